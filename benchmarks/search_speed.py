@@ -30,7 +30,7 @@ from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed.builtin import BuiltinEmbedder
 from kbsync.index.words import STOP_WORDS
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.config import EmbeddingConfig
 
 COLD = """
@@ -39,7 +39,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from kbsync.contract.target import Surroundings
 from kbsync.contract.searching import Query
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 
 async def search(folder, question):
     surroundings = Surroundings("bench", folder, folder, read_only=True)

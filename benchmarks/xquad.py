@@ -29,7 +29,7 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.words import STOP_WORDS, words
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.config import EmbeddingConfig
 
 LANGUAGES = ("en", "zh")

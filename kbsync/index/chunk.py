@@ -19,6 +19,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kbsync.index.document import Chunk, Flavour, Parsed
 
@@ -56,27 +57,23 @@ class Block:
         return self.shape is Shape.HEADING
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """One line without its end, at `start` in the text."""
+class _Line(NamedTuple):
+    """One line without its end: `text[start:end]`."""
 
     start: int
+    end: int
     text: str
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.text)
 
 
 def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
     """The blocks of `text` in order."""
     match flavour:
-        case Flavour.ROWS:
-            return _rows(text)
+        case Flavour.ROWS:  # each line that is not blank
+            return (Block(line.start, line.end, Shape.ROW) for line in _lines(text) if line.text.strip())
         case Flavour.CODE:
             return _code(text)
-        case Flavour.PLAIN:
-            return _paragraphs(text)
+        case Flavour.PLAIN:  # each run of lines that are not blank
+            return (Block(*found.span(), Shape.TEXT) for found in _PARAGRAPH.finditer(text))
         case _:
             return _Marked(text, _GRAMMARS[flavour]).blocks()
 
@@ -85,23 +82,11 @@ def _lines(text: str) -> Iterator[_Line]:
     """The lines of `text`."""
     start = 0
     for line in text.split("\n"):
-        yield _Line(start, line)
+        yield _Line(start, start + len(line), line)
         start += len(line) + 1
 
 
-def _rows(text: str) -> Iterator[Block]:
-    """A block for each line that is not blank."""
-    for line in _lines(text):
-        if line.text and not line.text.isspace():
-            yield Block(line.start, line.end, Shape.ROW)
-
-
 _PARAGRAPH = re.compile(r"\S[^\n]*(?:\n[^\S\n]*\S[^\n]*)*")
-
-
-def _paragraphs(text: str) -> Iterator[Block]:
-    """A block for each run of lines that are not blank."""
-    return (Block(found.start(), found.end(), Shape.TEXT) for found in _PARAGRAPH.finditer(text))
 
 
 def _code(text: str) -> Iterator[Block]:
@@ -230,8 +215,7 @@ class _Marked:
             return None
         mark, levels = found["mark"], self._grammar.levels
         level = levels.index(mark) + 1 if levels else len(mark)
-        title = found["title"].strip()
-        title = without_closing(title) if mark[0] == "#" else title
+        title = without_closing(found["title"].strip()) if mark[0] == "#" else found["title"].strip()
         return Block(line.start, line.end, Shape.HEADING, level, title)
 
     def _underlined(self, line: _Line) -> Block | None:
@@ -243,20 +227,16 @@ class _Marked:
         fits = self._grammar.heading is not None or len(rule) >= len(title)
         if not fits or not (len(self._open) == 1 or is_overlined):
             return None
-        return Block(self._open[0].start, line.end, Shape.HEADING, self._level(rule[0]), title)
+        levels = self._grammar.underlines
+        if self._grammar.heading is None:  # levels in the order in which the text has them
+            self._underlines_seen += rule[0] if rule[0] not in self._underlines_seen else ""
+            levels = self._underlines_seen
+        return Block(self._open[0].start, line.end, Shape.HEADING, levels.index(rule[0]) + 1, title)
 
     def _is_rule(self, line: _Line) -> bool:
         """`line` is nothing but one of the underlining characters, repeated."""
         bare = line.text.rstrip()
         return len(bare) >= 2 and bare[0] in self._grammar.underlines and bare == bare[0] * len(bare)
-
-    def _level(self, underline: str) -> int:
-        """How deep a heading with this underline is."""
-        if self._grammar.heading is not None:
-            return self._grammar.underlines.index(underline) + 1
-        if underline not in self._underlines_seen:
-            self._underlines_seen += underline
-        return self._underlines_seen.index(underline) + 1
 
     def _fence_end(self, at: int) -> int:
         """The line after the fence that opens at line `at`; 0 where none opens."""
@@ -296,6 +276,7 @@ _OPENING = 32
 """Characters of a block that decide whether a chunk may end before it."""
 
 _WIDE = re.compile("[⺀-\uffff\U00020000-\U0003ffff]")
+_NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
 
@@ -341,29 +322,27 @@ class _Cutter:
 
     def __init__(self, parsed: Parsed) -> None:
         self._parsed = parsed
-        self._text = parsed.text
         self._trail: list[tuple[int, str]] = []
-        self._counted = 0
-        self._line = parsed.line_offset + 1
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks in order."""
-        for group in _groups(_pieces(self._parsed), self._text):
-            yield self._chunk(group)
-
-    def _chunk(self, group: Sequence[Block]) -> Chunk:
-        """The chunk that `group` makes."""
-        headings, parents = self._headings(group)
-        start = group[0].start
-        body = self._text[start : group[-1].end].rstrip()
-        start += len(body) - len(body.lstrip())
-        lead = group[0].lead
-        if lead and not body.lstrip().startswith(lead.strip()):
-            body = f"{lead}\n{body}"
-        body = body.strip("\n")
-        embed_text = "\n".join([*parents, body])
-        key = hashlib.sha256(embed_text.encode()).hexdigest()
-        return Chunk(body, embed_text, key, headings, self._page(start), self._line_at(start))
+        text, starts = self._parsed.text, self._parsed.page_starts
+        counted, line = 0, self._parsed.line_offset + 1
+        for group in _groups(_pieces(self._parsed), text):
+            headings, parents = self._headings(group)
+            start = group[0].start
+            body = text[start : group[-1].end].rstrip()
+            start += len(body) - len(body.lstrip())
+            line += text.count("\n", counted, start)  # never back: chunks follow each other
+            counted = start
+            lead = group[0].lead
+            if lead and not body.lstrip().startswith(lead.strip()):
+                body = f"{lead}\n{body}"
+            body = body.strip("\n")
+            embed_text = "\n".join([*parents, body])
+            key = hashlib.sha256(embed_text.encode()).hexdigest()
+            page = max(1, bisect.bisect_right(starts, start)) if starts else None
+            yield Chunk(body, embed_text, key, headings, page, line if self._parsed.has_lines else None)
 
     def _headings(self, group: Sequence[Block]) -> tuple[tuple[str, ...], list[str]]:
         """The trail at the first piece under a heading, and what of title and trail `group` lacks."""
@@ -371,34 +350,19 @@ class _Cutter:
         own = {piece.title for piece in group if piece.is_heading}
         for piece in group:
             if piece.is_heading:
-                self._enter(piece)
+                while self._trail and self._trail[-1][0] >= piece.level:
+                    self._trail.pop()
+                self._trail.append((piece.level, piece.title[:_LONGEST_HEADING]))
+                del self._trail[:-_MOST_HEADINGS]
             elif trail is None:
                 trail = self._titles()
         trail = self._titles() if trail is None else trail
         above = dict.fromkeys([self._parsed.title or "", *trail])
         return trail, [title for title in above if title and title not in own]
 
-    def _enter(self, heading: Block) -> None:
-        """Go on below `heading`."""
-        while self._trail and self._trail[-1][0] >= heading.level:
-            self._trail.pop()
-        self._trail.append((heading.level, heading.title[:_LONGEST_HEADING]))
-        del self._trail[:-_MOST_HEADINGS]
-
     def _titles(self) -> tuple[str, ...]:
         """The headings that hold now, outermost first."""
         return tuple(title for _, title in self._trail if title)
-
-    def _line_at(self, offset: int) -> int | None:
-        """The line of the file at `offset`, which never goes back."""
-        self._line += self._text.count("\n", self._counted, offset)
-        self._counted = offset
-        return self._line if self._parsed.has_lines else None
-
-    def _page(self, offset: int) -> int | None:
-        """The page at `offset`, where there are pages."""
-        starts = self._parsed.page_starts
-        return max(1, bisect.bisect_right(starts, offset)) if starts else None
 
 
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
@@ -408,8 +372,9 @@ def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
     for piece in pieces:
         is_far = bool(group) and piece.start - group[-1].end > _WIDEST_GAP
         if group and (is_far or _ends_before(piece, size, text)):
-            kept = len(group) if is_far else _kept(len(group), headings, size)
-            if kept:
+            # Headings wait for what they stand above, unless they are all there is and too much already.
+            is_full = is_far or (headings == len(group) and size > LONGEST)
+            if kept := len(group) if is_full else len(group) - headings:
                 yield group[:kept]
                 group = group[kept:]
                 size = sum(each.size for each in group)
@@ -433,11 +398,6 @@ def _ends_before(piece: Block, size: int, text: str) -> bool:
     return zlib.crc32(opening.encode("utf-8", "replace")) >> 12 & 255 < share
 
 
-def _kept(count: int, headings: int, size: int) -> int:
-    """How many pieces of a group end their chunk here; 0: wait for what the headings stand above."""
-    return count if headings == count and size > LONGEST else count - headings
-
-
 def _pieces(parsed: Parsed) -> Iterator[Block]:
     """The blocks of the text, those that are too large as lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
@@ -456,35 +416,24 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
             yield Block(block.start + start, block.start + end, shape, size=size, is_part=True, lead=lead)
 
 
-_NEWLINE = re.compile(r"\n")
-
-
 def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     """The stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
-        while _is_long(whole, start, end):
-            cut = _hard_cut(whole, start, end)
+        # A very long stretch is not weighed to say so.
+        while end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST:
+            # Without a mark to cut at: at a space if one is near, else by length.
+            at = min(end, start + LONGEST * 3)
+            if weight(whole[start:at]) > LONGEST:
+                at = start + LONGEST - 1
+            space = whole.rfind(" ", start + (at - start) // 2, at)
+            cut = space + 1 if space > start else at
             if not whole[start:cut].isspace():
                 yield start, cut
             start = cut
         if whole[start:end].strip():
             yield start, end
         start = end
-
-
-def _is_long(whole: str, start: int, end: int) -> bool:
-    """Whether a stretch weighs more than `LONGEST`; a very long one is not weighed to say so."""
-    return end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST
-
-
-def _hard_cut(whole: str, start: int, end: int) -> int:
-    """Where to cut a stretch that has no mark to cut at: at a space if one is near, else by length."""
-    at = min(end, start + LONGEST * 3)
-    if weight(whole[start:at]) > LONGEST:
-        at = start + LONGEST - 1
-    space = whole.rfind(" ", start + (at - start) // 2, at)
-    return space + 1 if space > start else at
 
 
 def _table_head(table: str) -> str:

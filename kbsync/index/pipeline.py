@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -42,26 +43,21 @@ class Pipeline:
 
         What is wrong with a document is its own outcome.
         """
-        left = iter(documents)
-        while batch := self._batch(left):
-            yield batch
-
-    def _batch(self, documents: Iterator[tuple[Entry, Body]]) -> list[Entry | TargetError]:
-        """The next of them; a service makes the vectors of the first while the others are being cut."""
-        batch, characters = list[Entry | TargetError](), 0
-        with closing(_VectorsOfBatch(self._encoder, self._known)) as vectors:
-            for entry, body in documents:
-                outcome = self._cut(entry, body)
-                batch.append(outcome)
-                if isinstance(outcome, Entry):
-                    vectors.want(outcome.chunks)
-                    for each in outcome.chunks:
-                        characters += len(each.text) + (len(each.picture.content) if each.picture else 0)
+        left = deque(documents)
+        while left:
+            batch, characters = list[Entry | TargetError](), 0
+            # A service makes the vectors of the first while the others are being cut.
+            with closing(_VectorsOfBatch(self._encoder, self._known)) as vectors:
                 # Texts, chunks and vectors of a batch are in memory together.
-                if characters > _MOST_CHARACTERS:
-                    break
-            made = vectors.made()
-        return [each if isinstance(each, TargetError) else _with_vectors(each, made) for each in batch]
+                while left and characters <= _MOST_CHARACTERS:
+                    outcome = self._cut(*left.popleft())
+                    batch.append(outcome)
+                    if isinstance(outcome, Entry):
+                        vectors.want(outcome.chunks)
+                        for each in outcome.chunks:
+                            characters += len(each.text) + (len(each.picture.content) if each.picture else 0)
+                made = vectors.made()
+            yield [each if isinstance(each, TargetError) else _with_vectors(each, made) for each in batch]
 
     def _cut(self, entry: Entry, body: Body) -> Entry | TargetError:
         """Read one document and cut it."""

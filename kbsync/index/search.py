@@ -18,7 +18,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
@@ -27,10 +27,6 @@ from kbsync.index.embed.encoder import Encoder
 from kbsync.index.read.formats import is_picture
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.words import readable, terms_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 LEXICAL = 0.5
 
@@ -107,7 +103,14 @@ class Search:
         if not text or query.top_k < 1:
             return []
         # Services are asked between snapshots: an open one keeps what is deleted in the WAL (promise 11).
-        vector = self._vector(text)
+        with self._store.snapshot() as seen:
+            has_vectors = seen.has_vectors(self._encoder.model)
+        vector = None
+        if has_vectors:
+            try:
+                vector = self._encoder.query(text)
+            except TargetError as error:
+                _log.warning("searched by words alone: %s", printable(error.reason))
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as seen:
             ranked = _ranked(seen.candidates(terms, self._encoder.model, vector, query))
@@ -120,17 +123,6 @@ class Search:
             there = seen.passages(each.chunk for each in ranked)
             ranked = [e for e in ranked if e.chunk in there and there[e.chunk].document == e.document]
             return _hits(seen, ranked, query.top_k)
-
-    def _vector(self, text: str) -> NDArray[np.float32] | None:
-        """The vector of the question, where the store has any it can be compared with."""
-        with self._store.snapshot() as seen:
-            if not seen.has_vectors(self._encoder.model):
-                return None
-        try:
-            return self._encoder.query(text)
-        except TargetError as error:
-            _log.warning("searched by words alone: %s", printable(error.reason))
-            return None
 
 
 def _ranked(candidates: Sequence[CandidateChunk]) -> list[_Scored]:

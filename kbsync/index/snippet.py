@@ -11,23 +11,8 @@ from kbsync.index.words import CJK, STOP_WORDS, last_word, readable
 _WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
 _CJK = re.compile(f"[{CJK}]")
 _ONES = re.compile("1+")
-_ENDINGS = (
-    "ations",
-    "ation",
-    "ings",
-    "ing",
-    "edly",
-    "ies",
-    "ied",
-    "ers",
-    "ed",
-    "es",
-    "er",
-    "ly",
-    "y",
-    "s",
-    "e",
-)
+_ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ers", "ed", "es", "er", "ly", "y", "s",
+            "e")  # fmt: skip
 _LEAST_STEM = 3
 
 
@@ -50,7 +35,12 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     `unfinished`: words that begin with the last one of `query` count too.
     """
     line = " ".join(text.split())
-    matches = _matches(line, _wanted(query), last_word(query).casefold() if unfinished else "")
+    asked = set[str]()  # stems of words, and CJK pairs (single characters where a run is one)
+    for word in _WORD.findall(readable(query)):
+        pairs = [word[at : at + 2] for at in range(len(word) - 1)] or [word]
+        asked.update(pairs if _CJK.match(word) else [_stem(word)])
+    wanted = asked - STOP_WORDS or asked
+    matches = _matches(line, wanted, last_word(query).casefold() if unfinished else "")
     start, end = _window(line, matches, width)
     spans = tuple(
         (left - start, right - start) for left, right, _ in matches if start <= left and right <= end
@@ -58,29 +48,11 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     return Snippet(line[start:end], spans, start > 0, end < len(line))
 
 
-def _wanted(query: str) -> frozenset[str]:
-    """What is looked for: stems of words, and CJK pairs (single characters where a run is one)."""
-    wanted = set[str]()
-    for found in _WORD.finditer(readable(query)):
-        wanted.update(_parts(found[0]))
-    return frozenset(wanted - STOP_WORDS or wanted)
-
-
-def _parts(word: str) -> Sequence[str]:
-    """A word's stem; the pairs of a CJK run."""
-    if not _is_cjk(word):
-        return (word.casefold() if word.casefold() in STOP_WORDS else _stem(word),)
-    return [word[at : at + 2] for at in range(len(word) - 1)] or (word,)
-
-
-def _is_cjk(word: str) -> bool:
-    """Whether a match of `_WORD` is a CJK run."""
-    return _CJK.match(word) is not None
-
-
 def _stem(word: str) -> str:
     """`word` folded and without a common English ending; rough, as it only marks words."""
     folded = word.casefold()
+    if folded in STOP_WORDS:
+        return folded
     for ending in _ENDINGS:
         if folded.endswith(ending) and len(folded) - len(ending) >= _LEAST_STEM:
             stem = folded.removesuffix(ending)
@@ -88,34 +60,28 @@ def _stem(word: str) -> str:
     return folded
 
 
-def _matches(line: str, wanted: frozenset[str], beginning: str) -> list[tuple[int, int, str]]:
+def _matches(line: str, wanted: set[str], beginning: str) -> list[tuple[int, int, str]]:
     """Where the wanted words, and those with the beginning, are in `line`.
 
     (start, end, what matched), in order, never overlapping.
     """
     found = list[tuple[int, int, str]]()
     for word in _WORD.finditer(line):
-        if not _is_cjk(word[0]):
-            stem = _parts(word[0])[0]
-            if stem in wanted or (beginning and word[0].casefold().startswith(beginning)):
-                found.append((word.start(), word.end(), stem))
-        else:
-            found.extend(_cjk_matches(word[0], word.start(), wanted))
+        run = word[0]
+        if not _CJK.match(run):
+            stem = _stem(run)
+            if stem in wanted or (beginning and run.casefold().startswith(beginning)):
+                found.append((*word.span(), stem))
+            continue
+        hit = [False] * len(run)  # the characters of wanted pairs, and wanted characters
+        for at in range(len(run)):
+            for length in (1, 2):
+                if run[at : at + length] in wanted:
+                    hit[at : at + length] = [True] * len(run[at : at + length])
+        for stretch in _ONES.finditer("".join("1" if each else "0" for each in hit)):
+            start, end = stretch.span()
+            found.append((word.start() + start, word.start() + end, run[start:end]))
     return found
-
-
-def _cjk_matches(run: str, offset: int, wanted: frozenset[str]) -> list[tuple[int, int, str]]:
-    """Stretches of a CJK run that are made of wanted pairs and characters."""
-    hit = [False] * len(run)
-    for at in range(len(run)):
-        for length in (1, 2):
-            if run[at : at + length] in wanted:
-                hit[at : at + length] = [True] * len(run[at : at + length])
-    stretches = list[tuple[int, int, str]]()
-    for found in _ONES.finditer("".join("1" if each else "0" for each in hit)):
-        start, end = found.span()
-        stretches.append((offset + start, offset + end, run[start:end]))
-    return stretches
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
@@ -125,7 +91,13 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
     left, right = _best(matches, width)
     spare = max(0, width - (right - left))
     start = max(0, min(left - spare // 3, len(line) - width))
-    return _at_words(line, start, min(len(line), start + width), left)
+    end = min(len(line), start + width)
+    # Without half words at its edges.
+    if start and (space := line.find(" ", start - 1, min(left, start + 20))) >= 0:
+        start = space + 1
+    if end < len(line) and (space := line.rfind(" ", max(start, end - 20), end + 1)) > start:
+        end = space
+    return start, end
 
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
@@ -140,12 +112,3 @@ def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int
         if worth > best:
             best, place = worth, (left, min(matches[last][1], left + width))
     return place
-
-
-def _at_words(line: str, start: int, end: int, left: int) -> tuple[int, int]:
-    """The window without half words at its edges."""
-    if start and (space := line.find(" ", start - 1, min(left, start + 20))) >= 0:
-        start = space + 1
-    if end < len(line) and (space := line.rfind(" ", max(start, end - 20), end + 1)) > start:
-        end = space
-    return start, end

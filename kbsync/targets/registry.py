@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 ROWS = {
-    "local": "kbsync.targets.local_config:LocalTargetConfig",
+    "local": "kbsync.targets.local.config:LocalTargetConfig",
     "zhipu": "kbsync.targets.zhipu.config:ZhipuTargetConfig",
     "gptbots": "kbsync.targets.gptbots.config:GptbotsTargetConfig",
 }

@@ -24,7 +24,7 @@ from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
-from kbsync.targets.local_config import LocalTargetConfig
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from tests.cli.place import Place
 from tests.cli.terminal import Begin

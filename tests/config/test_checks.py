@@ -97,7 +97,7 @@ def test_what_we_write_lies_outside_of_what_we_mirror(tmp_path: Path, text: str,
 def test_a_local_knowledge_base_on_a_network_file_system_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.targets.local_config.network_file_system", lambda path: "nfs4")
+    monkeypatch.setattr("kbsync.targets.local.config.network_file_system", lambda path: "nfs4")
     [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, target: {path: /mnt/kb}}]")
     assert problem.startswith("1 mirrors[0].target.path: lies on a network file system (nfs4)")
 

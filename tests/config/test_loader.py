@@ -14,7 +14,7 @@ from kbsync.config.model import (
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import RETIRED, load
 from kbsync.errors import UsageError
-from kbsync.targets.local_config import LocalTargetConfig
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig
 
 from .reading import HOME, mirror, problems, read, told, with_settings

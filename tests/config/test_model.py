@@ -17,7 +17,7 @@ from kbsync.config.model import (
     folder_name,
     settings_for,
 )
-from kbsync.targets.local_config import LocalTargetConfig
+from kbsync.targets.local.config import LocalTargetConfig
 
 RULES = (
     DocumentRule("faq/old/", {"local": {"kind": 1}}),

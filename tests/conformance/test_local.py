@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from kbsync.contract.target import Surroundings, Target
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World
 

@@ -10,7 +10,7 @@ from typing import cast, get_args
 import pytest
 
 from kbsync.contract.target import Surroundings, Target
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Service
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite

@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 from tests import warm
 from tests.crash import driver
 from tests.crash.driver import installation

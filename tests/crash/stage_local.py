@@ -21,7 +21,7 @@ from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.state.store import Store
-from kbsync.targets.local import LocalTarget, limits_of
+from kbsync.targets.local.target import LocalTarget, limits_of
 from tests.crash.harness import Guillotine
 from tests.crash.stages import Stage
 from tests.engine.world import World

@@ -16,7 +16,7 @@ from kbsync.core.model import Status
 from kbsync.installation import Installation, ask
 from kbsync.once import OnceEnd
 from kbsync.state.store import Store
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 
 
 class Place:

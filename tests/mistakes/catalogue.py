@@ -244,7 +244,7 @@ MISTAKES = (
         "vectors-stay",
         "the vector of a deleted text stays in the index",
         "kbsync/index/sqlite/vectors.py",
-        "    _write(connection, width, {slot: bytes(width)}, version)\n",
+        "        _write(connection, width, {slot: bytes(width)}, version)\n",
         "",
         ("tests/targets/test_index.py", "tests/targets/test_gone.py"),
     ),
@@ -409,7 +409,7 @@ MISTAKES = (
     Mistake(
         "filter-after-the-fact",
         "search --path shows documents of other folders",
-        "kbsync/index/sqlite/finder.py",
+        "kbsync/index/sqlite/reader.py",
         "        if admitted is None or row[1] in admitted:",
         "        if True:",
         ("tests/targets/test_search.py", "tests/cli/test_search.py"),

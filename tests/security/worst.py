@@ -176,7 +176,7 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
         ["." + times('"'), times("."), "." + _BLANKS, times('."'), times(". "), times("。"), times("。」")],
     ),
     "index.chunk._NEWLINE": (SEARCH, [times("\n"), _LETTERS]),
-    "index.read.encoding._FOREIGN_of_decode": (SEARCH, _BYTES),
+    "index.read.encoding._FROM_FOREIGN": (SEARCH, _BYTES),
     "index.read.encoding._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
     "index.read.encoding._DECLARED": (
         SEARCH,

@@ -20,8 +20,8 @@ from kbsync.index.embed.encoder import LocalEncoder, Vectors
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets import local as module
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local import target as module
+from kbsync.targets.local.target import LocalTarget
 from tests.targets.test_index import Fake, entry, found
 from tests.targets.test_local_target import document, opened, put
 

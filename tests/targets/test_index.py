@@ -21,7 +21,7 @@ import pytest
 from kbsync.errors import Rejected, StateError, UsageError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed.encoder import Vectors
-from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.state.db import open_writer
@@ -148,7 +148,7 @@ def test_an_upload_number_of_a_lost_state_takes_nothing_away(index: Writer, fold
     index.put([entry(1, "alpha", path="a.md")], Fake())
     assert index.put([entry(1, "beta", path="b.md")], Fake()) == [2]
     assert (found(index, "alpha"), found(index, "beta")) == ([1], [2])
-    reader = Reader(folder)
+    reader = SqliteStore(folder, writer=None)
     assert [(row.id, row.upload_id) for row in reader.page(0, 9)] == [(1, None), (2, 1)]
     reader.close()
 
@@ -211,7 +211,7 @@ def test_a_rename_embeds_nothing_and_is_found_by_the_new_name(index: Writer, fol
 def test_paths_that_are_not_utf8_come_back(index: Writer, folder: Path) -> None:
     path = os.fsdecode(b"caf\xe9/x\xff.md")
     index.put([entry(1, "alpha", path=path)], Fake())
-    reader = Reader(folder)
+    reader = SqliteStore(folder, writer=None)
     assert [row.path for row in reader.page(0, 9)] == [path]
     reader.close()
 
@@ -219,7 +219,7 @@ def test_paths_that_are_not_utf8_come_back(index: Writer, folder: Path) -> None:
 def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) -> None:
     index.put([entry(1, "alpha"), entry(2, "beta")], Fake("one"))
     index.put([entry(3, "alpha", replaces=1)], Fake("two"))
-    reader = Reader(folder)
+    reader = SqliteStore(folder, writer=None)
     key = {text: piece(text).key for text in ("alpha", "beta")}
     assert reader.known("one", key.values()) == {key["beta"]}
     assert reader.known("two", key.values()) == {key["alpha"]}
@@ -254,9 +254,9 @@ def test_a_replaced_text_is_gone_once_the_wal_is_scrubbed(index: Writer, folder:
 
 def test_a_reader_in_the_way_puts_the_scrubbing_off(index: Writer, folder: Path) -> None:
     index.put([entry(1, "zqsecret")], Fake())
-    reader = Reader(folder)
-    with reader._snapshot() as connection:
-        connection.execute("SELECT count(*) FROM document").fetchall()
+    reader = SqliteStore(folder, writer=None)
+    with reader.snapshot() as seen:
+        assert seen.has_vectors("fake")
         assert not index.delete([1])
     assert index.scrub()
     assert traces(folder, "zqsecret") == []
@@ -346,7 +346,7 @@ def test_an_index_that_was_killed_while_it_was_made_is_finished(folder: Path, co
 
 def test_a_missing_index_is_told_to_a_reader(folder: Path) -> None:
     with pytest.raises(UsageError, match="nothing has been mirrored yet"):
-        Reader(folder)
+        SqliteStore(folder, writer=None)
     assert not folder.exists()
 
 
@@ -354,7 +354,7 @@ def test_an_index_that_is_being_made_holds_nothing_yet_for_a_reader(folder: Path
     folder.mkdir()
     open_writer(folder / "index.db").close()
     with pytest.raises(UsageError, match=r"nothing has been mirrored yet: .*index\.db is empty"):
-        Reader(folder)
+        SqliteStore(folder, writer=None)
 
 
 def test_another_programs_file_is_no_index_for_a_reader(folder: Path) -> None:
@@ -362,7 +362,7 @@ def test_another_programs_file_is_no_index_for_a_reader(folder: Path) -> None:
     with closing(open_writer(folder / "index.db")) as connection:
         connection.execute("CREATE TABLE theirs (x)")
     with pytest.raises(UsageError, match="is not an index of this kbsync, and the next pass makes"):
-        Reader(folder)
+        SqliteStore(folder, writer=None)
 
 
 def test_a_reader_changes_and_creates_nothing(index: Writer, folder: Path) -> None:
@@ -370,8 +370,8 @@ def test_a_reader_changes_and_creates_nothing(index: Writer, folder: Path) -> No
     for _ in range(2):
         before = {each.name: each.read_bytes() for each in folder.iterdir() if each.suffix != ".db-shm"}
         names = sorted(os.listdir(folder))
-        reader = Reader(folder)
-        assert (reader.count(), reader.present([1, 2])) == (1, {1})
+        reader = SqliteStore(folder, writer=None)
+        assert (reader.look()[1], reader.present([1, 2])) == (1, {1})
         reader.close()
         assert sorted(os.listdir(folder)) == names
         assert {name: (folder / name).read_bytes() for name in before} == before
@@ -379,11 +379,11 @@ def test_a_reader_changes_and_creates_nothing(index: Writer, folder: Path) -> No
 
 
 def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
-    reader = Reader(folder)
-    first = reader.uuid()
+    reader = SqliteStore(folder, writer=None)
+    first, _ = reader.look()
     index.discard("a test")
     again = Writer(folder)
-    assert reader.uuid() == again.uuid != first
+    assert reader.look() == (again.uuid, 0) and again.uuid != first
     reader.close()
     again.close()
 
@@ -422,7 +422,8 @@ def test_a_killed_writer_leaves_every_document_whole_and_in_one_version(folder: 
                 number = writer.stdout.readline().strip()
             os.kill(writer.pid, signal.SIGKILL)
             rest = writer.stdout.read().split()
-        reader = Reader(folder)  # works on what the dead writer left, before any writer comes
+        # It works on what the dead writer left, before any writer comes.
+        reader = SqliteStore(folder, writer=None)
         documents = {row.path: reader.texts(row.id) for row in reader.page(0, 99)}
         assert sorted(documents) == ["0.md", "1.md", "2.md"]
         versions = {texts[0].split()[0] for texts in documents.values() if texts}

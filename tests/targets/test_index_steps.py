@@ -16,7 +16,7 @@ import pytest
 
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Entry
-from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import STEP, Turns, Writer
 from tests.targets.test_index import Fake, entry, found, slots_in_use, traces
 
@@ -59,7 +59,7 @@ def stored(index: Writer, number: int, parts: Sequence[str], replaces: int | Non
 
 def whole(folder: Path) -> list[list[str]]:
     """The texts of every document, as somebody else sees them."""
-    reader = Reader(folder)
+    reader = SqliteStore(folder, writer=None)
     try:
         return [list(reader.texts(row.id) or ()) for row in reader.page(0, 99)]
     finally:

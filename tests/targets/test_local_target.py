@@ -22,8 +22,8 @@ from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Renames, 
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.targets import local as module
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local import target as module
+from kbsync.targets.local.target import LocalTarget
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ import asyncio, sys
 from pathlib import Path
 from types import SimpleNamespace
 from kbsync.contract.target import Surroundings
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 folder = Path(sys.argv[1])
 target = LocalTarget.open(folder / "kb", embedding=SimpleNamespace(type="builtin", path=None), max_bytes=1,
                           surroundings=Surroundings("m", folder, folder))

@@ -40,7 +40,7 @@ def spool(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def parser(spool) -> Iterator[Parser]:
-    parser = Parser(spool, workers=2)
+    parser = Parser(spool)
     yield parser
     parser.close()
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from kbsync.config.model import folder_config
 from kbsync.errors import Rejected
 from kbsync.installation import Installation
-from kbsync.targets.local import LocalTarget
+from kbsync.targets.local.target import LocalTarget
 from tests.cli.vendor import LONGEST, Daemon, Desk, desk_in, digests_in, eventually
 from tests.torture.exercise import Exercise, Tally
 

@@ -40,7 +40,7 @@ _BATCH = 64  # texts whose token vectors are in memory at one time
 
 
 class BuiltinEmbedder:
-    """`Embedder` over the wordllama weights in `folder` (default: the installed package's)."""
+    """Reads the wordllama weights in `folder` (default: the installed package's)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Load the files. Raises `UsageError` where one is missing or not the one that is expected."""
@@ -48,28 +48,19 @@ class BuiltinEmbedder:
         self._tokenizer = _tokenizer(folder / TOKENIZER)
         self._table = _weights(folder / WEIGHTS)
 
-    @property
-    def model(self) -> str:
-        """Names the weights and how they are averaged."""
-        return MODEL
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        return DIMENSIONS
-
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens."""
         import numpy as np
 
-        self._widen()
+        # The weights are kept as float32 from the first document on; one query is quicker without.
+        if self._table.dtype != np.float32:
+            self._table = self._table.astype(np.float32)
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
         for start in range(0, len(texts), _BATCH):
             batch = list(texts[start : start + _BATCH])
-            for row, encoding in enumerate(
-                self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-            ):
-                vectors[start + row] = self._mean(encoding.ids)
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            for row, encoding in enumerate(encodings, start):
+                vectors[row] = self._mean(encoding.ids)
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
@@ -83,13 +74,6 @@ class BuiltinEmbedder:
         total = self._table.take(ids, axis=0).sum(axis=0, dtype=np.float32)
         length = float(np.sqrt(total @ total))
         return total / length if length else total  # type: ignore[no-any-return]
-
-    def _widen(self) -> None:
-        """Keep the weights as float32 from the first document on; one query is quicker without."""
-        import numpy as np
-
-        if self._table.dtype != np.float32:
-            self._table = self._table.astype(np.float32)
 
 
 _loading = threading.Lock()
@@ -120,7 +104,10 @@ def _tokenizer(path: Path) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns after a fork
     from tokenizers import Tokenizer
 
-    content = _read(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
     _check(path, hashlib.sha256(content.rstrip()).hexdigest(), TOKENIZER_SHA256)
     tokenizer = Tokenizer.from_str(content.decode())
     tokenizer.no_padding()
@@ -139,14 +126,6 @@ def _weights(path: Path) -> Any:
         raise _unreadable(path, error) from error
     with safe_open(path, framework="np") as tensors:
         return tensors.get_tensor("embedding.weight")
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of `path`. Raises `UsageError`."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kbsync.index.embed.builtin import BuiltinEmbedder
+    from kbsync.index.embed.onnx import OnnxEmbedder
+
 Vectors = Mapping[str, bytes | Rejected]
 """The float16 bytes of vectors by the key of their chunk, or why a chunk can have none."""
 
@@ -46,16 +49,6 @@ class Encoder(Protocol):
         """Let go of connections."""
 
 
-class Embedder(Protocol):
-    """A model whose files were read."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), dimensions), rows of length 1; a zero row for a text without tokens."""
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Shape (dimensions,), length 1."""
-
-
 class LocalEncoder:
     """The built-in model, or the user's own in ONNX form; read when the first text needs it."""
 
@@ -66,7 +59,7 @@ class LocalEncoder:
         """`onnx` is the folder of the user's own model."""
         self._onnx = onnx
         self._name = "" if onnx else builtin.MODEL
-        self._model: Embedder | None = None
+        self._model: BuiltinEmbedder | OnnxEmbedder | None = None
         self._loading = threading.Lock()
 
     @property
@@ -95,7 +88,7 @@ class LocalEncoder:
     def close(self) -> None:
         """There is nothing to let go of."""
 
-    def _loaded(self) -> Embedder:
+    def _loaded(self) -> BuiltinEmbedder | OnnxEmbedder:
         with self._loading:
             if self._model is None:
                 if self._onnx is None:

@@ -24,7 +24,7 @@ _THREADS = 2
 
 
 class OnnxEmbedder:
-    """`Embedder` over `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
+    """Reads `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
 
     A graph with the output `sentence_embedding` pools by itself; otherwise the first output, shaped
     (texts, tokens, dimensions), is averaged over the tokens that are not padding.
@@ -33,30 +33,19 @@ class OnnxEmbedder:
     def __init__(self, folder: Path) -> None:
         """Load the graph. Raises `UsageError` where a file or the package onnxruntime is missing."""
         graph, tokenizer = _files(folder)
-        self._model = model_name(folder)
         self._session = _session(graph)
         self._tokenizer = _tokenizer(tokenizer)
         self._inputs = [each.name for each in self._session.get_inputs()]
         outputs = [each.name for each in self._session.get_outputs()]
         self._is_pooled = "sentence_embedding" in outputs
         self._output = "sentence_embedding" if self._is_pooled else outputs[0]
-        self._dimensions = int(self._run(["a"]).shape[1])
-
-    @property
-    def model(self) -> str:
-        """Names the bytes of the graph and the tokenizer."""
-        return self._model
-
-    @property
-    def dimensions(self) -> int:
-        """Length of a vector."""
-        return self._dimensions
+        self.dimensions = int(self._run(["a"]).shape[1])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(texts), dimensions), rows of length 1; texts of about one length share a batch."""
         import numpy as np
 
-        vectors = np.zeros((len(texts), self._dimensions), np.float32)
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
@@ -80,8 +69,14 @@ class OnnxEmbedder:
             "token_type_ids": np.array([each.type_ids for each in encodings], np.int64),
         }
         feed = {name: given[name] for name in self._inputs if name in given}
-        result = np.asarray(self._session.run([self._output], feed)[0], np.float32)
-        return _unit(result if self._is_pooled else _mean(result, mask))
+        vectors: NDArray[np.float32] = np.asarray(self._session.run([self._output], feed)[0], np.float32)
+        if not self._is_pooled:  # the mean over the tokens whose mask is 1
+            weights: NDArray[np.float32] = mask[:, :, None].astype(vectors.dtype)
+            vectors = (vectors * weights).sum(axis=1) / weights.sum(axis=1).clip(min=1)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
+        lengths[lengths == 0] = 1
+        vectors /= lengths
+        return vectors
 
 
 def model_name(folder: Path) -> str:
@@ -142,19 +137,3 @@ def _tokenizer(path: Path) -> Any:
     padding = tokenizer.padding or {}
     tokenizer.enable_padding(pad_id=padding.get("pad_id", 0), pad_token=padding.get("pad_token", "[PAD]"))
     return tokenizer
-
-
-def _mean(states: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The mean over the tokens whose mask is 1."""
-    weights: NDArray[np.float32] = mask[:, :, None].astype(states.dtype)
-    return (states * weights).sum(axis=1) / weights.sum(axis=1).clip(min=1)  # type: ignore[no-any-return]
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows at length 1; zero rows stay."""
-    import numpy as np
-
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
-    lengths[lengths == 0] = 1
-    unit: NDArray[np.float32] = vectors / lengths
-    return unit

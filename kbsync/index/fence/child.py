@@ -54,7 +54,11 @@ def main(load: Callable[[], Readers] = readers) -> None:
     from kbsync.index.fence.messages import pack
 
     sandbox.die_with(int(parent))
-    answers = _private_stdout()
+    # The pipe to the parent, out of reach of libraries that print.
+    answers = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
     os.nice(5)  # whoever searches or saves meanwhile goes first
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
@@ -63,30 +67,11 @@ def main(load: Callable[[], Readers] = readers) -> None:
     # Only now: the PDF library is unpacked into a file when it is loaded.
     sandbox.forbid_writing()
     answers.write(pack({"resident": _resident(), "fences": fences}))
+    answers.flush()
     while (request := _next(sys.stdin.buffer)) is not None:
         sandbox.limit_cpu(float(seconds))
         answers.write(_answer(known, *request))
-
-
-def _private_stdout() -> BinaryIO:
-    """The pipe to the parent, out of reach of libraries that print."""
-    channel = os.fdopen(os.dup(1), "wb", buffering=0)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
-    return _Whole(channel)  # type: ignore[return-value]
-
-
-class _Whole:
-    """Writes all of it: one write to a pipe may take a part only."""
-
-    def __init__(self, channel: BinaryIO) -> None:
-        self._channel = channel
-
-    def write(self, content: bytes) -> None:
-        view = memoryview(content)
-        while view:
-            view = view[self._channel.write(view) :]
+        answers.flush()
 
 
 def _next(stream: BinaryIO) -> tuple[str, bytes] | None:

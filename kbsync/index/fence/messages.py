@@ -54,18 +54,14 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Refused, int]:
     with _strictly():
         message = json.loads(content)
         resident = int(message["resident"])
-        if "refused" in message:
-            refused = message["refused"]
+        if refused := message.get("refused"):
             return Refused(_words(refused["reason"]), _words(refused["code"])[:50]), resident
         fields = message["text"]
-        parsed = Parsed(
-            text=str(fields["text"]),
-            title=None if fields["title"] is None else _words(fields["title"]),
-            tags=tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS]),
-            page_starts=tuple(int(start) for start in fields["page_starts"]),
-            has_lines=False,
-        )
-        return parsed, resident
+        title = None if fields["title"] is None else _words(fields["title"])
+        tags = tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS])
+        starts = tuple(int(start) for start in fields["page_starts"])
+        text = str(fields["text"])
+        return Parsed(text, title=title, tags=tags, page_starts=starts, has_lines=False), resident
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:

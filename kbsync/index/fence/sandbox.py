@@ -17,7 +17,7 @@ import signal
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kbsync.permissions import keep_memory_private
@@ -124,7 +124,7 @@ _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 def refuse_outside() -> bool:
     """No socket, no program or process, no signal to others, no look into them, no door to the kernel."""
     own = os.getpid()
-    rules = (
+    return _install(
         *_refused(_OUTSIDE),
         *_only(_CLONE, 0, (_HAS, _CLONE_THREAD)),
         *_only(_KILL, 0, (_EQUAL, own)),
@@ -132,18 +132,17 @@ def refuse_outside() -> bool:
         *_only(_PRLIMIT, 0, (_EQUAL, 0)),
         *_refused((_CLONE3,), _UNKNOWN),
     )
-    return _install(rules)
 
 
 def refuse_changes() -> bool:
     """No file or folder can be made, changed, moved or removed any more; what is open stays open."""
-    rules = (
+    refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
+    return _install(
         *_refused(_CHANGES),
-        *_never(_OPEN, 1, _CHANGING_FLAGS),
-        *_never(_OPENAT, 2, _CHANGING_FLAGS),
+        *_only(_OPEN, 1, *refused_if_changing),
+        *_only(_OPENAT, 2, *refused_if_changing),
         *_refused((_OPENAT2,), _UNKNOWN),
     )
-    return _install(rules)
 
 
 def _number(numbers: tuple[int | None, int | None]) -> int | None:
@@ -177,34 +176,23 @@ def _only(
     )
 
 
-def _never(call: tuple[int | None, int | None], argument: int, flags: int) -> tuple[Step, ...]:
-    """Refused where any of `flags` is set."""
-    return _only(call, argument, (_HAS, flags), yes=_REFUSE, no=_ALLOW)
-
-
-def _install(rules: Sequence[Step]) -> bool:
-    """For all threads; needs PR_SET_NO_NEW_PRIVS. False where the kernel or the machine has no filters."""
-    machine = platform.machine()
-    if machine not in _MACHINES:
-        return False
-    code = _program(_AUDIT_ARCH[machine], rules)
-    program = _Program(len(code) // 8, code)
-    seccomp = _SECCOMP[_MACHINES.index(machine)]
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.syscall(seccomp, _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program)) == 0)
-
-
 class _Program(ctypes.Structure):
     """struct sock_fprog."""
 
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def _program(architecture: int, rules: Sequence[Step]) -> bytes:
-    """Another architecture's calls are refused, then come the rules, and the rest is allowed."""
+def _install(*rules: Step) -> bool:
+    """For all threads; needs PR_SET_NO_NEW_PRIVS. False where the kernel or the machine has no filters.
+
+    Another architecture's calls are refused, then come the rules, and the rest is allowed.
+    """
+    machine = platform.machine()
+    if machine not in _MACHINES:
+        return False
     steps = (
         (_LOAD, 0, 0, 4),  # seccomp_data.arch
-        (_EQUAL, 1, 0, architecture),
+        (_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
         (_ANSWER, 0, 0, _REFUSE),
         (_LOAD, 0, 0, 0),  # seccomp_data.nr
         (_AT_LEAST, 0, 1, _X32_BIT),
@@ -212,7 +200,9 @@ def _program(architecture: int, rules: Sequence[Step]) -> bytes:
         *rules,
         (_ANSWER, 0, 0, _ALLOW),
     )
-    return b"".join(struct.pack("<HBBI", *step) for step in steps)
+    program = _Program(len(steps), b"".join(struct.pack("<HBBI", *step) for step in steps))
+    seccomp = _SECCOMP[_MACHINES.index(machine)]
+    return bool(_libc().syscall(seccomp, _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program)) == 0)
 
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same number on every architecture
@@ -233,45 +223,32 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
 
     Needs PR_SET_NO_NEW_PRIVS. False, and nothing is changed, where the kernel cannot do it.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)
     if version < 1:
         return False
-    handled = _handled(version)
-    rules = _ruleset(libc, version, handled)
+    handled = _OF_FIRST | sum(bit for since, bit in _SINCE if version >= since)
+    attributes = struct.pack("=QQQ", handled, _TCP, _SCOPED)
+    attributes = attributes[
+        : 24 if version >= 6 else 16 if version >= 4 else 8
+    ]  # they grew with the versions
+    rules = int(libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     if rules < 0:
         return False
     try:
-        for places, access in ((readable, _READ), (writable, handled)):
-            for place in places:
-                _allow(libc, rules, place, access)
+        for place, access in (*((each, _READ) for each in readable), *((each, handled) for each in writable)):
+            try:
+                descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
+            except OSError:  # what is not there, or of a file system without paths, is left out
+                continue
+            try:
+                fitting = access if Path(place).is_dir() else access & _OF_FILES
+                libc.syscall(_ADD, rules, _PATH_BENEATH, struct.pack("=Qi", fitting, descriptor), 0)
+            finally:
+                os.close(descriptor)
         return bool(libc.syscall(_RESTRICT, rules, 0) == 0)
     finally:
         os.close(rules)
-
-
-def _handled(version: int) -> int:
-    return _OF_FIRST | sum(bit for since, bit in _SINCE if version >= since)
-
-
-def _ruleset(libc: ctypes.CDLL, version: int, handled: int) -> int:
-    """A descriptor; the attributes grew with the versions."""
-    attributes = struct.pack("=QQQ", handled, _TCP, _SCOPED)
-    attributes = attributes[: 24 if version >= 6 else 16 if version >= 4 else 8]
-    return int(libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
-
-
-def _allow(libc: ctypes.CDLL, rules: int, place: str, access: int) -> None:
-    """What is not there, or of a file system without paths, is left out."""
-    try:
-        descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        fitting = access if Path(place).is_dir() else access & _OF_FILES
-        libc.syscall(_ADD, rules, _PATH_BENEATH, struct.pack("=Qi", fitting, descriptor), 0)
-    finally:
-        os.close(descriptor)
 
 
 _PR_SET_PDEATHSIG = 1
@@ -330,7 +307,9 @@ def raise_fences() -> tuple[str, ...]:
     """
     fences = []
     if _IS_LINUX and _prctl(_PR_SET_NO_NEW_PRIVS, 1):
-        if _unshare():
+        # An empty network namespace: root may have one as it is, others inside a user namespace.
+        libc = _libc()
+        if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
             fences.append("namespace")
         if confine(_code(), [os.environ["HOME"]]):
             fences.append("landlock")
@@ -353,16 +332,11 @@ def _code() -> Iterable[str]:
     zipped = {path for path in sys.path if path.endswith(".zip")}
     own.add(sysconfig.get_config_var("LIBDIR"))  # libpython, where it is a file of its own
     code = {*installed, *own, *zipped, *libraries} - {None, ""}
-    return {*_LIBRARIES, *_KERNEL, *code, *_packages()}
-
-
-def _packages() -> Iterator[str]:
-    """The folders of what the readers import, found and not imported."""
     for name in _NEEDED:
         found = importlib.util.find_spec(name)
-        if found is not None:
-            for place in found.submodule_search_locations or ():
-                yield from (place, f"{place}.libs")  # where wheels put the libraries that they bring along
+        for place in (found and found.submodule_search_locations) or ():
+            code |= {place, f"{place}.libs"}  # where wheels put the libraries that they bring along
+    return {*_LIBRARIES, *_KERNEL, *code}
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
@@ -376,9 +350,3 @@ def _libc() -> ctypes.CDLL:
 
 def _prctl(option: int, value: int) -> bool:
     return bool(_libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
-
-
-def _unshare() -> bool:
-    """An empty network namespace: root may have one as it is, others inside a user namespace."""
-    libc = _libc()
-    return bool(libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)

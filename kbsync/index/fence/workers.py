@@ -1,6 +1,6 @@
 """Parser processes, seen from their parent: started by exec, fed over pipes, killed when they overstay.
 
-They are made when first needed, lent one at a time, replaced when worn and ended when idle (ADR 8).
+One is made when first needed, lent to one document at a time, replaced when worn and ended when idle (ADR 8).
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import queue
 import selectors
 import shutil
 import signal
@@ -17,8 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ class Overflowed(Exception):
 class ParserProcess:
     """A running parser. Not thread-safe; whoever borrowed it from the pool has it alone.
 
-    The kernel ends the process with the *thread* that made it, so the pool makes all of them in one.
+    The kernel ends the process with the *thread* that made it, so the pool has one thread that makes them.
     """
 
     def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD) -> None:
@@ -76,6 +75,14 @@ class ParserProcess:
         self.documents = 0
         self.resident = 0
         self.idle_since = 0.0
+        # Nothing of ours but the loader's path: a parser has no use for credentials, and no other home.
+        home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+                      "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
+        environment = {**dict.fromkeys(home_names, str(self._home)), "LANG": "C.UTF-8"}
+        # One thread each and few arenas: threads reserve address space, which is bounded.
+        environment |= {"TOKIO_WORKER_THREADS": "1", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        if "LD_LIBRARY_PATH" in os.environ:
+            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         # As the parent's, in its order: the same kbsync is found first.
         paths = json.dumps([str(Path(path).resolve()) for path in sys.path if path])
         limits = [str(os.getpid()), str(bounds.memory_bytes), str(bounds.seconds)]
@@ -86,7 +93,7 @@ class ParserProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(self._home),
+                env=environment,
                 cwd=self._home,
                 close_fds=True,
                 start_new_session=True,  # a group of its own: whatever it starts is killed with it
@@ -95,13 +102,10 @@ class ParserProcess:
         except OSError:
             shutil.rmtree(self._home, ignore_errors=True)
             raise
-        assert self._process.stdin and self._process.stdout and self._process.stderr
-        self._stdin, self._stdout, self._stderr = (
-            self._process.stdin,
-            self._process.stdout,
-            self._process.stderr,
-        )
-        for stream in (self._stdin, self._stdout, self._stderr):
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        assert stdin and stdout and stderr
+        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
+        for stream in (stdin, stdout, stderr):
             os.set_blocking(stream.fileno(), False)
 
     @property
@@ -221,16 +225,6 @@ def _request(extension: str, document: BinaryIO, size: int) -> Iterator[bytes]:
         yield piece
 
 
-def _environment(home: Path) -> Mapping[str, str]:
-    """Nothing of ours but the loader's path: a parser has no use for credentials, and no other home."""
-    folders = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
-               "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
-    loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    # One thread each and few arenas: threads reserve address space, which is bounded.
-    threads = {"TOKIO_WORKER_THREADS": "1", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-    return {**dict.fromkeys(folders, str(home)), "LANG": "C.UTF-8", **threads, **loader}
-
-
 # A process costs some tenths of a second to start and some 60 MB while it lives.
 DOCUMENTS_EACH = 200
 RESIDENT_EACH = 400 * 1024 * 1024
@@ -239,14 +233,13 @@ _HOME_PREFIX = "parser-"
 
 
 class Pool:
-    """At most `size` workers. Thread-safe."""
+    """One worker, lent to one document at a time. Thread-safe."""
 
     def __init__(
         self,
         spool_dir: Path,
         bounds: Bounds,
         *,
-        size: int = 1,
         documents_each: int = DOCUMENTS_EACH,
         idle_seconds: float = IDLE_SECONDS,
         child: Path = CHILD,
@@ -256,33 +249,44 @@ class Pool:
         self._documents_each = documents_each
         self._idle_seconds = idle_seconds
         self._child = child
-        self._size = size
-        self._slots = threading.BoundedSemaphore(size)
-        self._lock = threading.Lock()
-        self._idle: list[ParserProcess] = []
-        self._busy: list[ParserProcess] = []
-        self._keeper: Keeper | None = None
+        # Its one thread lives as long as the worker does: the kernel kills one whose making thread ends.
+        self._making = ThreadPoolExecutor(1, "parser-maker")
+        # Held while a document is read, and by whatever else makes or ends the worker.
+        self._lent = threading.Lock()
+        self._worker: ParserProcess | None = None
+        self._timer: threading.Timer | None = None
         self._closed = False
 
     @contextmanager
     def lend(self, *, fresh: bool = False) -> Iterator[ParserProcess]:
-        """A worker for one document; `fresh`: one that has read nothing yet.
+        """The worker for one document; `fresh`: one that has read nothing yet.
 
         Ended when the block raises. Raises `TargetError` where no worker can be had just now.
         """
-        with self._slots:
-            worker = self._take(fresh)
+        with self._lent:
+            self._refuse_if_closed()
+            worker = self._worker
+            if worker is not None and (not worker.is_running() or (fresh and worker.documents)):
+                self._end()
+                worker = None
+            worker = worker or self._start()
             try:
                 yield worker
             except BaseException:
-                self._retire(worker)
+                self._end()
                 raise
-            self._put_back(worker)
+            # Parsers leak, and one that was taken over by a document should not see many others.
+            is_worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
+            if is_worn or self._closed:
+                self._end()
+            else:
+                worker.idle_since = time.monotonic()
+                self._look_again_in(self._idle_seconds)
 
     def pids(self) -> list[int]:
         """The processes that run now."""
-        with self._lock:
-            return [worker.pid for worker in (*self._idle, *self._busy)]
+        worker = self._worker
+        return [] if worker is None else [worker.pid]
 
     @property
     def is_closed(self) -> bool:
@@ -290,32 +294,18 @@ class Pool:
         return self._closed
 
     def close(self) -> None:
-        """Kill all workers, also those at work, wait until they are gone, remove what they had as a home."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-            for worker in self._busy:
-                worker.kill()  # its borrower sees it end, reaps it and gives back the slot
-            keeper, self._keeper = self._keeper, None
-        for worker in idle:
-            worker.end()
-        for _ in range(self._size):
-            self._slots.acquire()
-        if keeper is not None:
-            keeper.stop()
-        self._home.remove()
-        self._slots.release(self._size)
-
-    def _take(self, fresh: bool) -> ParserProcess:
-        with self._lock:
-            self._refuse_if_closed()
-            spare = self._idle.pop() if self._idle else None
-            if spare is not None and spare.is_running() and not (fresh and spare.documents):
-                self._busy.append(spare)
-                return spare
-        if spare is not None:
-            spare.end()
-        return self._start()
+        """Kill the worker, also at work, wait until it is gone, remove what it had as a home."""
+        # In this order, as `_start` does the opposite: one of the two sees a worker that is just being made.
+        self._closed = True
+        worker = self._worker
+        if worker is not None:
+            worker.kill()  # its borrower sees it end, and gives it back
+        with self._lent:
+            self._end()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._making.shutdown()
+            self._home.remove()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -323,129 +313,57 @@ class Pool:
 
     def _start(self) -> ParserProcess:
         try:
-            worker = self._keep().run(self._make)
+            worker = self._worker = self._making.submit(self._make).result()
         except OSError as error:
             raise self._home.judged(error) from error
-        with self._lock:
-            self._busy.append(worker)
-            if self._closed:
-                worker.kill()
+        except RuntimeError as error:  # the program is ending: no thread takes work any more
+            raise Unavailable("the parser was stopped", code="parser-closed") from error
+        if self._closed:
+            worker.kill()
         try:
             worker.wait_until_ready()
         except (Ended, Overstayed) as error:
             trouble = self._home.trouble()
-            self._retire(worker)
+            self._end()
             self._refuse_if_closed()
             if trouble is not None:
                 raise trouble from error
-            raise Unavailable(
-                f"the parser does not start ({error}){_cure(error)}", code="parser-start"
-            ) from error
+            # Where it ran out of time or memory there is no cure, but to try again.
+            is_broken = isinstance(error, Ended) and not error.by_memory
+            cure = (
+                f"; reinstall what it reads with: {installing('kreuzberg', anew=True)}" if is_broken else ""
+            )
+            raise Unavailable(f"the parser does not start ({error}){cure}", code="parser-start") from error
         except OSError as error:
-            self._retire(worker)
+            self._end()
             raise self._home.judged(error) from error
         return worker
 
     def _make(self) -> ParserProcess:
         return ParserProcess(self._home.path(), self._bounds, self._child)
 
-    def _keep(self) -> Keeper:
-        with self._lock:
-            self._refuse_if_closed()
-            if self._keeper is None:
-                self._keeper = Keeper(self._end_idle)
-            return self._keeper
+    def _end(self) -> None:
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
 
-    def _put_back(self, worker: ParserProcess) -> None:
-        # Parsers leak, and one that was taken over by a document should not see many others.
-        worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
-        with self._lock:
-            if not (worn or self._closed):
-                self._busy.remove(worker)
-                worker.idle_since = time.monotonic()
-                self._idle.append(worker)
-                if self._keeper is not None:
-                    self._keeper.wake()
-                return
-        self._retire(worker)
+    def _look_again_in(self, seconds: float) -> None:
+        """Have an idle worker looked at, unless that is due already."""
+        if self._timer is None:
+            self._timer = threading.Timer(seconds, self._end_idle)
+            self._timer.name, self._timer.daemon = "parser-idle", True
+            self._timer.start()
 
-    def _retire(self, worker: ParserProcess) -> None:
-        worker.end()
-        with self._lock:
-            self._busy.remove(worker)
-
-    def _end_idle(self) -> float | None:
-        """End the workers nobody needed for a while; seconds until the next is due, None for never."""
-        now = time.monotonic()
-        with self._lock:
-            due = [w for w in self._idle if now - w.idle_since >= self._idle_seconds]
-            self._idle = [w for w in self._idle if w not in due]
-            ages = [now - w.idle_since for w in self._idle]
-        for worker in due:
-            worker.end()
-        return self._idle_seconds - max(ages) if ages else None
-
-
-class Keeper:
-    """The one thread in which workers are made, and ended when idle.
-
-    It lives as long as they do: the kernel kills a worker whose making thread ends.
-    """
-
-    def __init__(self, tend: Callable[[], float | None]) -> None:
-        self._tend = tend
-        self._gate = threading.Lock()
-        self._stopped = False
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name="parser-keeper", daemon=True)
-        self._thread.start()
-
-    def run(self, make: Callable[[], ParserProcess]) -> ParserProcess:
-        """Do `make` in the keeper's thread. Raises what it raises, and OSError after `stop`."""
-        made: Future[ParserProcess] = Future()
-
-        def job() -> None:
-            try:
-                made.set_result(make())
-            except BaseException as error:
-                made.set_exception(error)
-
-        with self._gate:  # a job behind the last one would be waited for without end
-            if self._stopped:
-                raise OSError("it was stopped")
-            self._jobs.put(job)
-        return made.result()
-
-    def wake(self) -> None:
-        """Have it look at the idle workers again."""
-        self._jobs.put(_nothing)
-
-    def stop(self) -> None:
-        """End the thread; workers still alive go with it."""
-        with self._gate:
-            self._stopped = True
-            self._jobs.put(None)
-        self._thread.join()
-
-    def _live(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get(timeout=self._tend())
-            except queue.Empty:
-                continue
-            if job is None:
-                return
-            job()
-
-
-def _cure(error: Ended | Overstayed) -> str:
-    """Where it ran out of time or memory there is none, but to try again."""
-    is_broken = isinstance(error, Ended) and not error.by_memory
-    return f"; reinstall what it reads with: {installing('kreuzberg', anew=True)}" if is_broken else ""
-
-
-def _nothing() -> None:
-    """Only wakes the keeper."""
+    def _end_idle(self) -> None:
+        """End a worker that nobody needed for a while, or come back when that is so."""
+        with self._lent:
+            self._timer = None
+            if self._worker is not None:
+                left = self._worker.idle_since + self._idle_seconds - time.monotonic()
+                if left > 0:
+                    self._look_again_in(left)
+                else:
+                    self._end()
 
 
 class Home:
@@ -463,9 +381,17 @@ class Home:
         """The folder, made when first asked for; folders that dead programs left are removed then."""
         if self._path is None:
             make_private_folder(self._spool)
-            self._sweep()
+            for left in self._spool.glob(f"{_HOME_PREFIX}*"):
+                with suppress(OSError):
+                    lock = _locked(left)
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(lock)
             made = make_passing_folder(_HOME_PREFIX, self._spool).resolve()
-            self._lock = _locked_or_removed(made)
+            try:
+                self._lock = _locked(made)
+            except OSError:
+                made.rmdir()
+                raise
             self._path = made
         return self._path
 
@@ -487,22 +413,6 @@ class Home:
             shutil.rmtree(self._path, ignore_errors=True)
             os.close(self._lock)
             self._path = None
-
-    def _sweep(self) -> None:
-        for left in self._spool.glob(f"{_HOME_PREFIX}*"):
-            with suppress(OSError):
-                lock = _locked(left)
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
-
-
-def _locked_or_removed(folder: Path) -> int:
-    """What `_locked` gives; where it raises, the folder is not left behind."""
-    try:
-        return _locked(folder)
-    except OSError:
-        folder.rmdir()
-        raise
 
 
 def _locked(folder: Path) -> int:

@@ -18,53 +18,19 @@ from __future__ import annotations
 
 import codecs
 import re
+import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from kbsync.errors import Rejected
 
-_SIMPLIFIED = frozenset(
-    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然"
-    "家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实日军者意无力它与长把"
-    "机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政美相见被利什二等产或新己制身果"
-    "加西斯月话合回特代内信表化老给世位次度门任常先海通教儿原东声提立及比员解水名真论处走义各入几口认条平系气题活尔"
-    "更别打女变四神总何电数安少报才结反受目太量再感建务做接必场件计管期市直德资命山金指克许统区保至队形社便空决治展"
-    "马科司五基眼书非则听白却界达光放强即像难且权思王象完设式色路记南品住告类求据程北边死张该交规万取拉格望觉术领共"
-    "确传师观清今切院让识候带导争运请星期客户价称号单位址码密登录版文档件夹网络系统服务器配置备份测试错误"
-    # names of people
-    "李张刘陈杨赵黄周吴徐孙胡朱林何郭罗梁宋郑谢韩唐冯董萧曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范石"
-    "姚谭廖邹熊陆郝孔崔康毛邱秦江顾侯邵孟龙万段钱汤尹黎易武乔贺赖龚伟芳娜敏静丽磊洋艳勇杰娟涛超霞秀英桂兰玲燕红梅建辉鹏"
-    "飞雪峰婷欣宇浩然晨雨佳怡梓轩豪俊凯欢琳倩颖莹宁雯博思诗涵子萱嘉悦瑞晓春玉兵刚云波斌宏鑫慧"
-)
-_TRADITIONAL = frozenset(
-    "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於著下自之年過發後作裡用道行所然"
-    "家種事成方多經麼去法學如都同現當沒動面起看定天分還進好小部其些主樣理心她本前開但因只從想實日軍者意無力它與長把"
-    "機十民第公此已工使情明性知全三又關點正業外將兩高間由問很最重並物手應戰向頭文體政美相見被利什二等產或新己制身果"
-    "加西斯月話合回特代內信表化老給世位次度門任常先海通教兒原東聲提立及比員解水名真論處走義各入幾口認條平系氣題活爾"
-    "更別打女變四神總何電數安少報才結反受目太量再感建務做接必場件計管期市直德資命山金指克許統區保至隊形社便空決治展"
-    "馬科司五基眼書非則聽白卻界達光放強即像難且權思王象完設式色路記南品住告類求據程北邊死張該交規萬取拉格望覺術領共"
-    "確傳師觀清今切院讓識候帶導爭運請星期客戶價稱號單址碼密登錄版檔夾網絡服務器配置備份測試錯誤灣臺"
-    # names of people
-    "李張劉陳楊趙黃周吳徐孫胡朱林何郭羅梁宋鄭謝韓唐馮董蕭曹袁鄧許傅沈曾彭呂蘇盧蔣蔡賈丁魏薛葉余潘杜戴夏鍾汪田任姜范石"
-    "姚譚廖鄒熊陸孔崔康邱秦江顧侯邵孟龍段錢湯尹黎易武喬賀賴龔洪游詹簡莊柯翁涂溫淑芬美玲惠怡君雅婷佳穎志豪俊傑宏偉冠宇家"
-    "承翰柏廷威宗哲瑋彥霖欣儀筑涵雯琪婉麗華雄英秀珠玉珍素貞春梅慧敏芳倫銘輝祥昌榮勝德仁義信娟燕蓉萍倩如安"
-)
-_JAPANESE = frozenset(
-    "日一国人年大十二本中長出三時行見月後前生五間上東四今金九入学高円子外八六下来気小七山話女北午百書先名川千水半男"
-    "西電校語土木聞食車何南万毎白天母火右読友左休父雨会社事自者地発方新場員立開手力問代明動京目通言理体田主題意不作"
-    "用度強公持野以思家世多正安院心界教文元重近考画海売知道集別物使品計死特私始朝運終台広住無真有口少町料工建空急止"
-    "送切転研足究楽起着店病質待試族銀早映親験英医仕味写字答夜音注帰古歌買悪図週室歩風紙黒花春赤青館屋色走成部分表"
-    "設定対的性化内同当全回最関連合法加機要実現変更情報資約制戦政経済市民数取次点業保第相調議進決確認請求書類者様"
-    # names of people
-    "佐藤鈴橋伊渡辺村林加吉口井斎清崎森池阿石岡近坂遠福太浦松島和竹柴酒宮谷丸武原柳菅沢澤平杉栗堀秋桜郎之美香恵子健翔陽"
-    "蓮悠真優愛結奈菜花彩希由紀裕浩博隆幸誠智直樹拓哉介輔治雄男夫久義秀輝康成司"
-)
-_HANGUL = frozenset(
-    "이다는의에을를가고하은한로지도사자기어시인들대리니라그아해서정수나일안있보게주부장만전여오우상원구제스으면것과와"
-    "동성비공신조세음였했습까요적국개문생중명방학소용요물경실회위무산관내화분업양품교년월일입출금선건당단체통"
-    # names of people
-    "김박최강조윤임한권황송류홍손배백허남심노하곽차우민엄채천현함변염추석설준서연지훈빈예은호영희숙미경순철진혁재태"
+# What each language writes most, tuned by hand on real texts.
+_LETTERS_OF = tomllib.loads(Path(__file__).with_name("letters.toml").read_text("utf-8"))
+_SIMPLIFIED, _TRADITIONAL, _JAPANESE, _HANGUL = (
+    frozenset("".join(_LETTERS_OF["common"][script].split()))
+    for script in ("simplified", "traditional", "japanese", "hangul")
 )
 _KANA = re.compile("[ぁ-んァ-ヶー]")
 _LATIN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜÝšžŠŽ")
@@ -76,6 +42,8 @@ Weight = Callable[[str], float]
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
     """Commonest characters count most; those of the standard's first level a little; the rest against."""
+    # GB2312 and EUC characters have a high second byte; below it lie the later, rare additions.
+    least = 0 if encoding in ("big5", "cp932") else 0xA1
 
     def weigh(character: str) -> float:
         if character in common:
@@ -83,23 +51,17 @@ def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, i
         if character in _WIDE_MARKS:
             return 0.6
         raw = character.encode(encoding, "replace")
-        if len(raw) == 2 and first_level[0] <= raw[0] <= first_level[1] and _is_second_byte(encoding, raw[1]):
-            return 0.3
-        return -0.7
+        is_first = len(raw) == 2 and first_level[0] <= raw[0] <= first_level[1] and raw[1] >= least
+        return 0.3 if is_first else -0.7
 
     return weigh
-
-
-def _is_second_byte(encoding: str, byte: int) -> bool:
-    """GB2312 and EUC characters have a high second byte; below it lie the later, rare additions."""
-    return byte >= 0xA1 or encoding in ("big5", "cp932")
 
 
 def _with_kana(weigh: Weight) -> Weight:
     return lambda character: 0.9 if _KANA.match(character) else weigh(character)
 
 
-def mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
+def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
     """The mean of `weigh` over the characters outside ASCII; -2 where there are none.
 
     `flawless` is added where there are several and none is rare, which chance seldom makes of other writing,
@@ -119,40 +81,6 @@ def mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
 
     return score
 
-
-_FRENCH = "éèàêçùâîôûœëïüÿæ"
-_ALPHABETS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("cp1252", (
-        _FRENCH,
-        "üäöß",  # German
-        "óíáéñúüªº",  # Spanish
-        "ãçáéíóõêâúàôüªº",  # Portuguese
-        "èàùìòéîº",  # Italian
-        "äåöé", "äöåšž", "øåæéóòôü", "íáðéúæþóöý", "íáðøóýúæ",  # Swedish, Finnish, Danish, Icelandic, Faroese
-        "ëéïèóüê", "àéèíóçòúïü·", "ëç", "äõüöšž",  # Dutch, Catalan, Albanian, Estonian
-    )),
-    ("cp1250", (
-        "łęążóśćńź", "íáěéřýšžčůúťďňó", "áíéžýčšúľťňôďóäŕĺ",  # Polish, Czech, Slovak
-        "áéöóőíüúű", "čšžćđ", "ăîţşâ",  # Hungarian, Croatian and Slovene, Romanian
-    )),
-    ("cp1254", ("ışğüçöİâîû",)),  # Turkish
-    ("cp1257", ("ėųšįžąūęč", "āīēšūļžņķģč", "äõüöšž")),  # Lithuanian, Latvian, Estonian
-    ("cp1251", (
-        "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё",  # Russian
-        "оаинвітерслкудмпязьгбчйхцжїюшєщфґ",  # Ukrainian
-        "аиоенртсвлкдпмъзубячгщжцхшфйюь",  # Bulgarian
-        "анорсіеклтдвяумпзьбжгйчшыюўёэхфц",  # Belarusian
-        "аоиенсртјувкдмлпзбгчшцжхњћљфђџ",  # Serbian
-    )),
-    ("cp1253", ("αοιετσνηυρπκμλςωδγθάίόέφχήύβξζώψϊϋΐΰ",)),  # Greek
-    ("cp1255", ("יוהלארתבמשעכנחדקפםגצטזסןךףץ",)),  # Hebrew
-    ("cp1256", ("اليمنرتوبةعدسفهكقحجشطصخذثضزغءأإىئآؤظپچژگ،؟",)),  # Arabic
-    ("cp874", (  # Thai
-        "านรอก\u0e48เง\u0e49มยล\u0e31วด"
-        "ทสต\u0e34ะปบค\u0e35ห\u0e38แจพ\u0e39ชขใ\u0e33\u0e4c\u0e37ไโซณ\u0e47ถผธศษภ\u0e36ญฐฟฎฉๆฝฤฒฏฮฌ",
-    )),
-)  # fmt: skip
-"""By encoding, what each of its languages writes beyond ASCII, the commonest letters first."""
 
 _SAME_LETTERS = {
     "cp1250": ("iso8859-2",),
@@ -201,16 +129,6 @@ _UNWESTERN = re.compile(  # the ends of words in Latvian and Polish, ļ and ď, 
 _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNORECASE)
 
 
-def _signs_in_place(text: str) -> int:
-    return sum(
-        len(found[0])
-        for found in _FOREIGN.finditer(text)
-        if len(found[0]) <= 2
-        and _LATIN_MARKS.issuperset(found[0])
-        and _SIGN_IN_PLACE.match(text, found.start())
-    )
-
-
 def _faults(text: str) -> int:
     """Characters of words that nobody writes: capitals and signs inside, two scripts, rows of accents."""
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
@@ -231,24 +149,17 @@ def _faults(text: str) -> int:
     return faults
 
 
-def _weights(letters: str, least: float) -> dict[str, float]:
-    """From 1 for the commonest letter down to `least`; a capital counts less, so that KOI8 is not Windows."""
-    ranks = enumerate(letters)
-    weights = {letter: least + (1.0 - least) * (1.0 - rank / len(letters)) ** 1.5 for rank, letter in ranks}
-    return {c.upper(): w * 0.75 for c, w in weights.items() if len(c.upper()) == 1} | weights
-
-
-def _doubt(text: str) -> float:
-    """How much likelier western is than the rarer Latin encodings: much for one word, or among English."""
-    words = {word for word in _LETTERS.findall(text) if not word.isascii()}
-    return 0.2 / max(1, len(words)) ** 2 + (0.3 if _ENGLISH.search(text) else 0.0)
-
-
-def _alphabetic(alphabets: tuple[str, ...], handicap: float) -> Callable[[str], float]:
-    """How well the text fits the best of some languages that share an encoding."""
-    is_latin = alphabets[0][0] < "\u0250"
-    tables = [_weights(letters, 0.6 if is_latin else 0.2) for letters in alphabets]
-    is_western = alphabets[0] == _FRENCH
+def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
+    """How well a text fits the best of the languages of encoding `first`."""
+    alphabets: list[str] = list(_LETTERS_OF["alphabets"][first].values())
+    is_latin, is_western = alphabets[0][0] < "\u0250", first == "cp1252"
+    tables, least = list[dict[str, float]](), 0.6 if is_latin else 0.2
+    for letters in alphabets:  # from 1 for the commonest letter down to `least`
+        falling = ((1.0 - rank / len(letters)) ** 1.5 for rank in range(len(letters)))
+        weights = {c: least + (1.0 - least) * share for c, share in zip(letters, falling, strict=True)}
+        # A capital counts less, so that KOI8 is not Windows.
+        capitals = {c.upper(): weight * 0.75 for c, weight in weights.items() if len(c.upper()) == 1}
+        tables.append(capitals | weights)
     if is_western:  # its names stand together in one text, which those of other languages seldom do
         tables.append(dict.fromkeys(_LATIN_LETTERS, 0.65))
 
@@ -259,14 +170,21 @@ def _alphabetic(alphabets: tuple[str, ...], handicap: float) -> Callable[[str], 
             return -2.0
         marks = sum(n * 0.6 for c, n in counts.items() if c in _LATIN_MARKS)
         if marks:
-            marks += 0.4 * _signs_in_place(text)
+            marks += 0.4 * sum(
+                len(found[0])
+                for found in _FOREIGN.finditer(text)
+                if len(found[0]) <= 2
+                and _LATIN_MARKS.issuperset(found[0])
+                and _SIGN_IN_PLACE.match(text, found.start())
+            )
         told = {c: n for c, n in counts.items() if c not in _LATIN_MARKS}
         best = max(sum(n * table.get(c, -1.0) for c, n in told.items()) for table in tables)
         fitting = (best + marks - 2 * _faults(text)) / total - handicap
         if not is_latin:
             return fitting
-        if not is_western:
-            return fitting - _doubt(text)
+        if not is_western:  # western is likelier: much so for one word, or among English
+            words = {word for word in _LETTERS.findall(text) if not word.isascii()}
+            return fitting - (0.2 / max(1, len(words)) ** 2 + (0.3 if _ENGLISH.search(text) else 0.0))
         fitting -= 2 * sum(map(len, _UNWESTERN.findall(text))) / total
         # a stray accent among ASCII, as of half a character at the end: western rather than UTF-16
         return max(fitting, 0.15) if total < 3 and total * 3 < len(text) else fitting
@@ -274,24 +192,8 @@ def _alphabetic(alphabets: tuple[str, ...], handicap: float) -> Callable[[str], 
     return score
 
 
-_FLAWLESS = 0.2  # two names in a table of ASCII
-
-SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
-    ("gb18030", mean_weight(_east_asian(_SIMPLIFIED, "gb18030", (0xB0, 0xD7)), _FLAWLESS)),
-    ("big5", mean_weight(_east_asian(_TRADITIONAL, "big5", (0xA4, 0xC6)), _FLAWLESS)),
-    ("cp932", mean_weight(_with_kana(_east_asian(_JAPANESE, "cp932", (0x88, 0x97))), _FLAWLESS)),
-    ("euc_jp", mean_weight(_with_kana(_east_asian(_JAPANESE, "euc_jp", (0xB0, 0xCF))), _FLAWLESS)),
-    ("euc_kr", mean_weight(_east_asian(_HANGUL, "euc_kr", (0xB0, 0xC8)), _FLAWLESS)),
-    *(
-        (encoding, _alphabetic(alphabets, _HANDICAPS.get(encoding, _HANDICAP)))
-        for first, alphabets in _ALPHABETS
-        for encoding in (first, *_SAME_LETTERS.get(first, ()))
-    ),
-)
-"""Legacy encodings in the order in which a tie is settled, each with the score of a text decoded by it."""
-
-
 def _wide(character: str) -> float:
+    """UTF-16 that has neither a BOM nor a NUL: text without a single ASCII character."""
     if character in _SIMPLIFIED or character in _TRADITIONAL or _KANA.match(character):
         return 1.0
     if character in _WIDE_MARKS:
@@ -299,10 +201,23 @@ def _wide(character: str) -> float:
     return 0.1 if "\u4e00" <= character <= "\u9fff" else -1.0
 
 
-WIDE_SCORES: tuple[tuple[str, Callable[[str], float]], ...] = tuple(
-    (encoding, mean_weight(_wide)) for encoding in ("utf-16-le", "utf-16-be")
+_FLAWLESS = 0.2  # two names in a table of ASCII
+
+_SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
+    ("gb18030", _mean_weight(_east_asian(_SIMPLIFIED, "gb18030", (0xB0, 0xD7)), _FLAWLESS)),
+    ("big5", _mean_weight(_east_asian(_TRADITIONAL, "big5", (0xA4, 0xC6)), _FLAWLESS)),
+    ("cp932", _mean_weight(_with_kana(_east_asian(_JAPANESE, "cp932", (0x88, 0x97))), _FLAWLESS)),
+    ("euc_jp", _mean_weight(_with_kana(_east_asian(_JAPANESE, "euc_jp", (0xB0, 0xCF))), _FLAWLESS)),
+    ("euc_kr", _mean_weight(_east_asian(_HANGUL, "euc_kr", (0xB0, 0xC8)), _FLAWLESS)),
+    *(
+        (encoding, _alphabetic(first, _HANDICAPS.get(encoding, _HANDICAP)))
+        for first in _LETTERS_OF["alphabets"]
+        for encoding in (first, *_SAME_LETTERS.get(first, ()))
+    ),
+    ("utf-16-le", _mean_weight(_wide)),
+    ("utf-16-be", _mean_weight(_wide)),
 )
-"""UTF-16 that has neither a BOM nor a NUL: text without a single ASCII character."""
+"""Legacy encodings in the order in which a tie is settled, each with the score of a text decoded by it."""
 
 
 _BOMS = (
@@ -327,7 +242,7 @@ _MAGIC = (
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
 _HARMLESS = frozenset("\t\n\r\f\b\x1b")  # back-space and escape: manual pages and coloured logs
-_FOREIGN_of_decode = re.compile(rb"[\x80-\xff][^\n]*\n?")
+_FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,30})["']""", re.IGNORECASE)
 _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{2,30})""", re.IGNORECASE)
@@ -348,7 +263,15 @@ def decode(raw: bytes) -> str:
 
     Raises `Rejected` where it is no text.
     """
-    return _tidied(_decoded(raw))
+    for bom, encoding in _BOMS:
+        if raw.startswith(bom):
+            return _tidied(_loose(raw[len(bom) :], encoding))
+    if raw.startswith(_MAGIC):
+        raise Rejected(_BINARY, code="binary")
+    if wide := _looks_wide(raw):
+        return _tidied(_loose(raw, wide))
+    utf8 = _as_utf8(raw)
+    return _tidied(_loose(raw, _likeliest(raw)) if utf8 is None else utf8)
 
 
 def decode_declared(raw: bytes, label: str | None = None) -> str:
@@ -356,31 +279,16 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
 
     A BOM and valid UTF-8 are believed before the declaration, which is often left from a template.
     """
-    encoding = _codec(label) or _codec(_declaration(raw[:4096]))
-    if encoding is None or _has_bom(raw) or _looks_wide(raw):
+    head = raw[:4096]
+    declared = _DECLARED.search(head) or _META.search(head)
+    encoding = _codec(label) or _codec(declared and declared[1].decode("ascii"))
+    if encoding is None or any(raw.startswith(bom) for bom, _ in _BOMS) or _looks_wide(raw):
         return decode(raw)
     utf8 = _as_utf8(raw)
     if utf8 is not None:
         return _tidied(utf8 if not utf8.isascii() else _loose(raw, encoding))
     text = _loose(raw, encoding)
     return _tidied(text) if text.count("\ufffd") * 50 <= len(text) else decode(raw)
-
-
-def _decoded(raw: bytes) -> str:
-    for bom, encoding in _BOMS:
-        if raw.startswith(bom):
-            return _loose(raw[len(bom) :], encoding)
-    if raw.startswith(_MAGIC):
-        raise Rejected(_BINARY, code="binary")
-    wide = _looks_wide(raw)
-    if wide:
-        return _loose(raw, wide)
-    utf8 = _as_utf8(raw)
-    return _loose(raw, _likeliest(raw)) if utf8 is None else utf8
-
-
-def _has_bom(raw: bytes) -> bool:
-    return any(raw.startswith(bom) for bom, _ in _BOMS)
 
 
 def _loose(raw: bytes, encoding: str) -> str:
@@ -416,42 +324,35 @@ def _as_utf8(raw: bytes) -> str | None:
     try:
         text = decoder.decode(raw, final=False)
     except UnicodeDecodeError:
-        return _mostly_utf8(raw)
+        text = _loose(raw, "utf-8")
+        bad = text.count("\ufffd")
+        good = len(text) - len(text.encode("ascii", "ignore")) - bad
+        return text if good >= 9 * bad else None
     tail = decoder.getstate()[0]
     # One high byte after nothing but ASCII is rather the é of a Latin-1 "café" than half a character.
     return None if len(tail) == 1 and text.isascii() else text
 
 
-def _mostly_utf8(raw: bytes) -> str | None:
-    text = _loose(raw, "utf-8")
-    bad = text.count("\ufffd")
-    good = len(text) - len(text.encode("ascii", "ignore")) - bad
-    return text if good >= 9 * bad else None
-
-
 def _likeliest(raw: bytes) -> str:
-    sample = _telling_lines(raw)
+    """The legacy encoding that gives the likeliest text."""
+    sample = raw
+    if len(raw) > _JUDGED:
+        # Lines from their first byte outside ASCII on, as many as are needed to judge by.
+        kept, size = [], 0
+        for line in _FROM_FOREIGN.finditer(raw):
+            kept.append(line[0][:_JUDGED])
+            size += len(kept[-1])
+            if size >= _JUDGED:
+                break
+        sample = b"".join(kept)
     best, best_score = "latin-1", -1.5
-    for encoding, score in (*SCORES, *WIDE_SCORES):
+    for encoding, score in _SCORES:
         text = _strict(sample, encoding)
         if text is None or _noise(text) > _NOISE_SHARE:
             continue
         if (value := score(text)) > best_score:
             best, best_score = encoding, value
     return best
-
-
-def _telling_lines(raw: bytes) -> bytes:
-    """The lines from their first byte outside ASCII on, as many as are needed to judge by."""
-    if len(raw) <= _JUDGED:
-        return raw
-    kept, size = [], 0
-    for line in _FOREIGN_of_decode.finditer(raw):
-        kept.append(line[0][:_JUDGED])
-        size += len(kept[-1])
-        if size >= _JUDGED:
-            break
-    return b"".join(kept)
 
 
 _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
@@ -469,12 +370,9 @@ def _suspicious(text: str) -> Sequence[str]:
 def _noise(text: str) -> float:
     """The share of characters that no writing has."""
     sample = text[:_SAMPLE]
-    noise = sum(map(_is_noise, _suspicious(sample)))
+    odd = (character for character in _suspicious(sample) if character not in _HARMLESS)
+    noise = sum(unicodedata.category(character) in ("Cc", "Cn", "Co") for character in odd)
     return noise / max(1, len(sample))
-
-
-def _is_noise(character: str) -> bool:
-    return character not in _HARMLESS and unicodedata.category(character) in ("Cc", "Cn", "Co")
 
 
 def _tidied(text: str) -> str:
@@ -484,11 +382,6 @@ def _tidied(text: str) -> str:
     if text.isascii() and not _suspicious(text):
         return text
     return _CONTROL.sub("", text).removeprefix("\ufeff")
-
-
-def _declaration(head: bytes) -> str | None:
-    found = _DECLARED.search(head) or _META.search(head)
-    return found[1].decode("ascii") if found else None
 
 
 def _codec(label: str | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -50,14 +49,14 @@ class _Table:
     def blocks(self) -> list[str]:
         """One pipe table; the cells one after another where the table only laid out the page."""
         rows = [row for row in self.rows if any(row)]
-        columns = max((len(row) for row in rows), default=0)
-        if self.nested or columns < 2 or any(_is_long(cell) for row in rows for cell in row):
-            return [block for row in rows for cell in row for block in cell]
+        cells = [cell for row in rows for cell in row]
+        is_layout = self.nested or max(map(len, rows), default=0) < 2
+        if is_layout or any(
+            sum(map(len, cell)) > 1500 or any(block.startswith(("#", "```")) for block in cell)
+            for cell in cells
+        ):
+            return [block for cell in cells for block in cell]
         return [pipe_table([[" ".join(cell) for cell in row] for row in rows])]
-
-
-def _is_long(cell: Sequence[str]) -> bool:
-    return sum(map(len, cell)) > 1500 or any(block.startswith(("#", "```")) for block in cell)
 
 
 class _Page(HTMLParser):
@@ -164,7 +163,10 @@ class _Page(HTMLParser):
         if tag in _LISTS:
             self._lists.append(_List(tag == "ol"))
         elif tag == "li":
-            self._prefix = self._bullet()
+            innermost = self._lists[-1] if self._lists else _List(ordered=False)
+            innermost.number += 1
+            mark = f"{innermost.number}. " if innermost.ordered else "- "
+            self._prefix = "  " * min(max(0, len(self._lists) - 1), 8) + mark
         elif tag == "pre":
             self._pre += 1
         elif tag in _HEADINGS:
@@ -179,31 +181,21 @@ class _Page(HTMLParser):
         if tag in _HEADINGS or tag == "li":
             self._prefix = ""
 
-    def _bullet(self) -> str:
-        if not self._lists:
-            return "- "
-        indent = "  " * min(len(self._lists) - 1, 8)
-        innermost = self._lists[-1]
-        innermost.number += 1
-        return f"{indent}{innermost.number}. " if innermost.ordered else f"{indent}- "
-
     def _start_table_part(self, tag: str) -> None:
         self._flush()
         if tag == "table":
-            for table in self._tables[-1:]:
-                table.nested = True
+            if self._tables:
+                self._tables[-1].nested = True
             self._tables.append(_Table())
             self._sinks.append(self._tables[-1].outside)
         elif tag == "tr" and self._tables:
             self._tables[-1].rows.append([])
         elif tag in ("td", "th") and self._tables:
-            self._start_cell(self._tables[-1])
-
-    def _start_cell(self, table: _Table) -> None:
-        if not table.rows:
-            table.rows.append([])
-        table.rows[-1].append([])
-        self._sinks[-1] = table.rows[-1][-1]
+            rows = self._tables[-1].rows
+            if not rows:
+                rows.append([])
+            rows[-1].append([])
+            self._sinks[-1] = rows[-1][-1]
 
     def _end_table(self) -> None:
         self._flush()
@@ -235,29 +227,24 @@ class _Page(HTMLParser):
         text, self._inline = "".join(self._inline), []
         self._links.clear()
         block = fenced(text.strip("\n")) if self._pre and text.strip() else " ".join(text.split())
-        if block:
-            self._emit(block)
-
-    def _emit(self, block: str) -> None:
+        if not block:
+            return
         prefix, self._prefix = self._prefix, ""
         sink = self._sinks[-1]
         is_item = prefix.lstrip().startswith("- ") or prefix.rstrip().endswith(".")
-        if is_item and sink and self._lists and _is_item(sink[-1]):
+        above = sink[-1].rpartition("\n")[2].lstrip() if is_item and sink and self._lists else ""
+        if above.startswith("- ") or above.partition(". ")[0].isdigit():
             sink[-1] += f"\n{prefix}{block}"
         else:
             sink.append(prefix + block)
-
-
-def _is_item(block: str) -> bool:
-    last = block.rpartition("\n")[2].lstrip()
-    return last.startswith("- ") or last.partition(". ")[0].isdigit()
 
 
 def read_html(text: str) -> Parsed:
     """The markdown of a page that was decoded already; its title is the page's own or the first heading."""
     unseen = _UNSEEN
     while True:
-        page = _read(text, unseen)
+        page = _Page(unseen)
+        page.feed(text)
         body = page.result()
         seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript"}
         if not seen_after_all & unseen:
@@ -265,9 +252,3 @@ def read_html(text: str) -> Parsed:
         unseen -= seen_after_all  # what nothing closes hides nothing, and a menu is better than an empty page
     body = tidied(body)
     return Parsed(body, title=document_title(page.title, body))
-
-
-def _read(text: str, unseen: frozenset[str]) -> _Page:
-    page = _Page(unseen)
-    page.feed(text)
-    return page

@@ -25,7 +25,7 @@ def read_eml(raw: bytes) -> Parsed:
         raise damaged("it has no mail headers")
     subject = _header(message, "Subject")
     fields = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
-    attached = list(_attachments(message))
+    attached = [_plain_header(name) for part in message.walk() if (name := part.get_filename())]
     parts = [f"# {subject}" if subject else "", "\n".join(fields), *_bodies(message)]
     if attached:
         parts.append("Attachments: " + ", ".join(attached))
@@ -42,46 +42,31 @@ def _plain_header(value: str) -> str:
         pieces = decode_header(value)
     except (ValueError, email.errors.HeaderParseError):
         return " ".join(value.split())
-    texts = (_header_piece(text, charset) for text, charset in pieces)
+    texts = list[str]()
+    for text, charset in pieces:
+        # Raw bytes outside ASCII come as surrogate escapes.
+        content = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        if charset not in (None, "unknown-8bit"):
+            texts.append(decode_declared(content, charset))
+        elif content:
+            texts.append(decode(content))
     return " ".join("".join(texts).split())
-
-
-def _header_piece(text: str | bytes, charset: str | None) -> str:
-    if isinstance(text, str):  # raw bytes outside ASCII come as surrogate escapes
-        text = text.encode("utf-8", "surrogateescape")
-    if charset in (None, "unknown-8bit"):
-        return decode(text) if text else ""
-    return decode_declared(text, charset)
 
 
 def _bodies(message: Message) -> Iterator[str]:
     """The text of each message inside: a forwarded one is a message of its own."""
-    if message.get_content_type() == "multipart/alternative":
-        yield from _best(_children(message))
-    elif message.is_multipart():
-        for child in _children(message):
-            yield from _bodies(child)
-    elif not _is_attached(message):
-        yield from filter(None, [_text(message)])
-
-
-def _best(alternatives: list[Message]) -> Iterator[str]:
-    """The plain text where it says anything, else what else there is, best last as mail programs order it."""
-    spoken = [m for m in alternatives if m.get_content_type() == "text/plain" and _text(m)]
-    for alternative in (*spoken, *reversed(alternatives)):
-        texts = list(_bodies(alternative))
-        if texts:
-            yield from texts
-            return
-
-
-def _children(message: Message) -> list[Message]:
     payload = message.get_payload()
-    return [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
-
-
-def _is_attached(part: Message) -> bool:
-    return part.get_content_disposition() == "attachment" or part.get_content_maintype() != "text"
+    children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
+    if message.get_content_type() == "multipart/alternative":
+        # The plain text where it says anything, else the best, which mail programs put last.
+        spoken = [m for m in children if m.get_content_type() == "text/plain" and _text(m)]
+        texts = (list(_bodies(alternative)) for alternative in (*spoken, *reversed(children)))
+        yield from next(filter(None, texts), ())
+    elif message.is_multipart():
+        for child in children:
+            yield from _bodies(child)
+    elif message.get_content_disposition() != "attachment" and (text := _text(message)):
+        yield text
 
 
 def _text(part: Message) -> str:
@@ -90,10 +75,3 @@ def _text(part: Message) -> str:
         return ""
     text = decode_declared(raw, part.get_content_charset())
     return read_html(text).text if part.get_content_subtype() == "html" else text.strip()
-
-
-def _attachments(message: Message) -> Iterator[str]:
-    for part in message.walk():
-        name = part.get_filename()
-        if name:
-            yield _plain_header(name)

@@ -24,14 +24,11 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
 def first_heading(text: str, flavour: Flavour) -> str | None:
     """The first heading of `text`, or None where it has none or its flavour has no headings."""
-    pattern = _PATTERNS.get(flavour)
-    if pattern is None:
-        return None
-    head = text[:_HEAD]
+    pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
         head = _FENCED.sub("", head)  # a comment of a shell script is no heading
-    found = pattern.search(head)
-    if found is None:
+    found = pattern and pattern.search(head)
+    if not found:
         return None
     title = found["title"] or found.groupdict().get("under") or ""
     if flavour is Flavour.MARKDOWN:
@@ -56,13 +53,10 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""
-    filled = [[_cell(cell) for cell in row] + [""] * (width - len(row)) for row in rows]
+    cells = ([" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows)
+    filled = [row + [""] * (width - len(row)) for row in cells]
     lines = ["| " + " | ".join(row) + " |" for row in filled]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
 
 
 def fenced(code: str, language: str = "") -> str:
@@ -100,13 +94,12 @@ _LINE_START = re.compile(r"^(\\[#>+\-*=]|\d+\\[.)])")
 def _unescaped(prose: str) -> str:
     if "\\" not in prose:
         return prose
-    return "\n".join(_unescaped_line(line) for line in prose.split("\n"))
-
-
-def _unescaped_line(line: str) -> str:
-    kept = _LINE_START.match(line)
-    start = kept.end() if kept else 0
-    return line[:start] + _ESCAPE.sub(r"\1", line[start:])
+    lines = list[str]()
+    for line in prose.split("\n"):
+        kept = _LINE_START.match(line)
+        start = kept.end() if kept else 0
+        lines.append(line[:start] + _ESCAPE.sub(r"\1", line[start:]))
+    return "\n".join(lines)
 
 
 def tidied(text: str) -> str:

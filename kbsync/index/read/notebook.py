@@ -22,22 +22,17 @@ def read_ipynb(raw: bytes) -> Parsed:
     """The cells as markdown. Raises `Rejected` where it is no notebook."""
     try:
         notebook = json.loads(decode(raw))
-        cells = list(_cells(notebook))
+        if "cells" not in notebook and "worksheets" not in notebook:
+            raise ValueError("no cells")
+        cells = list(notebook.get("cells", ()))
+        for sheet in notebook.get("worksheets", ()):  # of format 3
+            cells += sheet.get("cells", ())
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise damaged("it is not a notebook, or incomplete") from error
     metadata = _mapping(notebook.get("metadata"))
     language = str(_mapping(metadata.get("language_info")).get("name") or "")
     text = tidied("\n\n".join(part for cell in cells for part in _parts(cell, language)))
     return Parsed(text, title=document_title(str(metadata.get("title") or ""), text))
-
-
-def _cells(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Of format 4, and of 3, where they lie in worksheets."""
-    if "cells" not in notebook and "worksheets" not in notebook:
-        raise ValueError("no cells")
-    yield from notebook.get("cells", ())
-    for sheet in notebook.get("worksheets", ()):
-        yield from sheet.get("cells", ())
 
 
 def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:

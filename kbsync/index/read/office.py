@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -72,20 +72,15 @@ def read_pdf(raw: bytes) -> Parsed:
 
 def read_docx(raw: bytes) -> Parsed:
     """A Word document."""
-    archive = _checked(raw, "word/document.xml", "Word document")
-    return _read(archive.for_parser(_plain), "docx", archive)
+    return _read_archive(_checked(raw, "word/document.xml", "Word document"), "docx", _plain)
 
 
 def read_xlsx(raw: bytes) -> Parsed:
     """A workbook: each sheet as a heading and a table."""
-    archive = _checked(raw, "xl/workbook.xml", "workbook")
-    workbook = _read(archive.for_parser(), "xlsx", archive)
+    workbook = _read_archive(_checked(raw, "xl/workbook.xml", "workbook"), "xlsx")
+    text = _EMPTY_ROW.sub("", workbook.text + "\n").rstrip()
     is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is nobody's title
-    return replace(
-        workbook,
-        text=_EMPTY_ROW.sub("", workbook.text + "\n").rstrip(),
-        title=None if is_sheet_name else workbook.title,
-    )
+    return replace(workbook, text=text, title=None if is_sheet_name else workbook.title)
 
 
 def read_odt(raw: bytes) -> Parsed:
@@ -93,14 +88,14 @@ def read_odt(raw: bytes) -> Parsed:
     archive = _checked(raw, "content.xml", "OpenDocument text")
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
-    return _read(archive.for_parser(), "odt", archive)
+    return _read_archive(archive, "odt")
 
 
 def read_rtf(raw: bytes) -> Parsed:
     """A rich text."""
     if not raw.lstrip().startswith(b"{\\rtf"):
         raise damaged("it is not a rich text")
-    return _read(raw, "rtf", None)
+    return _read(raw, "rtf")
 
 
 def _checked(raw: bytes, part: str, kind: str) -> Archive:
@@ -110,11 +105,17 @@ def _checked(raw: bytes, part: str, kind: str) -> Archive:
     return archive
 
 
-def _read(raw: bytes, extension: str, archive: Archive | None) -> Parsed:
+def _read_archive(
+    archive: Archive, extension: str, rewritten: Callable[[bytes], bytes] | None = None
+) -> Parsed:
+    return _read(archive.for_parser(rewritten), extension, pictures=archive.has_pictures())
+
+
+def _read(raw: bytes, extension: str, *, pictures: bool = False) -> Parsed:
     result = _extract(raw, extension)
     text = tidied(_with_entities(unescaped(result.content)))
     if not text:
-        raise without_text(pictures=archive is not None and archive.has_pictures())
+        raise without_text(pictures=pictures)
     return Parsed(text, title=_title(result, text))
 
 
@@ -167,12 +168,12 @@ def _plain(part: bytes) -> bytes:
     """A part of a Word document with entities and tabs written as plain characters."""
     part = _TAB.sub(b'<w:t xml:space="preserve"> </w:t>', part)
     part = _HYPHEN.sub(b"<w:t>-</w:t>", part)
-    return _ENTITY.sub(_stand_in, part) if b"&" in part else part
 
+    def stand_in(entity: re.Match[bytes]) -> bytes:
+        character = unescape(entity[0].decode("ascii"))
+        return _STAND_INS.get(character, character).encode("utf-8", "replace")
 
-def _stand_in(entity: re.Match[bytes]) -> bytes:
-    character = unescape(entity[0].decode("ascii"))
-    return _STAND_INS.get(character, character).encode("utf-8", "replace")
+    return _ENTITY.sub(stand_in, part) if b"&" in part else part
 
 
 def _with_entities(text: str) -> str:
@@ -190,16 +191,13 @@ def _paged(blocks: Iterable[tuple[int, str]]) -> tuple[str, tuple[int, ...]]:
         if not (block := tidied(block)):
             continue
         if pieces:
-            pieces.append("\n" if _follows(pieces[-1], block) else "\n\n")
+            is_list = block.startswith("- ") and pieces[-1].startswith("- ")
+            pieces.append("\n" if is_list else "\n\n")
             offset += len(pieces[-1])
         starts += [offset] * (page - len(starts))
         pieces.append(block)
         offset += len(block)
     return "".join(pieces), tuple(starts)
-
-
-def _follows(before: str, block: str) -> bool:
-    return block.startswith("- ") and before.startswith("- ")
 
 
 def _block(content: Mapping[str, Any]) -> str:
@@ -215,16 +213,12 @@ def _block(content: Mapping[str, Any]) -> str:
         case "code":
             return fenced(text)
         case "table":
-            return pipe_table(list(_rows(content.get("grid") or {})))
+            rows: dict[int, dict[int, str]] = {}
+            for cell in (content.get("grid") or {}).get("cells", ()):
+                rows.setdefault(int(cell["row"]), {})[int(cell["col"])] = str(cell.get("content") or "")
+            ordered = (row for _, row in sorted(rows.items()))
+            return pipe_table([[row.get(at, "") for at in range(max(row) + 1)] for row in ordered])
     return _joined(text)
-
-
-def _rows(grid: Mapping[str, Any]) -> Iterator[list[str]]:
-    rows: dict[int, dict[int, str]] = {}
-    for cell in grid.get("cells", ()):
-        rows.setdefault(int(cell["row"]), {})[int(cell["col"])] = str(cell.get("content") or "")
-    for _, row in sorted(rows.items()):
-        yield [row.get(column, "") for column in range(max(row) + 1)]
 
 
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"

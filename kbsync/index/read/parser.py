@@ -21,16 +21,15 @@ _MIB = 1024 * 1024
 class Parser:
     """Makes `Parsed` of documents. Thread-safe and synchronous.
 
-    Documents (pdf, docx, …) are read by at most `workers` processes of their own, each document within
-    `timeout` seconds, `memory_bytes` of address space and `output_bytes` of text. Texts are decoded here.
-    Nothing is written to disk but an empty home for the workers below `spool_dir`.
+    Documents (pdf, docx, …) are read one at a time by a process of their own, each within `timeout` seconds,
+    `memory_bytes` of address space and `output_bytes` of text. Texts are decoded here. Nothing is written to
+    disk but an empty home for that process below `spool_dir`.
     """
 
     def __init__(
         self,
         spool_dir: Path,
         *,
-        workers: int = 1,
         timeout: float = 60.0,
         memory_bytes: int = 1024 * _MIB,
         output_bytes: int = 64 * _MIB,
@@ -38,7 +37,7 @@ class Parser:
         child: Path = CHILD,
     ) -> None:
         self._bounds = Bounds(timeout, memory_bytes, output_bytes)
-        self._pool = Pool(spool_dir, self._bounds, size=workers, idle_seconds=idle_seconds, child=child)
+        self._pool = Pool(spool_dir, self._bounds, idle_seconds=idle_seconds, child=child)
 
     def parse(self, path: str, body: Body) -> Parsed:
         """The text of the document known as `path`.
@@ -62,8 +61,16 @@ class Parser:
             except Ended:
                 # Another document, or the worker's age, may have been the cause: once more, in a new one.
                 return self._read(extension_of(path), body, fresh=True)
-        except Ended as error:
-            raise self._rejected(error) from error
+        except Ended as ended:
+            if ended.by_memory:
+                limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
+                reason = f"reading it takes more than {limit}; split it or save it in a simpler format"
+                raise Rejected(reason, code="memory") from ended
+            if "SIGXCPU" in str(ended):
+                limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
+                raise Rejected(f"reading it takes more than {limit}; split it", code="timeout") from ended
+            reason = f"the parser crashed on it twice ({ended}); open it in its own program and save it again"
+            raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
         """The worker processes that run now."""
@@ -101,20 +108,6 @@ class Parser:
     def _too_long(self) -> Rejected:
         limit = f"{_size(self._bounds.output_bytes)}, the limit for one document"
         return Rejected(f"its text is longer than {limit}; split it", code="output")
-
-    def _rejected(self, ended: Ended) -> Rejected:
-        if ended.by_memory:
-            limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
-            return Rejected(
-                f"reading it takes more than {limit}; split it or save it in a simpler format", code="memory"
-            )
-        if "SIGXCPU" in str(ended):
-            limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
-            return Rejected(f"reading it takes more than {limit}; split it", code="timeout")
-        return Rejected(
-            f"the parser crashed on it twice ({ended}); open it in its own program and save it again",
-            code="crash",
-        )
 
 
 def _too_large(size: int, most: int) -> Rejected:

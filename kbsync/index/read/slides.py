@@ -20,7 +20,13 @@ _FURNITURE = ("sldNum", "dt", "ftr", "hdr", "sldImg")
 def read_pptx(raw: bytes) -> Parsed:
     """The slides as markdown, a page each. Raises `Rejected` where no slide has a text."""
     archive = Archive(raw)
-    pages = [_slide(archive, part, number) for number, part in enumerate(_slides(archive), 1)]
+    root = archive.xml(_MAIN)
+    if root is None:
+        raise damaged("it is not a presentation, or its main part is missing")
+    relations = archive.related(_MAIN)
+    shown = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
+    slides = [part for kind, part in shown if kind == "slide"]
+    pages = [_slide(archive, part, number) for number, part in enumerate(slides, 1)]
     if not any(pages):
         raise without_text(pictures=archive.has_pictures())
     text, starts = "", []
@@ -28,57 +34,48 @@ def read_pptx(raw: bytes) -> Parsed:
         starts.append(len(text))
         text += page + "\n\n" if page else ""
     text = text.rstrip()
-    return Parsed(
-        text,
-        title=document_title(_stated_title(archive), text),
-        page_starts=tuple(min(s, len(text)) for s in starts),
-    )
-
-
-def _slides(archive: Archive) -> Iterator[str]:
-    """The part names of the slides in the order of the presentation."""
-    root = archive.xml(_MAIN)
-    if root is None:
-        raise damaged("it is not a presentation, or its main part is missing")
-    relations = archive.related(_MAIN)
-    for entry in root.iter("sldId"):
-        kind, part = relations.get(entry.get(":id", ""), ("", ""))
-        if kind == "slide":
-            yield part
-
-
-def _stated_title(archive: Archive) -> str | None:
-    root = archive.xml("docProps/core.xml")
-    return None if root is None else root.findtext("title")
+    about = archive.xml("docProps/core.xml")
+    title = document_title(None if about is None else about.findtext("title"), text)
+    return Parsed(text, title=title, page_starts=tuple(min(start, len(text)) for start in starts))
 
 
 def _slide(archive: Archive, part: str, number: int) -> str:
     root = archive.xml(part)
     if root is None:
         return ""
-    title, blocks = _words(root)
-    notes: list[str] = []
-    for kind, name in archive.related(part).values():
-        if kind == "notesSlide":
-            notes += _notes(archive, name)
-        else:
-            blocks += _drawn(archive, kind, name)
-    if not (title or blocks or notes):
-        return ""
-    spoken = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
-    return tidied("\n\n".join([f"## {title or f'Slide {number}'}", *blocks, *spoken]))
-
-
-def _words(slide: Element) -> tuple[str, list[str]]:
-    """The title and the other texts on a slide."""
-    title, blocks = "", list[str]()
-    for shape in _shapes(slide):
+    title, blocks, notes = "", list[str](), list[str]()
+    for shape in _shapes(root):
         kind = _placeholder(shape)
         if kind in _TITLES and not title:
             title = " ".join(" ".join(_paragraphs(shape)).split())
         elif kind not in _FURNITURE:
-            blocks += _blocks(shape)
-    return title, blocks
+            for table in shape.iter("tbl"):
+                rows = ((" ".join(_paragraphs(cell)) for cell in row.iter("tc")) for row in table.iter("tr"))
+                blocks.append(pipe_table([list(row) for row in rows]))
+            if shape.tag == "sp":
+                blocks += _paragraphs(shape)
+    for kind, name in archive.related(part).values():
+        if kind not in ("notesSlide", "chart", "diagramData"):
+            continue
+        related = archive.xml(name)
+        if related is None:
+            continue
+        match kind:
+            case "notesSlide":
+                for shape in _shapes(related):
+                    if _placeholder(shape) not in _FURNITURE:
+                        notes += _paragraphs(shape)
+            case "diagramData":
+                blocks += _paragraphs(related)
+            case "chart":
+                cached = (value.text or "" for kept in related.iter("strCache") for value in kept.iter("v"))
+                words = dict.fromkeys([*_paragraphs(related), *filter(None, map(str.strip, cached))])
+                if words:
+                    blocks.append("Chart: " + ", ".join(words))
+    if not (title or blocks or notes):
+        return ""
+    spoken = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
+    return tidied("\n\n".join([f"## {title or f'Slide {number}'}", *blocks, *spoken]))
 
 
 def _shapes(root: Element) -> Iterator[Element]:
@@ -95,49 +92,12 @@ def _placeholder(shape: Element) -> str:
     return "" if mark is None else mark.get("type", "body")
 
 
-def _blocks(shape: Element) -> Iterator[str]:
-    for table in shape.iter("tbl"):
-        yield pipe_table(
-            [[" ".join(_paragraphs(cell)) for cell in row.iter("tc")] for row in table.iter("tr")]
-        )
-    if shape.tag == "sp":
-        yield from _paragraphs(shape)
-
-
 def _paragraphs(part: Element) -> list[str]:
     """The paragraphs below an element that hold text."""
-    texts = ("".join(_runs(paragraph)).strip() for paragraph in part.iter("p"))
-    return [text for text in texts if text]
-
-
-def _runs(paragraph: Element) -> Iterator[str]:
-    for run in paragraph.iter():
-        if run.tag == "t":
-            yield run.text or ""
-        elif run.tag in ("br", "tab"):
-            yield " "
-
-
-def _notes(archive: Archive, part: str) -> Iterator[str]:
-    root = archive.xml(part)
-    for shape in _shapes(root) if root is not None else ():
-        if _placeholder(shape) not in _FURNITURE:
-            yield from _paragraphs(shape)
-
-
-def _drawn(archive: Archive, kind: str, part: str) -> Iterator[str]:
-    """The words in charts and diagrams, which lie in parts of their own."""
-    if kind not in ("chart", "diagramData"):
-        return
-    root = archive.xml(part)
-    if root is None:
-        return
-    if kind == "diagramData":
-        yield from _paragraphs(root)
-        return
-    names = [
-        text for values in root.iter("strCache") for v in values.iter("v") if (text := (v.text or "").strip())
-    ]
-    words = list(dict.fromkeys([*_paragraphs(root), *names]))
-    if words:
-        yield "Chart: " + ", ".join(words)
+    texts = list[str]()
+    for paragraph in part.iter("p"):
+        runs = (run for run in paragraph.iter() if run.tag in ("t", "br", "tab"))
+        text = "".join((run.text or "") if run.tag == "t" else " " for run in runs).strip()
+        if text:
+            texts.append(text)
+    return texts

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from kbsync.errors import Rejected
@@ -35,22 +35,18 @@ def split_front_matter(text: str) -> Parsed:
     if found is None:
         return Parsed(text)
     try:
-        fields = _fields(text[:3], found[1])
+        block = found[1]
+        loaded = _toml(block) if text[:3] == "+++" else _yaml(block)
+        if loaded is None and not block.strip():
+            loaded = {}
+        if not isinstance(loaded, dict):
+            return Parsed(text)
+        fields = {str(key).lower(): value for key, value in loaded.items()}
         title = _scalar(fields.get("title"))
         tags = tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key))))
     except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
         return Parsed(text)
     return Parsed(text[found.end() :], title=title, tags=tags, line_offset=found[0].count("\n"))
-
-
-def _fields(fence: str, block: str) -> Mapping[str, object]:
-    """Raises ValueError or RecursionError for what is no mapping."""
-    parsed = _toml(block) if fence == "+++" else _yaml(block)
-    if parsed is None and not block.strip():
-        return {}
-    if not isinstance(parsed, dict):
-        raise ValueError("no mapping")
-    return {str(k).lower(): v for k, v in parsed.items()}
 
 
 def _toml(block: str) -> object:
@@ -89,7 +85,6 @@ def _scalar(value: object) -> str | None:
     return " ".join(str(value)[:_LONGEST].split())[:LONGEST_TITLE] or None
 
 
-_DELIMITERS = {"tsv": "\t"}
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
 _MARK = re.compile(r"<([^<>]*)>")  # no `<` in it: each is looked at from one place only
@@ -109,7 +104,12 @@ def parse_text(path: str, raw: bytes) -> Parsed:
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
-        return _subtitles(text)
+        lines = text.split("\n")
+        # What is said, each cue on its own line of the file; times, numbers and marks become blank.
+        spoken = [_spoken(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
+        if not any(spoken):
+            raise Rejected("no text in it: it has no cues", code="no-text")
+        return Parsed("\n".join(spoken), Flavour.PLAIN)
     if extension in ("csv", "tsv"):
         return Parsed(text, flavour, columns=_columns(text, extension))
     return Parsed(text, flavour, title=first_heading(text, flavour))
@@ -118,19 +118,10 @@ def parse_text(path: str, raw: bytes) -> Parsed:
 def _columns(text: str, extension: str) -> str:
     """The header line; "" where the first line is a record: it holds a number, or is one cell."""
     line = text.split("\n", 1)[0]
-    delimiter = _DELIMITERS.get(extension) or max(",;\t|", key=line.count)
+    delimiter = "\t" if extension == "tsv" else max(",;\t|", key=line.count)
     cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
     is_record = any(_NUMBER.match(cell) for cell in cells) or not any(cells)
     return "" if is_record or line.count('"') % 2 else line
-
-
-def _subtitles(text: str) -> Parsed:
-    """What is said, each cue on its own line of the file; times, numbers and marks become blank."""
-    lines = text.split("\n")
-    spoken = [_spoken(line, lines[n + 1] if n + 1 < len(lines) else "") for n, line in enumerate(lines)]
-    if not any(spoken):
-        raise Rejected("no text in it: it has no cues", code="no-text")
-    return Parsed("\n".join(spoken), Flavour.PLAIN)
 
 
 def _spoken(line: str, following: str) -> str:

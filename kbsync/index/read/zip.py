@@ -62,7 +62,9 @@ class Archive:
 
     def __init__(self, raw: bytes) -> None:
         if raw.startswith(_OLE):
-            raise _ole(raw)
+            if "EncryptedPackage".encode("utf-16-le") in raw:
+                raise encrypted()
+            raise damaged("it is in the old Office format (doc, xls, ppt) under a new extension")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
@@ -173,9 +175,3 @@ def _local(tag: str) -> str:
 def _locals(attributes: dict[str, str]) -> dict[str, str]:
     """Attributes by local name; those of a namespace win (`r:id` before `id`) and keep a colon: `:id`."""
     return {(":" + _local(name) if "}" in name else name): value for name, value in attributes.items()}
-
-
-def _ole(raw: bytes) -> Rejected:
-    if "EncryptedPackage".encode("utf-16-le") in raw:
-        return encrypted()
-    return damaged("it is in the old Office format (doc, xls, ppt) under a new extension")

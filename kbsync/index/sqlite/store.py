@@ -21,11 +21,17 @@ from kbsync.errors import (
 from kbsync.index.document import Entry
 from kbsync.index.embed.encoder import Encoder
 from kbsync.index.errors import trouble_with
-from kbsync.index.sqlite.finder import Finder
+from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.reader import Reader
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import Stored
-from kbsync.state.db import DamagedError
+from kbsync.state.db import DamagedError, unbind
+
+_COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"
+_TEXTS = """
+SELECT text FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
+  WHERE document = ? ORDER BY place, chunk.id
+"""
 
 
 class SqliteStore:
@@ -41,7 +47,7 @@ class SqliteStore:
         self._open_writer = writer
         self._writer = None if writer is None else writer(folder)
         self._reader = Reader(folder)
-        self._finder: Finder | None = None  # most of the time nobody searches in a process that writes
+        self._finder: Reader | None = None  # most of the time nobody searches in a process that writes
         self._opening = threading.Lock()
         self._damage = ""  # what was found broken: the file is put aside by the next look
 
@@ -55,7 +61,10 @@ class SqliteStore:
                     self._writer.close()
                 self._writer = self._open_writer(self._folder)
                 self._damage = ""
-            return self._reader.uuid(), self._reader.count()
+        with self._looked() as connection:
+            known = "SELECT (SELECT value FROM meta WHERE key = 'uuid'), count(*) FROM document"
+            uuid, count = connection.execute(known).get
+            return uuid, count
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document."""
@@ -77,31 +86,40 @@ class SqliteStore:
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Documents in the order of their ids."""
-        with self._translated():
-            return self._reader.page(after, limit)
+        with self._looked() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM document WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608
+                (after, limit),
+            )
+            return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def present(self, documents: Iterable[int]) -> set[int]:
         """Those that are there."""
-        with self._translated():
-            return self._reader.present(documents)
+        with self._looked() as connection:
+            find = "SELECT id FROM document WHERE id = ?"
+            return {each for each in documents if connection.execute(find, (each,)).get is not None}
 
     def known(self, model: str, keys: Iterable[str]) -> set[str]:
         """Those keys that have a vector."""
-        with self._translated():
-            return self._reader.known(model, keys)
+        with self._looked() as connection:
+            found = vectors.find_model(connection, model)
+            raw = (bytes.fromhex(key) for key in keys)
+            return {key.hex() for key in vectors.find_slots(connection, found, raw)} if found else set()
 
     def texts(self, document: int) -> Sequence[str] | None:
         """The texts of a document."""
-        with self._translated():
-            return self._reader.texts(document)
+        with self._looked() as connection:
+            if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
+                return None
+            return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     @contextmanager
-    def snapshot(self) -> Iterator[Finder]:
+    def snapshot(self) -> Iterator[Reader]:
         """The store as of one commit."""
         with self._translated():
             with self._opening:
                 if self._finder is None:
-                    self._finder = Finder(self._folder)
+                    self._finder = Reader(self._folder)
             with self._finder.snapshot():
                 yield self._finder
 
@@ -146,6 +164,12 @@ class SqliteStore:
 
     def _gone(self) -> Unavailable:
         return Unavailable(f"the index in {self._folder} is gone; it is made anew", code="index-gone")
+
+    @contextmanager
+    def _looked(self) -> Iterator[apsw.Connection]:
+        """For a look at what is there; all reads inside see one commit."""
+        with self._translated(), self._reader.snapshot() as connection:
+            yield connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

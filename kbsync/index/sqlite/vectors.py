@@ -92,53 +92,42 @@ def fill(
 
 
 def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:
-    """Empty those of `slots` that no chunk uses any more. Call inside a transaction."""
+    """Zero those of `slots` that no chunk uses any more; drop segments that have no vector then.
+
+    Call inside a transaction.
+    """
+    used = "SELECT 1 FROM chunk WHERE slot = ? LIMIT 1"
+    width_of = "SELECT dimensions * 2 FROM model JOIN slot ON slot.model = model.id WHERE slot.id = ?"
+    kept = "SELECT 1 FROM slot WHERE id BETWEEN ? AND ? AND key NOTNULL"
     for slot in slots:
-        if connection.execute("SELECT 1 FROM chunk WHERE slot = ? LIMIT 1", (slot,)).get is None:
-            _empty(connection, slot, version)
-
-
-def _empty(connection: apsw.Connection, slot: int, version: int) -> None:
-    """Zero one slot; drop its segment where it was the last."""
-    width = connection.execute(
-        "SELECT dimensions * 2 FROM model JOIN slot ON slot.model = model.id WHERE slot.id = ?", (slot,)
-    ).get
-    if width is None:
-        return
-    connection.execute("UPDATE slot SET key = NULL WHERE id = ?", (slot,))
-    _write(connection, width, {slot: bytes(width)}, version)
-    segment = slot // SLOTS
-    own = (segment * SLOTS, segment * SLOTS + SLOTS - 1)
-    if connection.execute("SELECT 1 FROM slot WHERE id BETWEEN ? AND ? AND key NOTNULL", own).get is None:
-        connection.execute("DELETE FROM slot WHERE id BETWEEN ? AND ?", own)
-        connection.execute("DELETE FROM segment WHERE id = ?", (segment,))
-        connection.execute("DELETE FROM block WHERE id = ?", (segment,))
+        if connection.execute(used, (slot,)).get is not None:
+            continue
+        width = connection.execute(width_of, (slot,)).get
+        if width is None:
+            continue
+        connection.execute("UPDATE slot SET key = NULL WHERE id = ?", (slot,))
+        _write(connection, width, {slot: bytes(width)}, version)
+        segment = slot // SLOTS
+        own = (segment * SLOTS, segment * SLOTS + SLOTS - 1)
+        if connection.execute(kept, own).get is None:
+            connection.execute("DELETE FROM slot WHERE id BETWEEN ? AND ?", own)
+            connection.execute("DELETE FROM segment WHERE id = ?", (segment,))
+            connection.execute("DELETE FROM block WHERE id = ?", (segment,))
 
 
 def _free_slots(connection: apsw.Connection, model: Model, count: int, version: int) -> list[int]:
     """`count` free slots, with new segments where the present ones are full."""
+    find = "SELECT id FROM slot WHERE model = ? AND key IS NULL ORDER BY id LIMIT ?"
     while True:
-        free = [
-            slot
-            for (slot,) in connection.execute(
-                "SELECT id FROM slot WHERE model = ? AND key IS NULL ORDER BY id LIMIT ?", (model.id, count)
-            )
-        ]
+        free = [slot for (slot,) in connection.execute(find, (model.id, count))]
         if len(free) == count:
             return free
         for _ in range(-(-(count - len(free)) // SLOTS)):
-            _add_segment(connection, model, version)
-
-
-def _add_segment(connection: apsw.Connection, model: Model, version: int) -> None:
-    """A segment of free slots."""
-    segment = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM segment").get
-    connection.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment, model.id, version))
-    connection.execute("INSERT INTO block VALUES (?, zeroblob(?))", (segment, SLOTS * model.width))
-    connection.executemany(
-        "INSERT INTO slot(id, model) VALUES (?, ?)",
-        ((segment * SLOTS + index, model.id) for index in range(SLOTS)),
-    )
+            segment = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM segment").get
+            connection.execute("INSERT INTO segment VALUES (?, ?, ?)", (segment, model.id, version))
+            connection.execute("INSERT INTO block VALUES (?, zeroblob(?))", (segment, SLOTS * model.width))
+            own = ((segment * SLOTS + index, model.id) for index in range(SLOTS))
+            connection.executemany("INSERT INTO slot(id, model) VALUES (?, ?)", own)
 
 
 def _write(connection: apsw.Connection, width: int, vectors: Mapping[int, bytes], version: int) -> None:
@@ -194,40 +183,63 @@ class Cosines:
 
 
 class Matrix:
-    """Scans the vectors of one model through `connection`."""
+    """Scans the vectors of one model through `connection`.
+
+    Kept vectors are one array, in which each segment has a place; a place that was let go is zeros.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         """Reads nothing yet."""
         self._connection = connection
         self._scans = 0
-        self._kept: _Kept | None = None
+        self._kept: NDArray[np.float32] | None = None
+        self._places: dict[int, int] = {}
+        self._versions: dict[int, int] = {}
+        self._free: list[int] = []
 
     def cosines(self, model: Model, vector: NDArray[np.float32]) -> Cosines:
         """The cosine of `vector` (length 1) with every slot, as of the transaction that is open."""
-        versions = dict(
-            self._connection.execute(
-                "SELECT id, version FROM segment WHERE model = ? ORDER BY id", (model.id,)
-            )
-        )
-        self._scans += 1
-        if self._scans < 2 or len(versions) * SLOTS * model.dimensions * 4 > _MOST_BYTES:
-            self._kept = None
-            return self._streamed(model, versions, vector)
-        self._kept = self._kept or _Kept(model.dimensions)
-        stale = self._kept.stale(versions)
-        for segment, block in zip(stale, self._read(model, stale), strict=True):
-            self._kept.keep(segment, versions[segment], block)
-        return self._kept.cosines(vector)
-
-    def _streamed(self, model: Model, segments: Iterable[int], vector: NDArray[np.float32]) -> Cosines:
-        """The cosines with vectors that are read and forgotten."""
         import numpy as np
 
-        places = {segment: place for place, segment in enumerate(segments)}
+        listed = "SELECT id, version FROM segment WHERE model = ? ORDER BY id"
+        versions: dict[int, int] = dict(self._connection.execute(listed, (model.id,)))
+        self._scans += 1
+        if self._scans >= 2 and len(versions) * SLOTS * model.dimensions * 4 <= _MOST_BYTES:
+            kept = self._refresh(model, versions)
+            return Cosines(dict(self._places), _products(kept, vector))
+        self._kept, self._places, self._versions, self._free = None, {}, {}, []
+        places = {segment: place for place, segment in enumerate(versions)}
         values = np.zeros(len(places) * SLOTS, np.float32)
         for place, block in enumerate(self._read(model, places)):
             values[place * SLOTS : (place + 1) * SLOTS] = _products(block, vector)
         return Cosines(places, values)
+
+    def _refresh(self, model: Model, versions: Mapping[int, int]) -> NDArray[np.float32]:
+        """The kept vectors: segments that are gone forgotten, those that changed read again."""
+        import numpy as np
+
+        kept = np.zeros((0, model.dimensions), np.float32) if self._kept is None else self._kept
+        for segment in self._places.keys() - versions.keys():
+            place = self._places.pop(segment)
+            kept[place * SLOTS : (place + 1) * SLOTS] = 0
+            self._free.append(place)
+            del self._versions[segment]
+        places = len(kept) // SLOTS
+        if len(versions) > places:  # an eighth more than needed, so that growing is rare
+            more = len(versions) + len(versions) // 8 + 1
+            grown = np.zeros((more * SLOTS, model.dimensions), np.float32)
+            grown[: len(kept)] = kept
+            kept = grown
+            self._free.extend(range(places, more))
+        self._kept = kept
+        stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
+        for segment, block in zip(stale, self._read(model, stale), strict=True):
+            if segment not in self._places:
+                self._places[segment] = self._free.pop()
+            place = self._places[segment]
+            kept[place * SLOTS : (place + 1) * SLOTS] = block
+            self._versions[segment] = versions[segment]
+        return kept
 
     def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float32]]:
         """The vectors of each segment from the file."""
@@ -248,51 +260,3 @@ def _products(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDAr
 
     products: NDArray[np.float32] = np.einsum("ij,j->i", vectors, vector)
     return products
-
-
-class _Kept:
-    """Vectors as one array, in which each segment has a place; a place that was let go is zeros."""
-
-    def __init__(self, dimensions: int) -> None:
-        """Empty."""
-        import numpy as np
-
-        self._vectors = np.zeros((0, dimensions), np.float32)
-        self._places: dict[int, int] = {}
-        self._versions: dict[int, int] = {}
-        self._free: list[int] = []
-
-    def stale(self, versions: Mapping[int, int]) -> list[int]:
-        """Forget the segments that are gone; those that must be read again."""
-        for segment in self._places.keys() - versions.keys():
-            place = self._places.pop(segment)
-            self._vectors[place * SLOTS : (place + 1) * SLOTS] = 0
-            self._free.append(place)
-            del self._versions[segment]
-        self._reserve(len(versions))
-        return [segment for segment, version in versions.items() if self._versions.get(segment) != version]
-
-    def keep(self, segment: int, version: int, block: NDArray[np.float32]) -> None:
-        """Take over the vectors of a segment."""
-        if segment not in self._places:
-            self._places[segment] = self._free.pop()
-        place = self._places[segment]
-        self._vectors[place * SLOTS : (place + 1) * SLOTS] = block
-        self._versions[segment] = version
-
-    def cosines(self, vector: NDArray[np.float32]) -> Cosines:
-        """The cosine with each vector."""
-        return Cosines(dict(self._places), _products(self._vectors, vector))
-
-    def _reserve(self, segments: int) -> None:
-        """Have places for so many segments; an eighth more than needed, so that growing is rare."""
-        import numpy as np
-
-        places = len(self._vectors) // SLOTS
-        if segments <= places:
-            return
-        more = segments + segments // 8 + 1
-        grown = np.zeros((more * SLOTS, self._vectors.shape[1]), np.float32)
-        grown[: len(self._vectors)] = self._vectors
-        self._vectors = grown
-        self._free.extend(range(places, more))

@@ -122,8 +122,7 @@ class _Document:
     """A document on its way in: its runs, and which of them are in the file already and nobody's yet."""
 
     def __init__(self, entry: Entry, model: str) -> None:
-        self.entry = entry
-        self.model = model
+        self.entry, self.model = entry, model
         self.named = _named(entry.title, entry.tags, entry.path)
         self.vectors = dict(entry.vectors)
         self.pieces = [(_digest(chunks, model), chunks) for chunks in cut_into_runs(entry.chunks)]
@@ -194,11 +193,20 @@ class Writer:
         # Short ones first: whoever saved a note does not wait for a book of the same batch.
         order = sorted(range(len(documents)), key=lambda at: documents[at].is_long)
         for group in _groups(documents[at] for at in order):
+            done = list[int | Rejected]()
             try:
-                done: Sequence[int | Rejected] = self._put_together(group, encoder, left)
+                done += self._put_together(group, encoder, left)
             except (*_UNSTORABLE, Rejected):
                 # Which one? A savepoint for each document would cost good batches a third more.
-                done = [self._put_alone(each, encoder, left) for each in group]
+                for each in group:
+                    each.ready.clear()
+                    try:
+                        done += self._put_together([each], encoder, left)
+                    except Rejected as error:
+                        done.append(error)
+                    except _UNSTORABLE as error:
+                        reason = f"it cannot be stored in the index: {error}"
+                        done.append(Rejected(reason, code="unstorable"))
             for outcome in done:
                 outcomes[order[len(outcomes)]] = outcome
         self._clear(left)
@@ -231,9 +239,7 @@ class Writer:
         """Remove those that are there; False where `scrub` has yet to take the text out of the WAL."""
         with self._transaction() as version:
             left = [run.first for each in documents for run in self._runs_of(each)]
-            for document in documents:
-                self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
-                self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
+            self._remove(documents)
             self._clear_some(left, version)
         is_clear = self._clear(left)
         # A file that was set aside as damaged may hold the same text (promise 11).
@@ -335,16 +341,6 @@ class Writer:
                 self._staged.difference_update(firsts)
                 left += firsts
 
-    def _put_alone(self, document: _Document, encoder: Encoder, left: list[int]) -> int | Rejected:
-        """Store one document of a group that failed, or leave everything as it was before it."""
-        document.ready.clear()
-        try:
-            return self._put_together([document], encoder, left)[0]
-        except Rejected as error:
-            return error
-        except _UNSTORABLE as error:
-            return Rejected(f"it cannot be stored in the index: {error}", code="unstorable")
-
     def _put_some(
         self, document: _Document, version: int, left: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
@@ -354,7 +350,13 @@ class Writer:
         of the version it replaces that have the same content become its own.
         """
         entry = document.entry
-        earlier = self._earlier_try(entry)
+        # What an earlier try of the same upload left. The number alone does not prove that: with a new state
+        # file the numbers start again. A document of a former state with the same number keeps its place and
+        # loses the number.
+        earlier: int | None = self._connection.execute(
+            "SELECT id FROM document WHERE upload_id = ? AND digest = ? AND label = ?",
+            (entry.upload_id, entry.digest, bind(entry.path)),
+        ).get
         replaced = [each for each in dict.fromkeys((entry.replaces, earlier)) if each is not None]
         old = [run for each in replaced for run in self._runs_of(each)]
         # Runs that were indexed under another name or tokeniser are found by other words, so they are not
@@ -363,72 +365,55 @@ class Writer:
         for run in reversed(old):
             if run.digest is not None and (run.named, run.tokeniser) == (document.named, TOKENISER):
                 keepable.setdefault(run.digest, []).append(run)
-        runs = list[Run]()
-        placed = dict[int, Run]()
-        room = STEP
-        is_whole = True
+        runs, placed, room = list[Run](), dict[int, Run](), STEP
         for place, (digest, chunks) in enumerate(document.pieces):
             if place in document.ready:
                 runs.append(document.ready[place])
             elif keepable.get(digest):
-                runs.append(self._moved(keepable[digest].pop(), chunks[0]))
+                kept, first = keepable[digest].pop(), chunks[0]
+                was = self._connection.execute("SELECT line, page FROM chunk WHERE id = ?", (kept.first,))
+                line, page = was.get
+                lines, pages = (first.line or 0) - (line or 0), (first.page or 0) - (page or 0)
+                runs.append(replace(kept, lines=lines, pages=pages))
             elif len(chunks) <= room:
                 placed[place] = self._put_in(document, place, version)
                 runs.append(placed[place])
                 room -= len(chunks)
             else:
-                is_whole = False
-                break
-        if not is_whole:
-            return None, placed
+                return None, placed
         # The old version goes and the new one is shown in this one commit: there is no moment with neither
         # (promise 2).
-        kept = {run.first for run in runs}
-        left += [run.first for run in old if run.first not in kept]
-        for each in replaced:
-            self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (each,))
-            self._connection.execute("DELETE FROM document WHERE id = ?", (each,))
-        shown = self._insert_document(entry, earlier)
+        own = {run.first for run in runs}
+        left += [run.first for run in old if run.first not in own]
+        self._remove(replaced)
+        self._connection.execute(
+            "UPDATE document SET upload_id = NULL WHERE upload_id = ?", (entry.upload_id,)
+        )
+        path = bind(entry.path)
+        self._connection.execute(
+            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(earlier, entry.upload_id, path, path, bind(entry.name), entry.digest, entry.size),
+                *(entry.recipe, entry.title, _dumped(entry.tags), entry.modified, self._clock()),
+            ),
+        )
+        # AUTOINCREMENT gives no number twice: the id of a deleted document names no other one (promise 6).
+        shown = self._connection.last_insert_rowid()
         self._connection.executemany(
             "UPDATE run SET document = ?, place = ?, lines = ?, pages = ? WHERE first = ?",
             ((shown, place, run.lines, run.pages, run.first) for place, run in enumerate(runs)),
         )
         return shown, {}
 
-    def _earlier_try(self, entry: Entry) -> int | None:
-        """The document that an earlier try of the same upload left.
-
-        The number alone does not prove that: with a new state file the numbers start again. A document of a
-        former state with the same number keeps its place and loses the number.
-        """
-        return self._connection.execute(  # type: ignore[no-any-return]
-            "SELECT id FROM document WHERE upload_id = ? AND digest = ? AND label = ?",
-            (entry.upload_id, entry.digest, bind(entry.path)),
-        ).get
-
-    def _insert_document(self, entry: Entry, number: int | None) -> int:
-        path = bind(entry.path)
-        self._connection.execute(
-            "UPDATE document SET upload_id = NULL WHERE upload_id = ?", (entry.upload_id,)
-        )
-        self._connection.execute(
-            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(number, entry.upload_id, path, path, bind(entry.name), entry.digest, entry.size),
-                *(entry.recipe, entry.title, _dumped(entry.tags), entry.modified, self._clock()),
-            ),
-        )
-        # AUTOINCREMENT gives no number twice: the id of a deleted document names no other one (promise 6).
-        return self._connection.last_insert_rowid()
+    def _remove(self, documents: Iterable[int]) -> None:
+        """Show them no longer; their runs are nobody's then."""
+        for each in documents:
+            self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (each,))
+            self._connection.execute("DELETE FROM document WHERE id = ?", (each,))
 
     def _runs_of(self, document: int) -> list[Run]:
         query = f"SELECT {_COLUMNS} FROM run WHERE document = ? ORDER BY place, first"  # noqa: S608
         return [Run(*row) for row in self._connection.execute(query, (document,))]
-
-    def _moved(self, run: Run, first: Chunk) -> Run:
-        """A run that is kept, with what its first chunk's line and page have become."""
-        line, page = self._connection.execute("SELECT line, page FROM chunk WHERE id = ?", (run.first,)).get
-        return replace(run, lines=(first.line or 0) - (line or 0), pages=(first.page or 0) - (page or 0))
 
     def _put_in(self, document: _Document, place: int, version: int) -> Run:
         """Put in the chunks of a run, which nobody finds until it gets its document.
@@ -530,7 +515,13 @@ class Writer:
 
     def _clear_some(self, left: list[int], version: int) -> None:
         """Take out up to `STEP` chunks of the runs in `left` that are nobody's; `left` loses what is done."""
-        runs = {run.first: run for first in left if (run := self._nobodys(first)) is not None}
+        query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
+        runs = {
+            first: Run(*row)
+            for first in left
+            if first not in self._staged
+            for row in self._connection.execute(query, (first,))
+        }
         self._mark_if_many(sum(run.chunks for run in runs.values()))
         room = STEP
         while left and room:
@@ -566,13 +557,6 @@ class Writer:
             self._connection.execute("UPDATE run SET chunks = chunks - ? WHERE first = ?", (count, run.first))
         used = sorted({slot for *_, slot in rows if slot is not None})
         vectors.release(self._connection, used, version)
-
-    def _nobodys(self, first: int) -> Run | None:
-        """The run that begins with that chunk, if nobody has it and nobody is putting it in."""
-        if first in self._staged:
-            return None
-        query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
-        return next((Run(*row) for row in self._connection.execute(query, (first,))), None)
 
     def _ownerless(self) -> list[int]:
         """The runs that nobody has and nobody is putting in."""

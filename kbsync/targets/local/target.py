@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.searching import Explanation, Hit, Query
 from kbsync.contract.target import (
@@ -57,18 +57,6 @@ SCRUB_AFTER = 1.0
 _PAGE = 500
 
 
-class Embedding(Protocol):
-    """What the config says of the embedding."""
-
-    @property
-    def type(self) -> str:
-        """`builtin`, `onnx`, or the dialect of a service."""
-
-    @property
-    def path(self) -> Path | None:
-        """Where the model is, for `onnx`."""
-
-
 def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
     """What the embedded knowledge base takes."""
     return Limits(
@@ -83,7 +71,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
     )
 
 
-def encoder_of(embedding: Embedding, service: EmbeddingConfig | None) -> Encoder:
+def encoder_of(embedding: EmbeddingConfig, service: EmbeddingConfig | None) -> Encoder:
     """What makes the vectors. Loads nothing and asks nobody."""
     if service is not None:
         return ServiceEncoder(service)
@@ -121,7 +109,7 @@ class LocalTarget(Target):
         cls,
         path: Path,
         *,
-        embedding: Embedding,
+        embedding: EmbeddingConfig,
         max_bytes: int,
         surroundings: Surroundings,
         parse: Parse | None = None,
@@ -170,8 +158,8 @@ class LocalTarget(Target):
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
         present = await asyncio.to_thread(self._store.present, wanted)
-        states = {True: DocStatus(DocState.READY), False: DocStatus(DocState.MISSING)}
-        return {each: states[number in present] for each, number in numbers.items()}
+        ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
+        return {each: ready if number in present else missing for each, number in numbers.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each document and every trace of its text."""
@@ -243,9 +231,8 @@ class LocalTarget(Target):
         outcomes: MutableSequence[PutOutcome] = []
         try:
             for batch in self._pipeline.batches([(_entry(each), each.body) for each in documents]):
-                stored = iter(
-                    self._store.put([each for each in batch if isinstance(each, Entry)], self._encoder)
-                )
+                entries = [each for each in batch if isinstance(each, Entry)]
+                stored = iter(self._store.put(entries, self._encoder))
                 for each in batch:
                     outcome = each if isinstance(each, TargetError) else next(stored)
                     if isinstance(outcome, int):
@@ -324,7 +311,9 @@ def _unknown(remote_id: str) -> Rejected:
 class Unmade(LocalTarget):
     """The knowledge base before the first pass has made it, for `plan`, which makes nothing."""
 
-    def __init__(self, embedding: Embedding, max_bytes: int, service: EmbeddingConfig | None = None) -> None:
+    def __init__(
+        self, embedding: EmbeddingConfig, max_bytes: int, service: EmbeddingConfig | None = None
+    ) -> None:
         """Only what `limits` and `recipe` need: there is no index to open."""
         self._encoder = encoder_of(embedding, service)
         self._limits = limits_of(max_bytes, pictures=self._encoder.takes_pictures)

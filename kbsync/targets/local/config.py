@@ -70,7 +70,7 @@ class LocalTargetConfig(TargetConfig):
 
     def open(self, surroundings: Surroundings) -> Target:
         """The knowledge base, made where there is none."""
-        from kbsync.targets.local import LocalTarget
+        from kbsync.targets.local.target import LocalTarget
 
         return LocalTarget.open(
             self.folder(surroundings.state_dir, surroundings.mirror),
@@ -85,7 +85,7 @@ class LocalTargetConfig(TargetConfig):
         """The knowledge base, or an empty one where the first pass has yet to make it."""
         if self.folder(surroundings.state_dir, surroundings.mirror).exists():
             return self.open(surroundings)
-        from kbsync.targets.local import Unmade
+        from kbsync.targets.local.target import Unmade
 
         return Unmade(self.embedding, self.max_bytes, _service(self.embedding))
 

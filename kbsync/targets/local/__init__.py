@@ -1,0 +1,1 @@
+"""The embedded knowledge base: an index in one folder on this machine."""
