@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.core.names import Naming
-from kbsync_standin.zhipu.behaviour import Behaviour
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from tests.engine.auditing import begun
 from tests.remote.services import ZHIPU
 from tests.remote.world import RemoteWorld
@@ -66,7 +66,7 @@ class AuditedShambles(Shambles):
         )
 
     def set_out(self) -> None:
-        self.world.app.behaviour = Behaviour(vectorize=(1.0, 3.0))
+        self.world.app.behaviour = ZhipuBehaviour(vectorize=(1.0, 3.0))
         self.world.turn(**self.chance.choice(LISTS))
 
     def found(self) -> Mapping[str, Sequence[str]]:

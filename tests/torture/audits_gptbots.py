@@ -19,7 +19,7 @@ from typing import Any
 from kbsync.engine.verify import Verification, repair_request
 from kbsync.errors import TargetError
 from kbsync.targets.gptbots.config import MARKER_BASE
-from kbsync_standin.gptbots.behaviour import Behaviour
+from kbsync_standin.gptbots.behaviour import GptbotsBehaviour
 from kbsync_standin.gptbots.bot import Document
 from tests.remote.services import GPTBOTS
 from tests.remote.test_adversary import verify
@@ -45,7 +45,7 @@ LISTS: tuple[dict[str, Any], ...] = (
 )
 """What the service is like, a turn long."""
 
-USUAL = {name: getattr(Behaviour(), name) for name in {name for one in LISTS for name in one}}
+USUAL = {name: getattr(GptbotsBehaviour(), name) for name in {name for one in LISTS for name in one}}
 
 TROUBLE: tuple[dict[str, Any], ...] = (
     {"kind": "left-out", "op": "list"},

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin.rules import Breach
+
 _WORD = re.compile(r"[a-z0-9]{3,}|[^\W\d_a-z]", re.IGNORECASE)
 
 
@@ -58,14 +60,6 @@ LONGEST_TEXT = 24_000
 """Characters of one text, about 8192 tokens; zhipu takes 3072."""
 
 _ENCODINGS = ("float", "base64")
-
-
-class Breach(Exception):
-    """A request against the rules. `status`: what it is answered with; `str()` says which rule."""
-
-    def __init__(self, sentence: str, status: int = 400, code: str = "") -> None:
-        super().__init__(sentence)
-        self.status, self.code = status, code
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ MissingForm = Literal["404", "code", "null"]
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class ZhipuBehaviour:
     """How the vendor always is. Durations are seconds of the stand-in's clock.
 
     strict: requests against the documented rules are refused; false: only what cannot be understood is.
@@ -110,7 +110,7 @@ class Behaviour:
 _LEAST = {"balance": -1, "missing_code": 1, "clock_skew": -switching.LARGEST}
 
 
-def changed(behaviour: Behaviour, switches: Mapping[str, Any]) -> Behaviour:
+def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:
     """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
     if "offered" in switches:
         raise ValueError("there is no switch offered; not_offered lists the routes that answer 404")

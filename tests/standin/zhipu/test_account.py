@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kbsync_standin.messages import StandInClock
-from kbsync_standin.zhipu import HOME_ID, Behaviour
+from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
 from kbsync_standin.zhipu.account import words_of
 from kbsync_standin.zhipu.documents import EPOCH_MS, Slicing, Snowflakes
 from kbsync_standin.zhipu.rules import parse_form as parse
@@ -74,7 +74,7 @@ def test_a_reset_leaves_one_empty_base(vendor: Vendor) -> None:
     vendor.call("GET", "/nowhere")
     vendor.app.reset()
     assert (vendor.app.journal(), vendor.app.violations) == ([], [])
-    assert vendor.app.behaviour == Behaviour()
+    assert vendor.app.behaviour == ZhipuBehaviour()
     assert vendor.app.snapshot()["bases"] == [
         {"id": HOME_ID, "name": "handbook", "documents": 0, "hidden": False}
     ]

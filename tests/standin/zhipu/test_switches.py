@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kbsync_standin.zhipu import HOME_ID, Behaviour
+from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
 from tests.standin.zhipu.vendor import START, Vendor
 
 EPOCH_MS = 1288834974657
@@ -498,7 +498,7 @@ def test_wrong_switches_are_refused_and_change_nothing(switches: dict[str, Any],
     vendor = Vendor()
     with pytest.raises(ValueError, match=words):
         vendor.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
-    assert vendor.app.behaviour == Behaviour()
+    assert vendor.app.behaviour == ZhipuBehaviour()
 
 
 def test_switches_survive_a_trip_through_json() -> None:
