@@ -40,7 +40,6 @@ from kbsync_standin.zhipu.rules import (
 
 UNSUPPORTED = "不支持的文档类型"
 NAME_TAKEN = "文件名已存在"
-NAME_TOO_LONG = "文件名过长"
 NO_SPACE = "知识库空间不足"
 UNREACHABLE = "网页无法访问"
 
@@ -67,8 +66,6 @@ def upload(call: Call) -> Json:
     reason = ""
     if extension(document.sent_name) not in SUPPORTED:
         reason = UNSUPPORTED
-    elif behaviour.name_bytes and len(document.sent_name.encode()) > behaviour.name_bytes:
-        reason = NAME_TOO_LONG
     elif behaviour.equal_names == "refuse" and namesakes:
         reason = NAME_TAKEN
     elif behaviour.full == "refused" and account.is_full_for(document.size):
