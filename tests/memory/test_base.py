@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from kbsync.contract.target import (
     Reslices,
 )
 from kbsync.errors import NameTaken
+from tests.conformance.world import Bytes
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, ManualClock
 from tests.memory.rules import ProtocolViolation
@@ -38,22 +37,10 @@ from tests.memory.variants import (
 )
 
 
-@dataclass
-class Bytes:
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.data)
-
-
 def outgoing(path: str = "a.md", text: str = "one", upload_id: int = 1, **changes: Any) -> Outgoing:
     data = text.encode()
     digest = hashlib.sha256(data).hexdigest()
-    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", Bytes(data))
+    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", Bytes(data, None))
     return dataclasses.replace(sent, **changes)
 
 

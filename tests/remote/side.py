@@ -20,7 +20,7 @@ from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
 from kbsync_standin.zhipu.documents import Entry, ZhipuDocument
-from tests.crash.harness import Guillotine, run_to
+from tests.crash.harness import Guillotine
 from tests.engine.side import STRANGE, Change, Kept, Listener, Side
 from tests.remote.world import BASE, KEY, RemoteWorld
 
@@ -80,7 +80,7 @@ class ZhipuSide(Side):
         await self.world.server.start()
 
     async def end(self) -> None:
-        await self._bury()
+        await self.world.bury()
         await self.world.server.stop()
 
     def _owed(self, seconds: float, work: Work) -> None:
@@ -190,22 +190,15 @@ class ZhipuSide(Side):
         try:
             yield target
         finally:
-            await self._bury()
+            await self.world.bury()
             driver.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await driver
             clock.busy = before
 
     async def crash(self, guillotine: Guillotine) -> None:
-        self._guillotine, self.world.at_request = guillotine, guillotine.boundary
+        self._guillotine = guillotine
         try:
-            await run_to(self.world, guillotine)
+            await self.world.crash(guillotine)
         finally:
-            self._guillotine = self.world.at_request = None
-            await self._bury()
-
-    async def _bury(self) -> None:
-        """Connections end with their process."""
-        for target in self.world.targets:
-            await target.aclose()
-        self.world.targets.clear()
+            self._guillotine = None
