@@ -111,34 +111,30 @@ def _row(bot: Bot, one: Document, fault: Fault) -> dict[str, Any]:
 
 
 def _add(bot: Bot, request: Request, fault: Fault) -> Response:
-    kind, delivery = _delivered(bot, request, fault, is_update=False)
-    made, failed = [], []
-    for sent in delivery.files:
-        if hits(fault, "failed-item", sent.name):
-            failed.append((sent, ""))
-            continue
-        if hits(fault, "neither-list", sent.name) and not fault.args.get("stored"):
-            continue
-        stored = bot.store(sent, delivery.base, kind, delivery.rules, fault)
-        if not hits(fault, "neither-list", sent.name):
-            made.append((sent, stored))
-    return _receipt(bot, made, failed, fault)
+    return _take(bot, request, fault, is_update=False)
 
 
 def _update(bot: Bot, request: Request, fault: Fault) -> Response:
-    kind, delivery = _delivered(bot, request, fault, is_update=True)
+    return _take(bot, request, fault, is_update=True)
+
+
+def _take(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> Response:
+    kind, delivery = _delivered(bot, request, fault, is_update=is_update)
     made, failed = [], []
     for sent in delivery.files:
         old = bot.shelf.documents.get(sent.doc_id)
         is_there = old is not None and old.deleted_at is None and old.kind == kind
-        if old is None or not is_there or hits(fault, "failed-item", sent.name):
+        if hits(fault, "failed-item", sent.name) or (is_update and not is_there):
             failed.append((sent, sent.doc_id))
             continue
-        if hits(fault, "neither-list", sent.name) and not fault.args.get("stored"):
+        is_told = not hits(fault, "neither-list", sent.name)
+        if not is_told and not fault.args.get("stored"):
             continue
-        bot.change(old, sent, delivery.rules, fault)
-        if not hits(fault, "neither-list", sent.name):
-            made.append((sent, old))
+        if old is not None:
+            bot.change(old, sent, delivery.rules, fault)
+        one = old or bot.store(sent, delivery.base, kind, delivery.rules, fault)
+        if is_told:
+            made.append((sent, one))
     return _receipt(bot, made, failed, fault)
 
 
