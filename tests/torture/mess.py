@@ -17,7 +17,7 @@ Mess = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Shambles:
+class MessyBase:
     """One life of the mirror, turn by turn.
 
     `steady`: files that nobody meddles with in this turn: each is found all the time, and none is sent.
