@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import heapq
+import itertools
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -14,42 +15,55 @@ class HasId(Protocol):
     id: str
 
 
-D = TypeVar("D", bound=HasId)
+class HasAge(HasId, Protocol):
+    """The same, with a number that grows from one to the next."""
+
+    ordinal: int
+
+
+R = TypeVar("R", bound=HasId)
+D = TypeVar("D", bound=HasAge)
 
 
 class Listing(Generic[D]):
     """What is shown at a moment: a list that lags shows and hides a document later than it comes and goes."""
 
     def __init__(self) -> None:
-        self._spans: dict[str, tuple[D, float, float]] = {}  # shown from, and until
+        self._shown: dict[str, D] = {}  # the oldest first
+        self._newest = -1
+        self._due: list[tuple[float, int, D, bool]] = []
+        self._turn = itertools.count()
+        self._never: set[str] = set()
         self._rows: Sequence[D] = ()
         self._order = ""
-        self._since = self._until = 0.0
 
     def show(self, document: D, at: float) -> None:
         """It is shown from `at` on."""
-        self._spans[document.id] = (document, at, math.inf)
-        self._order = ""
+        heapq.heappush(self._due, (at, next(self._turn), document, True))
 
     def hide(self, document: D, at: float) -> None:
         """It is shown until `at`."""
-        _, since, _ = self._spans[document.id]
-        self._spans[document.id] = (document, since, at)
-        self._order = ""
+        heapq.heappush(self._due, (at, next(self._turn), document, False))
 
     def rows(self, now: float, order: str) -> Sequence[D]:
         """What is shown, in one of the orders of `in_order`."""
-        # A list of 100,000 is read in a thousand pages: it is made again only when something changed.
-        if order != self._order or not self._since <= now < self._until:
-            self._spans = {key: span for key, span in self._spans.items() if now < span[2]}
-            spans = self._spans.values()
-            self._rows = in_order([one for one, since, _ in spans if since <= now], order)
-            self._order, self._since = order, now
-            self._until = min((at for _, *ends in spans for at in ends if at > now), default=math.inf)
+        while self._due and self._due[0][0] <= now:
+            _, _, document, is_coming = heapq.heappop(self._due)
+            self._order = ""
+            if not is_coming and self._shown.pop(document.id, None) is None:
+                self._never.add(document.id)  # gone before it was ever shown
+            elif is_coming and document.id not in self._never:
+                self._shown[document.id] = document
+                if document.ordinal < self._newest:  # the lag became shorter meanwhile
+                    self._shown = dict(sorted(self._shown.items(), key=lambda item: item[1].ordinal))
+                self._newest = max(self._newest, document.ordinal)
+        # A list of 100,000 is read in a thousand pages: it is put in order only when something changed.
+        if order != self._order:
+            self._rows, self._order = in_order(list(self._shown.values()), order), order
         return self._rows
 
 
-def in_order(rows: Sequence[D], order: str) -> Sequence[D]:
+def in_order(rows: Sequence[R], order: str) -> Sequence[R]:
     """Rows that come oldest first, as `oldest`, `newest`, or `shuffled` the same way every time."""
     match order:
         case "newest":

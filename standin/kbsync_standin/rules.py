@@ -47,8 +47,9 @@ class Rules:
         """All needed fields are there, and each field of the table that is there passes its test."""
         for name in needed:
             self.must(name in values, f"{name} is missing")
-        for name in tests.keys() & values.keys():
-            self.must(tests[name](values[name]), f"{name} is {values[name]!r:.80}")
+        for name, test in tests.items():
+            if name in values:
+                self.must(test(values[name]), f"{name} is {values[name]!r:.80}")
 
 
 def is_flag(value: Any) -> bool:
