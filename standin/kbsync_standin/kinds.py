@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from kbsync_standin.rules import is_flag, is_measure, is_string, or_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +34,9 @@ class Kind:
         return f"{self.what}{ops}" + (f" [args: {told}]" if told else "")
 
 
-def is_measure(value: Any) -> bool:
-    """A finite number from 0 on; JSON's true and false are none."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0
-
-
-def is_flag(value: Any) -> bool:
-    """True or false."""
-    return isinstance(value, bool)
-
-
 def is_status(value: Any) -> bool:
     """A status of HTTP that an answer can have."""
     return isinstance(value, int) and 200 <= value <= 599
-
-
-def _or_none(takes: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or takes(value)
 
 
 def _is_amount(value: Any) -> bool:
@@ -59,7 +45,7 @@ def _is_amount(value: Any) -> bool:
 
 _MOST_BYTES = 16 << 30
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SILENCE = {"seconds": Arg("closed after so long (default: when the server stops)", _or_none(is_measure))}
+_SILENCE = {"seconds": Arg("closed after so long (default: when the server stops)", or_none(is_measure))}
 
 TRANSPORT: Mapping[str, Kind] = {
     "close-before": Kind("the connection is closed, the request unread; nothing is done"),
@@ -107,7 +93,7 @@ TRANSPORT: Mapping[str, Kind] = {
     "redirect": Kind(
         "a redirection instead of the answer",
         args={
-            "to": Arg("the `Location` (needed)", lambda value: isinstance(value, str)),
+            "to": Arg("the `Location` (needed)", is_string),
             "status": Arg("301, 302, 303, 307 or 308 (307)", lambda value: value in _REDIRECTS, 307),
         },
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.crash.house import STAGES, jobs_on
 from tests.crash.jobs import Job
 from tests.crash.stages import Stage
-from tests.crash.trial import Trial
+from tests.crash.trial import Turn
 from tests.share import ONE_IN, boundaries
 from tests.torture.exercise import Tally
 
@@ -39,7 +39,7 @@ async def cut_everywhere(stage: Stage, job: Job, numbers: Iterable[int]) -> Tall
     """A turn of the job for each boundary in `numbers`, cut there, until one is past the last boundary."""
     tally = Tally()
     for turn, number in enumerate(numbers):
-        trial = Trial(stage, job, turn)
+        trial = Turn(stage, job, turn)
         reached = await trial.run([number])
         tally.add(trial.tally)
         if not reached:
@@ -51,7 +51,7 @@ async def cut_recovery(stage: Stage, job: Job, first: int, numbers: Iterable[int
     """Crash at `first`, and during the recovery from that at each of `numbers`."""
     tally = Tally()
     for turn, number in enumerate(numbers):
-        trial = Trial(stage, job, turn)
+        trial = Turn(stage, job, turn)
         await trial.run([first, number])
         tally.add(trial.tally)
         if trial.tally.crashes < 2:
@@ -79,7 +79,7 @@ async def crash_at_random(stage: Stage, jobs: Sequence[Job], chance: random.Rand
     """Turns with up to five crashes in a row, at boundaries that nobody chose."""
     tally = Tally()
     for turn in range(turns):
-        trial = Trial(stage, chance.choice(jobs), turn)
+        trial = Turn(stage, chance.choice(jobs), turn)
         await trial.run([chance.randint(1, 45) for _ in range(chance.randint(1, 5))])
         tally.add(trial.tally)
     return tally

@@ -70,7 +70,7 @@ class Reading:
             return Parsed(stream.read().decode(), Flavour.MARKDOWN)
 
 
-class LocalWorld(World):
+class EmbeddedWorld(World):
     """As the engine's world, with the embedded knowledge base in its state directory."""
 
     in_threads = True
@@ -108,7 +108,7 @@ class LocalStage(Stage):
 
     def __init__(self, place: Path) -> None:
         super().__init__()
-        self.world: LocalWorld = LocalWorld(place)
+        self.world: EmbeddedWorld = EmbeddedWorld(place)
         self.world.at_index = self._at
         self._guillotine: Guillotine | None = None
         self._asked = 0

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from kbsync.core.names import Naming
-from kbsync_standin.faults import Fault
-from kbsync_standin.messages import Request, Response
 from tests.crash.harness import Guillotine
 from tests.crash.stages import SharedStage
 from tests.remote.world import RemoteWorld
@@ -33,8 +31,7 @@ class ZhipuStage(SharedStage):
         self.world: RemoteWorld = self.make_world(place)
         self._guillotine: Guillotine | None = None
         self._prefixes: set[str] = set()
-        self._answer = self.world.app.answer
-        self.world.app.answer = self._answered  # type: ignore[method-assign]
+        self.world.watch(self.effects, self._done)
 
     settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1}
 
@@ -47,23 +44,17 @@ class ZhipuStage(SharedStage):
             self.world.clock.now += 10
             yield stage
 
-    def _answered(self, request: Request, fault: Fault | None) -> Response:
-        response = self._answer(request, fault)
-        effect = self.effects.get(self.world.app.op(request))
-        if effect is not None:
-            self.on_effect()
-            if self._guillotine is not None:
-                self._guillotine.mark(f"{effect} effect")
-        return response
+    def _done(self, op: str) -> None:
+        self.on_effect()
+        if self._guillotine is not None:
+            self._guillotine.mark(f"{self.effects[op]} effect")
 
     def listen(self, guillotine: Guillotine | None) -> None:
         self._guillotine = guillotine
         self.world.at_request = None if guillotine is None else guillotine.boundary
 
     async def bury(self) -> None:
-        for target in self.world.targets:
-            await target.aclose()
-        self.world.targets.clear()
+        await self.world.bury()
 
     def plant(self) -> None:
         self.world.plant("guide.md", "not ours")

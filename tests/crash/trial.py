@@ -42,7 +42,7 @@ class Watch:
         }
 
 
-class Trial:
+class Turn:
     """One turn of a job on a stage: begin, crashes, recovery, check."""
 
     def __init__(self, stage: Stage, job: Job, turn: int) -> None:

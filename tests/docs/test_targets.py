@@ -17,7 +17,7 @@ from kbsync.targets.zhipu.config import EXTENSIONS, SLICES
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
-from kbsync_standin.zhipu import Behaviour
+from kbsync_standin.zhipu import ZhipuBehaviour
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
@@ -90,7 +90,7 @@ def test_codes_are_told_with_what_is_done() -> None:
 
 def test_every_switch_is_described_with_its_default() -> None:
     told = {name for cells in table(STAND_IN, "switch") for name in re.findall(r"`(\w+)`", cells[0])}
-    assert told == {field.name for field in fields(Behaviour)}
+    assert told == {field.name for field in fields(ZhipuBehaviour)}
 
 
 def test_the_control_api_is_described() -> None:

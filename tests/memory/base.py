@@ -1,17 +1,4 @@
-"""What is to happen later, by a clock that is only looked at, never waited for.
-
-What a base in memory holds.
-
-What is remembered of the clients of a base in memory.
-
-The list of a base, which may lag behind what the base holds.
-
-How a document becomes searchable, or fails to.
-
-The server side: it goes on existing when a client dies.
-
-Observers that see a promise broken the moment it breaks.
-"""
+"""The server side of a knowledge base in memory: it goes on existing when a client dies."""
 
 from __future__ import annotations
 
@@ -19,13 +6,13 @@ import hashlib
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, assert_never
+from typing import Any
 
 from kbsync.contract.target import Base, DocState, DocStatus, Listed, Outgoing
-from kbsync.errors import Halted, NameTaken, TargetError
+from kbsync.errors import NameTaken, TargetError
 from tests.memory.behaviour import Behaviour, Failure, Fault, Phase, Subject, stored_name
 from tests.memory.rules import ProtocolViolation
 
@@ -118,8 +105,6 @@ class Document:
     round: int = 0
     due: float = 0.0
     polls_left: int = 0
-    ready_looks: int = 0
-    hidden_reads: int = 0
     hidden_until: float = 0.0
     removed: bool = False
 
@@ -193,22 +178,12 @@ class Document:
         return replace(row, path=self.path, digest=self.digest, upload_id=self.upload_id, recipe=self.recipe)
 
 
-@dataclass(slots=True, eq=False)
-class Ghost:
-    """A deleted document that the list still shows, for `reads` more reads or until a moment, the later."""
-
-    document: Document
-    until: float
-    reads: int
-
-
 @dataclass(frozen=True, slots=True)
 class Effect:
     """Something that changed at the base, at `time` of its clock.
 
     op: `put`, `update`, `ready`, `fail`, `delete`, `rename`, `reembed`, `reslice`, `replaced` (dropped by the
-    base in favour of another); and what no client asked for: `added`, `lost`, `emptied`, `destroyed`,
-    `recreated`.
+    base in favour of another); and what no client asked for: `added`, `lost`, `recreated`.
     """
 
     op: str
@@ -219,12 +194,6 @@ class Effect:
     path: str = ""
     upload_id: int | None = None
 
-    @classmethod
-    def on(cls, document: Document, op: str, time: float) -> Effect:
-        """What happened to `document`, as it is now."""
-        one = document
-        return cls(op, one.remote_id, one.name, one.digest, time, one.path, one.upload_id)
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -233,153 +202,6 @@ class Request:
     op: str
     about: tuple[str, ...]
     time: float
-
-
-class Listing:
-    """Which documents the list shows. A lag is given in seconds and in complete reads; the later counts."""
-
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
-        self._ghosts: list[Ghost] = []
-
-    def hide(self, document: Document, seconds: float, reads: int) -> None:
-        """A new document is not listed yet."""
-        document.hidden_until = self._agenda.now + seconds
-        document.hidden_reads = reads
-
-    def keep(self, document: Document, seconds: float, reads: int) -> None:
-        """A deleted document is still listed."""
-        self._ghosts.append(Ghost(document, self._agenda.now + seconds, reads))
-
-    def read(self, documents: Collection[Document]) -> Sequence[Document]:
-        """What of `documents` is listed now, and what is listed though deleted; counts as one read."""
-        now = self._agenda.now
-        shown = [d for d in documents if d.hidden_reads <= 0 and now >= d.hidden_until]
-        self._ghosts = [ghost for ghost in self._ghosts if ghost.reads > 0 or now < ghost.until]
-        shown += [ghost.document for ghost in self._ghosts]
-        for document in documents:
-            document.hidden_reads -= 1
-        for ghost in self._ghosts:
-            ghost.reads -= 1
-        return shown
-
-    def clear(self) -> None:
-        """Nothing that was deleted is listed any more."""
-        self._ghosts.clear()
-
-
-class Owner(Protocol):
-    """The base whose documents are indexed."""
-
-    behaviour: Behaviour
-
-    def record(self, op: str, document: Document) -> None:
-        """Write an effect into the journal."""
-
-    def remove(self, remote_id: str, op: str = "delete") -> None:
-        """Drop a document."""
-
-    def searchable(self, besides: Document) -> int:
-        """How many documents, `besides` one, take up room."""
-
-
-class Indexing:
-    """Indexes the documents of `owner`, as slowly and badly as its behaviour says."""
-
-    def __init__(self, owner: Owner, agenda: Agenda) -> None:
-        self._owner = owner
-        self._agenda = agenda
-
-    def start(self, document: Document) -> None:
-        """Index the newest version of `document`; a round that is under way is given up."""
-        behaviour = self._owner.behaviour
-        document.state, document.stale = DocState.INDEXING, None
-        document.reason = document.code = document.halt = ""
-        document.round += 1
-        document.polls_left = behaviour.indexing_polls
-        document.due = self._agenda.now + behaviour.indexing_seconds
-        self._finish_if_due(document)
-        if document.state is DocState.INDEXING and behaviour.indexing_seconds > 0:
-            self._agenda.later(behaviour.indexing_seconds, self._end_of_round(document))
-
-    def start_again(self, document: Document) -> None:
-        """Index `document` once more; a failure may be told for a while although it is over."""
-        before, seconds = self.told(document), self._owner.behaviour.stale_after_reembed
-        self.start(document)
-        if before.state is DocState.FAILED and seconds > 0:
-            document.stale, document.stale_until = before, self._agenda.now + seconds
-
-    def told(self, document: Document) -> DocStatus:
-        """What is said of `document` now, flickering aside."""
-        if document.stale is not None and self._agenda.now < document.stale_until:
-            return document.stale
-        if document.state is DocState.READY and self._owner.behaviour.is_silent_about(document.name):
-            return DocStatus(DocState.INDEXING)
-        return document.status
-
-    def look(self, document: Document) -> DocStatus:
-        """What a status request is told; one told INDEXING brings the end nearer."""
-        if self.told(document).state is DocState.INDEXING:
-            self._come_nearer(document)
-        told = self.told(document)
-        return self._ready_or_flickering(document) if told.state is DocState.READY else told
-
-    def fail(self, document: Document, reason: str, code: str, *, halt: str = "", keep_shown: bool) -> None:
-        """End with a failure; without `keep_shown` nothing of the document is searchable any more."""
-        document.state, document.stale = DocState.FAILED, None
-        document.reason, document.code, document.halt = reason, code, halt
-        if not keep_shown:
-            document.shown = None
-        self._owner.record("fail", document)
-
-    def _come_nearer(self, document: Document) -> None:
-        if document.polls_left > 0:
-            document.polls_left -= 1
-        else:
-            self._finish_if_due(document)
-
-    def _end_of_round(self, document: Document) -> Callable[[], None]:
-        number = document.round
-
-        def finish() -> None:
-            if number == document.round and not document.removed:
-                self._finish_if_due(document)
-
-        return finish
-
-    def _finish_if_due(self, document: Document) -> None:
-        over = document.polls_left <= 0 and self._agenda.now >= document.due
-        waiting = document.state is DocState.INDEXING
-        if waiting and over and not self._owner.behaviour.is_stuck(document.subject):
-            self._finish(document)
-
-    def _finish(self, document: Document) -> None:
-        failure = self._lack_of_room(document) or self._owner.behaviour.failure_of(document.subject)
-        if failure is not None:
-            self._fail_by(failure, document)
-            return
-        document.state, document.shown = DocState.READY, document.content
-        self._owner.record("ready", document)
-        if document.supersedes is not None:
-            self._owner.remove(document.supersedes, "replaced")
-
-    def _fail_by(self, failure: Failure, document: Document) -> None:
-        keep = self._owner.behaviour.keeps_old_on_failure
-        self.fail(document, failure.reason, failure.code, halt=failure.halt, keep_shown=keep)
-
-    def _lack_of_room(self, document: Document) -> Failure | None:
-        """Only what is searchable takes up room: of two that failed, the one asked for again gets it."""
-        capacity = self._owner.behaviour.capacity
-        if capacity is None or self._owner.searchable(besides=document) < capacity:
-            return None
-        reason = f"the knowledge base is full: it has room for {capacity} documents"
-        return Failure(document.name, reason=reason, code="10001", halt="quota")
-
-    def _ready_or_flickering(self, document: Document) -> DocStatus:
-        document.ready_looks += 1
-        if self._owner.behaviour.hides_readiness(document.subject, document.ready_looks - 1):
-            return DocStatus(DocState.INDEXING)
-        return DocStatus(DocState.READY)
 
 
 _FIRST_ID = 2_108_600_000_000_000_001
@@ -396,7 +218,7 @@ class MemoryBase:
     behaviour: what it always does; may be changed or replaced at any time.
     faults: what goes wrong; append to it.
     effects: everything that changed, in order.
-    requests: every call of every client, in order; `busiest` is the most that were open at once.
+    requests: every call of every client, in order.
     observers: called with the base after each effect that a client caused or that indexing brought.
     at_request: called with (op, phase, documents or ids) at the start of each request, after the work on
         each single document, and before the answer; it may raise `Crash`. Not called for late effects.
@@ -411,18 +233,15 @@ class MemoryBase:
         self.observers: list[Observer] = []
         self.at_request: RequestHook | None = None
         self.violations: list[str] = []
-        self.busiest = 0
         self.open_requests = 0
         self.updating: set[str] = set()
-        self.exists = True
         self._ids = itertools.count(_FIRST_ID)
         self.id = self.new_id()
         self._documents: dict[str, Document] = {}
         self._sent: dict[int | None, list[str]] = {}
         self._effects: list[Effect] = []
+        self._ghosts: list[tuple[float, Document]] = []  # deleted, and listed until then
         self._agenda = Agenda(clock)
-        self._indexing = Indexing(self, self._agenda)
-        self._listing = Listing(self._agenda)
 
     # ---- looks
 
@@ -479,40 +298,23 @@ class MemoryBase:
         document.removed = True
         self._note("lost", document)
 
-    def spoil(self, remote_id: str, reason: str = "index damaged", code: str = "10001") -> None:
-        """A document that was ready fails long afterwards, and is not searchable any more."""
-        self._indexing.fail(self.documents[remote_id], reason, code, keep_shown=False)
-
-    def empty(self) -> None:
-        """All documents are lost; the base stays."""
-        self._clear("emptied")
-
-    def destroy(self) -> None:
-        """The base is deleted: every call is answered with `Halted("knowledge-base-missing")`."""
-        self._clear("destroyed")
-        self.exists = False
-
     def recreate(self) -> None:
         """A new, empty base takes its place, with another id."""
+        self._agenda.advance()
         self.id = self.new_id()
-        self._clear("recreated")
-        self.exists = True
+        for document in self._documents.values():
+            document.removed = True
+        self._documents.clear()
+        self._sent.clear()
+        self._ghosts.clear()
+        self._agenda.clear()
+        self._effects.append(Effect("recreated", "", "", "", self._agenda.now))
 
     # ---- what clients cause
 
     def look(self) -> Base:
         """The base as its clients see it."""
         return Base(self.id, len(self.documents))
-
-    def require(self) -> None:
-        """Raises `Halted` unless the base exists."""
-        if not self.exists:
-            raise Halted(
-                "knowledge-base-missing",
-                f"knowledge base {self.id} does not exist",
-                cure="name an existing knowledge base in the config",
-                code="404",
-            )
 
     def made_by(self, content: Content) -> Document | None:
         """The document that the very upload of `content` made before.
@@ -532,11 +334,11 @@ class MemoryBase:
         """
         document = Document(remote_id, self._as_stored(content, remote_id), self._agenda.now)
         document.supersedes = supersedes
-        self._listing.hide(document, self.behaviour.list_lag, self.behaviour.list_lag_reads)
+        document.hidden_until = self._agenda.now + self.behaviour.list_lag
         self._documents[remote_id] = document
         self._sent.setdefault(content.upload_id, []).append(remote_id)
         self.record("put", document)
-        self._indexing.start(document)
+        self._index(document)
         return document
 
     def update(self, remote_id: str, content: Content) -> Document:
@@ -545,21 +347,21 @@ class MemoryBase:
         document.content = self._as_stored(content, remote_id)
         self._sent.setdefault(content.upload_id, []).append(remote_id)
         self.record("update", document)
-        self._indexing.start(document)
+        self._index(document)
         return document
 
     def reindex(self, remote_id: str) -> None:
         """Index a document once more."""
         document = self._documents[remote_id]
         self.record("reembed", document)
-        self._indexing.start_again(document)
+        self._index_again(document)
 
     def reslice(self, remote_id: str, recipe: str, settings: Mapping[str, Any]) -> None:
         """Index the bytes of a document once more, under other settings."""
         document = self._documents[remote_id]
         document.content = replace(document.content, recipe=recipe, settings=dict(settings))
         self.record("reslice", document)
-        self._indexing.start_again(document)
+        self._index_again(document)
 
     def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Know a document by another path and name; nothing changes where it has them already."""
@@ -576,23 +378,34 @@ class MemoryBase:
         if document is None:
             return
         document.removed = True
-        self._listing.keep(document, self.behaviour.list_lag, self.behaviour.list_lag_reads)
+        self._ghosts.append((self._agenda.now + self.behaviour.list_lag, document))
         self.record(op, document)
 
     def poll(self, remote_id: str) -> DocStatus:
-        """The status of one document; an answer of INDEXING counts as a poll."""
+        """The status of one document; an answer of INDEXING brings its end nearer."""
         document = self.documents.get(remote_id)
-        if document is None or self._agenda.now < document.created + self.behaviour.status_lag:
+        if document is None:
             return DocStatus(DocState.MISSING)
-        return self._indexing.look(document)
+        if self.told(document).state is DocState.INDEXING:
+            if document.polls_left > 0:
+                document.polls_left -= 1
+            else:
+                self._finish_if_due(document)
+        return self.told(document)
 
     def told(self, document: Document) -> DocStatus:
         """What a status request would be told of `document` now; counts as nothing."""
-        return self._indexing.told(document)
+        if document.stale is not None and self._agenda.now < document.stale_until:
+            return document.stale
+        if document.state is DocState.READY and self.behaviour.is_silent_about(document.name):
+            return DocStatus(DocState.INDEXING)
+        return document.status
 
     def rows(self) -> Sequence[Document]:
-        """What the list shows now, lag included; counts as one read."""
-        return self._listing.read(self.documents.values())
+        """What the list shows now: new documents come late into it, deleted ones go late."""
+        documents, now = self.documents.values(), self._agenda.now
+        self._ghosts = [(until, document) for until, document in self._ghosts if now < until]
+        return [d for d in documents if now >= d.hidden_until] + [document for _, document in self._ghosts]
 
     # ---- for the client side
 
@@ -620,68 +433,80 @@ class MemoryBase:
         for observer in tuple(self.observers):
             observer(self)
 
-    def searchable(self, besides: Document) -> int:
-        """How many documents, `besides` one, take up room of the base's capacity."""
-        return sum(d.shown is not None and d is not besides for d in self._documents.values())
+    # ---- indexing
 
-    # ---- inside
+    def _index(self, document: Document) -> None:
+        """Index the newest version of `document`; a round that is under way is given up."""
+        seconds = self.behaviour.indexing_seconds
+        document.state, document.stale = DocState.INDEXING, None
+        document.reason = document.code = document.halt = ""
+        document.round += 1
+        document.polls_left = self.behaviour.indexing_polls
+        document.due = self._agenda.now + seconds
+        self._finish_if_due(document)
+        if document.state is not DocState.INDEXING or seconds <= 0:
+            return
+        number = document.round
+
+        def end_of_round() -> None:
+            if number == document.round and not document.removed:
+                self._finish_if_due(document)
+
+        self.later(seconds, end_of_round)
+
+    def _index_again(self, document: Document) -> None:
+        """Index `document` once more; a failure may be told for a while although it is over."""
+        before, seconds = self.told(document), self.behaviour.stale_after_reembed
+        self._index(document)
+        if before.state is DocState.FAILED and seconds > 0:
+            document.stale, document.stale_until = before, self._agenda.now + seconds
+
+    def _finish_if_due(self, document: Document) -> None:
+        is_over = document.polls_left <= 0 and self._agenda.now >= document.due
+        if document.state is not DocState.INDEXING or not is_over:
+            return
+        if failure := self._lack_of_room(document) or self.behaviour.failure_of(document.subject):
+            document.state, document.stale = DocState.FAILED, None
+            document.reason, document.code, document.halt = failure.reason, failure.code, failure.halt
+            if not self.behaviour.keeps_old_on_failure:
+                document.shown = None
+            self.record("fail", document)
+            return
+        document.state, document.shown = DocState.READY, document.content
+        self.record("ready", document)
+        if document.supersedes is not None:
+            self.remove(document.supersedes, "replaced")
+
+    def _lack_of_room(self, document: Document) -> Failure | None:
+        """Only what is searchable takes up room: of two that failed, the one asked for again gets it."""
+        capacity = self.behaviour.capacity
+        others = sum(d.shown is not None and d is not document for d in self._documents.values())
+        if capacity is None or others < capacity:
+            return None
+        reason = f"the knowledge base is full: it has room for {capacity} documents"
+        return Failure(document.name, reason=reason, code="10001", halt="quota")
+
+    # ---- names and the journal
 
     def _as_stored(self, content: Content, remote_id: str) -> Content:
         return replace(content, name=self._stored_name(content.name, remote_id))
 
     def _stored_name(self, name: str, remote_id: str) -> str:
         """`name` as the base keeps it, once nothing else of that name is in the way."""
-        stored = stored_name(name, self.behaviour.names, lambda one: bool(self._others(one, remote_id)))
-        if self.behaviour.equal_names != "allow":
-            self._make_way(stored, remote_id)
+
+        def others(name: str) -> list[Document]:
+            return [d for d in self._documents.values() if d.name == name and d.remote_id != remote_id]
+
+        stored = stored_name(name, self.behaviour.names, lambda one: bool(others(one)))
+        for other in others(stored) if self.behaviour.equal_names != "allow" else ():
+            if self.behaviour.equal_names == "refuse":
+                raise NameTaken(f"a document named {stored!r} exists already", code="name-taken")
+            # A document goes because another took its name. Its sender must know whose name it takes.
+            if other.foreign:
+                raise self.violation(f"a put took the name of a document that is not ours: {other.name!r}")
+            self.remove(other.remote_id, "replaced")
         return stored
 
-    def _others(self, name: str, remote_id: str) -> list[Document]:
-        return [d for d in self._documents.values() if d.name == name and d.remote_id != remote_id]
-
-    def _make_way(self, name: str, remote_id: str) -> None:
-        for other in self._others(name, remote_id):
-            match self.behaviour.equal_names:
-                case "allow":
-                    return
-                case "refuse":
-                    raise NameTaken(f"a document named {name!r} exists already", code="name-taken")
-                case "replace":
-                    self._replace(other)
-                case unknown:
-                    assert_never(unknown)
-
-    def _replace(self, document: Document) -> None:
-        """Drop a document because another took its name. Its sender must know whose name it takes."""
-        if document.foreign:
-            raise self.violation(f"a put took the name of a document that is not ours: {document.name!r}")
-        self.remove(document.remote_id, "replaced")
-
-    def _clear(self, op: str) -> None:
-        self._agenda.advance()
-        for document in self._documents.values():
-            document.removed = True
-        self._documents.clear()
-        self._sent.clear()
-        self._listing.clear()
-        self._agenda.clear()
-        self._effects.append(Effect(op, "", "", "", self._agenda.now))
-
-    def _note(self, op: str, document: Document) -> None:
-        self._effects.append(Effect.on(document, op, self._agenda.now))
-
-
-def keeps_serving(*paths: str) -> Observer:
-    """An observer that fails when one of `paths`, once searchable, is searchable no longer.
-
-    Put it into `MemoryBase.observers`; take it out before the file is deleted on purpose.
-    """
-    served: set[str] = set()
-
-    def look(base: MemoryBase) -> None:
-        now = {path for path in paths if base.served(path)}
-        if lost := served - now:
-            raise base.violation(f"no longer searchable: {sorted(lost)}, after {base.effects[-1]}")
-        served.update(now)
-
-    return look
+    def _note(self, op: str, one: Document) -> None:
+        now = self._agenda.now
+        self._effects.append(Effect(op, one.remote_id, one.name, one.digest, now, one.path, one.upload_id))

@@ -1,11 +1,4 @@
-"""What a base makes of the names it is given, as services do that were not written for kbsync.
-
-What a base in memory always does: how slowly it indexes, what it forgets, what it cannot read.
-
-What goes wrong at a base in memory, once or a few times, by script.
-
-A clock that stands still until it is told to go on.
-"""
+"""What a base in memory always does, what goes wrong there by script, and a clock that is set by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +7,7 @@ import enum
 import itertools
 import sys
 import unicodedata
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -27,38 +20,24 @@ NameStyle = Literal["as_sent", "nfc", "nfd", "basename", "suffixed", "question_m
 kind; with a number in parentheses that is free; with `?` for each character beyond ASCII."""
 
 
-def stored_name(
-    name: str, style: NameStyle | Callable[[str], str], is_taken: Callable[[str], bool] = lambda _: False
-) -> str:
+_CHANGES: Mapping[NameStyle, Callable[[str], str]] = {
+    "as_sent": str,
+    "nfc": lambda name: unicodedata.normalize("NFC", name),
+    "nfd": lambda name: unicodedata.normalize("NFD", name),
+    "basename": lambda name: name.replace("\\", "/").rpartition("/")[2],
+    "question_marks": lambda name: name.encode("ascii", "replace").decode("ascii"),
+}
+
+
+def stored_name(name: str, style: NameStyle, is_taken: Callable[[str], bool]) -> str:
     """`name` as a base of this style keeps it; `is_taken` says whether another document has a name."""
-    if callable(style):
-        return style(name)
-    return _numbered(name, is_taken) if style == "suffixed" else _CHANGES[style](name)
-
-
-def _numbered(name: str, is_taken: Callable[[str], bool]) -> str:
+    if style != "suffixed":
+        return _CHANGES[style](name)
     stem, dot, extension = name.rpartition(".")
     if not stem:
         stem, dot, extension = name, "", ""
     tries = (f"{stem}({number}){dot}{extension}" for number in itertools.count(1))
     return next(one for one in tries if not is_taken(one))
-
-
-def _without_folders(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
-
-
-def _questioned(name: str) -> str:
-    return name.encode("ascii", "replace").decode("ascii")
-
-
-_CHANGES: Mapping[NameStyle, Callable[[str], str]] = {
-    "as_sent": lambda name: name,
-    "nfc": lambda name: unicodedata.normalize("NFC", name),
-    "nfd": lambda name: unicodedata.normalize("NFD", name),
-    "basename": _without_folders,
-    "question_marks": _questioned,
-}
 
 
 FOREVER = sys.maxsize
@@ -111,15 +90,6 @@ class Failure:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Flicker:
-    """A document whose status says READY `after` times, INDEXING `looks` times, and READY from then on."""
-
-    match: Matcher
-    after: int = 1
-    looks: int = 2
-
-
 @dataclass(slots=True)
 class Behaviour:
     """How a base behaves. Seconds are of the base's clock; the defaults are those of an honest, quick base.
@@ -127,10 +97,8 @@ class Behaviour:
     indexing_seconds, indexing_polls: a document is searchable when both are over; a poll is one `status`
         answer of INDEXING. Both 0: searchable when it is accepted.
     answers_ready: `put` says so when the document is searchable already.
-    failures, flickers, stuck: documents that do not index, whose status flips, or stays INDEXING.
-    list_lag, list_lag_reads: so long (seconds, and complete reads) the list lacks a new document and still
-        has a deleted one.
-    status_lag: so long (seconds) a new document's status is MISSING.
+    failures: documents that do not index.
+    list_lag: so long (seconds) the list lacks a new document and still has a deleted one.
     never_says: a glob of names whose status stays INDEXING for ever, though they are searchable.
     stale_after_reembed: so long (seconds) an old failure is told after indexing was asked for again.
     capacity: how many documents can be searchable; one more fails for lack of room (halt `quota`) until it is
@@ -141,44 +109,32 @@ class Behaviour:
     names: how names are stored, listed and given back.
     keeps_old_on_failure: a failed update in place leaves the old text searchable.
     updates_make_new_ids: an update makes a new document that drops the old one when it is searchable.
-    refuses_unknown_replaces: an update of an unknown document is rejected, else it is a new document.
     tells_size, tells_created: the list says them.
     not_offered: the calls (`reembed`, `reslice`) that it answers with `NotOffered`.
     unreadable: a glob of names whose bytes it does not give back.
-    pause: awaited with the name of the call at the start of each request, to be slow.
     """
 
     indexing_seconds: float = 0.0
     indexing_polls: int = 0
     answers_ready: bool = True
     failures: list[Failure] = field(default_factory=list)
-    flickers: list[Flicker] = field(default_factory=list)
-    stuck: Matcher | None = None
     list_lag: float = 0.0
-    list_lag_reads: int = 0
-    status_lag: float = 0.0
     never_says: str | None = None
     stale_after_reembed: float = 0.0
     capacity: int | None = None
     late_puts: float = 0.0
     equal_names: EqualNames = "allow"
-    names: NameStyle | Callable[[str], str] = "as_sent"
+    names: NameStyle = "as_sent"
     keeps_old_on_failure: bool = True
     updates_make_new_ids: bool = False
-    refuses_unknown_replaces: bool = False
     tells_size: bool = True
     tells_created: bool = True
     not_offered: Collection[str] = ()
     unreadable: str | None = None
-    pause: Callable[[str], Awaitable[None]] | None = None
 
     def failure_of(self, subject: Subject) -> Failure | None:
         """The failure that strikes `subject` this time; counts it."""
         return next((failure for failure in self.failures if failure.strikes(subject)), None)
-
-    def is_stuck(self, subject: Subject) -> bool:
-        """Whether `subject` never finishes indexing."""
-        return self.stuck is not None and is_meant(self.stuck, subject)
 
     def is_silent_about(self, name: str) -> bool:
         """Whether the status of a document of this name never says that it is searchable."""
@@ -187,11 +143,6 @@ class Behaviour:
     def is_unreadable(self, name: str) -> bool:
         """Whether the bytes of a document of this name cannot be had."""
         return self.unreadable is not None and fnmatchcase(name, self.unreadable)
-
-    def hides_readiness(self, subject: Subject, ready_looks: int) -> bool:
-        """Whether the status of a ready `subject`, looked at `ready_looks` times before, says INDEXING."""
-        meant = (flicker for flicker in self.flickers if is_meant(flicker.match, subject))
-        return any(flicker.after <= ready_looks < flicker.after + flicker.looks for flicker in meant)
 
 
 class Phase(enum.StrEnum):

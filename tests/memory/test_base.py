@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,39 +21,26 @@ from kbsync.contract.target import (
     Renames,
     Reslices,
 )
-from kbsync.errors import Halted, NameTaken, Rejected
-from tests.memory.base import MemoryBase, keeps_serving
-from tests.memory.behaviour import FOREVER, Behaviour, Failure, Flicker, ManualClock
+from kbsync.errors import NameTaken
+from tests.conformance.world import Bytes
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, ManualClock
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 from tests.memory.variants import (
     AbleMemory,
-    ConfirmingMemory,
     ForgetfulMemory,
     ReadingMemory,
     ReembeddingMemory,
     RenamingMemory,
-    ReslicingMemory,
     UpdatingMemory,
 )
-
-
-@dataclass
-class Bytes:
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.data)
 
 
 def outgoing(path: str = "a.md", text: str = "one", upload_id: int = 1, **changes: Any) -> Outgoing:
     data = text.encode()
     digest = hashlib.sha256(data).hexdigest()
-    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", Bytes(data))
+    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", Bytes(data, None))
     return dataclasses.replace(sent, **changes)
 
 
@@ -105,8 +89,6 @@ def ops(base: MemoryBase) -> list[str]:
         (ReembeddingMemory, {Reembeds}),
         (AbleMemory, {Renames, Reembeds}),
         (ReadingMemory, {Reads}),
-        (ConfirmingMemory, {Confirms}),
-        (ReslicingMemory, {Reslices}),
         (ForgetfulMemory, {Reembeds, Reslices, Reads, Confirms}),
     ],
 )
@@ -117,37 +99,6 @@ def test_each_kind_offers_its_abilities_alone(
     known = (Renames, Reembeds, Reslices, Reads, Confirms)
     assert {one for one in known if isinstance(target, one)} == abilities
     assert target.updates_in_place is issubclass(kind, UpdatingMemory)
-
-
-def test_ids_are_strings_that_no_float_can_carry(base: MemoryBase) -> None:
-    one = base.add("a.md", b"x").remote_id
-    assert str(int(float(one))) != one
-
-
-async def test_documents_survive_their_client(base: MemoryBase, target: AbleMemory) -> None:
-    await put(target, outgoing())
-    await target.aclose()
-    assert [row.name for row in await rows(MemoryTarget(base))] == ["a.md"]
-
-
-async def test_marks_come_back_only_where_kept(base: MemoryBase, target: AbleMemory) -> None:
-    await put(target, outgoing(upload_id=7))
-    marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
-    document = outgoing(upload_id=7)
-
-    async def marks(target: MemoryTarget) -> list[tuple[object, ...]]:
-        return [(row.path, row.digest, row.upload_id, row.recipe) for row in await rows(target)]
-
-    assert await marks(target) == [(None, None, None, None)]
-    assert await marks(marking) == [("a.md", document.digest, 7, "r")]
-
-
-async def test_upload_known_by_its_mark_is_stored_once(base: MemoryBase) -> None:
-    marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
-    first = await put(marking, outgoing(upload_id=7))
-    assert await put(marking, outgoing(upload_id=7)) == first
-    assert await put(marking, outgoing(upload_id=7, text="other")) != first
-    assert ops(base) == ["put", "ready", "put", "ready"]
 
 
 # ---- indexing
@@ -202,45 +153,6 @@ async def test_failures_count_for_each_content_alone(base: MemoryBase, target: A
     assert await state(target, await put(target, outgoing("a.md", "two"))) is DocState.READY
 
 
-async def test_stuck_document_stays_indexing(
-    base: MemoryBase, target: AbleMemory, clock: ManualClock
-) -> None:
-    base.behaviour.stuck = "a.md"
-    remote_id = await put(target, outgoing())
-    clock.advance(100_000)
-    assert await state(target, remote_id) is DocState.INDEXING
-    assert await state(target, await put(target, outgoing("b.md"))) is DocState.READY
-    base.behaviour.stuck = None
-    assert await state(target, remote_id) is DocState.READY
-
-
-async def test_status_flips_back_for_a_while(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.flickers.append(Flicker("a.md", after=1, looks=2))
-    remote_id = await put(target, outgoing())
-    seen = [await state(target, remote_id) for _ in range(5)]
-    assert [one is DocState.READY for one in seen] == [True, False, False, True, True]
-    assert base.served("a.md")
-
-
-async def test_ready_document_can_fail_much_later(base: MemoryBase, target: AbleMemory) -> None:
-    remote_id = await put(target, outgoing())
-    base.spoil(remote_id, "index lost")
-    assert (await target.status([remote_id]))[remote_id].reason == "index lost"
-    assert base.shown() == {}
-    await target.reembed(remote_id)
-    assert base.shown() == {"a.md": ["one"]}
-
-
-async def test_new_document_may_be_missing_from_status(
-    base: MemoryBase, target: AbleMemory, clock: ManualClock
-) -> None:
-    base.behaviour.status_lag = 5.0
-    remote_id = await put(target, outgoing())
-    assert await state(target, remote_id) is DocState.MISSING
-    clock.advance(5.0)
-    assert await state(target, remote_id) is DocState.READY
-
-
 # ---- the list lags
 
 
@@ -258,14 +170,6 @@ async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock:
     assert await rows(target) == []
 
 
-async def test_list_lags_by_reads(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.list_lag_reads = 2
-    remote_id = await put(target, outgoing())
-    assert [len(await rows(target)) for _ in range(4)] == [0, 0, 1, 1]
-    await target.delete([remote_id])
-    assert [len(await rows(target)) for _ in range(3)] == [1, 1, 0]
-
-
 async def test_list_says_only_what_it_is_let(base: MemoryBase, target: AbleMemory) -> None:
     base.behaviour = Behaviour(tells_size=False, tells_created=False)
     await put(target, outgoing())
@@ -274,20 +178,6 @@ async def test_list_says_only_what_it_is_let(base: MemoryBase, target: AbleMemor
 
 
 # ---- names
-
-
-async def test_equal_names_stand_side_by_side_by_default(base: MemoryBase, target: AbleMemory) -> None:
-    ids = {await put(target, outgoing()), await put(target, outgoing(upload_id=2))}
-    assert {row.remote_id for row in await rows(target)} == ids
-
-
-async def test_equal_names_can_be_refused(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.equal_names = "refuse"
-    await put(target, outgoing())
-    [outcome] = await target.put([outgoing(upload_id=2)])
-    assert isinstance(outcome, NameTaken)
-    assert outcome.code == "name-taken"
-    assert ops(base) == ["put", "ready"]
 
 
 async def test_equal_names_can_replace(base: MemoryBase, target: AbleMemory) -> None:
@@ -309,13 +199,6 @@ async def test_taking_the_name_of_what_is_not_ours_is_a_violation(
     assert base.shown() == {"a.md": ["theirs"]}
 
 
-async def test_unknown_word_for_equal_names_is_loud(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.equal_names = "refused"  # type: ignore[assignment]
-    await put(target, outgoing())
-    with pytest.raises(AssertionError):
-        await put(target, outgoing(upload_id=2))
-
-
 @pytest.mark.parametrize(
     ("style", "sent", "stored"),
     [
@@ -326,7 +209,6 @@ async def test_unknown_word_for_equal_names_is_loud(base: MemoryBase, target: Ab
         ("suffixed", "notes.md", "notes(1).md"),
         ("suffixed", ".md", ".md(1)"),
         ("question_marks", "\u624b\u518c\udce9 1.md", "??? 1.md"),
-        (lambda name: name.replace(" ", "_"), "my notes.md", "my_notes.md"),
     ],
 )
 async def test_names_are_stored_listed_and_given_back_as_behaviour_says(
@@ -339,14 +221,6 @@ async def test_names_are_stored_listed_and_given_back_as_behaviour_says(
     assert outcome.name == (stored if stored != sent else "")
     assert [row.name for row in await rows(target)] == [stored]
     assert base.effects[0].name == stored
-
-
-async def test_folders_before_names_are_dropped(base: MemoryBase) -> None:
-    base.behaviour.names = "basename"
-    marking = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, marks=True))
-    [outcome] = await marking.put([outgoing("docs/a.md")])
-    assert isinstance(outcome, Accepted)
-    assert outcome.name == "a.md"
 
 
 async def test_suffix_is_one_that_no_other_document_has(base: MemoryBase, target: AbleMemory) -> None:
@@ -367,19 +241,6 @@ async def test_names_that_become_equal_are_equal_names(base: MemoryBase, target:
 
 
 # ---- updating in place
-
-
-async def test_update_keeps_its_id_and_serves_the_old_text_meanwhile(
-    base: MemoryBase, target: AbleMemory, clock: ManualClock
-) -> None:
-    first = await put(target, outgoing())
-    base.behaviour.indexing_seconds = 3.0
-    [outcome] = await target.put([outgoing(text="two", upload_id=2, replaces=first)])
-    assert outcome == Accepted(first, ready=False, replaced=True)
-    assert base.shown() == {"a.md": ["one"]}
-    clock.advance(3.0)
-    assert base.shown() == {"a.md": ["two"]}
-    assert ops(base) == ["put", "ready", "update", "ready"]
 
 
 @pytest.mark.parametrize(("keeps", "left"), [(True, {"a.md": ["one"]}), (False, {})])
@@ -412,22 +273,6 @@ async def test_update_under_a_new_id_drops_the_old_when_it_is_ready(
     assert (outcome.ready, outcome.replaced) == (True, True)
 
 
-async def test_update_of_an_unknown_document_is_new_or_refused(base: MemoryBase, target: AbleMemory) -> None:
-    assert await put(target, outgoing(replaces="404")) in base.documents
-    base.behaviour.refuses_unknown_replaces = True
-    [outcome] = await target.put([outgoing(replaces="404", upload_id=2)])
-    assert isinstance(outcome, Rejected)
-
-
-async def test_target_that_cannot_update_ignores_replaces(base: MemoryBase) -> None:
-    target = MemoryTarget(base)
-    first = await put(target, outgoing())
-    [outcome] = await target.put([outgoing(text="two", replaces=first)])
-    assert isinstance(outcome, Accepted)
-    assert not outcome.replaced
-    assert len(base.documents) == 2
-
-
 async def test_newer_update_supersedes_the_one_being_indexed(
     base: MemoryBase, target: AbleMemory, clock: ManualClock
 ) -> None:
@@ -442,36 +287,6 @@ async def test_newer_update_supersedes_the_one_being_indexed(
 
 
 # ---- the base itself
-
-
-async def test_destroyed_base_halts_every_call(base: MemoryBase, target: AbleMemory) -> None:
-    remote_id = await put(target, outgoing())
-    base.destroy()
-    calls: list[Callable[[], Any]] = [
-        target.base,
-        lambda: target.put([outgoing()]),
-        lambda: target.status([remote_id]),
-        lambda: target.delete([remote_id]),
-        lambda: rows(target),
-        lambda: target.rename(remote_id, "b.md", "b.md", 0.0),
-        lambda: target.reembed(remote_id),
-        lambda: target.search(Query("one")),
-    ]
-    for call in calls:
-        with pytest.raises(Halted) as caught:
-            await call()
-        assert caught.value.halt == "knowledge-base-missing"
-    base.recreate()
-    assert await rows(target) == []
-
-
-async def test_emptied_base_keeps_its_id(base: MemoryBase, target: AbleMemory) -> None:
-    before = await target.base()
-    await put(target, outgoing())
-    base.empty()
-    after = await target.base()
-    assert (after.id, after.documents) == (before.id, 0)
-    assert base.effects[-1].op == "emptied"
 
 
 async def test_others_documents_are_listed_and_must_not_be_touched(
@@ -515,37 +330,6 @@ async def test_journal_names_what_happened_to_whom(
     last = base.effects_of("delete", path="b.md")[0]
     assert (last.remote_id, last.name, last.upload_id, last.time) == (remote_id, "b.md", 7, clock.now)
     assert [one.op for one in base.requests] == ["put", "rename", "rename", "delete", "delete"]
-
-
-async def test_watchdog_sees_a_path_go_unserved(base: MemoryBase, target: AbleMemory) -> None:
-    base.observers.append(keeps_serving("a.md"))
-    first = await put(target, outgoing())
-    second = await put(target, outgoing(text="two"))
-    await target.delete([first])
-    with pytest.raises(ProtocolViolation, match=r"a\.md"):
-        await target.delete([second])
-    assert base.violations
-
-
-async def test_busiest_counts_requests_open_at_once(base: MemoryBase, target: AbleMemory) -> None:
-    await asyncio.gather(*(put(target, outgoing(f"{n}.md", upload_id=n)) for n in range(3)))
-    assert base.busiest == 3
-    assert base.open_requests == 0
-
-
-async def test_requests_can_be_slowed(base: MemoryBase, target: AbleMemory) -> None:
-    gate, slowed = asyncio.Event(), []
-
-    async def pause(op: str) -> None:
-        slowed.append(op)
-        await gate.wait()
-
-    base.behaviour.pause = pause
-    sending = asyncio.create_task(put(target, outgoing()))
-    await asyncio.sleep(0)
-    assert (slowed, base.documents) == (["put"], {})
-    gate.set()
-    assert await sending in base.documents
 
 
 async def test_search_keeps_to_the_query(base: MemoryBase, target: AbleMemory) -> None:

@@ -12,11 +12,12 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from tests.conformance.world import Bytes
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Crash, Fault, ManualClock, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
-from tests.memory.test_base import Bytes, base, clock, outgoing, put, rows, state, target
+from tests.memory.test_base import base, clock, outgoing, put, rows, state, target
 from tests.memory.variants import AbleMemory
 
 __all__ = ["base", "clock", "target"]
@@ -296,7 +297,7 @@ async def test_body_that_is_not_as_long_as_it_says_is_a_violation(target: AbleMe
             return 9
 
     with pytest.raises(ProtocolViolation, match="declared 9 bytes, sent 3"):
-        await target.put([outgoing(size=9, body=Short(b"one"))])
+        await target.put([outgoing(size=9, body=Short(b"one", None))])
 
 
 async def test_document_over_the_limit_is_a_violation(base: MemoryBase) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,13 +10,13 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing
-from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.errors import NotOffered, Rejected, Unsure
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Crash, Failure, Fault, ManualClock, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS
 from tests.memory.test_base import base, clock, ops, outgoing, put, rows, state
-from tests.memory.variants import ConfirmingMemory, ForgetfulMemory, UpdatingMemory
+from tests.memory.variants import ForgetfulMemory, UpdatingMemory
 
 __all__ = ["base", "clock"]
 
@@ -50,12 +49,6 @@ async def test_forgetful_base_gives_nothing_of_ours_back(base: MemoryBase, targe
     [hit] = await target.search(Query("one", path="elsewhere/", types=("pdf",), after=99.0))
     assert (hit.remote_id, hit.path, hit.modified) == (remote_id, None, None)
     assert await put(target, outgoing("docs/a.md", name="a.md")) != remote_id
-
-
-async def test_forgetful_search_keeps_to_the_number_asked_for(target: ForgetfulMemory) -> None:
-    for number in range(3):
-        await put(target, outgoing(f"{number}.md", "kestrel", upload_id=number))
-    assert len(await target.search(Query("kestrel", top_k=2))) == 2
 
 
 # ---- old failures
@@ -184,15 +177,6 @@ async def test_answer_to_an_upload_does_not_say_it_either(base: MemoryBase, targ
     assert base.shown() == {"a.md": ["one"]}
 
 
-async def test_failed_and_unknown_documents_are_not_searchable(
-    base: MemoryBase, target: ForgetfulMemory
-) -> None:
-    base.behaviour.failures.append(broken())
-    failed = await put(target, outgoing())
-    assert not await target.is_searchable(failed, "a.md")
-    assert not await target.is_searchable("404", "a.md")
-
-
 # ---- uploads that arrive late
 
 
@@ -261,39 +245,7 @@ async def test_late_upload_of_a_name_that_was_taken_meanwhile_is_dropped(
     assert list(base.documents) == [second]
 
 
-# ---- bytes
-
-
-async def test_digest_is_that_of_the_bytes_stored(base: MemoryBase, target: ForgetfulMemory) -> None:
-    base.behaviour.unreadable = "b*"
-    first = await put(target, outgoing())
-    second = await put(target, outgoing("b.md", upload_id=2))
-    theirs = base.add("theirs.md", b"theirs").remote_id
-    assert await target.digest(first) == hashlib.sha256(b"one").hexdigest()
-    assert await target.digest(theirs) == hashlib.sha256(b"theirs").hexdigest()
-    assert await target.digest(second) is None
-    assert await target.digest("404") is None
-
-
 # ---- cutting anew
-
-
-async def test_reslice_changes_settings_and_recipe_and_indexes_again(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
-) -> None:
-    base.behaviour = Behaviour(failures=[broken(times=1)], indexing_seconds=3.0)
-    remote_id = await put(target, outgoing())
-    clock.advance(3.0)
-    assert await state(target, remote_id) is DocState.FAILED
-    settings = {"chunk_size": 200}
-    await target.reslice(remote_id, "a.md", settings)
-    document = base.documents[remote_id]
-    assert (document.settings, document.recipe) == (settings, target.recipe("a.md", settings))
-    assert await state(target, remote_id) is DocState.INDEXING
-    clock.advance(3.0)
-    assert await told(target, remote_id) == DocStatus(DocState.READY)
-    assert ops(base) == ["put", "fail", "reslice", "ready"]
-    assert document.data == b"one"
 
 
 async def test_reslice_starts_a_round_under_way_anew(
@@ -349,9 +301,6 @@ async def test_new_calls_fail_lie_and_halt_by_script(
     assert await calls[op]() == lie
     assert base.effects_of("reslice") == []
     assert [one.op for one in base.requests[1:]] == [op, op]
-    base.destroy()
-    with pytest.raises(Halted):
-        await calls[op]()
 
 
 async def test_reslice_has_its_boundaries(base: MemoryBase, target: ForgetfulMemory) -> None:
@@ -382,13 +331,6 @@ async def test_mistakes_in_the_new_calls_are_violations(base: MemoryBase, target
             await mistake()
     assert len(base.violations) == len(mistakes)
     assert base.effects_of("reslice", "reembed") == []
-
-
-async def test_closed_client_confirms_nothing(base: MemoryBase) -> None:
-    target = ConfirmingMemory(base)
-    await target.aclose()
-    with pytest.raises(ProtocolViolation, match="after aclose"):
-        await target.is_searchable("1", "a.md")
 
 
 async def test_unknown_document_cannot_be_cut_anew(target: ForgetfulMemory) -> None:

@@ -1,7 +1,4 @@
-"""Clients of a base in memory with more abilities; they can be combined.
-
-Clients of a base that keeps no marks of ours: what proves a document there, and what mends it.
-"""
+"""Clients of a base in memory with more abilities; they can be combined."""
 
 from __future__ import annotations
 
@@ -25,14 +22,8 @@ class RenamingMemory(MemoryTarget):
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Afterwards the document is known under `path`. Raises `Rejected` for an unknown id."""
-        self._check_id(remote_id)
         self._check(wrong_path(path) or wrong_name(name, marks=self._limits.marks))
-        async with self._request("rename", (remote_id,)):
-            await self._play(
-                self._fault_about("rename", (remote_id,)),
-                lambda: self._rename(remote_id, path, name, mtime),
-                lambda: None,
-            )
+        await self._ask("rename", remote_id, lambda: self._rename(remote_id, path, name, mtime), lambda: None)
 
     def _rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         if remote_id not in self._base.documents:
@@ -71,18 +62,12 @@ class UpdatingMemory(MemoryTarget):
 
     def _made(self, sent: Sent) -> Document:
         replaces = sent.document.replaces
-        if replaces is None or not self._is_there(replaces):
+        if replaces is None or replaces not in self._base.documents:
             return super()._made(sent)
         self._guard(replaces, "update")
         if self._base.behaviour.updates_make_new_ids:
             return self._base.accept(sent.content, sent.remote_id, supersedes=replaces)
         return self._base.update(replaces, sent.content)
-
-    def _is_there(self, remote_id: str) -> bool:
-        there = remote_id in self._base.documents
-        if not there and self._base.behaviour.refuses_unknown_replaces:
-            raise Rejected(f"no document {remote_id} to update", code="404")
-        return there
 
     def _is_replaced(self, replaces: str | None, document: Document) -> bool:
         if replaces is None:
@@ -98,16 +83,9 @@ class ReembeddingMemory(MemoryTarget):
 
         Raises `Rejected` for an unknown id, and `NotOffered` where the behaviour says so.
         """
-        self._check_id(remote_id)
-        async with self._request("reembed", (remote_id,)):
-            await self._play(
-                self._fault_about("reembed", (remote_id,)),
-                lambda: self._reembed(remote_id),
-                lambda: None,
-            )
+        await self._ask("reembed", remote_id, lambda: self._reembed(remote_id), lambda: None)
 
     def _reembed(self, remote_id: str) -> None:
-        self._require_offer("reembed")
         if self._idle(remote_id, "reembed") is DocState.FAILED:
             self._base.reindex(remote_id)
         self._base.at("reembed", Phase.EFFECT, (remote_id,))
@@ -122,10 +100,7 @@ class ReadingMemory(MemoryTarget):
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of the newest bytes stored; None for an unknown id or where behaviour says so."""
-        self._check_id(remote_id)
-        async with self._request("digest", (remote_id,)):
-            fault = self._fault_about("digest", (remote_id,))
-            return await self._play(fault, lambda: self._digest(remote_id), lambda: None)
+        return await self._ask("digest", remote_id, lambda: self._digest(remote_id), lambda: None)
 
     def _digest(self, remote_id: str) -> str | None:
         document = self._base.documents.get(remote_id)
@@ -134,48 +109,7 @@ class ReadingMemory(MemoryTarget):
         return hashlib.sha256(document.data).hexdigest()
 
 
-class ConfirmingMemory(MemoryTarget):
-    """Finds out by a search whether a document is searchable, whatever its status says."""
-
-    async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Whether some version of the document is found; false for an unknown id."""
-        self._check_id(remote_id)
-        self._check(wrong_name(name, marks=self._limits.marks))
-        async with self._request("is_searchable", (remote_id,)):
-            fault = self._fault_about("is_searchable", (remote_id,))
-            return await self._play(fault, lambda: self._is_shown(remote_id), lambda: False)
-
-    def _is_shown(self, remote_id: str) -> bool:
-        document = self._base.documents.get(remote_id)
-        return document is not None and document.shown is not None
-
-
-class ReslicingMemory(MemoryTarget):
-    """Cuts a document anew that serves nothing."""
-
-    async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Accepted is not done: `status` says.
-
-        Raises `Rejected` for an unknown id, and `NotOffered` where the behaviour says so.
-        """
-        self._check_id(remote_id)
-        name = self._base.subject(remote_id).name
-        self._check(wrong_new_slices(path, name, settings, self._limits))
-        async with self._request("reslice", (remote_id,)):
-            await self._play(
-                self._fault_about("reslice", (remote_id,)),
-                lambda: self._reslice(remote_id, path, settings),
-                lambda: None,
-            )
-
-    def _reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        self._require_offer("reslice")
-        self._idle(remote_id, "reslice")
-        self._base.reslice(remote_id, self.recipe(path, settings), settings)
-        self._base.at("reslice", Phase.EFFECT, (remote_id,))
-
-
-class ForgetfulMemory(ReembeddingMemory, ReslicingMemory, ReadingMemory, ConfirmingMemory):
+class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
     """All that an honest vendor has who indexes later and keeps no marks, whatever `limits` say of marks.
 
     Its hits know no paths and no times, so that it cannot narrow a search by them.
@@ -194,3 +128,26 @@ class ForgetfulMemory(ReembeddingMemory, ReslicingMemory, ReadingMemory, Confirm
         """Documents whose searchable text has `query.text` in it; nothing else of the query is heeded."""
         hits = await super().search(Query(query.text, query.top_k))
         return [replace(hit, path=None, modified=None) for hit in hits]
+
+    async def is_searchable(self, remote_id: str, name: str) -> bool:
+        """Whether some version of the document is found; false for an unknown id."""
+        self._check(wrong_name(name, marks=self._limits.marks))
+        return await self._ask("is_searchable", remote_id, lambda: self._is_shown(remote_id), lambda: False)
+
+    def _is_shown(self, remote_id: str) -> bool:
+        document = self._base.documents.get(remote_id)
+        return document is not None and document.shown is not None
+
+    async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
+        """Accepted is not done: `status` says.
+
+        Raises `Rejected` for an unknown id, and `NotOffered` where the behaviour says so.
+        """
+        name = self._base.subject(remote_id).name
+        self._check(wrong_new_slices(path, name, settings, self._limits))
+        await self._ask("reslice", remote_id, lambda: self._reslice(remote_id, path, settings), lambda: None)
+
+    def _reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
+        self._idle(remote_id, "reslice")
+        self._base.reslice(remote_id, self.recipe(path, settings), settings)
+        self._base.at("reslice", Phase.EFFECT, (remote_id,))

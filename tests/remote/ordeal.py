@@ -17,8 +17,7 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
-from kbsync_standin.messages import Request, Response
-from tests.crash.harness import Guillotine, run_to
+from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
@@ -106,16 +105,9 @@ class Ordeal:
         self.may_have_twins = self.is_stuck = False
         self.requests = 0
         self.halts: set[str] = set()
-        self._answer = world.app.answer
-        world.app.answer = self._watched  # type: ignore[method-assign]
+        world.watch(service.watched, self._look_for_gaps)
 
-    def _watched(self, request: Request, fault: Any) -> Response:
-        response = self._answer(request, fault)
-        if self.world.app.op(request) in self.service.watched:
-            self._look_for_gaps()
-        return response
-
-    def _look_for_gaps(self) -> None:
+    def _look_for_gaps(self, _op: str) -> None:
         """Files that never went away have a document that was searchable once, whatever was done."""
         covered = self.service.covered(self.world)
         self.gaps += [path for path in self.lasting if path not in covered]
@@ -196,13 +188,7 @@ class Ordeal:
     async def crash(self, number: int) -> bool:
         """A pass that is killed at a commit or request; False: it ended before."""
         guillotine = Guillotine(at=number)
-        self.world.at_request = guillotine.boundary
-        await run_to(self.world, guillotine)
-        self.world.at_request = None
-        for target in self.world.targets:
-            await target.aclose()  # as the end of a process does
-        self.world.targets.clear()
-        self.world.breaches.clear()
+        await self.world.crash(guillotine)
         return guillotine.fallen
 
     async def fill_disk(self, first: int, many: int) -> None:

@@ -20,7 +20,7 @@ def _edit_little(world: RemoteWorld) -> None:
 
 
 def _lose_state(world: RemoteWorld) -> None:
-    """The state is lost; where names prove nothing, documents are read to be known again."""
+    """The state is lost: the list is read for what is there, and documents where names prove nothing."""
     world.clock.now += 10
     world.lose_state()
     world.write("new.md", "a new file")
@@ -63,13 +63,6 @@ ZHIPU = Service(
 # -- GPTBots -----------------------------------------------------------------------------------------------
 
 
-def _edit_and_lose_state(world: RemoteWorld) -> None:
-    """The list is read for what is there."""
-    world.clock.now += 10
-    world.lose_state()
-    world.write("new.md", "a new file")
-
-
 def _serving(world: GptbotsWorld) -> set[str]:
     """Everything a search finds, also what lost its marker or kept the one before."""
     return set(world.bytes_by_path(searchable=True))
@@ -86,5 +79,5 @@ GPTBOTS = Service(
     watched=("add", "update", "status", "list", "delete"),
     covered=_serving,
     sent=_delivered,
-    edits={"adoption": _edit_and_lose_state},
+    edits={"adoption": _lose_state},
 )

@@ -19,8 +19,8 @@ from kbsync_standin.late import Work
 from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
-from kbsync_standin.zhipu.documents import Document, Entry
-from tests.crash.harness import Guillotine, run_to
+from kbsync_standin.zhipu.documents import Entry, ZhipuDocument
+from tests.crash.harness import Guillotine
 from tests.engine.side import STRANGE, Change, Kept, Listener, Side
 from tests.remote.world import BASE, KEY, RemoteWorld
 
@@ -80,7 +80,7 @@ class ZhipuSide(Side):
         await self.world.server.start()
 
     async def end(self) -> None:
-        await self._bury()
+        await self.world.bury()
         await self.world.server.stop()
 
     def _owed(self, seconds: float, work: Work) -> None:
@@ -116,7 +116,7 @@ class ZhipuSide(Side):
         return new
 
     def _tell(self, entry: Entry) -> None:
-        document: Document = self._account.documents[entry.id]
+        document: ZhipuDocument = self._account.documents[entry.id]
         path = self._path(document)
         if document.is_foreign and not entry.effect.startswith("foreign"):
             self._touched.append(f"a document of somebody else's: {entry.effect} {entry.name}")
@@ -126,7 +126,7 @@ class ZhipuSide(Side):
         fails = any(phase.stat == 2 for phase in document.phases)
         self.on_change(Change("stored", path, document.content.decode(), fails))
 
-    def _path(self, document: Document) -> str:
+    def _path(self, document: ZhipuDocument) -> str:
         """Of the file whose document it is; the name itself where it says nothing."""
         readings = (naming.read(document.sent_name) for naming in self._namings)
         return next((one.path for one in readings if one is not None and one.path), document.sent_name)
@@ -135,7 +135,7 @@ class ZhipuSide(Side):
         there = self._account.documents.values()
         return [self._kept(one) for one in there if one.deleted is None and not one.is_foreign]
 
-    def _kept(self, one: Document) -> Kept:
+    def _kept(self, one: ZhipuDocument) -> Kept:
         """Found once is found, whatever the status says for a moment: searches don't look at it."""
         now = self.world.app.clock.now()
         path = self._path(one)
@@ -190,22 +190,15 @@ class ZhipuSide(Side):
         try:
             yield target
         finally:
-            await self._bury()
+            await self.world.bury()
             driver.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await driver
             clock.busy = before
 
     async def crash(self, guillotine: Guillotine) -> None:
-        self._guillotine, self.world.at_request = guillotine, guillotine.boundary
+        self._guillotine = guillotine
         try:
-            await run_to(self.world, guillotine)
+            await self.world.crash(guillotine)
         finally:
-            self._guillotine = self.world.at_request = None
-            await self._bury()
-
-    async def _bury(self) -> None:
-        """Connections end with their process."""
-        for target in self.world.targets:
-            await target.aclose()
-        self.world.targets.clear()
+            self._guillotine = None

@@ -14,7 +14,7 @@ from kbsync.errors import Unsure
 from kbsync.state.glance import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
 from tests.remote.test_adversary import verify
-from tests.remote.world import BASE, CountedTarget, RemoteWorld
+from tests.remote.world import BASE, CountedZhipu, RemoteWorld
 
 PAGE = "https://example.org/guides/faq"
 FORMS = [("address", "signed"), ("title", "address"), ("last", "address")]
@@ -216,9 +216,9 @@ async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One was lost and never stored; the other is stored, listed, and answered late."""
-    put, first = CountedTarget.put, True
+    put, first = CountedZhipu.put, True
 
-    async def late(target: CountedTarget, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+    async def late(target: CountedZhipu, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         nonlocal first
         if first:
             first = False
@@ -227,7 +227,7 @@ async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
         await world.clock.sleep(40.0)
         return outcomes
 
-    monkeypatch.setattr(CountedTarget, "put", late)
+    monkeypatch.setattr(CountedZhipu, "put", late)
     world.write("one.url", shortcut())
     world.write("two.url", shortcut(more="IconIndex=1\r\n"))
     await world.once()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from kbsync.state.store import Store
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
-from kbsync_standin.messages import StandInClock
+from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
+from tests.crash.harness import Guillotine, run_to
 from tests.engine.world import World
 from tests.targets.blocks import around, block
 
@@ -28,7 +30,7 @@ KEY = "id.secret-for-tests"
 BASE = "1734786402936664064"
 
 
-class CountedTarget(ZhipuTarget):
+class CountedZhipu(ZhipuTarget):
     """Tells whether something of it is on its way, so that the clock waits for it."""
 
     reading = 0
@@ -80,16 +82,16 @@ class RemoteWorld(World):
         self.server = Server(self.app)
         self.settings: dict[str, Any] = {"concurrency": 4, **settings}
         self.plan = Plan("docs", self.root, "zhipu")
-        self.targets: list[CountedTarget] = []
+        self.targets: list[CountedZhipu] = []
         self.at_request: Callable[[str], None] | None = None
         self.foreign: set[str] = set()
         self.tolerated: str | None = None
 
-    def make_target(self) -> CountedTarget:
+    def make_target(self) -> CountedZhipu:
         address = f"{self.server.url}/api"
         given = {"base_url": address, "api_key": KEY, "knowledge_id": BASE, **self.settings}
         clock = self.clock
-        target = CountedTarget(
+        target = CountedZhipu(
             block(ZhipuTargetConfig, **given),
             around(),
             wall=clock.wall,
@@ -121,7 +123,7 @@ class RemoteWorld(World):
         return self.server.requests.in_flight > 0 or any(target.is_busy for target in self.targets)
 
     def make_run(self, store: Store) -> MirrorRun:
-        async def open_target() -> CountedTarget:
+        async def open_target() -> CountedZhipu:
             return self.make_target()
 
         site = RunContext(self.state, self.configured)
@@ -140,6 +142,34 @@ class RemoteWorld(World):
         """What was done against the vendor's rules."""
         told = list(self.app.violations)
         return told if self.tolerated is None else [one for one in told if not one.endswith(self.tolerated)]
+
+    def watch(self, ops: Collection[str], look: Callable[[str], None]) -> None:
+        """`look` is called after each request of these operations has done its work, with the operation."""
+        answer = self.app.answer
+
+        def watched(request: Request, fault: Fault | None) -> Response:
+            response = answer(request, fault)
+            if (op := self.app.op(request)) in ops:
+                look(op)
+            return response
+
+        self.app.answer = watched  # type: ignore[method-assign]
+
+    async def crash(self, guillotine: Guillotine) -> None:
+        """A pass that ends at a commit or request where the guillotine falls, and its process with it."""
+        self.at_request = guillotine.boundary
+        try:
+            await run_to(self, guillotine)
+        finally:
+            self.at_request = None
+            await self.bury()
+        self.breaches.clear()  # rows of a cut transaction never reached the disk
+
+    async def bury(self) -> None:
+        """Connections end with their process."""
+        for target in self.targets:
+            await target.aclose()
+        self.targets.clear()
 
     # -- the other side --------------------------------------------------------------------------------
 
@@ -207,8 +237,6 @@ class RemoteWorld(World):
 
 def sha_of_folder(world: World) -> dict[str, list[str]]:
     """What `bytes_by_path` must be."""
-    import hashlib
-
     return {
         str(path.relative_to(world.root)): [hashlib.sha256(path.read_bytes()).hexdigest()]
         for path in sorted(world.root.rglob("*"))

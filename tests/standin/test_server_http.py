@@ -67,26 +67,6 @@ async def test_one_connection_serves_many_requests(server: Server) -> None:
     assert list(echo(server).documents) == ["a.md", "b.md", "c.md"]
 
 
-async def test_a_chunked_body_is_put_together(server: Server) -> None:
-    head = (
-        b"POST /documents/base HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-    )
-    await spoken(server.port, head + b"5\r\na.md\n\r\n3\r\nhel\r\n0\r\n\r\n")
-    assert echo(server).documents == {"a.md": b"a.md\nhel"}
-
-
-async def test_expect_100_is_told_to_go_on(server: Server) -> None:
-    whole = upload(headers="expect: 100-continue\r\nconnection: close\r\n")
-    head, body = whole.split(b"\r\n\r\n")
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(head + b"\r\n\r\n")
-    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-    writer.write(body)
-    assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
-    writer.close()
-    await writer.wait_closed()
-
-
 async def test_an_http10_client_is_answered_and_let_go(server: Server) -> None:
     answer = await spoken(server.port, b"GET /documents/x HTTP/1.0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 404 ")
@@ -104,13 +84,6 @@ async def test_head_has_no_body_and_the_connection_goes_on(server: Server) -> No
     assert b"content-length: 4\r\n" in answer
     assert b"four" not in answer
     assert answer.count(b"HTTP/1.1 200 OK") == 2
-
-
-async def test_what_is_no_http_is_refused(server: Server) -> None:
-    answer = await spoken(server.port, b"hello\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"Invalid HTTP" in answer
-    assert server.requests.total == 0
 
 
 async def test_a_client_that_goes_in_mid_body_has_no_effect(server: Server) -> None:

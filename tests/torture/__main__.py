@@ -14,9 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.torture.contest import Contest, rounds
-from tests.torture.rooms import OFTEN, exercises
-from tests.torture.table import as_table
+from tests.torture.contest import Contest, as_table, rounds
+from tests.torture.round import OFTEN, exercises
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

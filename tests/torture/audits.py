@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.core.names import Naming
-from kbsync_standin.zhipu.behaviour import Behaviour
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from tests.engine.auditing import begun
 from tests.remote.services import ZHIPU
 from tests.remote.world import RemoteWorld
 from tests.torture.exercise import Broken, Exercise, Tally
-from tests.torture.shambles import DAY, MOST_MESS, TURNS, Mess, Shambles
+from tests.torture.mess import DAY, MOST_MESS, TURNS, Mess, MessyBase
 
 AUDITS = 4
 """Within so many of them, a day apart, everything is in order again."""
@@ -50,7 +50,7 @@ TROUBLE: tuple[dict[str, Any], ...] = (
 )
 
 
-class AuditedShambles(Shambles):
+class AuditedBase(MessyBase):
     """At Zhipu. A steady file always has a document that was ready once."""
 
     def messes(self) -> Sequence[Mess]:
@@ -66,7 +66,7 @@ class AuditedShambles(Shambles):
         )
 
     def set_out(self) -> None:
-        self.world.app.behaviour = Behaviour(vectorize=(1.0, 3.0))
+        self.world.app.behaviour = ZhipuBehaviour(vectorize=(1.0, 3.0))
         self.world.turn(**self.chance.choice(LISTS))
 
     def found(self) -> Mapping[str, Sequence[str]]:
@@ -157,7 +157,7 @@ class AuditedShambles(Shambles):
 async def audited(place: Path, chance: random.Random, turns: int = TURNS) -> Tally:
     """So many turns in one world."""
     async with RemoteWorld(place).serving() as world:
-        return await AuditedShambles(world, chance, ZHIPU).live(turns)
+        return await AuditedBase(world, chance, ZHIPU).live(turns)
 
 
 def audit(seed: int, place: Path) -> Tally:

@@ -19,13 +19,13 @@ from typing import Any
 from kbsync.engine.verify import Verification, repair_request
 from kbsync.errors import TargetError
 from kbsync.targets.gptbots.config import MARKER_BASE
-from kbsync_standin.gptbots.behaviour import Behaviour
+from kbsync_standin.gptbots.behaviour import GptbotsBehaviour
 from kbsync_standin.gptbots.bot import Document
 from tests.remote.services import GPTBOTS
 from tests.remote.test_adversary import verify
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.torture.exercise import Broken, Exercise, Tally
-from tests.torture.shambles import DAY, TURNS, Mess, Shambles
+from tests.torture.mess import DAY, TURNS, Mess, MessyBase
 
 REPAIRS = 3
 """Within so many of them everything is in order again."""
@@ -45,7 +45,7 @@ LISTS: tuple[dict[str, Any], ...] = (
 )
 """What the service is like, a turn long."""
 
-USUAL = {name: getattr(Behaviour(), name) for name in {name for one in LISTS for name in one}}
+USUAL = {name: getattr(GptbotsBehaviour(), name) for name in {name for one in LISTS for name in one}}
 
 TROUBLE: tuple[dict[str, Any], ...] = (
     {"kind": "left-out", "op": "list"},
@@ -61,7 +61,7 @@ TROUBLE: tuple[dict[str, Any], ...] = (
 
 
 @dataclass(slots=True)
-class RepairedShambles(Shambles):
+class RepairedBase(MessyBase):
     """At GPTBots.
 
     `wanted`: paths that `verify` has to name, by the kind of what is wrong.
@@ -265,7 +265,7 @@ class RepairedShambles(Shambles):
 async def audited(place: Path, chance: random.Random, turns: int = TURNS) -> Tally:
     """So many turns in one world."""
     async with GptbotsWorld(place).serving() as world:
-        return await RepairedShambles(world, chance, GPTBOTS).live(turns)
+        return await RepairedBase(world, chance, GPTBOTS).live(turns)
 
 
 def audit(seed: int, place: Path) -> Tally:

@@ -5,6 +5,7 @@ Usage: python -m tests.torture.round NAME SEED
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -15,7 +16,20 @@ from pathlib import Path
 
 from kbsync import logs
 from tests.torture.exercise import Broken, Exercise, Tally
-from tests.torture.rooms import exercises
+
+MODULES = ("crash", "machine", "soak", "faults", "audits", "audits_gptbots", "fuzz", "resources")
+OFTEN = {"machine": 12}
+"""How many rounds of an exercise are played while all others play one: short steps, and many of them."""
+
+
+def exercises() -> dict[str, Exercise]:
+    """By name, in the order in which they are played. Raises `AssertionError` for a name given twice."""
+    found: dict[str, Exercise] = {}
+    for name in MODULES:
+        own = importlib.import_module(f"tests.torture.{name}").EXERCISES
+        assert not found.keys() & own.keys(), f"{name} has an exercise that another module has as well"
+        found |= own
+    return found
 
 
 def play(exercise: Exercise, seed: int) -> tuple[Tally, str]:

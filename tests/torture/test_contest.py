@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture import contest, rooms
+from tests.torture import contest
 from tests.torture.__main__ import main, seconds
 from tests.torture.contest import Contest, rounds
 from tests.torture.exercise import Broken, Tally
-from tests.torture.round import play
+from tests.torture.round import exercises, play
 
 
 def script(text: str) -> subprocess.Popen[str]:
@@ -97,7 +97,7 @@ def test_a_tally_that_tells_of_a_loss_is_a_failure_also_without_a_word() -> None
 def test_every_exercise_has_a_name_of_its_own_and_an_unknown_one_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert {"crash-memory", "crash-local", "crash-zhipu"} <= rooms.exercises().keys()
+    assert {"crash-memory", "crash-local", "crash-zhipu"} <= exercises().keys()
     assert main(["--only", "nobody", "--rounds", "1"]) == 2
     assert "there is no exercise nobody" in capsys.readouterr().err
 

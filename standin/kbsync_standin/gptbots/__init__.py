@@ -1,16 +1,16 @@
 """A stand-in for the GPTBots knowledge API: documents in memory, answers as documented.
 
-Switches (`Behaviour`) say how it always is, fault kinds (`KINDS`) what goes wrong once or a few times.
+Switches (`GptbotsBehaviour`) say how it always is, fault kinds (`KINDS`) what goes wrong once or a few times.
 """
 
 from __future__ import annotations
 
 from kbsync_standin.gptbots.app import GptbotsApplication
-from kbsync_standin.gptbots.behaviour import KINDS, Behaviour
+from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.bot import HOME_ID
 from kbsync_standin.messages import StandInClock, Vendor
 
-__all__ = ["HOME_ID", "KINDS", "Behaviour", "GptbotsApplication", "application"]
+__all__ = ["HOME_ID", "KINDS", "GptbotsApplication", "GptbotsBehaviour", "application"]
 
 
 def application(

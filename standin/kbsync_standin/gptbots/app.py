@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.gptbots.behaviour import KINDS, Behaviour
+from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.bot import (
     HOME_ID,
     Bot,
@@ -19,17 +19,18 @@ from kbsync_standin.gptbots.bot import (
 )
 from kbsync_standin.gptbots.rules import (
     MOST_ASKED,
-    Breach,
     Delivery,
     SentFile,
+    asked_page,
     base_wish_of,
     body_of,
     delivery_of,
-    page_of,
     question_of,
     ranked,
 )
+from kbsync_standin.listing import in_order, page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.rules import Breach
 
 QA_UPDATE = "/v1/bot/doc/qa/update"
 
@@ -69,19 +70,15 @@ def _create_base(bot: Bot, request: Request, fault: Fault) -> Response:
 
 
 def _list(bot: Bot, request: Request, fault: Fault) -> Response:
-    number, size = page_of(request.query)
+    number, size = asked_page(request.query)
     base = request.query.get("knowledge_base_id", "")
     bot.check_base(base)
     rows = bot.shelf.listed(base, bot.clock.now(), bot.behaviour.list_lag)
     rows = [one for one in rows if not hits(fault, "left-out", one.name)]
-    if bot.behaviour.order == "shuffled":
-        rows = bot.shelf.shuffled(rows)
-    elif bot.behaviour.order == "newest":
-        rows.reverse()
     size = min(size, bot.behaviour.page_cap or size)
-    if bot.behaviour.page_beyond == "repeats":
-        number = min(number, max(1, -(-len(rows) // size)))
-    page = [_row(bot, one, fault) for one in rows[(number - 1) * size : number * size]]
+    repeats = bot.behaviour.page_beyond == "repeats"
+    cut = page_of(in_order(rows, bot.behaviour.order), number, size, repeats=repeats)
+    page = [_row(bot, one, fault) for one in cut]
     totals = {"zero": 0, "string": str(len(rows)), "missing": None}
     body: dict[str, Any] = {"list": page, "total": totals.get(bot.behaviour.total, len(rows))}
     if bot.behaviour.total == "missing":
@@ -114,34 +111,30 @@ def _row(bot: Bot, one: Document, fault: Fault) -> dict[str, Any]:
 
 
 def _add(bot: Bot, request: Request, fault: Fault) -> Response:
-    kind, delivery = _delivered(bot, request, fault, is_update=False)
-    made, failed = [], []
-    for sent in delivery.files:
-        if hits(fault, "failed-item", sent.name):
-            failed.append((sent, ""))
-            continue
-        if hits(fault, "neither-list", sent.name) and not fault.args.get("stored"):
-            continue
-        stored = bot.store(sent, delivery.base, kind, delivery.rules, fault)
-        if not hits(fault, "neither-list", sent.name):
-            made.append((sent, stored))
-    return _receipt(bot, made, failed, fault)
+    return _take(bot, request, fault, is_update=False)
 
 
 def _update(bot: Bot, request: Request, fault: Fault) -> Response:
-    kind, delivery = _delivered(bot, request, fault, is_update=True)
+    return _take(bot, request, fault, is_update=True)
+
+
+def _take(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> Response:
+    kind, delivery = _delivered(bot, request, fault, is_update=is_update)
     made, failed = [], []
     for sent in delivery.files:
         old = bot.shelf.documents.get(sent.doc_id)
         is_there = old is not None and old.deleted_at is None and old.kind == kind
-        if old is None or not is_there or hits(fault, "failed-item", sent.name):
+        if hits(fault, "failed-item", sent.name) or (is_update and not is_there):
             failed.append((sent, sent.doc_id))
             continue
-        if hits(fault, "neither-list", sent.name) and not fault.args.get("stored"):
+        is_told = not hits(fault, "neither-list", sent.name)
+        if not is_told and not fault.args.get("stored"):
             continue
-        bot.change(old, sent, delivery.rules, fault)
-        if not hits(fault, "neither-list", sent.name):
-            made.append((sent, old))
+        if old is not None:
+            bot.change(old, sent, delivery.rules, fault)
+        one = old or bot.store(sent, delivery.base, kind, delivery.rules, fault)
+        if is_told:
+            made.append((sent, one))
     return _receipt(bot, made, failed, fault)
 
 
@@ -188,7 +181,7 @@ def _status(bot: Bot, request: Request, fault: Fault) -> Response:
     ids, now = ids_in(request), bot.clock.now()
     # The code that the documents have for too many at once.
     if len(ids) > MOST_ASKED:
-        raise Breach(f"{len(ids)} ids asked for at once", 40332)
+        raise Breach(f"{len(ids)} ids asked for at once", code=40332)
     rows: list[dict[str, Any]] = []
     for key in ids:
         one = bot.shelf.documents.get(key)
@@ -253,7 +246,7 @@ ANSWERS: Mapping[str, Callable[[Bot, Request, Fault], Response]] = {
     "retry": _retry,
     "match": _match,
 }
-"""What answers each operation. Raises `Breach` for what the vendor refuses."""
+"""What answers each operation. Raises `Breach` and `Refused` for what the vendor refuses."""
 
 
 _NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -271,10 +264,10 @@ class GptbotsApplication:
         self.clock = clock
         self._key = key
         self.letters: list[Letter] = []
-        self._bot = Bot(seed, Behaviour(vectorize=vectorize), clock)
+        self._bot = Bot(seed, GptbotsBehaviour(vectorize=vectorize), clock)
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> GptbotsBehaviour:
         """How it always is."""
         return self._bot.behaviour
 
@@ -308,7 +301,7 @@ class GptbotsApplication:
         try:
             is_known = request.headers.get("authorization") == f"Bearer {self._key}"
             if not is_known or self.behaviour.key_revoked or fault.kind == "unauthorized":
-                raise Breach("authentication failed", 40127, is_ours=False)
+                raise Refused("authentication failed", 40127)
             if not op:
                 return Response.json({"code": 404, "message": "no such route"}, 404)
             match fault.kind:
@@ -321,10 +314,11 @@ class GptbotsApplication:
                     after = fault.args.get("retry_after")
                     return answer if after is None else answer.having(retry_after=str(after))
             response = ANSWERS[op](self._bot, request, fault)
+        except Refused as refused:
+            return Response.json({"code": refused.code, "message": str(refused)})
         except Breach as breach:
-            if breach.is_ours:
-                self.violations.append(f"{op}: {breach}")
-            return Response.json({"code": breach.code, "message": str(breach)})
+            self.violations.append(f"{op}: {breach}")
+            return Response.json({"code": breach.code or 40000, "message": str(breach)})
         return _refusal(fault) if fault.kind == "code-after" else response
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from kbsync_standin import switches as switching
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class GptbotsBehaviour:
     """How the vendor always is. Durations are seconds of the stand-in's clock.
 
     strict: requests against the documented rules are refused; false: only what cannot be understood is.
@@ -59,7 +59,7 @@ class Behaviour:
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
-def changed(behaviour: Behaviour, switches: Mapping[str, Any]) -> Behaviour:
+def changed(behaviour: GptbotsBehaviour, switches: Mapping[str, Any]) -> GptbotsBehaviour:
     """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
     return switching.changed(behaviour, switches, {"vectorize": switching.span})
 

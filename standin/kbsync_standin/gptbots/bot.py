@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.gptbots.behaviour import Behaviour, changed
-from kbsync_standin.gptbots.rules import Breach, SentFile
+from kbsync_standin.gptbots.behaviour import GptbotsBehaviour, changed
+from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.messages import Request, StandInClock
 
 HOME_ID = "67457fea6f658672d6482542"
@@ -21,7 +21,7 @@ HOME_ID = "67457fea6f658672d6482542"
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BotBase:
     """A knowledge base; `settings`: further ones that it was made with."""
 
     name: str
@@ -115,7 +115,7 @@ class Shelf:
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)  # noqa: S311
         self._count = 0
-        self.bases: dict[str, Base] = {HOME_ID: Base("Default")}
+        self.bases: dict[str, BotBase] = {HOME_ID: BotBase("Default")}
         self.documents: dict[str, Document] = {}
 
     def new_id(self, now: float) -> str:
@@ -143,10 +143,6 @@ class Shelf:
                 one.get_on(now)
                 rows.append(one)
         return rows
-
-    def shuffled(self, rows: list[Document]) -> list[Document]:
-        """In an order that tells nothing, the same every time."""
-        return sorted(rows, key=lambda one: hashlib.sha256(one.id.encode()).digest())
 
     def drop(self, base: str) -> None:
         """As if none of the base's documents had ever been there."""
@@ -176,11 +172,12 @@ def _is_meant(one: Document, bases: set[str] | None, ids: set[str] | None) -> bo
     return one.base in (bases or ()) or one.id in (ids or ())
 
 
-class Refused(Breach):
-    """A refusal that is not the client's mistake."""
+class Refused(Exception):
+    """The vendor refuses, and the client made no mistake."""
 
-    def __init__(self, words: str) -> None:
-        super().__init__(words, is_ours=False)
+    def __init__(self, words: str, code: int = 40000) -> None:
+        super().__init__(words)
+        self.code = code
 
 
 def ids_in(request: Request) -> list[str]:
@@ -198,7 +195,7 @@ def hits(fault: Fault, kind: str, name: str) -> bool:
 class Bot:
     """`journal`: effects in order. `violations`: what was done against the vendor's rules."""
 
-    def __init__(self, seed: int, behaviour: Behaviour, clock: StandInClock) -> None:
+    def __init__(self, seed: int, behaviour: GptbotsBehaviour, clock: StandInClock) -> None:
         self.behaviour, self.clock = behaviour, clock
         self.violations: list[str] = []
         self.journal: list[dict[str, Any]] = []
@@ -214,9 +211,9 @@ class Bot:
         if base != before and base != "present":
             self.shelf.drop(HOME_ID)
             if base == "recreated":
-                self.shelf.bases = {self.shelf.new_id(self.clock.now()): Base("Default")}
+                self.shelf.bases = {self.shelf.new_id(self.clock.now()): BotBase("Default")}
 
-    def bases(self) -> Mapping[str, Base]:
+    def bases(self) -> Mapping[str, BotBase]:
         """Those that are there, by id."""
         is_home_gone = self.behaviour.base == "deleted"
         return {key: one for key, one in self.shelf.bases.items() if not (is_home_gone and key == HOME_ID)}
@@ -224,7 +221,7 @@ class Bot:
     def make_base(self, name: str, description: str, settings: Mapping[str, Any]) -> str:
         """One more base, also of a name that is there; its id."""
         made = self.shelf.new_id(self.clock.now())
-        self.shelf.bases[made] = Base(name, description, settings)
+        self.shelf.bases[made] = BotBase(name, description, settings)
         self.journal.append({"effect": "base-made", "id": made, "name": name, "sha256": ""})
         return made
 

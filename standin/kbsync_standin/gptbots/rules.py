@@ -13,6 +13,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kbsync_standin.messages import Request
+from kbsync_standin.rules import (
+    Breach,
+    Rules,
+    Test,
+    are_strings,
+    is_flag,
+    is_string,
+    is_text,
+    one_of,
+    or_none,
+    share,
+    whole,
+)
 
 TEXTS = ("pdf", "txt", "md", "doc", "docx")
 SHEETS = ("csv", "xls", "xlsx")
@@ -20,14 +33,6 @@ FORMATS: Mapping[str, tuple[str, ...]] = {"text": TEXTS, "spreadsheet": SHEETS, 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
 LONGEST_NAME = 200
 MOST_ASKED = 50
-
-
-class Breach(Exception):
-    """A refusal; `code` as the vendor's. `is_ours`: the request broke a rule."""
-
-    def __init__(self, words: str, code: int = 40000, *, is_ours: bool = True) -> None:
-        super().__init__(words)
-        self.code, self.is_ours = code, is_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +70,24 @@ def body_of(request: Request) -> dict[str, Any]:
     return body
 
 
-_OF_A_BASE: Mapping[str, type] = {
-    "name": str,
-    "desc": str,
-    "graph_enable": bool,
-    "access_control_enabled": bool,
-    "kg_ner_extraction_user_prompt": str,
+_BASE_TESTS: Mapping[str, Test] = {
+    "name": is_text,
+    "desc": is_text,
+    "graph_enable": is_flag,
+    "access_control_enabled": is_flag,
+    "kg_ner_extraction_user_prompt": is_string,
 }
 
 
 def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
     """Name, description and settings of a base to be made. Raises `Breach`."""
-    for key, value in body.items():
-        if not isinstance(value, _OF_A_BASE.get(key, ())):
-            raise Breach(f"{key} is {value!r}")
+    rules = Rules()
+    rules.only(body, _BASE_TESTS)
+    rules.fields(body, _BASE_TESTS, needed=("name", "desc"))
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Breach("kg_ner_extraction_user_prompt without graph_enable")
     settings = {key: value for key, value in body.items() if key not in ("name", "desc")}
-    return text_of(body, "name"), text_of(body, "desc"), settings
+    return body["name"], body["desc"], settings
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool, strict: bool) -> Delivery:
@@ -126,25 +131,29 @@ def _questions(body: Mapping[str, Any], strict: bool) -> Mapping[str, Any]:
     return {**body, "files": [file]}
 
 
+_TOKENS, _HEADER = whole(1, 1000), whole(1, 5)
+_CUTTING_TESTS: Mapping[str, Mapping[str, Test]] = {
+    "text": {"chunk_token": _TOKENS, "splitter": is_string},
+    "spreadsheet": {"chunk_token": _TOKENS, "header_row": _HEADER},
+    "qa": {
+        "chunk_token": _TOKENS,
+        "splitter": is_string,
+        "header_row": _HEADER,
+        "purpose": one_of("QA_FILE", "FILE_2_QA"),
+    },
+}
+"""How each kind of document may be cut."""
+
+
 def _check_rules(body: Mapping[str, Any], kind: str, strict: bool) -> None:
-    has = [key for key in ("chunk_token", "splitter") if key in body]
-    if not has:
-        raise Breach("neither chunk_token nor splitter")
-    if strict and len(has) == 2:
-        raise Breach("chunk_token beside splitter, which wins")
-    if "chunk_token" in body and not is_within(body["chunk_token"], 1, 1000):
-        raise Breach(f"chunk_token is {body['chunk_token']!r}")
-    if "splitter" in body and (kind == "spreadsheet" or not isinstance(body["splitter"], str)):
-        raise Breach("splitter has no place here")
-    if "header_row" in body and (kind == "text" or not is_within(body["header_row"], 1, 5)):
-        raise Breach(f"header_row is {body['header_row']!r}")
-    if kind == "qa" and body.get("purpose") not in ("QA_FILE", "FILE_2_QA"):
-        raise Breach(f"purpose is {body.get('purpose')!r}")
-
-
-def is_within(value: Any, least: int, most: int) -> bool:
-    """A whole number from `least` to `most`."""
-    return type(value) is int and least <= value <= most
+    rules, tests = Rules(strict), _CUTTING_TESTS[kind]
+    rules.must("chunk_token" in body or "splitter" in body, "neither chunk_token nor splitter")
+    rules.should(
+        "chunk_token" not in body or "splitter" not in body, "chunk_token beside splitter, which wins"
+    )
+    for key in {"splitter", "header_row"} - tests.keys():
+        rules.must(key not in body, f"{key} has no place here")
+    rules.fields(body, tests, needed=("purpose",) if kind == "qa" else ())
 
 
 def _file(one: Any, kind: str, is_update: bool, strict: bool) -> SentFile:
@@ -187,13 +196,11 @@ def _is_url(url: Any) -> bool:
 
 def text_of(body: Mapping[str, Any], key: str) -> str:
     """A text that is not empty. Raises `Breach`."""
-    value = body.get(key)
-    if not isinstance(value, str) or not value:
-        raise Breach(f"{key} is missing or no text")
-    return value
+    Rules().fields(body, {key: is_text}, needed=(key,))
+    return str(body[key])
 
 
-def page_of(query: Mapping[str, str]) -> tuple[int, int]:
+def asked_page(query: Mapping[str, str]) -> tuple[int, int]:
     """Number and size of a page. Raises `Breach`."""
     number, size = query.get("page", ""), query.get("page_size", "")
     if not number.isdecimal() or int(number) < 1:
@@ -205,15 +212,16 @@ def page_of(query: Mapping[str, str]) -> tuple[int, int]:
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
 
-_FIELDS = (
-    "prompt",
-    "top_k",
-    "group_ids",
-    "data_ids",
-    "embedding_rate",
-    "rerank_version",
-    "doc_correlation",
-)
+_IDS = or_none(are_strings)
+_QUESTION_TESTS: Mapping[str, Test] = {
+    "prompt": is_text,
+    "top_k": whole(1, 50),
+    "group_ids": _IDS,
+    "data_ids": _IDS,
+    "embedding_rate": or_none(share(0, 1)),
+    "rerank_version": or_none(one_of("", *RANKING_MODELS)),
+    "doc_correlation": or_none(share(0.1, 0.95)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,23 +238,12 @@ class Question:
 
 def question_of(body: Mapping[str, Any]) -> Question:
     """Raises `Breach`."""
-    unknown = body.keys() - set(_FIELDS)
-    if unknown:
-        raise Breach(f"{', '.join(sorted(unknown))} in a search")
-    if not is_within(body.get("top_k"), 1, 50):
-        raise Breach(f"top_k is {body.get('top_k')!r}")
-    _share(body, "embedding_rate", 0, 1)
-    ranking = body.get("rerank_version", "")
-    if ranking and ranking not in RANKING_MODELS:
-        raise Breach(f"rerank_version is {ranking!r}")
-    return Question(
-        text_of(body, "prompt"),
-        body["top_k"],
-        _ids(body, "group_ids"),
-        _ids(body, "data_ids"),
-        ranking,
-        _share(body, "doc_correlation", 0.1, 0.95) or 0.0,
-    )
+    rules = Rules()
+    rules.only(body, _QUESTION_TESTS)
+    rules.fields(body, _QUESTION_TESTS, needed=("prompt", "top_k"))
+    bases, ids = (None if body.get(key) is None else set(body[key]) for key in ("group_ids", "data_ids"))
+    ranking, least_score = body.get("rerank_version") or "", body.get("doc_correlation") or 0.0
+    return Question(body["prompt"], body["top_k"], bases, ids, ranking, least_score)
 
 
 def ranked(rows: Sequence[dict[str, Any]], question: Question) -> list[dict[str, Any]]:
@@ -260,21 +257,3 @@ def ranked(rows: Sequence[dict[str, Any]], question: Question) -> list[dict[str,
 def _rank(row: Mapping[str, Any]) -> float:
     """How much of the passage was asked for, at a guess."""
     return float(row["score"]) / len(re.findall(r"\w+", row["content"]))
-
-
-def _share(body: Mapping[str, Any], key: str, least: float, most: float) -> float | None:
-    value = body.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise Breach(f"{key} is {value!r}")
-    return value
-
-
-def _ids(body: Mapping[str, Any], key: str) -> set[str] | None:
-    value = body.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise Breach(f"{key} is no list of ids")
-    return set(value)

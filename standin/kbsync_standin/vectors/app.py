@@ -11,11 +11,11 @@ from typing import Any
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.rules import Breach
 from kbsync_standin.switches import changed
 from kbsync_standin.vectors.dialects import (
     EMBEDDINGS,
     RANKING,
-    Breach,
     asked,
     packed,
     score,
@@ -116,7 +116,7 @@ NO_MONEY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class VectorsBehaviour:
     """`dimensions`: of vectors where a request names none. `key_refused`: every key is.
 
     `most_items`: of one request, embeddings or texts; 0: as many as the documents of the dialect say.
@@ -134,7 +134,7 @@ class VectorsApplication:
     kinds: Mapping[str, str] = KINDS
 
     def __init__(self, key: str, clock: StandInClock) -> None:
-        self.behaviour = Behaviour()
+        self.behaviour = VectorsBehaviour()
         self.clock = clock
         self.violations: list[str] = []
         self.letters: list[Letter] = []
@@ -173,7 +173,7 @@ class VectorsApplication:
             return self._refusal(dialect, request, fault) or answer(dialect, body, fault)
         except Breach as breach:
             self.violations.append(f"{dialect} {op}: {breach}")
-            return _error(dialect, breach.status, str(breach), breach.code)
+            return _error(dialect, breach.status, str(breach), str(breach.code))
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin.rules import Breach, are_texts
+
 _WORD = re.compile(r"[a-z0-9]{3,}|[^\W\d_a-z]", re.IGNORECASE)
 
 
@@ -60,14 +62,6 @@ LONGEST_TEXT = 24_000
 _ENCODINGS = ("float", "base64")
 
 
-class Breach(Exception):
-    """A request against the rules. `status`: what it is answered with; `str()` says which rule."""
-
-    def __init__(self, sentence: str, status: int = 400, code: str = "") -> None:
-        super().__init__(sentence)
-        self.status, self.code = status, code
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be made into vectors: texts, in order. `dimensions` None: the model's own."""
@@ -112,14 +106,16 @@ def _keys(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _plain(body: dict[str, Any]) -> Wanted:
-    given = body.get("input")
+def _texts(body: dict[str, Any], key: str, sentence: str, status: int) -> list[str]:
+    """One text, or a list of them."""
+    given = body.get(key)
     texts = [given] if isinstance(given, str) else given
-    _must(isinstance(texts, list) and bool(texts), "input is a string or a list of strings")
-    assert isinstance(texts, list)
-    _must(
-        all(isinstance(text, str) and text for text in texts), "input has something that is no text, or empty"
-    )
+    _must(are_texts(texts), sentence, status)
+    return list(texts or [])
+
+
+def _plain(body: dict[str, Any]) -> Wanted:
+    texts = _texts(body, "input", "input is a text or a list of texts, none of them empty", 400)
     encoding = body.get("encoding_format", "float")
     _must(encoding in _ENCODINGS, "encoding_format is float or base64")
     return Wanted(texts, _dimensions(body), encoding == "base64")
@@ -165,11 +161,7 @@ def _zhipu(body: dict[str, Any]) -> Wanted:
 
 
 def _tei(body: dict[str, Any]) -> Wanted:
-    given = body.get("inputs")
-    texts = [given] if isinstance(given, str) else given
-    _must(isinstance(texts, list) and bool(texts), "`inputs` cannot be empty", 413)
-    assert isinstance(texts, list)
-    _must(all(isinstance(text, str) and text for text in texts), "`inputs` cannot be empty", 413)
+    texts = _texts(body, "inputs", "`inputs` cannot be empty", 413)
     if body.get("truncate") is not True:
         _must(all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413)
     return Wanted([text[:1536] for text in texts], _dimensions(body))

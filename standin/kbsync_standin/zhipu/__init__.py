@@ -1,6 +1,6 @@
 """A stand-in for the Zhipu BigModel knowledge API: documents in memory, answers as documented and seen live.
 
-Switches (`Behaviour`) say how it always is, fault kinds (`KINDS`) what goes wrong once or a few times.
+Switches (`ZhipuBehaviour`) say how it always is, fault kinds (`KINDS`) what goes wrong once or a few times.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from kbsync_standin.messages import StandInClock, Vendor
 from kbsync_standin.zhipu.account import HOME_ID
 from kbsync_standin.zhipu.app import ZhipuApplication
-from kbsync_standin.zhipu.behaviour import Behaviour
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from kbsync_standin.zhipu.faults import KINDS
 
-__all__ = ["HOME_ID", "KINDS", "Behaviour", "ZhipuApplication", "application"]
+__all__ = ["HOME_ID", "KINDS", "ZhipuApplication", "ZhipuBehaviour", "application"]
 
 
 def application(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kbsync_standin.messages import Letter, StandInClock
-from kbsync_standin.zhipu.behaviour import Behaviour
+from kbsync_standin.rules import is_whole
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from kbsync_standin.zhipu.documents import (
     BYTES_PER_WORD,
     FULL_CHARACTERS,
@@ -23,7 +24,6 @@ from kbsync_standin.zhipu.documents import (
     PLAIN,
     Base,
     Callback,
-    Document,
     Entry,
     Failing,
     Passage,
@@ -31,13 +31,14 @@ from kbsync_standin.zhipu.documents import (
     Script,
     Slicing,
     Snowflakes,
+    ZhipuDocument,
     extension,
     letters,
     stored_name,
     trouble,
     written_id,
 )
-from kbsync_standin.zhipu.rules import LEGAL, is_whole
+from kbsync_standin.zhipu.rules import LEGAL
 
 if TYPE_CHECKING:
     from kbsync_standin.zhipu.asking_calls import Application
@@ -54,7 +55,7 @@ _PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
 class Match:
     """A passage found: `index` is its place in the document, `score` above 0 and at most 1."""
 
-    document: Document
+    document: ZhipuDocument
     index: int
     passage: Passage
     score: float
@@ -71,7 +72,7 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(words)
 
 
-def passages_of(document: Document) -> tuple[Passage, ...]:
+def passages_of(document: ZhipuDocument) -> tuple[Passage, ...]:
     """Its paragraphs, read as UTF-8; kept with the document."""
     if document.passages is None:
         text = document.content.decode("utf-8", "replace").lstrip("\ufeff").replace("\r\n", "\n")
@@ -87,7 +88,7 @@ def _shortened(text: str, limit: int) -> str:
     return text[: words[-1].end()] if words else text
 
 
-def search(query: str, documents: Iterable[Document], count: int, threshold: float) -> list[Match]:
+def search(query: str, documents: Iterable[ZhipuDocument], count: int, threshold: float) -> list[Match]:
     """The `count` best passages with a score of at least `threshold`, best first."""
     wanted = words_of(query)
     found = (match for document in documents for match in _matches(wanted, document))
@@ -95,14 +96,10 @@ def search(query: str, documents: Iterable[Document], count: int, threshold: flo
     return heapq.nsmallest(count, good, key=lambda match: (-match.score, match.document.ordinal, match.index))
 
 
-def _matches(wanted: frozenset[str], document: Document) -> Iterable[Match]:
+def _matches(wanted: frozenset[str], document: ZhipuDocument) -> Iterable[Match]:
     for index, passage in enumerate(passages_of(document)):
         if shared := len(wanted & passage.words):
             yield Match(document, index, passage, round(shared / len(wanted), 4))
-
-
-_LOTS = (1 << 61) - 1  # prime, so that every document has a lot of its own
-_STRIDE = 1_518_500_249_988_025_601
 
 
 HOME_ID = "1734786402936664064"
@@ -114,14 +111,14 @@ class Account:
     """Bases and documents of one customer. Nothing in it knows about HTTP."""
 
     def __init__(
-        self, behaviour: Behaviour, clock: StandInClock, seed: int, letters: list[Letter] | None = None
+        self, behaviour: ZhipuBehaviour, clock: StandInClock, seed: int, letters: list[Letter] | None = None
     ) -> None:
         """An account without bases; `seed` decides what is left to chance. `letters`: where callbacks go."""
         self.behaviour = behaviour
         self.clock = clock
         self.chance = random.Random(seed)  # noqa: S311 - what it decides has to be repeatable
         self.bases: dict[str, Base] = {}
-        self.documents: dict[str, Document] = {}
+        self.documents: dict[str, ZhipuDocument] = {}
         self.applications: dict[str, Application] = {}
         self.answers: dict[str, list[Match]] = {}
         self.entries: list[Entry] = []
@@ -137,7 +134,7 @@ class Account:
         """Seconds since the epoch by the stand-in's clock."""
         return self.clock.now()
 
-    def turn(self, behaviour: Behaviour) -> None:
+    def turn(self, behaviour: ZhipuBehaviour) -> None:
         """It behaves so from now on; a changed balance is counted down anew."""
         if behaviour.balance != self.behaviour.balance:
             self._paid = 0
@@ -174,25 +171,24 @@ class Account:
         base = self.bases.get(ident)
         return None if base is None or base.is_hidden else base
 
-    def document(self, ident: str) -> Document | None:
+    def document(self, ident: str) -> ZhipuDocument | None:
         """The document with this id, where it is there and so is its base."""
         document = self.documents.get(ident)
         gone = document is None or document.deleted is not None or document.base.is_hidden
         return None if gone else document
 
-    def namesakes(self, base: Base, name: str) -> list[Document]:
+    def namesakes(self, base: Base, name: str) -> list[ZhipuDocument]:
         """The documents of `base` kept under `name`, oldest first."""
         return base.by_name.get(name, [])
 
-    def draft(self, base: Base, name: str, content: bytes, slicing: Slicing, form: str = "") -> Document:
+    def draft(self, base: Base, name: str, content: bytes, slicing: Slicing, form: str = "") -> ZhipuDocument:
         """A document with an id, not stored. `form`: of its name, else as the switch `names` says."""
         ordinal = next(self._ordinals)
         number = self.new_number()
         form = form or self.behaviour.names
-        return Document(
+        return ZhipuDocument(
             id=written_id(number, ordinal, self.behaviour.ids),
             ordinal=ordinal,
-            lot=(ordinal * _STRIDE) % _LOTS,
             base=base,
             name=stored_name(name, form, lambda taken: bool(self.namesakes(base, taken))),
             sent_name=name,
@@ -204,31 +200,31 @@ class Account:
             created=self.now,
         )
 
-    def store(self, document: Document, script: Script = PLAIN, effect: str = "stored") -> None:
+    def store(self, document: ZhipuDocument, script: Script = PLAIN, effect: str = "stored") -> None:
         """It is in its base from now on, and being vectorized."""
         self.documents[document.id] = document
         base = document.base
         base.documents[document.id] = document
         base.by_name.setdefault(document.name, []).append(document)
-        base.shelf.add(document, self.now + max(self.behaviour.list_lag, script.unlisted))
+        base.listing.show(document, self.now + max(self.behaviour.list_lag, script.unlisted))
         document.seen_from = self.now + script.undetailed
         self._count(document)
         self.note(effect, document.id, document.name, document.sha256)
         self._vectorize(document, script)
 
-    def remove(self, document: Document, effect: str = "deleted", listed: float = 0.0) -> None:
+    def remove(self, document: ZhipuDocument, effect: str = "deleted", listed: float = 0.0) -> None:
         """It is gone; the list may show it for `listed` seconds more."""
         base = document.base
         del base.documents[document.id]
         base.by_name[document.name].remove(document)
-        base.shelf.remove(document, self.now + max(self.behaviour.list_lag, listed))
+        base.listing.hide(document, self.now + max(self.behaviour.list_lag, listed))
         if document.counts:
             self.used_bytes -= document.size
             base.size -= document.size
         document.deleted, document.content, document.passages = self.now, b"", None
         self.note(effect, document.id, document.name, document.sha256)
 
-    def again(self, document: Document, effect: str, script: Script = PLAIN) -> None:
+    def again(self, document: ZhipuDocument, effect: str, script: Script = PLAIN) -> None:
         """Vectorize it once more."""
         if not document.counts:
             self._count(document)
@@ -240,13 +236,13 @@ class Account:
         used, words = self.used_bytes + size, self.behaviour.capacity_words
         return used > self.behaviour.capacity_bytes or 0 < words < used // BYTES_PER_WORD
 
-    def _count(self, document: Document) -> None:
+    def _count(self, document: ZhipuDocument) -> None:
         document.counts = not self.is_full_for(document.size)
         if document.counts:
             self.used_bytes += document.size
             document.base.size += document.size
 
-    def _vectorize(self, document: Document, script: Script) -> None:
+    def _vectorize(self, document: ZhipuDocument, script: Script) -> None:
         """Decide all phases of the run that begins now."""
         behaviour, now, stale = self.behaviour, self.now, self.behaviour.stale_stat
         before = document.phase(now) if document.phases else None
@@ -273,7 +269,7 @@ class Account:
                 self.letters += letters(callback, document.id, end.stat, end.at, script.calling)
         document.phases = tuple(phases)
 
-    def _end(self, document: Document, ready: float) -> Phase:
+    def _end(self, document: ZhipuDocument, ready: float) -> Phase:
         """How a run ends."""
         failing = document.failing
         if failing.runs:
@@ -307,7 +303,7 @@ def turn_home(account: Account, state: str) -> None:
         account.empty(home, "deleted-by-others")
 
 
-def change_by_others(account: Account, args: Mapping[str, Any]) -> Document:
+def change_by_others(account: Account, args: Mapping[str, Any]) -> ZhipuDocument:
     """Upload `name` with `text` or `base64` into `base`, or delete what has the id or name `delete`.
 
     `url`: it is the page of this address. Raises `ValueError` with a sentence for wrong arguments.

@@ -10,19 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from kbsync_standin.messages import Request, Response
+from kbsync_standin.rules import Rules, Test
 from kbsync_standin.zhipu.account import Account
-from kbsync_standin.zhipu.behaviour import Behaviour
-from kbsync_standin.zhipu.documents import BYTES_PER_WORD, Base, Document
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
+from kbsync_standin.zhipu.documents import BYTES_PER_WORD, Base, ZhipuDocument
 from kbsync_standin.zhipu.faults import Play, disguise_of
-from kbsync_standin.zhipu.rules import (
-    FILES,
-    Rules,
-    Test,
-    check_needed,
-    check_values,
-    json_body,
-    number_in_query,
-)
+from kbsync_standin.zhipu.rules import FILES, json_body, number_in_query
 
 Json = dict[str, Any]
 
@@ -143,7 +136,7 @@ class Call:
     play: Play
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> ZhipuBehaviour:
         """The switches."""
         return self.account.behaviour
 
@@ -165,8 +158,7 @@ class Call:
     def body(self, tests: Mapping[str, Test], needed: Collection[str] = ()) -> Json:
         """The body: JSON with known fields only, whose values pass their tests. Raises `Breach`."""
         body = json_body(self.request, tests.keys(), self.rules)
-        check_needed(body, needed, self.rules)
-        check_values(body, tests, self.rules)
+        self.rules.fields(body, tests, needed)
         return body
 
     def page(self, size: int = 10) -> tuple[int, int]:
@@ -227,7 +219,7 @@ class Call:
             raise Refusal(self.missing(self.behaviour.deleted_base, "知识库"))
         return base
 
-    def known_document(self, ident: str) -> Document:
+    def known_document(self, ident: str) -> ZhipuDocument:
         """The document with this id. Raises `Refusal` where there is none."""
         document = self.account.document(ident)
         if document is None:
@@ -243,7 +235,7 @@ _TYPES: Mapping[str, Callable[[float], Any]] = {"int": int, "string": str, "floa
 _OPTIONAL_OF_BASE = frozenset({"word_num", "length", "contextual", "embedding_model", "description"})
 
 
-def item(document: Document, call: Call) -> Json:
+def item(document: ZhipuDocument, call: Call) -> Json:
     """A document as list and detail show it; the look is counted, lies are told as faults want them."""
     phase, behaviour, slicing = document.phase(call.now), call.behaviour, document.slicing
     document.count_look()
@@ -278,7 +270,7 @@ def item(document: Document, call: Call) -> Json:
     return {name: value for name, value in fields.items() if name not in gone} if gone else fields
 
 
-def shown(document: Document, now: float) -> Json:
+def shown(document: ZhipuDocument, now: float) -> Json:
     """A document as tests see it: what is really there, whatever clients are told."""
     phase = document.phase(now)
     return {

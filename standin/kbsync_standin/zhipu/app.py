@@ -16,6 +16,7 @@ from typing import Any
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.rules import Breach
 from kbsync_standin.zhipu import asking_calls as asking
 from kbsync_standin.zhipu import base_calls as bases
 from kbsync_standin.zhipu import document_calls as documents
@@ -31,9 +32,9 @@ from kbsync_standin.zhipu.answers import (
     shown,
     words_for,
 )
-from kbsync_standin.zhipu.behaviour import Behaviour, changed
+from kbsync_standin.zhipu.behaviour import ZhipuBehaviour, changed
 from kbsync_standin.zhipu.faults import KINDS, play_of
-from kbsync_standin.zhipu.rules import FILES, Breach, check_head, filename_in
+from kbsync_standin.zhipu.rules import FILES, check_head, filename_in
 
 API = "/api"
 PREFIX = f"{API}/llm-application/open"
@@ -192,7 +193,7 @@ class ZhipuApplication:
         self.violations: list[str] = []
         self._key = key
         self._seed = seed
-        self._first = changed(Behaviour(), {"vectorize": vectorize})
+        self._first = changed(ZhipuBehaviour(), {"vectorize": vectorize})
         self._signer = Signer(key)
         self.letters: list[Letter] = []
         self._account = self._opened()
@@ -205,12 +206,12 @@ class ZhipuApplication:
         return account
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> ZhipuBehaviour:
         """The switches."""
         return self._account.behaviour
 
     @behaviour.setter
-    def behaviour(self, behaviour: Behaviour) -> None:
+    def behaviour(self, behaviour: ZhipuBehaviour) -> None:
         before = self.behaviour
         self._account.turn(behaviour)
         if behaviour.base != before.base:

@@ -6,24 +6,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
+from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
+from kbsync_standin.rules import Test, is_flag, is_object, is_text, is_whole, one_of, share, whole
 from kbsync_standin.zhipu.account import Match, search, words_of
 from kbsync_standin.zhipu.answers import NO_DATA, Call, Json, NoData, Refusal, gateway
 from kbsync_standin.zhipu.document_calls import images_of
-from kbsync_standin.zhipu.documents import Document, extension
+from kbsync_standin.zhipu.documents import ZhipuDocument, extension
 from kbsync_standin.zhipu.faults import Play
-from kbsync_standin.zhipu.rules import (
-    Test,
-    check_needed,
-    is_object,
-    is_text,
-    is_whole,
-    one_of,
-    whole,
-)
 
 _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 _COLORS = ("blue", "red", "orange", "purple", "sky", "green", "yellow")
@@ -47,10 +39,6 @@ def _are_ids(value: Any) -> bool:
 
 def _is_prompt(value: Any) -> bool:
     return isinstance(value, str) and all(sum(map(value.count, forms)) == 1 for forms in _PLACES)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
 
 
 def _is_recall(value: Any) -> bool:
@@ -77,7 +65,7 @@ _TESTS_OF_RECALL: Mapping[str, Test] = {
     "rerank_model_name": is_text,
     "slice_count": lambda value: is_whole(value) and value > 0,
     "embedding_recall_ratio": is_whole,
-    "show_recall_result": _is_flag,
+    "show_recall_result": is_flag,
     "knowledge_ids": _are_ids,
 }
 
@@ -102,7 +90,7 @@ _DEFAULTS = {"prompt": "{{知识}}\n{{用户}}", "top_p": "0.7", "temperature": 
 def create_application(call: Call) -> str | int:
     """A new one. The answer is the bare id."""
     body = _application_body(call)
-    check_needed(body, ("name", "desc", "knowledge_ids"), call.rules)
+    call.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
     made = Application(str(call.account.new_number()), {**_DEFAULTS, **body}, _bases(body))
     if call.play.effect:
         call.account.applications[made.id] = made
@@ -137,8 +125,8 @@ def list_applications(call: Call) -> Json:
     """One page, newest first."""
     page, size = call.page(20)
     seen = list(reversed(call.account.applications.values()))
-    shown = islice(seen, (page - 1) * size, page * size)
-    return call.dressed({"list": [_application_item(one, call) for one in shown], "total": len(seen)})
+    shown = [_application_item(one, call) for one in page_of(seen, page, size)]
+    return call.dressed({"list": shown, "total": len(seen)})
 
 
 def show_application(call: Call) -> Json:
@@ -187,7 +175,7 @@ def _are_turns(value: Any) -> bool:
 _INVOKE_TESTS: Mapping[str, Test] = {
     "prompt": _are_turns,
     "request_id": is_text,
-    "incremental": _is_flag,
+    "incremental": is_flag,
     "returnType": one_of("json_string", "text"),
     "knowledge_ids": _are_ids,
     "document_ids": _are_ids,
@@ -289,7 +277,7 @@ def usage_of(text: str) -> Json:
     return {"prompt_tokens": 5, "completion_tokens": len(text), "total_tokens": 5 + len(text)}
 
 
-def _slices(document: Document, found: list[Match], call: Call) -> Json:
+def _slices(document: ZhipuDocument, found: list[Match], call: Call) -> Json:
     kind = extension(document.sent_name)
     about = {
         "id": call.written(document.id),
@@ -337,20 +325,16 @@ def _are_messages(value: Any) -> bool:
     )
 
 
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
 _CHAT_TESTS: Mapping[str, Test] = {
     "model": is_text,
     "messages": _are_messages,
-    "stream": _is_flag,
+    "stream": is_flag,
     "request_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 64,
     "user_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 128,
-    "temperature": _is_share,
-    "top_p": _is_share,
+    "temperature": share(0, 1),
+    "top_p": share(0, 1),
     "max_tokens": whole(1, 131_072),
-    "do_sample": _is_flag,
+    "do_sample": is_flag,
     "thinking": is_object,
 }
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 
+from kbsync_standin.listing import page_of
+from kbsync_standin.rules import Test, is_address, is_object, is_string, is_text, one_of
 from kbsync_standin.zhipu.account import MODELS
 from kbsync_standin.zhipu.answers import NO_DATA, Call, Json, NoData, base_item
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, Base, Callback
-from kbsync_standin.zhipu.rules import (
-    CALLBACK_TESTS,
-    Test,
-    callback_of,
-    is_address,
-    is_object,
-    is_string,
-    is_text,
-    one_of,
-)
+from kbsync_standin.zhipu.rules import CALLBACK_TESTS, callback_of
 
 _BACKGROUNDS = ("blue", "red", "orange", "purple", "sky", "green", "yellow")
 _ICONS = ("question", "book", "seal", "wrench", "tag", "horn", "house")
@@ -80,8 +72,8 @@ def list_bases(call: Call) -> Json:
     """One page of bases, newest first."""
     page, size = call.page()
     seen = [base for base in reversed(call.account.bases.values()) if not base.is_hidden]
-    shown = islice(seen, (page - 1) * size, page * size)
-    return call.dressed({"list": [base_item(base, call) for base in shown], "total": len(seen)})
+    shown = [base_item(base, call) for base in page_of(seen, page, size)]
+    return call.dressed({"list": shown, "total": len(seen)})
 
 
 def show_base(call: Call) -> Json:

@@ -27,7 +27,7 @@ MissingForm = Literal["404", "code", "null"]
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class ZhipuBehaviour:
     """How the vendor always is. Durations are seconds of the stand-in's clock.
 
     strict: requests against the documented rules are refused; false: only what cannot be understood is.
@@ -41,7 +41,6 @@ class Behaviour:
     unstable_pages: pages after the first are shifted by up to one item, as if others came and went.
     order: of the list. word: how the filter `word` compares. total, empty_list: their form in the list.
     equal_names: what a second document of one name meets. names: what becomes of a name that is sent.
-    name_bytes: longest name taken, in bytes of UTF-8; 0: no limit.
     page_names: what the list calls a page: its address, its title, or the last part of its path.
     page_urls: what `url` shows of a page: its address, or a signed one as of files.
     ids: the form of document ids (`other_epoch`: they count from another year). skewed_ids: ids carry the
@@ -79,7 +78,6 @@ class Behaviour:
     empty_list: Literal["list", "null", "missing"] = "list"
     equal_names: Literal["allow", "refuse", "replace"] = "allow"
     names: Literal["as_sent", "nfc", "nfd", "mojibake", "basename", "suffixed", "question_marks"] = "as_sent"
-    name_bytes: int = 0
     page_names: Literal["address", "title", "last"] = "address"
     page_urls: Literal["address", "signed"] = "signed"
     ids: Literal["string", "number", "short", "uuid", "other_epoch"] = "string"
@@ -110,7 +108,7 @@ class Behaviour:
 _LEAST = {"balance": -1, "missing_code": 1, "clock_skew": -switching.LARGEST}
 
 
-def changed(behaviour: Behaviour, switches: Mapping[str, Any]) -> Behaviour:
+def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:
     """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
     if "offered" in switches:
         raise ValueError("there is no switch offered; not_offered lists the routes that answer 404")

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
+from kbsync_standin.rules import Test, are_texts, is_address, is_string, is_text, one_of, whole
 from kbsync_standin.zhipu.account import Match, passages_of, search
 from kbsync_standin.zhipu.answers import (
     NO_DATA,
@@ -22,32 +24,22 @@ from kbsync_standin.zhipu.answers import (
     item,
     storage,
 )
-from kbsync_standin.zhipu.documents import Document, Rows, extension
+from kbsync_standin.zhipu.documents import ZhipuDocument, extension
 from kbsync_standin.zhipu.faults import script_of
 from kbsync_standin.zhipu.rules import (
     CALLBACK_TESTS,
     LEGAL,
     SLICING_TESTS,
     SUPPORTED,
-    Test,
-    are_texts,
     boundary_of,
     callback_of,
-    check_needed,
-    check_values,
-    is_address,
-    is_string,
-    is_text,
-    one_of,
     parse_form,
     slicing_of,
     upload_form,
-    whole,
 )
 
 UNSUPPORTED = "不支持的文档类型"
 NAME_TAKEN = "文件名已存在"
-NAME_TOO_LONG = "文件名过长"
 NO_SPACE = "知识库空间不足"
 UNREACHABLE = "网页无法访问"
 
@@ -74,8 +66,6 @@ def upload(call: Call) -> Json:
     reason = ""
     if extension(document.sent_name) not in SUPPORTED:
         reason = UNSUPPORTED
-    elif behaviour.name_bytes and len(document.sent_name.encode()) > behaviour.name_bytes:
-        reason = NAME_TOO_LONG
     elif behaviour.equal_names == "refuse" and namesakes:
         reason = NAME_TAKEN
     elif behaviour.full == "refused" and account.is_full_for(document.size):
@@ -124,8 +114,7 @@ def upload_url(call: Call) -> Json:
     for detail in details:
         rules.must(isinstance(detail, dict), "an item of upload_detail is no object")
         rules.only(detail, _PAGE_TESTS, "the field of upload_detail")
-        check_needed(detail, ("url", "knowledge_type"), rules)
-        check_values(detail, _PAGE_TESTS, rules)
+        rules.fields(detail, _PAGE_TESTS, needed=("url", "knowledge_type"))
         address = detail["url"]
         rules.must(address.isascii(), "url is not in ASCII")
         slicing = slicing_of(detail, "page.url", rules)
@@ -165,7 +154,7 @@ def addresses_in(body: bytes) -> str:
         return ""
 
 
-def _visit(page: Document) -> None:
+def _visit(page: ZhipuDocument) -> None:
     """Fetch it: another time there is something else in it."""
     page.visits += 1
     page.content = f"{_title_of(page.address)}\n\nVisit {page.visits:06} to {page.address}".encode()
@@ -220,18 +209,23 @@ def reslice(call: Call) -> NoData:
 
 def list_documents(call: Call) -> Json:
     """GET /document: one page of a base's documents."""
-    check_needed(call.request.query, ("knowledge_id",), call.rules)
+    call.rules.fields(call.request.query, {}, needed=("knowledge_id",))
     base = call.known_base(call.request.query["knowledge_id"])
     behaviour, play = call.behaviour, call.play
     number, size = call.page()
-    base.shelf.settle(call.now)
-    rows = base.shelf.rows(behaviour.order)
+    rows = base.listing.rows(call.now, behaviour.order)
     if (word := call.request.query.get("word", "")) and behaviour.word != "ignored":
-        rows = rows.where(_comparison(word, behaviour.word))
+        has_word = _comparison(word, behaviour.word)
+        rows = [document for document in rows if has_word(document)]
     if play.kind == "left-out":
         name = play.arg("name", None)
-        rows = rows.where(lambda document: name not in (None, document.name, document.sent_name))
-    shown = [item(document, call) for document in _cut(rows, number, size, call)]
+        rows = [document for document in rows if name not in (None, document.name, document.sent_name)]
+    shift = -play.whole("n", 1) if play.kind == "duplicates" else 0
+    # As if others came and went between two pages.
+    if number > 1 and behaviour.unstable_pages:
+        shift += call.account.chance.choice((-1, 0, 1))
+    page = page_of(rows, number, size, repeats=behaviour.page_beyond == "repeats", shift=shift)
+    shown = [item(document, call) for document in page]
     total: dict[str, Any] = {
         "right": len(rows),
         "high": len(rows) + 7,
@@ -252,20 +246,7 @@ def list_documents(call: Call) -> Json:
     return call.dressed(fields)
 
 
-def _cut(rows: Rows, number: int, size: int, call: Call) -> list[Document]:
-    """What the page `number`, from 1 on, shows of `rows`."""
-    if call.behaviour.page_beyond == "repeats":
-        number = min(number, max(1, -(-len(rows) // size)))
-    start = (number - 1) * size
-    # As if others came and went between two pages.
-    if number > 1 and call.behaviour.unstable_pages:
-        start += call.account.chance.choice((-1, 0, 1))
-    if call.play.kind == "duplicates" and number > 1:
-        start -= call.play.whole("n", 1)
-    return rows.cut(start, size)
-
-
-def _comparison(word: str, form: str) -> Callable[[Document], bool]:
+def _comparison(word: str, form: str) -> Callable[[ZhipuDocument], bool]:
     match form:
         case "exact":
             return lambda document: document.name == word
@@ -327,14 +308,14 @@ def list_images(call: Call) -> Json | None:
     return {"images": images_of(document, call)}
 
 
-def images_of(document: Document, call: Call) -> list[Json]:
+def images_of(document: ZhipuDocument, call: Call) -> list[Json]:
     """The vendor puts placeholders in place of images; here each that stands in the text has an image."""
     text = "\n".join(passage.text for passage in passages_of(document))
     found = dict.fromkeys(_PLACEHOLDER.findall(text))
     return [_image(placeholder, document, number, call) for number, placeholder in enumerate(found)]
 
 
-def _image(placeholder: str, document: Document, number: int, call: Call) -> Json:
+def _image(placeholder: str, document: ZhipuDocument, number: int, call: Call) -> Json:
     url = call.signer.url(call.origin, f"{document.id}.{number}.png", call.now)
     return {"text": placeholder, "cos_url": url}
 

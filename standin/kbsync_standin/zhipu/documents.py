@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
-import heapq
 import json
 import math
-import operator
 import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kbsync_standin.listing import Listing
 from kbsync_standin.messages import Letter
 
 
@@ -131,94 +129,6 @@ def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calli
     return [one] * times
 
 
-Order = Callable[["Document"], int]
-
-_FEW = 50  # more than so many are sorted in together
-_age: Order = operator.attrgetter("ordinal")
-_shuffle: Order = operator.attrgetter("lot")
-
-
-class Shelf:
-    """What the list shows. Kept in both orders, so that a page is a slice and never a sort."""
-
-    def __init__(self) -> None:
-        self._by_age: list[Document] = []
-        self._shuffled: list[Document] = []
-        self._coming: list[tuple[float, int, Document]] = []
-        self._going: list[tuple[float, int, Document]] = []
-
-    def add(self, document: Document, at: float) -> None:
-        """It is shown from `at` on."""
-        heapq.heappush(self._coming, (at, document.ordinal, document))
-
-    def remove(self, document: Document, at: float) -> None:
-        """It is shown until `at`."""
-        heapq.heappush(self._going, (at, document.ordinal, document))
-
-    def settle(self, now: float) -> None:
-        """Show and hide what is due at `now`."""
-        _put_in(self._by_age, due := _due(self._coming, now), _age)
-        _put_in(self._shuffled, due, _shuffle)
-        for document in _due(self._going, now):
-            if _out(self._by_age, document, _age):
-                _out(self._shuffled, document, _shuffle)
-            else:  # gone before it was ever shown
-                self._coming = [entry for entry in self._coming if entry[2] is not document]
-                heapq.heapify(self._coming)
-
-    def rows(self, order: str) -> Rows:
-        """What is shown, in the order of the switch `order`. `settle` comes first."""
-        return Rows(self._shuffled if order == "shuffled" else self._by_age, order == "newest")
-
-
-def _due(entries: list[tuple[float, int, Document]], now: float) -> list[Document]:
-    """Take from the heap `entries` what is due at `now`."""
-    due: list[Document] = []
-    while entries and entries[0][0] <= now:
-        due.append(heapq.heappop(entries)[2])
-    return due
-
-
-def _put_in(documents: list[Document], more: list[Document], order: Order) -> None:
-    if len(more) <= _FEW:
-        for document in more:
-            bisect.insort(documents, document, key=order)
-    else:
-        documents.extend(more)
-        documents.sort(key=order)
-
-
-def _out(documents: list[Document], document: Document, order: Order) -> bool:
-    at = bisect.bisect_left(documents, order(document), key=order)
-    found = at < len(documents) and documents[at] is document
-    if found:
-        del documents[at]
-    return found
-
-
-class Rows:
-    """Documents in order, of which slices are cut without copying the rest."""
-
-    def __init__(self, documents: list[Document], is_backwards: bool = False) -> None:
-        self._documents = documents
-        self._is_backwards = is_backwards
-
-    def __len__(self) -> int:
-        return len(self._documents)
-
-    def cut(self, start: int, count: int) -> list[Document]:
-        """`count` documents from position `start` (0-based), fewer at the end."""
-        start = max(0, start)
-        if not self._is_backwards:
-            return self._documents[start : start + count]
-        end = len(self._documents) - start
-        return self._documents[max(0, end - count) : max(0, end)][::-1]
-
-    def where(self, condition: Callable[[Document], bool]) -> Rows:
-        """Those that fulfil `condition`, in the same order."""
-        return Rows([document for document in self._documents if condition(document)], self._is_backwards)
-
-
 BYTES_PER_WORD = 3
 """What a Chinese character takes; the vendor counts characters, nobody relies on it."""
 
@@ -284,17 +194,16 @@ HONEST = Disguise()
 
 
 @dataclass(slots=True, eq=False)
-class Document:
+class ZhipuDocument:
     """One stored document. Its status at a time is that of the last phase begun.
 
-    `ordinal` counts all documents ever, `lot` is their order when shuffled. `sent_name` is the name that
-    came, `name` the one kept. `polls` more looks show status 0. `counts`: its bytes fill the capacity.
+    `ordinal` counts all documents ever. `sent_name` is the name that came, `name` the one kept. `polls` more
+    looks show status 0. `counts`: its bytes fill the capacity.
     A page has an `address`, which was visited so often. `word_limit`: more words are left out; 0: none.
     """
 
     id: str
     ordinal: int
-    lot: int
     base: Base
     name: str
     sent_name: str
@@ -356,9 +265,9 @@ class Base:
     contextual: int = 0
     is_hidden: bool = False
     size: int = 0
-    shelf: Shelf = field(default_factory=Shelf)
-    documents: dict[str, Document] = field(default_factory=dict)
-    by_name: dict[str, list[Document]] = field(default_factory=dict)
+    listing: Listing[ZhipuDocument] = field(default_factory=Listing)
+    documents: dict[str, ZhipuDocument] = field(default_factory=dict)
+    by_name: dict[str, list[ZhipuDocument]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +310,7 @@ class Script:
 PLAIN = Script()
 
 
-def trouble(document: Document) -> FailInfo | None:
+def trouble(document: ZhipuDocument) -> FailInfo | None:
     """Why this content cannot be vectorized: nothing in it, no text, or a `.md` without a type.
 
     The last was seen live: 128 bytes of `.md` sent without `knowledge_type` ended as "corrupt".

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.kinds import Arg, Kind, is_flag, is_measure, is_status
+from kbsync_standin.kinds import Arg, Kind, is_status
+from kbsync_standin.rules import are_strings, is_flag, is_measure, is_object, is_string
 from kbsync_standin.zhipu.documents import (
     CALLBACK_FORMS,
     CORRUPT,
@@ -22,16 +23,11 @@ from kbsync_standin.zhipu.documents import (
     Phase,
     Script,
 )
-from kbsync_standin.zhipu.rules import is_object, is_string
 
 
 def word(value: Any) -> str:
     """A value as a word: null and 404 are natural to write without quotes."""
     return "null" if value is None else str(value)
-
-
-def _are_strings(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(is_string(item) for item in value)
 
 
 def _number(meaning: str) -> Arg:
@@ -54,7 +50,7 @@ _RUNS = ("upload", "upload-url", "reembed", "reslice")
 _READS = ("detail", "list")
 _MISSING = ("404", "code", "null")
 
-_FIELDS = {"set": Arg("{…}", is_object), "missing": Arg("[…]", _are_strings)}
+_FIELDS = {"set": Arg("{…}", is_object), "missing": Arg("[…]", are_strings)}
 _VALUE = {"value": Arg("anything"), "missing": _flag("true: no such field")}
 _SHOWN = {
     "name": Arg("only items of this name in a list", is_string),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kbsync_standin.messages import Request
+from kbsync_standin.rules import Breach, Rules, Test, are_texts, is_address, is_object, is_whole
 from kbsync_standin.zhipu.documents import Callback, Slicing, extension
 
 FILES = "/files/"
@@ -34,32 +35,6 @@ _QUERIES: Mapping[str, frozenset[str]] = {
     "applications": frozenset({"page", "size"}),
     "file": frozenset({"q-sign-time", "q-signature"}),
 }
-
-
-class Breach(Exception):
-    """A rule is broken; `str()` says which."""
-
-
-class Rules:
-    """How closely requests are looked at."""
-
-    def __init__(self, is_strict: bool) -> None:
-        """`is_strict`: also what could be understood has to be as documented."""
-        self._is_strict = is_strict
-
-    def must(self, is_kept: bool, sentence: str) -> None:
-        """Raises `Breach` where a request cannot be carried out."""
-        if not is_kept:
-            raise Breach(sentence)
-
-    def should(self, is_kept: bool, sentence: str) -> None:
-        """Raises `Breach` where a strict reader would."""
-        self.must(is_kept or not self._is_strict, sentence)
-
-    def only(self, given: Iterable[str], known: Collection[str], what: str) -> None:
-        """No names but known ones are there."""
-        unknown = sorted(set(given) - set(known))
-        self.should(not unknown, f"{what} {', '.join(unknown)} is not documented")
 
 
 def check_head(request: Request, op: str, rules: Rules) -> None:
@@ -94,67 +69,11 @@ def json_body(request: Request, known: Collection[str], rules: Rules) -> dict[st
     except ValueError:
         raise Breach("the body is not JSON") from None
     rules.must(isinstance(value, dict), "the body is not a JSON object")
-    rules.only(value, known, "the field")
+    rules.only(value, known)
     return dict(value)
 
 
-Test = Callable[[Any], bool]
-
-
-def is_whole(value: Any) -> bool:
-    """An integer; JSON's true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def whole(least: int, most: int) -> Test:
-    """A test for integers in a range."""
-    return lambda value: is_whole(value) and least <= value <= most
-
-
-def one_of(*choices: Any) -> Test:
-    """A test for certain values."""
-    return lambda value: any(type(value) is type(choice) and value == choice for choice in choices)
-
-
-def is_text(value: Any) -> bool:
-    """A string that is not empty."""
-    return isinstance(value, str) and bool(value)
-
-
-def is_string(value: Any) -> bool:
-    """A string."""
-    return isinstance(value, str)
-
-
-def are_texts(value: Any) -> bool:
-    """A list of strings, neither list nor strings empty."""
-    return isinstance(value, list) and bool(value) and all(is_text(item) for item in value)
-
-
-def is_address(value: Any) -> bool:
-    """An HTTP address."""
-    return isinstance(value, str) and value.startswith(("http://", "https://"))
-
-
-def is_object(value: Any) -> bool:
-    """A JSON object."""
-    return isinstance(value, dict)
-
-
 CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_header": is_object}
-
-
-def check_values(values: Mapping[str, Any], tests: Mapping[str, Test], rules: Rules) -> None:
-    """Each value present passes its test. Raises `Breach`."""
-    for name, test in tests.items():
-        if name in values:
-            rules.must(test(values[name]), f"{name} is {values[name]!r:.80}")
-
-
-def check_needed(values: Mapping[str, Any], needed: Iterable[str], rules: Rules) -> None:
-    """All needed names are there. Raises `Breach`."""
-    for name in needed:
-        rules.must(name in values, f"{name} is missing")
 
 
 def number_in_query(request: Request, name: str, default: int, rules: Rules) -> int:
@@ -273,7 +192,7 @@ class UploadForm:
 
 def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
     """What the parts of an upload say. Raises `Breach`."""
-    rules.only((part.name for part in parts), _FIELDS, "the form field")
+    rules.only([part.name for part in parts], _FIELDS, "the form field")
     files = [part for part in parts if part.name == "files"]
     rules.must(bool(files), "the form field files is missing")
     rules.should(len(files) == 1, f"{len(files)} files were sent in one request")

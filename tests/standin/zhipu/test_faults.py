@@ -28,16 +28,6 @@ def test_every_kind_is_explained_in_one_line_and_none_is_the_servers() -> None:
     assert not KINDS.keys() & TRANSPORT.keys()
 
 
-@pytest.mark.parametrize("code", [400, 500, 1113, 1302])
-@pytest.mark.parametrize("effect", [True, False])
-def test_a_code_inside_200(vendor: Vendor, code: int, effect: bool) -> None:
-    vendor.fault("code-in-200", effect=effect, code=code)
-    response = vendor.upload_answer("a.txt", b"x")
-    answer = json.loads(response.body)
-    assert (response.status, answer["code"], "data" in answer) == (200, code, False)
-    assert stored(vendor) == (["a.txt"] if effect else [])
-
-
 def test_the_code_as_a_string(vendor: Vendor) -> None:
     vendor.fault("code-in-200", code=200, as_string=True)
     answer = vendor.upload("a.txt")
@@ -45,13 +35,6 @@ def test_the_code_as_a_string(vendor: Vendor) -> None:
     vendor.fault("code-in-200", code=400, as_string=True, message="nein")
     answer = vendor.upload("b.txt")
     assert (answer["code"], answer["message"]) == ("400", "nein")
-
-
-def test_the_code_missing(vendor: Vendor) -> None:
-    vendor.fault("code-in-200", missing=True)
-    answer = vendor.upload("a.txt")
-    assert "code" not in answer
-    assert answer["data"]["successInfos"]
 
 
 @pytest.mark.parametrize(
@@ -80,34 +63,10 @@ def test_fields_of_the_envelope_set_and_missing(vendor: Vendor) -> None:
     assert answer["timestamp"] == "soon"
 
 
-@pytest.mark.parametrize("code", [1302, 1303, 1113, 1304, 1308])
-def test_rate_limits_and_quotas_in_429_do_nothing(vendor: Vendor, code: int) -> None:
-    vendor.fault("rate-limited", code=code)
-    response = vendor.upload_answer("a.txt", b"x")
-    assert (response.status, json.loads(response.body)["error"]["code"]) == (429, str(code))
-    assert "retry-after" not in response.headers
-    assert stored(vendor) == []
-
-
 @pytest.mark.parametrize("after", [0, 30, 1e9, "Fri, 20 Nov 2026 10:00:00 GMT"])
 def test_a_rate_limit_may_say_when(vendor: Vendor, after: Any) -> None:
     vendor.fault("rate-limited", retry_after=after)
     assert vendor.call("GET", "/knowledge").headers["retry-after"] == str(after)
-
-
-@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1004])
-def test_authorization_refused_in_mid_run(vendor: Vendor, code: int) -> None:
-    vendor.fault("unauthorized", code=code)
-    response = vendor.upload_answer("a.txt", b"x")
-    assert (response.status, json.loads(response.body)["error"]["code"]) == (401, str(code))
-    assert vendor.upload("a.txt")["code"] == 200
-
-
-@pytest.mark.parametrize("status", [434, 403])
-def test_no_right_to_the_api(vendor: Vendor, status: int) -> None:
-    vendor.fault("no-right", status=status)
-    assert vendor.upload_answer("a.txt", b"x").status == status
-    assert stored(vendor) == []
 
 
 @pytest.mark.parametrize(
@@ -127,18 +86,6 @@ def lists(vendor: Vendor, kind: str, effect: bool = True, **args: Any) -> tuple[
     successes, failures = answer["data"]["successInfos"], answer["data"]["failedInfos"]
     names = None if successes is None else [info["fileName"] for info in successes]
     return names, [info["failReason"] for info in failures], stored(vendor)
-
-
-def test_the_file_in_failed_infos(vendor: Vendor) -> None:
-    assert lists(vendor, "failed-info", reason="文件损坏") == ([], ["文件损坏"], [])
-    assert lists(vendor, "failed-info", stored=True) == ([], ["不支持的文档类型"], ["a.txt"])
-
-
-def test_the_file_in_both_lists_or_none(vendor: Vendor) -> None:
-    assert lists(vendor, "both-lists") == (["a.txt"], ["不支持的文档类型"], ["a.txt"])
-    assert lists(vendor, "neither-list", effect=False) == ([], [], ["a.txt"])
-    assert lists(vendor, "neither-list") == ([], [], ["a.txt", "a.txt"])
-    assert lists(vendor, "success-null", effect=False) == (None, [], ["a.txt", "a.txt"])
 
 
 def test_an_id_that_was_answered_without_effect_is_never_given_again(vendor: Vendor) -> None:
@@ -189,15 +136,6 @@ def test_0_for_some_looks(vendor: Vendor) -> None:
     assert vendor.search("hello") == []
     assert [vendor.stat(ident), vendor.list()["list"][0]["embedding_stat"], vendor.stat(ident)] == [0, 0, 1]
     assert len(vendor.search("hello")) == 1
-
-
-def test_a_failure_is_cured_by_a_reembed(vendor: Vendor) -> None:
-    vendor.fault("fails", code=10002, text="字数超出限制")
-    ident = vendor.put()
-    info = {"embedding_code": 10002, "embedding_msg": "字数超出限制"}
-    assert (vendor.stat(ident), vendor.detail(ident)["failInfo"], vendor.search("hello")) == (2, info, [])
-    vendor.reembed(ident)
-    assert (vendor.stat(ident), "failInfo" in vendor.detail(ident)) == (1, False)
 
 
 def test_a_failure_comes_again_and_again(vendor: Vendor) -> None:
@@ -289,20 +227,6 @@ def test_fail_info_beside_any_status(vendor: Vendor) -> None:
     assert (item["embedding_stat"], "failInfo" in item) == (2, False)
     vendor.fault("fail-info", value=None)
     assert vendor.detail(failed)["failInfo"] is None
-
-
-def test_a_signed_address_that_is_not_good(vendor: Vendor) -> None:
-    ident = vendor.put()
-    vendor.fault("url")
-    assert "url" not in vendor.detail(ident)
-    vendor.fault("url", form="null")
-    assert vendor.detail(ident)["url"] is None
-    for form in ("expired", "wrong"):
-        vendor.fault("url", form=form)
-        assert vendor.read(vendor.detail(ident)["url"]).status == 403
-    vendor.fault("url", to="http://127.0.0.1:1/x")
-    assert vendor.detail(ident)["url"] == "http://127.0.0.1:1/x"
-    assert vendor.read(vendor.detail(ident)["url"]).status == 200
 
 
 def test_fields_of_a_document_set_and_missing(vendor: Vendor) -> None:
@@ -416,16 +340,6 @@ def test_searches_that_answer_strangely(vendor: Vendor) -> None:
     assert vendor.search("hello")[0].keys() == {"id", "text", "medias", "metadata"}
     vendor.fault("retrieve-no-metadata")
     assert vendor.search("hello")[0].keys() == {"id", "text", "medias", "score"}
-
-
-def test_a_search_that_finds_a_deleted_document(vendor: Vendor) -> None:
-    ident = vendor.put("a.txt")
-    vendor.put("b.txt")
-    vendor.call("DELETE", f"/document/{ident}")
-    vendor.fault("retrieve-deleted")
-    assert [hit["metadata"]["doc_name"] for hit in vendor.search("hello")] == ["a.txt", "b.txt"]
-    vendor.fault("retrieve-deleted", id="77")
-    assert vendor.search("hello")[0]["metadata"]["doc_id"] == "77"
 
 
 @pytest.mark.parametrize("op", ["reembed", "reslice", "delete", "create-base", "edit-base", "delete-base"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from kbsync_standin.messages import Request, Response
 from tests.remote.ordeal import Service
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.torture.exercise import Broken, Tally
@@ -19,7 +17,7 @@ Mess = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Shambles:
+class MessyBase:
     """One life of the mirror, turn by turn.
 
     `steady`: files that nobody meddles with in this turn: each is found all the time, and none is sent.
@@ -61,15 +59,11 @@ class Shambles:
 
     def watch(self) -> None:
         """Look after each request that the service's trials watch whether something is not found."""
-        answer = self.world.app.answer
 
-        def watched(request: Request, fault: Any) -> Response:
-            response = answer(request, fault)
-            if self.world.app.op(request) in self.service.watched:
-                self.gaps |= self.steady - self.covered()
-            return response
+        def look(_op: str) -> None:
+            self.gaps |= self.steady - self.covered()
 
-        self.world.app.answer = watched  # type: ignore[method-assign]
+        self.world.watch(self.service.watched, look)
 
     def pick(self) -> str:
         """A file that is not steady any more."""

@@ -1,0 +1,118 @@
+"""Vendors' rules: tables of a field and the test that its value passes, and what breaks them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+Test = Callable[[Any], bool]
+
+
+class Breach(Exception):
+    """A request against the documented rules of a vendor; `str()` says which rule.
+
+    `status`, `code`: what it is answered with, where one rule's answer differs from the others'.
+    """
+
+    def __init__(self, sentence: str, status: int = 400, code: str | int = "") -> None:
+        super().__init__(sentence)
+        self.status, self.code = status, code
+
+
+class Rules:
+    """How closely requests are looked at. `is_strict`: what could be understood has to be documented, too."""
+
+    def __init__(self, is_strict: bool = True) -> None:
+        self._is_strict = is_strict
+
+    def must(self, is_kept: bool, sentence: str) -> None:
+        """Raises `Breach` where a request cannot be carried out."""
+        if not is_kept:
+            raise Breach(sentence)
+
+    def should(self, is_kept: bool, sentence: str) -> None:
+        """Raises `Breach` where a strict reader would."""
+        if self._is_strict:
+            self.must(is_kept, sentence)
+
+    def only(self, given: Collection[str], known: Collection[str], what: str = "the field") -> None:
+        """No names but known ones are there."""
+        unknown = sorted(set(given) - set(known))
+        self.should(not unknown, f"{what} {', '.join(unknown)} is not documented")
+
+    def fields(
+        self, values: Mapping[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
+    ) -> None:
+        """All needed fields are there, and each field of the table that is there passes its test."""
+        for name in needed:
+            self.must(name in values, f"{name} is missing")
+        for name, test in tests.items():
+            if name in values:
+                self.must(test(values[name]), f"{name} is {values[name]!r:.80}")
+
+
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """An integer; JSON's true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_measure(value: Any) -> bool:
+    """A finite number from 0 on; JSON's true and false are none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0
+
+
+def whole(least: int, most: int) -> Test:
+    """Integers in a range."""
+    return lambda value: is_whole(value) and least <= value <= most
+
+
+def share(least: float, most: float) -> Test:
+    """Numbers in a range."""
+    return lambda value: is_measure(value) and least <= value <= most
+
+
+def one_of(*choices: Any) -> Test:
+    """Certain values."""
+    return lambda value: any(type(value) is type(choice) and value == choice for choice in choices)
+
+
+def or_none(test: Test) -> Test:
+    """What passes a test, or None."""
+    return lambda value: value is None or test(value)
+
+
+def is_string(value: Any) -> bool:
+    """A string."""
+    return isinstance(value, str)
+
+
+def is_text(value: Any) -> bool:
+    """A string that is not empty."""
+    return isinstance(value, str) and bool(value)
+
+
+def are_strings(value: Any) -> bool:
+    """A list of strings, which may be empty."""
+    return isinstance(value, list | tuple) and all(is_string(item) for item in value)
+
+
+def are_texts(value: Any) -> bool:
+    """A list of strings, neither list nor strings empty."""
+    return isinstance(value, list) and bool(value) and all(is_text(item) for item in value)
+
+
+def is_address(value: Any) -> bool:
+    """An HTTP address."""
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def is_object(value: Any) -> bool:
+    """A JSON object."""
+    return isinstance(value, dict)
