@@ -24,7 +24,7 @@ from kbsync.cli.mirror_report import status_json
 from kbsync.cli.options import Choices
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.server.listener import HttpListener
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 DOCUMENTS = int(os.environ.get("DOCUMENTS", "1000000"))
 ROUNDS = 30
@@ -44,7 +44,7 @@ FROM n JOIN folder f ON f.mirror = 1 AND f.path = 'd' || (i / 1000);
 
 def fill(state: Path, folder: Path) -> None:
     """The state of one mirror with `DOCUMENTS` files."""
-    store = Store(state)
+    store = StateStore(state)
     store.submit(lambda tx: tx.mirrors.add("big", str(folder), "local")).result()
     store.close()
     database = apsw.Connection(str(state))

@@ -37,9 +37,9 @@ from kbsync.engine.terms import Terms
 from kbsync.installation import Installation
 from kbsync.once import open_state
 from kbsync.source.scan import FolderListing, scan
-from kbsync.state.files import Entry, join
+from kbsync.state.files import FileRow, join
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
 from kbsync_standin.zhipu.app import ZhipuApplication
@@ -86,7 +86,7 @@ class Filler:
         is_ready = state in (UploadState.SERVING, UploadState.RETIRING)
         status = Status.READY if is_ready else Status.PENDING
         tx.entries.put(
-            self.terms.mirror, Entry(path, stamp, digest, SELECTED, True, Presence.PRESENT, status, 0.0)
+            self.terms.mirror, FileRow(path, stamp, digest, SELECTED, True, Presence.PRESENT, status, 0.0)
         )
         if state is UploadState.RETIRING:
             self.add(tx, path, digest, content, UploadState.SERVING, arrived=True)
@@ -168,7 +168,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         store.submit(lambda tx: tx.mirrors.pass_ended(terms.mirror, time.time(), True)).result()
 
 
-def record(store: Store, filler: Filler, page: list[FolderListing]) -> None:
+def record(store: StateStore, filler: Filler, page: list[FolderListing]) -> None:
     """Some directories in one transaction."""
 
     def work(tx: Tx) -> None:

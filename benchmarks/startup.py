@@ -24,7 +24,7 @@ import kbsync
 from kbsync.cli.mirror_report import mirror_reports
 from kbsync.config.model import folder_config
 from kbsync.installation import Installation
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 TIMES = 9
 PER_FOLDER = 100
@@ -79,7 +79,7 @@ def processes(root: Path) -> None:
 
 def fill(file: Path, root: Path, documents: int) -> None:
     """A state with so many documents: one in a thousand failed, one in a thousand waits."""
-    Store(file).close()
+    StateStore(file).close()
     with closing(apsw.Connection(str(file))) as db, db:
         db.execute("INSERT INTO binding(id, target, address, base, prefix) VALUES(1, 'local', '', 'x', '')")
         db.execute(

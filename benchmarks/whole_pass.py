@@ -27,9 +27,9 @@ from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
 from kbsync.once import open_state
 from kbsync.source.scan import FolderListing, scan
-from kbsync.state.files import Entry, join
+from kbsync.state.files import FileRow, join
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
 
@@ -59,7 +59,7 @@ async def bound(run: MirrorRun) -> Rules:
     return mirror.journal.terms.rules
 
 
-def record(store: Store, mirror: int, page: list[FolderListing]) -> None:
+def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:
     """The rows of some directories in one transaction."""
 
     def work(tx: Tx) -> None:
@@ -70,7 +70,7 @@ def record(store: Store, mirror: int, page: list[FolderListing]) -> None:
                     path = join(listing.path, found.name)
                     tx.entries.put(
                         mirror,
-                        Entry(
+                        FileRow(
                             path, found.stamp, "00" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0
                         ),
                     )

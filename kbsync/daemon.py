@@ -28,7 +28,7 @@ from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports
 
 log = structlog.get_logger("kbsync")
@@ -148,7 +148,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), CHECK_STATE_EVERY)
 
-    async def _watch_mirrors(self, store: Store) -> None:
+    async def _watch_mirrors(self, store: StateStore) -> None:
         self._start_missing(store, self._installation.mirrors)
         begun = [each.loop.begun for each in self._mirrors.values()]
         ready = asyncio.create_task(self._reports.ready_after(begun))
@@ -170,7 +170,7 @@ class Daemon:
         counting.cancel()
         await self._end(list(self._mirrors))
 
-    async def _log_what_is_watched(self, store: Store) -> None:
+    async def _log_what_is_watched(self, store: StateStore) -> None:
         """Once every folder was compared: before that nobody knows how many documents there are."""
         for each in list(self._mirrors.values()):
             await each.loop.compared.wait()
@@ -191,7 +191,7 @@ class Daemon:
             listen = "" if http is None else http.listen
             log.info("daemon.watching", folders=len(runs), documents=documents, listen=listen)
 
-    def _start_missing(self, store: Store, wanted: Iterable[MirrorConfig]) -> None:
+    def _start_missing(self, store: StateStore, wanted: Iterable[MirrorConfig]) -> None:
         for mirror in wanted:
             if mirror.name in self._mirrors:
                 continue
@@ -238,7 +238,7 @@ class Daemon:
         self._requests.append((mirror, what, done))
         self._has_requests.set()
 
-    async def _answer_requests(self, store: Store) -> None:
+    async def _answer_requests(self, store: StateStore) -> None:
         """Read what SIGHUP or halted mirrors ask for. The whole config has the secrets with it."""
         requests, self._requests = self._requests, []
         self._has_requests.clear()
@@ -251,7 +251,7 @@ class Daemon:
         for _, _, done in requests:
             done.set()
 
-    async def _read_config(self, store: Store) -> None:
+    async def _read_config(self, store: StateStore) -> None:
         """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""
         try:
             new = await self._read()
@@ -272,7 +272,7 @@ class Daemon:
         counts = {"added": added, "removed": removed, "changed": len(ended) - removed}
         log.info("config.read", mirrors=len(wanted), **counts)
 
-    async def _read_secrets(self, store: Store, names: Sequence[str]) -> None:
+    async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
         """Read the secrets of these mirrors and nothing else; what cannot be read leaves them as they are."""
         if self._reading is not None and not self._reading.done():
             return  # the thread of the last time still waits for a mount
@@ -297,7 +297,7 @@ class Daemon:
             why = f"not read within {RELOAD_SECONDS:g} s; a folder it names does not answer"
             raise UsageError(why) from error
 
-    async def _take(self, store: Store, new: Installation) -> Sequence[str]:
+    async def _take(self, store: StateStore, new: Installation) -> Sequence[str]:
         """Work by a new config; returns the mirrors that were ended, since they changed or went."""
         wanted = {mirror.name: mirror for mirror in new.mirrors}
         ended = [name for name, each in self._mirrors.items() if wanted.get(name) != each.config]

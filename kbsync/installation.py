@@ -16,7 +16,7 @@ from kbsync.state.glance import Glance
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
-    from kbsync.state.store import Store
+    from kbsync.state.store import StateStore
 
 STATE_FILE = "state.db"
 SPOOL = "spool"
@@ -107,11 +107,11 @@ def glance(installation: Installation) -> Glance | None:
     return found
 
 
-def ask(installation: Installation, work: Callable[[Store], None]) -> None:
+def ask(installation: Installation, work: Callable[[StateStore], None]) -> None:
     """Leave messages in the inbox and wake the process that holds the lock, if there is one."""
-    from kbsync.state.store import Store
+    from kbsync.state.store import StateStore
 
-    store = Store(installation.state_file, check=False)
+    store = StateStore(installation.state_file, check=False)
     try:
         work(store)
     finally:

@@ -1,4 +1,7 @@
-"""One pass of every mirror, and what a mirror and the state need to begin, watched or not."""
+"""One full pass: compare, carry out, wait until every document is searchable or has failed.
+
+One pass of every mirror, and what a mirror and the state need to begin, watched or not.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,113 @@ import structlog
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.brake import DeletionLimits
-from kbsync.engine.clock import SystemClock, Threads, apart, told
-from kbsync.engine.halts import FAILING
+from kbsync.core.model import ON_THE_WAY
+from kbsync.engine.clock import SystemClock, Threads, apart, rest, told
+from kbsync.engine.halts import FAILING, TARGET_DOWN
 from kbsync.engine.journal import Happened
-from kbsync.engine.mirror import MirrorRun, RunContext
-from kbsync.engine.once import PassEnd, run_once
+from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.terms import Plan
 from kbsync.errors import KbsyncError, StateError
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import Signals, Tell
-from kbsync.state import lock, ownership
+from kbsync.state import lock
+from kbsync.state import lock as ownership
 from kbsync.state.db import DamagedError, set_aside
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
+
+DOWN_BUDGET = 60.0
+SHORTEST, LONGEST = 0.02, 1.0
+"""Seconds between two looks whether all is done; within these, a fifth of what the pass took until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassEnd:
+    """How the pass ended besides what the rows say. `busy`: files still being written."""
+
+    complete: bool
+    trouble: str = ""
+    busy: tuple[str, ...] = ()
+
+
+async def run_once(
+    run: MirrorRun,
+    *,
+    budget: float = DOWN_BUDGET,
+    on_scanned: Callable[[int], None] = lambda _files: None,
+) -> PassEnd:
+    """The pass of one mirror; `budget`: seconds a target may be down before it is given up.
+
+    `on_scanned` gets the number of files once the folder was compared. Never raises for what the folder or
+    the target does; leaves `run` ended.
+    """
+    run.is_pass = True
+    try:
+        end = await _pass(run, budget, on_scanned)
+        if end.trouble and run.bound is not None and await run.bound.base_changed():
+            await run.end()  # a damaged base was made anew: everything goes there
+            end = await _pass(run, budget, on_scanned)
+        if run.trouble:
+            await run.leave_word(TARGET_DOWN, run.trouble)
+        return end
+    finally:
+        await run.end()
+
+
+async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]) -> PassEnd:
+    deadline, wait = run.clock.steady() + budget, 1.0
+    while (bound := await run.begin()) is None:
+        await run.tell_up()  # what a daemon noted before is found out anew
+        if run.halt is not None or run.clock.steady() + wait > deadline:
+            return PassEnd(False, run.trouble)
+        await run.clock.sleep(wait)
+        wait *= 2
+    deep, first = await run.deep_is_due()
+    summary = await bound.compare(deep=deep)
+    if summary is None:
+        return PassEnd(False)
+    on_scanned(summary.files)
+    trouble = await _drain(bound, budget)
+    if trouble:
+        return PassEnd(False, trouble)
+    if run.halt is not None:
+        return PassEnd(True)
+    await bound.compared(deep=deep or first)
+    await run.first_pass_over()
+    return PassEnd(True, busy=tuple(sorted(bound.reconciler.settling.paths())))
+
+
+async def _drain(bound: BoundMirror, budget: float) -> str:
+    """Until nothing is left to do; '' or why it was given up."""
+    run, worker = bound.run, bound.worker
+    begun = run.clock.steady()
+    while run.halt is None:
+        await bound.tend()
+        pulse = worker.pulse
+        if pulse.down_since is not None and run.clock.steady() - pulse.down_since >= budget:
+            run.trouble = pulse.trouble
+            return run.trouble
+        if pulse.state_error:
+            return pulse.state_error
+        if failing := pulse.failures.lasting:
+            await run.leave_word(FAILING, failing)
+            return failing
+        if await bound.is_done():
+            return await _left_over(bound)
+        worker.rested.clear()
+        pause = (run.clock.steady() - begun) / 5
+        await rest(run.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
+    return ""
+
+
+async def _left_over(bound: BoundMirror) -> str:
+    """Why documents are still not sent although the pass is over; '' when all are."""
+    terms = bound.journal.terms
+    rows = await bound.run.store.read(
+        lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, ON_THE_WAY, limit=1)
+    )
+    return f"{rows[0].label}: {rows[0].reason or 'not sent yet'}" if rows else ""
+
 
 log = structlog.get_logger("kbsync")
 
@@ -39,7 +136,7 @@ log = structlog.get_logger("kbsync")
 class ActiveMirrors:
     """The mirrors at work on one state."""
 
-    store: Store
+    store: StateStore
     runs: dict[str, MirrorRun] = field(default_factory=dict)
 
 
@@ -77,7 +174,7 @@ async def once(
         )
         shown = None if watch is None else asyncio.ensure_future(watch(active))
         asyncio.get_running_loop().set_default_executor(Threads())
-        passes = asyncio.gather(*(apart(name, _pass(run)) for name, run in active.runs.items()))
+        passes = asyncio.gather(*(apart(name, _pass_of_run(run)) for name, run in active.runs.items()))
         stopped = asyncio.ensure_future(stop.wait())
         both: set[asyncio.Future[Any]] = {passes, stopped}
         try:
@@ -94,7 +191,7 @@ async def once(
     return OnceEnd(ends, active.runs, time.monotonic() - began, caught[0] if caught else None)
 
 
-async def _pass(run: MirrorRun) -> PassEnd:
+async def _pass_of_run(run: MirrorRun) -> PassEnd:
     try:
         return await run_once(run)
     except (StateError, OSError) as error:
@@ -110,7 +207,7 @@ async def _pass(run: MirrorRun) -> PassEnd:
 
 
 def mirror_run(
-    installation: Installation, mirror: MirrorConfig, store: Store, *, hears: bool = False
+    installation: Installation, mirror: MirrorConfig, store: StateStore, *, hears: bool = False
 ) -> MirrorRun:
     """A mirror ready to begin. `hears`: what its service calls back is listened to."""
 
@@ -192,7 +289,7 @@ def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
 
 
 @contextmanager
-def open_state(installation: Installation, tell: Callable[[str], None]) -> Iterator[Store]:
+def open_state(installation: Installation, tell: Callable[[str], None]) -> Iterator[StateStore]:
     """The state, locked and ready to write.
 
     `tell` gets a sentence when a damaged state was set aside. That may be at the end, for damage that was met
@@ -234,13 +331,13 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
                 raise ownership.refusal(state_dir, place)
 
 
-def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> Store:
+def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
     """A damaged state is kept for whoever wants to look; what the target holds is adopted, not sent again."""
     try:
-        return Store(path)
+        return StateStore(path)
     except DamagedError as error:
         tell(_set_aside(path, error.what))
-        return Store(path)
+        return StateStore(path)
 
 
 def _set_aside(path: Path, damage: str) -> str:

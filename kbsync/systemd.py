@@ -15,7 +15,7 @@ from kbsync.engine.clock import Clock, keep_up, rest
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 PATIENCE = 0.5
 """Seconds that an important word waits for a manager whose queue is full."""
@@ -121,7 +121,7 @@ class ServiceReports:
             self.manager.tell("STOPPING=1", "STATUS=stopping")
 
     @contextlib.asynccontextmanager
-    async def over(self, store: Store, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
+    async def over(self, store: StateStore, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
         """While the state is open: signs of life, and the counts of the mirrors called `names`."""
         work: dict[str, Callable[[], Awaitable[None]]] = {}
         if self.manager.is_heard:
@@ -141,7 +141,7 @@ class ServiceReports:
         if self.manager.watchdog is not None:
             self.manager.tell("WATCHDOG=1", patience=0.0)
 
-    async def _feed(self, store: Store, every: float) -> None:
+    async def _feed(self, store: StateStore, every: float) -> None:
         """Give signs of life while the loop turns and the writer answers, if only that the disk is full."""
         while True:
             began = self.clock.steady()
@@ -150,7 +150,7 @@ class ServiceReports:
             self.alive()
             await self.clock.sleep(max(0.0, began + every - self.clock.steady()))
 
-    async def _report(self, store: Store, names: Callable[[], Sequence[str]]) -> None:
+    async def _report(self, store: StateStore, names: Callable[[], Sequence[str]]) -> None:
         def counts(tx: Tx) -> str:
             records = [tx.mirrors.named(name) for name in names()]
             found = [mirror_status(tx, one, now=0.0, cure=str) for one in records if one is not None]

@@ -77,7 +77,7 @@ def sentence_of(error: Exception) -> str:
 
 def _cure(error: OSError) -> str:
     from kbsync.state.db import lacks_inodes
-    from kbsync.state.ownership import cure_of
+    from kbsync.state.lock import cure_of
 
     place = Path(os.fsdecode(error.filename)) if error.filename else None
     if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.cli.output import counted
-from kbsync.core.model import Choice, FileKind, Limits
+from kbsync.core.model import FileChoice, FileKind, Limits
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import printable, sized
 
@@ -92,7 +92,7 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
     for entry in listed:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir(follow_symlinks=False):
-            if rules.enters(path).choice is Choice.SELECTED:
+            if rules.enters(path).choice is FileChoice.SELECTED:
                 contents.folders += 1
                 yield path, rules
             else:
@@ -104,7 +104,7 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
                 contents.files += 1
             size = entry.stat(follow_symlinks=False).st_size
             verdict = rules.verdict(path, size, kind)
-            if verdict.choice is not Choice.SELECTED:
+            if verdict.choice is not FileChoice.SELECTED:
                 contents.leave_out(path, verdict.reason)
                 continue
             stem, dot, extension = entry.name.rpartition(".")

@@ -13,7 +13,7 @@ from kbsync import __version__
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import ORDER, Code, worst
 from kbsync.config.model import MirrorConfig
-from kbsync.core.model import Choice, Status, UploadState
+from kbsync.core.model import FileChoice, Status, UploadState
 from kbsync.engine.halts import BAD_CONFIG, PASSING
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
 from kbsync.installation import Installation
@@ -22,7 +22,7 @@ from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
 
 if TYPE_CHECKING:
-    from kbsync.engine.once import PassEnd
+    from kbsync.once import PassEnd
 
 
 LISTED = 20
@@ -186,7 +186,7 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[FailedPath]:
         uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
         # The latest attempt speaks: those before may have failed over something else.
         words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
-        reason = entry.verdict.reason if entry.verdict.choice is Choice.REFUSED else words
+        reason = entry.verdict.reason if entry.verdict.choice is FileChoice.REFUSED else words
         serves = any(u.state.serves for u in uploads)
         yield FailedPath(entry.path, f"{reason}; {OUT_OF_DATE}" if serves else reason)
 

@@ -181,7 +181,7 @@ set_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
-class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
     """A value as `read` takes it from a text; a person is told what its `ValueError` says."""
 
     def __init__(self, name: str, read: Callable[[str], float]) -> None:
@@ -205,7 +205,7 @@ def _read_moment(text: str) -> float:
         raise ValueError(f"{text!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
-MOMENT = Parsed("date", _read_moment)
+MOMENT = ParsedOption("date", _read_moment)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),

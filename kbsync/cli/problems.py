@@ -74,7 +74,7 @@ HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class MirrorProblem:
     """What keeps a mirror waiting: the line for a person, and the event for a log ("" where it has none)."""
 
     line: str
@@ -82,12 +82,12 @@ class Problem:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) -> Iterator[Problem]:
+def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) -> Iterator[MirrorProblem]:
     """What halts a mirror, or is held or unfinished in it; with `quiet` not what goes away by itself."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
-    def problem(line: str, event: str = "", **fields: Any) -> Problem:
-        return Problem(printable(f"{name}: {line}"), event, fields)
+    def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
+        return MirrorProblem(printable(f"{name}: {line}"), event, fields)
 
     if halt is not None and not (quiet and report.is_troubled):
         cure = f"; cure: {halt.cure}" if halt.cure else ""

@@ -53,7 +53,7 @@ class Presence(enum.IntEnum):
     UNKNOWN = 3  # could not be looked at: never a reason to delete
 
 
-class Choice(enum.IntEnum):
+class FileChoice(enum.IntEnum):
     """Whether a file is mirrored."""
 
     SELECTED = 0
@@ -69,12 +69,12 @@ class Verdict:
     `rule` names where it was decided, such as `docs/.kbsyncignore:3` or `exclude[0]`.
     """
 
-    choice: Choice
+    choice: FileChoice
     reason: str = ""
     rule: str = ""
 
 
-SELECTED = Verdict(Choice.SELECTED)
+SELECTED = Verdict(FileChoice.SELECTED)
 
 
 class Status(enum.IntEnum):

@@ -34,7 +34,7 @@ from kbsync.core.model import (
     FOUND_READY,
     TAG,
     Abilities,
-    Choice,
+    FileChoice,
     Presence,
     Purpose,
     Status,
@@ -143,7 +143,7 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
         return ()
     if cause := parting_cause(wish):
         return _parted(uploads, cause, abilities)
-    if wish.verdict.choice is not Choice.SELECTED:
+    if wish.verdict.choice is not FileChoice.SELECTED:
         return ()
     return _keep(wish, uploads, abilities)
 
@@ -157,7 +157,7 @@ def is_undecided(wish: Wish) -> bool:
         return parting_cause(wish) != DESELECTED
     if wish.presence is Presence.MISSING:
         return True
-    return not parting_cause(wish) and wish.verdict.choice is Choice.SELECTED and wish.digest is None
+    return not parting_cause(wish) and wish.verdict.choice is FileChoice.SELECTED and wish.digest is None
 
 
 def parting_cause(wish: Wish) -> str:
@@ -165,9 +165,9 @@ def parting_cause(wish: Wish) -> str:
     if wish.presence is Presence.GONE:
         return GONE
     match wish.verdict.choice:
-        case Choice.EXCLUDED:
+        case FileChoice.EXCLUDED:
             return DESELECTED if wish.by_person else ""
-        case Choice.SKIPPED:
+        case FileChoice.SKIPPED:
             return EMPTIED if wish.by_person else ""
         case _:
             return ""
@@ -368,11 +368,11 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
     if parting_cause(wish) and server is not None:
         return Status.PENDING
     match wish.verdict.choice:
-        case Choice.EXCLUDED:
+        case FileChoice.EXCLUDED:
             return Status.EXCLUDED
-        case Choice.SKIPPED:
+        case FileChoice.SKIPPED:
             return Status.SKIPPED
-        case Choice.REFUSED:
+        case FileChoice.REFUSED:
             return Status.FAILED
     if server is not None and _same_content(server, wish):
         return Status.FAILED if is_stuck_under_old_name(wish, server, uploads) else Status.READY

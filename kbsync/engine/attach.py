@@ -1,4 +1,9 @@
-"""Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile.
+"""Documents that changed settings want indexed again, where indexing costs money: counted, then asked about.
+
+A document whose file has the same bytes and another recipe keeps serving until that is allowed (ADR 23).
+If they are at most a fifth of the documents, their recipes are allowed at once; more wait for `approve`.
+
+Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile.
 
 Where the state was lost and the documents are there, they are taken over instead of being sent again.
 """
@@ -14,23 +19,145 @@ from functools import partial
 from pathlib import Path
 
 from kbsync.contract.target import Base, DocState, Listed, Target
+from kbsync.core.brake import must_ask
 from kbsync.core.model import FOUND_READY, ON_THE_WAY, SERVING, Abilities, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
+from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal
-from kbsync.engine.terms import Plan, Terms, abilities_of
+from kbsync.engine.terms import Plan, Terms, abilities_of, changes_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
+from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
+
+PAGE = 256
+
+
+class RecipeChanges:
+    """Decides for one mirror under which recipes its documents may be made again."""
+
+    def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self.may_wait = True
+        """Something may wait to be decided; False only when surely nothing does."""
+        self._put_off_since: float | None = None
+        self._to_release: set[str] | None = None
+        """Allowed recipes whose documents are still to be sent; None: those of the last run are not known."""
+
+    @property
+    def _mirror(self) -> int:
+        return self._journal.terms.mirror
+
+    async def is_due(self) -> bool:
+        """Recipes wait to be decided about, or documents of an allowed one to be sent."""
+        if not self._journal.terms.abilities.weighs:
+            self.may_wait = False
+            return False
+        self.may_wait = self._to_release != set() or await self._store.read(self._is_open)
+        return self.may_wait
+
+    def _is_open(self, tx: Tx) -> bool:
+        wanted, asked = self._undecided(tx), tx.recipes.asked(self._mirror)
+        holds = tx.holds.current(self._mirror, RENEWALS)
+        is_void = bool(holds) and (not wanted or holds[0].approved_at is not None)
+        return is_void or any(n > asked.get(recipe, 0) for recipe, n in wanted.items())
+
+    def _undecided(self, tx: Tx) -> dict[str, int]:
+        """Recipes that nobody has allowed, and how many documents are wanted under them."""
+        allowed = tx.recipes.allowed(self._mirror)
+        wanted = tx.recipes.wanted(self._mirror).items()
+        return {recipe: n for recipe, n in wanted if recipe not in allowed}
+
+    async def next_due(self) -> float | None:
+        """Steady time from which `weigh` has something to do; None where nothing waits.
+
+        Deletions are weighed before: what goes does not count. They are waited for as long as a file is that
+        never gets quiet, and no longer: in some folders files go all the time.
+        """
+        now = self._clock.steady()
+        if not await self.is_due():
+            self._put_off_since = None
+            return None
+
+        def some_may_go(tx: Tx) -> bool:
+            """Files wait for their second look, or their deletions for the brake."""
+            is_missed = tx.entries.first_missed(self._mirror) is not None
+            return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
+
+        if not await self._store.read(some_may_go):
+            return now
+        if self._put_off_since is None:
+            self._put_off_since = now
+        return max(now, self._put_off_since + self._journal.terms.plan.settle_longest)
+
+    async def weigh(self) -> Extent | None:
+        """Decide about all that waits, and send what is allowed from now on; returns what is newly held."""
+        due = await self.next_due()
+        if due is None or due > self._clock.steady():
+            return None
+        self._put_off_since = None
+        held = await self._store.write(self._decide)
+        await self._release()
+        return held
+
+    def _decide(self, tx: Tx) -> Extent | None:
+        """Allow what is undecided, or hold all of it as one; returns how much is newly held."""
+        mirror, now, terms = self._mirror, self._clock.wall(), self._journal.terms
+        # An approval that could not be used for a week is no approval any more.
+        tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
+        if self._to_release is None:
+            self._to_release = set(tx.recipes.allowed(mirror))
+        undecided, asked = self._undecided(tx), tx.recipes.asked(mirror)
+        holds = tx.holds.current(mirror, RENEWALS)
+        # More documents than a person was asked about are another question (promise 5).
+        is_as_asked = bool(holds) and all(n <= asked.get(recipe, 0) for recipe, n in undecided.items())
+        if undecided and is_as_asked and holds[0].approved_at is None:
+            return None
+        if holds:
+            tx.recipes.stop_asking(mirror)
+        if not undecided:
+            return None
+        serving = tx.uploads.serving_count(mirror, terms.binding)
+        if is_as_asked or not must_ask(sum(undecided.values()), serving):
+            tx.recipes.allow(mirror, undecided)
+            tx.audit.add(now, mirror, "recipe.released", None, ", ".join(undecided))
+            self._journal.recall_recipes(tx)
+            self._to_release |= undecided.keys()
+            return None
+        hold = tx.holds.open(mirror, now, RENEWALS)
+        tx.recipes.ask(mirror, hold, undecided)
+        [opened] = tx.holds.current(mirror, RENEWALS)
+        extent = tx.recipes.extent(opened)
+        tx.holds.describe(hold, changes_of(terms.describe, extent.recipes))
+        tx.audit.add(now, mirror, "recipe.held", None, ", ".join(undecided))
+        return extent
+
+    async def _release(self) -> None:
+        """Have the planner decide again about every document of an allowed recipe, a page a transaction."""
+        for recipe in sorted(self._to_release or ()):
+            after: int | None = 0
+            while after is not None:
+                after = await self._store.write(partial(self._release_page, recipe, after))
+        self._to_release = set()
+
+    def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:
+        rows = tx.recipes.page(self._mirror, recipe, after, PAGE)
+        for _, path in rows:
+            self._journal.settle(tx, path)
+        return rows[-1][0] if rows else None
+
 
 ADOPT_PAGE = 200
 
 
-async def adopt(store: Store, journal: Journal, target: Target) -> int:
+async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     """List a base this state has never seen; returns how many documents may be ours.
 
     Each becomes an ADOPTING row at its path. Proof is the file's own digest, once it is known, against the
@@ -105,7 +232,6 @@ def adopting(terms: Terms, listed: Listed, path: str, now: float, number: int = 
     )
 
 
-PAGE = 256
 EMPTIED = "knowledge-base-emptied"
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
@@ -170,7 +296,7 @@ def root_differs(plan: Plan, difference: str, write: Callable[[str], str]) -> Ha
 
 
 async def bind(
-    store: Store,
+    store: StateStore,
     plan: Plan,
     record: MirrorRecord,
     target: Target,
@@ -195,7 +321,7 @@ async def bind(
     )
 
 
-async def _counted(store: Store, plan: Plan, record: MirrorRecord, target: Target, base: Base) -> Base:
+async def _counted(store: StateStore, plan: Plan, record: MirrorRecord, target: Target, base: Base) -> Base:
     """The base with its documents counted one by one, where its own figure says that many are gone.
 
     A figure may lag behind what was just uploaded, and counts what others put there: a base that was found
@@ -254,7 +380,7 @@ def is_emptied(serving: int, documents: int) -> bool:
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
-async def prepare(store: Store, journal: Journal, target: Target, clock: Clock) -> None:
+async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
     """Recover from the last stop, take over what the base holds, and renew what the config changed."""
     terms = journal.terms
     await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
@@ -267,7 +393,7 @@ async def prepare(store: Store, journal: Journal, target: Target, clock: Clock) 
     await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
 
 
-async def _judge_everything(store: Store, journal: Journal) -> None:
+async def _judge_everything(store: StateStore, journal: Journal) -> None:
     """Where the terms are not those by which every file was judged last."""
     terms, mirror = journal.terms, journal.terms.mirror
     judged_by, settings = _fingerprint(terms), f"settings:{mirror}"
@@ -314,7 +440,7 @@ def _judged_key(mirror: int) -> str:
     return f"terms:{mirror}"
 
 
-async def _keep_recipes(store: Store, journal: Journal) -> None:
+async def _keep_recipes(store: StateStore, journal: Journal) -> None:
     """What serves counts as made by today's recipe, but for what a person's change is still to reach."""
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
@@ -328,7 +454,9 @@ async def _keep_recipes(store: Store, journal: Journal) -> None:
         await store.write(partial(keep, rows))
 
 
-async def _pages(store: Store, terms: Terms, states: Sequence[UploadState]) -> AsyncIterator[list[Upload]]:
+async def _pages(
+    store: StateStore, terms: Terms, states: Sequence[UploadState]
+) -> AsyncIterator[list[Upload]]:
     """All uploads in these states, a page at a time."""
     after = 0
     while rows := await store.read(partial(_page, terms, states, after)):
@@ -340,7 +468,7 @@ def _page(terms: Terms, states: Sequence[UploadState], after: int, tx: Tx) -> li
     return tx.uploads.in_states(terms.mirror, terms.binding, states, after, PAGE)
 
 
-async def _look_for_files(store: Store, journal: Journal) -> None:
+async def _look_for_files(store: StateStore, journal: Journal) -> None:
     """Documents of a base that was used before: files may have gone that nothing is known of any more.
 
     A scan finds each, or misses it like any other.
@@ -360,7 +488,7 @@ async def _look_for_files(store: Store, journal: Journal) -> None:
             await store.write(partial(expect, lost))
 
 
-async def _settle_everything(store: Store, journal: Journal) -> None:
+async def _settle_everything(store: StateStore, journal: Journal) -> None:
     """Let the planner judge every file again, a page a transaction."""
 
     def settle(paths: Sequence[str], tx: Tx) -> None:

@@ -20,7 +20,7 @@ import structlog
 from kbsync.contract.target import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import SERVING, TAG, UNREADABLE, Choice, Presence, Status, Upload, UploadState
+from kbsync.core.model import SERVING, TAG, UNREADABLE, FileChoice, Presence, Status, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
@@ -29,9 +29,9 @@ from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
 from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
-from kbsync.state.files import Entry
+from kbsync.state.files import FileRow
 from kbsync.state.glance import ReadsState, Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 log = structlog.get_logger("kbsync")
 
@@ -338,7 +338,7 @@ class Audit:
                 duplicate.append(self._discrepancy(stray, entry, _twin(stray, server)))
             elif is_gone and with_folder and look(terms.plan.root, stray.path).lacks_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
-            elif entry is not None and not is_gone and entry.verdict.choice is Choice.EXCLUDED:
+            elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
                 why = f"the file is not selected, {document} is left"
                 orphaned.append(self._discrepancy(stray, entry, why))
             elif (
@@ -351,7 +351,7 @@ class Audit:
                 duplicate.append(self._discrepancy(stray, entry, why))
         return orphaned, duplicate
 
-    def _discrepancy(self, stray: Stray, entry: Entry | None, why: str) -> Discrepancy:
+    def _discrepancy(self, stray: Stray, entry: FileRow | None, why: str) -> Discrepancy:
         if stray.proof is Proof.NONE:
             by_name = self._terms.abilities.adopt == "name"
             by_content = entry is not None and _has_bytes(entry, stray.digest, stray.size)
@@ -374,7 +374,7 @@ def _twin(stray: Stray, server: Upload) -> str:
     return f"document {stray.remote_id} has {same} under this path, and {server.remote_id} serves the file"
 
 
-def _has_bytes(entry: Entry, digest: str, size: int | None) -> bool:
+def _has_bytes(entry: FileRow, digest: str, size: int | None) -> bool:
     """The file's bytes are, as far as is known, those of the document."""
     return entry.digest is not None and tells(digest, size, entry.digest, entry.stamp.size)
 
@@ -514,7 +514,7 @@ class BackgroundAudit:
     `on_halt` is told when the base lost many documents, `on_work` that there is something to do.
     """
 
-    store: Store
+    store: StateStore
     journal: Journal
     target: Target
     clock: Clock

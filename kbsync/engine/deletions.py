@@ -26,7 +26,7 @@ from kbsync.source.roots import RootIdentity
 from kbsync.state.approvals import Candidate, HoldItem
 from kbsync.state.files import UNTIL_SCANNED
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 log = structlog.get_logger("kbsync")
 
@@ -73,7 +73,7 @@ class Deletions:
 
     def __init__(
         self,
-        store: Store,
+        store: StateStore,
         journal: Journal,
         clock: Clock,
         identity: Callable[[], Awaitable[RootIdentity | None]],
@@ -328,7 +328,7 @@ class Deletions:
         return True
 
 
-async def returned(store: Store, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
+async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
     """Those whose file used to be gone and is not now, by id; False where nobody can say.
 
     Days may lie between the decision and the delete: the target was down, or kbsync did not run.

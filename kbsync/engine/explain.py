@@ -16,7 +16,7 @@ from typing import Any
 
 from kbsync.contract.searching import Explains
 from kbsync.contract.target import DocState, DocStatus, Target
-from kbsync.core.model import Choice, FileKind, Presence, Status, Upload, UploadState, Verdict
+from kbsync.core.model import FileChoice, FileKind, Presence, Status, Upload, UploadState, Verdict
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
@@ -38,7 +38,7 @@ from kbsync.engine.terms import Plan
 from kbsync.errors import TargetError
 from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
-from kbsync.state.files import Entry, split
+from kbsync.state.files import FileRow, split
 from kbsync.state.glance import Glance, Tx, looking_at
 from kbsync.state.mirrors import Halt, MirrorRecord
 
@@ -78,7 +78,7 @@ class Evidence:
     selection: Selection | None
     age: float | None = None
     settle_left: float | None = None
-    entry: Entry | None = None
+    entry: FileRow | None = None
     uploads: Sequence[Upload] = ()
     held_for: str = ""
     is_approved: bool = False
@@ -299,11 +299,11 @@ def _selection(plan: Plan, rules: Rules, path: str, seen: Look) -> Selection | N
     try:
         rules, entered = rules_at(plan.root, rules, split(path)[0])
     except RulesUnknown as error:
-        return Selection(Verdict(Choice.SELECTED), problem=str(error))
+        return Selection(Verdict(FileChoice.SELECTED), problem=str(error))
     except OSError as error:
         problem = f"a directory above it cannot be entered: {error_words(error)}"
-        return Selection(Verdict(Choice.SELECTED), problem=problem)
-    if entered.choice is not Choice.SELECTED:
+        return Selection(Verdict(FileChoice.SELECTED), problem=problem)
+    if entered.choice is not FileChoice.SELECTED:
         return Selection(entered, closed=True)
     return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
 
@@ -366,24 +366,24 @@ def _why(chosen: Selection) -> str:
 def _decided_by(chosen: Selection) -> str:
     """Where it was decided, in brackets, where a person can change it."""
     rule = chosen.verdict.rule
-    return f" ({rule})" if rule and chosen.verdict.choice is not Choice.SKIPPED else ""
+    return f" ({rule})" if rule and chosen.verdict.choice is not FileChoice.SKIPPED else ""
 
 
 def _undo(chosen: Selection) -> str:
     """What to do to have it found."""
     rule = chosen.verdict.rule
     match chosen.verdict.choice:
-        case Choice.EXCLUDED if rule == "default":
+        case FileChoice.EXCLUDED if rule == "default":
             return "take it back with a negated pattern in `exclude`, or name it in `include`"
-        case Choice.EXCLUDED if rule == "include":
+        case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
-        case Choice.EXCLUDED:
+        case FileChoice.EXCLUDED:
             return f"change {rule}" + (
                 "" if chosen.closed else ", or take it back with a negated pattern below it"
             )
-        case Choice.REFUSED if rule == "max_bytes":
+        case FileChoice.REFUSED if rule == "max_bytes":
             return "make it smaller, or raise the limit if it is yours"
-        case Choice.REFUSED:
+        case FileChoice.REFUSED:
             return "convert it to a format that the target takes, or leave it out"
         case _:
             return "that needs no action unless you want it found"
@@ -431,7 +431,7 @@ class _Sentences:
             return f"It is found as it was when it was last seen: it cannot be looked at: {seen.problem}."
         if seen.presence is Presence.MISSING:
             return f"It is still found although the file is gone: {self._why_still_found()}."
-        if chosen is not None and chosen.verdict.choice in (Choice.EXCLUDED, Choice.SKIPPED):
+        if chosen is not None and chosen.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
             return f"It is still found although {_why(chosen)}: {self._why_still_found()}."
         entry = evidence.entry
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
@@ -450,7 +450,7 @@ class _Sentences:
     def _of_folder(self) -> str:
         """What becomes of the files in it: a directory is no document itself."""
         chosen, below = self.evidence.selection, self.evidence.below
-        if chosen is not None and chosen.verdict.choice is not Choice.SELECTED:
+        if chosen is not None and chosen.verdict.choice is not FileChoice.SELECTED:
             return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
         if below is None or not self.evidence.was_scanned:
             return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
@@ -478,7 +478,7 @@ class _Sentences:
             return f"it cannot be looked at: {seen.problem}"
         if chosen.problem:
             return chosen.problem
-        if chosen.verdict.choice is not Choice.SELECTED:
+        if chosen.verdict.choice is not FileChoice.SELECTED:
             return f"{_why(chosen)}; {_undo(chosen)}"
         return self._why_halted() or self._why_failed() or self._progress()
 
@@ -526,7 +526,7 @@ class _Sentences:
         entry = self.evidence.entry
         if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
             return self.evidence.folder_problem
-        if entry.verdict.choice is Choice.REFUSED:
+        if entry.verdict.choice is FileChoice.REFUSED:
             return clause(entry.verdict.reason)
         words = refusal(self.plan.root / self.evidence.path, self.evidence.uploads)
         if entry.status is Status.SKIPPED:
@@ -616,7 +616,7 @@ class _Sentences:
 def _of_rules(chosen: Selection) -> str:
     if chosen.problem:
         return f"The rules of its directory are not known: {chosen.problem}."
-    if chosen.verdict.choice is Choice.SELECTED and not chosen.verdict.rule:
+    if chosen.verdict.choice is FileChoice.SELECTED and not chosen.verdict.rule:
         return "It is selected: nothing excludes it, and the target takes its format."
     what = "A directory above it is" if chosen.closed else "It is"
     return f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{_decided_by(chosen)}."

@@ -13,7 +13,7 @@ from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 PAGE = 500
 NAMED = 3
@@ -74,7 +74,7 @@ def counts(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 async def forget(
-    store: Store, record: MirrorRecord, target: Target | None = None, *, delete_documents: bool = False
+    store: StateStore, record: MirrorRecord, target: Target | None = None, *, delete_documents: bool = False
 ) -> int:
     """Drop every row of a mirror; returns how many documents were deleted before.
 
@@ -108,7 +108,7 @@ async def forget(
     return deleted
 
 
-async def _delete_all(store: Store, record: MirrorRecord, binding: int, target: Target) -> int:
+async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, target: Target) -> int:
     deleted, after = 0, 0
     failures: list[tuple[Upload, str]] = []
     while rows := await store.read(

@@ -14,7 +14,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.state.glance import Tx
 from kbsync.state.inbox import Message
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 PAGE = 500
 
@@ -31,7 +31,7 @@ class InboxResult:
 class Inbox:
     """The messages of one mirror."""
 
-    def __init__(self, store: Store, journal: Journal, clock: Clock) -> None:
+    def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock

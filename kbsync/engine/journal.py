@@ -26,7 +26,7 @@ from kbsync.core.model import (
     NO_STAMP,
     SELECTED,
     UNREADABLE,
-    Choice,
+    FileChoice,
     Presence,
     Purpose,
     Stamp,
@@ -60,7 +60,7 @@ from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
-from kbsync.state.files import Entry
+from kbsync.state.files import FileRow
 from kbsync.state.glance import Tx
 
 log = structlog.get_logger("kbsync")
@@ -217,10 +217,10 @@ class Journal:
         status, since = (known.status, known.since) if known else (Status.PENDING, now)
         digest = seen.digest if seen.digest or known is None else known.digest
         if seen.problem:
-            refused = Verdict(Choice.REFUSED, seen.problem)
-            entry = Entry(seen.path, NO_STAMP, digest, refused, True, Presence.UNKNOWN, status, since)
+            refused = Verdict(FileChoice.REFUSED, seen.problem)
+            entry = FileRow(seen.path, NO_STAMP, digest, refused, True, Presence.UNKNOWN, status, since)
         else:
-            entry = Entry(
+            entry = FileRow(
                 seen.path,
                 seen.stamp,
                 digest,
@@ -271,7 +271,7 @@ class Journal:
         if entry is not None:
             self._settle(tx, entry, fresh)
 
-    def _settle(self, tx: Tx, entry: Entry, fresh: bool) -> None:
+    def _settle(self, tx: Tx, entry: FileRow, fresh: bool) -> None:
         wish = self.wish(entry)
         for _ in range(ROUNDS):
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
@@ -281,7 +281,7 @@ class Journal:
                 break
         self._conclude(tx, entry, wish, list(rows.values()))
 
-    def wish(self, entry: Entry) -> Wish:
+    def wish(self, entry: FileRow) -> Wish:
         """What the folder wants at this path."""
         known = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.terms.recipe(entry.path)
@@ -300,7 +300,7 @@ class Journal:
         """What is not final at a path."""
         return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
 
-    def _conclude(self, tx: Tx, entry: Entry, wish: Wish, uploads: list[Upload]) -> None:
+    def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
         if self.terms.abilities.weighs and not is_undecided(wish):
             uploads = [self._note_wanted_recipe(tx, wish, upload) for upload in uploads]
         for upload in uploads if is_link(entry.path) else ():
@@ -802,5 +802,5 @@ class Journal:
         return found
 
 
-def _not_seen_yet(path: str, now: float) -> Entry:
-    return Entry(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)
+def _not_seen_yet(path: str, now: float) -> FileRow:
+    return FileRow(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from kbsync.core.model import Choice
+from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import keep_up, rest, told
@@ -331,7 +331,7 @@ def _ignores(rules: Rules, path: str) -> bool:
     """Cheap: below a directory that the config's own rules do not enter."""
     folder = path.rpartition("/")[0]
     while folder:
-        if rules.enters(folder).choice is not Choice.SELECTED:
+        if rules.enters(folder).choice is not FileChoice.SELECTED:
             return True
         folder = folder.rpartition("/")[0]
     return False

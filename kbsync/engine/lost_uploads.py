@@ -24,7 +24,7 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.terms import Terms
 from kbsync.errors import TargetError
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 MOST = 10_000
@@ -46,7 +46,11 @@ class FoundUpload:
 
 
 async def look_for(
-    store: Store, journal: Journal, target: Target, unsure: Sequence[Upload], on_answer: Callable[[], None]
+    store: StateStore,
+    journal: Journal,
+    target: Target,
+    unsure: Sequence[Upload],
+    on_answer: Callable[[], None],
 ) -> list[FoundUpload]:
     """Every unsure row, and every lost or deleted one that a later list may tell more about.
 
@@ -71,7 +75,7 @@ async def look_for(
 
 
 async def _found_by_name(
-    store: Store, journal: Journal, target: Target, rows: Sequence[Upload]
+    store: StateStore, journal: Journal, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
     """All of the rows, each with its document; None where one of them is not found that way."""
     terms = journal.terms
@@ -215,7 +219,7 @@ def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[i
     return sightings
 
 
-async def _matched(store: Store, terms: Terms, target: Target, hunt: _ListMatcher) -> dict[int, Listed]:
+async def _matched(store: StateStore, terms: Terms, target: Target, hunt: _ListMatcher) -> dict[int, Listed]:
     """The documents of rows, each given to one of them at most, the newest that is one's first."""
     found = dict(hunt.buried)
     for row, candidates in hunt.candidates():
@@ -229,7 +233,7 @@ async def _matched(store: Store, terms: Terms, target: Target, hunt: _ListMatche
     return found
 
 
-async def _is_unclaimed(store: Store, terms: Terms, row: Upload, listed: Listed) -> bool:
+async def _is_unclaimed(store: StateStore, terms: Terms, row: Upload, listed: Listed) -> bool:
     """Documents that another row holds, alive or deleted, are not this one, unless they carry its mark."""
     if listed.upload_id == row.id:
         return True

@@ -17,25 +17,23 @@ from kbsync.contract.target import Target
 from kbsync.core.meter import Meter
 from kbsync.core.quiet import Settling
 from kbsync.engine import attach
-from kbsync.engine.attach import EMPTIED
+from kbsync.engine.attach import EMPTIED, RecipeChanges
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN, going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
-from kbsync.engine.recipe_changes import RecipeChanges
 from kbsync.engine.reconcile import Reconciler
-from kbsync.engine.sending import Bodies
 from kbsync.engine.terms import Plan, as_halt
-from kbsync.engine.worker import Worker
+from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.source.scan import ScanSummary
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 
 class Snapshot:
@@ -382,7 +380,7 @@ class MirrorRun:
     """
 
     plan: Plan
-    store: Store
+    store: StateStore
     open_target: Callable[[], Awaitable[Target]]
     clock: Clock
     site: RunContext

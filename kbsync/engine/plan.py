@@ -19,24 +19,24 @@ from typing import Any
 
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
-from kbsync.core.model import Choice, Presence, Status, Upload, UploadState, Wish
+from kbsync.core.model import FileChoice, Presence, Status, Upload, UploadState, Wish
 from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
 from kbsync.engine import attach
+from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
-from kbsync.engine.recipe_changes import RecipeChanges
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.status import OUT_OF_DATE, halt_json, serving
 from kbsync.engine.terms import Plan, Terms, as_halt, changes_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
-from kbsync.state.files import Entry, folder_label
+from kbsync.state.files import FileRow, folder_label
 from kbsync.state.glance import Glance, Tx
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.store import StateCopy
@@ -254,7 +254,7 @@ class PrivatePass:
         """Those of the pass. The ids of a new mirror or binding are known to the copy alone."""
         return self.journal.terms
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> FileRow | None:
         """What the pass knows of a file."""
         return self._copy.read_now(lambda tx: tx.entries.get(self.terms.mirror, path))
 
@@ -393,7 +393,7 @@ class PrivatePass:
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
         return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
 
-    def _add_unfinished(self, entry: Entry, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
+    def _add_unfinished(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
         """A file whose document is not as wished: it is to be sent, or on its way."""
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
@@ -440,9 +440,9 @@ class PrivatePass:
             change = self._change(server, wish)
             found.held.append(Planned(wish.path, wish.size, sends=True, cause=RECIPE, note=change))
 
-    def _add_failed(self, entry: Entry, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
+    def _add_failed(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
         server = serving(rows)
-        if entry.verdict.choice is Choice.REFUSED:
+        if entry.verdict.choice is FileChoice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
             found.failed.append(LeftOut(entry.path, wish.size, reason))
             return

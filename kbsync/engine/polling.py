@@ -18,7 +18,7 @@ from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened, IndexRetry, Journal
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 BLAME_LIMIT = 5
 """Documents in a row that never get done before the target is to blame."""
@@ -48,7 +48,7 @@ class _Turn:
 class Polls:
     """What concerns documents the target has and that do not serve yet."""
 
-    def __init__(self, store: Store, journal: Journal, target: Target) -> None:
+    def __init__(self, store: StateStore, journal: Journal, target: Target) -> None:
         self._store = store
         self._journal = journal
         self._target = target

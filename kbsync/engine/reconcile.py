@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from kbsync.core.debugging import is_debugging, tell
-from kbsync.core.model import NO_STAMP, Choice, FileKind, Presence, Stamp, Verdict
+from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import Rules, person_part
 from kbsync.engine.clock import Clock
@@ -36,13 +36,13 @@ from kbsync.source.read import (
 from kbsync.source.roots import error_words_at
 from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder, scan
 from kbsync.state.db import told, unbind
-from kbsync.state.files import UNTIL_SCANNED, Entries, Entry, FolderRow, Folders, join, split
+from kbsync.state.files import UNTIL_SCANNED, Entries, FileRow, FolderRow, Folders, join, split
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 
 async def heed_mounts(
-    store: Store, terms: Terms, looked: Sequence[tuple[str, Look]]
+    store: StateStore, terms: Terms, looked: Sequence[tuple[str, Look]]
 ) -> list[tuple[str, Look]]:
     """The same looks; those that found nothing where a disk used to be mounted are taken once more.
 
@@ -61,9 +61,9 @@ async def heed_mounts(
 
 def former_files(
     read: Callable[[Callable[[Tx], Any]], Any], terms: Terms, ino: int, digest: str
-) -> list[Entry]:
+) -> list[FileRow]:
     """Stored files with this inode and these bytes that are surely not at their places any more. Blocks."""
-    found: list[Entry] = read(lambda tx: tx.entries.with_ino(terms.mirror, ino, digest))
+    found: list[FileRow] = read(lambda tx: tx.entries.with_ino(terms.mirror, ino, digest))
     mounts = read(partial(_mounts, terms, [entry.path for entry in found])) if found else {}
 
     def look_at(path: str) -> Look:
@@ -123,11 +123,11 @@ def judge(
     terms: Terms,
     clock: Clock,
     sight: FoundFile,
-    known: Entry | None,
+    known: FileRow | None,
     *,
     deep: bool,
     awaited: bool,
-    former: Callable[[int, str], list[Entry]],
+    former: Callable[[int, str], list[FileRow]],
     keep: Callable[[str, Spooled], None],
 ) -> Judgement:
     """What this sight of a file means: skip it, wait for it, or read it. Runs in a thread; touches no rows.
@@ -141,7 +141,7 @@ def judge(
         return FileSeen(path, stamp, problem="cannot be looked at; check its permissions")
     verdict = sight.rules.verdict(path, stamp.size, sight.kind)
     is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), terms.plan.settle)
-    if verdict.choice is not Choice.SELECTED:
+    if verdict.choice is not FileChoice.SELECTED:
         had_content = awaited or (known is not None and known.digest is not None)
         is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
@@ -183,11 +183,11 @@ def judge(
     )
 
 
-def by_person(sight: FoundFile, known: Entry | None) -> bool:
+def by_person(sight: FoundFile, known: FileRow | None) -> bool:
     """Whether this deselection counts as a person's."""
     if known is None or not sight.version:
         return True
-    if known.verdict.choice is not Choice.SELECTED:
+    if known.verdict.choice is not FileChoice.SELECTED:
         return known.by_person
     return is_by_person(sight.version, sight.rules.version)
 
@@ -200,7 +200,7 @@ def is_by_person(before: str, now: str) -> bool:
 _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inode"}
 
 
-def tell_judged(mirror: str, sight: FoundFile, known: Entry | None, judgement: Judgement) -> None:
+def tell_judged(mirror: str, sight: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
     """At level debug: what of a file's stamp is not as it was, and what it is taken for."""
     if is_debugging():
         differs = []
@@ -211,14 +211,14 @@ def tell_judged(mirror: str, sight: FoundFile, known: Entry | None, judgement: J
         tell("file.judged", mirror=mirror, path=sight.path, outcome=outcome, differs=differs)
 
 
-def _outcome(known: Entry | None, judgement: Judgement) -> str:
+def _outcome(known: FileRow | None, judgement: Judgement) -> str:
     if judgement is None:
         return "gone"
     if isinstance(judgement, Wait):
         return "being written"
     if judgement.problem:
         return f"unreadable: {judgement.problem}"
-    if judgement.verdict.choice is not Choice.SELECTED:
+    if judgement.verdict.choice is not FileChoice.SELECTED:
         return f"not mirrored: {judgement.verdict.reason}"
     if judgement.renamed_from is not None:
         return f"renamed, from {judgement.renamed_from}"
@@ -233,7 +233,7 @@ class StateTree:
     Raises `StateError`.
     """
 
-    def __init__(self, store: Store, mirror: int) -> None:
+    def __init__(self, store: StateStore, mirror: int) -> None:
         self._path = store.path
         self._lending = store.lend_reader()
         reader = self._lending.__enter__()
@@ -296,7 +296,7 @@ class Reconciler:
 
     def __init__(
         self,
-        store: Store,
+        store: StateStore,
         journal: Journal,
         clock: Clock,
         *,
@@ -510,7 +510,7 @@ class Reconciler:
         except OSError as error:
             error_words_at(error)
             return None
-        return rules if entered.choice is Choice.SELECTED else None
+        return rules if entered.choice is FileChoice.SELECTED else None
 
     async def _note_absent(self, looked: Sequence[Looked]) -> None:
         absent = [

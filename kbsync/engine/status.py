@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.core.model import SCANNED, Choice, Status, Upload, UploadState
+from kbsync.core.model import SCANNED, FileChoice, Status, Upload, UploadState
 from kbsync.core.text import shell_word, sized
 from kbsync.engine.halts import going_on
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
-from kbsync.state.files import Entry, folder_label
+from kbsync.state.files import FileRow, folder_label
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt, MirrorRecord
 
@@ -95,22 +95,22 @@ class Items:
             if not folder.shut:
                 yield FileStatus(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
 
-    def of(self, entry: Entry) -> FileStatus:
+    def of(self, entry: FileRow) -> FileStatus:
         """One file of this mirror."""
         binding, uploads = self._record.binding, list[Upload]()
-        if binding is not None and entry.verdict.choice is not Choice.SKIPPED:
+        if binding is not None and entry.verdict.choice is not FileChoice.SKIPPED:
             uploads = self._tx.uploads.at(self._record.id, binding, entry.path)
         server = serving(uploads)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
         document = None if server is None else server.remote_id
         return FileStatus(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
 
-    def _reason(self, entry: Entry, uploads: list[Upload], server: Upload | None) -> str:
+    def _reason(self, entry: FileRow, uploads: list[Upload], server: Upload | None) -> str:
         match entry.status:
             case Status.SKIPPED:
                 return entry.verdict.reason or self._refusal(entry, uploads)
             case Status.FAILED:
-                is_refused = entry.verdict.choice is Choice.REFUSED
+                is_refused = entry.verdict.choice is FileChoice.REFUSED
                 words = entry.verdict.reason if is_refused else self._refusal(entry, uploads)
                 if server is None:
                     return words
@@ -127,7 +127,7 @@ class Items:
             case _:
                 return ""
 
-    def _refusal(self, entry: Entry, uploads: list[Upload]) -> str:
+    def _refusal(self, entry: FileRow, uploads: list[Upload]) -> str:
         return refusal(Path(self._record.folder, entry.path), uploads)
 
 
@@ -136,12 +136,12 @@ def serving(uploads: Iterable[Upload]) -> Upload | None:
     return next((upload for upload in uploads if upload.state.serves), None)
 
 
-def keeps_old_name(entry: Entry, server: Upload) -> bool:
+def keeps_old_name(entry: FileRow, server: Upload) -> bool:
     """The file's present bytes are found, by the path it had before it was renamed."""
     return server.digest == entry.digest and server.label != entry.path
 
 
-def awaits_renewal(entry: Entry, server: Upload | None) -> bool:
+def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
     """A person is asked whether to index what serves once more, since settings changed."""
     return entry.status is Status.HELD and server is not None and bool(server.wanted_recipe)
 
@@ -280,8 +280,8 @@ def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
         )
     if not details:
         return None
-    reason = DELETIONS_HELD if deletions else RECIPE_HELD
-    return Halt(reason, "; ".join(details), cure(f"approve {record.name}"))
+    detail, yes = "; ".join(details), cure(f"approve {record.name}")
+    return Halt(DELETIONS_HELD, detail, yes) if deletions else Halt(RECIPE_HELD, detail, yes)
 
 
 def _serving_count(tx: Tx, record: MirrorRecord) -> int:

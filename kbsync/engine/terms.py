@@ -8,14 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.target import (
-    Listed,
-    Reads,
-    Reembeds,
-    Renames,
-    Reslices,
-    Target,
-)
+from kbsync.contract.target import Listed, Reads, Reembeds, Renames, Reslices, Target
 from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import Abilities, Limits, by_tag
 from kbsync.core.names import Naming

@@ -24,13 +24,13 @@ from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirror
 from kbsync.errors import StateError
-from kbsync.server import page
+from kbsync.server import responses
 from kbsync.server.api import Api
 from kbsync.server.auth import AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
-from kbsync.server.counters import Counters, LoopMonitor
 from kbsync.server.events import EventHub
 from kbsync.server.health import HealthRoutes, Readiness
+from kbsync.server.metrics import Counters, LoopMonitor
 from kbsync.server.views import StateReader, Views
 from kbsync.source.wake import wake
 
@@ -45,7 +45,7 @@ OpenForReading = Callable[[str], Awaitable[Target]]
 """Opens the target of the mirror of this name for reading. Raises `KbsyncError`."""
 
 
-class Application:
+class ListenerApp:
     """Made in the loop of the mirrors, for one start of the listener.
 
     `runs`: the mirrors at work by name, as they come and go. `state`: the file of their state. `cure` writes
@@ -72,7 +72,7 @@ class Application:
         routes = [
             *HealthRoutes(monitor, lambda: self._ask(readiness.look)).routes(),
             self._callbacks.route(),
-            *page.routes(),
+            *responses.routes(),
             *api.routes(),
         ]
         self.access = AccessControl(Starlette(routes=routes))

@@ -10,8 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.config.kinds import Secret
 from kbsync.config.target import CALLBACK_PATH, is_loopback
-from kbsync.server.page import PREFIX
-from kbsync.server.responses import refusal
+from kbsync.server.responses import PREFIX, refusal
 
 OPEN = ("/healthz", CALLBACK_PATH)
 """Paths that need no token: a word for load balancers, and addresses that are secrets themselves."""

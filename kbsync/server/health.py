@@ -18,7 +18,7 @@ from kbsync.engine.halts import FAILING
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import halt_shown
 from kbsync.errors import StateError
-from kbsync.server.counters import LoopMonitor
+from kbsync.server.metrics import LoopMonitor
 from kbsync.server.responses import json_answer
 
 UNFINISHED = "first-pass"

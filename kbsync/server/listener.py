@@ -1,4 +1,9 @@
-"""The listener of a daemon: begun, changed and ended as the config has it."""
+"""Serves an application from a thread and a loop of its own.
+
+So no request delays a mirror, a mirror that stalls delays no answer, and /healthz can tell that it stalls.
+
+The listener of a daemon: begun, changed and ended as the config has it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,129 @@ import asyncio
 import contextlib
 import errno
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import h11
 import structlog
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import UsageError
-from kbsync.server.counters import Counters, LoopMonitor
+from kbsync.server.events import ABORT
+from kbsync.server.metrics import Counters, LoopMonitor
 
 if TYPE_CHECKING:
-    from kbsync.server.app import Application, OpenForReading
-    from kbsync.server.connections import ServerThread
+    from kbsync.server.app import ListenerApp, OpenForReading
+
+
+LARGEST_HEAD = 16 * 1024
+MOST_CONNECTIONS = 64
+REQUEST_SECONDS = 10.0
+START_SECONDS = 10.0
+STOP_SECONDS = 1.0
+
+
+class TimeoutProtocol(H11Protocol):
+    """Closes a connection on which no whole head of a request comes in `REQUEST_SECONDS`."""
+
+    _overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The time begins."""
+        super().connection_made(transport)
+        self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
+
+    def handle_events(self) -> None:
+        """The time is over once there is a request."""
+        super().handle_events()
+        if self.scope is not None:
+            cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
+        if self.conn.their_state is not h11.IDLE:
+            self._relax()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is waited for."""
+        self._relax()
+        super().connection_lost(exc)
+
+    def _relax(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+
+class _Server(uvicorn.Server):
+    """Says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+class ServerThread:
+    """One application on listening sockets, which it closes at its end. `end_streams` is told before that."""
+
+    def __init__(
+        self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
+    ) -> None:
+        # Nothing is written to a log of its own: paths may be secrets, and strangers write what they like.
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=TimeoutProtocol,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=int(STOP_SECONDS),
+                h11_max_incomplete_event_size=LARGEST_HEAD,
+            )
+        )
+        self._end_streams = end_streams
+        self._sockets = list(sockets)
+        self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
+
+    def start(self) -> None:
+        """Returns when it answers. Raises `UsageError` where it does not come to that."""
+        self._thread.start()
+        if not self._server.up.wait(START_SECONDS):
+            self.stop()
+            raise UsageError(f"http: the listener did not start within {START_SECONDS:.0f} s; try it again")
+
+    @property
+    def is_alive(self) -> bool:
+        """It answers."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Answer no more; returns when the sockets are closed, or soon anyway. Repeatable."""
+        self._end_streams()
+        self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(2 * STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            self._server.run(self._sockets)
+        finally:
+            for one in self._sockets:
+                one.close()
+
 
 log = structlog.get_logger("kbsync")
 
@@ -94,7 +207,7 @@ class HttpListener:
         self._runs, self._state, self._cure, self._open_target = runs, state, cure, open_target
         self._mirrors: Sequence[MirrorConfig] = ()
         self._http: HttpConfig | None = None
-        self._app: Application | None = None
+        self._app: ListenerApp | None = None
         self._thread: ServerThread | None = None
         self._changing = asyncio.Lock()
 
@@ -144,7 +257,6 @@ class HttpListener:
 
     async def _begin(self, http: HttpConfig) -> None:
         sockets = await asyncio.to_thread(bind_sockets, http.host, http.port)
-        from kbsync.server.connections import ServerThread  # loaded only for who listens
 
         app = self._make_app(http)
         thread = ServerThread(app.access, sockets, app.hub.end)
@@ -157,10 +269,10 @@ class HttpListener:
         self._app, self._thread, self._http = app, thread, http
         log.info("listener.started", listen=http.listen, token=http.token is not None)
 
-    def _make_app(self, http: HttpConfig) -> Application:
-        from kbsync.server.app import Application
+    def _make_app(self, http: HttpConfig) -> ListenerApp:
+        from kbsync.server.app import ListenerApp
 
-        app = Application(self._runs, self._state, self._cure, self._open_target, self.counters, self.monitor)
+        app = ListenerApp(self._runs, self._state, self._cure, self._open_target, self.counters, self.monitor)
         app.turn_to(self._mirrors)
         app.access.token = http.token
         return app

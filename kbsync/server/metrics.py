@@ -1,8 +1,20 @@
-"""What monitoring reads: the text of Prometheus, made anew for each who asks, of a registry of our own."""
+"""What has happened since the daemon began, counted for monitoring and shown as the last changes.
+
+Kept in the loop of the mirrors and nowhere on disk. A finished document costs a few additions.
+
+What monitoring reads: the text of Prometheus, made anew for each who asks, of a registry of our own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -14,9 +26,164 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import CollectorRegistry
 
 from kbsync import __version__, revision
-from kbsync.core.meter import BOUNDS
+from kbsync.core.meter import BOUNDS, Histogram, Meter
+from kbsync.engine.journal import Happened
+from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import MirrorStatus
-from kbsync.server.counters import CounterSnapshot, MetricFigures
+
+FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
+"""Seconds: an edit is searchable after one or two where nothing else waits, a backlog after hours."""
+
+LAST_CHANGES = 30
+MINUTES = 120
+SAMPLE = 60
+"""Documents of one minute of which the median is made; of those beyond only the slowest counts."""
+
+
+@dataclass(slots=True)
+class Minute:
+    """What became searchable in one minute. `at`: epoch seconds of its beginning."""
+
+    at: float
+    n: int = 0
+    worst: float = 0.0
+    sample: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float) -> None:
+        """One more document."""
+        self.n, self.worst = self.n + 1, max(self.worst, seconds)
+        if len(self.sample) < SAMPLE:
+            self.sample.append(seconds)
+
+    def to_json(self) -> list[float]:
+        """When, how many, median and longest seconds."""
+        return [self.at, self.n, round(median(self.sample), 3), round(self.worst, 3)]
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSnapshot:
+    """What was counted up to one moment. By target: requests; by mirror: all else.
+
+    `uploaded`: bytes of documents. `minutes`, `changes`: as the page shows them, oldest first.
+    """
+
+    requests: Mapping[str, Meter] = field(default_factory=dict)
+    freshness: Mapping[str, Histogram] = field(default_factory=dict)
+    pass_seconds: Mapping[str, float] = field(default_factory=dict)
+    uploaded: int = 0
+    minutes: tuple[list[float], ...] = ()
+    changes: tuple[dict[str, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFigures:
+    """What monitoring is told. `silence`: seconds since the loop of the mirrors came round."""
+
+    mirrors: Sequence[MirrorStatus] = ()
+    counted: CounterSnapshot = field(default_factory=CounterSnapshot)
+    silence: float = 0.0
+
+
+class Counters:
+    """Counts of every mirror that was attended to, those that have left too: nothing ever counts down.
+
+    `current`: the mirrors at work by name, as they come and go.
+    """
+
+    def __init__(self, current: Mapping[str, MirrorRun]) -> None:
+        self._current = current
+        self._runs: set[MirrorRun] = set()
+        self._left: dict[str, Meter] = {}
+        self._freshness: dict[str, Histogram] = {}
+        self._embedded_bytes = 0
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES)
+        self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
+
+    def attend(self, run: MirrorRun) -> None:
+        """From now on this mirror counts."""
+        self._runs.add(run)
+        self._freshness.setdefault(run.plan.name, Histogram(FRESHNESS))
+        run.on_event = partial(self._note, run, run.on_event)
+
+    def _note(self, run: MirrorRun, then: Callable[[Happened], None], event: Happened) -> None:
+        now, word = run.clock.wall(), event.event.partition(".")[2]
+        self._changes.append(
+            {
+                "at": now,
+                "mirror": run.plan.name,
+                "path": event.path,
+                "event": "replaced" if event.replaced and word == "ready" else word,
+                "seconds": round(event.seconds, 3),
+                "reason": event.reason,
+            }
+        )
+        if event.event == "document.ready":
+            self._freshness[run.plan.name].observe(event.seconds)
+            at = math.floor(now / 60) * 60.0
+            if not self._minutes or self._minutes[-1].at < at:
+                self._minutes.append(Minute(at))
+            self._minutes[-1].add(event.seconds)
+            if run.bound is None or run.bound.target.meter is None:
+                self._embedded_bytes += event.size
+        then(event)
+
+    async def look(self) -> CounterSnapshot:
+        """A copy, for another thread."""
+        # Of mirrors that have ended for good only the counts are kept.
+        current = set(self._current.values())
+        for run in [run for run in self._runs if run not in current and run.bound is None]:
+            self._runs.discard(run)
+            self._left.setdefault(run.plan.target_type, Meter()).add(run.requests())
+        requests: dict[str, Meter] = {}
+        for target, left in self._left.items():
+            requests.setdefault(target, Meter()).add(left)
+        for run in self._runs:
+            requests.setdefault(run.plan.target_type, Meter()).add(run.requests())
+        freshness = {name: Histogram(one.bounds) for name, one in self._freshness.items()}
+        for name, copy in freshness.items():
+            copy.add(self._freshness[name])
+        return CounterSnapshot(
+            requests=requests,
+            freshness=freshness,
+            pass_seconds={r.plan.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
+            uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
+            minutes=tuple(minute.to_json() for minute in self._minutes),
+            changes=tuple(self._changes),
+        )
+
+
+BEAT_EVERY = 1.0
+STALLED_AFTER = 10.0
+"""Seconds without a beat; a long step of the loop, such as opening a large state, is no stall yet."""
+
+
+class LoopMonitor:
+    """Shows other threads whether the loop of the mirrors still turns. `steady` gives seconds."""
+
+    def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self.began = self._last = steady()
+
+    def beat(self) -> None:
+        """The loop has come round."""
+        self._last = self._steady()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last beat."""
+        return self._steady() - self._last
+
+    @property
+    def is_turning(self) -> bool:
+        """The loop turns."""
+        return self.silence < STALLED_AFTER
+
+    async def keep(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Beat until cancelled."""
+        while True:
+            self.beat()
+            await sleep(BEAT_EVERY)
+
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

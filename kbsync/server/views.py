@@ -21,15 +21,8 @@ from typing import Any, TypeVar
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
-from kbsync.engine.status import (
-    Items,
-    last_audit,
-    mirror_status,
-    never_ran,
-    unapproved,
-    waiting_renewals,
-)
-from kbsync.server.counters import CounterSnapshot, LoopMonitor, MetricFigures
+from kbsync.engine.status import Items, last_audit, mirror_status, never_ran, unapproved, waiting_renewals
+from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.glance import BlankGlance, Glance, Tx
 from kbsync.state.mirrors import MirrorRecord

@@ -10,11 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.core.model import SELECTED, Choice, FileKind, Presence, Stamp, Verdict
+from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.errors import KbsyncError
-from kbsync.source.mounts import mounts_below
-from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, opened_root
+from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, mounts_below, opened_root
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
 
@@ -123,7 +122,7 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
         for depth, name in enumerate(folder.split("/") if folder else (), 1):
             place = stack.path_to(depth, name)
             verdict = rules.enters(place)
-            if verdict.choice is not Choice.SELECTED:
+            if verdict.choice is not FileChoice.SELECTED:
                 return rules, verdict
             rules = narrowed(rules, place, stack.enter(depth, name))
     return rules, SELECTED

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
-from kbsync.core.model import NO_STAMP, Choice, FileKind, Limits, Stamp, Verdict
+from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits, Stamp, Verdict
 from kbsync.core.selection import Rules
 from kbsync.source.look import RulesUnknown, kind_of, narrowed, stamp_of
-from kbsync.source.mounts import mount_of, mounts_below
-from kbsync.source.roots import FolderStack, error_words_at
+from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
 
 EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is no folder."""
@@ -229,7 +228,7 @@ class Scan(Iterator[FolderListing]):
             except _RacedAway:
                 return []
             path = folder.path_of(name)
-            if folder.rules.enters(path).choice is not Choice.SELECTED:
+            if folder.rules.enters(path).choice is not FileChoice.SELECTED:
                 return []
             folder = _Folder(folder.depth + 1, name, folder.rules, self._known.folder(path))
         return [folder]
@@ -283,7 +282,7 @@ class Scan(Iterator[FolderListing]):
         shut = []
         for name in sorted(folder.folders | kept, reverse=True):  # the first one is taken first
             verdict = folder.rules.enters(folder.path_of(name))
-            if verdict.choice is Choice.SELECTED or (is_page_list and name == _PAGE_LIST):
+            if verdict.choice is FileChoice.SELECTED or (is_page_list and name == _PAGE_LIST):
                 pending.append(_Folder(folder.depth + 1, name, folder.rules, stored.get(name), everything))
             elif name in stored:
                 shut.append((name, verdict))

@@ -25,21 +25,36 @@ from pathlib import Path
 from typing import TypeVar
 
 from kbsync.errors import KbsyncError
-from kbsync.source import limits
+from kbsync.source import observer as limits
 from kbsync.source.hints import Hint, HintSet
-from kbsync.source.limits import InotifyLimits, ObserverChoice, Obstacle, read_limits
-from kbsync.source.mounts import Mount, bound, deaf_below, is_deaf, magic_of, mounts, name_of
 from kbsync.source.observer import (
     EVENTS,
     OWN_EVENTS,
+    InotifyLimits,
     LivenessProbe,
+    ObserverChoice,
+    Obstacle,
     OwnFileEvents,
     TreeEvents,
     TreeObserver,
     TroubleKind,
     WatchTrouble,
+    read_limits,
 )
-from kbsync.source.roots import UNKNOWN, RootIdentity, error_words, identify, opened_root
+from kbsync.source.roots import (
+    UNKNOWN,
+    Mount,
+    RootIdentity,
+    bound,
+    deaf_below,
+    error_words,
+    identify,
+    is_deaf,
+    magic_of,
+    mounts,
+    name_of,
+    opened_root,
+)
 from kbsync.source.wake import WAKE, WakeFile, touch
 
 T = TypeVar("T")

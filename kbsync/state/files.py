@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from kbsync.core.model import SELECTED, Choice, Presence, Stamp, Status, Verdict
+from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Verdict
 from kbsync.state.db import bind, unbind
 
 SUBTREE = (
@@ -176,7 +176,7 @@ def folder_label(path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileRow:
     """What is known of one file. `digest` belongs to `stamp`; `since` is when `status` last changed.
 
     `racy`: the stamp was so fresh when the bytes were read that a later change may hide behind it.
@@ -217,13 +217,15 @@ _PRESENCES = {int(presence): presence for presence in Presence}
 _STATUSES = {int(status): status for status in Status}
 
 
-def _read_entry(folder: str, row: tuple[Any, ...]) -> Entry:
+def _read_entry(folder: str, row: tuple[Any, ...]) -> FileRow:
     name, size, mtime, ctime, ino, digest, choice, reason, rule, person, presence, status, since, racy = row
-    return Entry(
+    return FileRow(
         path=join(folder, unbind(name)),
         stamp=Stamp(size, mtime, ctime, ino),
         digest=None if digest is None else digest.hex(),
-        verdict=SELECTED if not choice and not rule else Verdict(Choice(choice), reason or "", rule or ""),
+        verdict=SELECTED
+        if not choice and not rule
+        else Verdict(FileChoice(choice), reason or "", rule or ""),
         by_person=bool(person),
         presence=_PRESENCES[presence],
         status=_STATUSES[status],
@@ -239,7 +241,7 @@ class Entries:
         self._db = connection
         self._folders = folders
 
-    def get(self, mirror: int, path: str) -> Entry | None:
+    def get(self, mirror: int, path: str) -> FileRow | None:
         """The row of a file."""
         folder, name = split(path)
         number = self._folders.id(mirror, folder)
@@ -249,7 +251,7 @@ class Entries:
         row = self._db.execute(sql, (number, bind(name))).fetchone()
         return None if row is None else _read_entry(folder, row)
 
-    def put(self, mirror: int, entry: Entry) -> None:
+    def put(self, mirror: int, entry: FileRow) -> None:
         """Write the whole row."""
         folder, name = split(entry.path)
         s = entry.stamp
@@ -372,18 +374,18 @@ class Entries:
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else row[0]
 
-    def waiting(self, mirror: int, limit: int) -> list[Entry]:
+    def waiting(self, mirror: int, limit: int) -> list[FileRow]:
         """Files that are pending or indexing, those first that have waited longest."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
         return self._limited(source, "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since", (mirror,), limit)
 
-    def some(self, mirror: int, status: Status, limit: int) -> list[Entry]:
+    def some(self, mirror: int, status: Status, limit: int) -> list[FileRow]:
         """Files in one of the `NOTED` statuses, in no order."""
         source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
         where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
         return self._limited(source, where, (mirror,), limit)
 
-    def page(self, mirror: int, after: str, limit: int) -> list[Entry]:
+    def page(self, mirror: int, after: str, limit: int) -> list[FileRow]:
         """Files as `shown` gives them, from the one after this path on ('': from the first)."""
         folder, name = split(after)
         where = (
@@ -393,15 +395,15 @@ class Entries:
         values = (mirror, bind(folder), bind(folder), bind(name))
         return self._limited("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit)
 
-    def _limited(self, source: str, where: str, values: tuple[object, ...], limit: int) -> list[Entry]:
+    def _limited(self, source: str, where: str, values: tuple[object, ...], limit: int) -> list[FileRow]:
         sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
         return [_read_entry(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (*values, limit))]
 
-    def racy(self, mirror: int, limit: int) -> list[Entry]:
+    def racy(self, mirror: int, limit: int) -> list[FileRow]:
         """Files that are there and whose stamp proves nothing yet."""
         return self._page("e.racy = 1 AND e.presence = 0", mirror, limit)
 
-    def with_ino(self, mirror: int, ino: int, digest: str) -> list[Entry]:
+    def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
         """Files last seen with this inode and these bytes."""
         sql = (
             f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
@@ -410,11 +412,11 @@ class Entries:
         rows = self._db.execute(sql, (ino, bytes.fromhex(digest), mirror))
         return [_read_entry(unbind(row[0]), row[1:]) for row in rows]
 
-    def unread(self, mirror: int) -> list[Entry]:
+    def unread(self, mirror: int) -> list[FileRow]:
         """Files that could not be read at the last look."""
         return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]
 
-    def of_status(self, mirror: int, status: Status, *, in_order: bool = True) -> Iterator[Entry]:
+    def of_status(self, mirror: int, status: Status, *, in_order: bool = True) -> Iterator[FileRow]:
         """Every file in one of the `NOTED` statuses, by directory. Sorting them takes memory for all rows."""
         # The index's own condition, word for word, lets SQLite use it.
         sql = (
@@ -425,14 +427,14 @@ class Entries:
         rows = self._db.execute(sql + (" ORDER BY f.path, e.name" if in_order else ""), (mirror,))
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
 
-    def below(self, mirror: int, folder: str) -> Iterator[Entry]:
+    def below(self, mirror: int, folder: str) -> Iterator[FileRow]:
         """Every file in a directory and below."""
         for number, path in self._folders.tree(mirror, folder):
             sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? ORDER BY e.name"  # noqa: S608
             for row in list(self._db.execute(sql, (number,))):
                 yield _read_entry(path, row)
 
-    def shown(self, mirror: int) -> Iterator[Entry]:
+    def shown(self, mirror: int) -> Iterator[FileRow]:
         """Every file but the excluded ones, by directory and name, one row in memory at a time."""
         sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? AND e.status <> 6 ORDER BY e.name"  # noqa: S608
         for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
@@ -464,7 +466,7 @@ class Entries:
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else float(row[0])
 
-    def _page(self, where: str, mirror: int, limit: int) -> list[Entry]:
+    def _page(self, where: str, mirror: int, limit: int) -> list[FileRow]:
         sql = (
             f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
             f" WHERE {where} AND f.mirror = ? LIMIT ?"

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.state.db import open_writer, told
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
 """Their numbers are given anew: each goes up by the highest that is there already."""
@@ -67,7 +67,7 @@ def move_mirror(source: Path, state: Path) -> None:
 def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
     """One connection to both, `source` under that name."""
     for path in (source, state):
-        Store(path).close()  # both have the tables of today
+        StateStore(path).close()  # both have the tables of today
     with told(state), closing(open_writer(state)) as connection:
         connection.execute("ATTACH ? AS source", (str(source),))
         yield connection

@@ -26,7 +26,7 @@ from kbsync.state import schema
 from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_temporary, open_writer, told
 from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
 
-__all__ = ["BlankGlance", "Glance", "Store", "Tx", "copy_into", "looking_at"]
+__all__ = ["BlankGlance", "Glance", "StateStore", "Tx", "copy_into", "looking_at"]
 
 T = TypeVar("T")
 GROUP = 512
@@ -38,7 +38,7 @@ class _Job:
     done: Future[Any]
 
 
-class Store:
+class StateStore:
     """The state of all mirrors.
 
     `check`: look for damage first, for whoever holds the lock. `on_commit("before"|"after")` lets tests
@@ -255,7 +255,7 @@ def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
     return tx.entries.names(mirror, folder)
 
 
-class StateCopy(Store):
+class StateCopy(StateStore):
     """A private copy of a state, to be written to and thrown away. One call at a time; no lock, no thread.
 
     It is SQLite's own temporary database: in memory while it is small, else in a file that has no name from

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 
+from kbsync import once
 from kbsync.__main__ import main
-from kbsync.engine import loop, once
+from kbsync.engine import loop
 from kbsync.server import notify
 from kbsync.targets.http import target
 

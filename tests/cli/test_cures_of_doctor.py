@@ -21,8 +21,8 @@ from kbsync.errors import Unavailable, UsageError
 from kbsync.index.embed import builtin, onnx
 from kbsync.index.fence import workers
 from kbsync.index.read.parser import Parser
-from kbsync.source import limits as inotify
-from kbsync.source import limits as obstacles
+from kbsync.source import observer as inotify
+from kbsync.source import observer as obstacles
 from kbsync.state import lock
 from tests import warm
 from tests.cli import plainly

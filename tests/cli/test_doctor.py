@@ -238,10 +238,10 @@ def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: 
 def test_the_kernels_limit_comes_with_the_command_that_raises_it(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kbsync.source import limits
+    from kbsync.source import observer
 
     place.write("a/b/c.md", "alpha")
-    monkeypatch.setattr(limits, "read_limits", lambda: limits.InotifyLimits(2, 128))
+    monkeypatch.setattr(observer, "read_limits", lambda: observer.InotifyLimits(2, 128))
     found = results(place.run("doctor", "--folder", "docs", "--json"))["inotify"]
     assert found["result"] == "warning"
     assert "sudo sysctl -w fs.inotify.max_user_watches=" in found["cure"]

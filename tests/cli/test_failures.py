@@ -31,7 +31,7 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local.target import LocalTarget, limits_of
-from kbsync.targets.services.answers import refuses_everything
+from kbsync.targets.services.clients import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
 from tests.cli.house import Evidence, house_in
 from tests.cli.pasting import paste

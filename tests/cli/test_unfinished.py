@@ -20,7 +20,7 @@ from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 
@@ -35,7 +35,7 @@ def waiting(place: Place) -> Place:
         place.write(f"{number}.md", f"document {number}")
     place.configure()
     assert place.run("--once").code == 0
-    store = Store(place.state / "state.db")
+    store = StateStore(place.state / "state.db")
     mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
     assert mirror is not None
     store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()

@@ -19,7 +19,7 @@ from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
 
@@ -200,7 +200,7 @@ def test_one_look_tells_how_fast_documents_become_searchable_while_others_wait(p
     place.configure()
     assert place.run("--once").code == 0
     assert "documents/s" not in place.run("status").out  # nothing waits
-    store = Store(place.state / "state.db")
+    store = StateStore(place.state / "state.db")
     mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
     assert mirror is not None
     store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, 0.0)).result()

@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.model import (
-    DeletionRules,
-    DocumentRule,
-    HttpConfig,
-    MirrorConfig,
-    NotifyConfig,
-)
+from kbsync.config.model import DeletionRules, DocumentRule, HttpConfig, MirrorConfig, NotifyConfig
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import RETIRED, load
 from kbsync.errors import UsageError

@@ -16,7 +16,8 @@ from pathlib import Path
 from kbsync.config.kinds import Confidential, Secret
 from kbsync.config.model import settings_of
 from kbsync.config.target import BaseId, TargetConfig
-from kbsync.contract import answering, managing, searching
+from kbsync.contract import managing, searching
+from kbsync.contract import searching as answering
 from kbsync.contract import target as mirroring
 from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.registry import TARGETS

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.contract.answering import Answerer, Answers, ApplicationWish, Sources
 from kbsync.contract.managing import Bases, BaseWish, CallsBack, ManagesBases, RetriesAll
-from kbsync.contract.searching import Explains, Query
+from kbsync.contract.searching import Answerer, Answers, ApplicationWish, Explains, Query, Sources
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import World, texts

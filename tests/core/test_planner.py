@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kbsync.core.model import (
     SELECTED,
     Abilities,
-    Choice,
+    FileChoice,
     Presence,
     Purpose,
     Status,
@@ -45,10 +45,10 @@ UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
 
 WANTED = Wish("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
 GONE = replace(WANTED, presence=Presence.GONE)
-EXCLUDED = replace(WANTED, verdict=Verdict(Choice.EXCLUDED, "excluded by drafts/"))
+EXCLUDED = replace(WANTED, verdict=Verdict(FileChoice.EXCLUDED, "excluded by drafts/"))
 UPGRADED = replace(EXCLUDED, by_person=False)
-EMPTY = replace(WANTED, verdict=Verdict(Choice.SKIPPED, "empty"), digest=None)
-TOO_LARGE = replace(WANTED, verdict=Verdict(Choice.REFUSED, "too large"))
+EMPTY = replace(WANTED, verdict=Verdict(FileChoice.SKIPPED, "empty"), digest=None)
+TOO_LARGE = replace(WANTED, verdict=Verdict(FileChoice.REFUSED, "too large"))
 UNKNOWN = replace(WANTED, presence=Presence.UNKNOWN)
 SHUT_AND_EXCLUDED = replace(EXCLUDED, presence=Presence.UNKNOWN)
 MISSING = replace(WANTED, presence=Presence.MISSING)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.core.model import Choice, FileKind, Limits
+from kbsync.core.model import FileChoice, FileKind, Limits
 from kbsync.core.selection import Rules, extension_of, person_part
 
 LIMITS = Limits(
@@ -18,7 +18,7 @@ def rules(include: list[str] | None = None, exclude: list[str] | None = None, **
     return made.below("", ignore["root"]) if "root" in ignore else made
 
 
-def choice(made: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FILE) -> Choice:
+def choice(made: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FILE) -> FileChoice:
     return made.verdict(path, size, kind).choice
 
 
@@ -26,8 +26,8 @@ def is_mirrored(made: Rules, path: str) -> bool:
     """As a scan finds it: every folder on the way must be entered."""
     parts = path.split("/")
     folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
-    return all(choice(made, f, kind=FileKind.FOLDER) is Choice.SELECTED for f in folders) and (
-        choice(made, path) is Choice.SELECTED
+    return all(choice(made, f, kind=FileKind.FOLDER) is FileChoice.SELECTED for f in folders) and (
+        choice(made, path) is FileChoice.SELECTED
     )
 
 
@@ -111,11 +111,15 @@ def test_traces_of_programs_are_left_out_by_default(path: str) -> None:
 
 def test_what_the_defaults_leave_out_is_excluded_and_names_the_default() -> None:
     verdict = rules().verdict("notes/a.md~", 3, FileKind.FILE)
-    assert (verdict.choice, verdict.reason, verdict.rule) == (Choice.EXCLUDED, "excluded by *~", "default")
+    assert (verdict.choice, verdict.reason, verdict.rule) == (
+        FileChoice.EXCLUDED,
+        "excluded by *~",
+        "default",
+    )
 
 
 def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
-    assert choice(rules(), ".#a.md", kind=FileKind.SYMLINK) is Choice.EXCLUDED
+    assert choice(rules(), ".#a.md", kind=FileKind.SYMLINK) is FileChoice.EXCLUDED
 
 
 @pytest.mark.parametrize(
@@ -131,8 +135,8 @@ def test_an_include_that_names_a_default_brings_it_back(include: list[str], path
     limits = Limits(extensions=frozenset({"md", "bak", "tmp"}))
     made = Rules(tuple(include), (), limits)
     parts = path.split("/")
-    assert all(made.enters("/".join(parts[:n])).choice is Choice.SELECTED for n in range(len(parts)))
-    assert made.verdict(path, 5, FileKind.FILE).choice is Choice.SELECTED
+    assert all(made.enters("/".join(parts[:n])).choice is FileChoice.SELECTED for n in range(len(parts)))
+    assert made.verdict(path, 5, FileKind.FILE).choice is FileChoice.SELECTED
 
 
 @pytest.mark.parametrize("include", [["*"], ["**"], ["**/*"], ["*.md"], ["/sub/"]])
@@ -149,7 +153,7 @@ def test_a_negation_in_exclude_or_ignore_file_brings_a_default_back() -> None:
 def test_the_ignore_file_is_never_mirrored_whatever_is_included() -> None:
     limits = Limits(names=frozenset({".kbsyncignore"}))
     made = Rules((".kbsyncignore",), ("!.kbsyncignore",), limits)
-    assert made.verdict(".kbsyncignore", 5, FileKind.FILE).choice is Choice.EXCLUDED
+    assert made.verdict(".kbsyncignore", 5, FileKind.FILE).choice is FileChoice.EXCLUDED
 
 
 @pytest.mark.parametrize(
@@ -163,27 +167,27 @@ def test_the_ignore_file_is_never_mirrored_whatever_is_included() -> None:
 def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: FileKind, reason: str) -> None:
     for made in (rules(), rules(["*.md"])):
         verdict = made.verdict("a.md", size, kind)
-        assert (verdict.choice, verdict.reason) == (Choice.SKIPPED, reason)
+        assert (verdict.choice, verdict.reason) == (FileChoice.SKIPPED, reason)
 
 
 def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None:
     assert rules().verdict("a.exe", 5, FileKind.FILE).reason == "the target does not take .exe files"
-    assert choice(rules(), "a.exe") is Choice.SKIPPED
-    assert choice(rules(), "Makefile") is Choice.SKIPPED
+    assert choice(rules(), "a.exe") is FileChoice.SKIPPED
+    assert choice(rules(), "Makefile") is FileChoice.SKIPPED
     refused = rules(["*.md", "*.exe"]).verdict("a.exe", 5, FileKind.FILE)
-    assert refused.choice is Choice.REFUSED
+    assert refused.choice is FileChoice.REFUSED
     assert refused.reason.startswith("explicitly included but not accepted")
     assert refused.rule == "include[1]"
-    assert choice(rules(["*.md"]), "a.exe") is Choice.EXCLUDED
+    assert choice(rules(["*.md"]), "a.exe") is FileChoice.EXCLUDED
 
 
 def test_a_file_over_the_limit_is_refused_with_both_sizes() -> None:
     verdict = rules().verdict("a.md", 12_345, FileKind.FILE)
-    assert (verdict.choice, verdict.rule) == (Choice.REFUSED, "max_bytes")
+    assert (verdict.choice, verdict.rule) == (FileChoice.REFUSED, "max_bytes")
     assert verdict.reason == "12,345 bytes, over the limit of 1,000 bytes"
-    assert choice(rules(), "a.md", 1_000) is Choice.SELECTED
-    assert choice(rules(), "a.pdf", 5_000) is Choice.SELECTED
-    assert choice(rules(), "a.pdf", 5_001) is Choice.REFUSED
+    assert choice(rules(), "a.md", 1_000) is FileChoice.SELECTED
+    assert choice(rules(), "a.pdf", 5_000) is FileChoice.SELECTED
+    assert choice(rules(), "a.pdf", 5_001) is FileChoice.REFUSED
 
 
 def test_rules_name_file_and_line_or_config_key() -> None:
@@ -198,16 +202,16 @@ def test_rules_name_file_and_line_or_config_key() -> None:
 
 def test_the_config_outranks_ignore_files_and_the_nearest_ignore_file_those_above() -> None:
     made = rules(exclude=["secret.md"], root="!secret.md\n*.txt\n").below("sub", "!keep.txt\n")
-    assert choice(made, "sub/secret.md") is Choice.EXCLUDED
-    assert choice(made, "sub/other.txt") is Choice.EXCLUDED
-    assert choice(made, "sub/keep.txt") is Choice.SELECTED
+    assert choice(made, "sub/secret.md") is FileChoice.EXCLUDED
+    assert choice(made, "sub/other.txt") is FileChoice.EXCLUDED
+    assert choice(made, "sub/keep.txt") is FileChoice.SELECTED
 
 
 def test_an_ignore_file_speaks_only_of_what_lies_below_it() -> None:
     made = rules().below("docs", "/a.md\nsub/b.md\n")
-    assert choice(made, "docs/a.md") is Choice.EXCLUDED
-    assert choice(made, "docs/x/a.md") is Choice.SELECTED
-    assert choice(made, "docs/sub/b.md") is Choice.EXCLUDED
+    assert choice(made, "docs/a.md") is FileChoice.EXCLUDED
+    assert choice(made, "docs/x/a.md") is FileChoice.SELECTED
+    assert choice(made, "docs/sub/b.md") is FileChoice.EXCLUDED
 
 
 def test_include_goes_by_the_nearest_line_of_file_or_folder() -> None:
@@ -222,10 +226,10 @@ def test_include_goes_by_the_nearest_line_of_file_or_folder() -> None:
 def test_folders_without_hope_of_an_included_file_are_not_entered() -> None:
     made = rules(["/docs/*/pages/*.md", "handbook/**"])
     for entered in ("docs", "docs/x", "docs/x/pages", "handbook", "handbook/a/b"):
-        assert made.enters(entered).choice is Choice.SELECTED, entered
+        assert made.enters(entered).choice is FileChoice.SELECTED, entered
     for shut in ("src", "docs/x/other", "docs/x/pages/deeper", "x/docs"):
-        assert made.enters(shut).choice is Choice.EXCLUDED, shut
-    assert rules(["**/x/*.md"]).enters("any/where").choice is Choice.SELECTED
+        assert made.enters(shut).choice is FileChoice.EXCLUDED, shut
+    assert rules(["**/x/*.md"]).enters("any/where").choice is FileChoice.SELECTED
 
 
 @pytest.mark.parametrize("line", ["[abc", "a/[!", "x\\", "[[:nope:]]", "docs/a[b/c]"])
@@ -239,17 +243,17 @@ def test_a_line_that_could_never_match_is_an_error_that_names_its_place(line: st
 def test_ignore_files_may_have_bom_crlf_and_no_last_newline() -> None:
     made = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\nd.md")
     for name in ("a.md", "b.md", "c ", "d.md"):
-        assert choice(made, name) is Choice.EXCLUDED, name
+        assert choice(made, name) is FileChoice.EXCLUDED, name
 
 
 def test_names_that_are_not_utf8_can_be_excluded() -> None:
     made = rules(root="bad-\udce9.md\nx-?.md\n")
-    assert choice(made, "bad-\udce9.md") is Choice.EXCLUDED
-    assert choice(made, "x-\udcff.md") is Choice.EXCLUDED
+    assert choice(made, "bad-\udce9.md") is FileChoice.EXCLUDED
+    assert choice(made, "x-\udcff.md") is FileChoice.EXCLUDED
 
 
 def test_a_question_mark_is_one_character_of_any_script() -> None:
-    assert choice(rules(root="第?章.md\n"), "第三章.md") is Choice.EXCLUDED
+    assert choice(rules(root="第?章.md\n"), "第三章.md") is FileChoice.EXCLUDED
 
 
 def test_versions_tell_a_persons_change_from_a_programs() -> None:
@@ -274,8 +278,8 @@ def test_versions_do_not_depend_on_where_a_set_was_built() -> None:
 def test_an_ignore_file_leaves_the_rules_above_as_they_were() -> None:
     above = rules()
     below = above.below("docs", "*.md\n")
-    assert choice(above, "docs/a.md") is Choice.SELECTED
-    assert choice(below, "docs/a.md") is Choice.EXCLUDED
+    assert choice(above, "docs/a.md") is FileChoice.SELECTED
+    assert choice(below, "docs/a.md") is FileChoice.EXCLUDED
 
 
 @pytest.mark.parametrize(
@@ -290,5 +294,5 @@ def test_an_extension_is_what_follows_the_last_dot_of_a_name_with_more_than_that
 
 def test_a_hostile_pattern_is_not_slow() -> None:
     stars = rules(root="*a" * 40 + "b\n" + "**/x/" * 20 + "y\n")
-    assert choice(stars, "a" * 240 + ".md") is Choice.SELECTED
-    assert choice(stars, "x/" * 200 + "z.md") is Choice.SELECTED
+    assert choice(stars, "a" * 240 + ".md") is FileChoice.SELECTED
+    assert choice(stars, "x/" * 200 + "z.md") is FileChoice.SELECTED

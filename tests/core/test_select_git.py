@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kbsync.core.model import Choice, FileKind, Limits
+from kbsync.core.model import FileChoice, FileKind, Limits
 from kbsync.core.selection import Rules
 from tests.programs import needs
 
@@ -87,10 +87,10 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
     rules = rules.below("", ignores[""]) if "" in ignores else rules
     for name in path.split("/")[:-1]:
         folder = f"{folder}/{name}" if folder else name
-        if rules.enters(folder).choice is Choice.EXCLUDED:
+        if rules.enters(folder).choice is FileChoice.EXCLUDED:
             return True
         rules = rules.below(folder, ignores[folder]) if folder in ignores else rules
-    return rules.verdict(path, 1, FileKind.FILE).choice is Choice.EXCLUDED
+    return rules.verdict(path, 1, FileKind.FILE).choice is FileChoice.EXCLUDED
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -135,7 +135,7 @@ def test_long_lines_and_ranges_that_span_a_slash_mean_what_they_mean_to_git(
 @given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
 def test_a_file_that_is_included_lies_in_folders_that_are_entered(include: list[str], path: str) -> None:
     rules = Rules(tuple(include), (), Limits())
-    if rules.verdict(path, 1, FileKind.FILE).choice is not Choice.EXCLUDED:
+    if rules.verdict(path, 1, FileKind.FILE).choice is not FileChoice.EXCLUDED:
         parts = path.split("/")
         for length in range(1, len(parts)):
-            assert rules.enters("/".join(parts[:length])).choice is Choice.SELECTED
+            assert rules.enters("/".join(parts[:length])).choice is FileChoice.SELECTED

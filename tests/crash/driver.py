@@ -20,7 +20,7 @@ from kbsync import logs, once
 from kbsync.config.model import DeletionRules, folder_config
 from kbsync.index.sqlite.writer import Writer
 from kbsync.installation import Installation
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 
 class Executioner:
@@ -61,10 +61,10 @@ def main(folder: str, state: str, at: str) -> None:
     executioner = Executioner(int(at))
     watch_index(executioner)
 
-    def open_store(path: Path, **options: Any) -> Store:
-        return Store(path, on_commit=executioner.boundary, **options)
+    def open_store(path: Path, **options: Any) -> StateStore:
+        return StateStore(path, on_commit=executioner.boundary, **options)
 
-    once.Store = open_store  # type: ignore[misc,assignment]
+    once.StateStore = open_store  # type: ignore[misc,assignment]
     Path(state).mkdir(exist_ok=True)
     logs.configure(style="json", level="error")
     end = asyncio.run(once.once(installation(Path(folder), Path(state))))

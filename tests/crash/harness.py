@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kbsync.engine.mirror import PATIENCE, MirrorRun
-from kbsync.engine.once import run_once
+from kbsync.once import run_once
 from tests.engine.world import World
 from tests.memory.behaviour import Crash
 

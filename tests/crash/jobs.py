@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kbsync.core.brake import DeletionLimits
-from kbsync.engine.once import run_once
+from kbsync.once import run_once
 from kbsync.state.approvals import RENEWALS
 from tests.crash.harness import Guillotine, Work, audit_and_work
 from tests.crash.stages import SharedStage, Stage

@@ -20,7 +20,7 @@ from kbsync.index.embed.encoder import Encoder, LocalEncoder
 from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from kbsync.targets.local.target import LocalTarget, limits_of
 from tests.crash.harness import Guillotine
 from tests.crash.stages import Stage
@@ -89,7 +89,7 @@ class EmbeddedWorld(World):
         self.opened.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
         return self.opened[-1]
 
-    def make_run(self, store: Store) -> MirrorRun:
+    def make_run(self, store: StateStore) -> MirrorRun:
         async def open_target() -> LocalTarget:
             return await asyncio.to_thread(self.open)
 

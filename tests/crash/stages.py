@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from kbsync.engine.once import run_once
+from kbsync.once import run_once
 from tests.crash.harness import Guillotine, Work, run_to
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kbsync.core.model import UploadState
-from kbsync.engine.once import run_once
+from kbsync.once import run_once
 from kbsync.state.glance import Tx
 from tests.crash.harness import Guillotine
 from tests.crash.jobs import Edit, Job

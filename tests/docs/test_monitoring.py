@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kbsync.server.counters import MetricFigures
-from kbsync.server.metrics import rendered
+from kbsync.server.metrics import MetricFigures, rendered
 from tests.docs.pages import ROOT
 from tests.programs import needs
 from tests.web.test_metrics import figures

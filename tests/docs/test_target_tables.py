@@ -21,10 +21,10 @@ from kbsync.targets.gptbots.config import (
     GptbotsSearchConfig,
     GptbotsTargetConfig,
 )
-from kbsync.targets.gptbots.errors import SENTENCES, TOO_MANY, judge_for
+from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.managing import OfferedSetting
 from kbsync.targets.http.reading import PAGE_SIZE
+from kbsync.targets.http.target import OfferedSetting
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu import manage as zhipu
 from kbsync.targets.zhipu.config import ZhipuSearchConfig

@@ -19,7 +19,7 @@ from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
 from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.crash.harness import Guillotine, end_tasks
 from tests.engine.auditing import audited, begun
 from tests.engine.world import World
@@ -236,7 +236,7 @@ def leave_behind(world: World, n: int) -> None:
         for name, remote_id in zip(names, ids, strict=True):
             tx.uploads.add(replace(row, path=name, label=name, name=name, remote_id=remote_id))
 
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     store.submit(add).result()
     store.close()
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from kbsync.engine import sending
+from kbsync.engine import worker
 from kbsync.errors import StateError
 from kbsync.source.scan import Scan
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.test_watching import Daemon, until
 from tests.engine.world import World
 
@@ -53,7 +53,7 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
 
 
 async def test_a_closed_state_says_so_to_whoever_still_writes_or_reads(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
     await store.aclose()
     with pytest.raises(StateError, match="closed"):
         async with asyncio.timeout(10):
@@ -65,7 +65,7 @@ async def test_a_closed_state_says_so_to_whoever_still_writes_or_reads(tmp_path:
 
 
 async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
     begun, go_on = threading.Event(), threading.Event()
 
     def slowly(_tx: object) -> str:
@@ -133,7 +133,7 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
     world.in_threads = True
     world.write("a.md", "text")
     entered, taken = threading.Event(), list[Any]()
-    take = sending.copy_stable
+    take = worker.copy_stable
 
     def slow(*args: Any) -> Any:
         entered.set()
@@ -141,7 +141,7 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
         taken.append(take(*args))
         return taken[-1]
 
-    monkeypatch.setattr(sending, "copy_stable", slow)
+    monkeypatch.setattr(worker, "copy_stable", slow)
     async with world.running() as store:
         run = world.make_run(store)
         bound = await run.begin()

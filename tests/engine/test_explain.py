@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.cli.context import resolve
 from kbsync.contract.searching import Explanation
 from kbsync.core.model import FileKind, Limits
 from kbsync.core.selection import Rules
 from kbsync.engine import reconcile
 from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
-from kbsync.engine.paths import resolve
 from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.viewing import everything_below, glancing, open_target
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
@@ -273,7 +273,7 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     world.write("a.md")
     await world.once()
     was = RootRecord(1, 1, "ext4", is_mount=True)
-    with contextlib.closing(Store(world.state / "state.db")) as store:
+    with contextlib.closing(StateStore(world.state / "state.db")) as store:
         await store.write(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
     world.delete("a.md")
     found = await explained(world, "a.md")

@@ -37,7 +37,7 @@ from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.reconcile import BURST
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.target import MemoryTarget
@@ -412,7 +412,7 @@ async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
 
 
 async def test_the_journal_is_read_while_every_other_thread_is_blocked(tmp_path: Path) -> None:
-    store, released = Store(tmp_path / "state.db"), threading.Event()
+    store, released = StateStore(tmp_path / "state.db"), threading.Event()
     hung = [asyncio.create_task(asyncio.to_thread(released.wait)) for _ in range(50)]
     await asyncio.sleep(0)
     try:

@@ -12,7 +12,7 @@ from kbsync.engine.forget import Belongings, StillThere, counts, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.viewing import open_target
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
@@ -24,9 +24,9 @@ def world(tmp_path: Path) -> World:
 
 
 @asynccontextmanager
-async def forgetting(world: World) -> AsyncIterator[tuple[Store, MirrorRecord]]:
+async def forgetting(world: World) -> AsyncIterator[tuple[StateStore, MirrorRecord]]:
     """The state as `forget` has it: locked, with nothing running."""
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     try:
         record = await store.read(lambda tx: tx.mirrors.named("docs"))
         assert record is not None

@@ -15,7 +15,7 @@ from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.installation import Installation, ask
 from kbsync.once import OnceEnd
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from kbsync.targets.local.target import LocalTarget
 
 
@@ -48,7 +48,7 @@ class Place:
         return asyncio.run(find())
 
     def statuses(self) -> dict[str, int]:
-        store = Store(self.state / "state.db")
+        store = StateStore(self.state / "state.db")
         record = store.read_now(lambda tx: tx.mirrors.all()[0])
         tally = store.read_now(lambda tx: tx.mirrors.tally(record.id))
         store.close()

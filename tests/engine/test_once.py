@@ -12,8 +12,8 @@ from kbsync.contract.target import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
-from kbsync.engine.once import run_once
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.glance import Tx
 from tests.crash.harness import Guillotine, run_until

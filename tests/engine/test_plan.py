@@ -14,7 +14,7 @@ from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import RootRecord
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.viewing import everything_below, glancing, once_for, open_target, planned
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
@@ -32,7 +32,7 @@ def paths(listed: list[Planned]) -> list[str]:
 
 
 def with_store(world: World, work: Any) -> None:
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     store.submit(work).result()
     store.close()
 

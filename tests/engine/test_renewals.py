@@ -315,9 +315,9 @@ def approve_at(which: list[int], then: float, tx: Tx) -> None:
 
 
 def with_store(world: World, work: Any) -> None:
-    from kbsync.state.store import Store
+    from kbsync.state.store import StateStore
 
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     store.submit(work).result()
     store.close()
 

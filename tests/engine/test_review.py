@@ -16,8 +16,8 @@ from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.model import Purpose, Upload, UploadState
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.once import run_once
 from kbsync.errors import Halted, NameTaken, Rejected, StateError, Unavailable, Unsure
+from kbsync.once import run_once
 from kbsync.source.hints import HintSet
 from kbsync.state.glance import Tx
 from tests.engine.world import World

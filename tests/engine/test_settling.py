@@ -20,8 +20,8 @@ from kbsync.core.brake import DeletionLimits
 from kbsync.core.quiet import Settling
 from kbsync.engine import reconcile
 from kbsync.engine.mirror import BoundMirror
-from kbsync.engine.once import run_once
 from kbsync.engine.reconcile import RACY_SECONDS
+from kbsync.once import run_once
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import stamp_of
 from kbsync.source.read import copy_growing

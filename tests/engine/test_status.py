@@ -12,10 +12,10 @@ import pytest
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status, never_ran
 from kbsync.errors import Halted, Rejected
-from kbsync.state.files import Entry
+from kbsync.state.files import FileRow
 from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.viewing import everything_below, glancing
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
@@ -160,7 +160,7 @@ def trouble(world: World, folder: str, problem: str) -> None:
 
 
 def with_store(world: World, work: Callable[[Tx], Any]) -> None:
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     store.submit(work).result()
     store.close()
 
@@ -251,7 +251,7 @@ async def test_looking_writes_nothing(world: World) -> None:
 
 def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
     n = 5000
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
 
     def fill(tx: Tx) -> None:
         mirror = tx.mirrors.add("docs", "/srv/docs", "memory").id
@@ -259,7 +259,7 @@ def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
             stamp = Stamp(100, 1, 1, i)
             path = f"directory{i // 500}/file-{i}.md"
             tx.entries.put(
-                mirror, Entry(path, stamp, "aa" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0)
+                mirror, FileRow(path, stamp, "aa" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0)
             )
 
     store.submit(fill).result()

@@ -13,7 +13,7 @@ from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.viewing import everything_below, glancing, open_target
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
@@ -54,7 +54,7 @@ def paths(verification: Verification) -> dict[str, list[str]]:
 
 
 def with_store(world: World, work: Callable[[Tx], Any]) -> None:
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     store.submit(work).result()
     store.close()
 
@@ -296,7 +296,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     def add(tx: Tx) -> int:
         return tx.uploads.add(lost).id
 
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     number = store.submit(add).result()
     store.close()
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
@@ -410,7 +410,7 @@ async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World)
     await world.once()
     row = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
 
-    store = Store(world.state / "state.db")
+    store = StateStore(world.state / "state.db")
     sending = replace(row, path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None)
     number = store.submit(lambda tx: tx.uploads.add(sending).id).result()
     store.close()

@@ -29,7 +29,7 @@ from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake
 from kbsync.source.watch import TRY_AGAIN, Machine, Watcher
 from kbsync.state.approvals import RENEWALS
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Behaviour, Fault
@@ -56,8 +56,8 @@ class Daemon(World):
         self.watching: MirrorLoop | None = None
 
     @asynccontextmanager
-    async def kept(self, make_watcher: Callable[..., Watcher] = Watcher) -> AsyncIterator[Store]:
-        store = self.store = Store(self.state / "state.db")
+    async def kept(self, make_watcher: Callable[..., Watcher] = Watcher) -> AsyncIterator[StateStore]:
+        store = self.store = StateStore(self.state / "state.db")
         stop = asyncio.Event()
 
         def passed() -> None:
@@ -277,14 +277,14 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
         await until(daemon.mirrors_disk)
 
 
-async def ask(daemon: Daemon, store: Store) -> None:
+async def ask(daemon: Daemon, store: StateStore) -> None:
     """A person retries, and it was done."""
     await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
     wake(daemon.state)
     await until(lambda: not asked(store))
 
 
-def asked(store: Store) -> bool:
+def asked(store: StateStore) -> bool:
     return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
 
 
@@ -411,7 +411,7 @@ async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon
         await until(lambda: daemon.run.halt is not None)
     with capture_logs() as lines:
         stop = asyncio.Event()
-        store = daemon.store = Store(daemon.state / "state.db")
+        store = daemon.store = StateStore(daemon.state / "state.db")
         task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
         await until(lambda: lines)
         stop.set()
@@ -475,7 +475,7 @@ async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
         raise StateError("the disk is full")
 
     monkeypatch.setattr(MirrorRun, "deep_is_due", failing)
-    stop, store = asyncio.Event(), Store(daemon.state / "state.db")
+    stop, store = asyncio.Event(), StateStore(daemon.state / "state.db")
     daemon.store = store
     task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
     await failed.wait()

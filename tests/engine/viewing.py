@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kbsync.engine.once import run_once
 from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror
+from kbsync.once import run_once
 from kbsync.state.glance import Glance
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget

@@ -19,11 +19,11 @@ from typing import Any
 from kbsync.core.lifecycle import TRANSITIONS
 from kbsync.core.model import Limits, Upload
 from kbsync.engine.mirror import MirrorRun, RunContext
-from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
+from kbsync.once import PassEnd, run_once
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.glance import Tx
-from kbsync.state.store import Store, _Job
+from kbsync.state.store import StateStore, _Job
 from kbsync.state.uploads import Uploads
 from tests.core.invariants import breaches
 from tests.memory.base import MemoryBase
@@ -67,7 +67,7 @@ class CountingExecutor(ThreadPoolExecutor):
         """Count down once the result has been handed to the loop: registered last, so called last."""
         self.loop.call_soon(future.add_done_callback, self._done)
 
-    def take_over_state(self, store: Store) -> None:
+    def take_over_state(self, store: StateStore) -> None:
         """Reads and writes of the state are counted as well."""
         store.readers = Lent(self)
         submit = store.submit
@@ -122,7 +122,7 @@ class Inline(CountingExecutor):
         self.clock.stir()
         return future
 
-    def take_over_state(self, store: Store) -> None:
+    def take_over_state(self, store: StateStore) -> None:
         """It is read here as well, and written, each time with a commit of its own."""
 
         def submit(work: Callable[[Tx], Any]) -> Future[Any]:
@@ -283,7 +283,7 @@ class World:
         self.runs: list[MirrorRun] = []
         self.breaches: list[str] = []
         self.on_commit: Callable[[str], None] | None = None
-        self.store: Store | None = None
+        self.store: StateStore | None = None
         self._executor: CountingExecutor | None = None
 
     # -- the folder ------------------------------------------------------------------------------------
@@ -308,12 +308,12 @@ class World:
     # -- running ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Store]:
+    async def running(self) -> AsyncIterator[StateStore]:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
         executor = self._executor = CountingExecutor() if self.in_threads else Inline(self.clock)
         executor.take_over()
-        store = self.store = Store(self.state / "state.db", on_commit=self.on_commit)
+        store = self.store = StateStore(self.state / "state.db", on_commit=self.on_commit)
         executor.take_over_state(store)
         self.clock.busy, self.clock.rest = (lambda: executor.under_way > 0), executor.rest
         try:
@@ -322,7 +322,7 @@ class World:
         finally:
             store.close()
 
-    def make_run(self, store: Store) -> MirrorRun:
+    def make_run(self, store: StateStore) -> MirrorRun:
         async def open_target() -> MemoryTarget:
             return self.target_type(self.base, limits=self.limits, clock=self.clock.wall)
 
@@ -363,14 +363,14 @@ class World:
     # -- what came of it -------------------------------------------------------------------------------
 
     def glance(self, work: Callable[[Tx], Any]) -> Any:
-        store = Store(self.state / "state.db")
+        store = StateStore(self.state / "state.db")
         try:
             return store.read_now(work)
         finally:
             store.close()
 
     def tell(self, verb: str, **args: Any) -> None:
-        store = Store(self.state / "state.db")
+        store = StateStore(self.state / "state.db")
         store.submit(lambda tx: tx.inbox.post(verb, self.plan.name, args, 0.0)).result()
         store.close()
 

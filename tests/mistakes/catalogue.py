@@ -344,7 +344,7 @@ MISTAKES = (
     Mistake(
         "unknown-status-is-ready",
         "a status that nobody knows counts as searchable",
-        "kbsync/targets/zhipu/indexing.py",
+        "kbsync/targets/zhipu/upload.py",
         "_STATES.get(stat, DocState.UNKNOWN)",
         "_STATES.get(stat, DocState.READY)",
         ("tests/promises/test_at_a_service.py",),

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.answering import ApplicationWish
 from kbsync.contract.managing import BaseWish
+from kbsync.contract.searching import ApplicationWish
 from kbsync.errors import TargetError
 from tests.remote.test_adversary import verify
 from tests.remote.world import RemoteWorld, sha_of_folder

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import Upload, UploadState
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import BoundMirror
 from kbsync.source.scan import ScanSummary
 from kbsync.state.glance import Tx
 from tests.engine.world import save_unchecked
@@ -65,14 +65,14 @@ async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
 async def test_known_jobs_do_not_wait_for_the_folder_to_be_compared(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare, asked = MirrorRun.compare, list[int]()
+    compare, asked = BoundMirror.compare, list[int]()
 
-    async def late(run: MirrorRun, *, deep: bool = False) -> ScanSummary | None:
+    async def late(bound: BoundMirror, *, deep: bool = False) -> ScanSummary | None:
         await world.clock.sleep(60.0)
         asked.append(world.asked("upload"))
-        return await compare(run, deep=deep)
+        return await compare(bound, deep=deep)
 
     await killed_while_sending(world, 40)
-    monkeypatch.setattr(MirrorRun, "compare", late)
+    monkeypatch.setattr(BoundMirror, "compare", late)
     await world.once()
     assert asked == [5]

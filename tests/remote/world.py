@@ -13,9 +13,9 @@ import httpx
 
 from kbsync.core.names import Naming
 from kbsync.engine.mirror import MirrorRun, RunContext
-from kbsync.engine.once import PassEnd, run_once
 from kbsync.engine.terms import Plan
-from kbsync.state.store import Store
+from kbsync.once import PassEnd, run_once
+from kbsync.state.store import StateStore
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
@@ -113,7 +113,7 @@ class RemoteWorld(World):
             await self.server.stop()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Store]:
+    async def running(self) -> AsyncIterator[StateStore]:
         async with super().running() as store:
             busy = self.clock.busy
             self.clock.busy = lambda: busy() or self._is_talking()
@@ -122,7 +122,7 @@ class RemoteWorld(World):
     def _is_talking(self) -> bool:
         return self.server.requests.in_flight > 0 or any(target.is_busy for target in self.targets)
 
-    def make_run(self, store: Store) -> MirrorRun:
+    def make_run(self, store: StateStore) -> MirrorRun:
         async def open_target() -> CountedZhipu:
             return self.make_target()
 

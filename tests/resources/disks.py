@@ -6,8 +6,8 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.engine.once import PassEnd
 from kbsync.errors import StateError
+from kbsync.once import PassEnd
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.resources.shortage import Disk, every_file_on

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kbsync import once
 from kbsync.config.model import Config, DeletionRules, MirrorConfig
-from kbsync.engine.once import PassEnd
 from kbsync.installation import Installation
+from kbsync.once import PassEnd
 from kbsync.state.db import open_reader, unbind
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.resources.shortage import Disk, every_file_on
 
 NEVER = DeletionRules(hold_fraction=1.0, hold_count=10_000)
@@ -43,7 +43,7 @@ class Shelf:
 
     def status(self) -> dict[str, int]:
         """How many documents there are of each state."""
-        store = Store(self.state / "state.db")
+        store = StateStore(self.state / "state.db")
         try:
             record = store.read_now(lambda tx: tx.mirrors.all()[0])
             tally = store.read_now(lambda tx: tx.mirrors.tally(record.id))

@@ -15,12 +15,11 @@ from kbsync import daemon, once
 from kbsync.cli.context import prepare
 from kbsync.config.model import folder_config
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.once import PassEnd, run_once
 from kbsync.errors import StateError
 from kbsync.installation import Installation
-from kbsync.once import _open_or_set_aside
+from kbsync.once import PassEnd, _open_or_set_aside, run_once
 from kbsync.state.db import set_aside
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.cli.place import Place
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually
 from tests.engine.test_watching import until
@@ -166,7 +165,7 @@ def overwrite(state: Path) -> None:
 
 
 def test_a_store_that_met_damage_says_so(tmp_path: Path) -> None:
-    store, told = Store(tmp_path / "state.db"), list[str]()
+    store, told = StateStore(tmp_path / "state.db"), list[str]()
     store.when_damaged(lambda: told.append("damaged"))
     store.submit(lambda tx: tx.mirrors.add("m", "/srv/m", "local")).result()
     overwrite(tmp_path / "state.db")
@@ -218,13 +217,13 @@ class Refusing:
 async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusing, told, opened = Refusing(), list[str](), list[Store]()
+    refusing, told, opened = Refusing(), list[str](), list[StateStore]()
     monkeypatch.setattr(once, "set_aside", refusing)
     monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 0.05)
     monkeypatch.setattr(daemon, "tell_damage", told.append)
     watch = daemon.Daemon._watch_mirrors
 
-    async def watched(self: daemon.Daemon, store: Store) -> None:
+    async def watched(self: daemon.Daemon, store: StateStore) -> None:
         opened.append(store)
         await watch(self, store)
 

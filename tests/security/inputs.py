@@ -20,15 +20,14 @@ from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 from kbsync.index.fence.messages import Refused, unpack_answer, unpack_ready
-from kbsync.index.read import epub, html, mail, notebook, slides
+from kbsync.index.read import epub, html, mail, notebook, office
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parsed
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.errors import judge
-from kbsync.targets.zhipu.indexing import status_of
-from kbsync.targets.zhipu.upload import accepted
+from kbsync.targets.zhipu.upload import accepted, status_of
 from tests.targets import samples
 
 # -- answers of a service ---------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
     "eml": mail.read_eml,
     "ipynb": notebook.read_ipynb,
     "epub": epub.read_epub,
-    "pptx": slides.read_pptx,
+    "pptx": office.read_pptx,
 }
 
 

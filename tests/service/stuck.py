@@ -9,13 +9,14 @@ import threading
 from kbsync import signals
 from kbsync.__main__ import main
 from kbsync.engine.loop import MirrorLoop
+from kbsync.engine.mirror import BoundMirror
 
 watch_folder = MirrorLoop._watch_folder
 
 
-async def with_a_stuck_thread(self: MirrorLoop) -> None:
+async def with_a_stuck_thread(self: MirrorLoop, bound: BoundMirror) -> None:
     asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
-    await watch_folder(self)
+    await watch_folder(self, bound)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ async def lines_of(world: World, **kwargs: Any) -> list[dict[str, Any]]:
     """What a pass logs of documents."""
 
     async def work(run: Any) -> None:
-        from kbsync.engine.once import run_once
+        from kbsync.once import run_once
 
         run.on_event = lambda event: log_finished("docs", event)
         await run_once(run)

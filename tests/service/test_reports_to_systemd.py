@@ -18,7 +18,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.installation import Installation
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from kbsync.systemd import LEAST_PAUSE, READY_LATEST, ServiceManager, ServiceReports, status_sentence
 from tests.engine.world import VirtualClock, World
 
@@ -114,8 +114,8 @@ async def test_a_sign_of_life_comes_at_half_of_what_is_allowed(tmp_path: Path) -
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "state.db")
+def store(tmp_path: Path) -> StateStore:
+    return StateStore(tmp_path / "state.db")
 
 
 async def until_heard(reports: ServiceReports, word: str) -> None:
@@ -123,7 +123,7 @@ async def until_heard(reports: ServiceReports, word: str) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_writer_that_hangs_ends_the_signs_of_life(store: Store) -> None:
+async def test_a_writer_that_hangs_ends_the_signs_of_life(store: StateStore) -> None:
     async with driven(VirtualClock()) as reports, reports.over(store, list):
         await until_heard(reports, "WATCHDOG=1")
         hanging, end = threading.Event(), threading.Event()
@@ -144,7 +144,7 @@ async def test_a_writer_that_hangs_ends_the_signs_of_life(store: Store) -> None:
     store.close()
 
 
-async def test_long_work_in_threads_does_not_end_them(store: Store) -> None:
+async def test_long_work_in_threads_does_not_end_them(store: StateStore) -> None:
     threads, end = ThreadPoolExecutor(2), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
@@ -158,7 +158,7 @@ async def test_long_work_in_threads_does_not_end_them(store: Store) -> None:
 
 
 async def test_a_state_that_cannot_be_written_is_no_reason_to_be_ended(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
     async with driven(VirtualClock()) as reports, reports.over(store, list):
         store._writer.pragma("query_only", True)
         heard(reports).words.clear()

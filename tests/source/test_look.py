@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import SELECTED, Choice, FileKind, Limits, Presence, Stamp
+from kbsync.core.model import SELECTED, FileChoice, FileKind, Limits, Presence, Stamp
 from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.source import look as looker
@@ -163,7 +163,7 @@ def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path)
     rules, entered = rules_at(tmp_path, RULES, "docs/deep")
     assert entered is SELECTED
     assert rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).rule == ".kbsyncignore:1"
-    assert rules.verdict("docs/deep/keep.txt", 1, FileKind.FILE).choice is not Choice.EXCLUDED
+    assert rules.verdict("docs/deep/keep.txt", 1, FileKind.FILE).choice is not FileChoice.EXCLUDED
     assert rules.verdict("docs/a.md", 1, FileKind.FILE).rule == "docs/.kbsyncignore:2"
     assert rules_at(tmp_path, RULES, "")[0].person_version != RULES.person_version
 
@@ -171,7 +171,7 @@ def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path)
 def test_a_folder_that_is_not_entered_is_told_with_the_rule(tmp_path: Path) -> None:
     (tmp_path / "docs/shut/deep").mkdir(parents=True)
     _, entered = rules_at(tmp_path, RULES, "docs/shut/deep")
-    assert (entered.choice, entered.rule) == (Choice.EXCLUDED, "exclude[0]")
+    assert (entered.choice, entered.rule) == (FileChoice.EXCLUDED, "exclude[0]")
 
 
 def test_rules_that_cannot_be_known_are_an_error_with_the_line(tmp_path: Path) -> None:

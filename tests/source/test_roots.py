@@ -11,10 +11,9 @@ import pytest
 
 from kbsync.core.model import Limits, Presence
 from kbsync.core.selection import Rules
-from kbsync.source import mounts as mount_table
+from kbsync.source import roots as mount_table
 from kbsync.source.look import look, look_in_mounts
-from kbsync.source.mounts import mounts, mounts_below
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify
+from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
 from kbsync.source.scan import scan
 from tests.source.test_scan import Tree
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import NO_STAMP, Choice, FileKind, Limits, Stamp
+from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits, Stamp
 from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
-from kbsync.source.mounts import Mount
-from kbsync.source.roots import SHORTAGES, FolderStack
+from kbsync.source.roots import SHORTAGES, FolderStack, Mount
 from kbsync.source.scan import EntryRow, FolderListing, StoredFolder, scan
 
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
@@ -264,7 +263,7 @@ def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tre
     write(root, ".kbsyncignore", "drafts/\n")
     found = learnt(root, tree)
     ((name, verdict),) = found[""].shut_folders
-    assert (name, verdict.choice, verdict.rule) == ("drafts", Choice.EXCLUDED, ".kbsyncignore:1")
+    assert (name, verdict.choice, verdict.rule) == ("drafts", FileChoice.EXCLUDED, ".kbsyncignore:1")
     assert listed(root, tree) == {}
 
 
@@ -278,7 +277,7 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
     assert all(listing.reselect and not listing.new for listing in found.values())
     assert names(found["docs"]) == [".kbsyncignore", "b.md"]
     assert names(found["docs/deep"]) == ["c.md"]
-    assert found["docs/deep"].rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).choice is Choice.EXCLUDED
+    assert found["docs/deep"].rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).choice is FileChoice.EXCLUDED
     assert listed(root, tree) == {}
 
 

@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from kbsync.config.places import _NETWORK
-from kbsync.source import limits
-from kbsync.source.limits import (
-    InotifyLimits,
-    ObserverChoice,
-    Obstacle,
-    read_limits,
-    roomy,
-)
-from kbsync.source.mounts import Mount, bound, deaf_below, is_deaf, magic_of, name_of
+from kbsync.source import observer
+from kbsync.source.observer import InotifyLimits, ObserverChoice, Obstacle, read_limits, roomy
+from kbsync.source.roots import Mount, bound, deaf_below, is_deaf, magic_of, name_of
 
 LIMITS = InotifyLimits(watches=8192, instances=128)
 
@@ -45,7 +39,7 @@ def test_a_raised_limit_has_room_to_grow(count: int, limit: int) -> None:
     ],
 )
 def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: int, says: str | None) -> None:
-    obstacle = limits.foreseen(choice, deaf, directories, LIMITS)
+    obstacle = observer.foreseen(choice, deaf, directories, LIMITS)
     if says is None:
         assert obstacle is None
     else:
@@ -54,35 +48,35 @@ def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: in
 
 
 def test_a_limit_that_cannot_be_read_is_no_obstacle() -> None:
-    assert limits.foreseen("auto", "", 1_000_000, InotifyLimits()) is None
+    assert observer.foreseen("auto", "", 1_000_000, InotifyLimits()) is None
 
 
 def test_only_what_can_change_is_tried_again() -> None:
-    polling = limits.foreseen("polling", "", 1, LIMITS)
-    deaf = limits.foreseen("auto", "it is on nfs4", 1, LIMITS)
-    few = limits.foreseen("auto", "", 9000, LIMITS)
+    polling = observer.foreseen("polling", "", 1, LIMITS)
+    deaf = observer.foreseen("auto", "it is on nfs4", 1, LIMITS)
+    few = observer.foreseen("auto", "", 9000, LIMITS)
     assert [obstacle and obstacle.lasts for obstacle in (polling, deaf, few)] == [True, True, False]
 
 
 def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    watches = limits.met(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
+    watches = observer.met(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
     assert watches.cure.endswith("sysctl -w fs.inotify.max_user_watches=1048576")
-    instances = limits.met(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
+    instances = observer.met(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
     assert instances.cure.endswith("sysctl -w fs.inotify.max_user_instances=1024")
-    other = limits.met(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
+    other = observer.met(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
     assert other == Obstacle(
         "starting to watch failed: cannot allocate memory; give this machine more memory or less to do"
     )
-    monkeypatch.setattr(limits, "descriptors_used_up", lambda: True)
-    assert "descriptors" in limits.met(OSError(errno.EMFILE, ""), LIMITS, 10).why
+    monkeypatch.setattr(observer, "descriptors_used_up", lambda: True)
+    assert "descriptors" in observer.met(OSError(errno.EMFILE, ""), LIMITS, 10).why
 
 
 def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     used = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(limits.resource, "getrlimit", lambda which: (used + 4, used + 4))
-    assert limits.descriptors_used_up()
-    monkeypatch.setattr(limits.resource, "getrlimit", lambda which: (used + 100, used + 100))
-    assert not limits.descriptors_used_up()
+    monkeypatch.setattr(observer.resource, "getrlimit", lambda which: (used + 4, used + 4))
+    assert observer.descriptors_used_up()
+    monkeypatch.setattr(observer.resource, "getrlimit", lambda which: (used + 100, used + 100))
+    assert not observer.descriptors_used_up()
 
 
 @pytest.mark.parametrize("fs_type", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs"])

@@ -15,10 +15,8 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Inotify
 
 from kbsync.source import wake
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.limits import InotifyLimits
-from kbsync.source.mounts import Mount
-from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
-from kbsync.source.roots import UNKNOWN, RootIdentity, identify
+from kbsync.source.observer import InotifyLimits, KernelReader, TreeObserver, TroubleKind
+from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
 from kbsync.source.watch import FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, RestartBackoff, Watcher
 from tests.source.watching import (
     Clock,

@@ -18,16 +18,16 @@ from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.db import DamagedError, bind, open_reader, open_writer, unbind
-from kbsync.state.files import UNTIL_SCANNED, Entry
+from kbsync.state.files import UNTIL_SCANNED, FileRow
 from kbsync.state.glance import Glance, Tx
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 
 ODD = "caf\udce9/na\nme \udcff.md"
 
 
 @pytest.fixture
 def store(tmp_path: Path):  # type: ignore[no-untyped-def]
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
     yield store
     store.close()
 
@@ -36,8 +36,8 @@ def mirror(tx: Tx) -> int:
     return tx.mirrors.add("m", "/srv/m", "local").id
 
 
-def entry(path: str, status: Status = Status.READY, ino: int = 1) -> Entry:
-    return Entry(path, Stamp(1, 2, 3, ino), "ab" * 32, SELECTED, True, Presence.PRESENT, status, 5.0)
+def entry(path: str, status: Status = Status.READY, ino: int = 1) -> FileRow:
+    return FileRow(path, Stamp(1, 2, 3, ino), "ab" * 32, SELECTED, True, Presence.PRESENT, status, 5.0)
 
 
 def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
@@ -46,7 +46,7 @@ def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
 
 async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
     moments: list[str] = []
-    store = Store(tmp_path / "state.db", on_commit=moments.append)
+    store = StateStore(tmp_path / "state.db", on_commit=moments.append)
     await store.write(mirror)
     assert moments == ["before", "after"]
     store.close()
@@ -59,7 +59,7 @@ async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
         gate.wait(5)
         moments.append(moment)
 
-    store = Store(tmp_path / "state.db", on_commit=note)
+    store = StateStore(tmp_path / "state.db", on_commit=note)
     first = store.submit(mirror)
     rest = [store.submit(lambda tx, n=n: tx.meta.set(f"k{n}", "v")) for n in range(50)]  # type: ignore[misc]
     gate.set()
@@ -68,7 +68,7 @@ async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
     store.close()
 
 
-async def test_one_failing_write_does_not_undo_its_neighbours(store: Store) -> None:
+async def test_one_failing_write_does_not_undo_its_neighbours(store: StateStore) -> None:
     def fails(tx: Tx) -> None:
         tx.meta.set("half", "done")
         raise ValueError("no")
@@ -80,7 +80,7 @@ async def test_one_failing_write_does_not_undo_its_neighbours(store: Store) -> N
     assert store.read_now(lambda tx: (tx.meta.get("good"), tx.meta.get("half"))) == ("yes", "")
 
 
-async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: Store) -> None:
+async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: StateStore) -> None:
     task = asyncio.create_task(store.write(mirror))
     await asyncio.sleep(0)
     task.cancel()
@@ -90,7 +90,7 @@ async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: Store) -
     assert await store.read(lambda tx: tx.meta.get("after")) == "alive"
 
 
-def test_names_that_are_not_utf8_go_through_unharmed(store: Store) -> None:
+def test_names_that_are_not_utf8_go_through_unharmed(store: StateStore) -> None:
     m = store.submit(mirror).result()
     store.submit(lambda tx: tx.entries.put(m, entry(ODD))).result()
     assert store.read_now(lambda tx: tx.entries.get(m, ODD)) == entry(ODD)
@@ -98,7 +98,7 @@ def test_names_that_are_not_utf8_go_through_unharmed(store: Store) -> None:
     assert [e.path for e in store.read_now(lambda tx: list(tx.entries.below(m, "")))] == [ODD]
 
 
-def test_tallies_follow_every_change(store: Store) -> None:
+def test_tallies_follow_every_change(store: StateStore) -> None:
     m = store.submit(mirror).result()
 
     def changes(tx: Tx) -> None:
@@ -113,7 +113,7 @@ def test_tallies_follow_every_change(store: Store) -> None:
     assert {s: n for s, n in tally.items() if n} == {Status.PENDING: 1, Status.READY: 1, Status.FAILED: 1}
 
 
-def test_two_documents_can_never_serve_one_path(store: Store) -> None:
+def test_two_documents_can_never_serve_one_path(store: StateStore) -> None:
     m = store.submit(mirror).result()
     store.submit(lambda tx: tx.uploads.add(upload(m, "a", UploadState.SERVING))).result()
     with pytest.raises(apsw.ConstraintError):
@@ -121,7 +121,7 @@ def test_two_documents_can_never_serve_one_path(store: Store) -> None:
     assert store.read_now(lambda tx: tx.uploads.serving_count(m, 1)) == 1
 
 
-def test_one_version_can_never_be_in_flight_twice(store: Store) -> None:
+def test_one_version_can_never_be_in_flight_twice(store: StateStore) -> None:
     m = store.submit(mirror).result()
     store.submit(lambda tx: tx.uploads.add(upload(m, "a", UploadState.UNSURE))).result()
     with pytest.raises(apsw.ConstraintError):
@@ -131,7 +131,7 @@ def test_one_version_can_never_be_in_flight_twice(store: Store) -> None:
 def test_upload_ids_of_two_states_do_not_meet(tmp_path: Path) -> None:
     first = []
     for name in ("a.db", "b.db"):
-        store = Store(tmp_path / name)
+        store = StateStore(tmp_path / name)
         first.append(
             store.submit(lambda tx: tx.uploads.add(upload(1, "a", UploadState.INTENDED)).id).result()
         )
@@ -139,7 +139,7 @@ def test_upload_ids_of_two_states_do_not_meet(tmp_path: Path) -> None:
     assert abs(first[0] - first[1]) > 1000
 
 
-def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: Store) -> None:
+def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: StateStore) -> None:
     m = store.submit(mirror).result()
 
     def work(tx: Tx) -> list[str]:
@@ -152,7 +152,7 @@ def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: Store) -> None:
     assert store.submit(work).result() == sorted([f"top/{ODD}", "top/b.md"])
 
 
-def test_what_a_scan_missed_is_missed_since_its_end(store: Store) -> None:
+def test_what_a_scan_missed_is_missed_since_its_end(store: StateStore) -> None:
     m = store.submit(mirror).result()
 
     def work(tx: Tx) -> list[list[str]]:
@@ -170,7 +170,7 @@ def test_what_a_scan_missed_is_missed_since_its_end(store: Store) -> None:
     assert store.submit(work).result() == [["first.md"], ["first.md", "second.md"]]
 
 
-def test_a_row_in_doubt_matches_no_stamp(store: Store) -> None:
+def test_a_row_in_doubt_matches_no_stamp(store: StateStore) -> None:
     m = store.submit(mirror).result()
     store.submit(lambda tx: (tx.entries.put(m, entry("a")), tx.entries.doubt(m, "a"))).result()
     found = store.read_now(lambda tx: tx.entries.get(m, "a"))
@@ -182,7 +182,7 @@ def traces(folder: Path) -> dict[str, bytes]:
     return {p.name: b"" if p.name.endswith("-shm") else p.read_bytes() for p in folder.iterdir()}
 
 
-def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: Store) -> None:
+def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: StateStore) -> None:
     store.submit(mirror).result()
     before = traces(tmp_path)
     glance = Glance(tmp_path / "state.db")
@@ -195,7 +195,7 @@ def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: Store) 
 
 
 def test_files_for_readers_stay_after_the_writer_has_gone(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
     store.submit(mirror).result()
     store.close()
     assert {p.name for p in tmp_path.iterdir()} == {"state.db", "state.db-wal", "state.db-shm"}
@@ -206,7 +206,7 @@ def test_files_for_readers_stay_after_the_writer_has_gone(tmp_path: Path) -> Non
 )
 def test_a_damaged_state_is_noticed_at_once(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "state.db"
-    store = Store(path)
+    store = StateStore(path)
     store.submit(mirror).result()
     store.close()
     for suffix in ("-wal", "-shm"):
@@ -215,21 +215,21 @@ def test_a_damaged_state_is_noticed_at_once(tmp_path: Path, damage: bytes | None
     raw[4096:12288] = os.urandom(8192)
     path.write_bytes(damage or bytes(raw))
     with pytest.raises(DamagedError, match="damaged"):
-        Store(path)
+        StateStore(path)
 
 
 def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    Store(path).close()
+    StateStore(path).close()
     connection = open_writer(path)
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     with pytest.raises(UsageError, match="newer kbsync"):
-        Store(path)
+        StateStore(path)
 
 
 def test_a_full_disk_is_a_sentence_and_the_next_write_works(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
+    store = StateStore(tmp_path / "state.db")
     pages = store._writer.pragma("page_count")
     store._writer.pragma("max_page_count", pages)
     with pytest.raises(StateError, match="disk is full"):
@@ -280,7 +280,7 @@ def test_who_holds_the_lock_is_told_or_said_to_be_unknown(
         assert not lock.is_held(tmp_path)
 
 
-async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: Store) -> None:
+async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: StateStore) -> None:
     def fill(tx: Tx) -> int:
         m = mirror(tx)
         for n in range(2000):
@@ -361,7 +361,7 @@ def ask_about_r2(tx: Tx) -> Extent:
 def test_a_state_of_an_earlier_version_goes_on(tmp_path: Path, version: int) -> None:
     path = tmp_path / "state.db"
     state_of_schema(path, version)
-    store = Store(path)
+    store = StateStore(path)
     assert schema.version_of(store._reader) == schema.VERSION
     assert store.read_now(is_as_it_was) and store.read_now(lambda tx: tx.holds.current(1, RENEWALS)) == []
     assert store.submit(ask_about_r2).result() == Extent(1, 3, (("r", "r2"),))
@@ -389,12 +389,12 @@ def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -
         connection.execute(schema.MIGRATIONS[-1])
         connection.execute("SELECT no_such_column")
     connection.close()
-    store = Store(path)
+    store = StateStore(path)
     assert store.read_now(is_as_it_was)
     store.close()
 
 
-def test_a_mirror_that_is_forgotten_leaves_no_renewals(store: Store) -> None:
+def test_a_mirror_that_is_forgotten_leaves_no_renewals(store: StateStore) -> None:
     m = store.submit(mirror).result()
     store.submit(lambda tx: tx.recipes.allow(m, ["r2"])).result()
     store.submit(lambda tx: tx.mirrors.remove(m)).result()
@@ -412,7 +412,7 @@ def test_what_was_asked_and_allowed_about_recipes_goes_on(tmp_path: Path) -> Non
         connection.execute("UPDATE upload SET asked = 'r2' WHERE id = 7")
         connection.execute("INSERT INTO hold(id, mirror, made_at, kind) VALUES(6, 1, 9.0, 'renewals')")
         connection.execute("INSERT INTO renewal VALUES(7, 1, 'r2', 6, 1)")
-    store = Store(path)
+    store = StateStore(path)
     assert store.read_now(lambda tx: tx.recipes.wanted(1)) == {"r2": 1, "r3": 1}
     assert store.read_now(lambda tx: tx.recipes.asked(1)) == {"r2": 1}
     assert store.read_now(lambda tx: tx.recipes.allowed(1)) == {"r3"}
@@ -423,7 +423,7 @@ def test_what_was_asked_and_allowed_about_recipes_goes_on(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("opened", [open_writer, open_reader])
 def test_a_statement_is_compiled_once_whatever_its_values(
-    store: Store, opened: Callable[[Path], apsw.Connection]
+    store: StateStore, opened: Callable[[Path], apsw.Connection]
 ) -> None:
     with closing(opened(store.path)) as connection:
         compiled: list[int] = []

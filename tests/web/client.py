@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 
 from kbsync.config.kinds import Secret
 from kbsync.server.auth import AccessControl
-from kbsync.server.counters import LoopMonitor
 from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
+from kbsync.server.metrics import LoopMonitor
 
 TOKEN = "a-token-of-the-tests"
 

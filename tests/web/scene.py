@@ -13,12 +13,12 @@ import httpx
 
 from kbsync.config.kinds import Secret
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
-from kbsync.engine.once import run_once
+from kbsync.once import run_once
 from kbsync.server.api import WORD_HEADER
-from kbsync.server.app import Application
+from kbsync.server.app import ListenerApp
 from kbsync.server.auth import AccessControl
 from kbsync.server.listener import HttpListener
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.test_renewals import set_to
 from tests.engine.world import World
 from tests.web.client import request
@@ -44,12 +44,12 @@ class Scene:
         return self.made.access
 
     @property
-    def made(self) -> Application:
+    def made(self) -> ListenerApp:
         assert self.listening._app is not None
         return self.listening._app
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Store]:
+    async def open(self) -> AsyncIterator[StateStore]:
         """A store with the mirror's run attended to, not begun."""
         async with self.world.running() as store:
             self.make_run(store)
@@ -59,7 +59,7 @@ class Scene:
             finally:
                 self.made.state_reader.close()
 
-    def make_run(self, store: Store) -> None:
+    def make_run(self, store: StateStore) -> None:
         """The mirror as the world's plan is now."""
         run = self.runs["docs"] = self.world.make_run(store)
         self.listening.counters.attend(run)
@@ -88,7 +88,7 @@ class Scene:
         given = {"content-type": "application/json", WORD_HEADER: self.word, **headers}
         return await request(self.app, "POST", path, content, **{k: v for k, v in given.items() if v})
 
-    def inbox(self, store: Store) -> list[tuple[str, Any]]:
+    def inbox(self, store: StateStore) -> list[tuple[str, Any]]:
         return [(one.verb, one.args) for one in store.read_now(lambda tx: tx.inbox.waiting("docs"))]
 
 
@@ -105,7 +105,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
         await asyncio.sleep(0.01)
 
 
-async def renewed(one: Scene, store: Store, n: int = 12, size: int = 2) -> None:
+async def renewed(one: Scene, store: StateStore, n: int = 12, size: int = 2) -> None:
     """The settings want `n` documents, all there are, cut otherwise, which asks where it costs money."""
     one.world.write_many(n)
     await run_once(one.runs["docs"])

@@ -12,12 +12,12 @@ import pytest
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Target
-from kbsync.engine.once import run_once
 from kbsync.errors import StateError
+from kbsync.once import run_once
 from kbsync.server import api
 from kbsync.server import api as orders
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.engine.test_renewals import set_to
 from tests.engine.viewing import open_target
 from tests.memory.target import MemoryTarget
@@ -245,7 +245,7 @@ async def test_settings_changed_again_or_a_file_edited_since_are_shown_again(pai
         assert (await paid.json(RENEWALS))["count"] == 11
 
 
-async def renewed_again(one: Scene, store: Store, size: int) -> None:
+async def renewed_again(one: Scene, store: StateStore, size: int) -> None:
     set_to(one.world, size)
     one.make_run(store)
     await run_once(one.runs["docs"])

@@ -16,9 +16,8 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.target import callback_secrets
 from kbsync.errors import UsageError
 from kbsync.server import callbacks, health, listener
-from kbsync.server.connections import ServerThread
-from kbsync.server.counters import STALLED_AFTER
-from kbsync.server.listener import HttpListener, bind_sockets
+from kbsync.server.listener import HttpListener, ServerThread, bind_sockets
+from kbsync.server.metrics import STALLED_AFTER
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.engine.test_watching import until
 from tests.ports import free_address

@@ -9,11 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kbsync.core.meter import Histogram, Meter, Outcome
-from kbsync.engine.once import run_once
 from kbsync.engine.status import DocumentCounts, MirrorStatus
+from kbsync.once import run_once
 from kbsync.server import views
-from kbsync.server.counters import CounterSnapshot, MetricFigures
-from kbsync.server.metrics import rendered
+from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt
 from tests.web.scene import samples, scene
 

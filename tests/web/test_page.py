@@ -14,15 +14,14 @@ from typing import Any, TypeVar
 import pytest
 from starlette.applications import Starlette
 
-from kbsync.engine.once import run_once
 from kbsync.errors import Rejected
+from kbsync.once import run_once
 from kbsync.server import events
-from kbsync.server import page as assets
-from kbsync.server.connections import ServerThread
-from kbsync.server.listener import bind_sockets
+from kbsync.server import responses as assets
+from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.views import Views
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import Store
+from kbsync.state.store import StateStore
 from tests.memory.behaviour import Fault
 from tests.web.browser import Page, browsing
 from tests.web.client import TOKEN, Listened
@@ -78,7 +77,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 class Shown:
     """A page before a scene. The browser is asked from a thread of its own: the scene's loop goes on."""
 
-    def __init__(self, one: Scene, page: Page, port: int, store: Store) -> None:
+    def __init__(self, one: Scene, page: Page, port: int, store: StateStore) -> None:
         self.scene, self._page, self.port, self.store = one, page, port, store
 
     async def do(self, what: Callable[..., T], *args: Any, **given: Any) -> T:

@@ -10,8 +10,8 @@ import pytest
 
 from kbsync.config.kinds import Secret
 from kbsync.server import health
-from kbsync.server.counters import STALLED_AFTER
 from kbsync.server.health import MirrorReadiness
+from kbsync.server.metrics import STALLED_AFTER
 from tests.web.client import TOKEN, Listened, request
 
 READY = MirrorReadiness("handbook")

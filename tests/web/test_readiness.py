@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.once import run_once
 from kbsync.errors import StateError
+from kbsync.once import run_once
 from kbsync.server.health import Readiness
 from kbsync.source.hints import Hint, HintKind
 from tests.engine.test_watching import PATIENCE, Daemon, until

@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from kbsync.errors import UsageError
-from kbsync.server import connections
-from kbsync.server.connections import ServerThread
-from kbsync.server.listener import bind_sockets
+from kbsync.server import listener
+from kbsync.server.listener import ServerThread, bind_sockets
 from tests.web.client import Listened, said
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -36,7 +35,7 @@ def test_it_answers_once_and_closes(port: int) -> None:
 
 
 def test_a_head_that_does_not_end_is_refused(port: int) -> None:
-    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * connections.LARGEST_HEAD)
+    endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.LARGEST_HEAD)
     assert said(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
@@ -67,7 +66,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 @pytest.mark.parametrize("begun", [b"", GET[:20], GET[:-2]], ids=repr)
 def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.01)
     [one] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(Listened().door, [one])
     thread.start()
@@ -78,7 +77,7 @@ def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.Monkey
 
 
 def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
-    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections.MOST_CONNECTIONS)]
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MOST_CONNECTIONS)]
     try:
         assert said(port, GET).startswith(b"HTTP/1.1 503 ")
     finally:

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.engine.once import run_once
 from kbsync.errors import StateError
+from kbsync.once import run_once
 from kbsync.server import events
-from kbsync.server.connections import ServerThread
 from kbsync.server.events import ABORT, EventHub, EventStream
-from kbsync.server.listener import bind_sockets
+from kbsync.server.listener import ServerThread, bind_sockets
 from tests.web.scene import eventually, scene
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
-from kbsync.contract.answering import Answerer
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Answerer, Query
 from kbsync.errors import UsageError
 
 

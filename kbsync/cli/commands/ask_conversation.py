@@ -9,13 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kbsync.cli.commands.kb.account import (
-    OpenAccount,
-    as_usage_error,
-    is_remote,
-    only_remote,
-    open_target,
-)
+from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remote, only_remote, open_target
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code, OfMirror
 from kbsync.cli.options import Choices
@@ -23,9 +17,8 @@ from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import questions
 from kbsync.cli.searching import images_json, searched, unmatched_options
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.answering import Answerer, Answers, Sources, Turn
 from kbsync.contract.managing import ManagesBases
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Answerer, Answers, Query, Sources, Turn
 from kbsync.core.text import printable, printable_lines
 from kbsync.engine import search
 from kbsync.engine.search import FoundDocument, anchored, locate, selected_ids, with_images

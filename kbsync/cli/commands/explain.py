@@ -51,9 +51,9 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
 
 async def _explained(installation: Installation, path: str, text: bool) -> PathExplanation:
+    from kbsync.cli.context import is_known, resolve
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
-    from kbsync.engine.paths import is_known, resolve
     from kbsync.once import plan_of
 
     plans = {mirror.name: plan_of(mirror) for mirror in installation.mirrors}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 import structlog
 
 from kbsync import logs
-from kbsync import once as once_of_kbsync
+from kbsync import once as one_pass
 from kbsync.cli import problems
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, worst
@@ -160,7 +160,7 @@ async def _until_told(
     progress: ShowProgress | None = None
     if not choices.quiet:
         progress = _bar if sys.stderr.isatty() and is_styled() else _lines
-    end = await once_of_kbsync.once(installation, progress, signals)
+    end = await one_pass.once(installation, progress, signals)
     reports = mirror_reports(installation, end.ends)
     code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
     if as_json:

@@ -17,7 +17,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.links import is_link
-from kbsync.core.model import Choice, Status
+from kbsync.core.model import FileChoice, Status
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -77,7 +77,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
     """What failed, by mirror. Raises `UsageError` for a path no mirror knows."""
-    from kbsync.engine.paths import is_known, resolve
+    from kbsync.cli.context import is_known, resolve
 
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
     if not records:
@@ -110,7 +110,7 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     """The failed file at `path`, or what failed below it, directories that cannot be listed among it."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
-        has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is Choice.SELECTED
+        has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED
         is_page = entry.status is Status.READY and is_link(path)  # it is fetched again
         return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""

@@ -93,7 +93,7 @@ def command(
         for each in hits:
             output.path(str(each.absolute), b"\0" if null else b"\n")
     else:
-        from kbsync.cli.commands.search_hits import print_hits
+        from kbsync.cli.searching import print_hits
 
         several = len(installation.mirrors) > 1
         print_hits(output, hits, text, several=several, numbered=output.is_terminal and is_kept)

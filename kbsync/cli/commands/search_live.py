@@ -21,10 +21,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import BufferControl, FormattedTextControl, HSplit, Layout, Window
 from prompt_toolkit.layout.processors import BeforeInput
 
-from kbsync.cli.commands.search_hits import INDENT, excerpt, heading_trail
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import Output
-from kbsync.cli.searching import opened_for_search, search_all
+from kbsync.cli.searching import INDENT, excerpt, heading_trail, opened_for_search, search_all
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable

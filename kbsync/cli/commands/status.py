@@ -9,7 +9,7 @@ import click
 from kbsync import __version__
 from kbsync.cli.context import choose, read_state
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.options import Choices, Parsed, examples, json_option, shared_options
+from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Exit with the code a pass would give for the present state.")
 @click.option(
     "--max-age",
-    type=Parsed("time", parse_duration),
+    type=ParsedOption("time", parse_duration),
     metavar="TIME",
     help="With --check: a last pass or a waiting file older than this is trouble, a younger one is none.",
 )

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 def readers() -> Readers:
     """The reader of each format. Loads the parsers, after the fences are up."""
-    from kbsync.index.read import epub, mail, notebook, office, slides
+    from kbsync.index.read import epub, mail, notebook, office
     from kbsync.index.read import html as webpage
+    from kbsync.index.read import office as slides
     from kbsync.index.read.encoding import decode_declared
 
     office.warm_up()

@@ -9,15 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.errors import (
-    Halted,
-    Rejected,
-    StateError,
-    TargetError,
-    Unavailable,
-    UnmadeError,
-    UsageError,
-)
+from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
 from kbsync.index.document import Entry
 from kbsync.index.embed.encoder import Encoder
 from kbsync.index.errors import trouble_with

@@ -39,7 +39,9 @@ from kbsync.targets.gptbots.api import (
     MOST_FILES,
     OVERLOADED,
     RANKING,
+    DocumentList,
     GptbotsApi,
+    ListedVersion,
     UploadItem,
     packed,
 )
@@ -55,14 +57,14 @@ from kbsync.targets.gptbots.config import (
     extension_of,
     kind_of_recipe,
 )
-from kbsync.targets.gptbots.errors import TOO_MANY, judge_for
-from kbsync.targets.gptbots.listing import DocumentList, ListedVersion
 from kbsync.targets.gptbots.manage import GptbotsBases
 from kbsync.targets.gptbots.shapes import (
+    TOO_MANY,
     DocumentRow,
     Marker,
     StoredDocument,
     UploadReceipt,
+    judge_for,
     read_marker,
     write_marker,
 )
@@ -253,7 +255,7 @@ QA_UPDATE = "update of questions and answers"
 """The call that some installations may lack."""
 
 
-class Uploader:
+class GptbotsUploads:
     """Sends documents, several to a request; every outcome is returned, none raised."""
 
     def __init__(
@@ -454,7 +456,7 @@ class GptbotsTarget(RemoteTarget):
         self._list = DocumentList(self._api, config.source_url_prefix, self._steady)
         self._statuses = StatusReader(self._api, self._list, self._steady, grace(config))
         missing = self._client.missing
-        self._uploader = Uploader(config, prefix, self._api, self._list, self._statuses, missing)
+        self._uploader = GptbotsUploads(config, prefix, self._api, self._list, self._statuses, missing)
 
     @property
     def limits(self) -> Limits:

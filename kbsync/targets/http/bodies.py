@@ -20,13 +20,7 @@ import httpx
 
 from kbsync.contract.target import Body
 from kbsync.core.text import printable
-from kbsync.targets.http.errors import (
-    EXCERPT,
-    BodyChangedError,
-    BodyMissingError,
-    PackedError,
-    TooLargeError,
-)
+from kbsync.targets.http.errors import EXCERPT, BodyChangedError, BodyMissingError, PackedError, TooLargeError
 
 CHUNK = 64 * 1024
 """Bytes that are read and sent at a time, at most."""

@@ -1,33 +1,285 @@
 """Vectors from a service: batches of what fits, several at a time, a bad item isolated from the others.
 
 And the order of texts for a question, from a service.
+
+The errors of embedding and rerank services: which blame an item, the account, or the moment.
+
+Sources: OpenAI's "Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's
+`ErrorType`; vLLM's and Jina's answers. A code counts as number or text, flat or inside `error`.
+
+What the services answer, read into vectors and orders. Nothing but `NonsenseError` is raised.
 """
 
 from __future__ import annotations
 
 import asyncio
+import binascii
+import math
 import random
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from kbsync.core.backoff import pause
-from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.services.answers import (
-    BUSY_CODES,
-    NonsenseError,
-    ServiceJudge,
-    is_too_long,
-    order_of,
-    refuses_everything,
-    vectors_of,
-)
+from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import EMBEDDINGS, LONGEST_QUESTION, RERANK, EmbeddingItem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+NO_MONEY = frozenset({"insufficient_quota", "1113", "1304", "1308", "1309", "1310", "1311", "402"})
+BUSY = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312", "1120", "1234", "500"})
+BUSY_CODES = BUSY | {"429"}
+"""Codes of `Unavailable` under which nothing is wrong but the moment."""
+
+BAD_KEY = frozenset({"invalid_api_key", "1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"})
+NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
+"""No such model, not for this call, or no such call, under whatever HTTP status."""
+
+OF_THE_CONFIG = frozenset({"model", "dimensions", "encoding_format"})
+"""What OpenAI's `param` may name that is the same in every request."""
+
+FORBIDDEN = "forbidden"
+"""Stands for HTTP 403 in the service's own words, which may concern one text or the key."""
+
+BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
+_TOO_LONG = (
+    "too long",
+    "token",
+    "length",
+    "maximum",
+    "exceed",
+    "too large",
+    "truncat",
+    "过长",
+    "超过",
+    "超出",
+)
+
+
+class ServiceJudge:
+    """Judges answers of one service; `kind` names it in messages ("embedding", "rerank"), as its config key.
+
+    `path` is what it was asked at, behind `base_url`.
+    """
+
+    def __init__(self, kind: str, path: str) -> None:
+        self._kind, self._path = kind, path
+
+    def __call__(self, answer: HttpAnswer) -> TargetError | None:
+        """None is success."""
+        codes, message = _said(answer.body)
+        if 200 <= answer.status < 300 and not codes:
+            return by_status(answer)
+        said = f"{answer.op}: {answer.host}: {message or answer.excerpt or answer.status}"
+        return self._by_code(answer, codes, said) or self._by_status(answer, said)
+
+    def _by_code(self, answer: HttpAnswer, codes: frozenset[str], said: str) -> TargetError | None:
+        if codes & NO_MONEY:
+            cure = f"top up the account behind {self._kind}.api_key"
+            return Halted(
+                "quota", f"the {self._kind} service says that money or quota is gone: {said}", cure=cure
+            )
+        if codes & BAD_KEY:
+            return self._refused(said)
+        inner = answer.body.get("error") if isinstance(answer.body, Mapping) else None
+        # OpenAI's form names the setting that is to blame
+        blamed = str(inner.get("param")) if isinstance(inner, Mapping) else ""
+        if codes & NOT_SERVED or blamed in OF_THE_CONFIG:
+            return self._not_there(answer, said)
+        if codes & BUSY:
+            return Unavailable(said, code=min(codes & BUSY), retry_after=answer.retry_after)
+        if codes & BAD_ITEM and answer.status not in (401, 402, 403, 404, 405, 429):
+            return Rejected(said, code=min(codes & BAD_ITEM))
+        return None
+
+    def _by_status(self, answer: HttpAnswer, said: str) -> TargetError:
+        match answer.status:
+            case 401 if not answer.is_page:
+                return self._refused(said)
+            case 403 if not answer.is_page:
+                return Rejected(said, code=FORBIDDEN, may_pass=True)
+            case 402:
+                cure = f"top up the account behind {self._kind}.api_key"
+                return Halted("quota", f"the {self._kind} service wants money: {said}", cure=cure)
+            case 404 | 405:
+                return self._not_there(answer, said)
+            case 413 | 422:
+                return Rejected(said, code=str(answer.status))
+            case 424 | 429:
+                return Unavailable(said, code=str(answer.status), retry_after=answer.retry_after)
+        return by_status(answer) or Unsure(said)
+
+    def _refused(self, said: str) -> Halted:
+        cure = f"put a valid {self._kind}.api_key (or api_key_file) into the config"
+        return Halted("credentials", f"the {self._kind} service refuses the key: {said}", cure=cure)
+
+    def _not_there(self, answer: HttpAnswer, said: str) -> Halted:
+        """A wrong address, or a model that is not served."""
+        cure = f"correct {self._kind}.base_url (it is what comes before {self._path}) or {self._kind}.model"
+        return Halted(f"{self._kind}-missing", f"{said} (HTTP {answer.status} at {self._path})", cure=cure)
+
+
+def refuses_everything(error: Rejected) -> TargetError:
+    """What `error` means where it was said of a text that nothing can be wrong with."""
+    if error.code == FORBIDDEN:
+        cure = "put an embedding.api_key that may use the model into the config"
+        return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
+    if error.may_pass:  # a page of a gateway or firewall, which is not the service
+        return Unavailable(error.reason, code=error.code)
+    return Halted(
+        "embedding-missing",
+        f"the embedding service refuses every text: {error.reason}",
+        cure="correct embedding.model, embedding.dimensions or embedding.type in the config",
+        code=error.code,
+    )
+
+
+def is_too_long(error: Rejected) -> bool:
+    """The words or the code blame the length of a text."""
+    said = error.reason.lower()
+    return error.code in ("413", "422", "1261") or any(word in said for word in _TOO_LONG)
+
+
+def _said(body: object) -> tuple[frozenset[str], str]:
+    """Lower-case codes of an error, and its message; both empty where the body speaks of none."""
+    if not isinstance(body, Mapping):
+        return frozenset(), ""
+    inner = body.get("error", body)
+    if isinstance(inner, str):
+        return frozenset({str(body.get("error_type", "error")).lower()}), inner
+    # vLLM's and TEI's errors stand without an envelope, so does Jina's `detail`
+    is_list = any(isinstance(body.get(key), list) for key in ("data", "results", "embeddings"))
+    is_flat = not is_list and bool(body.get("message") or body.get("detail"))
+    if not isinstance(inner, Mapping) or not (body.get("error") or is_flat):
+        return frozenset(), ""
+    codes = {
+        str(inner[key]).lower() for key in ("code", "type") if inner.get(key) not in (None, "", 0, 200, "200")
+    }
+    said = inner.get("message") or inner.get("detail") or ""
+    return frozenset(codes or {"error"}), said if isinstance(said, str) else str(said)[:300]
+
+
+MOST_DIMENSIONS = 16_384
+
+
+class NonsenseError(Exception):
+    """An answer that cannot be what was asked for; `str()` says why."""
+
+
+def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
+    """`count` vectors at length 1, in the order of the question; None for one that is none or no direction.
+
+    All have one length. Raises `NonsenseError` where they cannot be told apart or differ in length.
+    """
+    rows = _list_of(body)
+    if len(rows) != count:
+        raise NonsenseError(f"{len(rows)} vectors for {count} texts")
+    # By `index` where every row has another one; else as they came.
+    by_index = {row["index"]: row for row in rows if isinstance(row, Mapping) and _is_index(row.get("index"))}
+    if sorted(by_index) == list(range(count)):
+        rows = [by_index[index] for index in range(count)]
+    vectors = [_vector(row) for row in rows]
+    lengths = {len(vector) for vector in vectors if vector is not None}
+    if len(lengths) > 1:
+        raise NonsenseError(f"vectors of different lengths ({', '.join(map(str, sorted(lengths)))})")
+    units = iter(_units([vector for vector in vectors if vector is not None]))
+    return [None if vector is None else next(units) for vector in vectors]
+
+
+def order_of(body: object, count: int) -> list[tuple[int, float]]:
+    """(index, score) of all `count` texts, best first; those not answered keep their order at the end.
+
+    Indexes that were not asked for are dropped, of several scores the best counts. Raises `NonsenseError`.
+    """
+    scores: dict[int, float] = {}
+    for place, item in enumerate(_list_of(body)):
+        index, score = _ranked(item, place)
+        if 0 <= index < count and math.isfinite(score):
+            scores[index] = max(score, scores.get(index, -math.inf))
+    if not scores and count:
+        raise NonsenseError("no text of the question is in it")
+    best = sorted(scores.items(), key=lambda each: (-each[1], each[0]))
+    last = best[-1][1] if best else 0.0
+    return best + [(index, last) for index in range(count) if index not in scores]
+
+
+def _list_of(body: object) -> Sequence[object]:
+    """The list an answer is about: itself, `data`, `results` or `embeddings`."""
+    if isinstance(body, Mapping):
+        lists = [body[key] for key in ("results", "data", "embeddings") if isinstance(body.get(key), list)]
+        body = lists[0] if lists else None
+    if not isinstance(body, list):
+        raise NonsenseError("there is no list in it")
+    return body
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _vector(row: object) -> NDArray[np.float32] | None:
+    """None where the row says that there is none: null, or an empty list."""
+    import numpy as np
+
+    value = row.get("embedding", ()) if isinstance(row, Mapping) else row
+    if value is None or value == []:
+        return None
+    if isinstance(value, str):  # little-endian float32 as base64
+        try:
+            content = binascii.a2b_base64(value, strict_mode=True)
+        except ValueError:  # also binascii.Error, and what is not ASCII
+            raise NonsenseError("a row is a text that is no base64") from None
+        if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
+            raise NonsenseError(f"a row has {len(content)} bytes, which are no vector")
+        return np.frombuffer(content, "<f4")
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_DIMENSIONS:
+        raise NonsenseError("a row is no vector")
+    if any(isinstance(number, list) for number in value):
+        raise NonsenseError("a row has several vectors; models of that kind are not supported")
+    try:
+        return np.array([math.nan if number is None else number for number in value], np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise NonsenseError("a row has something that is no number") from None
+
+
+def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
+    """At length 1; None for what has no direction: all zeros, or something that is no number."""
+    import numpy as np
+
+    if not vectors:
+        return []
+    wide = np.concatenate(vectors, dtype=np.float64).reshape(len(vectors), -1)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    is_sound = np.isfinite(lengths) & (lengths > 0)
+    units = (wide / np.where(is_sound, lengths, 1.0)[:, np.newaxis]).astype(np.float32)
+    return [unit if sound else None for unit, sound in zip(units, is_sound.tolist(), strict=True)]
+
+
+def _ranked(item: object, place: int) -> tuple[int, float]:
+    """Index and score of one row; a bare row without an index stands at its place.
+
+    An index may come as text, -1 is none; what is no number is no score.
+    """
+    if not isinstance(item, Mapping):
+        raise NonsenseError("a row is no object")
+    index, score = item.get("index", place), item.get("relevance_score", item.get("score"))
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
+        index = int(index)
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        score = math.nan
+    try:
+        return index if _is_index(index) else -1, float(score)
+    except OverflowError:
+        return -1, math.nan
+
 
 T = TypeVar("T")
 

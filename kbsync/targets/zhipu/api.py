@@ -28,14 +28,7 @@ from kbsync.targets.zhipu.config import (
     reslice_body,
     upload_fields,
 )
-from kbsync.targets.zhipu.errors import (
-    EXPIRED,
-    NotFound,
-    ZhipuCall,
-    is_gone,
-    judge,
-    unsigned,
-)
+from kbsync.targets.zhipu.errors import EXPIRED, NotFound, ZhipuCall, is_gone, judge, unsigned
 from kbsync.targets.zhipu.shapes import (
     Capacity,
     Envelope,

@@ -14,8 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from kbsync.contract.answering import Answerer, Sources, Turn
-from kbsync.contract.searching import Box, Hit, Passage, Query
+from kbsync.contract.searching import Answerer, Box, Hit, Passage, Query, Sources, Turn
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http.bodies import Event, EventReader
 from kbsync.targets.http.client import Client

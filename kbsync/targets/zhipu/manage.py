@@ -11,13 +11,24 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kbsync.contract.answering import Application, ApplicationWish
 from kbsync.contract.managing import BaseCard, BaseWish, Callback, EmbeddingModel, Room
+from kbsync.contract.searching import ApplicationInfo, ApplicationWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.managing import (
+from kbsync.targets.http.reading import (
+    ListPage,
+    ListSweep,
+    count_of,
+    flag_of,
+    id_of,
+    integer,
+    object_of,
+    objects_in,
+    text_of,
+)
+from kbsync.targets.http.target import (
     Named,
     OfferedSetting,
     choice,
@@ -29,17 +40,6 @@ from kbsync.targets.http.managing import (
     shown_settings,
     truth,
     whole,
-)
-from kbsync.targets.http.reading import (
-    ListPage,
-    ListSweep,
-    count_of,
-    flag_of,
-    id_of,
-    integer,
-    object_of,
-    objects_in,
-    text_of,
 )
 from kbsync.targets.zhipu.api import ask_capacity
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
@@ -324,7 +324,7 @@ class ZhipuApplications:
     def __init__(self, client: Client, surroundings: Surroundings) -> None:
         self._client, self._surroundings = client, surroundings
 
-    async def all(self) -> Sequence[Application]:
+    async def all(self) -> Sequence[ApplicationInfo]:
         """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
         with self._client.missing.remembered(ZhipuCall.APPLICATIONS):
             try:
@@ -332,20 +332,20 @@ class ZhipuApplications:
             except NotFound as error:
                 raise NotOffered(error.reason, code=error.code) from error
 
-    async def look(self, application_id: str) -> Application:
+    async def look(self, application_id: str) -> ApplicationInfo:
         """One of them."""
         found = _application({**await self._shown(application_id), "id": application_id})
         assert found is not None
         return found
 
-    async def create(self, wish: ApplicationWish) -> Application:
+    async def create(self, wish: ApplicationWish) -> ApplicationInfo:
         """Make one whose name is not in use. Sent once."""
         body = _application_body(wish, {}) | {"desc": wish.description or ""}
         name = wish.name or ""
 
-        async def make() -> Application:
+        async def make() -> ApplicationInfo:
             made = await _made_id(self._client, ZhipuCall.CREATE_APPLICATION, "/application", body)
-            return Application(
+            return ApplicationInfo(
                 made,
                 name,
                 body["desc"],
@@ -438,11 +438,11 @@ def _shown_recall(shown: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
 
 
-def _application(item: Mapping[str, Any]) -> Application | None:
+def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
     application_id = id_of(item.get("id"))
     if application_id is None:
         return None
-    return Application(
+    return ApplicationInfo(
         application_id,
         text_of(item.get("name")),
         text_of(item.get("desc")),

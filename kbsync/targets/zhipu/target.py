@@ -16,8 +16,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kbsync.contract.answering import Answerer, Sources, Turn
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Answerer, Hit, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -40,7 +39,6 @@ from kbsync.targets.zhipu.api import ALARMING, ROOT, Keys, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Asking, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
 from kbsync.targets.zhipu.errors import SLOW, NotFound, ZhipuCall, is_gone
-from kbsync.targets.zhipu.indexing import Indexing, status_of
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
 from kbsync.targets.zhipu.shapes import (
     FoundSlice,
@@ -55,7 +53,7 @@ from kbsync.targets.zhipu.shapes import (
     request_for,
     with_images,
 )
-from kbsync.targets.zhipu.upload import AccountSpace, Uploader
+from kbsync.targets.zhipu.upload import AccountSpace, Indexing, ZhipuUploads, status_of
 
 if TYPE_CHECKING:
     import httpx
@@ -116,7 +114,7 @@ class ZhipuTarget(RemoteTarget):
         config, cure = self._config, self._surroundings.command("retry")
         self._api = ZhipuApi(config, self._surroundings, self._client)
         self._space = AccountSpace(self._api.capacity, self._steady, cure)
-        self._uploader = Uploader(config.max_bytes, self._api, self._space, cure)
+        self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space, cure)
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
         self._asking = Asking(self._client, platform, self._chat_judge, config.knowledge_id, self.search)

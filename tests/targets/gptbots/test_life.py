@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.engine.once import run_once
 from kbsync.engine.verify import repair_request
+from kbsync.once import run_once
 from tests.crash.harness import Guillotine, run_to
 from tests.memory.behaviour import Crash
 from tests.remote.test_adversary import verify

@@ -16,11 +16,11 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import UploadItem, packed, stream_of
 from kbsync.targets.gptbots.config import DocumentKind, cutting_of, described, kind_of_recipe
-from kbsync.targets.gptbots.errors import judge_for
 from kbsync.targets.gptbots.shapes import (
     Marker,
     UploadReceipt,
     bases_of,
+    judge_for,
     page_of,
     receipt_of,
     seconds_of,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.answering import ApplicationWish
+from kbsync.contract.searching import ApplicationWish
 from kbsync.errors import Rejected
 from kbsync.targets.zhipu.manage import OF_ITS_RECALL, RECALL
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, snowflake, target

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.answering import Answerer, Sources, Turn
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Answerer, Query, Sources, Turn
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.ask import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget

@@ -11,8 +11,8 @@ import pytest
 from kbsync.contract.target import Listed
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, real_size
-from kbsync.targets.zhipu.indexing import ListOrder, look_for, order_of
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
+from kbsync.targets.zhipu.upload import ListOrder, look_for, order_of
 from tests.targets.zhipu.vendor import NOW, Vendor, failed, ok, row, snowflake, target
 
 

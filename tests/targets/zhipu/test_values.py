@@ -10,7 +10,6 @@ from kbsync.contract.target import DocState
 from kbsync.targets.http.reading import id_of
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ALARMING, skew_sentence
-from kbsync.targets.zhipu.indexing import status_of
 from kbsync.targets.zhipu.shapes import (
     capacity_of,
     created_of,
@@ -20,6 +19,7 @@ from kbsync.targets.zhipu.shapes import (
     page_of,
     path_part,
 )
+from kbsync.targets.zhipu.upload import status_of
 from tests.targets.zhipu.vendor import FIRST_ID, NOW, Vendor, ok, row, snowflake, target
 
 

@@ -154,7 +154,8 @@ def _checks(choices: Choices) -> list[Check]:
 
 
 def _of(installation: Installation) -> list[Check]:
-    from kbsync.cli.commands.doctor import machine, places, service
+    from kbsync.cli.commands.doctor import machine, service
+    from kbsync.cli.commands.doctor import machine as places
 
     mirrors = installation.mirrors
     return [

@@ -1,22 +1,265 @@
-"""Checks of the machine: versions, disk space and inodes, watches, credentials that systemd hands over."""
+"""Checks of the places a config names: itself, the state, copies left over, the folders, the listener.
+
+Checks of the machine: versions, disk space and inodes, watches, credentials that systemd hands over.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 
 from kbsync import version_and_revision
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
+from kbsync.cli.context import look_at
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.folder_contents import look_through
+from kbsync.cli.folder_contents import limits_of, look_through
+from kbsync.cli.output import counted
+from kbsync.config import places
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Limits
 from kbsync.core.selection import Rules
-from kbsync.core.text import shell_word, sized
+from kbsync.core.text import printable, shell_word, sized
+from kbsync.errors import KbsyncError, UsageError
+from kbsync.installation import BASES, Installation
 from kbsync.packages import installing
+from kbsync.state import lock
+
+
+def config(installation: Installation) -> Iterator[CheckResult]:
+    """It could be read; and who else may read it."""
+    path = installation.config.path
+    if path is None:
+        yield CheckResult("config", f"none; --folder {installation.config.mirrors[0].folder}")
+        return
+    yield CheckResult("config", str(path))
+    for file in (path, *_secret_files(path)):
+        try:
+            is_open = bool(file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH))
+        except OSError:
+            continue
+        if is_open and _may_hold_secrets(file):
+            cure = f"chmod o-rwx {shell_word(str(file))}"
+            yield warning("config", f"every user may read {file}, which may hold a secret", cure)
+
+
+def _may_hold_secrets(file: Path) -> bool:
+    """A key written out, in a config; any other file was named because it holds one."""
+    if file.suffix not in (".yaml", ".yml"):
+        return True
+    keys = re.findall(
+        r"(?m)^[^#\n]*\b(?:api_key|token|proxy|url)\s*:\s*(\S+)", file.read_text("utf-8", "replace")
+    )
+    return any(not key.strip("\"'").startswith("${") for key in keys)
+
+
+def _secret_files(config_file: Path) -> Iterator[Path]:
+    """Files that settings ending in `_file` name, but for certificates, which are no secret."""
+    import yaml
+
+    def walk(value: object) -> Iterator[Path]:
+        if isinstance(value, dict):
+            for key, each in value.items():
+                if str(key).endswith("_file") and key != "ca_file" and isinstance(each, str):
+                    yield config_file.parent / os.path.expanduser(each)  # noqa: PTH111 (as configs are read)
+                else:
+                    yield from walk(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from walk(each)
+
+    yield from walk(yaml.safe_load(config_file.read_bytes()))
+
+
+def state(installation: Installation) -> Iterator[CheckResult]:
+    """The state directory can be used, and what is in it is sound as far as a look tells."""
+    from kbsync.state.lock import cure_of, fault_of, strange
+
+    place = installation.state_dir
+    places.check_state_dir(place, [mirror.folder for mirror in installation.config.mirrors], create=False)
+    if not place.exists():
+        above = next(each for each in place.parents if each.exists())
+        if os.access(above, os.W_OK | os.X_OK):
+            yield CheckResult("state", f"{place}, made by the first pass")
+        else:
+            cure = f"sudo install -d -m 700 -o {user()} {shell_word(str(place))}"
+            yield wrong("state", f"{place} cannot be made by {user()}", cure, Code.USAGE)
+        return
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        cure = f"sudo chown -R {user()} {shell_word(str(place))}"
+        yield wrong("state", f"{place} cannot be written by {user()}", cure, Code.USAGE)
+        return
+    if place.stat().st_mode & 0o077:
+        cure = f"chmod go-rwx {shell_word(str(place))}"
+        yield warning("state", f"other users may look into {place}", cure)
+    if astray := list(strange(place)):
+        # What one command as another user leaves: the next pass would fail over it.
+        more = f"; {len(astray) - 1:,} more are like it" if len(astray) > 1 else ""
+        yield wrong("state", f"{fault_of(place, astray[0])}{more}", cure_of(place, astray[0]), Code.USAGE)
+        return
+    found = look_at(installation)
+    if found is not None:
+        found.close()
+    running = "; kbsync is running" if lock.is_held(place) else ""
+    yield CheckResult("state", f"{place}{running}" if found else f"{place}, nothing mirrored yet{running}")
+
+
+def copies(installation: Installation) -> Iterator[CheckResult]:
+    """Copies of texts that no mirror uses: no pass would ever delete a document from them (promise 11).
+
+    Each with the command that removes it, where nobody else can have it.
+    """
+    served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
+    mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
+    found = [
+        *_of_folders(installation, served, mirrored),
+        *_of_former_mirrors(installation, served, mirrored),
+    ]
+    for place in (installation.state_dir, *served):
+        for file in sorted(place.glob("*.db.damaged-*")):
+            if not file.name.endswith(("-wal", "-shm")):
+                # It may hold what was deleted since.
+                cure = f"rm {shell_word(str(file))}*"
+                detail = f"{file} was set aside, in case somebody wants to inspect it"
+                found.append(warning("copies", detail, cure))
+    yield from found or [CheckResult("copies", "none left over")]
+
+
+def _of_folders(
+    installation: Installation, served: Sequence[Path], mirrored: Collection[str]
+) -> Iterator[CheckResult]:
+    """States of `--folder`, where the folder is mirrored by a config as well, is gone, or is not known."""
+    try:
+        below = places.state_home(os.environ)
+    except UsageError:
+        return
+    known = {each.state_dir: each.folder for each in places.known_folders(below)}
+    used = [installation.state_dir, *served]
+    for place in sorted((below / "folders").glob("*/")):
+        folder = known.get(place)
+        # In use by this config or by a running kbsync: nobody may remove it.
+        if any(places.is_inside(each, place) for each in used) or lock.is_held(place):
+            continue
+        if folder is None:
+            why = "of a folder that is not known any more"
+        elif str(folder) in mirrored:
+            why = f"of {folder}, which the config mirrors too"
+        elif not os.path.lexists(folder):
+            why = f"of {folder}, which is gone"
+        else:
+            continue
+        yield warning("copies", f"{place} is what --folder made {why}", f"rm -r {shell_word(str(place))}")
+
+
+def _of_former_mirrors(
+    installation: Installation, served: Sequence[Path], mirrored: Collection[str]
+) -> Iterator[CheckResult]:
+    """Embedded knowledge bases that no mirror of this config has.
+
+    One of a mirror that the state records is not offered for removal: another config may have it, and a
+    mirror that is back in its config goes on with it.
+    """
+    bases = sorted((installation.state_dir / BASES).glob("*/"))
+    left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
+    if not left:
+        return
+    folders: dict[str, str] | None = None  # of the mirrors that the state knows
+    if (state := look_at(installation)) is not None:
+        with closing(state):
+            folders = state.read(lambda tx: {record.name: record.folder for record in tx.mirrors.all()})
+    targets = {mirror.name: installation.embedded_base(mirror) for mirror in installation.config.mirrors}
+    for base in left:
+        name = base.name
+        if folders is None:
+            yield warning("copies", f"{base} is a knowledge base, and there is no state that tells whose")
+        elif name not in folders:
+            detail = f"{base} is the knowledge base of no mirror that the config or the state knows"
+            yield warning("copies", detail, f"rm -r {shell_word(str(base))}")
+        elif name in targets:
+            now = targets[name] or "a service"
+            yield warning("copies", f"{name} is mirrored into {now}; {base} is what it had before")
+        elif os.path.realpath(folders[name]) not in mirrored:  # else it gets a new name
+            detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
+            end = installation.cure(f"forget {name}")
+            yield warning("copies", f"{detail}; if it is in no other either, end it with: {end}")
+
+
+def user() -> str:
+    """Who runs this."""
+    from kbsync.state.lock import user_name
+
+    return user_name(os.geteuid())
+
+
+def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
+    """It is there, and what is to be mirrored of it can be read by whoever runs this."""
+    subject = f"{mirror.name}: folder"
+    try:
+        limits = limits_of(installation, mirror)
+    except (KbsyncError, OSError):  # another check tells that the target cannot be opened
+        limits = Limits()
+    try:
+        contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
+    except FileNotFoundError:
+        cure = "mount it, or correct folder: in the config"
+        yield wrong(subject, f"{mirror.folder} is not there", cure, Code.PERSON)
+        return
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        cure = _cure_of_rights(mirror.folder, mirror.folder)
+        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", cure, Code.PERSON)
+        return
+    more = "" if contents.is_complete else " at least"
+    if contents.unreadable:
+        first = contents.first_unreadable
+        detail = f"{contents.unreadable:,}{more} of it cannot be read by {user()}, first {first}"
+        yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(first)), Code.FAILED)
+        return
+    content = f"{counted(contents.files, 'file')} in {counted(contents.folders, 'folder')}"
+    yield CheckResult(subject, f"{mirror.folder}: {content}{more}")
+
+
+def _cure_of_rights(folder: Path, shut: Path) -> str:
+    """To the owner of a file an access control list gives nothing."""
+    place = shell_word(str(folder))
+    with suppress(OSError):
+        if shut.stat().st_uid == os.geteuid():
+            return f"chmod -R u+rX {place}"
+    return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
+
+
+def listener(installation: Installation) -> Iterator[CheckResult]:
+    """The address can be listened on, or this installation's daemon does."""
+    import socket
+
+    from kbsync.server.listener import bind_sockets
+
+    http = installation.config.http
+    if http is None:
+        yield CheckResult("listener", "none asked for")
+        return
+    if not lock.is_held(installation.state_dir):
+        for bound in bind_sockets(http.host, http.port):
+            bound.close()
+        yield CheckResult("listener", f"{http.listen} is free")
+        return
+    shown, process = printable(f"{http.host}:{http.port}"), lock.holder(installation.state_dir)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104 (compared, not listened on)
+    try:
+        socket.create_connection((host, http.port), timeout=2.0).close()
+        yield CheckResult("listener", f"{shown} answers")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        cure = "restart the daemon that holds the state"
+        if process:  # a daemon listens as its config says, once it reads that again; a pass never does
+            cure = f"if process {process} is the daemon, have it read its config again: kill -HUP {process}"
+        yield warning("listener", f"kbsync runs and does not listen on {shown} ({why})", cure)
+
 
 LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "tokenizers", "uvicorn", "watchdog")
 LITTLE_SPACE, NO_SPACE = 500_000_000, 20_000_000
@@ -71,7 +314,7 @@ def disk(place: Path) -> Iterator[CheckResult]:
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     """The kernel's limits suffice for all folders together."""
     from kbsync.config.places import network_file_system
-    from kbsync.source.limits import cure, read_limits, roomy
+    from kbsync.source.observer import cure, read_limits, roomy
 
     watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
     for mirror in list(watched):

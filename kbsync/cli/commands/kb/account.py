@@ -13,8 +13,8 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import counted, tell
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.contract.answering import Answers, Applications
 from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases, RetriesAll
+from kbsync.contract.searching import Answers, Applications
 from kbsync.contract.target import Target
 from kbsync.core.text import printable, sized
 from kbsync.errors import NotOffered, Rejected, UsageError

@@ -12,7 +12,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
-from kbsync.contract.answering import Application, ApplicationWish
+from kbsync.contract.searching import ApplicationInfo, ApplicationWish
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
 
@@ -139,7 +139,7 @@ def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -
     return Code.MIRRORED
 
 
-def to_json(application: Application) -> dict[str, Any]:
+def to_json(application: ApplicationInfo) -> dict[str, Any]:
     """An application as `--json` has it."""
     return {
         "id": application.id,
