@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from tests.ports import free_port
-from tests.web.browser import Page, browsing
+from tests.server.browser import Page, browsing
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 20

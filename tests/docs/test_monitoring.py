@@ -13,7 +13,7 @@ import yaml
 from kbsync.server.metrics import MetricFigures, rendered
 from tests.docs.pages import ROOT
 from tests.programs import needs
-from tests.web.test_metrics import figures
+from tests.server.test_metrics import figures
 
 RULES = ROOT / "monitoring" / "alerts.yml"
 DASHBOARD = ROOT / "monitoring" / "grafana.json"

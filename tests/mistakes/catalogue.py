@@ -388,7 +388,7 @@ MISTAKES = (
         "kbsync/server/auth.py",
         '        if is_loopback(host_of(headers.get("host", ""))):',
         "        if True:",
-        ("tests/web/test_pages.py",),
+        ("tests/server/test_pages.py",),
     ),
     Mistake(
         "parser-reads-anything",

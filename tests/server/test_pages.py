@@ -12,7 +12,7 @@ from kbsync.config.kinds import Secret
 from kbsync.server import health
 from kbsync.server.health import MirrorReadiness
 from kbsync.server.metrics import STALLED_AFTER
-from tests.web.client import TOKEN, Listened, request
+from tests.server.client import TOKEN, Listened, request
 
 READY = MirrorReadiness("handbook")
 HALTED = MirrorReadiness("faq", "credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")

@@ -21,8 +21,8 @@ from kbsync.state.store import StateStore
 from tests.engine.test_renewals import set_to
 from tests.engine.viewing import open_target
 from tests.memory.target import MemoryTarget
-from tests.web.client import TOKEN
-from tests.web.scene import Scene, renewed, scene
+from tests.server.client import TOKEN
+from tests.server.scene import Scene, renewed, scene
 
 LATIN = os.fsdecode(b"caf\xe9.md")
 HOSTILE = "<img src=x onerror=alert(1)>.md"

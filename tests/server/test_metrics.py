@@ -14,7 +14,7 @@ from kbsync.once import run_once
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt
-from tests.web.scene import samples, scene
+from tests.server.scene import samples, scene
 
 CONTRACT = (
     "kbsync_documents",

@@ -21,7 +21,7 @@ from kbsync.server.listener import HttpListener
 from kbsync.state.store import StateStore
 from tests.engine.test_renewals import set_to
 from tests.engine.world import World
-from tests.web.client import request
+from tests.server.client import request
 
 
 def as_pasted(command: str) -> str:

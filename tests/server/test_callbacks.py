@@ -15,7 +15,7 @@ from kbsync.config.kinds import Secret
 from kbsync.server import callbacks
 from kbsync.server.auth import AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute, document_in
-from tests.web.client import TOKEN, request
+from tests.server.client import TOKEN, request
 
 ID = "1734816157446680576"
 SECRETS = {"faq": Secret("secret-of-faq"), "handbook": Secret("secret-of-handbook")}

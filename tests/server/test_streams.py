@@ -17,7 +17,7 @@ from kbsync.once import run_once
 from kbsync.server import events
 from kbsync.server.events import ABORT, EventHub, EventStream
 from kbsync.server.listener import ServerThread, bind_sockets
-from tests.web.scene import eventually, scene
+from tests.server.scene import eventually, scene
 
 
 class Turns:

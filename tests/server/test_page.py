@@ -23,9 +23,9 @@ from kbsync.server.views import Views
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from tests.memory.behaviour import Fault
-from tests.web.browser import Page, browsing
-from tests.web.client import TOKEN, Listened
-from tests.web.scene import Scene, renewed, scene
+from tests.server.browser import Page, browsing
+from tests.server.client import TOKEN, Listened
+from tests.server.scene import Scene, renewed, scene
 
 T = TypeVar("T")
 

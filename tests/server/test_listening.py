@@ -21,7 +21,7 @@ from kbsync.server.metrics import STALLED_AFTER
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.engine.test_watching import until
 from tests.ports import free_address
-from tests.web.client import TOKEN
+from tests.server.client import TOKEN
 
 
 def config(listen: str | None, token: Secret | None = None) -> Config:

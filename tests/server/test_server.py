@@ -12,7 +12,7 @@ import pytest
 from kbsync.errors import UsageError
 from kbsync.server import listener
 from kbsync.server.listener import ServerThread, bind_sockets
-from tests.web.client import Listened, said
+from tests.server.client import Listened, said
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
