@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import Place
-from tests.targets import samples
+from tests.index import samples
 
 SCAN = "scans/an invoice.pdf"
 

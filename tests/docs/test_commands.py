@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.console import environment
 from tests.docs.pages import ROOT, Block, blocks
-from tests.targets.samples import pdf
+from tests.index.samples import pdf
 
 DOCS = ROOT / "docs"
 PAGES = {

@@ -11,8 +11,8 @@ import pytest
 
 from tests.docs import as_unit
 from tests.docs.pages import ROOT
+from tests.index.samples import pdf
 from tests.programs import needs
-from tests.targets.samples import pdf
 
 SYSTEMD = ROOT / "systemd"
 DAEMONS = (SYSTEMD / "kbsync.service", SYSTEMD / "kbsync@.service")

@@ -238,7 +238,7 @@ MISTAKES = (
         "kbsync/state/db.py",
         '    connection.pragma("secure_delete", True)\n',
         "",
-        ("tests/targets/test_gone.py", "tests/targets/test_index.py", "tests/engine/test_local_life.py"),
+        ("tests/index/test_gone.py", "tests/index/test_index.py", "tests/engine/test_local_life.py"),
     ),
     Mistake(
         "vectors-stay",
@@ -246,7 +246,7 @@ MISTAKES = (
         "kbsync/index/sqlite/vectors.py",
         "        _write(connection, width, {slot: bytes(width)}, version)\n",
         "",
-        ("tests/targets/test_index.py", "tests/targets/test_gone.py"),
+        ("tests/index/test_index.py", "tests/index/test_gone.py"),
     ),
     # Held by tests of the whole program.
     Mistake(
@@ -396,7 +396,7 @@ MISTAKES = (
         "kbsync/index/fence/sandbox.py",
         '        if confine(_code(), [os.environ["HOME"]]):',
         "        if False:",
-        ("tests/security/test_fence.py", "tests/targets/test_parse_workers.py"),
+        ("tests/security/test_fence.py", "tests/index/test_parse_workers.py"),
     ),
     Mistake(
         "unknown-key-passes",
@@ -412,7 +412,7 @@ MISTAKES = (
         "kbsync/index/sqlite/reader.py",
         "        if admitted is None or row[1] in admitted:",
         "        if True:",
-        ("tests/targets/test_search.py", "tests/cli/test_search.py"),
+        ("tests/index/test_search.py", "tests/cli/test_search.py"),
     ),
     Mistake(
         "meaning-ignored",
@@ -420,7 +420,7 @@ MISTAKES = (
         "kbsync/index/search.py",
         "            score = LEXICAL * each.words + (1 - LEXICAL) * max(0.0, each.meaning)\n",
         "            score = LEXICAL * each.words\n",
-        ("tests/targets/test_search.py", "tests/targets/test_local_target.py"),
+        ("tests/index/test_search.py", "tests/index/test_local_target.py"),
     ),
     Mistake(
         "upgrade-deletes",

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 
-from tests.targets import samples
+from tests.index import samples
 
 MIB = 1024 * 1024
 

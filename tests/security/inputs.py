@@ -28,7 +28,7 @@ from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.errors import judge
 from kbsync.targets.zhipu.upload import accepted, status_of
-from tests.targets import samples
+from tests.index import samples
 
 # -- answers of a service ---------------------------------------------------------------------------------
 

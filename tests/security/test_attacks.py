@@ -14,8 +14,8 @@ from kbsync.index.chunk import chunk
 from kbsync.index.read.parser import Parser
 from kbsync.index.read.text import parse_text
 from tests.cli.place import Place
+from tests.index import samples
 from tests.security.attacks import ATTACKS
-from tests.targets import samples
 from tests.targets.bodies import BytesBody
 
 MIB = 1024 * 1024

@@ -14,7 +14,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.fence.workers import Bounds, Pool
 from kbsync.index.read.parser import Parser
-from tests.targets import samples
+from tests.index import samples
 from tests.targets.bodies import BytesBody
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from kbsync.source.wake import wake
 from tests.cli.place import Place
-from tests.targets import samples
+from tests.index import samples
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from kbsync.index.fence import workers
 from kbsync.index.fence.messages import unpack_answer, unpack_ready
 from kbsync.index.fence.workers import Bounds, Home, Pool
 from kbsync.index.read.parser import Parser
-from tests.targets import samples
+from tests.index import samples
 from tests.targets.bodies import BytesBody
 
 ODD = Path(__file__).with_name("odd_child.py")

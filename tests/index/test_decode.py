@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.read.encoding import decode, decode_declared
-from tests.targets.tongues import ACCENTED, NAMES, SAMPLES, SENTENCES, SIGNS
+from tests.index.tongues import ACCENTED, NAMES, SAMPLES, SENTENCES, SIGNS
 
 SIMPLIFIED = [
     "名称,数量\n桌子,7\n",

@@ -18,7 +18,7 @@ from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Entry
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import STEP, Turns, Writer
-from tests.targets.test_index import Fake, entry, found, slots_in_use, traces
+from tests.index.test_index import Fake, entry, found, slots_in_use, traces
 
 
 class Stepping(Writer):

@@ -392,7 +392,7 @@ REPLACING = """
     import sys
     from pathlib import Path
     from kbsync.index.sqlite.writer import Writer
-    from tests.targets.test_index import Fake, entry
+    from tests.index.test_index import Fake, entry
 
     index = Writer(Path(sys.argv[1]))
     texts = lambda version: [f"version{version} part {part}" for part in range(20)]

@@ -22,8 +22,8 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local import target as module
 from kbsync.targets.local.target import LocalTarget
-from tests.targets.test_index import Fake, entry, found
-from tests.targets.test_local_target import document, opened, put
+from tests.index.test_index import Fake, entry, found
+from tests.index.test_local_target import document, opened, put
 
 SECRET = "zqsecret"
 SOON = 5.0

@@ -13,7 +13,7 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
 from kbsync.index.read.parser import Parser
-from tests.targets import samples
+from tests.index import samples
 from tests.targets.bodies import BytesBody
 
 SAMPLES = {
