@@ -33,7 +33,7 @@ from kbsync import logs, once
 from kbsync.config.reader import load
 from kbsync.core.model import SELECTED, FileKind, Presence, Purpose, Status, Upload, UploadState
 from kbsync.engine.reconcile import StateTree
-from kbsync.engine.terms import Terms
+from kbsync.engine.settings import Terms
 from kbsync.installation import Installation
 from kbsync.once import open_state
 from kbsync.source.scan import FolderListing, scan
@@ -80,7 +80,7 @@ class Filler:
 
     def file(self, tx: Tx, path: str, stamp: Any) -> None:
         """The first files have jobs under way, all others are ready."""
-        content = unnoticed(self.terms.plan.root / path)
+        content = unnoticed(self.terms.settings.root / path)
         digest, number = hashlib.sha256(content).hexdigest(), next(self.numbers)
         state = OPEN[number // EACH] if number < EACH * len(OPEN) else UploadState.SERVING
         is_ready = state in (UploadState.SERVING, UploadState.RETIRING)
@@ -162,7 +162,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         terms = asyncio.run(bound(run))
         filler = Filler(terms, app, itertools.count())
         with closing(StateTree(store, terms.mirror)) as known:
-            every = scan(terms.plan.root, known, terms.rules)
+            every = scan(terms.settings.root, known, terms.rules)
             for page in iter(lambda: list(itertools.islice(every, 20)), []):
                 record(store, filler, page)
         store.submit(lambda tx: tx.mirrors.pass_ended(terms.mirror, time.time(), True)).result()

@@ -41,7 +41,7 @@ def fill(installation: Installation) -> None:
         rules = asyncio.run(bound(run))
         tree = StateTree(store, run.mirror)
         page: list[FolderListing] = []
-        for listing in scan(run.plan.root, tree, rules):
+        for listing in scan(run.settings.root, tree, rules):
             page.append(listing)
             if len(page) == 200:
                 record(store, run.mirror, page)

@@ -26,7 +26,7 @@ from kbsync.engine.clock import SystemClock, Threads, apart, rest, told
 from kbsync.engine.halts import FAILING, TARGET_DOWN
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
-from kbsync.engine.terms import Plan
+from kbsync.engine.settings import MirrorSettings
 from kbsync.errors import KbsyncError, StateError
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
@@ -199,7 +199,7 @@ async def _pass_of_run(run: MirrorRun) -> PassEnd:
     except KbsyncError:
         raise
     except Exception as error:  # one mirror's; the others go on
-        log.exception("mirror.failed", mirror=run.plan.name)
+        log.exception("mirror.failed", mirror=run.settings.name)
         trouble = told(error)
     with contextlib.suppress(StateError):
         await run.leave_word(FAILING, trouble)
@@ -218,7 +218,7 @@ def mirror_run(
     site = RunContext(
         installation.spool_dir, names, installation.cure, installation.mirror_renamed, at_work=hears
     )
-    run = MirrorRun(plan_of(mirror), store, open_target, SystemClock(), site)
+    run = MirrorRun(settings_of(mirror), store, open_target, SystemClock(), site)
     run.on_event = lambda event: log_finished(mirror.name, event)
     return run
 
@@ -244,10 +244,10 @@ def log_finished(mirror: str, event: Happened) -> None:
     tell(event.event, **fields)
 
 
-def plan_of(mirror: MirrorConfig) -> Plan:
+def settings_of(mirror: MirrorConfig) -> MirrorSettings:
     """The mirror's config as the engine takes it."""
     kind = mirror.target.type
-    return Plan(
+    return MirrorSettings(
         name=mirror.name,
         root=Path(os.path.realpath(mirror.folder)),
         target_type=kind,
@@ -266,7 +266,7 @@ def plan_of(mirror: MirrorConfig) -> Plan:
         deletions=DeletionLimits(
             mirror.deletions.hold_fraction, mirror.deletions.hold_count, mirror.deletions.hold_window
         ),
-        settings=lambda path: settings_for(mirror, path, kind),
+        document_settings=lambda path: settings_for(mirror, path, kind),
         fingerprint=repr(mirror.documents),
         given=mirror.folder,
     )

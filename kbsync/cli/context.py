@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kbsync.contract.target import Target
     from kbsync.engine.clock import Clock
     from kbsync.engine.plan import CommandContext
-    from kbsync.engine.terms import Plan
+    from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
     from kbsync.state.glance import Glance, Tx
 
@@ -306,18 +306,18 @@ def command_context(installation: Installation) -> CommandContext:
 
 async def of_each_mirror(
     installation: Installation,
-    view: Callable[[Plan, Target, Glance | None, Clock, CommandContext], Awaitable[T]],
+    view: Callable[[MirrorSettings, Target, Glance | None, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:
     """A view of the engine for every mirror asked for, with its target and the state opened for reading."""
     from kbsync.engine.clock import SystemClock
-    from kbsync.once import plan_of
+    from kbsync.once import settings_of
 
     found, state = [], look_at(installation)
     with closing(state) if state is not None else nullcontext():
         for mirror in installation.mirrors:
             async with opened_for_reading(installation, mirror) as target:
                 context = command_context(installation)
-                found.append(await view(plan_of(mirror), target, state, SystemClock(), context))
+                found.append(await view(settings_of(mirror), target, state, SystemClock(), context))
     return found
 
 

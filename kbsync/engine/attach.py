@@ -27,7 +27,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal
-from kbsync.engine.terms import Plan, Terms, abilities_of, changes_of
+from kbsync.engine.settings import MirrorSettings, Terms, abilities_of, changes_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.approvals import RENEWALS, Extent
@@ -95,7 +95,7 @@ class RecipeChanges:
             return now
         if self._put_off_since is None:
             self._put_off_since = now
-        return max(now, self._put_off_since + self._journal.terms.plan.settle_longest)
+        return max(now, self._put_off_since + self._journal.terms.settings.settle_longest)
 
     async def weigh(self) -> Extent | None:
         """Decide about all that waits, and send what is allowed from now on; returns what is newly held."""
@@ -203,7 +203,7 @@ async def ours(terms: Terms, target: Target) -> AsyncIterator[Listed]:
 
 def _shortened(terms: Terms) -> Mapping[str, str]:
     """Paths in the folder that are too long for a name, by the hash that stands for them there."""
-    root = os.fspath(terms.plan.root)
+    root = os.fspath(terms.settings.root)
     found: dict[str, str] = {}
     for folder, _, names in os.walk(root):
         for name in names:
@@ -236,27 +236,27 @@ EMPTIED = "knowledge-base-emptied"
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
-def enroll(tx: Tx, plan: Plan, configured: Sequence[str]) -> tuple[MirrorRecord, str]:
+def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> tuple[MirrorRecord, str]:
     """The mirror's rows and the name they had before.
 
     Found by name, or taken over from a mirror of the same folder that has left the config.
     """
-    folder = str(plan.root)
-    record = find_record(tx, plan, configured)
+    folder = str(settings.root)
+    record = find_record(tx, settings, configured)
     if record is None:
-        record = tx.mirrors.add(plan.name, folder, plan.target_type)
+        record = tx.mirrors.add(settings.name, folder, settings.target_type)
     elif record.folder != folder:
         tx.mirrors.set_hold_all(record.id, True)
-    tx.mirrors.attach(record.id, plan.name, folder, plan.target_type)
+    tx.mirrors.attach(record.id, settings.name, folder, settings.target_type)
     return tx.mirrors.get(record.id), record.name
 
 
-def find_record(tx: Tx, plan: Plan, configured: Sequence[str]) -> MirrorRecord | None:
+def find_record(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> MirrorRecord | None:
     """The mirror's row, by name or as a mirror of the same folder whose name left the config."""
-    record = tx.mirrors.named(plan.name)
+    record = tx.mirrors.named(settings.name)
     if record is not None:
         return record
-    return next((m for m in tx.mirrors.in_folder(str(plan.root)) if m.name not in configured), None)
+    return next((m for m in tx.mirrors.in_folder(str(settings.root)) if m.name not in configured), None)
 
 
 def check_root(tx: Tx, record: MirrorRecord, now: RootIdentity, *, accepted: bool) -> str:
@@ -283,51 +283,53 @@ def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, 
     return difference, bool(difference) and stored.is_mount and not now.is_mount
 
 
-def root_missing(plan: Plan, trouble: str, write: Callable[[str], str]) -> Halt:
+def root_missing(settings: MirrorSettings, trouble: str, write: Callable[[str], str]) -> Halt:
     """The halt of a root that is not there: nobody can approve what cannot be seen; `write` makes a cure."""
     detail = f"{trouble}; nothing is deleted until it is back"
-    return Halt(FOLDER_MISSING, detail, write(f"retry --mirror {plan.name}"))
+    return Halt(FOLDER_MISSING, detail, write(f"retry --mirror {settings.name}"))
 
 
-def root_differs(plan: Plan, difference: str, write: Callable[[str], str]) -> Halt:
+def root_differs(settings: MirrorSettings, difference: str, write: Callable[[str], str]) -> Halt:
     """The halt of a root that is another one than before; `write` makes a cure."""
-    detail = f"{plan.root}: {difference}; nothing is deleted until it is back or approved"
-    return Halt(FOLDER_MISSING, detail, write(f"approve {plan.name}"))
+    detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
+    return Halt(FOLDER_MISSING, detail, write(f"approve {settings.name}"))
 
 
 async def bind(
     store: StateStore,
-    plan: Plan,
+    settings: MirrorSettings,
     record: MirrorRecord,
     target: Target,
     base: Base,
     spool_dir: Path,
 ) -> Terms:
     """Bind the mirror to the base. Raises `TargetError`."""
-    base = await _counted(store, plan, record, target, base)
-    repair = f"kbsync verify --repair --mirror {plan.name}"
-    binding = await store.write(lambda tx: _rebind(tx, plan, record, base, target, repair))
+    base = await _counted(store, settings, record, target, base)
+    repair = f"kbsync verify --repair --mirror {settings.name}"
+    binding = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair))
     return Terms(
-        plan=plan,
+        settings=settings,
         mirror=record.id,
         binding=binding,
         base=base.id,
         limits=target.limits,
-        abilities=abilities_of(target, plan),
-        recipe=lambda path: target.recipe(path, plan.settings(path)),
-        rules=Rules(plan.include, plan.exclude, target.limits),
+        abilities=abilities_of(target, settings),
+        recipe=lambda path: target.recipe(path, settings.document_settings(path)),
+        rules=Rules(settings.include, settings.exclude, target.limits),
         spool_dir=spool_dir,
         describe=target.describe,
     )
 
 
-async def _counted(store: StateStore, plan: Plan, record: MirrorRecord, target: Target, base: Base) -> Base:
+async def _counted(
+    store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
+) -> Base:
     """The base with its documents counted one by one, where its own figure says that many are gone.
 
     A figure may lag behind what was just uploaded, and counts what others put there: a base that was found
     emptied stays so until the list says otherwise. What the list has of ours is certainly there.
     """
-    key = (plan.target_type, base.address, base.id, plan.prefix)
+    key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
     if binding is None or target.limits.embedded:
         return base
@@ -340,17 +342,19 @@ async def _counted(store: StateStore, plan: Plan, record: MirrorRecord, target: 
     return replace(base, documents=await store.read(lambda tx: tx.uploads.serving_among(binding, ids)))
 
 
-def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target, repair: str) -> int:
+def _rebind(
+    tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, target: Target, repair: str
+) -> int:
     """The binding to the base. Raises `Halted` where it lost many documents behind our back."""
-    _rename_all(tx, plan, record, base, abilities_of(target, plan))
-    binding = tx.mirrors.bind_to(record.id, plan.target_type, base.address, base.id, plan.prefix)
+    _rename_all(tx, settings, record, base, abilities_of(target, settings))
+    binding = tx.mirrors.bind_to(record.id, settings.target_type, base.address, base.id, settings.prefix)
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)
         if target.limits.embedded:
             tx.uploads.lose(record.id, record.binding)
     serving = tx.uploads.serving_count(record.id, binding)
-    is_repaired = any(message.verb == "repair" for message in tx.inbox.waiting(plan.name))
+    is_repaired = any(message.verb == "repair" for message in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
         lost = serving - base.documents
         raise Halted(
@@ -362,14 +366,16 @@ def _rebind(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, target: Target
     return binding
 
 
-def _rename_all(tx: Tx, plan: Plan, record: MirrorRecord, base: Base, abilities: Abilities) -> None:
+def _rename_all(
+    tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, abilities: Abilities
+) -> None:
     """Another prefix in the same base is another name for every document, and the base stays the same."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
-    here = (plan.target_type, base.address, base.id)
-    if last is None or last.prefix == plan.prefix or (last.target, last.address, last.base) != here:
+    here = (settings.target_type, base.address, base.id)
+    if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != here:
         return
-    if tx.mirrors.binding_for(*here, plan.prefix) is None:
-        tx.mirrors.set_prefix(last.id, plan.prefix)
+    if tx.mirrors.binding_for(*here, settings.prefix) is None:
+        tx.mirrors.set_prefix(last.id, settings.prefix)
         unjudge(tx, record.id)
         if abilities.renames or abilities.rename_policy == "replace":
             tx.uploads.unlabel(record.id, last.id)
@@ -401,7 +407,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
         return
     # Changes when a person, and not an upgrade, says otherwise how documents are made. Where recipes differ
     # and settings do not, the program does: what is there stays as it is, where making it anew costs money.
-    by_person = hashlib.sha256(repr((terms.binding, terms.plan.fingerprint)).encode()).hexdigest()
+    by_person = hashlib.sha256(repr((terms.binding, terms.settings.fingerprint)).encode()).hexdigest()
     is_same = await store.read(lambda tx: tx.meta.get(settings)) == by_person
     is_upgraded = terms.abilities.weighs and is_same
     if is_upgraded:
@@ -427,7 +433,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
 def _fingerprint(terms: Terms) -> str:
     """Changes when files that did not change may have to be sent again: another base, another recipe."""
     recipes = [terms.recipe(f"x.{extension}") for extension in sorted(terms.limits.extensions)]
-    whole = (terms.binding, recipes, terms.abilities, terms.plan.prefix, terms.plan.fingerprint)
+    whole = (terms.binding, recipes, terms.abilities, terms.settings.prefix, terms.settings.fingerprint)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 

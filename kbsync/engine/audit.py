@@ -25,8 +25,8 @@ from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
+from kbsync.engine.settings import Terms
 from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
-from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
 from kbsync.state.files import FileRow
@@ -336,7 +336,7 @@ class Audit:
             is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
                 duplicate.append(self._discrepancy(stray, entry, _twin(stray, server)))
-            elif is_gone and with_folder and look(terms.plan.root, stray.path).lacks_file:
+            elif is_gone and with_folder and look(terms.settings.root, stray.path).lacks_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
                 why = f"the file is not selected, {document} is left"
@@ -561,11 +561,11 @@ class BackgroundAudit:
             last = replace(known, ended=min(known.ended, now))
         if last != known:
             await self.store.write(lambda tx: keep_last_audit(tx, terms.mirror, last))
-        return last.ended + terms.plan.deep_rescan - now
+        return last.ended + terms.settings.deep_rescan - now
 
     async def _try(self) -> bool:
         """One audit; False where it was cut short."""
-        name = self.journal.terms.plan.name
+        name = self.journal.terms.settings.name
         try:
             await self.audit()
         except (PutOffError, TargetError, StateError) as error:
@@ -610,7 +610,7 @@ class BackgroundAudit:
         await self.store.write(lambda tx: keep_last_audit(tx, terms.mirror, last))
         log.info(
             "audit.ended",
-            mirror=terms.plan.name,
+            mirror=terms.settings.name,
             missing=result.missing,
             duplicate=result.duplicate,
             orphaned=result.orphaned,
@@ -649,7 +649,7 @@ class BackgroundAudit:
         if not is_emptied(serving, serving - missing) or len(await audit.confirmed(sample)) < len(sample):
             return
         detail = f"{missing} of {serving} documents are no longer in the knowledge base"
-        cure = f"kbsync verify --repair --mirror {terms.plan.name}"
+        cure = f"kbsync verify --repair --mirror {terms.settings.name}"
         await self.on_halt(Halted("knowledge-base-emptied", detail, cure=cure))
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
@@ -688,5 +688,5 @@ class BackgroundAudit:
     def _tell(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
         result.told += 1
         if result.told <= MOST_TOLD:
-            name = self.journal.terms.plan.name
+            name = self.journal.terms.settings.name
             log.warning("audit.found", mirror=name, kind=kind, path=path, document_id=remote_id, reason=why)

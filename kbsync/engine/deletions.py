@@ -98,7 +98,7 @@ class Deletions:
 
     async def second_looks(self) -> list[str]:
         """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
-        then = self._clock.steady() - self._journal.terms.plan.settle + ROUNDING
+        then = self._clock.steady() - self._journal.terms.settings.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
@@ -125,7 +125,7 @@ class Deletions:
         Each waits for that as long as a file that is written to would at most, and no longer: it may be
         taken again and again, and be no renamed file.
         """
-        now, longest = self._clock.steady(), self._journal.terms.plan.settle_longest
+        now, longest = self._clock.steady(), self._journal.terms.settings.settle_longest
         coming = self._coming()
         waiting = {path: self._waiting.setdefault(path, now) for path, inode, _ in rows if inode in coming}
         over = {path for path, since in waiting.items() if now - since >= longest}
@@ -138,7 +138,7 @@ class Deletions:
         before = await self._identity()
         if before is None:
             return None
-        root = self._journal.terms.plan.root
+        root = self._journal.terms.settings.root
         found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
         found = await heed_mounts(self._store, self._journal.terms, found)
         return found if await self._identity() == before else None
@@ -156,11 +156,11 @@ class Deletions:
     async def next_due(self) -> float | None:
         """Steady time of the next second look or weighing; None when nothing waits."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
-        times = [] if missed is None else [missed + self._journal.terms.plan.settle]
+        times = [] if missed is None else [missed + self._journal.terms.settings.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
             waits = missed is not None and missed < UNTIL_SCANNED  # for the second look, see `weigh`
-            at = first + self._journal.terms.plan.settle_longest if waits else self._weigh_at(first, last)
+            at = first + self._journal.terms.settings.settle_longest if waits else self._weigh_at(first, last)
             times.append(self._clock.steady() + at - self._clock.wall())
         if missed is None:
             self._waiting.clear()
@@ -174,7 +174,7 @@ class Deletions:
 
         Not while a scan misses files: what it misses counts from its end, and began to go before.
         """
-        plan = self._journal.terms.plan
+        settings = self._journal.terms.settings
         binding = self._journal.terms.binding
 
         def count(tx: Tx) -> int | None:
@@ -183,13 +183,13 @@ class Deletions:
             return tx.uploads.serving_count(self._mirror, binding)
 
         if (served := await self._store.read(count)) is not None:
-            self._served.note(self._clock.steady(), served, plan.settle + 2 * plan.settle_longest)
+            self._served.note(self._clock.steady(), served, settings.settle + 2 * settings.settle_longest)
 
     def _weigh_at(self, first: float, last: float) -> float:
-        plan, now = self._journal.terms.plan, self._clock.wall()
+        settings, now = self._journal.terms.settings, self._clock.wall()
         if last > now:
             return now  # the clock was set back: nobody knows how long ago it was
-        return min(last + max(plan.settle, QUIET_LEAST), first + plan.settle_longest)
+        return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
         """Something missed by `until` (steady seconds) waits for its second look, or for the brake."""
@@ -209,7 +209,7 @@ class Deletions:
             return Weighed()
         if not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
-        longest = first + self._journal.terms.plan.settle_longest
+        longest = first + self._journal.terms.settings.settle_longest
         if not now and self._clock.wall() < longest:
             missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
             if missed is not None and missed < UNTIL_SCANNED:
@@ -228,9 +228,11 @@ class Deletions:
         terms, now = self._journal.terms, self._clock.wall()
         batch = [c for c in tx.holds.candidates(self._mirror) if self._counts(tx, c)]
         serving = tx.uploads.serving_count(self._mirror, terms.binding)
-        executed = tx.holds.logged_since(self._mirror, now - terms.plan.deletions.window)
+        executed = tx.holds.logged_since(self._mirror, now - terms.settings.deletions.window)
         ask = tx.mirrors.get(self._mirror).hold_all and bool(batch)
-        if ask or must_hold(len(batch), executed, serving, terms.plan.deletions, self._served_before(batch)):
+        if ask or must_hold(
+            len(batch), executed, serving, terms.settings.deletions, self._served_before(batch)
+        ):
             self._hold(tx, batch)
             return Weighed(held=len(batch))
         for candidate in batch:
@@ -348,7 +350,7 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     paths = await store.read(find_gone)
     if not paths:
         return {}
-    root = journal.terms.plan.root
+    root = journal.terms.settings.root
     found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in set(paths.values())])
     seen = dict(await heed_mounts(store, journal.terms, found))
     return {

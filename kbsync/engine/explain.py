@@ -24,6 +24,7 @@ from kbsync.engine import attach
 from kbsync.engine.clock import Clock
 from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN, going_on
 from kbsync.engine.plan import NO_CONTEXT, CommandContext
+from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import (
     SHOWN,
     FileStatus,
@@ -34,7 +35,6 @@ from kbsync.engine.status import (
     refusal,
     serving,
 )
-from kbsync.engine.terms import Plan
 from kbsync.errors import TargetError
 from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
@@ -217,7 +217,7 @@ def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
 
 
 async def explain_path(
-    plan: Plan,
+    settings: MirrorSettings,
     target: Target,
     glance: Glance | None,
     clock: Clock,
@@ -232,36 +232,38 @@ async def explain_path(
     state cannot be read.
     """
     now = clock.wall()
-    rules = Rules(plan.include, plan.exclude, target.limits)
+    rules = Rules(settings.include, settings.exclude, target.limits)
     with looking_at(glance) as state:
         # In a thread: on a dead mount a look at the disk may never end.
         evidence = await asyncio.to_thread(
-            state.read, lambda tx: _gather(tx, plan, rules, path, now, context)
+            state.read, lambda tx: _gather(tx, settings, rules, path, now, context)
         )
     await _ask_target(target, evidence, text)
-    sentences = _Sentences(plan, evidence, context, now)
-    return PathExplanation(plan.name, path, sentences.answer(), tuple(sentences.grounds()), evidence)
+    sentences = _Sentences(settings, evidence, context, now)
+    return PathExplanation(settings.name, path, sentences.answer(), tuple(sentences.grounds()), evidence)
 
 
 # -- what is known -------------------------------------------------------------------------------------
 
 
-def _gather(tx: Tx, plan: Plan, rules: Rules, path: str, now: float, context: CommandContext) -> Evidence:
+def _gather(
+    tx: Tx, settings: MirrorSettings, rules: Rules, path: str, now: float, context: CommandContext
+) -> Evidence:
     """Look at disk, rules and state."""
-    seen = look(plan.root, path)
-    found = Evidence(path, seen, _selection(plan, rules, path, seen))
+    seen = look(settings.root, path)
+    found = Evidence(path, seen, _selection(settings, rules, path, seen))
     if seen.stamp is not None and seen.kind is FileKind.FILE:
         found.age = now - seen.stamp.newest
         # A stamp from the future proves nothing: the file is watched for the whole of its quiet time.
-        left = quiet_time(seen.stamp, plan.settle) - max(found.age, 0.0)
-        found.settle_left = 0.0 if is_old_enough(seen.stamp, now, plan.settle) else left
-    record = attach.find_record(tx, plan, context.configured)
+        left = quiet_time(seen.stamp, settings.settle) - max(found.age, 0.0)
+        found.settle_left = 0.0 if is_old_enough(seen.stamp, now, settings.settle) else left
+    record = attach.find_record(tx, settings, context.configured)
     if record is None:
         return found
     found.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
     # Uploads in the base of the last pass; under another target or prefix none of them count.
-    if binding is not None and (binding.target, binding.prefix) == (plan.target_type, plan.prefix):
+    if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
         found.uploads = tx.uploads.at(record.id, binding.id, path)
     holds = (
         (item.cause, hold.approved_at is not None)
@@ -270,7 +272,7 @@ def _gather(tx: Tx, plan: Plan, rules: Rules, path: str, now: float, context: Co
         if item.path == path
     )
     found.held_for, found.is_approved = next(holds, ("", False))
-    found.halt = _halt(tx, plan, record, context)
+    found.halt = _halt(tx, settings, record, context)
     place = path
     while place and not found.folder_problem:
         place = split(place)[0]
@@ -292,12 +294,12 @@ def _gather(tx: Tx, plan: Plan, rules: Rules, path: str, now: float, context: Co
     return found
 
 
-def _selection(plan: Plan, rules: Rules, path: str, seen: Look) -> Selection | None:
+def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: Look) -> Selection | None:
     """None where nothing is there to be judged."""
     if seen.kind is None or seen.stamp is None or not path:
         return None
     try:
-        rules, entered = rules_at(plan.root, rules, split(path)[0])
+        rules, entered = rules_at(settings.root, rules, split(path)[0])
     except RulesUnknown as error:
         return Selection(Verdict(FileChoice.SELECTED), problem=str(error))
     except OSError as error:
@@ -308,16 +310,16 @@ def _selection(plan: Plan, rules: Rules, path: str, seen: Look) -> Selection | N
     return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
 
 
-def _halt(tx: Tx, plan: Plan, record: MirrorRecord, context: CommandContext) -> Halt | None:
+def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: CommandContext) -> Halt | None:
     """What halts the mirror; of the root, as it is now, and not as it was when a pass met it."""
     try:
-        now = identify(plan.root)
+        now = identify(settings.root)
     except RootTrouble as error:
-        return attach.root_missing(plan, str(error), context.cure)
+        return attach.root_missing(settings, str(error), context.cure)
     difference, is_lost = attach.difference_from(record.root, now)
-    accepted = any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(plan.name))
+    accepted = any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(settings.name))
     if is_lost and not accepted:
-        return attach.root_differs(plan, difference, context.cure)
+        return attach.root_differs(settings, difference, context.cure)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
@@ -396,7 +398,7 @@ def _undo(chosen: Selection) -> str:
 class _Sentences:
     """Puts evidence into sentences: the answer, then what it rests on."""
 
-    plan: Plan
+    settings: MirrorSettings
     evidence: Evidence
     context: CommandContext
     now: float
@@ -423,7 +425,7 @@ class _Sentences:
         if server is None:
             return f"It is not found because {self._why_absent()}."
         if evidence.is_lost:
-            repair = self._run(f"verify --repair --mirror {self.plan.name}")
+            repair = self._run(f"verify --repair --mirror {self.settings.name}")
             return f"It is not found because the knowledge base no longer has its document; {repair}."
         if self._is_folder_lost():
             return f"It is found as it was when the folder was last seen: {self._halt_and_cure()}."
@@ -435,7 +437,7 @@ class _Sentences:
             return f"It is still found although {_why(chosen)}: {self._why_still_found()}."
         entry = evidence.entry
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
-            approve = self._run(f"approve {self.plan.name}")
+            approve = self._run(f"approve {self.settings.name}")
             return (
                 "It is searchable as it was indexed before settings changed, and indexing it with the new "
                 f"settings waits for your approval; {approve}."
@@ -486,7 +488,7 @@ class _Sentences:
         """Of a file that is gone or left out."""
         evidence = self.evidence
         if evidence.held_for and not evidence.is_approved:
-            return f"its deletion waits for your approval; {self._run(f'approve {self.plan.name}')}"
+            return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
             return "an upgrade of kbsync left it out, which never deletes"
         return self._why_halted() or "its document goes with the next pass, unless too many go at once"
@@ -511,7 +513,7 @@ class _Sentences:
     def _halt_and_cure(self) -> str:
         halt = self.evidence.halt
         assert halt is not None
-        halt = going_on(halt, self.plan.name, self.context.cure, at_work=self.context.at_work)
+        halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:
@@ -528,7 +530,7 @@ class _Sentences:
             return self.evidence.folder_problem
         if entry.verdict.choice is FileChoice.REFUSED:
             return clause(entry.verdict.reason)
-        words = refusal(self.plan.root / self.evidence.path, self.evidence.uploads)
+        words = refusal(self.settings.root / self.evidence.path, self.evidence.uploads)
         if entry.status is Status.SKIPPED:
             return f"it is skipped: {words}"
         retry = self._run(f"retry {shlex.quote(self.evidence.path)}")
@@ -563,7 +565,7 @@ class _Sentences:
         evidence = self.evidence
         seen, age = evidence.seen, evidence.age
         if seen.presence is Presence.MISSING:
-            yield f"Nothing is at {self.plan.root / evidence.path}."
+            yield f"Nothing is at {self.settings.root / evidence.path}."
         elif seen.stamp is not None and age is not None:
             ago = f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its stamps"
             yield f"The file has {seen.stamp.size:,} bytes and changed {ago}."

@@ -39,7 +39,7 @@ class Inbox:
 
     async def carry_out(self) -> InboxResult:
         """Do what was asked, oldest first, each message with its effect in one transaction."""
-        name = self._journal.terms.plan.name
+        name = self._journal.terms.settings.name
         messages = await self._store.read(lambda tx: tx.inbox.waiting(name))
         answer = InboxResult()
         for message in messages:

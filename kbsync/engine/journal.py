@@ -58,7 +58,7 @@ from kbsync.core.planner import (
 )
 from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
-from kbsync.engine.terms import Terms
+from kbsync.engine.settings import Terms
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
 from kbsync.state.files import FileRow
 from kbsync.state.glance import Tx
@@ -156,7 +156,7 @@ class Journal:
     @property
     def timing(self) -> Timing:
         """The moment, chance, limits and the lag known so far, for lifecycle steps."""
-        after = self.terms.plan.absent_after
+        after = self.terms.settings.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.terms.limits, after, self._lag)
 
     def recall_recipes(self, tx: Tx) -> None:
@@ -194,7 +194,7 @@ class Journal:
                 "what the service says about when documents were made differs from the clock by "
                 f"{abs(created - now):.0f} s; it is not used as evidence"
             )
-            log.warning("times.differ", mirror=self.terms.plan.name, detail=detail)
+            log.warning("times.differ", mirror=self.terms.settings.name, detail=detail)
 
     @property
     def _times_key(self) -> str:
@@ -336,7 +336,7 @@ class Journal:
         """True when rows changed in a way that may call for more."""
         now, mirror = self._clock.wall(), self.terms.mirror
         name = type(action).__name__.lower()
-        tell("action.decided", mirror=self.terms.plan.name, path=wish.path, action=name)
+        tell("action.decided", mirror=self.terms.settings.name, path=wish.path, action=name)
         match action:
             case Send(predecessor):
                 added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))

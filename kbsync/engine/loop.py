@@ -92,10 +92,10 @@ class MirrorLoop:
                 elif self.run.trouble:
                     await self.run.tell_down(self.run.trouble)
             except StateError as error:
-                log.error("state.failed", mirror=self.run.plan.name, reason=str(error))
+                log.error("state.failed", mirror=self.run.settings.name, reason=str(error))
                 await self._tell(str(error))
             except Exception as error:
-                log.exception("mirror.failed", mirror=self.run.plan.name)
+                log.exception("mirror.failed", mirror=self.run.settings.name)
                 await self._tell(told(error))
             finally:
                 self.begun.set()
@@ -133,7 +133,7 @@ class MirrorLoop:
             await rest(self.run.clock, LONGEST_READING, read, self.stop)
 
     async def _newest_message(self) -> int:
-        name = self.run.plan.name
+        name = self.run.settings.name
         with contextlib.suppress(StateError):
             messages = await self.run.store.read(lambda tx: tx.inbox.waiting(name))
             return messages[-1].id if messages else 0
@@ -141,7 +141,7 @@ class MirrorLoop:
 
     async def _watch(self, bound: BoundMirror) -> None:
         """Follow the folder until it or the base is another one, or the daemon ends."""
-        audits, name = bound.auditing, self.run.plan.name
+        audits, name = bound.auditing, self.run.settings.name
         auditing = asyncio.create_task(keep_up(self.run.clock, audits.keep, "audits", mirror=name))
         try:
             await self._watch_folder(bound)
@@ -151,15 +151,15 @@ class MirrorLoop:
                 await auditing
 
     async def _watch_folder(self, bound: BoundMirror) -> None:
-        plan = self.run.plan
+        settings = self.run.settings
         watcher = self.make_watcher(
-            plan.root,
+            settings.root,
             self.state_dir,
             on_hint=self._wake.set,
             on_wake=self.wake,
             ignores=partial(_ignores, bound.journal.terms.rules),
-            observer=plan.observer,
-            rescan=plan.rescan,
+            observer=settings.observer,
+            rescan=settings.rescan,
         )
         try:
             report = await watcher.start(self._directories)
@@ -184,7 +184,7 @@ class MirrorLoop:
         self._mode = report.mode
         log.info(
             event,
-            mirror=self.run.plan.name,
+            mirror=self.run.settings.name,
             mode=str(report.mode),
             why=report.why,
             cure=report.cure,
@@ -221,12 +221,12 @@ class MirrorLoop:
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
         for trouble in await watcher.check():
-            log.warning("watch.troubled", mirror=self.run.plan.name, reason=trouble.text)
+            log.warning("watch.troubled", mirror=self.run.settings.name, reason=trouble.text)
             await self.run.trusted_identity()
         if watcher.mode is not self._mode:
             self._tell_how("watch.changed", watcher.report)
-        if (await asyncio.to_thread(self.run.plan.resolved)).root != self.run.plan.root:
-            log.warning("folder.moved", mirror=self.run.plan.name, folder=str(self.run.plan.given))
+        if (await asyncio.to_thread(self.run.settings.resolved)).root != self.run.settings.root:
+            log.warning("folder.moved", mirror=self.run.settings.name, folder=str(self.run.settings.given))
             self._begin_anew = True
         now = self.run.clock.steady()
         await bound.end_halt_if_proven()
@@ -254,7 +254,7 @@ class MirrorLoop:
 
     async def _check_base(self, bound: BoundMirror) -> None:
         if await bound.base_changed():
-            log.warning("base.changed", mirror=self.run.plan.name)
+            log.warning("base.changed", mirror=self.run.settings.name)
             self._begin_anew = True
             self._wake.set()
 
@@ -287,7 +287,7 @@ class MirrorLoop:
     def _start_scan(self, bound: BoundMirror, watcher: Watcher, now: float) -> None:
         if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
             if watcher.rescan_wanted:
-                log.info("rescan.started", mirror=self.run.plan.name, reason=watcher.rescan_reason)
+                log.info("rescan.started", mirror=self.run.settings.name, reason=watcher.rescan_reason)
             self._scan = asyncio.create_task(self._scan_all(bound, watcher))
             self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
 
@@ -311,7 +311,7 @@ class MirrorLoop:
         self._next_scan = self.run.clock.steady() + watcher.rescan_every
         self._asked = True
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("scan.failed", mirror=self.run.plan.name, reason=str(error))
+            log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
             self._next_scan = self.run.clock.steady() + LONGEST_RETRY
         self._wake.set()
 

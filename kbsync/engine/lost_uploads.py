@@ -21,7 +21,7 @@ from kbsync.core.links import is_address, same_address
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.selection import extension_of
 from kbsync.engine.journal import Journal
-from kbsync.engine.terms import Terms
+from kbsync.engine.settings import Terms
 from kbsync.errors import TargetError
 from kbsync.state.glance import Tx
 from kbsync.state.store import StateStore
@@ -127,7 +127,9 @@ class Page:
         # Another page by its address, or a file: one of ours, or one that the address does not end in.
         if is_address(listed.name):
             is_other = not same_address(self.row.name, listed.name)
-        elif self.terms.plan.names == "tagged" and self.terms.naming.read_mangled(listed.name) is not None:
+        elif (
+            self.terms.settings.names == "tagged" and self.terms.naming.read_mangled(listed.name) is not None
+        ):
             is_other = True
         else:
             last = unquote(urlsplit(self.row.name).path.rpartition("/")[2])
@@ -243,6 +245,6 @@ async def _is_unclaimed(store: StateStore, terms: Terms, row: Upload, listed: Li
 
 async def _has_its_bytes(terms: Terms, target: Target, row: Upload, listed: Listed) -> bool:
     """The marker or the tag in the name proves it; else the bytes do, where they can be had."""
-    if terms.limits.marks or terms.plan.names == "tagged" or not isinstance(target, Reads):
+    if terms.limits.marks or terms.settings.names == "tagged" or not isinstance(target, Reads):
         return True
     return await target.digest(listed.remote_id) in (None, row.digest)

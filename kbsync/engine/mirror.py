@@ -25,7 +25,7 @@ from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN, going
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import Reconciler
-from kbsync.engine.terms import Plan, as_halt
+from kbsync.engine.settings import MirrorSettings, as_halt
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
@@ -228,7 +228,7 @@ class BoundMirror:
             counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(meter.requests.items())}
             log.info(
                 "requests.counted",
-                mirror=self.run.plan.name,
+                mirror=self.run.settings.name,
                 total=meter.total,
                 sent_bytes=meter.sent_bytes,
                 requests=counts,
@@ -253,14 +253,14 @@ class BoundMirror:
         self.doubted.update(await self.deletions.second_looks())
         if self.snapshot is not None:
             self.snapshot.update(run.clock.steady())
-        approve = run.site.cure(f"approve {run.plan.name}")
+        approve = run.site.cure(f"approve {run.settings.name}")
         weighed = await self.deletions.weigh(now=run.is_pass and await self._have_all_gone())
         if weighed.held:
-            log.warning("deletions.held", mirror=run.plan.name, count=weighed.held, cure=approve)
+            log.warning("deletions.held", mirror=run.settings.name, count=weighed.held, cure=approve)
         await self.deletions.run_approved()
         if (asked := await self.renewals.weigh()) is not None:
             log.warning(
-                "recipe.held", mirror=run.plan.name, count=asked.documents, bytes=asked.size, cure=approve
+                "recipe.held", mirror=run.settings.name, count=asked.documents, bytes=asked.size, cure=approve
             )
         self.worker.wake()
 
@@ -379,7 +379,7 @@ class MirrorRun:
     of its snapshot only.
     """
 
-    plan: Plan
+    settings: MirrorSettings
     store: StateStore
     open_target: Callable[[], Awaitable[Target]]
     clock: Clock
@@ -405,7 +405,7 @@ class MirrorRun:
     async def begin(self) -> BoundMirror | None:
         """Look at root and base and set the mirror to work; None with `halt` or `trouble` set."""
         # In a thread of this mirror's own: on a dead mount it never ends, and all others go on.
-        self.plan = await asyncio.to_thread(self.plan.resolved)
+        self.settings = await asyncio.to_thread(self.settings.resolved)
         if not await self._find_root():
             return None
         target = None
@@ -435,22 +435,22 @@ class MirrorRun:
 
     async def _find_root(self) -> bool:
         try:
-            self.identity = await asyncio.to_thread(identify, self.plan.root)
+            self.identity = await asyncio.to_thread(identify, self.settings.root)
         except ShortageError:
             await self._enroll()  # `status` has no place yet for what is said of it
             raise
         except RootTrouble as error:
             await self._enroll()
-            await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))
+            await self.set_halt(attach.root_missing(self.settings, str(error), self.site.cure))
             return False
         await self._enroll()
         difference = await self.store.write(self._check_root)
         if difference:
-            await self.set_halt(attach.root_differs(self.plan, difference, self.site.cure))
+            await self.set_halt(attach.root_differs(self.settings, difference, self.site.cure))
         return not difference
 
     async def _enroll(self) -> None:
-        enrolled = await self.store.write(lambda tx: attach.enroll(tx, self.plan, self.site.configured))
+        enrolled = await self.store.write(lambda tx: attach.enroll(tx, self.settings, self.site.configured))
         record, before = enrolled
         if before != record.name:
             await asyncio.to_thread(self.site.renamed, before, record.name)
@@ -458,14 +458,14 @@ class MirrorRun:
 
     def _check_root(self, tx: Tx) -> str:
         assert self.identity is not None
-        waiting = tx.inbox.waiting(self.plan.name)
+        waiting = tx.inbox.waiting(self.settings.name)
         accepted = any(m.verb == "approve" and m.args.get("root") for m in waiting)
         return attach.check_root(tx, tx.mirrors.get(self.mirror), self.identity, accepted=accepted)
 
     async def _bind(self, target: Target) -> BoundMirror:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         base = await target.base()
-        terms = await attach.bind(self.store, self.plan, record, target, base, self.site.spool_dir)
+        terms = await attach.bind(self.store, self.settings, record, target, base, self.site.spool_dir)
         journal = Journal(terms, self.clock, self.on_settled)
         await attach.prepare(self.store, journal, target, self.clock)
         self.bound = bound = BoundMirror(self, target, journal)
@@ -484,7 +484,7 @@ class MirrorRun:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         if record.last_deep is None:
             return False, True
-        return self.clock.wall() - record.last_deep >= self.plan.deep_rescan, False
+        return self.clock.wall() - record.last_deep >= self.settings.deep_rescan, False
 
     def requests(self) -> Meter:
         """All requests of this run, those of earlier beginnings too."""
@@ -503,14 +503,14 @@ class MirrorRun:
     async def trusted_identity(self) -> RootIdentity | None:
         """The root's identity if it is still the one this run began with; else the mirror halts and None."""
         try:
-            now = await asyncio.to_thread(identify, self.plan.root)
+            now = await asyncio.to_thread(identify, self.settings.root)
         except RootTrouble as error:
-            await self.set_halt(attach.root_missing(self.plan, str(error), self.site.cure))
+            await self.set_halt(attach.root_missing(self.settings, str(error), self.site.cure))
             return None
         assert self.identity is not None
         difference = compare(self.identity, now, within_run=True)
         if difference:
-            await self.set_halt(attach.root_differs(self.plan, difference, self.site.cure))
+            await self.set_halt(attach.root_differs(self.settings, difference, self.site.cure))
             return None
         return now
 
@@ -519,7 +519,7 @@ class MirrorRun:
     async def set_halt(self, halt: Halt | None) -> None:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
         if halt is not None:
-            halt = going_on(halt, self.plan.name, self.site.cure, at_work=self.site.at_work)
+            halt = going_on(halt, self.settings.name, self.site.cure, at_work=self.site.at_work)
         if halt == self.halt == self.told:
             return
         before, self.halt, self.told, self.proving = self.halt, halt, halt, False
@@ -527,14 +527,14 @@ class MirrorRun:
         if halt is not None:
             log.error(
                 "mirror.halted",
-                mirror=self.plan.name,
-                folder=str(self.plan.root),
+                mirror=self.settings.name,
+                folder=str(self.settings.root),
                 reason=halt.reason,
                 detail=halt.detail,
                 cure=halt.cure,
             )
         elif before is not None:
-            log.info("mirror.resumed", mirror=self.plan.name, reason=before.reason)
+            log.info("mirror.resumed", mirror=self.settings.name, reason=before.reason)
 
     async def halted(self, error: Halted) -> None:
         """The target, or the work on it, can go on only after a person did something."""
@@ -543,7 +543,7 @@ class MirrorRun:
 
     def _retry(self) -> str:
         """What to run once the cause of a halt is gone."""
-        return self.site.cure(f"retry --mirror {self.plan.name}")
+        return self.site.cure(f"retry --mirror {self.settings.name}")
 
     @property
     def waits_for_person(self) -> bool:
@@ -569,7 +569,7 @@ class MirrorRun:
     async def leave_word(self, reason: str, trouble: str) -> None:
         """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
         if self.halt is None:
-            cure = self.site.cure(f"--once --mirror {self.plan.name}")
+            cure = self.site.cure(f"--once --mirror {self.settings.name}")
             self.halt = halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
             await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
 

@@ -31,8 +31,8 @@ from kbsync.engine.halts import going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
+from kbsync.engine.settings import MirrorSettings, Terms, as_halt, changes_of
 from kbsync.engine.status import OUT_OF_DATE, halt_json, serving
-from kbsync.engine.terms import Plan, Terms, as_halt, changes_of
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
@@ -150,7 +150,7 @@ def _paths(planned: Sequence[Planned]) -> list[str]:
 
 
 async def plan_mirror(
-    plan: Plan,
+    settings: MirrorSettings,
     target: Target,
     glance: Glance | None,
     clock: Clock,
@@ -161,20 +161,20 @@ async def plan_mirror(
     Raises StateError for a state that cannot be read. Trouble with root or target becomes the plan's `halt`
     where a pass would stop over it, else its `note`.
     """
-    with closing(PrivatePass(plan, target, glance, clock, context)) as private:
+    with closing(PrivatePass(settings, target, glance, clock, context)) as private:
         try:
             await private.attach()
             await private.compare()
         except Halted as error:
-            return MirrorPlan(plan.name, halt=halt_told(error, plan, context))
+            return MirrorPlan(settings.name, halt=halt_told(error, settings, context))
         found = await asyncio.to_thread(private.list_changes)
         found.note = "; ".join(filter(None, [private.note, await _shortage(found, target)]))
         return found
 
 
-def halt_told(error: Halted, plan: Plan, context: CommandContext) -> Halt:
+def halt_told(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
     """Why a pass would stop, with the cure for who reads it."""
-    return going_on(as_halt(error, context.cure), plan.name, context.cure, at_work=context.at_work)
+    return going_on(as_halt(error, context.cure), settings.name, context.cure, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
@@ -232,10 +232,15 @@ class PrivatePass:
     root: RootIdentity
 
     def __init__(
-        self, plan: Plan, target: Target, glance: Glance | None, clock: Clock, context: CommandContext
+        self,
+        settings: MirrorSettings,
+        target: Target,
+        glance: Glance | None,
+        clock: Clock,
+        context: CommandContext,
     ) -> None:
         # No longest wait: at its end a file that is never quiet would be copied to disk.
-        self._plan = replace(plan, settle_longest=math.inf)
+        self._settings = replace(settings, settle_longest=math.inf)
         self._target = target
         self._original = glance
         self._clock = _ClockAhead(clock)
@@ -268,13 +273,13 @@ class PrivatePass:
         A base that does not answer is taken to be the one of the last pass; the note says so.
         `may_be_emptied`: a base that lost many of its documents is no reason to stop.
         """
-        copy, plan, context = self._copy, self._plan, self._context
-        record, _ = await copy.write(lambda tx: attach.enroll(tx, plan, context.configured))
+        copy, settings, context = self._copy, self._settings, self._context
+        record, _ = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
         base = await self._look_at_base(record)
         if may_be_emptied:
             base, record = replace(base, documents=None), replace(record, halt=None)
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
-        terms = await attach.bind(copy, plan, record, self._target, base, nowhere)
+        terms = await attach.bind(copy, settings, record, self._target, base, nowhere)
         self.journal = Journal(terms, self._clock)
         if self.note:  # what is there cannot be listed either
             await copy.write(lambda tx: tx.mirrors.set_adopted(terms.binding))
@@ -295,7 +300,7 @@ class PrivatePass:
         except TargetError as error:
             self.note = f"the knowledge base could not be looked at ({error.reason})"
         last = self._copy.read_now(lambda tx: tx.mirrors.binding(record.binding or 0))
-        if last is None or last.target != self._plan.target_type:
+        if last is None or last.target != self._settings.target_type:
             return Base("")
         return Base(last.base, address=last.address)
 
@@ -303,23 +308,23 @@ class PrivatePass:
         """Compare the folder with the copy, and weigh what would go. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
         try:
-            self.root = await asyncio.to_thread(identify, self._plan.root)
+            self.root = await asyncio.to_thread(identify, self._settings.root)
         except RootTrouble as error:
-            raise _halted(attach.root_missing(self._plan, str(error), str)) from error
+            raise _halted(attach.root_missing(self._settings, str(error), str)) from error
         if difference := await copy.write(self._check_root):
-            raise _halted(attach.root_differs(self._plan, difference, str))
+            raise _halted(attach.root_differs(self._settings, difference, str))
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
         await deletions.count_served()
         asked = await Inbox(copy, journal, clock).carry_out()
         # Files are taken to stay as they are: by this clock even the youngest has been quiet (promise 8).
-        await clock.sleep(EMPTY_FACTOR * self._plan.settle + RACY_SECONDS)
+        await clock.sleep(EMPTY_FACTOR * self._settings.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
         await reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(asked.look_at)])
         await self._wait_for_quiet(reconciler)
         # A file that was missed once is looked for a second time, one settle later (promise 1).
-        await clock.sleep(self._plan.settle)
+        await clock.sleep(self._settings.settle)
         back = await deletions.second_looks()
         await reconciler.heed([Hint(path, HintKind.FILE) for path in back])
         await deletions.weigh(now=True)
@@ -327,24 +332,24 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
         if await self._identity() is None:  # then nothing that was seen can be trusted
-            raise _halted(attach.root_differs(self._plan, "it changed while it was looked at", str))
+            raise _halted(attach.root_differs(self._settings, "it changed while it was looked at", str))
 
     def _check_root(self, tx: Tx) -> str:
-        messages = tx.inbox.waiting(self._plan.name)
+        messages = tx.inbox.waiting(self._settings.name)
         accepted = any(one.verb == "approve" and one.args.get("root") for one in messages)
         return attach.check_root(tx, tx.mirrors.get(self.terms.mirror), self.root, accepted=accepted)
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""
         try:
-            now = await asyncio.to_thread(identify, self._plan.root)
+            now = await asyncio.to_thread(identify, self._settings.root)
         except RootTrouble:
             return None
         return None if compare(self.root, now, within_run=True) else now
 
     async def _wait_for_quiet(self, reconciler: Reconciler) -> None:
         """Files whose stamps lie in the future, or that changed while they were read."""
-        await self._clock.sleep(EMPTY_FACTOR * self._plan.settle)
+        await self._clock.sleep(EMPTY_FACTOR * self._settings.settle)
         settling = reconciler.settling
         for _ in range(2 * len(settling.paths())):  # a file that reads otherwise each time is due for ever
             if not settling.due(self._clock.steady(), 1):
@@ -358,7 +363,7 @@ class PrivatePass:
 
     def list_changes(self) -> MirrorPlan:
         """What the pass would do."""
-        found = MirrorPlan(self._plan.name)
+        found = MirrorPlan(self._settings.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, found))
         # There may be a million of them: lines are sorted, rows are not.
         for planned in (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held):
@@ -410,7 +415,7 @@ class PrivatePass:
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
-        note, settle = lost, self._plan.settle
+        note, settle = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle):
             note = f"it changed just now; it is sent once it has been quiet for {settle:g} s"
         planned = Planned(entry.path, wish.size, sends=True, note=note)

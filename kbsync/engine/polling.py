@@ -87,7 +87,7 @@ class Polls:
         happened = await self._store.write(record)
         full = next((status for _, status, repair in judged if repair is IndexRetry.AWAITED), None)
         if turn.halted is None and full is not None:
-            cure = f"kbsync retry --mirror {self._journal.terms.plan.name}"
+            cure = f"kbsync retry --mirror {self._journal.terms.settings.name}"
             return happened, Halted(full.halt, full.reason, cure=cure, code=full.code)
         return happened, turn.halted
 
@@ -153,7 +153,7 @@ class Polls:
                 TARGET_STUCK,
                 f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
                 f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
-                cure=f"kbsync retry --mirror {self._journal.terms.plan.name}",
+                cure=f"kbsync retry --mirror {self._journal.terms.settings.name}",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
         return row, status, await self._mended(row, status, turn)
@@ -177,7 +177,9 @@ class Polls:
             return IndexRetry.NOT_OFFERED
         path = row.path or row.label
         try:
-            await self._target.reslice(row.remote_id, path, self._journal.terms.plan.settings(path))
+            await self._target.reslice(
+                row.remote_id, path, self._journal.terms.settings.document_settings(path)
+            )
         except Rejected:
             return IndexRetry.NOT_OFFERED
         return IndexRetry.ASKED

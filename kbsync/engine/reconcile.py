@@ -20,7 +20,7 @@ from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import Rules, person_part
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
-from kbsync.engine.terms import Terms
+from kbsync.engine.settings import Terms
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.read import (
@@ -52,7 +52,7 @@ async def heed_mounts(
     mounts = await store.read(partial(_mounts, terms, missed)) if missed else {}
     if not mounts:
         return list(looked)
-    root = terms.plan.root
+    root = terms.settings.root
     anew = await asyncio.to_thread(
         lambda: {path: look_in_mounts(root, path, over) for path, over in mounts.items()}
     )
@@ -67,7 +67,7 @@ def former_files(
     mounts = read(partial(_mounts, terms, [entry.path for entry in found])) if found else {}
 
     def look_at(path: str) -> Look:
-        root = terms.plan.root
+        root = terms.settings.root
         return look_in_mounts(root, path, mounts[path]) if path in mounts else look(root, path)
 
     return [entry for entry in found if look_at(entry.path).lacks_file]
@@ -136,11 +136,11 @@ def judge(
     already. `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
     file that never gets quiet: by the time they are sent the file holds others.
     """
-    path, stamp, root = sight.path, sight.stamp, terms.plan.root
+    path, stamp, root = sight.path, sight.stamp, terms.settings.root
     if stamp == NO_STAMP:
         return FileSeen(path, stamp, problem="cannot be looked at; check its permissions")
     verdict = sight.rules.verdict(path, stamp.size, sight.kind)
-    is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), terms.plan.settle)
+    is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), terms.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
         had_content = awaited or (known is not None and known.digest is not None)
         is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
@@ -303,7 +303,7 @@ class Reconciler:
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
     ) -> None:
-        plan = journal.terms.plan
+        settings = journal.terms.settings
         self._store = store
         self._journal = journal
         self._clock = clock
@@ -315,7 +315,7 @@ class Reconciler:
         self._scanning: set[float] = set()
         self._missing_to: set[float] = set()  # scans that missed something, which is not counted yet
         self._taking = asyncio.Lock()
-        self.settling = Settling(plan.settle, plan.settle_longest)
+        self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
         """Files that even the longest wait did not find quiet, as long as they are waited for."""
 
@@ -336,7 +336,7 @@ class Reconciler:
         """
         terms = self._journal.terms
         tree = StateTree(self._store, self._mirror)
-        listings = scan(terms.plan.root, tree, terms.rules, start=start, deep=deep)
+        listings = scan(terms.settings.root, tree, terms.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pull, listings), listings, tree)
         moment = UNTIL_SCANNED + next(self._numbers)
         self._scanning.add(moment)
@@ -454,7 +454,7 @@ class Reconciler:
             await self._heed_tree(hint.path)
 
     async def _heed_tree(self, path: str) -> None:
-        found = await asyncio.to_thread(look, self._journal.terms.plan.root, path)
+        found = await asyncio.to_thread(look, self._journal.terms.settings.root, path)
         [(_, found)] = await heed_mounts(self._store, self._journal.terms, [(path, found)])
         if found.kind is FileKind.FOLDER or path == "":
             await self._note_absent([(path, found, None)])
@@ -497,14 +497,14 @@ class Reconciler:
             folder = split(path)[0]
             if folder not in chains:
                 chains[folder] = self._rules(folder)
-            looked.append((path, look(terms.plan.root, path), chains[folder]))
+            looked.append((path, look(terms.settings.root, path), chains[folder]))
         return looked
 
     def _rules(self, folder: str) -> Rules | None:
         """The rules of a directory; None where selection does not enter it or they cannot be known."""
         terms = self._journal.terms
         try:
-            rules, entered = rules_at(terms.plan.root, terms.rules, folder)
+            rules, entered = rules_at(terms.settings.root, terms.rules, folder)
         except RulesUnknown:
             return None
         except OSError as error:
@@ -623,7 +623,7 @@ class Reconciler:
                 former=partial(former_files, self._store.read_now, terms),
                 keep=self._keep,
             )
-            tell_judged(terms.plan.name, sight, known, judgement)
+            tell_judged(terms.settings.name, sight, known, judgement)
             judged.append(judgement)
         return judged
 

@@ -251,7 +251,7 @@ def mirror_status(
 
 def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
     """The halt of a mirror at work, or held deletions, which are one as well; None where it works."""
-    record = tx.mirrors.named(run.plan.name)
+    record = tx.mirrors.named(run.settings.name)
     if record is None or run.halt is not None:
         return run.halt
     return mirror_status(tx, record, now=run.clock.wall(), cure=run.site.cure, at_work=run.site.at_work).halt

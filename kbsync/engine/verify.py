@@ -20,8 +20,8 @@ from kbsync.core.model import Presence, Status, Upload, UploadState
 from kbsync.engine.audit import Audit, Discrepancy, Proof, Stray
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
+from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import halt_json
-from kbsync.engine.terms import Plan
 from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
@@ -119,7 +119,7 @@ def _has_row(stray: Stray) -> bool:
 
 
 async def verify_mirror(
-    plan: Plan,
+    settings: MirrorSettings,
     target: Target,
     glance: Glance | None,
     clock: Clock,
@@ -130,7 +130,10 @@ async def verify_mirror(
     While another kbsync is at work, changes that are only seconds old are its business. Raises `TargetError`
     where the target does not answer, `StateError` where the state cannot be read.
     """
-    with looking_at(glance) as state, closing(PrivatePass(plan, target, glance, clock, context)) as private:
+    with (
+        looking_at(glance) as state,
+        closing(PrivatePass(settings, target, glance, clock, context)) as private,
+    ):
         await private.attach(may_be_emptied=True)
         audit = Audit(private.terms, target, partial(_glanced, state))
         await audit.read_list()
@@ -147,7 +150,7 @@ async def verify_mirror(
         try:
             await private.compare()
         except Halted as error:
-            halt = halt_told(error, plan, context)
+            halt = halt_told(error, settings, context)
         else:
             stale, served = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
@@ -156,7 +159,7 @@ async def verify_mirror(
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         return Verification(
-            plan.name,
+            settings.name,
             missing=_by_path(missing),
             stale=_by_path(stale),
             orphaned=_by_path([*served, *orphaned]),
@@ -196,10 +199,10 @@ def _check_folder(
     """
     plan, terms = private.list_changes(), private.terms
     stale, orphaned = list[Discrepancy](), list[Discrepancy]()
-    young = now - terms.plan.settle - GRACE
+    young = now - terms.settings.settle - GRACE
 
     def is_there(path: str) -> bool:
-        found = look(terms.plan.root, path, private.root)
+        found = look(terms.settings.root, path, private.root)
         return found.stamp is not None and not (is_watched and found.stamp.newest > young)
 
     def is_stale(path: str, tx: Tx) -> bool:
@@ -223,10 +226,10 @@ def _check_folder(
             return None
         if planned.cause != "gone":
             return server
-        if not look(terms.plan.root, path, private.root).lacks_file:
+        if not look(terms.settings.root, path, private.root).lacks_file:
             return None
         if is_watched:  # when a file went, only its directory can tell
-            parent = look(terms.plan.root, split(path)[0], private.root)
+            parent = look(terms.settings.root, split(path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
             return None if is_young or known.presence is Presence.MISSING else server
         return server

@@ -30,8 +30,8 @@ from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
+from kbsync.engine.settings import Terms
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
-from kbsync.engine.terms import Terms
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.glance import Tx
@@ -124,7 +124,7 @@ class Bodies:
             if kept.digest == row.digest:
                 return kept
             kept.close()
-        taken = copy_stable(self._terms.plan.root, row.path, self._terms.spool_dir, row.digest)
+        taken = copy_stable(self._terms.settings.root, row.path, self._terms.spool_dir, row.digest)
         return taken if isinstance(taken, Spooled) else None
 
 
@@ -147,7 +147,7 @@ def outgoing(terms: Terms, upload: Upload, body: Spooled, replaces: str | None) 
         recipe=upload.recipe,
         body=body,
         replaces=replaces,
-        settings=terms.plan.settings(path),
+        settings=terms.settings.document_settings(path),
     )
 
 
@@ -481,13 +481,13 @@ class Worker:
         if of_round or now >= self.pulse.not_before:
             self.pulse.not_before = now + self.pulse.failures.note(error, of_round=of_round)
         seconds = self.pulse.not_before - now  # of jobs that fail together one counts
-        log.exception("worker.failed", mirror=self._journal.terms.plan.name, again_in=seconds)
+        log.exception("worker.failed", mirror=self._journal.terms.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Nothing is sent until the journal can be written; said once, not at every try."""
         if self.pulse.state_failed(str(error), self._clock.steady()):
-            log.error("state.failed", mirror=self._journal.terms.plan.name, reason=str(error))
+            log.error("state.failed", mirror=self._journal.terms.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
 
@@ -574,7 +574,7 @@ class Worker:
         except TargetError as error:
             return [error] * len(documents)
         except Exception as error:
-            log.exception("target.failed", mirror=self._journal.terms.plan.name)
+            log.exception("target.failed", mirror=self._journal.terms.settings.name)
             return [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
 
     async def _record_puts(self, claimed: Sequence[Upload], answers: Sequence[PutOutcome]) -> None:
@@ -582,7 +582,7 @@ class Worker:
         terms = self._journal.terms
         blame = None
         if not terms.limits.embedded:
-            blame = self.pulse.blame(pairs, f"kbsync retry --mirror {terms.plan.name}")
+            blame = self.pulse.blame(pairs, f"kbsync retry --mirror {terms.settings.name}")
         if blame is not None:
             blamed, code, reason = tuple(self.pulse.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))

@@ -129,12 +129,12 @@ async def search(
 
     async def search_run(run: MirrorRun) -> tuple[SearchedMirror, list[FoundDocument]]:
         async with _opened(run, reading) as target:
-            searched = SearchedMirror(run.plan.name, run.plan.root, target, run.store.read)
+            searched = SearchedMirror(run.settings.name, run.settings.root, target, run.store.read)
             return searched, await search_mirror(searched, query)
 
     answers = await asyncio.gather(*map(search_run, runs), return_exceptions=True)
     silent = {
-        run.plan.name: str(answer) or type(answer).__name__
+        run.settings.name: str(answer) or type(answer).__name__
         for run, answer in zip(runs, answers, strict=True)
         if isinstance(answer, BaseException)
     }
@@ -150,7 +150,7 @@ async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterat
         yield run.bound.target
     elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
         # Its target is as good to search as ever: it is opened for reading only, as the command does.
-        async with aclosing(await reading(run.plan.name)) as target:
+        async with aclosing(await reading(run.settings.name)) as target:
             yield target
     else:
         raise LookupError("its target is not open; see what halts it")

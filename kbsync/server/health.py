@@ -55,7 +55,7 @@ class Readiness:
         return tuple([await self._of(run) for run in runs])
 
     async def _of(self, run: MirrorRun) -> MirrorReadiness:
-        name = run.plan.name
+        name = run.settings.name
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
             # Compared as a whole and carried out, once; what changes later does not make it unready.

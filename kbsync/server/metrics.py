@@ -102,7 +102,7 @@ class Counters:
     def attend(self, run: MirrorRun) -> None:
         """From now on this mirror counts."""
         self._runs.add(run)
-        self._freshness.setdefault(run.plan.name, Histogram(FRESHNESS))
+        self._freshness.setdefault(run.settings.name, Histogram(FRESHNESS))
         run.on_event = partial(self._note, run, run.on_event)
 
     def _note(self, run: MirrorRun, then: Callable[[Happened], None], event: Happened) -> None:
@@ -110,7 +110,7 @@ class Counters:
         self._changes.append(
             {
                 "at": now,
-                "mirror": run.plan.name,
+                "mirror": run.settings.name,
                 "path": event.path,
                 "event": "replaced" if event.replaced and word == "ready" else word,
                 "seconds": round(event.seconds, 3),
@@ -118,7 +118,7 @@ class Counters:
             }
         )
         if event.event == "document.ready":
-            self._freshness[run.plan.name].observe(event.seconds)
+            self._freshness[run.settings.name].observe(event.seconds)
             at = math.floor(now / 60) * 60.0
             if not self._minutes or self._minutes[-1].at < at:
                 self._minutes.append(Minute(at))
@@ -133,19 +133,19 @@ class Counters:
         current = set(self._current.values())
         for run in [run for run in self._runs if run not in current and run.bound is None]:
             self._runs.discard(run)
-            self._left.setdefault(run.plan.target_type, Meter()).add(run.requests())
+            self._left.setdefault(run.settings.target_type, Meter()).add(run.requests())
         requests: dict[str, Meter] = {}
         for target, left in self._left.items():
             requests.setdefault(target, Meter()).add(left)
         for run in self._runs:
-            requests.setdefault(run.plan.target_type, Meter()).add(run.requests())
+            requests.setdefault(run.settings.target_type, Meter()).add(run.requests())
         freshness = {name: Histogram(one.bounds) for name, one in self._freshness.items()}
         for name, copy in freshness.items():
             copy.add(self._freshness[name])
         return CounterSnapshot(
             requests=requests,
             freshness=freshness,
-            pass_seconds={r.plan.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
+            pass_seconds={r.settings.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
             uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
             minutes=tuple(minute.to_json() for minute in self._minutes),
             changes=tuple(self._changes),

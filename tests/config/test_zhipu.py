@@ -12,7 +12,7 @@ from kbsync.config.kinds import Secret
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.target import VectorizationConfig, is_in_the_clear
 from kbsync.contract.target import Surroundings, Target
-from kbsync.once import plan_of
+from kbsync.once import settings_of
 from kbsync.targets.http.limits import Breaker
 from kbsync.targets.zhipu.config import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -414,8 +414,8 @@ def breaker_of(target: Target) -> Breaker:
 def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None:
     remote = mirror(tmp_path, f"names: plain\ntarget: {{{LEAST}, vectorization: {{absent_after: 40s}}}}")
     local = mirror(tmp_path)
-    assert (plan_of(remote).names, plan_of(remote).absent_after) == ("plain", 40.0)
-    assert (plan_of(local).names, plan_of(local).absent_after) == ("tagged", 15.0)
+    assert (settings_of(remote).names, settings_of(remote).absent_after) == ("plain", 40.0)
+    assert (settings_of(local).names, settings_of(local).absent_after) == ("tagged", 15.0)
 
 
 def test_tokens_are_signed_where_the_config_says_so(tmp_path: Path) -> None:

@@ -20,15 +20,17 @@ MOST = 120
 
 
 def another_prefix(world: World) -> None:
-    world.plan = replace(world.plan, prefix="new-")
+    world.settings = replace(world.settings, prefix="new-")
 
 
 def another_setting(world: World) -> None:
-    world.plan = replace(world.plan, settings=lambda _path: {"chunk_size": 99}, fingerprint="other")
+    world.settings = replace(
+        world.settings, document_settings=lambda _path: {"chunk_size": 99}, fingerprint="other"
+    )
 
 
 def another_selection(world: World) -> None:
-    world.plan = replace(world.plan, exclude=("f1.md", "d/"))
+    world.settings = replace(world.settings, exclude=("f1.md", "d/"))
 
 
 def another_base(world: World) -> None:
@@ -63,7 +65,7 @@ async def changed_back(place: Path, one: Wavering, at: int) -> bool:
     """A kill at boundary `at`; False where the pass was over before. Folder and base end up equal."""
     place.mkdir()
     world = World(place, one.kind)
-    plan, base = world.plan, world.base
+    plan, base = world.settings, world.base
     for path in ("f0.md", "f1.md", "d/a.md", "d/e/b.md"):
         world.write(path)
     if one.is_down:
@@ -74,7 +76,7 @@ async def changed_back(place: Path, one: Wavering, at: int) -> bool:
     guillotine = Guillotine(at=at)
     await run_until(world, guillotine)
     world.breaches.clear()
-    world.plan, world.base = plan, base
+    world.settings, world.base = plan, base
     await world.once()
     world.clock.now += 4000
     await world.once()

@@ -116,7 +116,7 @@ async def supersede_late(stage: Stage, turn: int) -> Edit:
 
 async def set_anew(stage: Stage, turn: int) -> Edit:
     """Another prefix renames every document."""
-    stage.world.plan = replace(stage.world.plan, prefix=f"p{turn}-")
+    stage.world.settings = replace(stage.world.settings, prefix=f"p{turn}-")
     return Edit(resends=True)
 
 
@@ -136,7 +136,9 @@ async def set_recipe(stage: Stage, turn: int) -> Edit:
     settings = {"knowledge_type": 2 - stage.recipes_set % 2, "chunk_token": 300 + stage.recipes_set}
     stage.recipes_set += 1
     world = stage.world
-    world.plan = replace(world.plan, settings=lambda _path: settings, fingerprint=str(settings))
+    world.settings = replace(
+        world.settings, document_settings=lambda _path: settings, fingerprint=str(settings)
+    )
     stage.sent_before = len(stage.sent())
     return Edit(resends=True)
 

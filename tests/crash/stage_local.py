@@ -13,7 +13,7 @@ import apsw
 
 from kbsync.contract.target import Body
 from kbsync.engine.mirror import MirrorRun, RunContext
-from kbsync.engine.terms import Plan
+from kbsync.engine.settings import MirrorSettings
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed.encoder import Encoder, LocalEncoder
@@ -77,7 +77,7 @@ class EmbeddedWorld(World):
 
     def __init__(self, place: Path) -> None:
         super().__init__(place)
-        self.plan = Plan("docs", self.root, "local")
+        self.settings = MirrorSettings("docs", self.root, "local")
         self.kb = self.state / "kb"
         self.at_index: Callable[[str], None] = lambda _name: None
         self.stored: list[tuple[str, str]] = []
@@ -94,7 +94,7 @@ class EmbeddedWorld(World):
             return await asyncio.to_thread(self.open)
 
         site = RunContext(self.state, self.configured)
-        run = MirrorRun(self.plan, store, open_target, self.clock, site, on_settled=self._check)
+        run = MirrorRun(self.settings, store, open_target, self.clock, site, on_settled=self._check)
         self.runs.append(run)
         return run
 

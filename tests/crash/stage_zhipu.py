@@ -36,7 +36,7 @@ class ZhipuStage(SharedStage):
     settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1}
 
     def make_world(self, place: Path) -> RemoteWorld:
-        return RemoteWorld(place, **self.settings)
+        return RemoteWorld(place, **self.target_settings)
 
     @asynccontextmanager
     async def serving(self, **plan: Any) -> AsyncIterator[Self]:
@@ -70,20 +70,20 @@ class ZhipuStage(SharedStage):
         return {**found, "(another name)": [""] * surplus} if surplus else found
 
     def recipes(self) -> dict[str, str]:
-        naming = Naming(self.world.plan.prefix, self.world.plan.names)
+        naming = Naming(self.world.settings.prefix, self.world.settings.names)
         ours = (one for one in self.world.documents() if str(one["id"]) not in self.world.foreign)
         read = ((naming.read(one["sent_name"]), one["knowledge_type"]) for one in ours)
         return {r.path: f"k{number}" for r, number in read if r is not None and r.path is not None}
 
     def searchable(self) -> set[str]:
         """Also under names of earlier prefixes."""
-        plan = self.world.plan
+        plan = self.world.settings
         self._prefixes.add(plan.prefix)
         found: set[str] = set()
         for prefix in self._prefixes:
-            self.world.plan = replace(plan, prefix=prefix)
+            self.world.settings = replace(plan, prefix=prefix)
             found |= set(self.world.bytes_by_path(searchable=True))
-        self.world.plan = plan
+        self.world.settings = plan
         return found
 
     def sent(self) -> list[tuple[str, str]]:

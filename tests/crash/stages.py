@@ -46,7 +46,7 @@ class Stage(ABC):
     @asynccontextmanager
     async def serving(self, **plan: Any) -> AsyncIterator[Self]:
         """Everything is mirrored; `plan`: what the config says otherwise."""
-        self.world.plan = replace(self.world.plan, **plan)
+        self.world.settings = replace(self.world.settings, **plan)
         self.world.write_many(FILES)
         self.world.write(self.kept, "kept")
         await self.world.once()
@@ -104,7 +104,7 @@ class Stage(ABC):
     @property
     def keeps_names(self) -> bool:
         """A document is left as it is when its file is renamed."""
-        return self.world.plan.renames == "keep" and not self.renames
+        return self.world.settings.renames == "keep" and not self.renames
 
     @abstractmethod
     def listen(self, guillotine: Guillotine | None) -> None:

@@ -38,7 +38,7 @@ async def verified(world: World, target: object) -> Verification:
     """What `kbsync verify` says."""
     with glancing(world) as glance:
         return await verify_mirror(
-            world.plan,
+            world.settings,
             target,  # type: ignore[arg-type]
             glance,
             world.clock,

@@ -410,11 +410,11 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def exclude(self, excluded: tuple[str, ...]) -> None:
         self.oracle.select(excluded)
-        self.world.plan = replace(self.world.plan, exclude=excluded)
+        self.world.settings = replace(self.world.settings, exclude=excluded)
 
     def change_prefix(self, prefix: str) -> None:
-        if prefix != self.world.plan.prefix:
-            self.world.plan = replace(self.world.plan, prefix=prefix)
+        if prefix != self.world.settings.prefix:
+            self.world.settings = replace(self.world.settings, prefix=prefix)
             self.oracle.may_send_again()
 
     @rule()
@@ -520,7 +520,7 @@ class MirrorMachine(RuleBasedStateMachine):
         glance = Glance(path) if path.exists() else None
         try:
             async with self.side.target() as target:
-                return await verify_mirror(self.world.plan, target, glance, self.world.clock)
+                return await verify_mirror(self.world.settings, target, glance, self.world.clock)
         finally:
             if glance is not None:
                 glance.close()

@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
 
 
 async def mirrored(world: World, n: int = 10) -> None:
-    world.plan = replace(world.plan, deep_rescan=PERIOD)
+    world.settings = replace(world.settings, deep_rescan=PERIOD)
     world.write_many(n)
     await world.once()
 

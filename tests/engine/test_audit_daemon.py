@@ -12,7 +12,7 @@ from tests.engine.test_watching import Daemon, until
 def audited_often(tmp_path: Path) -> Daemon:
     daemon = Daemon(tmp_path)
     daemon.write_many(10)
-    daemon.plan = replace(daemon.plan, deep_rescan=0.5)
+    daemon.settings = replace(daemon.settings, deep_rescan=0.5)
     return daemon
 
 

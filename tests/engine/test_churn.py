@@ -24,7 +24,7 @@ class Churned(World):
 
     def __init__(self, tmp_path: Path, **limits: Any) -> None:
         super().__init__(tmp_path, **limits)
-        self.plan = replace(self.plan, settle=SETTLE, settle_longest=LONGEST)
+        self.settings = replace(self.settings, settle=SETTLE, settle_longest=LONGEST)
         self._numbers = itertools.count()
         self._seen: list[Hint] = []
 
@@ -140,7 +140,7 @@ async def test_changed_settings_are_weighed_although_files_never_cease_to_go(tmp
     world.write_many(10)
     async with world.watched():
         await world.pass_time(4 * SETTLE)
-    world.plan = replace(world.plan, settings=lambda _path: {"size": 2}, fingerprint="2")
+    world.settings = replace(world.settings, document_settings=lambda _path: {"size": 2}, fingerprint="2")
     delete(world, next(world.root.glob("*.tmp")).name)
     async with world.watched():
         assert await world.until(lambda: world.held(RENEWALS), 3 * LONGEST)

@@ -33,7 +33,7 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
     daemon = Daemon(tmp_path)
     link = tmp_path / "link"
     link.symlink_to(daemon.root)
-    daemon.plan = replace(daemon.plan, given=link)
+    daemon.settings = replace(daemon.settings, given=link)
     real, loops = os.path.realpath, threading.get_ident()
     in_loop: list[Any] = []
 

@@ -43,7 +43,7 @@ def world(tmp_path: Path) -> World:
 async def explained(world: World, path: str, *, text: bool = False, at_work: bool = False) -> PathExplanation:
     with glancing(world) as glance:
         return await explain_path(
-            world.plan,
+            world.settings,
             open_target(world),
             glance,
             world.clock,
@@ -101,7 +101,7 @@ async def test_an_ignored_file_names_the_file_and_line_that_exclude_it(world: Wo
 
 
 async def test_an_excluded_directory_above_is_named(world: World) -> None:
-    world.plan = replace(world.plan, exclude=("drafts/",))
+    world.settings = replace(world.settings, exclude=("drafts/",))
     world.write("drafts/deep/a.md")
     found = await explained(world, "drafts/deep/a.md")
     assert "a directory above it is not entered" in found.answer and "exclude[0]" in found.answer
@@ -119,7 +119,7 @@ async def test_an_excluded_directory_above_is_named(world: World) -> None:
 async def test_what_is_not_selected_says_why_and_what_to_do(
     world: World, path: str, include: tuple[str, ...] | None, words: str
 ) -> None:
-    world.plan = replace(world.plan, include=include)
+    world.settings = replace(world.settings, include=include)
     world.write(path, "x")
     assert words in (await explained(world, path)).answer
 
@@ -209,7 +209,7 @@ async def test_a_document_held_as_it_is_says_so_and_names_the_cure(tmp_path: Pat
     world = World(tmp_path, ExplainingMemory, paid=True)
     world.write("a.md")
     await world.once()
-    world.plan = replace(world.plan, settings=lambda _path: {"size": 2}, fingerprint="2")
+    world.settings = replace(world.settings, document_settings=lambda _path: {"size": 2}, fingerprint="2")
     await world.once()
     found = await explained(world, "a.md")
     assert found.answer.startswith("It is searchable as it was indexed before settings changed")

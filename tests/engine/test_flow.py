@@ -287,7 +287,9 @@ class Housekeeping(Busy):
     def __init__(self, tmp_path: Path, concurrency: int) -> None:
         super().__init__(tmp_path, concurrency)
         self.target_type = type("Slow", (SlowAtAll,), {"world": self})
-        self.plan = replace(self.plan, deletions=DeletionLimits(fraction=1.0, count=10_000), settle=0.5)
+        self.settings = replace(
+            self.settings, deletions=DeletionLimits(fraction=1.0, count=10_000), settle=0.5
+        )
         self.asks: list[str] = []
         self.is_slow = False
 
@@ -330,7 +332,7 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
     world = Housekeeping(tmp_path, concurrency)
     if op == "read":
         world.limits = replace(world.limits, marks=False)
-        world.plan = replace(world.plan, names="plain")
+        world.settings = replace(world.settings, names="plain")
     await world.mirrored(200)
     match op:
         case "delete":
@@ -372,7 +374,7 @@ async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how
     (tmp_path / "other").mkdir()
     world, other = Busy(tmp_path / "one", 2), Busy(tmp_path / "other", 2)
     other.clock, other.base = world.clock, MemoryBase(clock=world.clock.wall)
-    other.plan = replace(other.plan, name="other")
+    other.settings = replace(other.settings, name="other")
     world.configured = other.configured = ("docs", "other")
     world.write_many(80)
     world.seconds = lambda _path: FOREVER if how == "hangs" else 1.0

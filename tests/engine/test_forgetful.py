@@ -48,7 +48,7 @@ async def audit(world: World) -> Verification:
     glance = Glance(world.state / "state.db")
     try:
         target = ForgetfulMemory(world.base, limits=world.limits, clock=world.clock.wall)
-        return await verify_mirror(world.plan, target, glance, world.clock)
+        return await verify_mirror(world.settings, target, glance, world.clock)
     finally:
         glance.close()
 
@@ -78,7 +78,7 @@ async def test_names_say_path_and_content(world: World) -> None:
 async def test_going_back_to_earlier_bytes_takes_no_name_in_use(
     world: World, policy: str, style: str
 ) -> None:
-    world.plan = replace(world.plan, names=style)
+    world.settings = replace(world.settings, names=style)
     world.base.behaviour.equal_names = policy  # type: ignore[assignment]
     for text in ("one", "two", "one", "two"):
         world.write("a.md", text)
@@ -120,7 +120,7 @@ async def test_a_service_that_mangles_names_gets_each_document_once(
 async def test_another_prefix_renames_each_document_without_a_gap(world: World) -> None:
     world.write_many(4)
     await world.once()
-    world.plan = replace(world.plan, prefix="new-")
+    world.settings = replace(world.settings, prefix="new-")
     await world.once()
     assert world.served() == world.on_disk()
     assert len(world.base.documents) == 4
@@ -133,17 +133,17 @@ async def test_another_prefix_renames_each_document_without_a_gap(world: World) 
 
 
 async def test_another_prefix_changes_nothing_where_old_names_are_kept(world: World) -> None:
-    world.plan = replace(world.plan, renames="keep")
+    world.settings = replace(world.settings, renames="keep")
     world.write("a.md")
     await world.once()
-    world.plan = replace(world.plan, prefix="new-")
+    world.settings = replace(world.settings, prefix="new-")
     await world.once()
     assert world.puts() == 1
     assert world.served() == world.on_disk()
 
 
 async def test_a_renamed_file_keeps_its_document_where_told_so(world: World) -> None:
-    world.plan = replace(world.plan, renames="keep")
+    world.settings = replace(world.settings, renames="keep")
     world.write("a.md", "one")
     await world.once()
     world.move("a.md", "b.md")
@@ -187,7 +187,7 @@ async def test_a_longer_lag_than_expected_costs_one_twin_and_is_remembered(world
 
 
 async def test_plain_names_are_proven_by_the_bytes_after_a_lost_answer(world: World) -> None:
-    world.plan = replace(world.plan, names="plain")
+    world.settings = replace(world.settings, names="plain")
     world.write("b.md", "so that something is mirrored")
     await world.once()
     foreign = world.base.add("a.md", b"HELLO")
@@ -254,7 +254,7 @@ async def test_a_file_changed_meanwhile_is_sent_and_its_old_document_reported(wo
 
 
 async def test_a_file_changed_meanwhile_replaces_it_where_names_are_proof(world: World) -> None:
-    world.plan = replace(world.plan, adopt="name")
+    world.settings = replace(world.settings, adopt="name")
     world.write_many(3)
     await world.once()
     lose_state(world)
@@ -266,7 +266,7 @@ async def test_a_file_changed_meanwhile_replaces_it_where_names_are_proof(world:
 
 @pytest.mark.parametrize("adopt", ["content", "name"])
 async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, adopt: str) -> None:
-    world.plan = replace(world.plan, names="plain", adopt=adopt)
+    world.settings = replace(world.settings, names="plain", adopt=adopt)
     world.write_many(3)
     await world.once()
     lose_state(world)
@@ -281,7 +281,7 @@ async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, 
 
 
 async def test_what_cannot_be_read_is_not_taken_over(world: World) -> None:
-    world.plan = replace(world.plan, names="plain")
+    world.settings = replace(world.settings, names="plain")
     world.write("a.md")
     await world.once()
     lose_state(world)
@@ -295,7 +295,7 @@ async def test_what_cannot_be_read_is_not_taken_over(world: World) -> None:
 
 @pytest.mark.parametrize("style", ["tagged", "plain"])
 async def test_a_twin_is_reported_and_removed_on_request(world: World, style: str) -> None:
-    world.plan = replace(world.plan, names=style)
+    world.settings = replace(world.settings, names=style)
     world.write("a.md", "hello")
     await world.once()
     [original] = names(world)
@@ -309,7 +309,7 @@ async def test_a_twin_is_reported_and_removed_on_request(world: World, style: st
 
 
 async def test_a_namesake_with_other_bytes_of_one_length_is_foreign(world: World) -> None:
-    world.plan = replace(world.plan, names="plain")
+    world.settings = replace(world.settings, names="plain")
     world.write("a.md", "hello")
     await world.once()
     namesake = world.base.add("a.md", b"HELLO")
@@ -391,7 +391,9 @@ async def test_a_quarantined_document_is_cut_anew_when_its_settings_change(world
     await world.once()
     assert "FAILED" in states(world)
     puts = world.puts()
-    world.plan = replace(world.plan, settings=lambda _path: {"chunk_size": 99}, fingerprint="other")
+    world.settings = replace(
+        world.settings, document_settings=lambda _path: {"chunk_size": 99}, fingerprint="other"
+    )
     await world.once()
     assert ops(world, "reslice") == 1
     assert world.puts() == puts
@@ -404,7 +406,9 @@ async def test_where_cutting_anew_is_not_offered_it_is_sent_anew(world: World) -
     world.write("a.md")
     await world.once()
     puts = world.puts()
-    world.plan = replace(world.plan, settings=lambda _path: {"chunk_size": 99}, fingerprint="other")
+    world.settings = replace(
+        world.settings, document_settings=lambda _path: {"chunk_size": 99}, fingerprint="other"
+    )
     await world.once()
     assert world.puts() == puts + 1
     assert world.served() == world.on_disk()

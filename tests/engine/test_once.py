@@ -150,7 +150,7 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
         world.delete(path)
     await world.once()
     assert world.statuses() == {"held": 3}
-    world.plan = replace(world.plan, exclude=("d/",))
+    world.settings = replace(world.settings, exclude=("d/",))
     for path, text in texts.items():
         world.write(path, text)
     holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
@@ -168,7 +168,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
         await run_once(run)
         await store.write(lambda tx: tx.entries.set_presence(run.mirror, "d/a.md", Presence.UNKNOWN))
     assert "d/a.md" in world.served()
-    world.plan = replace(world.plan, exclude=("d/",))
+    world.settings = replace(world.settings, exclude=("d/",))
     await world.once()
     assert "d/a.md" not in world.served()
     assert world.statuses()["ready"] == 9

@@ -10,7 +10,7 @@ from kbsync.contract.target import Listed
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.selection import Rules
 from kbsync.engine.lost_uploads import Page
-from kbsync.engine.terms import Plan, Terms
+from kbsync.engine.settings import MirrorSettings, Terms
 
 SENT = 1_800_000_000.0
 ADDRESS = "https://example.org/guides/faq.pdf"
@@ -20,7 +20,7 @@ def judged(name: str, *addresses: str, at: float | None = 0.0, names: str = "tag
     """What becomes of a document of this name, made `at` seconds after the request."""
     limits = Limits(extensions=frozenset({"md", "pdf", "url"}), links=frozenset({"url"}))
     terms = Terms(
-        plan=Plan("docs", Path("/srv"), "zhipu", names=names),
+        settings=MirrorSettings("docs", Path("/srv"), "zhipu", names=names),
         mirror=1,
         binding=1,
         limits=limits,

@@ -124,7 +124,7 @@ async def test_another_recipe_is_listed_as_reembed(world: World) -> None:
     world.write("a.md")
     world.write("b.csv", "x,y")
     await world.once()
-    world.plan = replace(world.plan, settings=lambda path: {"rows": 2}, fingerprint="2")
+    world.settings = replace(world.settings, document_settings=lambda path: {"rows": 2}, fingerprint="2")
     plan = await planned(world)
     assert paths(plan.reembed) == ["b.csv"] and plan.unchanged == 1 and plan.bytes_to_send == 3
 
@@ -247,7 +247,7 @@ async def test_a_rename_is_listed_as_one_and_says_whether_it_sends(
     tmp_path: Path, target: type[MemoryTarget], policy: str, sends: bool
 ) -> None:
     world = World(tmp_path, target)
-    world.plan = replace(world.plan, renames=policy)
+    world.settings = replace(world.settings, renames=policy)
     world.write_many(3)
     await world.once()
     world.move("f0.md", "sub/g.md")
@@ -337,7 +337,7 @@ async def test_deletions_of_the_last_hour_count(world: World) -> None:
 
 
 async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> None:
-    world.plan = replace(world.plan, deletions=DeletionLimits(count=50))
+    world.settings = replace(world.settings, deletions=DeletionLimits(count=50))
     world.write_many(8)
     world.write("drafts/d.md")
     await world.once()
@@ -371,7 +371,7 @@ async def test_another_folder_under_the_same_name_holds_every_deletion(world: Wo
     other.mkdir()
     for i in range(9):
         (other / f"f{i}.md").write_text(f"text of f{i}")
-    world.plan = replace(world.plan, root=other)
+    world.settings = replace(world.settings, root=other)
     plan = await planned(world)
     assert paths(plan.held) == ["f9.md"] and plan.delete == []
     await world.once()
@@ -488,5 +488,5 @@ async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: Wo
 
     target.recipe = meddling  # type: ignore[method-assign]
     with glancing(world) as glance:
-        plan = await plan_mirror(world.plan, target, glance, world.clock)
+        plan = await plan_mirror(world.settings, target, glance, world.clock)
     assert is_halted(plan, "folder-missing")

@@ -43,9 +43,9 @@ def random_edit(world: World, chance: random.Random) -> None:
         case 9 | 10:
             size, suffix = chance.randrange(3), chance.choice([".md", ".txt", "e.md", "g.md"])
             settings = {"size": size} if size else {}
-            world.plan = replace(
-                world.plan,
-                settings=lambda path: settings if path.endswith(suffix) else {},
+            world.settings = replace(
+                world.settings,
+                document_settings=lambda path: settings if path.endswith(suffix) else {},
                 fingerprint=f"{size} {suffix}",
             )
         case 11 if world.runs:

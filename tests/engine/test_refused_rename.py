@@ -72,7 +72,7 @@ async def test_its_old_name_given_back_is_no_failure(world: World) -> None:
 
 
 async def test_where_old_names_are_kept_it_is_none_either(world: World) -> None:
-    world.plan = replace(world.plan, renames="keep")
+    world.settings = replace(world.settings, renames="keep")
     world.write(NEW, "as it was")  # looked at again
     await world.once()
     assert world.statuses() == {"ready": 4}
@@ -81,9 +81,11 @@ async def test_where_old_names_are_kept_it_is_none_either(world: World) -> None:
 async def test_verify_plan_and_explain_say_the_same(world: World) -> None:
     target = open_target(world)
     with glancing(world) as glance:
-        found = await verify_mirror(world.plan, target, glance, world.clock, CommandContext(world.configured))
+        found = await verify_mirror(
+            world.settings, target, glance, world.clock, CommandContext(world.configured)
+        )
         told = await explain_path(
-            world.plan,
+            world.settings,
             target,
             glance,
             world.clock,

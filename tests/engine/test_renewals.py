@@ -40,7 +40,7 @@ def set_to(world: World, size: int, *only: str) -> None:
     def settings(path: str) -> dict[str, Any]:
         return {"size": size} if not only or path in only else {}
 
-    world.plan = replace(world.plan, settings=settings, fingerprint=f"{size} {only}")
+    world.settings = replace(world.settings, document_settings=settings, fingerprint=f"{size} {only}")
 
 
 def status(world: World) -> MirrorStatus:
@@ -122,9 +122,9 @@ async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
 
 
 async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) -> None:
-    plan = world.plan
+    plan = world.settings
     set_to(world, 2)
-    world.plan = replace(world.plan, fingerprint=plan.fingerprint)  # nobody changed the config
+    world.settings = replace(world.settings, fingerprint=plan.fingerprint)  # nobody changed the config
     shown = await planned(world)
     assert shown.reembed == [] and shown.held == [] and shown.unchanged == MANY
     await world.once()
@@ -141,9 +141,9 @@ async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) ->
 async def test_an_upgrade_does_not_let_go_what_a_person_is_asked_about(world: World) -> None:
     set_to(world, 2)
     await world.once()
-    asked = world.plan.fingerprint
+    asked = world.settings.fingerprint
     set_to(world, 3)
-    world.plan = replace(world.plan, fingerprint=asked)
+    world.settings = replace(world.settings, fingerprint=asked)
     await world.once()
     assert made_as(world, 0) == set(world.served()) and world.statuses() == {"held": MANY}
 
@@ -168,10 +168,10 @@ async def test_what_is_edited_before_anything_was_weighed_asks_nobody(world: Wor
 
 
 async def test_a_setting_turned_back_ends_the_hold(world: World) -> None:
-    plan, puts = world.plan, world.puts()
+    plan, puts = world.settings, world.puts()
     set_to(world, 2)
     await world.once()
-    world.plan = plan
+    world.settings = plan
     await world.once()
     assert holds(world) == [] and status(world).halt is None
     assert world.statuses() == {"ready": MANY} and world.puts() == puts
@@ -196,11 +196,11 @@ async def test_another_change_is_another_hold_and_an_approval_of_the_first_is_no
 
 
 async def test_approved_and_turned_back_and_forth_asks_anew(world: World) -> None:
-    plan = world.plan
+    plan = world.settings
     set_to(world, 2)
     await world.once()
     world.approve()
-    world.plan = plan
+    world.settings = plan
     await world.once()
     set_to(world, 2)
     await world.once()

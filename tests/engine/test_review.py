@@ -238,7 +238,9 @@ async def test_one_document_that_cannot_be_cut_anew_now_keeps_no_other_waiting(w
     world.write("a.md")
     await world.once()
     assert "FAILED" in states(world)
-    world.plan = replace(world.plan, settings=lambda _path: {"chunk_size": 99}, fingerprint="other")
+    world.settings = replace(
+        world.settings, document_settings=lambda _path: {"chunk_size": 99}, fingerprint="other"
+    )
     world.base.faults.append(Fault("reslice", error=lambda: Unavailable("not now"), times=FOREVER))
     world.write("b.md", "other")
     await soon(world)
@@ -288,7 +290,7 @@ async def test_a_name_that_is_taken_counts_no_other_trouble(world: World) -> Non
 
 
 async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(world: World) -> None:
-    world.plan = replace(world.plan, names="plain")
+    world.settings = replace(world.settings, names="plain")
     world.write_many(3)
     await world.once()
     puts = world.puts()
@@ -309,7 +311,7 @@ async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(w
 
 
 async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_rule(world: World) -> None:
-    world.plan = replace(world.plan, settle=0.1)
+    world.settings = replace(world.settings, settle=0.1)
     world.write("a.md", "none")
     await world.once()
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))

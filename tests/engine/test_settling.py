@@ -38,7 +38,7 @@ class Writing(World):
     def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget) -> None:
         super().__init__(tmp_path, target)
         limits = DeletionLimits(fraction=0.9)
-        self.plan = replace(self.plan, settle=SETTLE, settle_longest=LONGEST, deletions=limits)
+        self.settings = replace(self.settings, settle=SETTLE, settle_longest=LONGEST, deletions=limits)
 
     def write(self, path: str, text: str = "hello") -> Path:
         file = super().write(path, text)
@@ -131,7 +131,7 @@ CHURN = 0.25
 
 
 async def test_a_pass_ends_while_files_come_and_go(world: Writing) -> None:
-    world.plan = replace(world.plan, settle=0.3, settle_longest=5.0)
+    world.settings = replace(world.settings, settle=0.3, settle_longest=5.0)
     world.write_many(10)
     for number in range(5):
         world.write(f"churn{number}.md", "at the scan")
@@ -148,7 +148,7 @@ async def test_a_pass_ends_while_files_come_and_go(world: Writing) -> None:
 async def test_what_came_after_the_scan_is_not_waited_for_and_what_vanished_leaves_the_pass(
     world: Writing,
 ) -> None:
-    world.plan = replace(world.plan, settle=0.3, settle_longest=60.0)
+    world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
     world.write_many(10)
     world.write("gone.md", "soon")
     world.write("churn0.md", "at the scan")
@@ -167,7 +167,7 @@ async def test_what_came_after_the_scan_is_not_waited_for_and_what_vanished_leav
 async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_in_a_pass(
     world: Writing,
 ) -> None:
-    world.plan = replace(world.plan, settle=0.3, settle_longest=60.0)
+    world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
     world.write_many(10)
     await world.once()
     for number in range(3):
@@ -294,7 +294,7 @@ def listed(world: Writing) -> list[str]:
 async def test_what_was_young_at_the_last_pass_is_not_sent_half_written_by_the_next(
     world: Writing, settle: float
 ) -> None:
-    world.plan = replace(world.plan, settle=settle)
+    world.settings = replace(world.settings, settle=settle)
     world.write("a.md", "first")
     await world.once()
     world.clock.now += RACY_SECONDS + 1.0

@@ -37,7 +37,7 @@ def overlaid(layers: Path, place: Path) -> Iterator[Path]:
 
 async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
-    daemon.plan = replace(daemon.plan, rescan=1.0)
+    daemon.settings = replace(daemon.settings, rescan=1.0)
     with overlaid(tmp_path / "layers", daemon.root) as behind:
         (behind / "a.md").write_text("first")
         async with daemon.kept():

@@ -31,7 +31,7 @@ async def verified(
 ) -> Verification:
     with glancing(world) as glance:
         return await verify_mirror(
-            world.plan,
+            world.settings,
             target or open_target(world),
             glance,
             world.clock,
@@ -423,7 +423,7 @@ async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(worl
     world.clock.started -= 1000  # the wall clock of the files themselves
     world.write_many(10)
     await world.once()
-    world.plan = replace(world.plan, settle=60.0)
+    world.settings = replace(world.settings, settle=60.0)
     world.write("f0.md", "changed")
     world.delete("f1.md")
     assert paths(await verified(world)) == {"stale": ["f0.md"], "orphaned": ["f1.md"]}

@@ -51,7 +51,7 @@ class Daemon(World):
         super().__init__(tmp_path, target)
         self.clock = SystemClock()  # type: ignore[assignment]
         self.base = MemoryBase(clock=self.clock.wall)
-        self.plan = replace(self.plan, settle=0.2, settle_longest=2.0)
+        self.settings = replace(self.settings, settle=0.2, settle_longest=2.0)
         self.passes = 0
         self.watching: MirrorLoop | None = None
 
@@ -122,7 +122,7 @@ async def test_deletions_renames_and_directory_moves_are_followed(daemon: Daemon
 def hasty(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     """Deletions are weighed as soon as files are gone."""
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.0)
-    daemon.plan = replace(daemon.plan, deletions=DeletionLimits(fraction=0.9))
+    daemon.settings = replace(daemon.settings, deletions=DeletionLimits(fraction=0.9))
     return daemon
 
 
@@ -134,7 +134,7 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
         sent = hasty.puts()
     hasty.move("old", "z-moved")
     hasty.write_many(200, "new/")
-    await asyncio.sleep(hasty.plan.settle)  # old enough to be read as soon as they are seen
+    await asyncio.sleep(hasty.settings.settle)  # old enough to be read as soon as they are seen
     read = reconcile.digest
 
     def slowly(*args: Any) -> StableDigest | ReadProblem:
@@ -153,7 +153,7 @@ async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: Daemon) -
         sent = hasty.puts()
         hasty.move("f1.md", "sub/moved.md")
         for _ in range(6):
-            await asyncio.sleep(hasty.plan.settle * 0.7)
+            await asyncio.sleep(hasty.settings.settle * 0.7)
             (hasty.root / "sub/moved.md").touch()
         await until(hasty.mirrors_disk)
         assert hasty.puts() == sent
@@ -195,7 +195,7 @@ async def test_settings_that_cost_wait_until_they_are_approved_through_the_inbox
     daemon.limits = replace(daemon.limits, paid=True)
     async with daemon.kept():
         sent = daemon.puts()
-    daemon.plan = replace(daemon.plan, settings=lambda _path: {"size": 2}, fingerprint="2")
+    daemon.settings = replace(daemon.settings, document_settings=lambda _path: {"size": 2}, fingerprint="2")
     async with daemon.kept() as store:
         await until(lambda: daemon.tally().get("held") == 10)
         daemon.write("f0.md", "edited meanwhile")
@@ -316,7 +316,7 @@ async def test_stopping_leaves_nothing_unrecorded(daemon: Daemon) -> None:
 
 
 async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> None:
-    daemon.plan = replace(daemon.plan, deletions=DeletionLimits(1.0, 1000, 60.0))
+    daemon.settings = replace(daemon.settings, deletions=DeletionLimits(1.0, 1000, 60.0))
     async with daemon.kept():
         for i in range(5):
             daemon.write(f"tree/a{i}.md", f"a{i}")
@@ -331,7 +331,7 @@ async def test_without_events_the_folder_is_looked_through_more_often(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.source.watch.POLL_SHORTEST", 0.3)
-    daemon.plan = replace(daemon.plan, observer="polling")
+    daemon.settings = replace(daemon.settings, observer="polling")
     async with daemon.kept():
         daemon.write("f1.md", "noticed without an event")
         await until(daemon.mirrors_disk)
@@ -380,7 +380,7 @@ async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unaske
     other.mkdir()
     (other / "f1.md").write_text("text of f1")
     (other / "new.md").write_text("only in the other folder")
-    daemon.plan = replace(daemon.plan, given=link)
+    daemon.settings = replace(daemon.settings, given=link)
     async with daemon.kept():
         link.unlink()
         link.symlink_to(other)
@@ -436,7 +436,7 @@ async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_documen
         daemon.delete("disk/x.md")  # what unmounting looks like from above
         daemon.write("late.md", "later")
         await until(lambda: "late.md" in daemon.base.shown())
-        await asyncio.sleep(6 * daemon.plan.settle)
+        await asyncio.sleep(6 * daemon.settings.settle)
         assert daemon.base.shown()["disk/x.md"] == ["x"]
         assert daemon.base.effects_of("delete") == []
 
@@ -479,7 +479,7 @@ async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
     daemon.store = store
     task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
     await failed.wait()
-    await asyncio.sleep(4 * daemon.plan.settle)
+    await asyncio.sleep(4 * daemon.settings.settle)
     assert is_all_held(daemon)
     stop.set()
     await task

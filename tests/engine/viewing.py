@@ -36,7 +36,7 @@ def glancing(world: World) -> Iterator[Glance | None]:
 async def planned(world: World) -> MirrorPlan:
     with glancing(world) as glance:
         context = CommandContext(world.configured)
-        return await plan_mirror(world.plan, open_target(world), glance, world.clock, context)
+        return await plan_mirror(world.settings, open_target(world), glance, world.clock, context)
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:

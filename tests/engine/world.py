@@ -19,7 +19,7 @@ from typing import Any
 from kbsync.core.lifecycle import TRANSITIONS
 from kbsync.core.model import Limits, Upload
 from kbsync.engine.mirror import MirrorRun, RunContext
-from kbsync.engine.terms import Plan
+from kbsync.engine.settings import MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.glance import Tx
@@ -278,7 +278,7 @@ class World:
         self.base = MemoryBase(clock=self.clock.wall)
         self.target_type = target
         self.limits: Limits = replace(DEFAULT_LIMITS, **{"list_lag": 0.0, "marks": True, **limits})
-        self.plan = Plan("docs", self.root, "memory")
+        self.settings = MirrorSettings("docs", self.root, "memory")
         self.configured: tuple[str, ...] = ("docs",)
         self.runs: list[MirrorRun] = []
         self.breaches: list[str] = []
@@ -327,7 +327,7 @@ class World:
             return self.target_type(self.base, limits=self.limits, clock=self.clock.wall)
 
         run = MirrorRun(
-            self.plan,
+            self.settings,
             store,
             open_target,
             self.clock,
@@ -371,7 +371,7 @@ class World:
 
     def tell(self, verb: str, **args: Any) -> None:
         store = StateStore(self.state / "state.db")
-        store.submit(lambda tx: tx.inbox.post(verb, self.plan.name, args, 0.0)).result()
+        store.submit(lambda tx: tx.inbox.post(verb, self.settings.name, args, 0.0)).result()
         store.close()
 
     def approve(self) -> None:

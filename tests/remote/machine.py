@@ -77,7 +77,7 @@ class ZhipuMachine(MirrorMachine):
     def begin(self, service: dict[str, Any], indexing: float, names: str) -> None:
         self.note("begin", service, indexing, names)
         world = SteadyWorld(Path(self.place.name), (indexing, indexing), give_up=60.0)
-        world.plan = replace(world.plan, names=names)
+        world.settings = replace(world.settings, names=names)
         world.turn(**service)
         self.start(ZhipuSide(world, self.changed, PREFIXES))
 

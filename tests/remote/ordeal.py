@@ -115,7 +115,7 @@ class Ordeal:
     async def begin(self, *ops: str) -> None:
         """Four files mirrored beside a document of somebody else's; then what makes a pass ask for `ops`."""
         if "file" in ops:
-            self.world.plan = replace(self.world.plan, names="plain")
+            self.world.settings = replace(self.world.settings, names="plain")
         for name in FILES:
             self.world.write(name, f"the first text of {name}")
         await self.world.once()

@@ -40,7 +40,7 @@ def _provoke(world: RemoteWorld, op: str) -> None:
 
 
 def _ready_once(world: RemoteWorld) -> set[str]:
-    naming, now = Naming(world.plan.prefix, world.plan.names), world.clock.wall()
+    naming, now = Naming(world.settings.prefix, world.settings.names), world.clock.wall()
     return {
         reading.path
         for document in world.app._account.documents.values()
@@ -50,7 +50,7 @@ def _ready_once(world: RemoteWorld) -> set[str]:
 
 
 def _sent(world: RemoteWorld) -> Iterator[tuple[str, str]]:
-    naming = Naming(world.plan.prefix, world.plan.names)
+    naming = Naming(world.settings.prefix, world.settings.names)
     for one in world.effects("stored"):
         reading = naming.read(one["name"])
         yield (reading.path if reading and reading.path else "", one["sha256"])

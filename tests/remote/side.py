@@ -66,7 +66,9 @@ class ZhipuSide(Side):
     def __init__(self, world: RemoteWorld, on_change: Listener, prefixes: list[str]) -> None:
         self.world = world
         self.on_change = on_change
-        self._namings = [Naming(one, world.plan.names) for one in sorted({*prefixes}, key=len, reverse=True)]
+        self._namings = [
+            Naming(one, world.settings.names) for one in sorted({*prefixes}, key=len, reverse=True)
+        ]
         self._guillotine: Guillotine | None = None
         self._answer = world.app.answer
         world.app.answer = self._answered  # type: ignore[method-assign]

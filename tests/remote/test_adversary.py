@@ -31,7 +31,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 @pytest.fixture(params=["tagged", "plain"])
 def named(world: RemoteWorld, request: pytest.FixtureRequest) -> RemoteWorld:
-    world.plan = replace(world.plan, names=request.param)
+    world.settings = replace(world.settings, names=request.param)
     return world
 
 
@@ -58,7 +58,7 @@ async def mirrored(world: RemoteWorld, n: int = 10) -> None:
 
 def ours(world: RemoteWorld, path: str) -> dict[str, Any]:
     """The document of a path."""
-    naming = Naming("", world.plan.names)
+    naming = Naming("", world.settings.names)
     [one] = [
         one
         for one in world.documents()
@@ -240,7 +240,7 @@ async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
 ) -> None:
     documents, period = LONG
     async with RemoteWorld(tmp_path, requests_per_minute=per_minute).serving() as world:
-        world.plan = replace(world.plan, deep_rescan=period)
+        world.settings = replace(world.settings, deep_rescan=period)
         taken_over(world, documents)
         await world.once()
         assert world.asked("upload") == 0

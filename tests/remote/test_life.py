@@ -42,7 +42,7 @@ async def test_a_first_mirror_costs_little_more_than_its_uploads(
     assert world.statuses() == {"ready": 400}
     assert world.asked("upload") == 400
     assert world.asked() <= most * 400
-    assert world.server.requests.in_flight_max <= world.settings["concurrency"]
+    assert world.server.requests.in_flight_max <= world.target_settings["concurrency"]
 
 
 async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) -> None:
@@ -116,7 +116,7 @@ async def test_mass_deletion_is_held_and_approved(world: RemoteWorld) -> None:
 async def test_lost_state_sends_nothing_that_is_already_right(
     world: RemoteWorld, style: str, cap: int
 ) -> None:
-    world.plan = replace(world.plan, names=style)
+    world.settings = replace(world.settings, names=style)
     world.turn(page_cap=cap)
     world.write("手册/退款 流程.md", "chinese")
     await mirrored(world, 25)
@@ -130,7 +130,7 @@ async def test_lost_state_sends_nothing_that_is_already_right(
 async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_see(
     world: RemoteWorld,
 ) -> None:
-    world.plan = replace(world.plan, names="plain")
+    world.settings = replace(world.settings, names="plain")
     await mirrored(world, 3)
     world.lose_state()
     world.turn(not_offered=["url"])
@@ -194,7 +194,7 @@ async def test_money_gone_halts_at_once_and_spends_no_attempt(world: RemoteWorld
     world.write("new.md")
     await world.once()
     assert reason(world) == "quota"
-    assert world.asked("upload") <= world.settings["concurrency"]
+    assert world.asked("upload") <= world.target_settings["concurrency"]
     world.turn(money_gone=False)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)

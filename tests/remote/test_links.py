@@ -291,7 +291,7 @@ async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: Remo
 
 @pytest.mark.parametrize("names", ["tagged", "plain"])
 async def test_a_page_is_no_stranger_to_verify(world: RemoteWorld, names: str) -> None:
-    world.plan = replace(world.plan, names=names)
+    world.settings = replace(world.settings, names=names)
     world.turn(page_names="title")
     world.write("faq.url", shortcut())
     world.write("a.md", "text")

@@ -27,9 +27,9 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 
 def set_to(world: RemoteWorld, *only: str, **settings: Any) -> None:
-    world.plan = replace(
-        world.plan,
-        settings=lambda path: settings if not only or path in only else {},
+    world.settings = replace(
+        world.settings,
+        document_settings=lambda path: settings if not only or path in only else {},
         fingerprint=f"{settings} {only}",
     )
 
@@ -64,7 +64,9 @@ RULES: dict[str, dict[str, Any]] = {
 async def test_every_way_of_slicing_reaches_the_vendor(world: RemoteWorld) -> None:
     for path in RULES:
         world.write(f"rules/{path}", f"text of {path}")
-    world.plan = replace(world.plan, settings=lambda path: RULES.get(path.removeprefix("rules/"), {}))
+    world.settings = replace(
+        world.settings, document_settings=lambda path: RULES.get(path.removeprefix("rules/"), {})
+    )
     await world.once()
     found = {one["sent_name"].split("~")[0]: one["knowledge_type"] for one in world.documents()}
     number = {path.split(".")[0]: rule["knowledge_type"] for path, rule in RULES.items()}

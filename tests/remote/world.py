@@ -13,7 +13,7 @@ import httpx
 
 from kbsync.core.names import Naming
 from kbsync.engine.mirror import MirrorRun, RunContext
-from kbsync.engine.terms import Plan
+from kbsync.engine.settings import MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.store import StateStore
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
@@ -80,8 +80,8 @@ class RemoteWorld(World):
         super().__init__(tmp_path)
         self.app = application(KEY, 7, vectorize, StandInClock(self.clock.wall))
         self.server = Server(self.app)
-        self.settings: dict[str, Any] = {"concurrency": 4, **settings}
-        self.plan = Plan("docs", self.root, "zhipu")
+        self.target_settings: dict[str, Any] = {"concurrency": 4, **settings}
+        self.settings = MirrorSettings("docs", self.root, "zhipu")
         self.targets: list[CountedZhipu] = []
         self.at_request: Callable[[str], None] | None = None
         self.foreign: set[str] = set()
@@ -89,7 +89,7 @@ class RemoteWorld(World):
 
     def make_target(self) -> CountedZhipu:
         address = f"{self.server.url}/api"
-        given = {"base_url": address, "api_key": KEY, "knowledge_id": BASE, **self.settings}
+        given = {"base_url": address, "api_key": KEY, "knowledge_id": BASE, **self.target_settings}
         clock = self.clock
         target = CountedZhipu(
             block(ZhipuTargetConfig, **given),
@@ -127,7 +127,7 @@ class RemoteWorld(World):
             return self.make_target()
 
         site = RunContext(self.state, self.configured)
-        run = MirrorRun(self.plan, store, open_target, self.clock, site, on_settled=self._check)
+        run = MirrorRun(self.settings, store, open_target, self.clock, site, on_settled=self._check)
         self.runs.append(run)
         return run
 
@@ -215,7 +215,7 @@ class RemoteWorld(World):
         """The path in its name under today's prefix; None for a document of others."""
         if str(document["id"]) in self.foreign:
             return None
-        reading = Naming(self.plan.prefix, self.plan.names).read(document["sent_name"])
+        reading = Naming(self.settings.prefix, self.settings.names).read(document["sent_name"])
         return None if reading is None else reading.path
 
     def effects(self, effect: str) -> list[dict[str, Any]]:
@@ -232,7 +232,7 @@ class RemoteWorld(World):
                 file.unlink()
 
     def prefixed(self, prefix: str) -> None:
-        self.plan = replace(self.plan, prefix=prefix)
+        self.settings = replace(self.settings, prefix=prefix)
 
 
 def sha_of_folder(world: World) -> dict[str, list[str]]:

@@ -54,10 +54,10 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
     from kbsync.cli.context import is_known, resolve
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
-    from kbsync.once import plan_of
+    from kbsync.once import settings_of
 
-    plans = {mirror.name: plan_of(mirror) for mirror in installation.mirrors}
-    roots = {name: plan.root for name, plan in plans.items()}
+    settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
+    roots = {name: each.root for name, each in settings.items()}
     state = look_at(installation)
 
     def known(mirror: str, path: str) -> bool:
@@ -72,10 +72,12 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
         if not places:
             return outside(path, list(roots.values()))
         name, below = places[0]
-        mirror, plan = next(each for each in installation.mirrors if each.name == name), plans[name]
+        mirror = next(each for each in installation.mirrors if each.name == name)
         async with opened_for_reading(installation, mirror) as target:
             context = command_context(installation)
-            return await explain_path(plan, target, state, SystemClock(), below, context=context, text=text)
+            return await explain_path(
+                settings[name], target, state, SystemClock(), below, context=context, text=text
+            )
 
 
 def _print(output: Output, told: PathExplanation, *, text: bool) -> None:

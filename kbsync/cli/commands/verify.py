@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kbsync.contract.target import Target
     from kbsync.engine.clock import Clock
     from kbsync.engine.plan import CommandContext
-    from kbsync.engine.terms import Plan
+    from kbsync.engine.settings import MirrorSettings
     from kbsync.engine.verify import Verification
     from kbsync.state.glance import Glance
 
@@ -54,12 +54,12 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         raise not_yet(installation)
 
     async def verify(
-        plan: Plan, target: Target, state: Glance | None, clock: Clock, context: CommandContext
+        settings: MirrorSettings, target: Target, state: Glance | None, clock: Clock, context: CommandContext
     ) -> Verification:
         # Without a state and a base nothing was mirrored; with a base its list can be compared.
         if state is None and not (await target.base()).id:
             raise not_yet(installation)
-        return await verify_mirror(plan, target, state, clock, context)
+        return await verify_mirror(settings, target, state, clock, context)
 
     found = asyncio.run(of_each_mirror(installation, verify))
     repairs = {each.name: wanted for each in found if repair and (wanted := repair_request(each))}

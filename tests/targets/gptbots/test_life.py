@@ -121,7 +121,7 @@ async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
     await mirrored(world)
     world.lose_state()
     world.play("unmarked", op="list", times=0, args=args)
-    world.plan = replace(world.plan, adopt="name")
+    world.settings = replace(world.settings, adopt="name")
     await world.once()
     assert world.statuses() == {"ready": 6}
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -131,7 +131,7 @@ async def test_another_kind_is_another_document_and_the_old_one_goes_last(world:
     world.write("faq.csv", "question,answer\nwho,me\n")
     await world.once()
     [old] = world.documents()
-    world.plan = replace(world.plan, settings=lambda _: {"kind": "qa"}, fingerprint="qa")
+    world.settings = replace(world.settings, document_settings=lambda _: {"kind": "qa"}, fingerprint="qa")
     world.clock.now += 10
     await world.once()
     assert world.documents() == [old] and world.statuses() == {"held": 1}
@@ -144,7 +144,7 @@ async def test_another_kind_is_another_document_and_the_old_one_goes_last(world:
 
 async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
     before = await mirrored(world, 2)
-    world.plan = replace(world.plan, settings=lambda _: {"splitter": "\n"}, fingerprint="s")
+    world.settings = replace(world.settings, document_settings=lambda _: {"splitter": "\n"}, fingerprint="s")
     world.clock.now += 10
     await world.once()
     assert world.asked("update") == 0 and world.statuses() == {"held": 2}
@@ -216,7 +216,7 @@ async def test_a_deleted_bot_halts_in_the_middle(world: GptbotsWorld) -> None:
 
 async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
     await mirrored(world, 2)
-    world.plan = replace(world.plan, prefix="other/")
+    world.settings = replace(world.settings, prefix="other/")
     world.lose_state()
     await world.once()
     names = sorted(one["source_url"].partition("#")[0].partition("invalid/")[2] for one in world.documents())
@@ -224,11 +224,11 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: Gptbots
 
 
 def other_prefix(world: GptbotsWorld) -> None:
-    world.plan = replace(world.plan, prefix="other/")
+    world.settings = replace(world.settings, prefix="other/")
 
 
 def other_address(world: GptbotsWorld) -> None:
-    world.settings["source_url_prefix"] = "https://docs.example"
+    world.target_settings["source_url_prefix"] = "https://docs.example"
 
 
 @pytest.mark.parametrize("change", [other_prefix, other_address])
@@ -250,7 +250,7 @@ async def test_what_came_late_from_before_another_prefix_is_found_and_removed(wo
     world.play("late-effect", op="add", args={"after": 5000.0})
     world.write("f0.md", "late")
     await world.once()
-    world.plan = replace(world.plan, prefix="other/")
+    world.settings = replace(world.settings, prefix="other/")
     await world.once()
     world.clock.now += 10_000.0
     found = await verify(world)

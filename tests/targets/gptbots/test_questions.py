@@ -26,7 +26,7 @@ FILES = ("faq.csv", "more.csv")
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
     async with GptbotsWorld(tmp_path, qa_update="in_place", reembed_tries=1).serving() as world:
-        world.plan = replace(world.plan, settings=lambda _: {"kind": "qa"}, fingerprint="qa")
+        world.settings = replace(world.settings, document_settings=lambda _: {"kind": "qa"}, fingerprint="qa")
         for name in FILES:
             world.write(name, f"question,answer\nwho,{name}\n")
         await world.once()
@@ -63,7 +63,7 @@ async def test_they_are_changed_in_place_and_no_other_document_is_made(world: Gp
 
 async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
     before = ids(world)
-    world.settings["qa_update"] = "replace"
+    world.target_settings["qa_update"] = "replace"
     await edited(world, "faq.csv")
     assert ids(world)["faq.csv"] != before["faq.csv"]
     assert effects(world)[2:] == ["stored", "deleted"]
@@ -117,7 +117,9 @@ async def test_what_the_call_has_no_field_for_makes_another_document(
     world: GptbotsWorld, settings: dict[str, Any]
 ) -> None:
     before = ids(world)
-    world.plan = replace(world.plan, settings=lambda _: {"kind": "qa", **settings}, fingerprint="other")
+    world.settings = replace(
+        world.settings, document_settings=lambda _: {"kind": "qa", **settings}, fingerprint="other"
+    )
     await world.once()
     world.approve()
     await world.once()

@@ -76,7 +76,7 @@ async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
 
 async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
     """Names of the documents, best first."""
-    world.settings["search"] = GptbotsSearchConfig(**wish)
+    world.target_settings["search"] = GptbotsSearchConfig(**wish)
     names = {one["id"]: one["name"] for one in world.documents()}
     target = world.make_target()
     async with world.running():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from kbsync.engine.terms import Plan
+from kbsync.engine.settings import MirrorSettings
 from kbsync.targets.gptbots.config import MARKER_BASE, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.gptbots import HOME_ID, application
@@ -35,14 +35,19 @@ class GptbotsWorld(RemoteWorld):
         super().__init__(tmp_path, vectorize=vectorize, **settings)
         self.app = application(KEY, 7, vectorize, StandInClock(self.clock.wall))
         self.server = Server(self.app)
-        self.plan = Plan("docs", self.root, "gptbots")
+        self.settings = MirrorSettings("docs", self.root, "gptbots")
 
     def make_target(self) -> Any:
-        given = {"base_url": self.server.url, "api_key": KEY, "knowledge_base_id": HOME_ID, **self.settings}
+        given = {
+            "base_url": self.server.url,
+            "api_key": KEY,
+            "knowledge_base_id": HOME_ID,
+            **self.target_settings,
+        }
         clock = self.clock
         target: Any = CountedTarget(
             block(GptbotsTargetConfig, **given),
-            around(prefix=self.plan.prefix),
+            around(prefix=self.settings.prefix),
             wall=clock.wall,
             steady=clock.steady,
             sleep=clock.sleep,
@@ -71,5 +76,5 @@ class GptbotsWorld(RemoteWorld):
 
     def _path_of(self, document: dict[str, Any]) -> str | None:
         path = unquote(urlsplit(document["source_url"]).path).removeprefix("/")
-        is_ours = document["source_url"].startswith(MARKER_BASE) and path.startswith(self.plan.prefix)
-        return path.removeprefix(self.plan.prefix) if is_ours else None
+        is_ours = document["source_url"].startswith(MARKER_BASE) and path.startswith(self.settings.prefix)
+        return path.removeprefix(self.settings.prefix) if is_ours else None

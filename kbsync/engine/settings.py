@@ -18,10 +18,11 @@ from kbsync.state.mirrors import Halt
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MirrorSettings:
     """A mirror as its config describes it, durations in seconds; `root` is the real path of `given`.
 
-    `settings` gives a path's own settings for the target, `fingerprint` changes whenever any of them does.
+    `document_settings` gives a path's own settings for the target; `fingerprint` changes whenever one of them
+    does.
     """
 
     name: str
@@ -40,23 +41,23 @@ class Plan:
     observer: str = "auto"
     absent_after: float = 15.0
     deletions: DeletionLimits = field(default_factory=DeletionLimits)
-    settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}
+    document_settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}
     fingerprint: str = ""
     given: Path | None = None
 
-    def resolved(self) -> Plan:
-        """The plan with `root` as `given` leads there now: a symlink may have been set anew."""
+    def resolved(self) -> MirrorSettings:
+        """The settings with `root` as `given` leads there now: a symlink may have been set anew."""
         return self if self.given is None else replace(self, root=Path(os.path.realpath(self.given)))
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A plan bound to one knowledge base, whose id is `base`.
+    """The settings of a mirror, bound to one knowledge base, whose id is `base`.
 
     `describe` says what a recipe means in the words of the config, '' where the target does not tell.
     """
 
-    plan: Plan
+    settings: MirrorSettings
     mirror: int
     binding: int
     limits: Limits
@@ -70,7 +71,7 @@ class Terms:
     @property
     def naming(self) -> Naming:
         """How documents are named at the target."""
-        return Naming(self.plan.prefix, "marked" if self.limits.marks else self.plan.names)
+        return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:
         """A listed document with the path, and the digest as far as it goes, that its name tells.
@@ -93,7 +94,7 @@ def as_halt(error: Halted, write: Callable[[str], str]) -> Halt:
     return Halt(error.halt, error.reason, write(error.cure.removeprefix("kbsync ")) if ours else error.cure)
 
 
-def abilities_of(target: Target, plan: Plan) -> Abilities:
+def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
     """What the target can do and what the config says about it."""
     return Abilities(
         renames=isinstance(target, Renames),
@@ -102,8 +103,8 @@ def abilities_of(target: Target, plan: Plan) -> Abilities:
         reslices=isinstance(target, Reslices),
         reads=isinstance(target, Reads),
         weighs=target.limits.paid,
-        rename_policy=plan.renames,
-        adopt=plan.adopt,
+        rename_policy=settings.renames,
+        adopt=settings.adopt,
     )
 
 
