@@ -17,16 +17,16 @@ from whole_pass import fill
 from kbsync import logs
 from kbsync.config.model import folder_config
 from kbsync.installation import STATE_FILE, Installation
-from kbsync.state.glance import Glance
+from kbsync.state.read_only import ReadOnlyState
 
 
 def last_pass(state: Path) -> float:
     """When the folder was last compared as a whole."""
-    glance = Glance(state / STATE_FILE)
+    opened = ReadOnlyState(state / STATE_FILE)
     try:
-        return glance.read(lambda tx: tx.mirrors.all()[0].last_pass or 0.0)
+        return opened.read(lambda tx: tx.mirrors.all()[0].last_pass or 0.0)
     finally:
-        glance.close()
+        opened.close()
 
 
 def cpu_seconds(pid: int) -> float:

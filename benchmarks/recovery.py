@@ -38,7 +38,7 @@ from kbsync.installation import Installation
 from kbsync.once import open_state
 from kbsync.source.scan import FolderListing, scan
 from kbsync.state.files import FileRow, join
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application

@@ -28,7 +28,7 @@ from kbsync.installation import Installation
 from kbsync.once import open_state
 from kbsync.source.scan import FolderListing, scan
 from kbsync.state.files import FileRow, join
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]

@@ -27,7 +27,7 @@ from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports
 

@@ -12,7 +12,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.errors import UsageError
 from kbsync.source.wake import wake
-from kbsync.state.glance import Glance
+from kbsync.state.read_only import ReadOnlyState
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
@@ -96,11 +96,11 @@ class Installation:
         return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
 
 
-def glance(installation: Installation) -> Glance | None:
+def open_read_only(installation: Installation) -> ReadOnlyState | None:
     """The state for looking only; None where there is none yet, or one that is being made at this moment."""
     if not installation.state_file.exists():
         return None
-    found = Glance(installation.state_file)
+    found = ReadOnlyState(installation.state_file)
     if not found.is_made:
         found.close()
         return None

@@ -14,7 +14,7 @@ from functools import partial
 from kbsync.engine.clock import Clock, keep_up, rest
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PATIENCE = 0.5

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kbsync.engine.plan import CommandContext
     from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
-    from kbsync.state.glance import Glance, Tx
+    from kbsync.state.read_only import ReadOnlyState, Tx
 
 
 Place = tuple[str, str]
@@ -219,14 +219,14 @@ def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
 
     Takes no lock and writes nothing. Raises `StateError` with what to run.
     """
-    from kbsync.state.glance import looking_at
+    from kbsync.state.read_only import looking_at
 
     state = look_at(installation)
     with looking_at(None) if state is None else closing(state) as found:
         return found.read(look)
 
 
-def glanced(installation: Installation) -> Glance:
+def existing_state(installation: Installation) -> ReadOnlyState:
     """The state, for looking only. Raises `UsageError` with what to run before anything was mirrored."""
     found = look_at(installation)
     if found is None:
@@ -234,13 +234,13 @@ def glanced(installation: Installation) -> Glance:
     return found
 
 
-def look_at(installation: Installation) -> Glance | None:
+def look_at(installation: Installation) -> ReadOnlyState | None:
     """The state, for looking only; None where there is none yet. Raises `StateError` with what to run."""
-    from kbsync.installation import glance
+    from kbsync.installation import open_read_only
     from kbsync.state.db import DamagedError
 
     try:
-        return glance(installation)
+        return open_read_only(installation)
     except DamagedError as error:
         cure = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
         raise StateError(f"{error.what}; {cure}") from error
@@ -306,7 +306,7 @@ def command_context(installation: Installation) -> CommandContext:
 
 async def of_each_mirror(
     installation: Installation,
-    view: Callable[[MirrorSettings, Target, Glance | None, Clock, CommandContext], Awaitable[T]],
+    view: Callable[[MirrorSettings, Target, ReadOnlyState | None, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:
     """A view of the engine for every mirror asked for, with its target and the state opened for reading."""
     from kbsync.engine.clock import SystemClock

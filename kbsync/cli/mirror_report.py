@@ -18,8 +18,8 @@ from kbsync.engine.halts import BAD_CONFIG, PASSING
 from kbsync.engine.status import OUT_OF_DATE, MirrorStatus, mirror_status, never_ran
 from kbsync.installation import Installation
 from kbsync.state import lock
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
     from kbsync.once import PassEnd

@@ -23,7 +23,7 @@ from kbsync.engine.search import FoundDocument, SearchedMirror, matches_any, mer
 from kbsync.errors import UsageError
 from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage

@@ -31,8 +31,8 @@ from kbsync.engine.settings import MirrorSettings, Terms, abilities_of, changes_
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 256

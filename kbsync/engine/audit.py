@@ -30,7 +30,7 @@ from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
 from kbsync.state.files import FileRow
-from kbsync.state.glance import ReadsState, Tx
+from kbsync.state.read_only import ReadsState, Tx
 from kbsync.state.store import StateStore
 
 log = structlog.get_logger("kbsync")

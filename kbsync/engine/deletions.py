@@ -25,7 +25,7 @@ from kbsync.source.look import Look, look
 from kbsync.source.roots import RootIdentity
 from kbsync.state.approvals import Candidate, HoldItem
 from kbsync.state.files import UNTIL_SCANNED
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 log = structlog.get_logger("kbsync")

@@ -39,8 +39,8 @@ from kbsync.errors import TargetError
 from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
 from kbsync.state.files import FileRow, split
-from kbsync.state.glance import Glance, Tx, looking_at
 from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
 
 NAMED = 5
 """Failed files of a directory that are named one by one."""
@@ -219,7 +219,7 @@ def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
 async def explain_path(
     settings: MirrorSettings,
     target: Target,
-    glance: Glance | None,
+    existing: ReadOnlyState | None,
     clock: Clock,
     path: str,
     *,
@@ -233,7 +233,7 @@ async def explain_path(
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
-    with looking_at(glance) as state:
+    with looking_at(existing) as state:
         # In a thread: on a dead mount a look at the disk may never end.
         evidence = await asyncio.to_thread(
             state.read, lambda tx: _gather(tx, settings, rules, path, now, context)

@@ -11,8 +11,8 @@ from kbsync.core import lifecycle
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 500

@@ -12,8 +12,8 @@ from kbsync.engine import status
 from kbsync.engine.audit import Repairs, Stray
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
-from kbsync.state.glance import Tx
 from kbsync.state.inbox import Message
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 500

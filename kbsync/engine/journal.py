@@ -61,7 +61,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Terms
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
 from kbsync.state.files import FileRow
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 
 log = structlog.get_logger("kbsync")
 

@@ -23,7 +23,7 @@ from kbsync.core.selection import extension_of
 from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Terms
 from kbsync.errors import TargetError
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)

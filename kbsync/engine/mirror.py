@@ -31,8 +31,8 @@ from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.source.scan import ScanSummary
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 

@@ -37,8 +37,8 @@ from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.state.files import FileRow, folder_label
-from kbsync.state.glance import Glance, Tx
 from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateCopy
 
 PAGE = 500
@@ -152,16 +152,16 @@ def _paths(planned: Sequence[Planned]) -> list[str]:
 async def plan_mirror(
     settings: MirrorSettings,
     target: Target,
-    glance: Glance | None,
+    state: ReadOnlyState | None,
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> MirrorPlan:
-    """Plan a pass. `glance` is None where no state exists yet.
+    """Plan a pass. `state` is None where no state exists yet.
 
     Raises StateError for a state that cannot be read. Trouble with root or target becomes the plan's `halt`
     where a pass would stop over it, else its `note`.
     """
-    with closing(PrivatePass(settings, target, glance, clock, context)) as private:
+    with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
             await private.attach()
             await private.compare()
@@ -235,18 +235,18 @@ class PrivatePass:
         self,
         settings: MirrorSettings,
         target: Target,
-        glance: Glance | None,
+        state: ReadOnlyState | None,
         clock: Clock,
         context: CommandContext,
     ) -> None:
         # No longest wait: at its end a file that is never quiet would be copied to disk.
         self._settings = replace(settings, settle_longest=math.inf)
         self._target = target
-        self._original = glance
+        self._original = state
         self._clock = _ClockAhead(clock)
         self._now = clock.wall()
         self._context = context
-        self._copy = StateCopy(glance)
+        self._copy = StateCopy(state)
         self._busy: dict[str, int] = {}  # files that change at this moment, and their sizes
         self.note = ""
 

@@ -17,7 +17,7 @@ from kbsync.core.model import Upload
 from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened, IndexRetry, Journal
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 BLAME_LIMIT = 5

@@ -37,7 +37,7 @@ from kbsync.source.roots import error_words_at
 from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder, scan
 from kbsync.state.db import told, unbind
 from kbsync.state.files import UNTIL_SCANNED, Entries, FileRow, FolderRow, Folders, join, split
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 

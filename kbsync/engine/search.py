@@ -20,7 +20,7 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Target
 from kbsync.core.model import Status, UploadState
 from kbsync.errors import UsageError
-from kbsync.state.glance import ReadsState, Tx
+from kbsync.state.read_only import ReadsState, Tx
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from kbsync.core.text import shell_word, sized
 from kbsync.engine.halts import going_on
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
     from kbsync.engine.mirror import MirrorRun

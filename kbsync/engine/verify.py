@@ -25,8 +25,8 @@ from kbsync.engine.status import halt_json
 from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
-from kbsync.state.glance import Glance, Tx, looking_at
 from kbsync.state.mirrors import Halt
+from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
 
 T = TypeVar("T")
 
@@ -121,21 +121,21 @@ def _has_row(stray: Stray) -> bool:
 async def verify_mirror(
     settings: MirrorSettings,
     target: Target,
-    glance: Glance | None,
+    existing: ReadOnlyState | None,
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> Verification:
-    """Audit a mirror. `glance` is None where no state exists yet.
+    """Audit a mirror. `existing` is None where no state exists yet.
 
     While another kbsync is at work, changes that are only seconds old are its business. Raises `TargetError`
     where the target does not answer, `StateError` where the state cannot be read.
     """
     with (
-        looking_at(glance) as state,
-        closing(PrivatePass(settings, target, glance, clock, context)) as private,
+        looking_at(existing) as state,
+        closing(PrivatePass(settings, target, existing, clock, context)) as private,
     ):
         await private.attach(may_be_emptied=True)
-        audit = Audit(private.terms, target, partial(_glanced, state))
+        audit = Audit(private.terms, target, partial(_read, state))
         await audit.read_list()
         lost = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
         missing = [
@@ -178,8 +178,8 @@ async def _let_list_catch_up(strays: Iterable[Stray], lag: float, clock: Clock) 
         await clock.sleep(min(left, lag))  # no longer, where the clock was set back
 
 
-async def _glanced(glance: Glance, work: Callable[[Tx], T], /) -> T:
-    return glance.read(work)
+async def _read(state: ReadOnlyState, work: Callable[[Tx], T], /) -> T:
+    return state.read(work)
 
 
 def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
@@ -190,7 +190,7 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 
 
 def _check_folder(
-    private: PrivatePass, state: Glance, now: float, is_watched: bool
+    private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
 ) -> tuple[list[Discrepancy], list[Discrepancy]]:
     """Stale files, and documents of files that are gone, that a pass would see to and nobody has begun with.
 

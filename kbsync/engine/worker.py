@@ -34,7 +34,7 @@ from kbsync.engine.settings import Terms
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 KEPT = 64

@@ -24,8 +24,8 @@ from kbsync.core.model import Status
 from kbsync.engine.status import Items, last_audit, mirror_status, never_ran, unapproved, waiting_renewals
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.state.approvals import DELETIONS, RENEWALS
-from kbsync.state.glance import BlankGlance, Glance, Tx
 from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.read_only import EmptyState, ReadOnlyState, Tx
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class StateReader:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._glance: Glance | None = None
+        self._state: ReadOnlyState | None = None
         self._opened = 0
         self._thread = ThreadPoolExecutor(1, "kbsync-http-read")
 
@@ -48,8 +48,8 @@ class StateReader:
         """Differs from what it was when the state was written since. Raises `StateError`."""
 
         def look() -> tuple[int, int]:
-            glance = self._current()
-            return self._opened, glance.version
+            state = self._current()
+            return self._opened, state.version
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, look)
 
@@ -57,22 +57,22 @@ class StateReader:
         """Let go of the file, once a read under way has ended; the next read opens it again."""
         self._thread.submit(self._let_go).result()
 
-    def _current(self) -> Glance:
-        if self._glance is not None and self._glance.is_there:
-            return self._glance
+    def _current(self) -> ReadOnlyState:
+        if self._state is not None and self._state.is_there:
+            return self._state
         self._let_go()
         # In the first moments of a state its tables are not there yet.
-        found = Glance(self._file) if self._file.exists() else BlankGlance()
+        found = ReadOnlyState(self._file) if self._file.exists() else EmptyState()
         if not found.is_made:
             found.close()
-            found = BlankGlance()
-        self._glance, self._opened = found, self._opened + 1
+            found = EmptyState()
+        self._state, self._opened = found, self._opened + 1
         return found
 
     def _let_go(self) -> None:
-        if self._glance is not None:
-            self._glance.close()
-            self._glance = None
+        if self._state is not None:
+            self._state.close()
+            self._state = None
 
 
 KINDS = (DELETIONS, RENEWALS)

@@ -24,9 +24,9 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.state import schema
 from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_temporary, open_writer, told
-from kbsync.state.glance import BlankGlance, Glance, Tx, copy_into, looking_at, within
+from kbsync.state.read_only import EmptyState, ReadOnlyState, Tx, copy_into, looking_at, within
 
-__all__ = ["BlankGlance", "Glance", "StateStore", "Tx", "copy_into", "looking_at"]
+__all__ = ["EmptyState", "ReadOnlyState", "StateStore", "Tx", "copy_into", "looking_at"]
 
 T = TypeVar("T")
 GROUP = 512
@@ -262,7 +262,7 @@ class StateCopy(StateStore):
     the moment it is made, so nothing is left of it however the process ends.
     """
 
-    def __init__(self, original: Glance | None) -> None:
+    def __init__(self, original: ReadOnlyState | None) -> None:
         """Copy what a command looks at, or begin with empty tables. Raises `StateError`."""
         self.path = Path("the temporary copy of the state") if original is None else original.path
         with told(self.path):

@@ -85,7 +85,7 @@ async def approve(stage: Stage, turn: int) -> Edit:
     for path in (first, second, back):
         stage.world.delete(path)
     await stage.world.once()
-    held = stage.world.glance(lambda tx: [hold.id for hold in tx.holds.current(stage.world.run.mirror)])
+    held = stage.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(stage.world.run.mirror)])
     assert held
     stage.world.tell("approve", holds=held)
     stage.world.write(back, text)
@@ -169,7 +169,7 @@ async def let_recipe_go(stage: Stage, turn: int) -> Edit:
 
 def _held_recipes(stage: Stage) -> list[int]:
     mirror = stage.world.run.mirror
-    held: list[int] = stage.world.glance(lambda tx: [h.id for h in tx.holds.current(mirror, RENEWALS)])
+    held: list[int] = stage.world.look_up(lambda tx: [h.id for h in tx.holds.current(mirror, RENEWALS)])
     assert held
     return held
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kbsync.core.model import UploadState
 from kbsync.once import run_once
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.crash.jobs import Edit, Job
 from tests.crash.stages import Stage
@@ -139,7 +139,7 @@ class Turn:
     def _judge_recipes(self) -> None:
         """The documents are made as the state says."""
         made = self.stage.recipes()
-        said = self.stage.world.glance(self._said)
+        said = self.stage.world.look_up(self._said)
         for path in made.keys() & said.keys():
             if made[path] != said[path]:
                 self._blame("violations", f"{path} is made as {made[path]}, and the state says {said[path]}")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from kbsync.engine.audit import AuditResult, BackgroundAudit
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
-from tests.engine.viewing import glancing
+from tests.engine.viewing import state_of
 from tests.engine.world import World
 
 
@@ -36,11 +36,11 @@ async def audited(world: World) -> AuditResult:
 
 async def verified(world: World, target: object) -> Verification:
     """What `kbsync verify` says."""
-    with glancing(world) as glance:
+    with state_of(world) as state:
         return await verify_mirror(
             world.settings,
             target,  # type: ignore[arg-type]
-            glance,
+            state,
             world.clock,
             CommandContext(world.configured),
         )

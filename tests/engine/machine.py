@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import TargetError
-from kbsync.state.glance import Glance
+from kbsync.state.read_only import ReadOnlyState
 from tests.crash.harness import Guillotine
 from tests.engine.oracle import Oracle
 from tests.engine.side import Change, MemorySide, Side
@@ -517,18 +517,18 @@ class MirrorMachine(RuleBasedStateMachine):
 
     async def verify(self) -> Verification:
         path = self.world.state / "state.db"
-        glance = Glance(path) if path.exists() else None
+        state = ReadOnlyState(path) if path.exists() else None
         try:
             async with self.side.target() as target:
-                return await verify_mirror(self.world.settings, target, glance, self.world.clock)
+                return await verify_mirror(self.world.settings, target, state, self.world.clock)
         finally:
-            if glance is not None:
-                glance.close()
+            if state is not None:
+                state.close()
 
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():
             return []
-        held: list[int] = self.world.glance(
+        held: list[int] = self.world.look_up(
             lambda tx: [h.id for h in tx.holds.current(self.world.run.mirror)]
         )
         return held
@@ -584,7 +584,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def rows(self) -> str:
         """What the journal says of everything that is not over."""
         every = tuple(state for state in UploadState if not state.is_final)
-        rows = self.world.glance(lambda tx: tx.uploads.in_states(self.world.run.mirror, 1, every))
+        rows = self.world.look_up(lambda tx: tx.uploads.in_states(self.world.run.mirror, 1, every))
         told = [
             f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
             for u in rows

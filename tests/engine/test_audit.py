@@ -18,7 +18,7 @@ from kbsync.engine import status
 from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
 from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.crash.harness import Guillotine, end_tasks
 from tests.engine.auditing import audited, begun
@@ -44,7 +44,7 @@ async def mirrored(world: World, n: int = 10) -> None:
 def note(world: World) -> str:
     """What `status` says besides the counts."""
     return str(
-        world.glance(
+        world.look_up(
             lambda tx: (
                 mirror_status(
                     tx, tx.mirrors.get(world.run.mirror), now=0.0, cure=lambda command: f"kbsync {command}"
@@ -245,7 +245,7 @@ def leave_behind(world: World, n: int) -> None:
 
 
 def ended(world: World) -> float:
-    found = world.glance(lambda tx: status.last_audit(tx, world.run.mirror))
+    found = world.look_up(lambda tx: status.last_audit(tx, world.run.mirror))
     assert found is not None
     return float(found.ended)
 

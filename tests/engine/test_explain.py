@@ -19,7 +19,7 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, glancing, open_target
+from tests.engine.viewing import everything_below, open_target, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -41,11 +41,11 @@ def world(tmp_path: Path) -> World:
 
 
 async def explained(world: World, path: str, *, text: bool = False, at_work: bool = False) -> PathExplanation:
-    with glancing(world) as glance:
+    with state_of(world) as state:
         return await explain_path(
             world.settings,
             open_target(world),
-            glance,
+            state,
             world.clock,
             path,
             context=CommandContext(

@@ -10,8 +10,8 @@ import pytest
 from kbsync.core.model import UploadState
 from kbsync.engine.forget import Belongings, StillThere, counts, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.engine.viewing import open_target
 from tests.engine.world import World
@@ -41,7 +41,7 @@ def belongings(world: World) -> Belongings:
         assert record is not None
         return counts(tx, record)
 
-    found: Belongings = world.glance(work)
+    found: Belongings = world.look_up(work)
     return found
 
 
@@ -56,7 +56,7 @@ def rows_left(world: World) -> dict[str, int]:
         counted = {t: db.execute(f"SELECT count(*) FROM {t}").get for t in tables.split()}
         return {table: n for table, n in counted.items() if n}
 
-    found: dict[str, int] = world.glance(work)
+    found: dict[str, int] = world.look_up(work)
     return found
 
 

@@ -13,7 +13,7 @@ from kbsync.core.model import UploadState
 from kbsync.core.names import Naming
 from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
 from kbsync.errors import Unsure
-from kbsync.state.glance import Glance
+from kbsync.state.read_only import ReadOnlyState
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
@@ -31,7 +31,7 @@ def names(world: World) -> list[str]:
 
 
 def states(world: World) -> list[str]:
-    rows = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
+    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
     return [row.state.name for row in rows]
 
 
@@ -45,12 +45,12 @@ def lose_state(world: World) -> None:
 
 
 async def audit(world: World) -> Verification:
-    glance = Glance(world.state / "state.db")
+    state = ReadOnlyState(world.state / "state.db")
     try:
         target = ForgetfulMemory(world.base, limits=world.limits, clock=world.clock.wall)
-        return await verify_mirror(world.settings, target, glance, world.clock)
+        return await verify_mirror(world.settings, target, state, world.clock)
     finally:
-        glance.close()
+        state.close()
 
 
 async def mend(world: World, repair: RepairRequest) -> None:
@@ -196,7 +196,7 @@ async def test_plain_names_are_proven_by_the_bytes_after_a_lost_answer(world: Wo
     await world.once()
     assert world.puts() == 2
     assert foreign.remote_id in world.base.documents
-    served = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "a.md"))
+    served = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "a.md"))
     assert [row.remote_id == foreign.remote_id for row in served] == [False]
 
 
@@ -275,7 +275,7 @@ async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, 
     assert world.puts() == 4
     assert ops(world, "digest") == 3
     assert world.on_disk()["f1.md"] == "text of F1"
-    rows = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,)))
+    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,)))
     assert len(rows) == 3
     assert len(world.base.documents) == (3 if adopt == "name" else 4)
 
@@ -381,7 +381,7 @@ async def test_an_account_without_room_halts_and_costs_no_document_a_try(world: 
     assert world.run.halt is None
     assert states(world) == ["SERVING"] * 3
     assert world.puts() == 3
-    rows = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,)))
+    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,)))
     assert all(row.attempts <= 1 for row in rows)
 
 

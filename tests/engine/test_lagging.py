@@ -25,7 +25,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 
 def states(world: World) -> list[UploadState]:
-    rows = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
+    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
     return [row.state for row in rows]
 
 

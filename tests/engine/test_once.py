@@ -15,7 +15,7 @@ from kbsync.engine import deletions
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.look import Look
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine, run_until
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault, Phase
@@ -82,7 +82,7 @@ async def test_many_deletions_wait_for_a_person(world: World) -> None:
     await world.once()
     assert len(world.served()) == 11
     assert world.statuses() == {"ready": 5, "held": 6}
-    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
     world.tell("approve", holds=holds)
     await world.once()
     assert world.served() == world.on_disk()
@@ -102,7 +102,7 @@ async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: Wo
     await world.once()
     assert world.statuses() == {"ready": 3}
     assert world.puts() == 3
-    assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
 
 
 async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(world: World) -> None:
@@ -153,7 +153,7 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
     world.settings = replace(world.settings, exclude=("d/",))
     for path, text in texts.items():
         world.write(path, text)
-    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
     world.tell("approve", holds=holds)
     await world.once()
     assert world.served() == {}
@@ -181,7 +181,7 @@ async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: 
         world.delete(path)
     await world.once()
     assert world.statuses() == {"held": 3}
-    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
     world.tell("approve", holds=holds)
     async with world.running() as store:
         await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
@@ -275,7 +275,7 @@ async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times
     assert world.statuses() == {"ready": 1, "failed": 1}
     tries = [e for e in world.base.effects_of("put", "update", "reembed") if e.path == "f0.md"]
     assert 2 <= len(tries) <= 5
-    failed = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,)))
+    failed = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,)))
     assert [u.reason for u in failed] == ["no can do"]
 
 
@@ -409,7 +409,7 @@ async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     (world.root / "d").rmdir()
     await world.once()
     await world.once()
-    assert world.glance(lambda tx: [p for _, p in tx.folders.tree(world.run.mirror, "")]) == [""]
+    assert world.look_up(lambda tx: [p for _, p in tx.folders.tree(world.run.mirror, "")]) == [""]
 
 
 async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) ->
     await world.once()
     assert world.statuses() == {"ready": 8}
     assert world.puts() == 8
-    assert world.glance(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
 
 
 class AtAnswer(Guillotine):
@@ -468,7 +468,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
         world.delete(f"f{n}.md")
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 1}
-    world.tell("approve", holds=[hold.id for hold in world.glance(lambda tx: tx.holds.current(1))])
+    world.tell("approve", holds=[hold.id for hold in world.look_up(lambda tx: tx.holds.current(1))])
     await world.once()
     assert world.served() == world.on_disk()
 
@@ -546,7 +546,7 @@ async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more
     world.tell("repair", missing=lost)
     await world.once()
     assert world.statuses() == {"ready": 8}
-    assert world.glance(lambda tx: list(tx.holds.current(world.run.mirror))) == []
+    assert world.look_up(lambda tx: list(tx.holds.current(world.run.mirror))) == []
 
 
 async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: World) -> None:
@@ -572,7 +572,7 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
 
 
 def weighed(world: World) -> list[str]:
-    return [one.path for one in world.glance(lambda tx: list(tx.holds.candidates(world.run.mirror)))]
+    return [one.path for one in world.look_up(lambda tx: list(tx.holds.candidates(world.run.mirror)))]
 
 
 async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(

@@ -12,10 +12,10 @@ from kbsync.core.brake import DeletionLimits
 from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import RootRecord
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, glancing, once_for, open_target, planned
+from tests.engine.viewing import everything_below, once_for, open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
@@ -314,7 +314,7 @@ async def test_what_was_approved_would_go(world: World) -> None:
     for i in range(6):
         world.delete(f"f{i}.md")
     await world.once()
-    holds = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
+    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
     world.tell("approve", holds=holds)
     plan = await planned(world)
     assert len(plan.delete) == 6 and plan.held == []
@@ -487,6 +487,6 @@ async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: Wo
         return recipe(path, settings)
 
     target.recipe = meddling  # type: ignore[method-assign]
-    with glancing(world) as glance:
-        plan = await plan_mirror(world.settings, target, glance, world.clock)
+    with state_of(world) as state:
+        plan = await plan_mirror(world.settings, target, state, world.clock)
     assert is_halted(plan, "folder-missing")

@@ -13,8 +13,8 @@ from kbsync.engine.plan import CommandContext
 from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import verify_mirror
 from kbsync.errors import Rejected
-from kbsync.state.glance import Tx
-from tests.engine.viewing import glancing, open_target, planned
+from kbsync.state.read_only import Tx
+from tests.engine.viewing import open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 
@@ -44,7 +44,7 @@ def item(world: World) -> dict[str, Any]:
         [found] = [one for one in status.items if one.path == NEW]
         return found.to_json()
 
-    return dict(world.glance(work))
+    return dict(world.look_up(work))
 
 
 async def test_it_is_told_as_failed_with_the_targets_words_and_the_name_it_is_found_by(world: World) -> None:
@@ -80,14 +80,14 @@ async def test_where_old_names_are_kept_it_is_none_either(world: World) -> None:
 
 async def test_verify_plan_and_explain_say_the_same(world: World) -> None:
     target = open_target(world)
-    with glancing(world) as glance:
+    with state_of(world) as state:
         found = await verify_mirror(
-            world.settings, target, glance, world.clock, CommandContext(world.configured)
+            world.settings, target, state, world.clock, CommandContext(world.configured)
         )
         told = await explain_path(
             world.settings,
             target,
-            glance,
+            state,
             world.clock,
             NEW,
             context=CommandContext(world.configured),

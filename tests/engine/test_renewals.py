@@ -14,7 +14,7 @@ from kbsync.engine.plan import Planned
 from kbsync.engine.status import MirrorStatus, mirror_status
 from kbsync.errors import Unsure
 from kbsync.state.approvals import RENEWALS
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.engine.viewing import planned
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
@@ -49,12 +49,12 @@ def status(world: World) -> MirrorStatus:
         assert record is not None
         return mirror_status(tx, record, now=0.0, cure=lambda command: f"kbsync {command}")
 
-    found: MirrorStatus = world.glance(look)
+    found: MirrorStatus = world.look_up(look)
     return found
 
 
 def holds(world: World) -> list[int]:
-    found: list[int] = world.glance(lambda tx: [h.id for h in tx.holds.current(world.run.mirror, RENEWALS)])
+    found: list[int] = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror, RENEWALS)])
     return found
 
 

@@ -19,7 +19,7 @@ from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import Halted, NameTaken, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import HintSet
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
@@ -33,7 +33,7 @@ def world(tmp_path: Path) -> World:
 
 
 def rows(world: World) -> list[Upload]:
-    found: list[Upload] = world.glance(
+    found: list[Upload] = world.look_up(
         lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState), limit=10_000)
     )
     return found

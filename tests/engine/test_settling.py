@@ -25,7 +25,7 @@ from kbsync.once import run_once
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import stamp_of
 from kbsync.source.read import copy_growing
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
 
@@ -287,7 +287,7 @@ async def test_what_is_being_written_is_known_to_the_loop_alone(world: Writing) 
 
 def listed(world: Writing) -> list[str]:
     """The files that the state knows of."""
-    return [entry.path for entry in world.glance(lambda tx: list(tx.entries.shown(world.run.mirror)))]
+    return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.shown(world.run.mirror)))]
 
 
 @pytest.mark.parametrize("settle", [0.3, SETTLE, 5.0])

@@ -13,10 +13,10 @@ from kbsync.core.model import SELECTED, Presence, Stamp, Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status, never_ran
 from kbsync.errors import Halted, Rejected
 from kbsync.state.files import FileRow
-from kbsync.state.glance import Tx
 from kbsync.state.mirrors import Halt
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, glancing
+from tests.engine.viewing import everything_below, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -40,9 +40,9 @@ def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
         assert record is not None
         return use(mirror_status(tx, record, now=world.clock.wall(), documents=True, cure=cure))
 
-    with glancing(world) as glance:
-        assert glance is not None
-        return glance.read(work)
+    with state_of(world) as state:
+        assert state is not None
+        return state.read(work)
 
 
 def items(world: World) -> dict[str, dict[str, Any]]:

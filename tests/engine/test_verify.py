@@ -12,9 +12,9 @@ from kbsync.core.model import UploadState
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
 from kbsync.errors import Rejected, Unavailable
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, glancing, open_target
+from tests.engine.viewing import everything_below, open_target, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -29,11 +29,11 @@ def world(tmp_path: Path) -> World:
 async def verified(
     world: World, *, watched: bool = False, target: MemoryTarget | None = None
 ) -> Verification:
-    with glancing(world) as glance:
+    with state_of(world) as state:
         return await verify_mirror(
             world.settings,
             target or open_target(world),
-            glance,
+            state,
             world.clock,
             CommandContext(world.configured, at_work=watched),
         )
@@ -290,7 +290,7 @@ async def test_elsewhere_a_document_no_row_knows_is_foreign(world: World) -> Non
 async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     world.write_many(2)
     await world.once()
-    row = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
+    row = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
     lost = replace(row, state=UploadState.DROPPED, remote_id=None)
 
     def add(tx: Tx) -> int:
@@ -408,7 +408,7 @@ async def test_a_stray_that_is_deleted_during_the_audit_is_not_reported(tmp_path
 async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World) -> None:
     world.write_many(2)
     await world.once()
-    row = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
+    row = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
 
     store = StateStore(world.state / "state.db")
     sending = replace(row, path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror
 from kbsync.once import run_once
-from kbsync.state.glance import Glance
+from kbsync.state.read_only import ReadOnlyState
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
 
@@ -20,23 +20,23 @@ def open_target(world: World) -> MemoryTarget:
 
 
 @contextmanager
-def glancing(world: World) -> Iterator[Glance | None]:
+def state_of(world: World) -> Iterator[ReadOnlyState | None]:
     """The state as a read-only command opens it, None where there is none."""
     path = world.state / "state.db"
     if not path.exists():
         yield None
         return
-    glance = Glance(path)
+    state = ReadOnlyState(path)
     try:
-        yield glance
+        yield state
     finally:
-        glance.close()
+        state.close()
 
 
 async def planned(world: World) -> MirrorPlan:
-    with glancing(world) as glance:
+    with state_of(world) as state:
         context = CommandContext(world.configured)
-        return await plan_mirror(world.settings, open_target(world), glance, world.clock, context)
+        return await plan_mirror(world.settings, open_target(world), state, world.clock, context)
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.approvals import DELETIONS, RENEWALS
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore, _Job
 from kbsync.state.uploads import Uploads
 from tests.core.invariants import breaches
@@ -362,7 +362,7 @@ class World:
 
     # -- what came of it -------------------------------------------------------------------------------
 
-    def glance(self, work: Callable[[Tx], Any]) -> Any:
+    def look_up(self, work: Callable[[Tx], Any]) -> Any:
         store = StateStore(self.state / "state.db")
         try:
             return store.read_now(work)
@@ -380,7 +380,7 @@ class World:
         kinds = (DELETIONS, RENEWALS)
         self.tell(
             "approve",
-            holds=self.glance(lambda tx: [h.id for kind in kinds for h in tx.holds.current(mirror, kind)]),
+            holds=self.look_up(lambda tx: [h.id for kind in kinds for h in tx.holds.current(mirror, kind)]),
         )
 
     def served(self) -> dict[str, str]:
@@ -400,5 +400,5 @@ class World:
         return len(self.base.effects_of("put"))
 
     def statuses(self) -> dict[str, int]:
-        tally = self.glance(lambda tx: tx.mirrors.tally(self.run.mirror))
+        tally = self.look_up(lambda tx: tx.mirrors.tally(self.run.mirror))
         return {status.word: n for status, n in tally.items() if n}

@@ -84,7 +84,7 @@ async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -
     end = await world.once()
     assert end.complete
     assert world.statuses() == {"ready": 5, "failed": 1}
-    rows = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f1.md"))
+    rows = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f1.md"))
     assert any(row.state.serves for row in rows)
     assert any("无法解析" in row.reason for row in rows)
     assert world.asked("upload") == 2
@@ -101,7 +101,7 @@ async def test_mass_deletion_is_held_and_approved(world: RemoteWorld) -> None:
         world.delete(f"f{n}.md")
     await world.once()
     assert world.asked("delete") == 0
-    holds = world.glance(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
+    holds = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
     world.tell("approve", holds=holds)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -225,7 +225,7 @@ async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(w
         await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.asked("upload") == uploads or uploads < 6
-    rows = world.glance(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
+    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
     assert all(row.attempts <= 1 for row in rows)
 
 
@@ -308,7 +308,7 @@ async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: 
     foreign = world.plant(ours, "his own")
     world.write("f0.md", "text of f0")  # the bytes that make this very name
     await world.once()
-    mine = world.glance(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))
+    mine = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))
     assert world.statuses() == {"ready": 2}
     if policy != "replace":
         assert world.keeps_foreign()

@@ -11,7 +11,7 @@ import pytest
 from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import Unsure
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
 from tests.remote.test_adversary import verify
 from tests.remote.world import BASE, CountedZhipu, RemoteWorld
@@ -48,7 +48,7 @@ def items(world: RemoteWorld) -> dict[str, FileStatus]:
         assert record is not None
         return {one.path: one for one in Items(tx, record, record.halt)}
 
-    found: dict[str, FileStatus] = world.glance(read)
+    found: dict[str, FileStatus] = world.look_up(read)
     return found
 
 

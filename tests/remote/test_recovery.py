@@ -12,7 +12,7 @@ import pytest
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import BoundMirror
 from kbsync.source.scan import ScanSummary
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.engine.world import save_unchecked
 from tests.remote.world import RemoteWorld, sha_of_folder
 

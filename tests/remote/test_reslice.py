@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import UploadState
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 from tests.remote.world import RemoteWorld
 
 FILES = 6
@@ -47,7 +47,7 @@ def serving(world: RemoteWorld) -> list[tuple[str, str, str]]:
         rows = tx.uploads.in_states(record.id, record.binding, (UploadState.SERVING,))
         return [(row.path or "", row.remote_id or "", row.recipe) for row in rows]
 
-    found: list[tuple[str, str, str]] = world.glance(look)
+    found: list[tuple[str, str, str]] = world.look_up(look)
     return found
 
 

@@ -19,7 +19,7 @@ from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.db import DamagedError, bind, open_reader, open_writer, unbind
 from kbsync.state.files import UNTIL_SCANNED, FileRow
-from kbsync.state.glance import Glance, Tx
+from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
 
 ODD = "caf\udce9/na\nme \udcff.md"
@@ -185,11 +185,11 @@ def traces(folder: Path) -> dict[str, bytes]:
 def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: StateStore) -> None:
     store.submit(mirror).result()
     before = traces(tmp_path)
-    glance = Glance(tmp_path / "state.db")
-    assert [r.name for r in glance.read(lambda tx: tx.mirrors.all())] == ["m"]
+    state = ReadOnlyState(tmp_path / "state.db")
+    assert [r.name for r in state.read(lambda tx: tx.mirrors.all())] == ["m"]
     with pytest.raises(StateError, match="readonly"):
-        glance.read(mirror)
-    glance.close()
+        state.read(mirror)
+    state.close()
     assert traces(tmp_path) == before
     assert all((p.stat().st_mode & 0o077) == 0 for p in tmp_path.iterdir())
 
@@ -375,9 +375,9 @@ def test_a_state_of_an_earlier_version_can_be_looked_at_before_the_first_pass(
     path = tmp_path / "state.db"
     state_of_schema(path, version)
     before = traces(tmp_path)
-    glance = Glance(path)
-    assert glance.read(is_as_it_was)
-    glance.close()
+    state = ReadOnlyState(path)
+    assert state.read(is_as_it_was)
+    state.close()
     assert traces(tmp_path) == before
 
 
@@ -450,6 +450,6 @@ def test_a_state_that_is_made_while_it_is_looked_at_is_not_called_damaged(
             return version
 
         monkeypatch.setattr(schema, "version_of", overtaken)
-        Glance(path).close()
-    with closing(Glance(path)) as glance:
-        assert glance.is_made
+        ReadOnlyState(path).close()
+    with closing(ReadOnlyState(path)) as state:
+        assert state.is_made

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, glanced, post, when_done
+from kbsync.cli.context import choose, existing_state, post, when_done
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted
@@ -17,7 +17,7 @@ from kbsync.core.text import printable
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.state.glance import Tx
+    from kbsync.state.read_only import Tx
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def command(choices: Choices, mirror: str | None) -> int:
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
     installation = choose(choices, here=True, with_secrets=False)
-    with closing(glanced(installation)) as state:
+    with closing(existing_state(installation)) as state:
         held = [state.read(partial(find_held, each)) for each in installation.mirrors]
     waiting = [each for each in held if each.holds or each.folder]
     if waiting:

@@ -17,7 +17,7 @@ from kbsync.core.text import printable, printable_lines
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
     from kbsync.installation import Installation
-    from kbsync.state.glance import Tx
+    from kbsync.state.read_only import Tx
 
 
 @click.command(

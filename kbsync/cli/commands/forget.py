@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, glanced, prepare
+from kbsync.cli.context import choose, existing_state, prepare
 from kbsync.cli.exit_codes import Code, concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.engine.forget import Belongings
     from kbsync.installation import Installation
-    from kbsync.state.glance import Tx
     from kbsync.state.mirrors import MirrorRecord
+    from kbsync.state.read_only import Tx
 
 
 @click.command(
@@ -45,7 +45,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
     """
     all_of_it = dataclasses.replace(choices, mirrors=())
     installation = choose(all_of_it, here=True, with_secrets=delete_documents)
-    with closing(glanced(installation)) as state:
+    with closing(existing_state(installation)) as state:
         record, owned = state.read(partial(_look, mirror))
     config = next((each for each in installation.config.mirrors if each.name == mirror), None)
     if delete_documents and config is None:

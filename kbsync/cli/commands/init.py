@@ -81,12 +81,12 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     Where they cannot move they stay as they are, and the sentence has what removes them.
     """
     from kbsync.installation import BASES, STATE_FILE
-    from kbsync.state.glance import Glance
     from kbsync.state.move import move_mirror, obstacle
+    from kbsync.state.read_only import ReadOnlyState
 
     mirror, place = fresh.config.mirrors[0], trial.place
     base = fresh.embedded_base(mirror)
-    with closing(Glance(place / STATE_FILE)) as state:
+    with closing(ReadOnlyState(place / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:  # a config with this as its `state_dir` has mirrors in there too
         return f"{printable(str(place))} has more than what was mirrored with --folder, and stays as it is"

@@ -31,7 +31,7 @@ from kbsync.signals import ENDING, HardEnd, Signals
 
 if TYPE_CHECKING:
     from kbsync.once import ActiveMirrors, ShowProgress
-    from kbsync.state.glance import Tx
+    from kbsync.state.read_only import Tx
 
 
 PATIENCE = 0.4

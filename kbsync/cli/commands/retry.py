@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, glanced, not_yet, post, when_done
+from kbsync.cli.context import choose, existing_state, not_yet, post, when_done
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
@@ -23,8 +23,8 @@ from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
     from kbsync.installation import Installation
-    from kbsync.state.glance import Tx
     from kbsync.state.mirrors import MirrorRecord
+    from kbsync.state.read_only import Tx
 
 
 SHOWN = 20
@@ -63,7 +63,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
     A PATH is relative to the mirror or to the working directory, and may be a folder.
     """
     installation = choose(choices, here=True, with_secrets=False)
-    with closing(glanced(installation)) as state:
+    with closing(existing_state(installation)) as state:
         failed = state.read(partial(find_failed, installation, paths))
     asked = [each for each in failed if each.is_worth_asking]
     if asked:

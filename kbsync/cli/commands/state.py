@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from kbsync.cli.context import choose, glanced
+from kbsync.cli.context import choose, existing_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
 from kbsync.cli.output import Output
@@ -34,7 +34,7 @@ def backup(choices: Choices, file: Path) -> int:
     from kbsync.state.db import told
 
     installation = choose(choices, here=True, with_secrets=False)
-    with closing(glanced(installation)) as state:
+    with closing(existing_state(installation)) as state:
         try:
             made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             # Whoever asks owns the copy, but for one in the state directory, where all is its owner's.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kbsync.cli.problems import Demand
     from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
-    from kbsync.state.glance import Tx
+    from kbsync.state.read_only import Tx
 
 
 @click.command(

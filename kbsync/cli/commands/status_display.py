@@ -23,7 +23,7 @@ from kbsync.core.model import Status
 from kbsync.core.text import lasting, printable, sized
 from kbsync.engine.status import SHOWN, iso
 from kbsync.installation import Installation
-from kbsync.state.glance import Tx
+from kbsync.state.read_only import Tx
 
 
 def print_wrong(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kbsync.engine.plan import CommandContext
     from kbsync.engine.settings import MirrorSettings
     from kbsync.engine.verify import Verification
-    from kbsync.state.glance import Glance
+    from kbsync.state.read_only import ReadOnlyState
 
 
 @click.command(
@@ -54,7 +54,11 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         raise not_yet(installation)
 
     async def verify(
-        settings: MirrorSettings, target: Target, state: Glance | None, clock: Clock, context: CommandContext
+        settings: MirrorSettings,
+        target: Target,
+        state: ReadOnlyState | None,
+        clock: Clock,
+        context: CommandContext,
     ) -> Verification:
         # Without a state and a base nothing was mirrored; with a base its list can be compared.
         if state is None and not (await target.base()).id:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from kbsync.installation import Installation
-    from kbsync.state.glance import Tx
+    from kbsync.state.read_only import Tx
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ class Tx:
 
 
 class ReadsState(Protocol):
-    """Runs a function on one consistent state: a command's glance, or the store of a daemon.
+    """Runs a function on one consistent state: a command's read-only state, or the store of a daemon.
 
     Raises `StateError`.
     """
@@ -62,7 +62,7 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
             copy.step(1000)
 
 
-class Glance:
+class ReadOnlyState:
     """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
 
     def __init__(self, path: Path) -> None:
@@ -115,8 +115,8 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
     return copy
 
 
-class BlankGlance(Glance):
-    """A glance at a state that does not exist yet: every table is empty, and nothing lies on disk."""
+class EmptyState(ReadOnlyState):
+    """The state before there is one: every table is empty, and nothing lies on disk."""
 
     def __init__(self) -> None:
         self.path, self._identity = Path(":memory:"), None
@@ -125,13 +125,13 @@ class BlankGlance(Glance):
 
 
 @contextmanager
-def looking_at(glance: Glance | None) -> Iterator[Glance]:
-    """The given glance, which stays open, or a blank one."""
-    if glance is not None:
-        yield glance
+def looking_at(state: ReadOnlyState | None) -> Iterator[ReadOnlyState]:
+    """The given state, which stays open, or an empty one."""
+    if state is not None:
+        yield state
         return
-    blank = BlankGlance()
+    empty = EmptyState()
     try:
-        yield blank
+        yield empty
     finally:
-        blank.close()
+        empty.close()
