@@ -117,11 +117,6 @@ def test_every_form_of_stream_gives_the_whole_answer(desk: Desk, form: str, args
     assert answer(desk) == whole
 
 
-def test_bytes_may_come_one_by_one(desk: Desk) -> None:
-    desk.vendor.server.faults.add(Fault("drip", op="sse-invoke", args={"every": 0.0001}))
-    assert desk.run("ask", "what does coffee cost", "--json").json["answer"] == "coffee costs four,4"
-
-
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
 @pytest.mark.parametrize("form", FORMS)
 def test_an_answer_that_breaks_off_is_not_taken_for_one(desk: Desk, end: str, form: str) -> None:
@@ -147,25 +142,6 @@ def test_a_lost_connection_is_told_and_not_asked_again_unbidden(desk: Desk, kind
     assert ran.code == 4
     assert "the answer was lost" in ran.err
     assert desk.vendor.asked("sse-invoke") == before + 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "args", "code", "words"),
-    [
-        ("error-shapes", {"shape": "flat", "code": 1301, "status": 200}, 2, "unsafe"),
-        ("error-shapes", {"shape": "error-object", "code": 500, "status": 200}, 4, "internal error"),
-        ("code-in-200", {"code": 1113}, 3, "no money"),
-        ("rate-limited", {"code": 1302}, 4, "too many requests"),
-        ("unauthorized", {"code": 1000}, 3, "api_key"),
-    ],
-)
-def test_an_error_in_place_of_a_stream_is_read_as_everywhere(
-    desk: Desk, kind: str, args: dict[str, Any], code: int, words: str
-) -> None:
-    desk.vendor.server.faults.add(Fault(kind, op="sse-invoke", args=args))
-    ran = desk.run("ask", "when does the office open")
-    assert (ran.code, ran.out) == (code, "")
-    assert words in ran.err
 
 
 def test_where_there_is_no_stream_the_answer_is_asked_for_whole(desk: Desk) -> None:
@@ -213,29 +189,12 @@ def test_json_names_the_way(desk: Desk, missing: list[str]) -> None:
     assert [one["text"] for one in cited["passages"]] == [HOURS]
 
 
-def test_calls_that_answer_405_are_missing(desk: Desk) -> None:
-    desk.vendor.server.faults.add(Fault("status", op="applications", effect=False, args={"status": 405}))
-    assert HOURS in desk.run("ask", "when does the office open").out
-
-
 def test_a_model_may_be_asked_though_there_is_an_application(desk: Desk) -> None:
     before = desk.vendor.asked("applications")
     found = desk.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
     assert (found["way"], found["model"]) == ("passages", "glm-4.5-air")
     assert desk.vendor.asked("applications") == before
     assert desk.run("ask", "when", "--model", "a", "--app", "1").code == 2
-
-
-def test_whole_and_streamed_answers_of_a_model_are_equal(desk: Desk) -> None:
-    question = ("ask", "what does coffee cost when the office opens", "--model", "glm-4-flash")
-    whole = desk.run(*question, "--whole")
-    assert whole.code == 0, whole.err
-    assert "\n\n" in whole.out
-    for args in ({}, {"crlf": True, "comments": True}, {"end": "no-blank"}, {"reasoning": True}):
-        desk.vendor.server.faults.add(Fault("stream", op="chat", args=args))
-        assert desk.run(*question).out == whole.out
-    desk.vendor.server.faults.add(Fault("drip", op="chat", args={"every": 0.0001}))
-    assert desk.run(*question).out == whole.out
 
 
 def test_where_no_passage_is_found_nobody_is_asked(desk: Desk) -> None:
@@ -246,57 +205,6 @@ def test_where_no_passage_is_found_nobody_is_asked(desk: Desk) -> None:
     found = desk.run("ask", "zebra", "--model", "glm-4-flash", "--json").json
     assert (found["answer"], found["citations"]) == ("", [])
     assert desk.vendor.asked("chat") == before
-
-
-@pytest.mark.parametrize("words", [(), ("--whole",)])
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        ({"reason": "length"}, "longer than the model may write"),
-        ({"reason": "sensitive"}, "the vendor's policy refuses it"),
-        ({"reason": "model_context_window_exceeded"}, "too long for the model"),
-        ({"end": "interrupted"}, "network failed"),
-    ],
-)
-def test_an_answer_of_a_model_that_breaks_off_is_not_taken_for_one(
-    desk: Desk, args: dict[str, Any], said: str, words: tuple[str, ...]
-) -> None:
-    desk.vendor.server.faults.add(Fault("stream", op="chat", args=args))
-    ran = desk.run("ask", "when does the office open", "--model", "glm-4-flash", *words)
-    assert ran.code == 4
-    assert ran.out.startswith("The ")
-    assert ran.out.endswith("\n")
-    assert "[1]" not in ran.out
-    assert "broke off" in ran.err
-    assert said in ran.err
-
-
-@pytest.mark.parametrize("end", ["error", "no-finish"])
-def test_a_stream_of_a_model_that_stops_is_not_an_answer(desk: Desk, end: str) -> None:
-    desk.vendor.server.faults.add(Fault("stream", op="chat", args={"end": end}))
-    ran = desk.run("ask", "when does the office open", "--model", "glm-4-flash")
-    assert ran.code == 4
-    assert ran.out.startswith("The ")
-    assert ("internal error" if end == "error" else "broke off") in ran.err
-
-
-@pytest.mark.parametrize(
-    ("kind", "args", "code", "words"),
-    [
-        ("error-shapes", {"shape": "error-object", "code": 1301, "status": 400}, 2, "unsafe"),
-        ("error-shapes", {"shape": "error-object", "code": 500, "status": 500}, 4, "internal error"),
-        ("rate-limited", {"code": 1113}, 3, "no money"),
-        ("rate-limited", {"code": 1302}, 4, "too many requests"),
-        ("unauthorized", {"code": 1000}, 3, "api_key"),
-    ],
-)
-def test_an_error_of_the_platform_is_read_as_everywhere(
-    desk: Desk, kind: str, args: dict[str, Any], code: int, words: str
-) -> None:
-    desk.vendor.server.faults.add(Fault(kind, op="chat", args=args))
-    ran = desk.run("ask", "when does the office open", "--model", "glm-4-flash")
-    assert (ran.code, ran.out) == (code, "")
-    assert words in ran.err
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -453,23 +361,6 @@ def test_an_application_is_made_shown_changed_and_deleted(own: Desk) -> None:
     assert own.vendor.violations() == []
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["x" * 21], "21 characters"),
-        (["a", "--description", "x" * 101], "101 characters"),
-        (["a", "--prompt", "{{knowledge}}"], "each once"),
-    ],
-)
-def test_what_the_service_refuses_is_refused_before_it_is_sent(
-    own: Desk, words: list[str], sentence: str
-) -> None:
-    ran = own.run("kb", "app", "create", *words)
-    assert ran.code == 2
-    assert sentence in ran.err
-    assert own.vendor.asked("create-application") == 0
-
-
 def test_a_lost_answer_leaves_one_application(own: Desk) -> None:
     own.vendor.play("lost-answer", op="create-application")
     ran = own.run("kb", "app", "create", "helpdesk")
@@ -491,10 +382,3 @@ def test_without_one_application_of_the_base_a_person_says_which(own: Desk) -> N
     assert several.code == 2
     assert all(ident in several.err for ident in idents)
     assert own.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
-
-
-def test_an_embedded_base_answers_nothing(own: Desk) -> None:
-    own.configure()
-    ran = own.run("ask", "alpha")
-    assert ran.code == 2
-    assert "embedded" in ran.err

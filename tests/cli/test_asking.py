@@ -6,8 +6,6 @@ import contextlib
 import os
 import shutil
 import stat
-import subprocess
-import sys
 
 import apsw
 import pytest
@@ -39,23 +37,6 @@ def test_retry_releases_everything_that_failed(failed: Place) -> None:
     assert ran.out.splitlines()[-1] == "the next pass does it: kbsync --once"
     failed.write("broken.pdf", "still no pdf")
     assert failed.run("--once").code == 1
-
-
-@pytest.mark.parametrize(
-    ("typed", "where"),
-    [("scans/torn.pdf", "."), ("torn.pdf", "docs/scans"), ("docs/scans/torn.pdf", "."), ("scans", ".")],
-)
-def test_retry_takes_paths_relative_to_the_mirror_or_to_here(failed: Place, typed: str, where: str) -> None:
-    ran = failed.run("retry", typed, cwd=failed.root / where)
-    assert ran.code == 0, ran.err
-    assert "1 document will be tried again" in ran.out
-    assert "  scans/torn.pdf\n" in ran.out
-
-
-def test_retry_of_a_path_nobody_knows_is_refused(failed: Place) -> None:
-    ran = failed.run("retry", "broken.pdf", "nowhere.pdf")
-    assert (ran.code, ran.out) == (2, "")
-    assert "nowhere.pdf" in ran.err
 
 
 def test_retry_of_what_did_not_fail_says_so(failed: Place) -> None:
@@ -125,39 +106,11 @@ def test_a_mount_that_is_none_any_more_is_accepted_only_by_a_person(place: Place
 # -- init -----------------------------------------------------------------------------------------------
 
 
-def test_init_writes_a_config_that_works(place: Place) -> None:
-    place.write("a.md", "alpha")
-    ran = place.run("init", "docs")
-    assert ran.code == 0
-    assert str(place.config) in ran.out
-    assert stat.S_IMODE(place.config.stat().st_mode) == 0o600
-    place.config.write_text(place.config.read_text().replace("# settle: 2s", "settle: 100ms"))
-    commands = [line.split("#")[0] for line in ran.out.splitlines() if line.startswith("  kbsync")]
-    assert words_of(commands[0]) == ["--once"]
-    assert place.run(*words_of(commands[0])).code == 0
-    assert place.run("status", "--json").json["mirrors"][0]["folder"] == str(place.docs)
-
-
 def test_init_writes_where_it_is_told(place: Place) -> None:
     ran = place.run("init", "docs", "--config", "my config.yaml")
     assert (place.root / "my config.yaml").is_file()
     command = next(line.split("#")[0] for line in ran.out.splitlines() if line.startswith("  kbsync"))
     assert words_of(command) == ["--once", "--config", "my config.yaml"]
-    assert not place.config.exists()
-
-
-def test_init_never_overwrites(place: Place) -> None:
-    place.configure()
-    before = place.config.read_text()
-    ran = place.run("init", "docs")
-    assert ran.code == 2
-    assert str(place.config) in ran.err
-    assert place.config.read_text() == before
-
-
-def test_init_of_a_file_is_refused(place: Place) -> None:
-    place.write("a.md", "alpha")
-    assert place.run("init", "docs/a.md").code == 2
     assert not place.config.exists()
 
 
@@ -186,38 +139,7 @@ def test_a_backup_can_be_put_in_the_place_of_the_state(failed: Place) -> None:
     assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["documents"]["ready"]) == (1, 0, 1)
 
 
-def test_backup_never_overwrites(failed: Place) -> None:
-    copy = failed.root / "copy.db"
-    copy.write_text("precious")
-    ran = failed.run("state", "backup", copy)
-    assert ran.code == 2
-    assert copy.read_text() == "precious"
-
-
 # -- completion -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script(place: Place, shell: str) -> None:
-    ran = place.run("completion", shell)
-    assert ran.code == 0
-    assert "_KBSYNC_COMPLETE" in ran.out
-
-
-def test_names_of_mirrors_are_completed(place: Place) -> None:
-    place.configure()
-    env = {**os.environ, "HOME": str(place.home), "_KBSYNC_COMPLETE": "bash_complete"}
-    for typed, expected in (("kbsync status --mirror ha", "handbook"), ("kbsync sea", "search")):
-        words = typed.split()
-        ran = subprocess.run(
-            [sys.executable, "-m", "kbsync"],
-            env={**env, "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)},
-            cwd=place.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert f"plain,{expected}\n" in ran.stdout, ran.stderr
 
 
 # -- paths ---------------------------------------------------------------------------------------------
@@ -368,17 +290,3 @@ def test_forget_needs_the_lock(failed: Place) -> None:
     with lock.held(failed.state):
         assert failed.run("forget", "handbook", "--yes").code == 4
     assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
-
-
-def test_forget_of_an_unknown_mirror_names_the_known_ones(failed: Place) -> None:
-    ran = failed.run("forget", "handbok", "--yes")
-    assert ran.code == 2
-    assert "handbook" in ran.err
-
-
-def test_a_mirror_that_left_the_config_can_be_forgotten_but_not_reached(failed: Place) -> None:
-    failed.config.write_text(failed.config.read_text().replace("name: handbook", "name: other"))
-    ran = failed.run("forget", "handbook", "--delete-documents", "--yes")
-    assert ran.code == 2
-    assert "not in the config" in ran.err
-    assert failed.run("forget", "handbook", "--yes").code == 0

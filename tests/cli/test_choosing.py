@@ -10,17 +10,6 @@ import pytest
 from tests.cli.place import Place, Ran, words_of
 
 
-def test_config_and_folder_exclude_each_other(place: Place) -> None:
-    config = place.configure()
-    for words in (
-        ["status", "--config", config, "--folder", "docs"],
-        ["--config", config, "status", "--folder", "docs"],
-    ):
-        ran = place.run(*words)
-        assert (ran.code, ran.out) == (2, "")
-        assert "--config and --folder" in ran.err
-
-
 def test_an_option_given_twice_takes_the_later_value(place: Place) -> None:
     (place.root / "other").mkdir()
     ran = place.run("--folder", "docs", "status", "--json", "--folder", "other")
@@ -39,14 +28,6 @@ def test_an_empty_path_is_not_the_working_directory(place: Place, option: str) -
     ran = place.run("--once", option, "")
     assert ran.code == 2
     assert "is empty" in ran.err
-
-
-def test_a_folder_that_is_a_file_is_refused(place: Place) -> None:
-    place.write("a.md", "text")
-    ran = place.run("--once", "--folder", "docs/a.md")
-    assert ran.code == 2
-    assert "is a file" in ran.err
-    assert not (place.home / ".local").exists()
 
 
 @pytest.mark.parametrize(
@@ -69,16 +50,6 @@ def test_a_folder_that_was_mirrored_and_is_gone_halts_as_ever(place: Place) -> N
         assert ran.code == 3
         assert "or correct `folder` in the config or --folder" in ran.out + ran.err
     assert place.run("search", "text", "--files", "--folder", "docs").code == 0
-
-
-def test_a_bad_config_names_file_line_and_key_and_nothing_is_attempted(place: Place) -> None:
-    config = place.configure("setle: 2s")
-    ran = place.run("--once")
-    assert (ran.code, ran.out) == (2, "")
-    assert f"kbsync: {config}:5" in ran.err
-    assert "settle" in ran.err
-    assert "Traceback" not in ran.err
-    assert not place.state.exists()
 
 
 def test_a_config_that_was_named_and_is_missing_is_told(place: Place) -> None:
@@ -149,28 +120,6 @@ def test_a_symlink_to_a_folder_means_the_folder(mirrored: Place, tmp_path: Path)
     assert (shown["name"], shown["documents"]["ready"]) == ("docs", 4)
 
 
-def test_an_unknown_mirror_is_told_with_the_known_ones(place: Place) -> None:
-    place.configure()
-    ran = place.run("--once", "--mirror", "handbok")
-    assert ran.code == 2
-    assert "handbook" in ran.err
-    assert not place.state.exists()
-
-
-@pytest.mark.parametrize(
-    ("given", "told"), [("docs/state", "lies inside"), ("docs/a.md/state", "cannot be made")]
-)
-def test_a_state_directory_that_cannot_be_is_refused(place: Place, given: str, told: str) -> None:
-    place.write("a.md", "text")
-    place.configure()
-    (place.root / "elsewhere").mkdir()
-    folder = "docs" if told == "lies inside" else "elsewhere"
-    ran = place.run("--once", "--folder", folder, "--state-dir", given)
-    assert ran.code == 2
-    assert told in ran.err
-    assert "--state-dir" in ran.err
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_state_directory_that_cannot_be_written_is_refused(place: Place) -> None:
     (place.root / "shut").mkdir(mode=0o500)
@@ -201,13 +150,6 @@ def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
     assert "--config" not in ran.out
 
 
-def test_an_unknown_command_is_told_with_the_nearest(place: Place) -> None:
-    ran = place.run("serch", "x")
-    assert (ran.code, ran.out) == (2, "")
-    assert "No such command 'serch'" in ran.err
-    assert "'search'" in ran.err
-
-
 @pytest.mark.parametrize("word", ["version", "list", "stop", "watch"])
 def test_only_a_near_miss_is_suggested(place: Place, word: str) -> None:
     ran = place.run(word)
@@ -233,18 +175,6 @@ def test_help_is_a_command_too(place: Place) -> None:
         asked = place.run("help", *words)
         assert (asked.code, asked.err) == (0, "")
         assert asked.out == place.run(*words, "--help").out
-
-
-def test_once_with_a_command_is_told_as_two_commands(place: Place) -> None:
-    ran = place.run("--once", "search", "words")
-    assert "--once takes no command: run `kbsync --once`, then `kbsync search …`" in ran.err
-
-
-def test_an_unknown_option_is_told_with_the_nearest(place: Place) -> None:
-    ran = place.run("status", "--documnets")
-    assert ran.code == 2
-    assert "--documents" in ran.err
-    assert "kbsync status --help" in ran.err
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--dry-run"], ["--once", "status"], ["--json", "status"]])

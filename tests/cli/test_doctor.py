@@ -70,12 +70,6 @@ def test_a_bad_config_keeps_nothing_else_from_being_checked(place: Place, text: 
     assert {"versions", "libraries"} <= of(ran, "ok")
 
 
-def test_without_a_config_the_next_command_is_told(place: Place) -> None:
-    ran = place.run("doctor", "--json")
-    assert ran.code == 2
-    assert "kbsync init DIR" in results(ran)["config"]["detail"]
-
-
 def test_a_service_that_takes_the_key_is_well(desk: Desk) -> None:
     ran = desk.run("doctor", "--json")
     assert ran.code == 0, ran.out
@@ -149,13 +143,6 @@ def test_a_service_that_is_away_is_one_line(desk: Desk) -> None:
     desk.vendor.arrive()
 
 
-def test_a_host_without_an_address_is_asked_nothing(desk: Desk) -> None:
-    desk.aim(url="https://nowhere.invalid:1")
-    ran = desk.run("doctor", "--json")
-    assert of(ran, "wrong") == {"handbook: DNS"}
-    assert ran.code == 4
-
-
 class Clockwork:
     """A target that learned how far the clocks are apart."""
 
@@ -204,19 +191,6 @@ def test_a_key_that_all_may_read_is_a_warning_that_does_not_repeat_it(desk: Desk
     assert [one["cure"] for one in found if "every user" in one["detail"]] == [f"chmod o-rwx {key}"]
 
 
-def test_what_cannot_be_read_is_named_with_a_command(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.write("a.md", "alpha")
-    shut = place.write("it's shut.md", "beta")
-    access = os.access
-    monkeypatch.setattr(
-        folder_contents.os, "access", lambda path, mode: path != str(shut) and access(path, mode)
-    )
-    found = results(place.run("doctor", "--folder", "docs", "--json"))["docs: folder"]
-    assert found["result"] == "wrong"
-    assert str(shut) in found["detail"]
-    assert found["cure"] == f"chmod -R u+rX {place.docs}"
-
-
 def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("a.md", "alpha")
     shut = {
@@ -233,18 +207,6 @@ def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: 
     assert results(ran)["handbook: folder"]["result"] == "ok", ran.out
     assert "2 folders" in results(ran)["handbook: folder"]["detail"]
     assert "2 of " in results(ran)["inotify"]["detail"]
-
-
-def test_the_kernels_limit_comes_with_the_command_that_raises_it(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from kbsync.source import observer
-
-    place.write("a/b/c.md", "alpha")
-    monkeypatch.setattr(observer, "read_limits", lambda: observer.InotifyLimits(2, 128))
-    found = results(place.run("doctor", "--folder", "docs", "--json"))["inotify"]
-    assert found["result"] == "warning"
-    assert "sudo sysctl -w fs.inotify.max_user_watches=" in found["cure"]
 
 
 def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:

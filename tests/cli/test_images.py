@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from kbsync_standin.faults import Fault
 from tests.cli.vendor import Desk, shelf_in, tidied
 
 PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
@@ -60,31 +59,6 @@ def test_paths_alone_need_no_images(desk: Desk) -> None:
     before = desk.vendor.asked("images")
     assert desk.run("search", "badge", "--files").code == 0
     assert desk.vendor.asked("images") == before
-
-
-@pytest.mark.parametrize(
-    ("kind", "args"),
-    [
-        ("pictures", {"form": "malformed"}),
-        ("pictures", {"form": "others"}),
-        ("status", {"status": 503}),
-        ("code-in-200", {"code": 1113}),
-        ("unauthorized", {}),
-        ("lost-answer", {}),
-        ("html", {}),
-    ],
-    ids=str,
-)
-def test_a_search_is_worth_having_without_its_images(desk: Desk, kind: str, args: dict[str, Any]) -> None:
-    desk.vendor.server.faults.add(Fault(kind, op="images", times=0, args=args))
-    assert sorted(hits(desk)) == ["badges.txt", "doors.txt"]
-    assert "images" not in hits(desk)["badges.txt"]
-
-
-def test_where_the_call_is_missing_nothing_is_said(desk: Desk) -> None:
-    desk.vendor.turn(not_offered=["images"])
-    ran = desk.run("search", "badge")
-    assert (ran.code, ran.err) == (0, "")
 
 
 def test_citations_have_their_images_from_the_slices(desk: Desk) -> None:

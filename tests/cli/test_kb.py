@@ -118,14 +118,6 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(desk: Desk, kind: str
     assert made == [ran.json["knowledge_base"]["id"]]
 
 
-def test_a_base_that_was_not_made_is_not_claimed(desk: Desk) -> None:
-    desk.vendor.play("status", op="create-base", effect=False, args={"status": 503})
-    ran = desk.run("kb", "create", "guides")
-    assert (ran.code, ran.out) == (4, "")
-    assert "kbsync kb list" in ran.err
-    assert "guides" not in bases(desk).values()
-
-
 def test_an_unknown_model_is_told_with_those_there_are(desk: Desk) -> None:
     ran = desk.run("kb", "create", "guides", "--model", "Embedding-9")
     assert ran.code == 2
@@ -170,37 +162,6 @@ def test_capacity_is_told(desk: Desk) -> None:
     ran = desk.run("kb", "capacity")
     assert (ran.code, ran.out) == (2, "")
     assert "no such call" in ran.err
-
-
-def test_words_of_a_base_are_shown(desk: Desk) -> None:
-    desk.write("a.md", "x" * 3000)
-    mirror(desk)
-    assert desk.run("kb", "show", "--json").json["knowledge_base"]["words"] == 1000
-    assert "words:       1,000" in desk.run("kb", "show").out.splitlines()
-    head, row = desk.run("kb", "list").out.splitlines()
-    assert head.split()[:4] == ["ID", "DOCUMENTS", "SIZE", "WORDS"]
-    assert "1,000" in row
-
-
-def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(desk: Desk) -> None:
-    """There are bytes left, and none of the words that the account may have."""
-    desk.write("a.md", "x" * 3000)
-    mirror(desk)
-    desk.vendor.turn(capacity_words=1000)
-    desk.write("b.md", "y" * 30)
-    assert "none left of 1,000 words" in desk.run("plan").out + desk.run("plan").err
-    doctor = desk.run("doctor")
-    assert doctor.code == 3
-    assert "1,000 of 1,000 words: full" in doctor.out
-    uploads = desk.vendor.server.requests.by_op["upload"]
-    ran = desk.run("--once")
-    assert ran.code == 3
-    assert "none left of 1,000 words" in ran.out + ran.err
-    assert desk.vendor.server.requests.by_op["upload"] == uploads
-    desk.vendor.turn(capacity_words=1040)
-    doctor = desk.run("doctor")
-    assert (doctor.code, "1,000 of 1,040 words" in doctor.out, "warning" in doctor.out) == (0, True, True)
-    assert desk.run("retry").code == desk.run("--once").code == 0
 
 
 def test_name_and_description_change_without_a_question(desk: Desk) -> None:

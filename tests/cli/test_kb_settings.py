@@ -53,21 +53,6 @@ def test_the_model_may_be_named_twice_and_only_alike(desk: Desk) -> None:
     assert desk.run("kb", "show", base, "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
-def test_an_application_takes_all_that_the_manual_names(desk: Desk) -> None:
-    """Its own examples send `top_p` and `temperature` together."""
-    wanted = {
-        "top_p": "0.5",
-        "temperature": "0.4",
-        "slice_config_type": "customized",
-        "recall_slice_splicing_method": "{{切片内容}}",
-    }
-    words = [word for key, value in wanted.items() for word in ("--set", f"{key}={value}")]
-    ident = made(desk, "app", "create", "tuned", *words)
-    assert wanted.items() <= shown(desk, "app", "show", ident).items()
-    assert desk.run("kb", "app", "update", ident, "--set", "slice_config_type=plain").code == 0
-    assert {**wanted, "slice_config_type": "plain"}.items() <= shown(desk, "app", "show", ident).items()
-
-
 NEW_APPLICATION = ("app", "create", "desk")
 
 
@@ -131,17 +116,6 @@ def test_an_application_is_made_with_its_settings_and_shows_them(desk: Desk) -> 
     out = desk.run("kb", "app", "show", ident).out
     assert "embedding_recall_ratio: 60\n" in out
     assert f"knowledge bases:        {HOME_ID}\n" in out
-
-
-def test_how_passages_are_found_changes_alone_and_the_bases_stay(desk: Desk) -> None:
-    ident = made(desk, *NEW_APPLICATION, *set_words(RECALL))
-    ran = desk.run("kb", "app", "update", ident, "--set", "slice_count=3", "--set", "top_p=0.25", "--json")
-    assert ran.code == 0, ran.err
-    changed = ran.json["application"]
-    assert changed["knowledge_bases"] == [HOME_ID]
-    assert {
-        key: value for key, value in changed["settings"].items() if key in RECALL or key == "top_p"
-    } == RECALL | {"slice_count": "3", "top_p": "0.25"}
 
 
 def test_settings_alone_are_something_to_change(desk: Desk) -> None:

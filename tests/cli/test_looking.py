@@ -97,14 +97,6 @@ def test_status_says_what_is_wrong_first(place: Place) -> None:
     assert [line.split()[0] for line in documents] == ["failed", "ready"]
 
 
-def test_status_before_anything_was_mirrored_names_the_command_to_run(place: Place) -> None:
-    ran = place.run("status", "--folder", "docs")
-    assert ran.code == 0
-    assert f"run: kbsync --once --folder {place.docs}" in ran.out
-    (mirror,) = place.run("status", "--folder", "docs", "--json").json["mirrors"]
-    assert (mirror["last_pass"], mirror["documents"]["ready"]) == (None, 0)
-
-
 def test_check_exits_as_a_pass_would(place: Place) -> None:
     place.write("good.md", "text")
     place.configure()
@@ -203,17 +195,6 @@ def test_plan_of_a_missing_folder_waits_for_a_person(place: Place) -> None:
 # -- explain --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("typed", "where"), [("install.md", "."), ("docs/install.md", "."), ("install.md", "docs")]
-)
-def test_explain_takes_paths_relative_to_the_mirror_or_to_here(
-    mirrored: Place, typed: str, where: str
-) -> None:
-    ran = mirrored.run("explain", typed, "--folder", mirrored.docs, cwd=mirrored.root / where)
-    assert ran.code == 0
-    assert ran.out.startswith("docs: install.md\nIt is searchable.\n")
-
-
 def test_explain_advises_no_pass_where_a_daemon_would_keep_it_out(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
@@ -239,24 +220,6 @@ def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
     assert "xylophone" in odd.out
     assert "\x1b[31m" not in odd.out
     assert "\x1b[2J" not in odd.out
-
-
-def test_explain_names_the_rule_that_leaves_a_file_out(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.write("drafts/b.md", "beta")
-    place.write(".kbsyncignore", "# not yet\ndrafts/\n")
-    place.configure()
-    place.run("--once")
-    shown = place.run("explain", "drafts/b.md", "--json").json
-    assert (shown["mirror"], shown["path"], shown["found"]) == ("handbook", "drafts/b.md", False)
-    assert shown["selection"]["rule"] == ".kbsyncignore:2"
-    assert ".kbsyncignore:2" in place.run("explain", "drafts/b.md").out
-
-
-def test_explain_of_a_path_outside_says_what_is_mirrored(mirrored: Place) -> None:
-    ran = mirrored.run("explain", "/etc/hostname", "--folder", "docs")
-    assert "no mirrored folder" in ran.out
-    assert str(mirrored.docs) in ran.out
 
 
 # -- verify ---------------------------------------------------------------------------------------------
@@ -296,10 +259,3 @@ def test_verify_finds_what_is_stale_and_repair_asks_for_it(place: Place) -> None
     assert "repair of handbook is asked for; the next pass does it: kbsync --once" in repaired.err
     assert place.run("--once", "--json").json["replaced"] == 1
     assert place.run("verify").code == 0
-
-
-def test_verify_before_anything_was_mirrored_names_the_command_to_run(place: Place) -> None:
-    for words in (["verify"], ["verify", "--repair"]):
-        ran = place.run(*words, "--folder", "docs")
-        assert ran.code == 2
-        assert f"run: kbsync --once --folder {place.docs}" in ran.err

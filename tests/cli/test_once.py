@@ -33,11 +33,6 @@ ONCE_KEYS = {
 }
 
 
-def test_a_fresh_install_mirrors_and_finds_without_any_config(mirrored: Place) -> None:
-    ran = mirrored.run("search", "when does the office open", "--folder", "docs", "--json")
-    assert ran.json["hits"][0]["path"] == "guides/hours.txt"
-
-
 def test_json_is_status_and_what_was_done(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("b.md", "beta")
@@ -191,16 +186,6 @@ def test_a_missing_folder_waits_for_a_person_and_nothing_is_deleted(place: Place
     assert (back.code, back.json["uploaded"], back.json["deleted"]) == (0, 0, 0)
 
 
-def test_another_kbsync_is_passing_trouble(place: Place) -> None:
-    fill(place, 1)
-    with lock.held(place.state):
-        ran = place.run("--once")
-        assert place.run("status").code == 0
-    assert (ran.code, ran.out) == (4, "")
-    assert "another kbsync" in ran.err
-    assert len(ran.err.splitlines()) == 1
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, code: int) -> None:
     place.write("a.md", "alpha")
@@ -222,17 +207,6 @@ def _wait_until_pending(place: Place) -> None:
     while not place.run("status", "--json").json["mirrors"][0]["documents"]["pending"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_a_state_file_that_is_no_database_is_set_aside(place: Place) -> None:
-    fill(place, 2)
-    for name in ("state.db-wal", "state.db-shm"):
-        (place.state / name).unlink(missing_ok=True)
-    (place.state / "state.db").write_bytes(b"this is no database" * 500)
-    ran = place.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, 0)
-    assert "state.set_aside" in ran.err
-    assert [p.name for p in place.state.glob("state.db.damaged-*")] != []
 
 
 def test_dry_run_is_plan(place: Place) -> None:

@@ -69,11 +69,6 @@ def test_nothing_found_is_no_error(mirrored: Place) -> None:
     }
 
 
-def test_top_k_counts_documents(mirrored: Place) -> None:
-    hits = mirrored.run("search", "the office password", "-k", "1", "--folder", "docs", "--json").json["hits"]
-    assert len(hits) == 1
-
-
 def test_path_and_type_narrow_the_search(mirrored: Place) -> None:
     def found(*words: str) -> set[str]:
         ran = mirrored.run("search", "office password 密码", "--folder", "docs", "--json", *words)
@@ -146,12 +141,6 @@ def test_a_bad_pattern_is_refused(mirrored: Place) -> None:
     assert "--path" in ran.err
 
 
-@pytest.mark.parametrize("words", [["search"], ["search", ""], ["search", "  "]])
-def test_an_empty_query_is_refused(mirrored: Place, words: list[str]) -> None:
-    ran = mirrored.run(*words, "--folder", "docs")
-    assert (ran.code, ran.out) == (2, "")
-
-
 def test_files_prints_absolute_paths_only(mirrored: Place) -> None:
     ran = mirrored.run("search", "opening hours", "-k1", "--files", "--folder", "docs")
     assert ran.out == f"{mirrored.docs}/guides/hours.txt\n"
@@ -171,11 +160,6 @@ def test_files_gives_back_bytes_that_are_not_utf8(place: Place) -> None:
     assert ran.raw == os.fsencode(place.docs) + b"/caf\xe9.md\0"
     assert place.run("search", "espresso", "--json").json["hits"][0]["path"] == name
     assert place.run("search", "espresso").out.startswith("caf\\xe9.md")
-
-
-def test_nul_goes_with_files_only(mirrored: Place) -> None:
-    assert mirrored.run("search", "x", "-0", "--folder", "docs").code == 2
-    assert mirrored.run("search", "x", "--files", "--json", "--folder", "docs").code == 2
 
 
 def test_piped_results_are_plain(mirrored: Place) -> None:
@@ -220,13 +204,6 @@ def test_a_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) 
 
 def _cells(text: str) -> int:
     return sum(2 if re.match("[\u3000-\u9fff\uff00-\uff60]", character) else 1 for character in text)
-
-
-def test_before_anything_was_mirrored_it_names_the_command_to_run(place: Place) -> None:
-    ran = place.run("search", "anything", "--folder", "docs")
-    assert (ran.code, ran.out) == (2, "")
-    assert f"run: kbsync --once --folder {place.docs}" in ran.err
-    assert not (place.home / ".local").exists()
 
 
 def test_before_the_first_pass_of_a_running_kbsync_has_ended_nothing_is_to_be_run(place: Place) -> None:

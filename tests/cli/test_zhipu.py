@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kbsync.core.names import Naming
-from tests.cli.place import words_of
 from tests.cli.test_once import ONCE_KEYS
 from tests.cli.vendor import Desk, desk_in, digests_in, eventually
 
@@ -69,48 +66,6 @@ def test_a_pass_mirrors_and_says_what_was_done(desk: Desk) -> None:
     assert len(desk.vendor.effects("stored")) == stored
 
 
-def test_plan_tells_what_a_pass_would_do_and_does_none_of_it(desk: Desk) -> None:
-    desk.write("a.md", "alpha")
-    desk.write("b.md", "beta")
-    ran = desk.go("plan", "--json")
-    assert ran.code == 0
-    [planned] = ran.json["mirrors"]
-    assert (planned["upload"], planned["unchanged"]) == (["a.md", "b.md"], 0)
-    assert not desk.state.exists()
-    assert desk.vendor.effects("stored") == []
-
-    desk.once()
-    desk.write("a.md", "alpha, changed")
-    (desk.docs / "b.md").rename(desk.docs / "moved.md")
-    desk.write("new.md", "new")
-    effects = desk.vendor.asked("upload"), desk.vendor.asked("delete")
-    [planned] = desk.run("plan", "--json").json["mirrors"]
-    assert (planned["upload"], planned["replace"]) == (["new.md"], ["a.md"])
-    assert (planned["rename"], planned["delete"]) == ([["b.md", "moved.md"]], [])
-    assert (desk.vendor.asked("upload"), desk.vendor.asked("delete")) == effects
-
-    desk.once()
-    [planned] = desk.run("plan", "--json").json["mirrors"]
-    nothing = {"upload": [], "replace": [], "rename": [], "delete": [], "reembed": [], "held": []}
-    assert planned == {"name": "handbook", **nothing, "unchanged": 3}
-
-
-def test_a_prefix_that_changes_renames_every_document(desk: Desk) -> None:
-    desk.aim("prefix: one-")
-    desk.write("a.md", "alpha")
-    desk.write("b.md", "beta")
-    desk.once()
-    assert {name[:4] for name in desk.vendor.names()} == {"one-"}
-    desk.aim("prefix: two-")
-    desk.once()
-    assert {name[:4] for name in desk.vendor.names()} == {"two-"}
-    assert desk.vendor.digests(Naming("two-")) == digests_in(desk.docs)
-    assert desk.found("alpha") == ["a.md"]
-    for deleted in desk.vendor.effects("deleted"):
-        [fresh] = [e for e in desk.vendor.effects("stored") if e["sha256"] == deleted["sha256"]][1:]
-        assert fresh["at"] < deleted["at"]
-
-
 def test_plain_names_carry_no_tag_and_are_proven_by_their_bytes(desk: Desk) -> None:
     desk.aim("names: plain")
     desk.write("a.md", "alpha")
@@ -157,17 +112,6 @@ def test_two_mirrors_share_a_base_without_touching_each_other(desk: Desk) -> Non
     assert {one["id"] for one in desk.vendor.ours()} == theirs
 
 
-def test_deletions_are_counted_and_logged(desk: Desk) -> None:
-    for n in range(5):
-        desk.write(f"f{n}.md", f"text of f{n}")
-    desk.once()
-    (desk.docs / "f1.md").unlink()
-    ran = desk.go("--once", "--json", "--log-level", "info")
-    assert len(desk.vendor.effects("deleted")) == 1
-    assert '"event": "document.deleted"' in ran.err
-    assert ran.json["deleted"] == 1
-
-
 def test_forget_deletes_exactly_our_documents(desk: Desk) -> None:
     desk.write("a.md", "alpha")
     desk.write("b.md", "beta")
@@ -181,17 +125,6 @@ def test_forget_deletes_exactly_our_documents(desk: Desk) -> None:
     assert ran.code == 0
     assert "2 documents deleted" in ran.out
     assert {one["id"] for one in desk.vendor.documents()} == {foreign, twin}
-
-
-def test_a_file_beyond_the_limit_is_refused_without_a_request(desk: Desk) -> None:
-    with (desk.docs / "big.pdf").open("wb") as big:
-        big.truncate(100_000_001)
-    desk.write("a.md", "alpha")
-    ran = desk.go("--once", "--json")
-    assert ran.code == 1
-    assert (ran.json["failed"], ran.json["uploaded"]) == (1, 1)
-    assert "over the limit of 100,000,000 bytes" in desk.state_of("big.pdf")["reason"]
-    assert desk.vendor.asked("upload") == 1
 
 
 # -- looking -------------------------------------------------------------------------------------------
@@ -213,39 +146,6 @@ def test_hits_are_our_files_and_nobody_elses(shelf: Desk) -> None:
     assert (none.code, none.json) == (0, {"hits": []})
 
 
-@pytest.mark.parametrize(
-    ("words", "paths"),
-    [
-        (("--path", "guides/**"), ["guides/hours.txt"]),
-        (("--type", "md"), ["archive/office.md"]),
-        (("--after", "2020-01-01"), ["guides/hours.txt"]),
-        (("-k", "1"), ["guides/hours.txt"]),
-        (("-k", "1", "--type", "md"), ["archive/office.md"]),
-        (("--path", "nowhere/**"), []),
-    ],
-    ids=" ".join,
-)
-def test_a_search_is_narrowed(shelf: Desk, words: tuple[str, ...], paths: list[str]) -> None:
-    assert shelf.found("office opens at nine", *words) == paths
-
-
-def test_documents_of_others_do_not_crowd_ours_out(desk: Desk) -> None:
-    desk.write("a.md", "apples and more words than the others have")
-    desk.once()
-    for n in range(25):
-        desk.vendor.plant(f"theirs{n}.md", "apples bananas")
-    assert desk.found("apples bananas") == ["a.md"]
-
-
-def test_searches_are_narrowed_by_the_config(desk: Desk) -> None:
-    desk.write("a.md", "apples and pears")
-    desk.write("b.md", "apples")
-    desk.once()
-    assert desk.found("apples pears") == ["a.md", "b.md"]
-    desk.aim(target="search: {fractional_threshold: 0.6}")
-    assert desk.found("apples pears") == ["a.md"]
-
-
 def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(desk: Desk) -> None:
     desk.write("a.md", "apples")
     desk.once()
@@ -254,13 +154,6 @@ def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(desk: D
     assert (ran.code, ran.out.strip()) == (0, str(desk.docs / "a.md"))
     assert "without its ranking model" in ran.err
     assert "1311" in ran.err
-
-
-def test_files_prints_paths_that_can_be_opened(shelf: Desk) -> None:
-    ran = shelf.go("search", "office", "--files", "-0")
-    found = [Path(os.fsdecode(raw)) for raw in ran.raw.split(b"\0")[:-1]]
-    assert set(found) == {shelf.docs / "guides/hours.txt", shelf.docs / "archive/office.md"}
-    assert all(path.is_file() for path in found)
 
 
 def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(desk: Desk) -> None:
@@ -341,17 +234,6 @@ def test_a_document_that_is_being_indexed_is_explained(desk: Desk) -> None:
     assert desk.found("alpha") == ["a.md"]
 
 
-def test_explain_asks_about_a_document_that_was_left_indexing(desk: Desk) -> None:
-    desk.vendor.turn(vectorize=[600, 600])
-    desk.write("a.md", "alpha")
-    process = desk.begin("--once")
-    eventually(lambda: desk.vendor.asked("detail") >= 2)
-    process.kill()
-    process.wait()
-    desk.vendor.server.advance(600)
-    assert "The knowledge base says that the document is ready." in desk.run("explain", "a.md").out
-
-
 def test_a_document_that_fails_is_told_in_the_vendors_words_and_tried_again(desk: Desk) -> None:
     desk.write("good.md", "alpha")
     desk.write("bad.md", "beta")
@@ -377,19 +259,6 @@ def test_a_document_that_fails_is_told_in_the_vendors_words_and_tried_again(desk
     assert desk.go("retry", "bad.md").code == 0
     desk.once()
     assert desk.vendor.digests() == digests_in(desk.docs)
-
-
-def test_a_changed_file_that_fails_leaves_its_old_document_found(desk: Desk) -> None:
-    desk.write("a.md", "alpha apples")
-    desk.once()
-    old = desk.vendor.document("a.md")["id"]
-    desk.vendor.play("fails", op="upload", times=0, args={"runs": 0})
-    desk.write("a.md", "alpha bananas")
-    assert desk.go("--once").code == 1
-    told = desk.state_of("a.md")
-    assert (told["state"], told["document_id"]) == ("failed", old)
-    assert desk.found("apples") == ["a.md"]
-    assert "found in an older version" in desk.run("explain", "a.md").out
 
 
 # -- verifying and repairing ---------------------------------------------------------------------------
@@ -429,70 +298,7 @@ def test_what_verify_finds_is_repaired_and_others_are_left_alone(desk: Desk) -> 
 # -- deletions that ask ----------------------------------------------------------------------------------
 
 
-def test_a_mass_deletion_is_held_until_it_is_approved(desk: Desk) -> None:
-    for n in range(8):
-        desk.write(f"f{n}.md", f"text of f{n}")
-    desk.once()
-    for n in range(7):
-        (desk.docs / f"f{n}.md").unlink()
-    ran = desk.go("--once")
-    assert ran.code == 3
-    assert "7 held" in ran.out
-    assert desk.vendor.asked("delete") == 0
-    halt = desk.status()["halt"]
-    assert halt["reason"] == "deletions-held"
-    assert desk.state_of("f0.md")["state"] == "held"
-    assert desk.run("status", "--check").code == 3
-
-    daemon = desk.watch()
-    daemon.says("watch.started")
-    began = time.monotonic()
-    approved = desk.go(*words_of(halt["cure"]))
-    assert approved.code == 0
-    assert "f0.md" in approved.out
-    eventually(lambda: desk.vendor.digests() == digests_in(desk.docs))
-    assert time.monotonic() - began < 10.0
-    assert daemon.end() == 0
-    assert desk.run("status", "--check").code == 0
-
-
 # -- signals ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_pass_that_is_interrupted_goes_on_where_it_was(desk: Desk, number: int, code: int) -> None:
-    desk.vendor.play("hang", op="upload", skip=3, times=0)
-    for n in range(8):
-        desk.write(f"f{n}.md", f"text of f{n}")
-    process = desk.begin("--once")
-    eventually(lambda: desk.vendor.server.requests.in_flight == 4)
-    began = time.monotonic()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 4.0  # two seconds, and what a busy machine adds
-    assert (process.returncode, out) == (code, b"")
-    assert b"interrupted" in err
-    assert b"Traceback" not in err
-    desk.vendor.server.faults.clear()
-    desk.once()
-    assert desk.vendor.digests() == digests_in(desk.docs)
-    assert len(desk.vendor.effects("stored")) == 8
-
-
 # -- signed tokens -------------------------------------------------------------------------------------
-
-
-def test_a_pass_with_signed_tokens_mirrors_and_a_wrong_clock_is_named(desk: Desk) -> None:
-    desk.aim(target="auth: jwt")
-    desk.write("a.md", "alpha")
-    assert desk.run("--once").code == 0
-    assert desk.vendor.digests() == digests_in(desk.docs)
-    desk.vendor.turn(clock_skew=7200)
-    desk.write("b.md", "beta")
-    ran = desk.run("--once")
-    assert ran.code == 3
-    assert "2 h 0 min behind the vendor's" in ran.err
-    assert desk.vendor.key.partition(".")[2] not in ran.err
-    desk.vendor.turn(clock_skew=0)
-    assert desk.run("--once").code == 0
-    assert desk.vendor.digests() == digests_in(desk.docs)

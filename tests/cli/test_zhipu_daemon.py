@@ -84,32 +84,6 @@ def test_edits_are_searchable_and_an_idle_daemon_asks_nothing(desk: Desk) -> Non
     assert desk.vendor.violations() == []
 
 
-def test_a_service_that_goes_away_and_comes_back_loses_nothing(desk: Desk) -> None:
-    daemon = started(desk)
-    desk.vendor.leave()
-    desk.write("f0.md", "changed meanwhile")
-    desk.write("new.md", "new meanwhile")
-    (desk.docs / "f1.md").unlink()
-    eventually(lambda: desk.status()["documents"]["pending"] == 2)
-    time.sleep(1.0)
-    assert daemon.process.poll() is None
-    desk.vendor.arrive()
-    mirrors(desk)
-    names = [entry["name"] for entry in desk.vendor.effects("stored")]
-    assert len(set(names)) == len(names) == 6
-    assert daemon.end() == 0
-
-
-def test_a_daemon_waits_for_a_service_that_is_not_there_yet(desk: Desk) -> None:
-    desk.vendor.leave()
-    daemon = desk.watch()
-    daemon.says("daemon.started")
-    time.sleep(1.0)
-    desk.vendor.arrive()
-    mirrors(desk)
-    assert daemon.end() == 0
-
-
 def test_a_service_that_is_not_there_is_told(desk: Desk) -> None:
     desk.vendor.leave()
     daemon = desk.watch(hurried=True)
@@ -160,19 +134,6 @@ def test_a_key_that_may_look_but_not_upload_is_told_once(desk: Desk) -> None:
     eventually(lambda: desk.vendor.asked("base") >= probes + 3)
     assert len(daemon.lines("mirror.halted")) == 1
     assert daemon.lines("mirror.resumed") == []
-
-
-def test_a_corrected_key_counts_after_a_hup(desk: Desk) -> None:
-    held = desk.config.parent / "zhipu.key"
-    held.write_text("kid-4711.a-mistake\n")
-    desk.aim(key="api_key_file: zhipu.key")
-    daemon = desk.watch()
-    daemon.says("mirror.halted", reason="credentials")
-    held.write_text(f"{desk.vendor.key}\n")
-    daemon.tell(signal.SIGHUP)
-    daemon.says("mirror.resumed", reason="credentials")
-    mirrors(desk)
-    assert desk.status()["halt"] is None
 
 
 @contextlib.contextmanager
@@ -234,18 +195,6 @@ def test_a_key_that_is_changed_while_the_mirror_runs_is_taken(desk: Desk) -> Non
     assert daemon.end() == 0
 
 
-def test_a_corrected_config_counts_when_the_cure_is_pasted(desk: Desk) -> None:
-    desk.aim(base="1999999999999999999")
-    daemon = desk.watch()
-    daemon.says("mirror.halted", reason="knowledge-base-missing")
-    desk.aim()
-    assert desk.go(*words_of(desk.status()["halt"]["cure"])).code == 0
-    daemon.says("config.read", changed=1)
-    daemon.says("mirror.resumed", reason="knowledge-base-missing")
-    mirrors(desk)
-    assert daemon.end() == 0
-
-
 def test_a_config_that_is_no_good_is_refused_when_the_cure_is_pasted(desk: Desk) -> None:
     """The command asks for no key, so it is the daemon that misses it."""
     with refused(desk) as (daemon, held):
@@ -279,24 +228,6 @@ def test_a_config_changed_meanwhile_counts_for_a_mirror_that_was_at_work(desk: D
     mirrors(desk)
     assert len([line for line in daemon.lines("watch.started") if line["mirror"] == "other"]) == 1
     assert daemon.end() == 0
-
-
-def test_a_failed_document_is_tried_again_when_a_person_asks(desk: Desk) -> None:
-    daemon = started(desk)
-    desk.vendor.play("fails", op="upload", match="bad*", times=0, args={"runs": 0, "text": "无法解析"})
-    desk.write("bad.md", "bad")
-    desk.write("good.md", "good")
-    told = daemon.says("document.failed", path="bad.md")
-    assert "无法解析" in told["reason"]
-    daemon.says("document.ready", path="good.md")
-    desk.vendor.server.faults.clear()
-    began = time.monotonic()
-    ran = desk.go("retry")
-    assert ran.code == 0
-    assert "bad.md" in ran.out
-    daemon.says("document.ready", path="bad.md")
-    assert time.monotonic() - began < 8.0  # a second, and what a busy machine adds
-    mirrors(desk)
 
 
 def test_a_repair_and_a_new_prefix_reach_it_while_it_runs(desk: Desk) -> None:

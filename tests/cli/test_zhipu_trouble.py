@@ -6,7 +6,6 @@ import contextlib
 import http.server
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ import pytest
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Ran, words_of
 from tests.cli.vendor import KEY, Desk, desk_in, digests_in
-from tests.ports import free_port
-from tests.remote.world import RemoteWorld
 
 
 @pytest.fixture
@@ -53,49 +50,6 @@ def goes_on(desk: Desk) -> None:
     assert len(desk.vendor.effects("stored")) == 2
 
 
-def test_a_revoked_key_is_named_with_its_cure(desk: Desk) -> None:
-    desk.vendor.turn(key_revoked=True)
-    ran = halted(desk, "credentials")
-    assert "1004" in ran.words
-    assert "put a valid api_key (or api_key_file) into the config" in ran.words
-    search = desk.go("search", "alpha")
-    assert search.code == 3
-    assert "api_key" in search.err
-    assert desk.run("verify").code == 3
-    desk.vendor.turn(key_revoked=False)
-    goes_on(desk)
-
-
-def test_an_unknown_base_is_named_with_its_cure(desk: Desk) -> None:
-    desk.aim(base="1999999999999999999")
-    ran = halted(desk, "knowledge-base-missing")
-    assert "1999999999999999999" in ran.words
-    assert "correct knowledge_id" in ran.words
-    assert desk.vendor.asked("upload") == 0
-    desk.aim()
-    goes_on(desk)
-
-
-def test_an_account_without_money_spends_no_try(desk: Desk) -> None:
-    desk.vendor.turn(money_gone=True)
-    ran = halted(desk, "quota")
-    assert "余额不足" in ran.words
-    assert "top up the account" in ran.words
-    desk.vendor.turn(money_gone=False)
-    goes_on(desk)
-
-
-def test_an_account_without_room_names_the_file_that_does_not_fit(desk: Desk) -> None:
-    desk.write("b.md", "b" * 3000)
-    desk.vendor.turn(capacity_bytes=1000)
-    ran = halted(desk, "quota")
-    assert "b~" in ran.words or "b.md" in ran.words
-    assert "needs" in ran.words
-    assert {one["size"] for one in desk.vendor.ours()} <= {5}
-    desk.vendor.turn(capacity_bytes=100_000)
-    goes_on(desk)
-
-
 def test_a_plan_says_beforehand_that_not_everything_fits(desk: Desk) -> None:
     desk.write("b.md", "b" * 3000)
     desk.vendor.turn(capacity_bytes=1000)
@@ -111,49 +65,6 @@ def test_a_plan_says_beforehand_that_not_everything_fits(desk: Desk) -> None:
 # -- what passes by itself -------------------------------------------------------------------------------
 
 
-def test_a_service_that_is_not_there_or_down_is_passing_trouble(desk: Desk) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}/api"
-    desk.aim(url=nobody.removesuffix("/api"))
-    ran = desk.go("--once", hurried=True)
-    assert ran.code == 4
-    assert "handbook: " in ran.words
-    assert "the next pass goes on from there" in ran.words
-
-    desk.aim()
-    desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
-    ran = desk.go("--once", hurried=True)
-    assert ran.code == 4
-    assert "503" in ran.words
-    assert len(ran.words.splitlines()) == 1
-    assert desk.run("search", "alpha").code == 4
-
-
-def test_a_service_that_is_down_is_worse_than_a_document_that_failed(desk: Desk) -> None:
-    desk.vendor.play("failed-info", op="upload", match="a*", args={"reason": "不支持的文件类型"})
-    ran = desk.go("--once")
-    assert ran.code == 1
-    assert "不支持的文件类型" in ran.words
-    assert desk.go("--once").code == 1
-    desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
-    assert desk.go("--once", hurried=True).code == 4
-    assert desk.vendor.asked("upload") == 2
-
-
-async def test_an_upload_that_is_lost_each_time_is_sent_ever_more_seldom(tmp_path: Path) -> None:
-    """The clock jumps here. The pass ends, and a later one goes on: the service may be down for days."""
-    async with RemoteWorld(tmp_path).serving() as world:
-        world.write("a.md", "alpha")
-        world.play("status", op="upload", times=0, effect=False, args={"status": 503})
-        end = await world.once()
-        assert end.trouble
-        assert world.asked("upload") <= 10
-        assert world.statuses() == {"pending": 1}
-        world.server.faults.clear()
-        world.clock.now += 1000
-        await world.once()
-    assert world.statuses() == {"ready": 1}
-
-
 # -- what stands on the way and is not the vendor ----------------------------------------------------------
 
 PAGE = "<html><head><title>Request blocked</title></head><body>Your request was blocked.</body></html>"
@@ -162,16 +73,6 @@ PAGE = "<html><head><title>Request blocked</title></head><body>Your request was 
 
 def blocked(status: int) -> dict[str, Any]:
     return {"effect": False, "args": {"status": status, "body": PAGE}}
-
-
-def test_a_page_that_refuses_one_upload_costs_that_document_a_pause_and_nobody_else_anything(
-    desk: Desk,
-) -> None:
-    desk.vendor.play("status", op="upload", match="a*", **blocked(403))
-    assert desk.go("--once").code == 0
-    assert desk.status()["halt"] is None
-    assert desk.vendor.digests() == digests_in(desk.docs)
-    assert desk.vendor.asked("upload") == 3
 
 
 def test_a_document_that_a_page_refuses_each_time_is_quarantined_with_its_words(desk: Desk) -> None:
@@ -188,33 +89,6 @@ def test_a_document_that_a_page_refuses_each_time_is_quarantined_with_its_words(
     desk.vendor.server.faults.clear()
     assert desk.go("retry", "a.md").code == 0
     goes_on(desk)
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_page_in_place_of_any_answer_is_passing_trouble_and_no_refused_key(desk: Desk, status: int) -> None:
-    for op in ("base", "capacity", "list", "detail", "delete"):
-        desk.vendor.play("status", op=op, **blocked(status))
-    desk.once()
-    (desk.docs / "b.md").unlink()
-    desk.once()
-    assert desk.status()["halt"] is None
-    assert desk.vendor.digests() == digests_in(desk.docs)
-    desk.write("b.md", "beta")
-    desk.vendor.play("status", op="*", times=0, **blocked(status))
-    ran = desk.go("--once", hurried=True)
-    assert ran.code == 4, ran.words
-    assert "Request blocked" in ran.words
-
-
-def test_uploads_and_plans_wait_for_no_capacity_that_is_not_told(desk: Desk) -> None:
-    desk.vendor.play("hang", op="capacity", times=0)
-    began = time.monotonic()
-    assert "2 new" in desk.run("plan").out
-    planned = time.monotonic()
-    assert desk.once()["uploaded"] == 2
-    ended = time.monotonic()
-    assert (planned - began) < 15.0  # 5 s each, and what a busy machine adds
-    assert (ended - planned) < 15.0
 
 
 # -- without the key -------------------------------------------------------------------------------------
@@ -443,25 +317,6 @@ def blamed_alone(desk: Desk) -> None:
 
 
 def test_a_document_whose_text_is_too_long_fails_alone_where_the_account_has_room(desk: Desk) -> None:
-    fault = {"code": 10002, "text": LENGTH, "runs": 0}
-    desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
-    blamed_alone(desk)
-
-
-def test_an_upload_that_is_refused_for_its_length_fails_alone_where_the_account_has_room(desk: Desk) -> None:
-    desk.vendor.play("failed-info", op="upload", match="a*", times=99, args={"reason": LENGTH})
-    blamed_alone(desk)
-
-
-def test_words_about_money_halt_whatever_room_there_is(desk: Desk) -> None:
-    desk.vendor.play("failed-info", op="upload", match="a*", times=99, args={"reason": "余额不足"})
-    halted(desk, "quota")
-
-
-def test_a_document_that_is_counted_already_has_not_to_fit_a_second_time(desk: Desk) -> None:
-    """It was accepted, so its own bytes are among those the account uses: any room left is room enough."""
-    desk.write("a.md", "a" * 800)
-    desk.vendor.turn(capacity_bytes=1000)
     fault = {"code": 10002, "text": LENGTH, "runs": 0}
     desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
     blamed_alone(desk)
