@@ -1,13 +1,12 @@
-"""What a single setting may be: read from the file, refused in plain words, described for editors.
+"""What a setting may be: how it is read from the file, refused in plain words and described for editors.
 
-Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`) and is the one place
-where that setting is described.
-
-Settings that are not a single value have marks: lists, blocks, and a block that is one of several.
+Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`), the one place where that
+setting is described. Lists, blocks and a block that is one of several have marks of their own at the end.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,18 +22,12 @@ DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
 DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$"
 
 
-def read_duration(text: str) -> float | None:
-    """Seconds of `text`; None where it is no duration."""
-    match = re.fullmatch(DURATION_PATTERN, text)
-    return float(match[1]) * DURATION_UNITS[match[2]] if match else None
-
-
 def parse_duration(text: str) -> float:
     """Seconds of `text`. Raises ValueError, with the forms there are, for anything else."""
-    seconds = read_duration(text)
-    if seconds is None:
+    match = re.fullmatch(DURATION_PATTERN, text)
+    if match is None:
         raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
-    return seconds
+    return float(match[1]) * DURATION_UNITS[match[2]]
 
 
 def write_duration(seconds: float) -> str:
@@ -70,7 +63,7 @@ class Whereabouts:
     home: Path | None
 
     def absolute(self, text: str) -> Path:
-        """`text` made absolute, symlinks kept. Raises Refused for a home that is not known."""
+        """`text` made absolute, symlinks kept. Raises `RefusedValue` for a home that is not known."""
         first, slash, rest = text.partition("/")
         if first == "~" and self.home is not None:
             text = f"{self.home}{slash}{rest}"
@@ -109,14 +102,14 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
     return f"{reason}; allowed: {', '.join(words)}" + (f"; did you mean {close}?" if close else "")
 
 
+@dataclass(frozen=True, eq=False)
 class ValueKind:
     """Base of all kinds. `about` is the sentence editors show for the key."""
 
-    def __init__(self, about: str = "") -> None:
-        self.about = about
+    about: str = ""
 
     def read(self, value: object, where: Whereabouts) -> object:
-        """The setting that `value`, as YAML gave it, stands for. Raises Refused."""
+        """The setting that `value`, as YAML gave it, stands for. Raises `RefusedValue`."""
         raise NotImplementedError
 
     def json(self) -> dict[str, Any]:
@@ -127,25 +120,23 @@ class ValueKind:
         """A setting as it is written in a file, for the default that editors show."""
         return value
 
-    def described(self) -> dict[str, Any]:
-        """What editors are told of the key and its value, as JSON schema."""
-        return {**({"description": self.about} if self.about else {}), **self.json()}
 
-
+@dataclass(frozen=True, eq=False)
 class Duration(ValueKind):
     """A time with a unit, kept as seconds between `least` and `most`."""
 
-    def __init__(self, about: str, *, least: float = 0.0, most: float = 365 * 86400.0) -> None:
-        super().__init__(about)
-        self.least = least
-        self.most = most
+    least: float = 0.0
+    most: float = 365 * 86400.0
 
     def read(self, value: object, where: Whereabouts) -> float:
         """Seconds."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{value_shown(value)} has no unit; allowed: {DURATION_FORMS}")
-        seconds = read_duration(value) if isinstance(value, str) else None
-        if seconds is None:
+        try:
+            seconds = parse_duration(value) if isinstance(value, str) else math.nan
+        except ValueError:
+            seconds = math.nan
+        if math.isnan(seconds):
             raise RefusedValue(f"{value_shown(value)} is not a duration; allowed: {DURATION_FORMS}")
         if not self.least <= seconds <= self.most:
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
@@ -164,13 +155,12 @@ class Duration(ValueKind):
 _MOST = 10**15  # far below what SQLite and JSON readers can hold
 
 
+@dataclass(frozen=True, eq=False)
 class Whole(ValueKind):
     """A whole number from `least` to `most`."""
 
-    def __init__(self, about: str, *, least: int = 0, most: int = _MOST) -> None:
-        super().__init__(about)
-        self.least = least
-        self.most = most
+    least: int = 0
+    most: int = _MOST
 
     def read(self, value: object, where: Whereabouts) -> int:
         """The number."""
@@ -184,13 +174,12 @@ class Whole(ValueKind):
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
+@dataclass(frozen=True, eq=False)
 class Fraction(ValueKind):
     """A share, `least` to `most`."""
 
-    def __init__(self, about: str = "", *, least: float = 0, most: float = 1) -> None:
-        super().__init__(about)
-        self.least = least
-        self.most = most
+    least: float = 0
+    most: float = 1
 
     def read(self, value: object, where: Whereabouts) -> float:
         """The share."""
@@ -208,13 +197,12 @@ class Fraction(ValueKind):
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
 
+@dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
     """One of `words`. `what` names the thing chosen where the key alone would not say it."""
 
-    def __init__(self, about: str, words: tuple[str, ...], what: str = "") -> None:
-        super().__init__(about)
-        self.words = words
-        self.what = what
+    words: tuple[str, ...] = ()
+    what: str = ""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The word."""
@@ -227,20 +215,13 @@ class Choice(ValueKind):
         return {"type": "string", "enum": list(self.words)}
 
 
+@dataclass(frozen=True, eq=False)
 class Text(ValueKind):
     """A text of at most `longest` characters; `pattern` (anchored) and `allowed` say which."""
 
-    def __init__(
-        self,
-        about: str = "",
-        pattern: str = r"[^\x00-\x1f\x7f]*",
-        allowed: str = "a text on one line",
-        longest: int = 1000,
-    ) -> None:
-        super().__init__(about)
-        self.pattern = pattern
-        self.allowed = allowed
-        self.longest = longest
+    pattern: str = r"[^\x00-\x1f\x7f]*"
+    allowed: str = "a text on one line"
+    longest: int = 1000
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The text."""
@@ -277,12 +258,11 @@ class Location(ValueKind):
         return str(value)
 
 
+@dataclass(frozen=True, eq=False)
 class Pattern(ValueKind):
     """One gitignore pattern that can match something; `positive` refuses a leading `!`."""
 
-    def __init__(self, about: str = "", *, positive: bool = False) -> None:
-        super().__init__(about)
-        self.positive = positive
+    positive: bool = False
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The pattern."""
@@ -370,13 +350,12 @@ class Secret:
         raise TypeError("a Secret is not written anywhere")
 
 
+@dataclass(frozen=True, eq=False)
 class Confidential(ValueKind):
     """A text held as `Secret`; the key with `_file` behind it reads the text from a file instead."""
 
-    def __init__(self, about: str, pattern: str, allowed: str) -> None:
-        super().__init__(about)
-        self.pattern = pattern
-        self.allowed = allowed
+    pattern: str = ""
+    allowed: str = ""
 
     def read(self, value: object, where: Whereabouts) -> Secret:
         """The secret; no message repeats it."""
@@ -395,22 +374,22 @@ class Confidential(ValueKind):
         return None
 
 
+@dataclass(frozen=True, eq=False)
 class About:
     """Describes a key whose value is a list or a block; `empty` says why an empty list is refused."""
 
-    def __init__(self, about: str, *, empty: str = "") -> None:
-        self.about = about
-        self.empty = empty
+    about: str
+    empty: str = ""
 
 
+@dataclass(frozen=True, eq=False)
 class OneOf:
     """A block whose key `type` says which of `choices` it is; `default` where the key is absent."""
 
-    def __init__(self, about: str, what: str, default: str, choices: Mapping[str, type]) -> None:
-        self.about = about
-        self.what = what
-        self.default = default
-        self.choices = choices
+    about: str
+    what: str
+    default: str
+    choices: Mapping[str, type]
 
     def chosen(self, value: object) -> type | None:
         """The class that the block `value` is to be read as; None where there is none."""
@@ -420,23 +399,17 @@ class OneOf:
         return self.choices.get(tag if isinstance(tag, str) else value_shown(tag))
 
 
+@dataclass(frozen=True, eq=False)
 class Others:
     """A field that holds what a block's other keys say: by each of `names`, the settings `known` for it.
 
     `about` describes the block, `what` names the things that the keys stand for.
     """
 
-    def __init__(
-        self,
-        about: str,
-        what: str,
-        names: Collection[str],
-        known: Callable[[str], Mapping[str, ValueKind]],
-    ) -> None:
-        self.about = about
-        self.what = what
-        self.names = names
-        self.known = known
+    about: str
+    what: str
+    names: Collection[str]
+    known: Callable[[str], Mapping[str, ValueKind]]
 
 
 class NotAKey:

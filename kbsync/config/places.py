@@ -1,7 +1,4 @@
-"""On what kind of file system a path lies.
-
-Where the config and the state lie, and which folders are known from earlier runs.
-"""
+"""Where config and state lie, which folders are known from earlier runs, what is a network file system."""
 
 from __future__ import annotations
 
@@ -91,7 +88,8 @@ def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Pat
 
 
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where a config is looked for without `--config`, in order. Never the working directory."""
+    """Where a config is looked for without `--config`, in order."""
+    # Never the working directory: the config of a stranger's repository must not aim our keys.
     if environ.get("KBSYNC_CONFIG"):
         return (Path(environ["KBSYNC_CONFIG"]),)
     user = _user_dir(environ, "XDG_CONFIG_HOME", ".config")
@@ -189,7 +187,7 @@ def check_state_dir(
         raise UsageError(
             f"the state directory {path} cannot be written; run as the user it belongs to, or {elsewhere}"
         )
-    if path.stat().st_mode & stat.S_IWOTH:
+    if path.stat().st_mode & stat.S_IWOTH:  # anybody could put another state in its place
         raise UsageError(f"everybody may write into the state directory {path}; chmod o-w it, or {elsewhere}")
 
 
@@ -213,6 +211,7 @@ def note_folder(state_dir: Path, folder: Path) -> None:
     with contextlib.suppress(OSError):
         if note.read_bytes() == content:
             return
+    # Written beside and renamed: a note that was cut off would name another folder.
     fresh = state_dir / f".{_FOLDER_NOTE}-{os.urandom(4).hex()}"
     with open(open_private(fresh, os.O_WRONLY), "wb") as file:
         file.write(content)

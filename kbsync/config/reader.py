@@ -1,8 +1,8 @@
-"""Reads a config file: YAML in, a `Config` out, or every problem at once.
+"""Reads a config file: YAML in, and a `Config` out or every problem at once.
 
-The file becomes a `Draft`; `fill` puts in what the environment and secret files hold; `read` makes the
-classes of the model of it; `checks` looks at what must hold between settings. A refused value becomes
-None, which no file holds otherwise, so that the rest can still be checked and all problems are told at once.
+The file becomes a `Draft`. `fill` puts in what the environment and the secret files hold, `read` makes the
+classes of the model from it, and `checks` looks at what must hold between settings. A refused value becomes
+None, which no file holds otherwise: the rest can still be checked, and all problems are told at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Draft:
         self.value = tree.value
         self._lines = tree.lines
         self._spoiled: set[Loc] = set()
-        # Ordered, each once: two mirrors may suffer from one value.
+        # A dictionary as an ordered set: two mirrors may suffer from one value, which is told once.
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
         for loc, message in tree.refused:
             self.refuse(loc, message)
@@ -108,6 +108,7 @@ class Draft:
 
     def find(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Note a problem between values, unless one it rests on was refused already."""
+        # A stand-in took the place of a refused value; what is wrong with that is nobody's fault.
         for one in (loc, *rests_on):
             if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._spoiled):
                 return
@@ -126,6 +127,7 @@ class Draft:
         self._problems[self.problem(loc, message)] = None
 
 
+# Far more than any key or token has; a device such as /dev/zero would never end.
 _LARGEST_SECRET = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
@@ -179,6 +181,7 @@ def _references(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
 def substitute(text: str, environ: Mapping[str, str]) -> str:
     """`text` with each `${NAME}` replaced and `$${` made `${`. Raises `RefusedValue` for what cannot be."""
 
+    # One pass: what is filled in is not looked into again, so a secret may hold `${`.
     def replacement(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
@@ -234,22 +237,18 @@ RETIRED: Mapping[str, str] = {
     "mirrors[].documents[].zhipu.refresh": _FETCH_AGAIN,
     "mirrors[].documents[].gptbots.refresh": _FETCH_AGAIN,
 }
-"""Keys that earlier versions took, and what to write instead; `[]` stands for any item of a list.
+"""Keys of earlier versions and what to write instead; `[]` stands for any item of a list.
 
-A key that goes gets a row here, so that an old config is refused with file, line and cure.
+A key that is removed gets a row here, so that an old config is refused with file, line and cure.
 """
 
 
-def retired(loc: Loc) -> str | None:
-    """The message for the key at `loc`; None for a key that no earlier version had."""
+def unknown_key(loc: Loc, known: Iterable[str]) -> str:
+    """The sentence for the key at `loc`, which is not known: what is, and where it may have been meant."""
     place = "".join("[]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
-    advice = RETIRED.get(place)
-    return None if advice is None else f"is gone: {advice}"
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The sentence for a key that is not known, with those that are and where it may have been meant."""
-    words = tuple(known)
+    if place in RETIRED:
+        return f"is gone: {RETIRED[place]}"
+    words, key = tuple(known), str(loc[-1])
     sentence = f"unknown key; allowed: {', '.join(words) or 'none in this version'}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     if len(homes) == 1:
@@ -277,7 +276,7 @@ def read(draft: Draft, where: Whereabouts) -> Config:
 
 
 class _Reader:
-    """Gives None for what cannot be used. A value that is None was refused before; it is not told again."""
+    """Reads what can be used, and gives None for the rest. A None was refused before: it is told once."""
 
     def __init__(self, draft: Draft, where: Whereabouts) -> None:
         self._draft = draft
@@ -305,7 +304,8 @@ class _Reader:
                 elif key == "type":
                     return {}  # what else the block may hold depends on its type
             elif setting.is_required and f"{key}_file" not in value:  # else the file was refused
-                self._draft.refuse((*loc, key), _missing(block, key))
+                file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
+                self._draft.refuse((*loc, key), f"is required: {setting.mark.about}{file}")
         self._refuse_unknown(value, known_keys(block), loc)
         return read
 
@@ -365,9 +365,8 @@ class _Reader:
         }
 
     def _refuse_unknown(self, value: dict[str, Value], known: Collection[str], loc: Loc) -> None:
-        for key in value:
-            if (message := retired((*loc, key))) or key not in known:
-                self._draft.refuse((*loc, key), message or unknown_key(key, known))
+        for key in (one for one in value if one not in known):
+            self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
         """Not with the text of `value`: where a block is expected, it may hold a secret."""
@@ -375,11 +374,7 @@ class _Reader:
         self._draft.refuse(loc, f"{form} is not taken; allowed: {allowed}")
 
 
-def _missing(block: type, key: str) -> str:
-    file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
-    return f"is required: {settings_of(block)[key].mark.about}{file}"
-
-
+# Far more than any config has: a log or a database that was named by mistake is not read into memory.
 _LARGEST_FILE = 262_144
 _UNNAMED = "not-named-yet-"
 

@@ -75,38 +75,25 @@ def _others(others: Others) -> Iterator[tuple[str, Schema]]:
 
 def _property(setting: Field) -> Schema:
     match setting.mark:
-        case ValueKind() as kind if setting.default is not MISSING and setting.default is not None:
-            return {**_single(kind), "default": kind.written(setting.default)}
         case ValueKind() as kind:
-            return _single(kind)
+            has_default = setting.default is not MISSING and setting.default is not None
+            return _single(kind) | ({"default": kind.written(setting.default)} if has_default else {})
         case OneOf() as union:
             return {"description": union.about, "oneOf": [_block(one) for one in union.choices.values()]}
-    if get_origin(setting.hint) is tuple:
-        return _list(setting)
-    return _block(setting.hint, setting.mark.about)
-
-
-def _list(setting: Field) -> Schema:
+    if get_origin(setting.hint) is not tuple:
+        return _block(setting.hint, setting.mark.about)
     hint, mark = bare(get_args(setting.hint)[0])
     items = _block(hint) if mark is None else _single(mark)
-    rules: Schema = {"items": items, "type": "array", "description": setting.mark.about}
-    if isinstance(setting.mark, About) and setting.mark.empty:
-        rules["minItems"] = 1
-    # Either order would do; this one keeps the file as it is.
-    return rules if setting.default is None else dict(sorted(rules.items()))
+    is_never_empty = isinstance(setting.mark, About) and setting.mark.empty
+    rules = {"description": setting.mark.about, "type": "array", "items": items}
+    return rules | ({"minItems": 1} if is_never_empty else {})
 
 
 def _single(kind: ValueKind) -> Schema:
-    described: Schema = _open(kind.described())
+    described = ({"description": kind.about} if kind.about else {}) | kind.json()
+    if "pattern" in described:  # a reference may stand for anything
+        described["pattern"] += r"|\$\{"
     return described
-
-
-def _open(part: Any) -> Any:
-    """`part` in the order of the alphabet, its patterns open to a reference, which may stand for anything."""
-    if not isinstance(part, dict):
-        return part
-    opened = {key: _open(one) for key, one in sorted(part.items())}
-    return {**opened, "pattern": part["pattern"] + r"|\$\{"} if "pattern" in part else opened
 
 
 def text() -> str:

@@ -65,7 +65,7 @@ _ALLOWED = "an address that begins with https:// or http://, such as https://ope
 
 
 def _parts(url: str) -> SplitResult:
-    """Raises Refused for what is no address of the web."""
+    """Raises `RefusedValue` for what is no address of the web."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0

@@ -1,6 +1,6 @@
 """The commented config that `kbsync init` writes.
 
-A target's block in a new config, made from what the model says of its keys: for every type there is.
+The block of its target is made from what the model says of the keys, for every type of target there is.
 """
 
 from __future__ import annotations

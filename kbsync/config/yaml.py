@@ -16,7 +16,8 @@ from kbsync.config.problems import Loc, shown
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
-_MOST_VALUES = 20_000  # aliases counted each time they are used
+# Aliases are counted each time they are used: a few lines of them can stand for billions of values.
+_MOST_VALUES = 20_000
 _DEEPEST = 30
 _TAG = "tag:yaml.org,2002:"
 
@@ -58,7 +59,7 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(text: str) -> Tree:
-    """The tree of `text`. Raises Unreadable where there is none; other problems are in the tree."""
+    """The tree of `text`. Raises `UnreadableConfig` where there is none; other problems are in the tree."""
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)
     except RecursionError:

@@ -16,22 +16,8 @@ from kbsync.config.reader import load
 
 KEYS = [*sorted({key for _, block in blocks() for key in known_keys(block)}), "<<", "settings", ""]
 WORDS = [
-    "2s",
-    "5",
-    "local",
-    "onnx",
-    "a",
-    "/srv/a",
-    "*.md",
-    "!x",
-    "[z-a]",
-    "${X}",
-    "${",
-    "~",
-    "halted",
-    "h:1",
-    "zhipu",
-    "http://h",
+    *("2s", "5", "local", "onnx", "a", "/srv/a", "*.md", "!x"),
+    *("[z-a]", "${X}", "${", "~", "halted", "h:1", "zhipu", "http://h"),
 ]
 SCALARS = (
     st.none()
@@ -58,42 +44,9 @@ MIRRORS = st.lists(
 )
 NEAR_MISSES = BLOCK.flatmap(lambda top: MIRRORS.map(lambda mirrors: {**top, "mirrors": mirrors}))
 FRAGMENTS = [
-    *(
-        "mirrors:",
-        "\n",
-        "  ",
-        "- ",
-        "name: ",
-        "folder: ",
-        "a",
-        "&a ",
-        "*a",
-        "<<: ",
-        "[",
-        "]",
-        "{",
-        "}",
-        ", ",
-        ": ",
-    ),
-    *(
-        "? ",
-        "! ",
-        "!!str ",
-        "!!int ",
-        "'",
-        '"',
-        "|\n",
-        ">\n",
-        "#",
-        "\t",
-        "%",
-        "---\n",
-        "...\n",
-        "\\ud800",
-        "\0",
-    ),
-    *("${X}", "1", "null", "settle: ", "target: ", "\x85", "\u2028", "\ufeff"),
+    *("mirrors:", "a", "&a ", "*a", "[", "]", "{", "}", ", ", ": ", "!", "? ", "- ", "!!str ", "!!int "),
+    *("<<: ", "name: ", "folder: ", "settle: ", "target: ", "\n", "  ", "'", '"', "|\n", ">\n", "#", "\t"),
+    *("%", "---\n", "...\n", "\\ud800", "\0", "${X}", "1", "null", "\x85", "\u2028", "\ufeff"),
 ]
 
 

@@ -162,24 +162,19 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ("hold_count: 5", "; hold_count belongs into mirrors[].deletions"),
         ("listen: x", "; listen belongs into http"),
         ("settle: 2", "settle: 2 has no unit; allowed: a number and a unit"),
-        ("settle: true", "settle: true is not a duration"),
         ("settle: 99ms", "settle: '99ms' is out of bounds; allowed: 100ms to 1d"),
-        ("settle: [2s]", "settle: a list is not a duration"),
         ("rescan: 0s", "rescan: '0s' is out of bounds; allowed: 1s to 30d"),
         (
             "observer: autos",
             "observer: 'autos' is not taken; allowed: auto, native, polling; did you mean auto?",
         ),
-        ("observer: 5", "observer: 5 is not taken; allowed: auto, native, polling"),
         ("deletions: {hold_count: true}", "deletions.hold_count: true is not taken; allowed: a whole number"),
         ('deletions: {hold_count: "5"}', "deletions.hold_count: '5' is not taken; allowed: a whole number"),
-        ("deletions: {hold_count: 5.0}", "deletions.hold_count: 5.0 is not taken"),
         (
             "deletions: {hold_fraction: 1.1}",
             "deletions.hold_fraction: 1.1 is not taken; allowed: a number from 0",
         ),
         ("deletions: {hold_fraction: .nan}", "deletions.hold_fraction: nan is not taken"),
-        ("deletions: {hold_fraction: '0.2'}", "deletions.hold_fraction: '0.2' is not taken"),
         ("deletions: 5", "deletions: 5 is not taken; allowed: a block of keys: hold_fraction, hold_count"),
         ("exclude: drafts/", "exclude: a text is not taken; allowed: a list"),
         ("exclude: {a: b}", "exclude: a block of keys is not taken; allowed: a list"),
@@ -187,7 +182,6 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ('exclude: ["a", ""]', "exclude[1]: '' matches nothing"),
         ('exclude: ["# note"]', "exclude[0]: '# note' matches nothing; # begins a comment"),
         ('exclude: ["a[z-b]"]', "exclude[0]: 'a[z-b]' matches nothing; allowed: a gitignore pattern"),
-        ('exclude: ["!"]', "exclude[0]: '!' matches nothing"),
         ("include: []", "include: is empty, so nothing would be mirrored"),
         ("include:", "include: has no value; write one or remove the key"),
         ("prefix: 5", "prefix: 5 is not a text"),
@@ -199,7 +193,6 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ),
         ("target: {type: locl}", "; did you mean local?"),
         ("target: {max_bytes: 0}", "target.max_bytes: 0 is not taken; allowed: a whole number, at least 1"),
-        ("target: {max_byte: 5}", "target.max_byte: unknown key; allowed: type, path, max_bytes,"),
         (
             "target: {embedding: {type: cohere}}",
             "this version has no embedding type 'cohere'; allowed: builtin, onnx, openai, jina",
@@ -211,13 +204,10 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         ("target: {embedding: {type: openai, model: m}}", "target.embedding.base_url: is missing"),
         ("target: {embedding: {type: openai, base_url: 'http://h'}}", "target.embedding.model: is missing"),
         ("target: {embedding: {model: m}}", "target.embedding.model: has no meaning with type builtin"),
-        ("target: {rerank: {base_url: 'http://h'}}", "target.rerank.base_url: has no meaning with type"),
         (
             "target: {rerank: {type: jina, base_url: 'http://example.com', api_key: k, model: m}}",
             "target.rerank.base_url: is not https, so the API key would travel in the clear",
         ),
-        ("target: {embedding: {type: onnx}}", "target.embedding.path: is missing"),
-        ("target: {embedding: {path: x}}", "target.embedding.path: has no meaning with type builtin"),
         ("documents: [{local: {}}]", "documents[0].match: is required"),
         ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu,"),
         (
@@ -233,7 +223,6 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
             "documents: [{match: a, local: {x: 1}}]",
             "documents[0].local.x: unknown key; allowed: none in this version",
         ),
-        ("documents: [{match: a, settings: {}}]", "documents[0].settings: unknown key"),
     ],
 )
 def test_a_wrong_setting_is_told_with_what_is_allowed(tmp_path: Path, settings: str, expected: str) -> None:

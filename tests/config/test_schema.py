@@ -27,21 +27,10 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 def accepts(rules: dict[str, Any], value: Any) -> bool:
     """`value` follows `rules`, a JSON schema of the few words ours uses."""
-    unknown = rules.keys() - {
-        *(
-            "$schema",
-            "title",
-            "description",
-            "default",
-            "examples",
-            "writeOnly",
-            "type",
-            "properties",
-            "required",
-        ),
-        *("additionalProperties", "items", "minItems", "enum", "pattern", "minLength", "maxLength"),
-        *("minimum", "maximum", "oneOf", "allOf"),
-    }
+    words = {"$schema", "title", "description", "default", "examples", "writeOnly", "type", "properties"}
+    words |= {"required", "additionalProperties", "items", "minItems", "enum", "pattern", "minLength"}
+    words |= {"maxLength", "minimum", "maximum", "oneOf", "allOf"}
+    unknown = rules.keys() - words
     assert not unknown, f"the check does not know {unknown}"
     if "oneOf" in rules:
         return sum(accepts(one, value) for one in rules["oneOf"]) == 1

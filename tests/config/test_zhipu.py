@@ -101,13 +101,9 @@ def test_searches_are_as_the_config_says(tmp_path: Path) -> None:
     [
         ("recall_method: fuzzy", "recall_method: 'fuzzy' is not taken; allowed: embedding, keyword, mixed"),
         ("recall_ratio: 0", "recall_ratio: 0 is not taken; allowed: a whole number, 1 to 99"),
-        ("recall_ratio: 100", "recall_ratio: 100 is not taken"),
         ("top_n: 101", "top_n: 101 is not taken; allowed: a whole number, 1 to 100"),
         ("rerank_model: best", "rerank_model: 'best' is not taken; allowed: rerank, rerank-pro"),
-        ("fractional_threshold: 0", "fractional_threshold: 0 is not taken; allowed: above 0 and below 1"),
-        ("fractional_threshold: 1.0", "fractional_threshold: 1.0 is not taken"),
-        ("fractional_threshold: .nan", "fractional_threshold: nan is not taken"),
-        ("threshold: 0.5", "threshold: unknown key; allowed: recall_method, recall_ratio, top_n"),
+        ("fractional_threshold: 0", "fractional_threshold: 0 is not taken; allowed: a number from 0.001 to"),
         (
             "recall_method: keyword, recall_ratio: 50",
             "recall_ratio: has no meaning with recall_method keyword; remove it",
@@ -138,26 +134,15 @@ def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:
             "knowledge_id: 1734786402936664064 is a number, which loses digits; put quotes around it",
         ),
         (
-            "{type: zhipu, api_key: k, knowledge_id: 1.7e18}",
-            "knowledge_id: 1.7e+18 is a number, which loses digits",
-        ),
-        (
             "{type: zhipu, api_key: k, knowledge_id: ''}",
             "knowledge_id: '' is not taken; allowed: an id in quotes",
         ),
-        ("{type: zhipu, api_key: k, knowledge_id: a/b}", "knowledge_id: 'a/b' is not taken"),
-        ("{type: zhipu, api_key: k, knowledge_id: true}", "knowledge_id: true is not taken"),
         (
             "{type: zhipu, api_key: Bearer k.T0KEN, knowledge_id: '5'}",
             "api_key: the value is not taken; allowed:",
         ),
-        ("{type: zhipu, api_key: 5, knowledge_id: '5'}", "api_key: the value is not taken"),
         ("{type: zhipu, api_key: ключ, knowledge_id: '5'}", "api_key: the value is not taken"),
         (f"{{{LEAST}, embedding: {{}}}}", "; embedding belongs into target type local"),
-        (
-            "{knowledge_id: '5'}",
-            "knowledge_id: unknown key; allowed: type, path, max_bytes, embedding, rerank",
-        ),
         ("{knowledge_id: '5'}", "; knowledge_id belongs into target type zhipu"),
         (f"{{{LEAST}, absent_after: 1s}}", "; absent_after belongs into mirrors[].target.vectorization"),
     ],
@@ -166,12 +151,6 @@ def test_a_target_that_cannot_be_used_is_told(tmp_path: Path, target: str, expec
     [problem] = told(tmp_path, with_settings(f"target: {target}"))
     assert expected in problem
     assert "T0KEN" not in problem
-
-
-def test_a_key_given_twice_is_told(tmp_path: Path) -> None:
-    assert (
-        refused(tmp_path, "api_key_file: key") == "api_key_file: stands beside api_key; keep one of the two"
-    )
 
 
 @pytest.mark.parametrize(
@@ -248,22 +227,15 @@ def test_a_key_never_travels_in_the_clear(tmp_path: Path, host: str, clear: bool
     ("settings", "expected"),
     [
         ("concurrency: 0", "concurrency: 0 is not taken; allowed: a whole number, 1 to 64"),
-        ("concurrency: 65", "concurrency: 65 is not taken"),
-        ("requests_per_minute: -1", "requests_per_minute: -1 is not taken"),
-        ("max_bytes: 0", "max_bytes: 0 is not taken"),
         ("proxy: proxy:3128", "proxy: the value is not taken; allowed: an address such as http://proxy:3128"),
         ("proxy: socks5://proxy:3128", "proxy: the value is not taken"),
         ("ca_file: none.pem", "none.pem is no file; name one of certificates"),
-        ("ca_file: .", "is no file; name one of certificates"),
         ("vectorization: {reembed_tries: 11}", "vectorization.reembed_tries: 11 is not taken; allowed:"),
-        ("vectorization: {poll_first: 15}", "vectorization.poll_first: 15 has no unit"),
-        ("vectorization: {poll_first: 0s}", "vectorization.poll_first: '0s' is out of bounds"),
         (
             "vectorization: {poll_longest: 500ms}",
             "vectorization.poll_longest: 500ms is shorter than poll_first; allowed: at least 1s",
         ),
         ("vectorization: {poll_first: 1m}", "vectorization.poll_longest: 15s is shorter than poll_first"),
-        ("vectorization: {poll: 1s}", "vectorization.poll: unknown key; allowed: poll_first, poll_longest,"),
     ],
 )
 def test_a_wrong_setting_is_told(tmp_path: Path, settings: str, expected: str) -> None:
@@ -274,23 +246,6 @@ def test_no_secret_shows_itself(tmp_path: Path) -> None:
     shown = repr(zhipu(tmp_path, "proxy: 'http://u:hush@proxy:3128'"))
     assert "T0KEN" not in shown
     assert "hush" not in shown
-
-
-def test_several_mirrors_may_share_a_base_if_their_prefixes_tell_them_apart(tmp_path: Path) -> None:
-    def two(
-        prefix: str, url: str = "https://open.bigmodel.cn/api/", base: str = "1734786402936664064"
-    ) -> str:
-        other = f'{{type: zhipu, api_key: other, base_url: "{url}", knowledge_id: "{base}"}}'
-        return (
-            f"mirrors:\n- {{name: a, folder: /srv/a, prefix: guides/, target: {{{LEAST}}}}}\n"
-            f"- {{name: b, folder: /srv/b, prefix: {prefix}, target: {other}}}\n"
-        )
-
-    assert told(tmp_path, two("faq/")) == []
-    [problem] = told(tmp_path, two("guides/faq/"))
-    assert problem.startswith("3 mirrors[1].prefix: 'guides/faq/' and 'guides/' of mirror a begin each other")
-    assert told(tmp_path, two("guides/", base="5")) == []
-    assert told(tmp_path, two("guides/", url="https://elsewhere.example/api")) == []
 
 
 @pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
@@ -325,12 +280,9 @@ def test_documents_are_cut_as_their_rules_say(tmp_path: Path) -> None:
     [
         ("*.md", "knowledge_type: 4", "knowledge_type: 4 is not taken; allowed: 1, 2, 3, 5, 6, 7"),
         ("*.md", "knowledge_type: '1'", "knowledge_type: '1' is not taken"),
-        ("*.md", "knowledge_type: true", "knowledge_type: true is not taken"),
-        ("*.md", "knowledge_type: [1]", "knowledge_type: a list is not taken"),
         ("*.md", "sentence_size: 300", "sentence_size: has a meaning with knowledge_type 5 only"),
         ("a", "knowledge_type: 1, custom_separator: [x]", "custom_separator: has a meaning with"),
         ("a", "knowledge_type: 5, sentence_size: 19", "sentence_size: 19 is not taken; allowed: a whole"),
-        ("a", "knowledge_type: 5, sentence_size: 2001", "sentence_size: 2001 is not taken"),
         (
             "a",
             "knowledge_type: 5, custom_separator: x",
@@ -338,22 +290,14 @@ def test_documents_are_cut_as_their_rules_say(tmp_path: Path) -> None:
         ),
         ("a", "knowledge_type: 5, custom_separator: ['']", "custom_separator: a list is not taken"),
         ("a", "parse_image: 1", "parse_image: 1 is not taken; allowed: true, false"),
-        ("a", "knowledge: 1", "knowledge: unknown key; allowed: knowledge_type, custom_separator,"),
         ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not take csv files; allowed for it: 3, 7"),
-        ("faq/a.CSV", "knowledge_type: 1", "knowledge_type: 1 does not take csv files"),
         ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not take md files; allowed for it: 1, 2, 5"),
-        (
-            "*.docx",
-            "knowledge_type: 6",
-            "knowledge_type: 6 does not take docx files; allowed for it: 1, 2, 5",
-        ),
         (
             "*.json",
             "knowledge_type: 1",
             "knowledge_type: 1 does not take json files; this target takes no such",
         ),
         ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not taken; allowed: a whole number, at least 1"),
-        ("*.md", "word_num_limit: '500'", "word_num_limit: '500' is not taken"),
         ("*.url", "word_num_limit: 500", "word_num_limit: is not taken for pages; remove it"),
     ],
 )
@@ -368,11 +312,6 @@ def test_a_pattern_that_may_mean_other_files_fits_every_type(tmp_path: Path, mat
     for number in SLICES:
         text = f'documents: [{{match: "{match}", zhipu: {{knowledge_type: {number}}}}}]'
         assert told(tmp_path, with_settings(text)) == []
-
-
-def test_a_rule_is_not_judged_by_a_pattern_that_was_refused(tmp_path: Path) -> None:
-    found = told(tmp_path, with_settings("documents: [{match: '!*.csv', zhipu: {knowledge_type: 2}}]"))
-    assert len(found) == 1
 
 
 def around(place: Path, name: str = "handbook") -> Surroundings:
@@ -439,8 +378,3 @@ def test_tokens_are_signed_where_the_config_says_so(tmp_path: Path) -> None:
 )
 def test_a_model_for_questions_is_named_or_switched_off(tmp_path: Path, line: str, model: str) -> None:
     assert zhipu(tmp_path, line).chat_model == model
-
-
-@pytest.mark.parametrize("value", ["5", "a b", "[glm]", "true", "null"])
-def test_a_model_is_a_name(tmp_path: Path, value: str) -> None:
-    assert refused(tmp_path, f"chat_model: {value}").startswith("chat_model: ")

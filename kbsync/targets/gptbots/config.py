@@ -14,12 +14,10 @@ from kbsync.config.kinds import (
     Choice,
     Confidential,
     Fraction,
-    RefusedValue,
     Secret,
+    Text,
     ValueKind,
-    Whereabouts,
     Whole,
-    value_shown,
 )
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
@@ -65,24 +63,14 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """The extensions that each kind of document takes (the vendor's pages on adding documents)."""
 
 
-class Splitter(ValueKind):
-    """A text that ends a piece of a document."""
-
-    def read(self, value: object, where: Whereabouts) -> str:
-        """The text."""
-        if not isinstance(value, str) or not value:
-            raise RefusedValue(f'{value_shown(value)} is not taken; allowed: a text, such as "\\n\\n"')
-        return value
-
-    def json(self) -> dict[str, Any]:
-        """A string."""
-        return {"type": "string", "minLength": 1}
-
-
 CUTTING: Mapping[str, ValueKind] = {
     "kind": Choice("what the document is: texts are text, tables spreadsheet or qa", tuple(KINDS)),
     "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
-    "splitter": Splitter("where a piece ends, instead of chunk_token; not for spreadsheets"),
+    "splitter": Text(
+        "where a piece ends, instead of chunk_token; not for spreadsheets",
+        r"[\s\S]+",
+        r'a text, such as "\n\n"',
+    ),
     "header_row": Whole("the row of a table that has its headings", least=1, most=5),
 }
 """What a document rule may set for this target."""

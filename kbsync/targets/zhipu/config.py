@@ -18,6 +18,7 @@ from kbsync.config.kinds import (
     About,
     Choice,
     Confidential,
+    Fraction,
     RefusedValue,
     Secret,
     Text,
@@ -41,13 +42,6 @@ _SHORTEST_ROOM = 60
 """Bytes that a prefix has to leave to the paths in document names."""
 
 
-class ModelName(Text):
-    """A model of the platform by its name; an empty text is none."""
-
-    def __init__(self, about: str) -> None:
-        super().__init__(about, r"[!-~]*", 'the name of a model, such as glm-4-flash, or ""', 200)
-
-
 class KnowledgeId(BaseId):
     """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
 
@@ -58,22 +52,6 @@ class KnowledgeId(BaseId):
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
         return super().read(value, where)
-
-
-class Between(ValueKind):
-    """A number above 0 and below 1."""
-
-    def read(self, value: object, where: Whereabouts) -> float:
-        """The number."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise RefusedValue(
-                f"{value_shown(value)} is not taken; allowed: above 0 and below 1, such as 0.3"
-            )
-        return float(value)
-
-    def json(self) -> dict[str, Any]:
-        """A number."""
-        return {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 
 
 _RECALL_METHODS, _RANKING = ("embedding", "keyword", "mixed"), ("rerank", "rerank-pro")
@@ -96,7 +74,8 @@ class ZhipuSearchConfig:
         Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks", _RANKING)
     ] = "rerank"
     fractional_threshold: Annotated[
-        float | None, Between("passages of a lower score are not found; default: none is too low")
+        float | None,
+        Fraction("passages of a lower score are not found; default: none is too low", 0.001, 0.999),
     ] = None
 
 
@@ -187,7 +166,13 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     ] = "key"
     knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
     chat_model: Annotated[
-        str, ModelName("the model that answers questions where there are no applications; empty: none")
+        str,
+        Text(
+            "the model that answers questions where there are no applications; empty: none",
+            r"[!-~]*",
+            'the name of a model, such as glm-4-flash, or ""',
+            200,
+        ),
     ] = "glm-4-flash"
     search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
         default_factory=ZhipuSearchConfig
