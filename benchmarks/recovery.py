@@ -33,7 +33,7 @@ from kbsync import logs, once
 from kbsync.config.reader import load
 from kbsync.core.model import SELECTED, FileKind, Presence, Purpose, Status, Upload, UploadState
 from kbsync.engine.reconcile import StateTree
-from kbsync.engine.settings import Terms
+from kbsync.engine.settings import Binding
 from kbsync.installation import Installation
 from kbsync.once import open_state
 from kbsync.source.scan import FolderListing, scan
@@ -67,26 +67,26 @@ MODULES = "import kbsync.cli.main, kbsync.daemon, kbsync.targets.zhipu.target"
 class Filler:
     """Makes the rows of one mirror, and what the base holds of them."""
 
-    terms: Terms
+    binding: Binding
     app: ZhipuApplication
     numbers: Iterator[int]
 
     def listing(self, tx: Tx, listing: FolderListing) -> None:
         """One directory: its files and their uploads."""
-        tx.folders.seen(self.terms.mirror, listing.path, listing.version, listing.is_mount)
+        tx.folders.seen(self.binding.mirror, listing.path, listing.version, listing.is_mount)
         for found in listing.changed:
             if found.kind is FileKind.FILE:
                 self.file(tx, join(listing.path, found.name), found.stamp)
 
     def file(self, tx: Tx, path: str, stamp: Any) -> None:
         """The first files have jobs under way, all others are ready."""
-        content = unnoticed(self.terms.settings.root / path)
+        content = unnoticed(self.binding.settings.root / path)
         digest, number = hashlib.sha256(content).hexdigest(), next(self.numbers)
         state = OPEN[number // EACH] if number < EACH * len(OPEN) else UploadState.SERVING
         is_ready = state in (UploadState.SERVING, UploadState.RETIRING)
         status = Status.READY if is_ready else Status.PENDING
         tx.entries.put(
-            self.terms.mirror, FileRow(path, stamp, digest, SELECTED, True, Presence.PRESENT, status, 0.0)
+            self.binding.mirror, FileRow(path, stamp, digest, SELECTED, True, Presence.PRESENT, status, 0.0)
         )
         if state is UploadState.RETIRING:
             self.add(tx, path, digest, content, UploadState.SERVING, arrived=True)
@@ -99,20 +99,20 @@ class Filler:
         self, tx: Tx, path: str, digest: str, content: bytes, state: UploadState, *, arrived: bool
     ) -> None:
         """One upload, with its document where it arrived."""
-        terms, now = self.terms, time.time()
-        name = terms.naming.name(path, digest)
+        binding, now = self.binding, time.time()
+        name = binding.naming.name(path, digest)
         remote = self.document(name, content) if arrived else None
         known = remote if state not in (UploadState.SENDING, UploadState.UNSURE) else None
         row = Upload(
             id=0,
-            mirror=terms.mirror,
-            binding=terms.binding,
+            mirror=binding.mirror,
+            binding=binding.id,
             path=path,
             label=path,
             name=name,
             digest=digest,
             size=len(content),
-            recipe=terms.recipe(path),
+            recipe=binding.recipe(path),
             state=state,
             remote_id=known,
             created_at=now,
@@ -159,13 +159,13 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
     """The state and the base as they are at the kill."""
     with open_state(installation, print) as store:
         run = once.mirror_run(installation, installation.mirrors[0], store)
-        terms = asyncio.run(bound(run))
-        filler = Filler(terms, app, itertools.count())
-        with closing(StateTree(store, terms.mirror)) as known:
-            every = scan(terms.settings.root, known, terms.rules)
+        binding = asyncio.run(bound(run))
+        filler = Filler(binding, app, itertools.count())
+        with closing(StateTree(store, binding.mirror)) as known:
+            every = scan(binding.settings.root, known, binding.rules)
             for page in iter(lambda: list(itertools.islice(every, 20)), []):
                 record(store, filler, page)
-        store.submit(lambda tx: tx.mirrors.pass_ended(terms.mirror, time.time(), True)).result()
+        store.submit(lambda tx: tx.mirrors.pass_ended(binding.mirror, time.time(), True)).result()
 
 
 def record(store: StateStore, filler: Filler, page: list[FolderListing]) -> None:
@@ -178,13 +178,13 @@ def record(store: StateStore, filler: Filler, page: list[FolderListing]) -> None
     store.submit(work).result()
 
 
-async def bound(run: Any) -> Terms:
+async def bound(run: Any) -> Binding:
     """Bind the mirror to its (empty) base."""
     mirror = await run.begin()
     assert mirror is not None, run.halt or run.trouble
-    terms: Terms = mirror.journal.terms
+    binding: Binding = mirror.journal.binding
     await run.end()
-    return terms
+    return binding
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ async def bound(run: MirrorRun) -> Rules:
     mirror = await run.begin()
     assert mirror is not None, run.halt
     await run.end()
-    return mirror.journal.terms.rules
+    return mirror.journal.binding.rules
 
 
 def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:

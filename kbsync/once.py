@@ -122,9 +122,9 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
 
 async def _left_over(bound: BoundMirror) -> str:
     """Why documents are still not sent although the pass is over; '' when all are."""
-    terms = bound.journal.terms
+    binding = bound.journal.binding
     rows = await bound.run.store.read(
-        lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, ON_THE_WAY, limit=1)
+        lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
     )
     return f"{rows[0].label}: {rows[0].reason or 'not sent yet'}" if rows else ""
 

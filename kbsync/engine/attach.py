@@ -27,7 +27,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal
-from kbsync.engine.settings import MirrorSettings, Terms, abilities_of, changes_of
+from kbsync.engine.settings import Binding, MirrorSettings, abilities_of, changes_of
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.approvals import RENEWALS, Extent
@@ -53,11 +53,11 @@ class RecipeChanges:
 
     @property
     def _mirror(self) -> int:
-        return self._journal.terms.mirror
+        return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
         """Recipes wait to be decided about, or documents of an allowed one to be sent."""
-        if not self._journal.terms.abilities.weighs:
+        if not self._journal.binding.abilities.weighs:
             self.may_wait = False
             return False
         self.may_wait = self._to_release != set() or await self._store.read(self._is_open)
@@ -95,7 +95,7 @@ class RecipeChanges:
             return now
         if self._put_off_since is None:
             self._put_off_since = now
-        return max(now, self._put_off_since + self._journal.terms.settings.settle_longest)
+        return max(now, self._put_off_since + self._journal.binding.settings.settle_longest)
 
     async def weigh(self) -> Extent | None:
         """Decide about all that waits, and send what is allowed from now on; returns what is newly held."""
@@ -109,7 +109,7 @@ class RecipeChanges:
 
     def _decide(self, tx: Tx) -> Extent | None:
         """Allow what is undecided, or hold all of it as one; returns how much is newly held."""
-        mirror, now, terms = self._mirror, self._clock.wall(), self._journal.terms
+        mirror, now, binding = self._mirror, self._clock.wall(), self._journal.binding
         # An approval that could not be used for a week is no approval any more.
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
         if self._to_release is None:
@@ -124,7 +124,7 @@ class RecipeChanges:
             tx.recipes.stop_asking(mirror)
         if not undecided:
             return None
-        serving = tx.uploads.serving_count(mirror, terms.binding)
+        serving = tx.uploads.serving_count(mirror, binding.id)
         if is_as_asked or not must_ask(sum(undecided.values()), serving):
             tx.recipes.allow(mirror, undecided)
             tx.audit.add(now, mirror, "recipe.released", None, ", ".join(undecided))
@@ -135,7 +135,7 @@ class RecipeChanges:
         tx.recipes.ask(mirror, hold, undecided)
         [opened] = tx.holds.current(mirror, RENEWALS)
         extent = tx.recipes.extent(opened)
-        tx.holds.describe(hold, changes_of(terms.describe, extent.recipes))
+        tx.holds.describe(hold, changes_of(binding.describe, extent.recipes))
         tx.audit.add(now, mirror, "recipe.held", None, ", ".join(undecided))
         return extent
 
@@ -172,59 +172,59 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     def record(page: Sequence[Listed], tx: Tx) -> int:
         added = 0
         for listed in page:
-            known = tx.uploads.by_remote(journal.terms.binding, listed.remote_id)
+            known = tx.uploads.by_remote(journal.binding.id, listed.remote_id)
             if listed.path is not None and not known:
-                tx.uploads.add(adopting(journal.terms, listed, listed.path, journal.timing.now))
+                tx.uploads.add(adopting(journal.binding, listed, listed.path, journal.timing.now))
                 journal.settle(tx, listed.path)
                 added += 1
         return added
 
-    async for listed in ours(journal.terms, target):
+    async for listed in ours(journal.binding, target):
         page.append(listed)
         if len(page) == ADOPT_PAGE:
             found += await store.write(partial(record, page))
             page = []
     found += await store.write(partial(record, page))
-    await store.write(lambda tx: tx.mirrors.set_adopted(journal.terms.binding))
+    await store.write(lambda tx: tx.mirrors.set_adopted(journal.binding.id))
     return found
 
 
-async def ours(terms: Terms, target: Target) -> AsyncIterator[Listed]:
+async def ours(binding: Binding, target: Target) -> AsyncIterator[Listed]:
     """Every listed document whose marker or name tells a path of this mirror, with that path."""
     shortened: Mapping[str, str] | None = None
     async for listed in target.list():
-        read = terms.read(listed)
-        if read.path is None and (short := terms.short_of(listed)):
-            shortened = await asyncio.to_thread(_shortened, terms) if shortened is None else shortened
+        read = binding.read(listed)
+        if read.path is None and (short := binding.short_of(listed)):
+            shortened = await asyncio.to_thread(_shortened, binding) if shortened is None else shortened
             read = replace(read, path=shortened.get(short))
         if read.path is not None:
             yield read
 
 
-def _shortened(terms: Terms) -> Mapping[str, str]:
+def _shortened(binding: Binding) -> Mapping[str, str]:
     """Paths in the folder that are too long for a name, by the hash that stands for them there."""
-    root = os.fspath(terms.settings.root)
+    root = os.fspath(binding.settings.root)
     found: dict[str, str] = {}
     for folder, _, names in os.walk(root):
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), root)
-            if short := terms.naming.short_of(path):
+            if short := binding.naming.short_of(path):
                 found[short] = path
     return found
 
 
-def adopting(terms: Terms, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
+def adopting(binding: Binding, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
     """The row of a document found at the base that may be ours."""
     return Upload(
         id=number,
-        mirror=terms.mirror,
-        binding=terms.binding,
+        mirror=binding.mirror,
+        binding=binding.id,
         path=path,
         label=path,
         name=listed.name,
         digest=listed.digest or "",
         size=UNKNOWN_SIZE if listed.size is None else listed.size,
-        recipe=terms.recipe(path) if listed.recipe is None else listed.recipe,
+        recipe=binding.recipe(path) if listed.recipe is None else listed.recipe,
         state=UploadState.ADOPTING,
         remote_id=listed.remote_id,
         created_at=now,
@@ -302,15 +302,15 @@ async def bind(
     target: Target,
     base: Base,
     spool_dir: Path,
-) -> Terms:
+) -> Binding:
     """Bind the mirror to the base. Raises `TargetError`."""
     base = await _counted(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
-    binding = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair))
-    return Terms(
+    number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair))
+    return Binding(
         settings=settings,
         mirror=record.id,
-        binding=binding,
+        id=number,
         base=base.id,
         limits=target.limits,
         abilities=abilities_of(target, settings),
@@ -388,28 +388,28 @@ def is_emptied(serving: int, documents: int) -> bool:
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
     """Recover from the last stop, take over what the base holds, and renew what the config changed."""
-    terms = journal.terms
-    await store.write(lambda tx: tx.entries.forget_first_looks(terms.mirror))
+    binding = journal.binding
+    await store.write(lambda tx: tx.entries.forget_first_looks(binding.mirror))
     await store.write(journal.recover)
     await store.write(journal.bring_forward)
     await store.read(journal.recall)
-    if not await store.read(lambda tx: tx.mirrors.is_adopted(terms.binding)):
+    if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     await _judge_everything(store, journal)
     await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
 
 
 async def _judge_everything(store: StateStore, journal: Journal) -> None:
-    """Where the terms are not those by which every file was judged last."""
-    terms, mirror = journal.terms, journal.terms.mirror
-    judged_by, settings = _fingerprint(terms), f"settings:{mirror}"
+    """Where the binding is not the one by which every file was judged last."""
+    binding, mirror = journal.binding, journal.binding.mirror
+    judged_by, settings = _fingerprint(binding), f"settings:{mirror}"
     if await store.read(lambda tx: tx.meta.get(_judged_key(mirror))) == judged_by:
         return
     # Changes when a person, and not an upgrade, says otherwise how documents are made. Where recipes differ
     # and settings do not, the program does: what is there stays as it is, where making it anew costs money.
-    by_person = hashlib.sha256(repr((terms.binding, terms.settings.fingerprint)).encode()).hexdigest()
+    by_person = hashlib.sha256(repr((binding.id, binding.settings.fingerprint)).encode()).hexdigest()
     is_same = await store.read(lambda tx: tx.meta.get(settings)) == by_person
-    is_upgraded = terms.abilities.weighs and is_same
+    is_upgraded = binding.abilities.weighs and is_same
     if is_upgraded:
         await _keep_recipes(store, journal)
 
@@ -430,15 +430,15 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
     await store.write(end)
 
 
-def _fingerprint(terms: Terms) -> str:
+def _fingerprint(binding: Binding) -> str:
     """Changes when files that did not change may have to be sent again: another base, another recipe."""
-    recipes = [terms.recipe(f"x.{extension}") for extension in sorted(terms.limits.extensions)]
-    whole = (terms.binding, recipes, terms.abilities, terms.settings.prefix, terms.settings.fingerprint)
+    recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
+    whole = (binding.id, recipes, binding.abilities, binding.settings.prefix, binding.settings.fingerprint)
     return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
 def unjudge(tx: Tx, mirror: int) -> None:
-    """From the first change on: who is cut off and gets the old terms back has files judged by both."""
+    """From the first change on: a run that is cut off and gets the old settings back judges by both."""
     tx.meta.set(_judged_key(mirror), "")
 
 
@@ -453,25 +453,25 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
         for row in rows:
             if row.path is None or row.wanted_recipe or not row.recipe:
                 continue
-            if (recipe := journal.terms.recipe(row.path)) != row.recipe:
+            if (recipe := journal.binding.recipe(row.path)) != row.recipe:
                 tx.uploads.recast(row.id, recipe=recipe)
 
-    async for rows in _pages(store, journal.terms, SERVING):
+    async for rows in _pages(store, journal.binding, SERVING):
         await store.write(partial(keep, rows))
 
 
 async def _pages(
-    store: StateStore, terms: Terms, states: Sequence[UploadState]
+    store: StateStore, binding: Binding, states: Sequence[UploadState]
 ) -> AsyncIterator[list[Upload]]:
     """All uploads in these states, a page at a time."""
     after = 0
-    while rows := await store.read(partial(_page, terms, states, after)):
+    while rows := await store.read(partial(_page, binding, states, after)):
         after = rows[-1].id
         yield rows
 
 
-def _page(terms: Terms, states: Sequence[UploadState], after: int, tx: Tx) -> list[Upload]:
-    return tx.uploads.in_states(terms.mirror, terms.binding, states, after, PAGE)
+def _page(binding: Binding, states: Sequence[UploadState], after: int, tx: Tx) -> list[Upload]:
+    return tx.uploads.in_states(binding.mirror, binding.id, states, after, PAGE)
 
 
 async def _look_for_files(store: StateStore, journal: Journal) -> None:
@@ -479,17 +479,17 @@ async def _look_for_files(store: StateStore, journal: Journal) -> None:
 
     A scan finds each, or misses it like any other.
     """
-    terms = journal.terms
+    binding = journal.binding
 
     def without_file(rows: Sequence[Upload], tx: Tx) -> list[str]:
         paths = {row.path for row in rows if row.path is not None}
-        return sorted(path for path in paths if tx.entries.get(terms.mirror, path) is None)
+        return sorted(path for path in paths if tx.entries.get(binding.mirror, path) is None)
 
     def expect(paths: Sequence[str], tx: Tx) -> None:
         for path in paths:
             journal.expect(tx, path)
 
-    async for rows in _pages(store, terms, [*ON_THE_WAY, *SERVING]):
+    async for rows in _pages(store, binding, [*ON_THE_WAY, *SERVING]):
         if lost := await store.read(partial(without_file, rows)):
             await store.write(partial(expect, lost))
 
@@ -501,5 +501,5 @@ async def _settle_everything(store: StateStore, journal: Journal) -> None:
         for path in paths:
             journal.settle(tx, path)
 
-    async for page in store.pages_below(journal.terms.mirror, "", PAGE):
+    async for page in store.pages_below(journal.binding.mirror, "", PAGE):
         await store.write(partial(settle, page))

@@ -25,7 +25,7 @@ from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
-from kbsync.engine.settings import Terms
+from kbsync.engine.settings import Binding
 from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
@@ -80,13 +80,13 @@ class Stray:
             "is_ready": self.is_ready,
         }
 
-    def row_for(self, terms: Terms, now: float) -> Upload:
+    def row_for(self, binding: Binding, now: float) -> Upload:
         """A row of its own for a document that has none, as one that may be ours."""
         state = DocState.READY if self.is_ready else DocState.UNKNOWN
         listed = Listed(
             self.remote_id, self.name, self.size, state=state, digest=self.digest, recipe=self.recipe
         )
-        return adopting(terms, listed, self.path or self.name, now)
+        return adopting(binding, listed, self.path or self.name, now)
 
     @staticmethod
     def from_json(tx: Tx, told: Mapping[str, Any]) -> Stray:
@@ -121,12 +121,12 @@ class Audit:
     the others, so that memory is bounded by the ids.
     """
 
-    def __init__(self, terms: Terms, target: Target, read: ReadsState, most: int | None = None) -> None:
-        self._terms = terms
+    def __init__(self, binding: Binding, target: Target, read: ReadsState, most: int | None = None) -> None:
+        self._binding = binding
         self._target = target
         self._read = read
         self._most = most
-        self._unproven = Proof.BASE if terms.limits.embedded else Proof.NONE
+        self._unproven = Proof.BASE if binding.limits.embedded else Proof.NONE
         self.seen: set[str] = set()
         self.strays: list[Stray] = []
         self.foreign: set[str] = set()
@@ -138,7 +138,7 @@ class Audit:
         """Go through the whole list. Raises `TargetError` where it is not complete."""
         page: list[Listed] = []
         async for listed in self._target.list():
-            page.append(self._terms.read(listed))
+            page.append(self._binding.read(listed))
             if len(page) == PAGE:
                 await self._read(partial(self._sort_in, page))
                 page = []
@@ -161,11 +161,11 @@ class Audit:
 
     def _rows(self, tx: Tx, remote_id: str) -> list[Upload]:
         """Every upload of this base that has the id, newest first."""
-        bindings = tx.mirrors.sharing(self._terms.binding)  # under other prefixes are other mirrors of ours
+        bindings = tx.mirrors.sharing(self._binding.id)  # under other prefixes are other mirrors of ours
         return [row for binding in bindings for row in tx.uploads.by_remote(binding, remote_id)]
 
     def _is_mine(self, row: Upload) -> bool:
-        return (row.mirror, row.binding) == (self._terms.mirror, self._terms.binding)
+        return (row.mirror, row.binding) == (self._binding.mirror, self._binding.id)
 
     def _ended(self, rows: Sequence[Upload], listed: Listed) -> Stray | None:
         """A document whose upload came to an end; None where another mirror has to do with it."""
@@ -185,7 +185,7 @@ class Audit:
 
     def _without_row(self, tx: Tx, listed: Listed) -> Stray | None:
         """A document whose id no row has; None where it is foreign, or an open upload waits for it."""
-        terms, proof, path = self._terms, self._unproven, listed.path
+        binding, proof, path = self._binding, self._unproven, listed.path
         # The upload of this state whose mark the document carries: same id, same bytes.
         marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
         if marked is not None and self._is_mine(marked) and marked.digest == listed.digest:
@@ -196,11 +196,11 @@ class Audit:
             marked = None
             unsettled = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
             open_rows = (
-                [] if terms.limits.marks else tx.uploads.in_states(terms.mirror, terms.binding, unsettled)
+                [] if binding.limits.marks else tx.uploads.in_states(binding.mirror, binding.id, unsettled)
             )
             # Its name and length are those of an upload whose outcome is open.
             fitting = (row for row in open_rows if listed.size in (None, row.size))
-            if any(terms.naming.recognises(row.name, listed.name) for row in fitting):
+            if any(binding.naming.recognises(row.name, listed.name) for row in fitting):
                 return None
         if path is None or (proof is Proof.NONE and not self._may_be_twin(tx, listed)):
             self.foreign.add(listed.remote_id)
@@ -219,13 +219,13 @@ class Audit:
 
     def _may_be_twin(self, tx: Tx, listed: Listed) -> bool:
         """Its name says that it is a file of ours as it is now, or may be: a second document for it."""
-        terms = self._terms
-        if terms.limits.marks or listed.path is None:
+        binding = self._binding
+        if binding.limits.marks or listed.path is None:
             return False
-        entry = tx.entries.get(terms.mirror, listed.path)
+        entry = tx.entries.get(binding.mirror, listed.path)
         if entry is None:
             return False
-        is_unread = not listed.digest and terms.abilities.reads and listed.size in (None, entry.stamp.size)
+        is_unread = not listed.digest and binding.abilities.reads and listed.size in (None, entry.stamp.size)
         return is_unread or _has_bytes(entry, listed.digest or "", listed.size)
 
     async def count_foreign(self) -> int:
@@ -240,9 +240,9 @@ class Audit:
 
     async def unseen(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
         """Serving uploads that the list did not show, by pages; none made after `before`."""
-        terms, after = self._terms, 0
+        binding, after = self._binding, 0
         while rows := await self._read(
-            lambda tx, after=after: tx.uploads.in_states(terms.mirror, terms.binding, SERVING, after, PAGE)  # type: ignore[misc]
+            lambda tx, after=after: tx.uploads.in_states(binding.mirror, binding.id, SERVING, after, PAGE)  # type: ignore[misc]
         ):
             after = rows[-1].id
             # What was made while the list was read may rightly not be in it.
@@ -309,7 +309,7 @@ class Audit:
             if any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id)):
                 continue
             if stray.row is None and stray.proof is Proof.NONE:
-                entry = tx.entries.get(self._terms.mirror, stray.path)
+                entry = tx.entries.get(self._binding.mirror, stray.path)
                 if entry is None or not _has_bytes(entry, stray.digest, stray.size):
                     self.foreign.add(stray.remote_id)
                     continue
@@ -328,15 +328,15 @@ class Audit:
     def _compare(
         self, strays: Sequence[Stray], with_folder: bool, tx: Tx
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        terms, orphaned, duplicate = self._terms, list[Discrepancy](), list[Discrepancy]()
+        binding, orphaned, duplicate = self._binding, list[Discrepancy](), list[Discrepancy]()
         for stray in strays:
             document = f"document {stray.remote_id}"
-            entry = tx.entries.get(terms.mirror, stray.path)
-            server = serving(tx.uploads.at(terms.mirror, terms.binding, stray.path))
+            entry = tx.entries.get(binding.mirror, stray.path)
+            server = serving(tx.uploads.at(binding.mirror, binding.id, stray.path))
             is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
                 duplicate.append(self._discrepancy(stray, entry, _twin(stray, server)))
-            elif is_gone and with_folder and look(terms.settings.root, stray.path).lacks_file:
+            elif is_gone and with_folder and look(binding.settings.root, stray.path).lacks_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
                 why = f"the file is not selected, {document} is left"
@@ -353,7 +353,7 @@ class Audit:
 
     def _discrepancy(self, stray: Stray, entry: FileRow | None, why: str) -> Discrepancy:
         if stray.proof is Proof.NONE:
-            by_name = self._terms.abilities.adopt == "name"
+            by_name = self._binding.abilities.adopt == "name"
             by_content = entry is not None and _has_bytes(entry, stray.digest, stray.size)
             stray = replace(stray, proof=Proof.FILE if by_name or by_content else Proof.NONE)
         if stray.reason:
@@ -401,13 +401,13 @@ class Repairs:
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
         """The document is no longer at the target: its file wants another. False where none served."""
-        rows = tx.uploads.by_remote(self._journal.terms.binding, remote_id)
+        rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         served = [row for row in rows if row.state.serves]
         for row in served:
             tx.uploads.save(lifecycle.gone(row))
             tx.holds.release(row.id)
             self._journal.settle(tx, row.path or "", fresh=True)
-        tx.holds.end_empty(self._journal.terms.mirror, self._journal.timing.now)
+        tx.holds.end_empty(self._journal.binding.mirror, self._journal.timing.now)
         return bool(served)
 
     def adopt(self, tx: Tx, stray: Stray, missing: Collection[str]) -> None:
@@ -415,17 +415,17 @@ class Repairs:
 
         To be told before `send_again`: the planner takes a document that is proven by its bytes.
         """
-        terms = self._journal.terms
+        binding = self._journal.binding
         server = serving(self._journal.uploads(tx, stray.path))
         if server is None or server.remote_id not in missing or not self._is_twin(tx, stray):
             return
-        if tx.uploads.by_remote(terms.binding, stray.remote_id):
+        if tx.uploads.by_remote(binding.id, stray.remote_id):
             return
-        tx.uploads.add(stray.row_for(terms, self._journal.timing.now))
+        tx.uploads.add(stray.row_for(binding, self._journal.timing.now))
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
         """A document proven ours that nothing needs: it never serves, so no path loses anything."""
-        rows = tx.uploads.by_remote(self._journal.terms.binding, remote_id)
+        rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         # Things went on since it was found: it may serve by now (promise 2).
         if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
             return False
@@ -435,22 +435,22 @@ class Repairs:
 
     def retire_stray(self, tx: Tx, stray: Stray) -> bool:
         """A document no row holds: its row gets the id back; where it is proven ours it gets a row."""
-        terms, timing = self._journal.terms, self._journal.timing
-        if tx.uploads.by_remote(terms.binding, stray.remote_id):
+        binding, timing = self._journal.binding, self._journal.timing
+        if tx.uploads.by_remote(binding.id, stray.remote_id):
             return self.retire_surplus(tx, stray.remote_id)
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
         if row is not None and row.remote_id is None and row.digest == stray.digest:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
-        if not (terms.limits.embedded or self._is_twin(tx, stray)):
+        if not (binding.limits.embedded or self._is_twin(tx, stray)):
             return False
         # It answers for no recipe: nothing takes it for what a file wants.
-        tx.uploads.add(lifecycle.retire(replace(stray.row_for(terms, timing.now), recipe=""), timing))
+        tx.uploads.add(lifecycle.retire(replace(stray.row_for(binding, timing.now), recipe=""), timing))
         return True
 
     def _is_twin(self, tx: Tx, stray: Stray) -> bool:
         """Another document serves the file at this path, and this one has the file's own bytes."""
-        entry = tx.entries.get(self._journal.terms.mirror, stray.path)
+        entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         server = serving(self._journal.uploads(tx, stray.path))
         return entry is not None and server is not None and _has_bytes(entry, stray.digest, stray.size)
 
@@ -552,20 +552,20 @@ class BackgroundAudit:
 
     async def _until_due(self) -> float:
         """Seconds. After a clock was set back it is counted from now: one period late, and no more."""
-        terms, now = self.journal.terms, self.clock.wall()
-        known = await self.store.read(lambda tx: last_audit(tx, terms.mirror))
-        if known is None or known.binding != terms.binding:
+        binding, now = self.journal.binding, self.clock.wall()
+        known = await self.store.read(lambda tx: last_audit(tx, binding.mirror))
+        if known is None or known.binding != binding.id:
             # As good as audited: all that is known of a new base was learnt just now.
-            last = LastAudit(terms.binding, now)
+            last = LastAudit(binding.id, now)
         else:
             last = replace(known, ended=min(known.ended, now))
         if last != known:
-            await self.store.write(lambda tx: keep_last_audit(tx, terms.mirror, last))
-        return last.ended + terms.settings.deep_rescan - now
+            await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
+        return last.ended + binding.settings.deep_rescan - now
 
     async def _try(self) -> bool:
         """One audit; False where it was cut short."""
-        name = self.journal.terms.settings.name
+        name = self.journal.binding.settings.name
         try:
             await self.audit()
         except (PutOffError, TargetError, StateError) as error:
@@ -581,9 +581,9 @@ class BackgroundAudit:
 
     async def audit(self) -> AuditResult:
         """Go through all of it. Raises `TargetError`, `StateError` or `PutOffError`: nothing is recorded."""
-        began, result, terms = self.clock.wall(), AuditResult(), self.journal.terms
+        began, result, binding = self.clock.wall(), AuditResult(), self.journal.binding
         target = self.target.unhurried(self.pace)
-        audit = Audit(terms, target, self.store.read, MOST_STRAYS)
+        audit = Audit(binding, target, self.store.read, MOST_STRAYS)
         await audit.read_list()
         # The list may lag: what it lacks is asked for by id, and not before it had the time to show it.
         await self.clock.sleep(self.journal.timing.horizon)
@@ -606,11 +606,11 @@ class BackgroundAudit:
                 self._tell(result, kind, one.path, one.remote_id, why)
         result.foreign, result.beyond = await audit.count_foreign(), audit.beyond
         now = self.clock.wall()
-        last = LastAudit(terms.binding, now, **result.left, mended=result.mended, is_audit=True)
-        await self.store.write(lambda tx: keep_last_audit(tx, terms.mirror, last))
+        last = LastAudit(binding.id, now, **result.left, mended=result.mended, is_audit=True)
+        await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         log.info(
             "audit.ended",
-            mirror=terms.settings.name,
+            mirror=binding.settings.name,
             missing=result.missing,
             duplicate=result.duplicate,
             orphaned=result.orphaned,
@@ -627,7 +627,7 @@ class BackgroundAudit:
         Fresh work goes first, yet not for ever: a mirror that never rests would never be audited.
         """
         async with self._turn:
-            await self.clock.sleep(self.journal.terms.limits.unhurried)
+            await self.clock.sleep(self.journal.binding.limits.unhurried)
             latest = self.clock.steady() + PATIENCE
             while not await self.is_idle() and self.clock.steady() < latest:
                 await self.clock.sleep(LOOK_EVERY)
@@ -639,17 +639,17 @@ class BackgroundAudit:
 
     async def _refuse_emptied(self, audit: Audit, began: float) -> None:
         """Halts over a base that lost many documents; a list is believed when single looks agree."""
-        terms = self.journal.terms
+        binding = self.journal.binding
         sample: list[Upload] = []
         missing = 0
         async for page in audit.unseen(began):
             missing += len(page)
             sample += page[: SAMPLE - len(sample)]
-        serving = await self.store.read(lambda tx: tx.uploads.serving_count(terms.mirror, terms.binding))
+        serving = await self.store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
         if not is_emptied(serving, serving - missing) or len(await audit.confirmed(sample)) < len(sample):
             return
         detail = f"{missing} of {serving} documents are no longer in the knowledge base"
-        cure = f"kbsync verify --repair --mirror {terms.settings.name}"
+        cure = f"kbsync verify --repair --mirror {binding.settings.name}"
         await self.on_halt(Halted("knowledge-base-emptied", detail, cure=cure))
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
@@ -688,5 +688,5 @@ class BackgroundAudit:
     def _tell(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
         result.told += 1
         if result.told <= MOST_TOLD:
-            name = self.journal.terms.settings.name
+            name = self.journal.binding.settings.name
             log.warning("audit.found", mirror=name, kind=kind, path=path, document_id=remote_id, reason=why)

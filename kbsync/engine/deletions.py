@@ -94,11 +94,11 @@ class Deletions:
 
     @property
     def _mirror(self) -> int:
-        return self._journal.terms.mirror
+        return self._journal.binding.mirror
 
     async def second_looks(self) -> list[str]:
         """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
-        then = self._clock.steady() - self._journal.terms.settings.settle + ROUNDING
+        then = self._clock.steady() - self._journal.binding.settings.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
@@ -125,7 +125,7 @@ class Deletions:
         Each waits for that as long as a file that is written to would at most, and no longer: it may be
         taken again and again, and be no renamed file.
         """
-        now, longest = self._clock.steady(), self._journal.terms.settings.settle_longest
+        now, longest = self._clock.steady(), self._journal.binding.settings.settle_longest
         coming = self._coming()
         waiting = {path: self._waiting.setdefault(path, now) for path, inode, _ in rows if inode in coming}
         over = {path for path, since in waiting.items() if now - since >= longest}
@@ -138,9 +138,9 @@ class Deletions:
         before = await self._identity()
         if before is None:
             return None
-        root = self._journal.terms.settings.root
+        root = self._journal.binding.settings.root
         found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
-        found = await heed_mounts(self._store, self._journal.terms, found)
+        found = await heed_mounts(self._store, self._journal.binding, found)
         return found if await self._identity() == before else None
 
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
@@ -156,11 +156,15 @@ class Deletions:
     async def next_due(self) -> float | None:
         """Steady time of the next second look or weighing; None when nothing waits."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
-        times = [] if missed is None else [missed + self._journal.terms.settings.settle]
+        times = [] if missed is None else [missed + self._journal.binding.settings.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
             waits = missed is not None and missed < UNTIL_SCANNED  # for the second look, see `weigh`
-            at = first + self._journal.terms.settings.settle_longest if waits else self._weigh_at(first, last)
+            at = (
+                first + self._journal.binding.settings.settle_longest
+                if waits
+                else self._weigh_at(first, last)
+            )
             times.append(self._clock.steady() + at - self._clock.wall())
         if missed is None:
             self._waiting.clear()
@@ -174,19 +178,19 @@ class Deletions:
 
         Not while a scan misses files: what it misses counts from its end, and began to go before.
         """
-        settings = self._journal.terms.settings
-        binding = self._journal.terms.binding
+        settings = self._journal.binding.settings
+        number = self._journal.binding.id
 
         def count(tx: Tx) -> int | None:
             if tx.entries.is_missed_by_scan(self._mirror):
                 return None
-            return tx.uploads.serving_count(self._mirror, binding)
+            return tx.uploads.serving_count(self._mirror, number)
 
         if (served := await self._store.read(count)) is not None:
             self._served.note(self._clock.steady(), served, settings.settle + 2 * settings.settle_longest)
 
     def _weigh_at(self, first: float, last: float) -> float:
-        settings, now = self._journal.terms.settings, self._clock.wall()
+        settings, now = self._journal.binding.settings, self._clock.wall()
         if last > now:
             return now  # the clock was set back: nobody knows how long ago it was
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
@@ -209,7 +213,7 @@ class Deletions:
             return Weighed()
         if not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
-        longest = first + self._journal.terms.settings.settle_longest
+        longest = first + self._journal.binding.settings.settle_longest
         if not now and self._clock.wall() < longest:
             missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
             if missed is not None and missed < UNTIL_SCANNED:
@@ -225,13 +229,13 @@ class Deletions:
         self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
 
     def _weigh(self, tx: Tx) -> Weighed:
-        terms, now = self._journal.terms, self._clock.wall()
+        binding, now = self._journal.binding, self._clock.wall()
         batch = [c for c in tx.holds.candidates(self._mirror) if self._counts(tx, c)]
-        serving = tx.uploads.serving_count(self._mirror, terms.binding)
-        executed = tx.holds.logged_since(self._mirror, now - terms.settings.deletions.window)
+        serving = tx.uploads.serving_count(self._mirror, binding.id)
+        executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)
         ask = tx.mirrors.get(self._mirror).hold_all and bool(batch)
         if ask or must_hold(
-            len(batch), executed, serving, terms.settings.deletions, self._served_before(batch)
+            len(batch), executed, serving, binding.settings.deletions, self._served_before(batch)
         ):
             self._hold(tx, batch)
             return Weighed(held=len(batch))
@@ -350,9 +354,9 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     paths = await store.read(find_gone)
     if not paths:
         return {}
-    root = journal.terms.settings.root
+    root = journal.binding.settings.root
     found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in set(paths.values())])
-    seen = dict(await heed_mounts(store, journal.terms, found))
+    seen = dict(await heed_mounts(store, journal.binding, found))
     return {
         number: seen[path].presence is Presence.PRESENT
         for number, path in paths.items()
@@ -377,7 +381,7 @@ def begin(
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
             continue
-        rows = tx.uploads.by_remote(journal.terms.binding, upload.remote_id or "")
+        rows = tx.uploads.by_remote(journal.binding.id, upload.remote_id or "")
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))
         elif number in kept:
@@ -407,5 +411,5 @@ def _wish(journal: Journal, tx: Tx, upload: Upload) -> Wish | None:
     """What is wanted at the path that a document used to serve; None for one that never served any."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
-    entry = tx.entries.get(journal.terms.mirror, upload.path)
+    entry = tx.entries.get(journal.binding.mirror, upload.path)
     return None if entry is None else journal.wish(entry)

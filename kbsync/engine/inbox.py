@@ -39,7 +39,7 @@ class Inbox:
 
     async def carry_out(self) -> InboxResult:
         """Do what was asked, oldest first, each message with its effect in one transaction."""
-        name = self._journal.terms.settings.name
+        name = self._journal.binding.settings.name
         messages = await self._store.read(lambda tx: tx.inbox.waiting(name))
         answer = InboxResult()
         for message in messages:
@@ -65,11 +65,11 @@ class Inbox:
         Those on their way begin anew to count: one that the trouble caught too must not fail right after.
         """
         answer.resumed = True
-        terms = self._journal.terms
+        binding = self._journal.binding
         for path in paths or ():
             if is_link(path):
                 self._fetch_again(tx, path)
-        failed = tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.FAILED,), limit=1_000_000)
+        failed = tx.uploads.in_states(binding.mirror, binding.id, (UploadState.FAILED,), limit=1_000_000)
         for upload in failed:
             if paths is None or upload.path in paths:
                 timing = self._journal.timing
@@ -78,11 +78,11 @@ class Inbox:
                 )
                 if upload.path is not None:
                     self._journal.settle(tx, upload.path, fresh=True)
-        for upload in tx.uploads.tried_in_vain(terms.mirror, terms.binding):
+        for upload in tx.uploads.tried_in_vain(binding.mirror, binding.id):
             if paths is None or upload.path in paths:
                 tx.uploads.save(lifecycle.forgive(upload))
-        troubled = [entry.path for entry in tx.entries.unread(terms.mirror)]
-        troubled += [folder.path for folder in tx.folders.problems(terms.mirror) if not folder.shut]
+        troubled = [entry.path for entry in tx.entries.unread(binding.mirror)]
+        troubled += [folder.path for folder in tx.folders.problems(binding.mirror) if not folder.shut]
         answer.look_at.update(path for path in troubled if paths is None or path in paths)
 
     def _fetch_again(self, tx: Tx, path: str) -> None:
@@ -110,4 +110,4 @@ class Inbox:
         for stray in strays:
             self._repairs.retire_stray(tx, stray)
         answer.look_at.update(message.args.get("stale", ()))
-        status.clear_last_audit(tx, self._journal.terms.mirror)
+        status.clear_last_audit(tx, self._journal.binding.mirror)

@@ -58,7 +58,7 @@ from kbsync.core.planner import (
 )
 from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
-from kbsync.engine.settings import Terms
+from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -144,9 +144,9 @@ class Journal:
     """The rows of one mirror in one binding."""
 
     def __init__(
-        self, terms: Terms, clock: Clock, on_settled: Callable[[Tx, str], None] | None = None
+        self, binding: Binding, clock: Clock, on_settled: Callable[[Tx, str], None] | None = None
     ) -> None:
-        self.terms = terms
+        self.binding = binding
         self._clock = clock
         self._on_settled = on_settled
         self._lag = 0.0
@@ -156,12 +156,12 @@ class Journal:
     @property
     def timing(self) -> Timing:
         """The moment, chance, limits and the lag known so far, for lifecycle steps."""
-        after = self.terms.settings.absent_after
-        return Timing(self._clock.wall(), self._clock.chance, self.terms.limits, after, self._lag)
+        after = self.binding.settings.absent_after
+        return Timing(self._clock.wall(), self._clock.chance, self.binding.limits, after, self._lag)
 
     def recall_recipes(self, tx: Tx) -> None:
         """Which recipes documents may be made again under; to be called after each change of them."""
-        self._allowed = tx.recipes.allowed(self.terms.mirror)
+        self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
         """What earlier runs found out: allowed recipes, how late the list is, whether times agree."""
@@ -194,23 +194,23 @@ class Journal:
                 "what the service says about when documents were made differs from the clock by "
                 f"{abs(created - now):.0f} s; it is not used as evidence"
             )
-            log.warning("times.differ", mirror=self.terms.settings.name, detail=detail)
+            log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
     @property
     def _times_key(self) -> str:
-        return f"times:{self.terms.binding}"
+        return f"times:{self.binding.id}"
 
     @property
     def _lag_key(self) -> str:
-        return f"lag:{self.terms.binding}"
+        return f"lag:{self.binding.id}"
 
     def observe(self, tx: Tx, seen: FileSeen) -> None:
         """A look at a file ended: record it and settle its path."""
-        mirror, now, old = self.terms.mirror, self._clock.wall(), seen.renamed_from
+        mirror, now, old = self.binding.mirror, self._clock.wall(), seen.renamed_from
         rows = [] if old is None else self.uploads(tx, seen.path)
         # Where a document answers or is on its way though nothing was known of a file, nothing moves in.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
-            tx.uploads.move(mirror, self.terms.binding, old, seen.path)
+            tx.uploads.move(mirror, self.binding.id, old, seen.path)
             tx.holds.withdraw(mirror, old)
             tx.entries.remove(mirror, old)
         known = tx.entries.get(mirror, seen.path)
@@ -240,34 +240,34 @@ class Journal:
         `wanted`: the rules take it as it is now; what was decided because they did not, counts no more.
         """
         now = self._clock.wall()
-        known = tx.entries.get(self.terms.mirror, path) or _not_seen_yet(path, now)
+        known = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
         since = known.since if known.status is Status.PENDING else now
         waiting = replace(
             known, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
         )
-        if wanted or not tx.uploads.at(self.terms.mirror, self.terms.binding, path):
+        if wanted or not tx.uploads.at(self.binding.mirror, self.binding.id, path):
             waiting = replace(waiting, verdict=SELECTED)
-        tx.entries.put(self.terms.mirror, waiting)
+        tx.entries.put(self.binding.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
         """There is a document for a file without an entry: a scan finds the file, or misses it."""
-        tx.entries.put(self.terms.mirror, _not_seen_yet(path, self._clock.wall()))
+        tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
 
     def gone(self, tx: Tx, path: str) -> None:
         """Two looks did not find the file."""
-        tx.entries.set_presence(self.terms.mirror, path, Presence.GONE)
+        tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.settle(tx, path)
 
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
         """The file is there and no longer selected."""
-        known = tx.entries.get(self.terms.mirror, path)
+        known = tx.entries.get(self.binding.mirror, path)
         if known is not None:
-            tx.entries.put(self.terms.mirror, replace(known, verdict=verdict, by_person=by_person))
+            tx.entries.put(self.binding.mirror, replace(known, verdict=verdict, by_person=by_person))
             self.settle(tx, path)
 
     def settle(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
         """Decide about a path until nothing more follows, then say its status."""
-        entry = tx.entries.get(self.terms.mirror, path)
+        entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
             self._settle(tx, entry, fresh)
 
@@ -275,7 +275,7 @@ class Journal:
         wish = self.wish(entry)
         for _ in range(ROUNDS):
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
-            actions = decide(wish, list(rows.values()), self.terms.abilities)
+            actions = decide(wish, list(rows.values()), self.binding.abilities)
             changed = [self._carry_out(tx, wish, rows, action, fresh) for action in actions]
             if not any(changed):
                 break
@@ -284,7 +284,7 @@ class Journal:
     def wish(self, entry: FileRow) -> Wish:
         """What the folder wants at this path."""
         known = entry.stamp != NO_STAMP and entry.stamp.size >= 0
-        recipe = self.terms.recipe(entry.path)
+        recipe = self.binding.recipe(entry.path)
         return Wish(
             path=entry.path,
             presence=entry.presence,
@@ -293,15 +293,15 @@ class Journal:
             size=max(entry.stamp.size, 0),
             recipe=recipe,
             by_person=entry.by_person,
-            may_renew=not self.terms.abilities.weighs or recipe in self._allowed,
+            may_renew=not self.binding.abilities.weighs or recipe in self._allowed,
         )
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:
         """What is not final at a path."""
-        return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
+        return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
-        if self.terms.abilities.weighs and not is_undecided(wish):
+        if self.binding.abilities.weighs and not is_undecided(wish):
             uploads = [self._note_wanted_recipe(tx, wish, upload) for upload in uploads]
         for upload in uploads if is_link(entry.path) else ():
             # The target knows a page by its address, so a renamed link file only gets its new name here.
@@ -312,18 +312,18 @@ class Journal:
             for upload in filter(lifecycle.awaits_word, uploads):
                 tx.uploads.save(lifecycle.go_on(upload, self.timing))
         if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
-            tx.entries.remove(self.terms.mirror, entry.path)
+            tx.entries.remove(self.binding.mirror, entry.path)
         else:
             status = status_of(wish, uploads)
             if status is not entry.status:
-                tx.entries.set_status(self.terms.mirror, entry.path, status, self._clock.wall())
+                tx.entries.set_status(self.binding.mirror, entry.path, status, self._clock.wall())
         if self._on_settled is not None:
             self._on_settled(tx, entry.path)
 
     def _note_wanted_recipe(self, tx: Tx, wish: Wish, upload: Upload) -> Upload:
         """What serves says which other recipe its file wants, so that such documents can be counted."""
         is_other = upload.state is UploadState.SERVING and only_recipe_differs(
-            upload, wish, self.terms.abilities
+            upload, wish, self.binding.abilities
         )
         wanted = wish.recipe if is_other and not parting_cause(wish) else ""
         if wanted == upload.wanted_recipe:
@@ -334,9 +334,9 @@ class Journal:
 
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
         """True when rows changed in a way that may call for more."""
-        now, mirror = self._clock.wall(), self.terms.mirror
+        now, mirror = self._clock.wall(), self.binding.mirror
         name = type(action).__name__.lower()
-        tell("action.decided", mirror=self.terms.settings.name, path=wish.path, action=name)
+        tell("action.decided", mirror=self.binding.settings.name, path=wish.path, action=name)
         match action:
             case Send(predecessor):
                 added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))
@@ -384,8 +384,8 @@ class Journal:
         assert wish.digest is not None
         return Upload(
             id=0,
-            mirror=self.terms.mirror,
-            binding=self.terms.binding,
+            mirror=self.binding.mirror,
+            binding=self.binding.id,
             path=wish.path,
             label=wish.path,
             name=self._free_name(tx, wish.path, wish.digest, [u.name for u in others]),
@@ -405,17 +405,17 @@ class Journal:
         `taken`: names at the path itself; `start`: the first number to try. Where our marker tells documents
         apart, names need not.
         """
-        naming = self.terms.naming
-        if self.terms.limits.marks:
+        naming = self.binding.naming
+        if self.binding.limits.marks:
             return naming.name(path, digest)
         names = (naming.name(path, digest, number) for number in itertools.count(start))
         return next(
-            name for name in names if name not in taken and not tx.uploads.is_named(self.terms.binding, name)
+            name for name in names if name not in taken and not tx.uploads.is_named(self.binding.id, name)
         )
 
     def _next_name(self, tx: Tx, upload: Upload) -> str:
         """Another name for an upload whose name the target refused."""
-        reading = self.terms.naming.read(upload.name)
+        reading = self.binding.naming.read(upload.name)
         start = 1 if reading is None else reading.number + 1
         return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
 
@@ -426,7 +426,7 @@ class Journal:
         """
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
-                entry = tx.entries.get(self.terms.mirror, path) if old.state is UploadState.HELD else None
+                entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
                 if entry is not None and parting_cause(self.wish(entry)):
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
@@ -466,7 +466,7 @@ class Journal:
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
             if upload.path is not None:
-                tx.entries.doubt(self.terms.mirror, upload.path)
+                tx.entries.doubt(self.binding.mirror, upload.path)
                 self.settle(tx, upload.path)
 
     def put_ended(self, tx: Tx, number: int, outcome: PutOutcome) -> Happened | None:
@@ -601,11 +601,11 @@ class Journal:
         A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
         asked. Where the account is to blame it costs the document no try.
         """
-        offered = self.terms.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
-        tries = self.terms.limits.reembed_tries + (1 if offered else 0)
+        offered = self.binding.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
+        tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if why.halt or upload.repairs < tries:
             fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)
-            if not self.terms.limits.marks:
+            if not self.binding.limits.marks:
                 fresh = replace(fresh, name=self._next_name(tx, upload))
             is_there = upload.state not in (UploadState.GONE, UploadState.TOMBSTONE)
             tx.uploads.save(lifecycle.retire(upload, self.timing) if is_there else upload)
@@ -690,7 +690,7 @@ class Journal:
 
         So it is where nobody asks for it any more.
         """
-        if upload.path is None or tx.entries.get(self.terms.mirror, upload.path) is None:
+        if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file of ours wants it any more
         version = (upload.digest, upload.recipe)
         others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
@@ -731,7 +731,7 @@ class Journal:
         upload = tx.uploads.get(number)
         if upload is None or not upload.state.serves:
             return None
-        name = self.terms.naming.name(label, upload.digest)
+        name = self.binding.naming.name(label, upload.digest)
         self._take_step(tx, lifecycle.relabelled(upload, label, name))
         return Happened(
             "document.renamed", label, upload.remote_id, upload.attempts, size=upload.size, upload=upload.id
@@ -747,7 +747,7 @@ class Journal:
     def recover(self, tx: Tx, busy: Collection[int] = ()) -> int:
         """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many."""
         sending = tx.uploads.in_states(
-            self.terms.mirror, self.terms.binding, (UploadState.SENDING,), limit=1_000_000
+            self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
         )
         rows = [upload for upload in sending if upload.id not in busy]
         for upload in rows:
@@ -788,15 +788,15 @@ class Journal:
 
     def bring_forward(self, tx: Tx) -> None:
         """After a clock was set back: rows due later than any pause explains become due now."""
-        terms = self.terms
-        tx.uploads.bring_forward(terms.mirror, terms.binding, self.timing.now, LONGEST_PAUSES)
+        binding = self.binding
+        tx.uploads.bring_forward(binding.mirror, binding.id, self.timing.now, LONGEST_PAUSES)
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
         """Look soon at those of these remote ids that are being indexed; True where there are any."""
-        terms, found = self.terms, False
+        binding, found = self.binding, False
         for remote_id in ids:
-            for row in tx.uploads.by_remote(terms.binding, remote_id):
-                if row.mirror == terms.mirror and lifecycle.may_be_hurried(row):
+            for row in tx.uploads.by_remote(binding.id, remote_id):
+                if row.mirror == binding.mirror and lifecycle.may_be_hurried(row):
                     tx.uploads.save(lifecycle.hurried(row, self.timing))
                     found = True
         return found

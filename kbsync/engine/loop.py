@@ -157,7 +157,7 @@ class MirrorLoop:
             self.state_dir,
             on_hint=self._wake.set,
             on_wake=self.wake,
-            ignores=partial(_ignores, bound.journal.terms.rules),
+            ignores=partial(_ignores, bound.journal.binding.rules),
             observer=settings.observer,
             rescan=settings.rescan,
         )

@@ -21,7 +21,7 @@ from kbsync.core.links import is_address, same_address
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.selection import extension_of
 from kbsync.engine.journal import Journal
-from kbsync.engine.settings import Terms
+from kbsync.engine.settings import Binding
 from kbsync.errors import TargetError
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -58,18 +58,18 @@ async def look_for(
     `on_answer` is called while the list comes in: it may take minutes, in which nothing else is asked.
     Raises `TargetError` when the list is incomplete.
     """
-    terms = journal.terms
+    binding = journal.binding
     named = await _found_by_name(store, journal, target, unsure)
     if named is not None:
         return named
-    past = await store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, PAST, limit=MOST))
+    past = await store.read(lambda tx: tx.uploads.in_states(binding.mirror, binding.id, PAST, limit=MOST))
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
-    hunt = _ListMatcher(terms, rows, journal.trusts_times)
+    hunt = _ListMatcher(binding, rows, journal.trusts_times)
     async for listed in target.list():
         on_answer()
         hunt.see(listed)
-    found = await _matched(store, terms, target, hunt)
+    found = await _matched(store, binding, target, hunt)
     pages = await store.read(lambda tx: _pages(tx, hunt.pages, found))
     return [pages.get(row.id) or FoundUpload(row, found.get(row.id)) for row in rows]
 
@@ -78,19 +78,19 @@ async def _found_by_name(
     store: StateStore, journal: Journal, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
     """All of the rows, each with its document; None where one of them is not found that way."""
-    terms = journal.terms
-    if not isinstance(target, Finds) or terms.limits.marks or len(rows) > FEW:
+    binding = journal.binding
+    if not isinstance(target, Finds) or binding.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # where one that was lost or deleted is due, the list is read for all of these
-    hunt = _ListMatcher(terms, rows, journal.trusts_times)
+    hunt = _ListMatcher(binding, rows, journal.trusts_times)
     try:
         for row in rows:
             for listed in await target.find(row.name):
                 hunt.see(listed)
     except TargetError:
         return None  # a short cut that is not to be had now: the whole list tells, and what is wrong
-    found = await _matched(store, terms, target, hunt)
+    found = await _matched(store, binding, target, hunt)
     return [FoundUpload(row, found[row.id]) for row in rows] if len(found) == len(rows) else None
 
 
@@ -116,7 +116,7 @@ class Page:
     `trusts_times`: that a document was made at another time disproves it; else such a time may only confirm.
     """
 
-    terms: Terms
+    binding: Binding
     row: Upload
     trusts_times: bool
     seen: list[Listed] = field(default_factory=list)
@@ -128,12 +128,13 @@ class Page:
         if is_address(listed.name):
             is_other = not same_address(self.row.name, listed.name)
         elif (
-            self.terms.settings.names == "tagged" and self.terms.naming.read_mangled(listed.name) is not None
+            self.binding.settings.names == "tagged"
+            and self.binding.naming.read_mangled(listed.name) is not None
         ):
             is_other = True
         else:
             last = unquote(urlsplit(self.row.name).path.rpartition("/")[2])
-            files = self.terms.limits.extensions - self.terms.limits.links
+            files = self.binding.limits.extensions - self.binding.limits.links
             is_other = extension_of(listed.name) in files and listed.name != last
         if is_other:
             return
@@ -154,7 +155,7 @@ Key = tuple[object, ...]
 class _ListMatcher:
     """Sorts listed documents to the rows they may be. `pages`: rows whose documents have no name of ours."""
 
-    terms: Terms
+    binding: Binding
     rows: Sequence[Upload]
     trusts_times: bool
     pages: list[Page] = field(default_factory=list)
@@ -167,15 +168,15 @@ class _ListMatcher:
         for row in self.rows:
             if row.state is UploadState.TOMBSTONE:
                 self._graves[row.remote_id] = row
-            elif is_address(row.name) and not self.terms.limits.marks:
-                self.pages.append(Page(self.terms, row, self.trusts_times))
+            elif is_address(row.name) and not self.binding.limits.marks:
+                self.pages.append(Page(self.binding, row, self.trusts_times))
             else:
                 key = self._key(row.name, row.id)
                 self._wanted[(*key, row.size)].append(row)
                 self._wanted[(*key, None)].append(row)  # for a list that tells no length
 
     def _key(self, name: str, number: int | None) -> Key:
-        return (number,) if self.terms.limits.marks else (self.terms.naming.key(name),)
+        return (number,) if self.binding.limits.marks else (self.binding.naming.key(name),)
 
     def see(self, listed: Listed) -> None:
         """One document of the list."""
@@ -190,7 +191,7 @@ class _ListMatcher:
                 self._seen[row.id].append(listed)
 
     def _may_be(self, row: Upload, listed: Listed) -> bool:
-        if self.terms.limits.marks:
+        if self.binding.limits.marks:
             return listed.digest in (None, row.digest)
         is_older = (
             self.trusts_times
@@ -198,7 +199,7 @@ class _ListMatcher:
             and row.sent_at is not None
             and listed.created < row.sent_at - CLOCK_SLACK
         )
-        return not is_older and self.terms.naming.recognises(row.name, listed.name)
+        return not is_older and self.binding.naming.recognises(row.name, listed.name)
 
     def candidates(self) -> Iterable[tuple[Upload, list[Listed]]]:
         """Rows with the documents they may be, the newest first."""
@@ -221,30 +222,32 @@ def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[i
     return sightings
 
 
-async def _matched(store: StateStore, terms: Terms, target: Target, hunt: _ListMatcher) -> dict[int, Listed]:
+async def _matched(
+    store: StateStore, binding: Binding, target: Target, hunt: _ListMatcher
+) -> dict[int, Listed]:
     """The documents of rows, each given to one of them at most, the newest that is one's first."""
     found = dict(hunt.buried)
     for row, candidates in hunt.candidates():
         for listed in candidates:
             is_taken = any(listed.remote_id == other.remote_id for other in found.values())
-            if is_taken or not await _is_unclaimed(store, terms, row, listed):
+            if is_taken or not await _is_unclaimed(store, binding, row, listed):
                 continue
-            if await _has_its_bytes(terms, target, row, listed):
+            if await _has_its_bytes(binding, target, row, listed):
                 found[row.id] = listed
                 break
     return found
 
 
-async def _is_unclaimed(store: StateStore, terms: Terms, row: Upload, listed: Listed) -> bool:
+async def _is_unclaimed(store: StateStore, binding: Binding, row: Upload, listed: Listed) -> bool:
     """Documents that another row holds, alive or deleted, are not this one, unless they carry its mark."""
     if listed.upload_id == row.id:
         return True
-    known = await store.read(lambda tx: tx.uploads.by_remote(terms.binding, listed.remote_id))
+    known = await store.read(lambda tx: tx.uploads.by_remote(binding.id, listed.remote_id))
     return all(other.id == row.id for other in known)
 
 
-async def _has_its_bytes(terms: Terms, target: Target, row: Upload, listed: Listed) -> bool:
+async def _has_its_bytes(binding: Binding, target: Target, row: Upload, listed: Listed) -> bool:
     """The marker or the tag in the name proves it; else the bytes do, where they can be had."""
-    if terms.limits.marks or terms.settings.names == "tagged" or not isinstance(target, Reads):
+    if binding.limits.marks or binding.settings.names == "tagged" or not isinstance(target, Reads):
         return True
     return await target.digest(listed.remote_id) in (None, row.digest)

@@ -133,7 +133,7 @@ class BoundMirror:
         self.doubted: set[str] = set()
         self._told_requests = 0
         store, clock = run.store, run.clock
-        self.bodies = Bodies(journal.terms)
+        self.bodies = Bodies(journal.binding)
         self.worker = Worker(
             store,
             journal,
@@ -181,7 +181,7 @@ class BoundMirror:
             return False
         except TargetError:
             return False
-        return base.id != self.journal.terms.base
+        return base.id != self.journal.binding.base
 
     # -- the pass --------------------------------------------------------------------------------------
 
@@ -465,8 +465,8 @@ class MirrorRun:
     async def _bind(self, target: Target) -> BoundMirror:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         base = await target.base()
-        terms = await attach.bind(self.store, self.settings, record, target, base, self.site.spool_dir)
-        journal = Journal(terms, self.clock, self.on_settled)
+        binding = await attach.bind(self.store, self.settings, record, target, base, self.site.spool_dir)
+        journal = Journal(binding, self.clock, self.on_settled)
         await attach.prepare(self.store, journal, target, self.clock)
         self.bound = bound = BoundMirror(self, target, journal)
         await bound.deletions.count_served()

@@ -31,7 +31,7 @@ from kbsync.engine.halts import going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
-from kbsync.engine.settings import MirrorSettings, Terms, as_halt, changes_of
+from kbsync.engine.settings import Binding, MirrorSettings, as_halt, changes_of
 from kbsync.engine.status import OUT_OF_DATE, halt_json, serving
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
@@ -255,13 +255,13 @@ class PrivatePass:
         self._copy.close()
 
     @property
-    def terms(self) -> Terms:
+    def binding(self) -> Binding:
         """Those of the pass. The ids of a new mirror or binding are known to the copy alone."""
-        return self.journal.terms
+        return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:
         """What the pass knows of a file."""
-        return self._copy.read_now(lambda tx: tx.entries.get(self.terms.mirror, path))
+        return self._copy.read_now(lambda tx: tx.entries.get(self.binding.mirror, path))
 
     def server(self, path: str) -> Upload | None:
         """The document that serves a file."""
@@ -279,17 +279,17 @@ class PrivatePass:
         if may_be_emptied:
             base, record = replace(base, documents=None), replace(record, halt=None)
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
-        terms = await attach.bind(copy, settings, record, self._target, base, nowhere)
-        self.journal = Journal(terms, self._clock)
+        binding = await attach.bind(copy, settings, record, self._target, base, nowhere)
+        self.journal = Journal(binding, self._clock)
         if self.note:  # what is there cannot be listed either
-            await copy.write(lambda tx: tx.mirrors.set_adopted(terms.binding))
+            await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
         try:
             await attach.prepare(copy, self.journal, self._target, self._clock)
         except Halted:
             raise
         except TargetError as error:
             self.note = f"what the knowledge base holds could not be listed ({error.reason})"
-            await copy.write(lambda tx: tx.mirrors.set_adopted(terms.binding))
+            await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
             await attach.prepare(copy, self.journal, self._target, self._clock)
 
     async def _look_at_base(self, record: MirrorRecord) -> Base:
@@ -337,7 +337,7 @@ class PrivatePass:
     def _check_root(self, tx: Tx) -> str:
         messages = tx.inbox.waiting(self._settings.name)
         accepted = any(one.verb == "approve" and one.args.get("root") for one in messages)
-        return attach.check_root(tx, tx.mirrors.get(self.terms.mirror), self.root, accepted=accepted)
+        return attach.check_root(tx, tx.mirrors.get(self.binding.mirror), self.root, accepted=accepted)
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""
@@ -372,7 +372,7 @@ class PrivatePass:
         return found
 
     def _list_changes(self, tx: Tx, found: MirrorPlan) -> None:
-        mirror, binding = self.terms.mirror, self.terms.binding
+        mirror, number = self.binding.mirror, self.binding.id
         found.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
         for status in (Status.PENDING, Status.INDEXING, Status.HELD, Status.FAILED):
             for entry in tx.entries.of_status(mirror, status, in_order=False):
@@ -388,15 +388,15 @@ class PrivatePass:
             if not folder.shut:
                 found.failed.append(LeftOut(folder_label(folder.path), 0, folder.problem))
         after = 0
-        while retiring := tx.uploads.in_states(mirror, binding, (UploadState.RETIRING,), after, PAGE):
+        while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):
             after = retiring[-1].id
             for row in retiring:
                 self._add_deletion(tx, row, found)
-        for row in tx.uploads.relabelled(mirror, binding):
+        for row in tx.uploads.relabelled(mirror, number):
             self._add_rename(tx, row, found)
 
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
-        return tx.uploads.at(self.terms.mirror, self.terms.binding, path)
+        return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _add_unfinished(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
         """A file whose document is not as wished: it is to be sent, or on its way."""
@@ -433,7 +433,7 @@ class PrivatePass:
 
     def _change(self, server: Upload, wish: Wish) -> str:
         """Which settings of what serves are others now, as far as its recipe tells."""
-        return changes_of(self.terms.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
+        return changes_of(self.binding.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
 
     def _add_held(self, wish: Wish, server: Upload | None, found: MirrorPlan) -> None:
         """A deletion, or another recipe, that waits for a person."""
@@ -457,7 +457,7 @@ class PrivatePass:
 
     def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that goes for good; a predecessor only makes way."""
-        entry = None if row.path is None else tx.entries.get(self.terms.mirror, row.path)
+        entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
             return
         if serving(self._rows(tx, entry.path)) is None:
@@ -465,14 +465,14 @@ class PrivatePass:
 
     def _add_rename(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that serves as it is, by another path than the target knows."""
-        entry = None if row.path is None else tx.entries.get(self.terms.mirror, row.path)
+        entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return
         moved_from = self._moved_from(row)
         content = (row.digest, row.recipe)
         others = (other for other in self._rows(tx, entry.path) if (other.digest, other.recipe) == content)
         sending = next((other for other in others if other.state in TO_BE_SENT), None)
-        if sending is None and not self.terms.abilities.renames and moved_from is None:
+        if sending is None and not self.binding.abilities.renames and moved_from is None:
             return  # the target keeps the old name, and did so before
         planned = Planned(entry.path, row.size, source=moved_from or row.label or entry.path)
         if sending is not None:

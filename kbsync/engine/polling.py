@@ -87,7 +87,7 @@ class Polls:
         happened = await self._store.write(record)
         full = next((status for _, status, repair in judged if repair is IndexRetry.AWAITED), None)
         if turn.halted is None and full is not None:
-            cure = f"kbsync retry --mirror {self._journal.terms.settings.name}"
+            cure = f"kbsync retry --mirror {self._journal.binding.settings.name}"
             return happened, Halted(full.halt, full.reason, cure=cure, code=full.code)
         return happened, turn.halted
 
@@ -112,7 +112,7 @@ class Polls:
             return IndexRetry.LATER
         if not isinstance(self._target, Reembeds):
             return IndexRetry.NOT_OFFERED
-        if not status.halt and row.repairs >= self._journal.terms.limits.reembed_tries:
+        if not status.halt and row.repairs >= self._journal.binding.limits.reembed_tries:
             return IndexRetry.NONE if self._can_reembed else IndexRetry.NOT_OFFERED
         try:
             await self._target.reembed(row.remote_id or "")
@@ -153,7 +153,7 @@ class Polls:
                 TARGET_STUCK,
                 f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
                 f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
-                cure=f"kbsync retry --mirror {self._journal.terms.settings.name}",
+                cure=f"kbsync retry --mirror {self._journal.binding.settings.name}",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
         return row, status, await self._mended(row, status, turn)
@@ -178,7 +178,7 @@ class Polls:
         path = row.path or row.label
         try:
             await self._target.reslice(
-                row.remote_id, path, self._journal.terms.settings.document_settings(path)
+                row.remote_id, path, self._journal.binding.settings.document_settings(path)
             )
         except Rejected:
             return IndexRetry.NOT_OFFERED

@@ -20,7 +20,7 @@ from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import Rules, person_part
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
-from kbsync.engine.settings import Terms
+from kbsync.engine.settings import Binding
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.read import (
@@ -42,17 +42,17 @@ from kbsync.state.store import StateStore
 
 
 async def heed_mounts(
-    store: StateStore, terms: Terms, looked: Sequence[tuple[str, Look]]
+    store: StateStore, binding: Binding, looked: Sequence[tuple[str, Look]]
 ) -> list[tuple[str, Look]]:
     """The same looks; those that found nothing where a disk used to be mounted are taken once more.
 
     While a disk that is mounted below the folder is away, nothing in it is missing.
     """
     missed = [path for path, seen in looked if seen.lacks_file]
-    mounts = await store.read(partial(_mounts, terms, missed)) if missed else {}
+    mounts = await store.read(partial(_mounts, binding, missed)) if missed else {}
     if not mounts:
         return list(looked)
-    root = terms.settings.root
+    root = binding.settings.root
     anew = await asyncio.to_thread(
         lambda: {path: look_in_mounts(root, path, over) for path, over in mounts.items()}
     )
@@ -60,22 +60,22 @@ async def heed_mounts(
 
 
 def former_files(
-    read: Callable[[Callable[[Tx], Any]], Any], terms: Terms, ino: int, digest: str
+    read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, ino: int, digest: str
 ) -> list[FileRow]:
     """Stored files with this inode and these bytes that are surely not at their places any more. Blocks."""
-    found: list[FileRow] = read(lambda tx: tx.entries.with_ino(terms.mirror, ino, digest))
-    mounts = read(partial(_mounts, terms, [entry.path for entry in found])) if found else {}
+    found: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
+    mounts = read(partial(_mounts, binding, [entry.path for entry in found])) if found else {}
 
     def look_at(path: str) -> Look:
-        root = terms.settings.root
+        root = binding.settings.root
         return look_in_mounts(root, path, mounts[path]) if path in mounts else look(root, path)
 
     return [entry for entry in found if look_at(entry.path).lacks_file]
 
 
-def _mounts(terms: Terms, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
+def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
     """Where something was mounted at or above a path, for the paths where anything was."""
-    return {path: over for path in paths if (over := tx.folders.mounts_over(terms.mirror, path))}
+    return {path: over for path in paths if (over := tx.folders.mounts_over(binding.mirror, path))}
 
 
 RACY_SECONDS = 2.0
@@ -120,7 +120,7 @@ Judgement = FileSeen | Wait | None
 
 
 def judge(
-    terms: Terms,
+    binding: Binding,
     clock: Clock,
     sight: FoundFile,
     known: FileRow | None,
@@ -136,11 +136,11 @@ def judge(
     already. `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
     file that never gets quiet: by the time they are sent the file holds others.
     """
-    path, stamp, root = sight.path, sight.stamp, terms.settings.root
+    path, stamp, root = sight.path, sight.stamp, binding.settings.root
     if stamp == NO_STAMP:
         return FileSeen(path, stamp, problem="cannot be looked at; check its permissions")
     verdict = sight.rules.verdict(path, stamp.size, sight.kind)
-    is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), terms.settings.settle)
+    is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
         had_content = awaited or (known is not None and known.digest is not None)
         is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
@@ -154,7 +154,7 @@ def judge(
     if is_quiet:
         taken = digest(root, path, stamp)
     elif sight.forced:
-        taken = copy_growing(root, path, terms.spool_dir, sight.sample)
+        taken = copy_growing(root, path, binding.spool_dir, sight.sample)
     else:
         return Wait(path, stamp)
     match taken:
@@ -303,7 +303,7 @@ class Reconciler:
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
     ) -> None:
-        settings = journal.terms.settings
+        settings = journal.binding.settings
         self._store = store
         self._journal = journal
         self._clock = clock
@@ -321,7 +321,7 @@ class Reconciler:
 
     @property
     def _mirror(self) -> int:
-        return self._journal.terms.mirror
+        return self._journal.binding.mirror
 
     def stop(self) -> None:
         """Let a running scan end at its next directory."""
@@ -334,9 +334,9 @@ class Reconciler:
 
         What is missed counts as missed when the end is reached: it may have moved to where no look was yet.
         """
-        terms = self._journal.terms
+        binding = self._journal.binding
         tree = StateTree(self._store, self._mirror)
-        listings = scan(terms.settings.root, tree, terms.rules, start=start, deep=deep)
+        listings = scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pull, listings), listings, tree)
         moment = UNTIL_SCANNED + next(self._numbers)
         self._scanning.add(moment)
@@ -454,8 +454,8 @@ class Reconciler:
             await self._heed_tree(hint.path)
 
     async def _heed_tree(self, path: str) -> None:
-        found = await asyncio.to_thread(look, self._journal.terms.settings.root, path)
-        [(_, found)] = await heed_mounts(self._store, self._journal.terms, [(path, found)])
+        found = await asyncio.to_thread(look, self._journal.binding.settings.root, path)
+        [(_, found)] = await heed_mounts(self._store, self._journal.binding, [(path, found)])
         if found.kind is FileKind.FOLDER or path == "":
             await self._note_absent([(path, found, None)])
             await self.scan(path)
@@ -490,21 +490,21 @@ class Reconciler:
                 await self.scan(folder)
 
     def _looks(self, paths: Sequence[str]) -> list[Looked]:
-        terms = self._journal.terms
+        binding = self._journal.binding
         chains: dict[str, Rules | None] = {}
         looked = []
         for path in paths:
             folder = split(path)[0]
             if folder not in chains:
                 chains[folder] = self._rules(folder)
-            looked.append((path, look(terms.settings.root, path), chains[folder]))
+            looked.append((path, look(binding.settings.root, path), chains[folder]))
         return looked
 
     def _rules(self, folder: str) -> Rules | None:
         """The rules of a directory; None where selection does not enter it or they cannot be known."""
-        terms = self._journal.terms
+        binding = self._journal.binding
         try:
-            rules, entered = rules_at(terms.settings.root, terms.rules, folder)
+            rules, entered = rules_at(binding.settings.root, binding.rules, folder)
         except RulesUnknown:
             return None
         except OSError as error:
@@ -519,7 +519,7 @@ class Reconciler:
             if found.presence is not Presence.PRESENT or found.lacks_file
         ]
         if absent:
-            absent = await heed_mounts(self._store, self._journal.terms, absent)
+            absent = await heed_mounts(self._store, self._journal.binding, absent)
             for path, found in absent:
                 if found.lacks_file:
                     self._forget(path)
@@ -599,7 +599,7 @@ class Reconciler:
     def _judge_all(
         self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> list[Judgement]:
-        terms = self._journal.terms
+        binding = self._journal.binding
         paths = [] if known_new else [sight.path for sight in sights]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         judged = []
@@ -614,16 +614,16 @@ class Reconciler:
             if is_stored and sight.fresh and not sight.quiet:
                 continue  # a hint about a file that is stored as it is: nothing to do, not even a write
             judgement = judge(
-                terms,
+                binding,
                 self._clock,
                 sight,
                 known,
                 deep=deep,
                 awaited=sight.path in awaited,
-                former=partial(former_files, self._store.read_now, terms),
+                former=partial(former_files, self._store.read_now, binding),
                 keep=self._keep,
             )
-            tell_judged(terms.settings.name, sight, known, judgement)
+            tell_judged(binding.settings.name, sight, known, judgement)
             judged.append(judgement)
         return judged
 

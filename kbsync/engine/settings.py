@@ -51,7 +51,7 @@ class MirrorSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Binding:
     """The settings of a mirror, bound to one knowledge base, whose id is `base`.
 
     `describe` says what a recipe means in the words of the config, '' where the target does not tell.
@@ -59,7 +59,7 @@ class Terms:
 
     settings: MirrorSettings
     mirror: int
-    binding: int
+    id: int
     limits: Limits
     abilities: Abilities
     recipe: Callable[[str], str]

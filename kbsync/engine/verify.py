@@ -135,7 +135,7 @@ async def verify_mirror(
         closing(PrivatePass(settings, target, existing, clock, context)) as private,
     ):
         await private.attach(may_be_emptied=True)
-        audit = Audit(private.terms, target, partial(_read, state))
+        audit = Audit(private.binding, target, partial(_read, state))
         await audit.read_list()
         lost = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
         missing = [
@@ -155,7 +155,7 @@ async def verify_mirror(
             stale, served = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
-        await _let_list_catch_up(audit.strays, private.terms.limits.list_lag, clock)
+        await _let_list_catch_up(audit.strays, private.binding.limits.list_lag, clock)
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         return Verification(
@@ -197,17 +197,17 @@ def _check_folder(
     Each is looked at a second time, for somebody may have dealt with it since the private pass began.
     `is_watched`: a kbsync is at work, and has its time for what is only seconds old.
     """
-    plan, terms = private.list_changes(), private.terms
+    plan, binding = private.list_changes(), private.binding
     stale, orphaned = list[Discrepancy](), list[Discrepancy]()
-    young = now - terms.settings.settle - GRACE
+    young = now - binding.settings.settle - GRACE
 
     def is_there(path: str) -> bool:
-        found = look(terms.settings.root, path, private.root)
+        found = look(binding.settings.root, path, private.root)
         return found.stamp is not None and not (is_watched and found.stamp.newest > young)
 
     def is_stale(path: str, tx: Tx) -> bool:
         """The state neither knows these bytes nor that something is to be done."""
-        known, seen = tx.entries.get(terms.mirror, path), private.entry(path)
+        known, seen = tx.entries.get(binding.mirror, path), private.entry(path)
         if known is not None and known.status in (Status.PENDING, Status.INDEXING):
             return False
         # With equal bytes it is the base or the recipe that is another one, not the file.
@@ -217,19 +217,19 @@ def _check_folder(
     def orphan(planned: Planned, tx: Tx) -> Upload | None:
         """The document of a file that is gone, if nothing has been begun about it."""
         path = planned.path
-        rows = tx.uploads.at(terms.mirror, terms.binding, path)
+        rows = tx.uploads.at(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
-        known = tx.entries.get(terms.mirror, path)
+        known = tx.entries.get(binding.mirror, path)
         if server is None or known is None or known.status in (Status.PENDING, Status.INDEXING):
             return None
-        if any(candidate.path == path for candidate in tx.holds.candidates(terms.mirror)):
+        if any(candidate.path == path for candidate in tx.holds.candidates(binding.mirror)):
             return None
         if planned.cause != "gone":
             return server
-        if not look(terms.settings.root, path, private.root).lacks_file:
+        if not look(binding.settings.root, path, private.root).lacks_file:
             return None
         if is_watched:  # when a file went, only its directory can tell
-            parent = look(terms.settings.root, split(path)[0], private.root)
+            parent = look(binding.settings.root, split(path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
             return None if is_young or known.presence is Presence.MISSING else server
         return server

@@ -30,7 +30,7 @@ from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
-from kbsync.engine.settings import Terms
+from kbsync.engine.settings import Binding
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
@@ -59,8 +59,8 @@ class Bodies:
     Judgements keep bodies and sends take them, each in a thread of its own, while the loop may close all.
     """
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
         self._kept: OrderedDict[str, Spooled] = OrderedDict()
         self._keeping = threading.Lock()
         self._is_closed = False
@@ -107,7 +107,7 @@ class Bodies:
             else:
                 bodies[row.id] = stack.enter_context(body)
         addresses: dict[int, str] = {}
-        if self._terms.limits.links and not self._terms.limits.marks:
+        if self._binding.limits.links and not self._binding.limits.marks:
             for row in rows:
                 if row.id in bodies and is_link(row.path or ""):
                     # A file that holds no address is sent as it is: the target says what is wrong with it.
@@ -124,7 +124,7 @@ class Bodies:
             if kept.digest == row.digest:
                 return kept
             kept.close()
-        taken = copy_stable(self._terms.settings.root, row.path, self._terms.spool_dir, row.digest)
+        taken = copy_stable(self._binding.settings.root, row.path, self._binding.spool_dir, row.digest)
         return taken if isinstance(taken, Spooled) else None
 
 
@@ -134,7 +134,7 @@ def _let_go(stack: ExitStack, ended: asyncio.Future[Batch]) -> None:
         ended.exception()  # nobody waits for it any more
 
 
-def outgoing(terms: Terms, upload: Upload, body: Spooled, replaces: str | None) -> Outgoing:
+def outgoing(binding: Binding, upload: Upload, body: Spooled, replaces: str | None) -> Outgoing:
     """The document as the target gets it."""
     path = upload.path or upload.label
     return Outgoing(
@@ -147,13 +147,13 @@ def outgoing(terms: Terms, upload: Upload, body: Spooled, replaces: str | None) 
         recipe=upload.recipe,
         body=body,
         replaces=replaces,
-        settings=terms.settings.document_settings(path),
+        settings=binding.settings.document_settings(path),
     )
 
 
 def replaced_by(journal: Journal, tx: Tx, upload: Upload) -> str | None:
     """The remote id that an in-place update of this upload's path would change."""
-    if not journal.terms.abilities.updates or upload.path is None or upload.predecessor is None:
+    if not journal.binding.abilities.updates or upload.path is None or upload.predecessor is None:
         return None
     server = next((u for u in journal.uploads(tx, upload.path) if u.state.serves), None)
     return None if server is None else server.remote_id
@@ -189,7 +189,7 @@ class DueWork:
 
 def find_due(
     tx: Tx,
-    terms: Terms,
+    binding: Binding,
     now: float,
     *,
     requests: int,
@@ -208,13 +208,13 @@ def find_due(
             return []
         many = limit + len(busy)
         ranks = (0.0, math.inf) if lane is None else reach_of(lane)
-        rows = tx.uploads.due(terms.mirror, terms.binding, state, now + ahead, many, ranks)
+        rows = tx.uploads.due(binding.mirror, binding.id, state, now + ahead, many, ranks)
         return [row for row in rows if row.id not in busy][:limit]
 
     lost: list[Upload] = []
     if looks and due(UploadState.UNSURE, 1):
         # One list tells of all: where one unsure upload is due, every other one is looked for as well.
-        unsure = tx.uploads.in_states(terms.mirror, terms.binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
+        unsure = tx.uploads.in_states(binding.mirror, binding.id, (UploadState.UNSURE,), limit=LOOK_BATCH)
         lost = [row for row in unsure if row.id not in busy]
     elif looks:
         # All of those that were lost or deleted long ago are looked for by every look anyway.
@@ -234,25 +234,25 @@ def find_due(
     )
 
 
-def find_room(tx: Tx, terms: Terms) -> tuple[bool, bool]:
+def find_room(tx: Tx, binding: Binding) -> tuple[bool, bool]:
     """(some documents found no room in the account, whether there is room is being tried just now)."""
     found_none = is_trying = False
     after = 0
-    while rows := tx.uploads.in_states(terms.mirror, terms.binding, IN_FLIGHT, after, PAGE):
+    while rows := tx.uploads.in_states(binding.mirror, binding.id, IN_FLIGHT, after, PAGE):
         after = rows[-1].id
         codes = {row.code == QUOTA and row.state is UploadState.INDEXING for row in rows}
         found_none, is_trying = found_none or True in codes, is_trying or False in codes
     return found_none, is_trying
 
 
-def next_due(tx: Tx, terms: Terms, look: float = 0.0, poll: float = 0.0) -> float | None:
+def next_due(tx: Tx, binding: Binding, look: float = 0.0, poll: float = 0.0) -> float | None:
     """When the next row is due, and no look and no poll before these moments; None: nothing waits.
 
     Wall seconds.
     """
 
     def of(*states: UploadState) -> float | None:
-        return tx.uploads.next_due(terms.mirror, terms.binding, states)
+        return tx.uploads.next_due(binding.mirror, binding.id, states)
 
     looks, polls = of(UploadState.UNSURE), of(UploadState.INDEXING)
     times = [
@@ -334,7 +334,7 @@ class Worker:
             try:
                 if not is_begun:
                     with contextlib.suppress(StateError):  # an earlier run may have found the account full
-                        room = await self._store.read(lambda tx: find_room(tx, self._journal.terms))
+                        room = await self._store.read(lambda tx: find_room(tx, self._journal.binding))
                         self.pulse.is_full = room[0]
                     is_begun = True
                 seconds = await self._round()
@@ -367,7 +367,7 @@ class Worker:
         return due is None or due > self._clock.wall() + patience
 
     async def _read_next(self, look: float = 0.0, poll: float = 0.0) -> float | None:
-        return await self._store.read(lambda tx: next_due(tx, self._journal.terms, look, poll))
+        return await self._store.read(lambda tx: next_due(tx, self._journal.binding, look, poll))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -387,11 +387,11 @@ class Worker:
         if now < self.pulse.not_before:
             return self.pulse.not_before - now
         await self._catch_up()
-        terms, limits = self._journal.terms, self._journal.terms.limits
+        binding, limits = self._journal.binding, self._journal.binding.limits
         may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
         find = partial(
             find_due,
-            terms=terms,
+            binding=binding,
             now=self._clock.wall(),
             requests=limits.batch * self._slots,
             polls=limits.poll_first if may_poll else None,
@@ -401,7 +401,7 @@ class Worker:
         due = await self._store.read(find)
         tries = None  # how many documents may find out whether the account has room again; None: there is
         if self.pulse.is_full:
-            _, is_trying = await self._store.read(lambda tx: find_room(tx, terms))
+            _, is_trying = await self._store.read(lambda tx: find_room(tx, binding))
             tries = 0 if is_trying else 1
         started = [
             self._start_look(due.looks),
@@ -436,7 +436,7 @@ class Worker:
 
     @property
     def _slots(self) -> int:
-        limits = self._journal.terms.limits
+        limits = self._journal.binding.limits
         return max(0, limits.concurrency + limits.ahead - len(self._tasks))
 
     def _start(self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]) -> bool:
@@ -481,13 +481,13 @@ class Worker:
         if of_round or now >= self.pulse.not_before:
             self.pulse.not_before = now + self.pulse.failures.note(error, of_round=of_round)
         seconds = self.pulse.not_before - now  # of jobs that fail together one counts
-        log.exception("worker.failed", mirror=self._journal.terms.settings.name, again_in=seconds)
+        log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Nothing is sent until the journal can be written; said once, not at every try."""
         if self.pulse.state_failed(str(error), self._clock.steady()):
-            log.error("state.failed", mirror=self._journal.terms.settings.name, reason=str(error))
+            log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
 
@@ -509,7 +509,7 @@ class Worker:
         left = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, left) for lane in left}
         started = False
-        concurrency = self._journal.terms.limits.concurrency
+        concurrency = self._journal.binding.limits.concurrency
         while self._slots:
             able = [lane for lane, rows in left.items() if rows and (tries != 0 or lane not in SENDS)]
             lane = self._turns.next(able, concurrency)
@@ -525,7 +525,7 @@ class Worker:
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
         """Documents of one turn: those of one request."""
-        limits = self._journal.terms.limits
+        limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
         lanes = SENDS if lane in SENDS else (lane,)
@@ -535,7 +535,7 @@ class Worker:
     @property
     def _most_polls(self) -> int:
         """One slot is kept from them, where there are more."""
-        return max(1, self._journal.terms.limits.concurrency - 1)
+        return max(1, self._journal.binding.limits.concurrency - 1)
 
     async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
         begun = self._clock.steady()
@@ -564,7 +564,7 @@ class Worker:
             if not claims:
                 return
             answers = await self._put(
-                [outgoing(self._journal.terms, row, batch.bodies[row.id], old) for row, old in claims]
+                [outgoing(self._journal.binding, row, batch.bodies[row.id], old) for row, old in claims]
             )
         await self._record_puts([upload for upload, _ in claims], answers)
 
@@ -574,15 +574,15 @@ class Worker:
         except TargetError as error:
             return [error] * len(documents)
         except Exception as error:
-            log.exception("target.failed", mirror=self._journal.terms.settings.name)
+            log.exception("target.failed", mirror=self._journal.binding.settings.name)
             return [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
 
     async def _record_puts(self, claimed: Sequence[Upload], answers: Sequence[PutOutcome]) -> None:
         pairs = list(zip(claimed, answers, strict=True))
-        terms = self._journal.terms
+        binding = self._journal.binding
         blame = None
-        if not terms.limits.embedded:
-            blame = self.pulse.blame(pairs, f"kbsync retry --mirror {terms.settings.name}")
+        if not binding.limits.embedded:
+            blame = self.pulse.blame(pairs, f"kbsync retry --mirror {binding.settings.name}")
         if blame is not None:
             blamed, code, reason = tuple(self.pulse.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
@@ -625,7 +625,7 @@ class Worker:
             return
         finally:
             now, self._is_looking = self._clock.steady(), False
-            least = look_pause(0) if self._journal.terms.limits.list_lag > 0 else 0.0
+            least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
         self.pulse.answers()
         self._tell(
@@ -641,7 +641,7 @@ class Worker:
         started = self._start(rows, partial(self._poll, tries=tries))
         if started:
             self._polling += 1
-            self._next_poll = self._clock.steady() + self._journal.terms.limits.poll_first
+            self._next_poll = self._clock.steady() + self._journal.binding.limits.poll_first
         return started
 
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
@@ -661,7 +661,7 @@ class Worker:
             self._polling -= 1
             # A slot is free for as long as the poll took: where there is one only, what is saved gets it.
             now = self._clock.steady()
-            rest = min(now - begun, self._journal.terms.limits.poll_first)
+            rest = min(now - begun, self._journal.binding.limits.poll_first)
             self._next_poll = max(self._next_poll, now + rest)
 
     async def _prove(self, rows: Sequence[Upload]) -> None:
@@ -702,13 +702,13 @@ class Worker:
         journal = self._journal
         paths = [row.path or row.label for row in rows]
         entries = await self._store.read(
-            lambda tx: [tx.entries.get(journal.terms.mirror, path) for path in paths]
+            lambda tx: [tx.entries.get(journal.binding.mirror, path) for path in paths]
         )
         done = list[tuple[int, str]]()
         for row, path, entry in zip(rows, paths, entries, strict=True):
             mtime = self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9
             try:
-                name = journal.terms.naming.name(path, row.digest)
+                name = journal.binding.naming.name(path, row.digest)
                 await self._target.rename(row.remote_id or "", path, name, mtime)
             except TargetError as error:
                 wait = error.retry_after if isinstance(error, Unavailable) else None

@@ -194,7 +194,7 @@ class Busy(World):
 async def rows_of(run: MirrorRun, path: str) -> list[Upload]:
     bound = run.bound
     assert bound is not None
-    binding = bound.journal.terms.binding
+    binding = bound.journal.binding.id
     return await run.store.read(lambda tx: tx.uploads.at(run.mirror, binding, path))
 
 

@@ -44,8 +44,8 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
 
 
 async def rows_of(bound: BoundMirror, state: UploadState) -> list[Upload]:
-    terms = bound.journal.terms
-    return await bound.run.store.read(lambda tx: tx.uploads.in_states(terms.mirror, terms.binding, (state,)))
+    binding = bound.journal.binding
+    return await bound.run.store.read(lambda tx: tx.uploads.in_states(binding.mirror, binding.id, (state,)))
 
 
 async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: Path) -> None:

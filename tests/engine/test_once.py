@@ -524,10 +524,10 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
         run = world.make_run(store)
         bound = await run.begin()
         assert bound is not None
-        terms = bound.journal.terms
+        binding = bound.journal.binding
         await bound.inbox.carry_out()
         assert await bound.deletions.run_approved() == 5
-        rows = await store.read(lambda tx: tx.uploads.at(terms.mirror, terms.binding, "f0.md"))
+        rows = await store.read(lambda tx: tx.uploads.at(binding.mirror, binding.id, "f0.md"))
         assert [row.state for row in rows] == [UploadState.HELD]
         await run.end()
     await world.once()

@@ -10,7 +10,7 @@ from kbsync.contract.target import Listed
 from kbsync.core.model import Abilities, Limits, Upload, UploadState
 from kbsync.core.selection import Rules
 from kbsync.engine.lost_uploads import Page
-from kbsync.engine.settings import MirrorSettings, Terms
+from kbsync.engine.settings import Binding, MirrorSettings
 
 SENT = 1_800_000_000.0
 ADDRESS = "https://example.org/guides/faq.pdf"
@@ -19,10 +19,10 @@ ADDRESS = "https://example.org/guides/faq.pdf"
 def judged(name: str, *addresses: str, at: float | None = 0.0, names: str = "tagged") -> str:
     """What becomes of a document of this name, made `at` seconds after the request."""
     limits = Limits(extensions=frozenset({"md", "pdf", "url"}), links=frozenset({"url"}))
-    terms = Terms(
+    binding = Binding(
         settings=MirrorSettings("docs", Path("/srv"), "zhipu", names=names),
         mirror=1,
-        binding=1,
+        id=1,
         limits=limits,
         abilities=Abilities(),
         recipe=lambda _path: "k1",
@@ -30,7 +30,7 @@ def judged(name: str, *addresses: str, at: float | None = 0.0, names: str = "tag
         spool_dir=Path("/tmp"),
     )
     row = Upload(1, 1, 1, "a.url", "a.url", ADDRESS, "", 9, "k1", UploadState.UNSURE, sent_at=SENT)
-    page = Page(terms, row, trusts_times=True)
+    page = Page(binding, row, trusts_times=True)
     page.see(Listed("7", name, created=None if at is None else SENT + at, addresses=addresses))
     return "seen" if page.seen else "doubt" if page.doubts else "neither"
 

@@ -340,8 +340,8 @@ class World:
     def _check(self, tx: Tx, path: str) -> None:
         run = self.runs[-1]
         if run.bound is not None:
-            terms = run.bound.journal.terms
-            found = breaches(tx.uploads.at(terms.mirror, terms.binding, path))
+            binding = run.bound.journal.binding
+            found = breaches(tx.uploads.at(binding.mirror, binding.id, path))
             self.breaches += [f"{path}: {sentence}" for sentence in found]
 
     async def doing(self, work: Callable[[MirrorRun], Awaitable[Any]]) -> None:

@@ -289,7 +289,7 @@ MISTAKES = (
         "bursts-apart",
         "a folder is emptied unasked, a few files at a time",
         "kbsync/engine/deletions.py",
-        "        executed = tx.holds.logged_since(self._mirror, now - terms.settings.deletions.window)",
+        "        executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)",
         "        executed = 0",
         ("tests/promises/test_mass_deletion.py",),
     ),

@@ -92,7 +92,7 @@ async def waiting(run: MirrorRun) -> set[str]:
     """Paths of all uploads that are not done."""
     bound = run.bound
     assert bound is not None
-    binding = bound.journal.terms.binding
+    binding = bound.journal.binding.id
     states = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
     rows = await run.store.read(lambda tx: tx.uploads.in_states(run.mirror, binding, states))
     return {row.path or "" for row in rows}
