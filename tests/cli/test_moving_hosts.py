@@ -1,4 +1,4 @@
-"""docs/operations.md, "Backup, and moving to another machine", step by step."""
+"""docs/backup.md, "Move to another machine", step by step."""
 
 from __future__ import annotations
 

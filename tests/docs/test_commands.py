@@ -16,6 +16,8 @@ DOCS = ROOT / "docs"
 PAGES = {
     DOCS / "getting-started.md": "notes",
     DOCS / "commands.md": "handbook",
+    DOCS / "deletions.md": "handbook",
+    DOCS / "backup.md": "handbook",
     DOCS / "operations.md": "handbook",
     DOCS / "troubleshooting.md": "handbook",
     DOCS / "targets" / "local.md": "handbook",
