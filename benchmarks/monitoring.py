@@ -56,7 +56,7 @@ def fill(state: Path, folder: Path) -> None:
 
 async def metrics(state: Path, folder: Path) -> list[float]:
     """Seconds of each request."""
-    listening = HttpListener({}, state)
+    listening = HttpListener({}, state, "kbsync {}".format)
     listening._mirrors = Config(mirrors=(MirrorConfig("big", folder),)).mirrors
     app = listening._make_app(HttpConfig("127.0.0.1:1"))
     seconds = []

@@ -1,20 +1,32 @@
-"""The application that the listener serves: its routes, and what they ask of the loop of the mirrors.
+"""The application that the listener serves: the page, the API that the page and scripts use, and its routes.
 
-It runs in a thread and a loop of its own, so each question to a mirror goes through `_ask`. Loaded only where
-the config has `http:`, since it brings Starlette along.
+It runs in a thread and a loop of its own, so each question to a mirror goes through `_ask` to the loop of the
+mirrors. Loaded only where the config has `http:`, since it brings Starlette along.
+
+A GET reads. A POST leaves an order in the inbox, as a command does. Another site's page can make a browser
+send requests, so a POST has to come from our own page and show, in a header, a word that only our page could
+read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
+import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
+from functools import cache, partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import callback_secrets
@@ -24,22 +36,44 @@ from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirror
 from kbsync.errors import StateError
-from kbsync.server import responses
-from kbsync.server.api import Api
-from kbsync.server.auth import AccessControl
+from kbsync.server.auth import API, ASSETS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
-from kbsync.server.events import EventHub
+from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
-from kbsync.server.metrics import Counters, LoopMonitor
-from kbsync.server.views import StateReader, Views
+from kbsync.server.metrics import CONTENT_TYPE, Counters, LoopMonitor, rendered
+from kbsync.server.responses import body_of, json_answer, refusal
+from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views, path_at
 from kbsync.source.wake import wake
+from kbsync.state.approvals import DELETIONS, RENEWALS
+from kbsync.state.files import NOTED
 
 T = TypeVar("T")
 
 log = structlog.get_logger("kbsync")
 
-LONGEST_TEXT = 2000
-"""Characters of a passage."""
+LONGEST_PASSAGE = 2000
+"""Characters of a passage that a search shows."""
+
+LARGEST_BODY = 64 * 1024
+BODY_SECONDS = 2.0
+ORDER_SECONDS = 10.0
+"""For an order to be in the inbox, on disk."""
+
+SEARCH_SECONDS = 20.0
+SEARCHES_AT_ONCE = 2
+LONGEST_QUERY = 1000
+MOST_HITS = 50
+
+WORD_HEADER = "x-kbsync-word"
+
+PAGE = "page.html"
+TYPES = {
+    PAGE: "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+"""All files that are served; no other name is looked for."""
 
 OpenForReading = Callable[[str], Awaitable[Target]]
 """Opens the target of the mirror of this name for reading. Raises `KbsyncError`."""
@@ -49,7 +83,8 @@ class ListenerApp:
     """Made in the loop of the mirrors, for one start of the listener.
 
     `runs`: the mirrors at work by name, as they come and go. `state`: the file of their state. `cure` writes
-    a command that can be pasted. `open_target` opens the target of a mirror that has none open.
+    a command that can be pasted. `open_target` opens the target of a mirror that has none open. `word` is
+    another one at each start.
     """
 
     def __init__(
@@ -63,25 +98,154 @@ class ListenerApp:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._runs, self._state, self._open_target = runs, state, open_target
+        self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
+        self.word = secrets.token_urlsafe(24)
         self.state_reader = StateReader(state)
         self.views = Views(self.state_reader, monitor, lambda: self._ask(counters.look), cure)
         self.hub = EventHub(self.views.frame, self.views.news)
         self._callbacks = CallbackRoute(CallbackQueue(self._loop, self._hurry).hear, {})
         readiness = Readiness(runs)
-        api = Api(self.views, self.hub, self._search, lambda *action: self._ask(partial(self._post, *action)))
+        orders = {"retry": "retry", "approve": "approve", "verify": "audit"}
         routes = [
             *HealthRoutes(monitor, lambda: self._ask(readiness.look)).routes(),
             self._callbacks.route(),
-            *responses.routes(),
-            *api.routes(),
+            Route("/", asset),
+            Route(f"{ASSETS}{{name}}", asset),
+            Route("/metrics", self.metrics),
+            Route(f"{API}status", self.status),
+            Route(f"{API}held", self.held),
+            Route(f"{API}search", self.search),
+            Route(f"{API}events", self.events),
+            *(
+                Route(f"{API}{name}", partial(self.order, verb), methods=["POST"])
+                for name, verb in orders.items()
+            ),
         ]
-        self.access = AccessControl(Starlette(routes=routes))
+        errors: dict[Any, Any] = {HTTPException: _refused, StateError: _state_failed}
+        self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors))
         """What is served: the application behind its checks of who asks."""
 
     def turn_to(self, mirrors: Sequence[MirrorConfig]) -> None:
         """Show these mirrors, and let their services call back."""
         self.views.mirrors = mirrors
         self._callbacks.secrets = callback_secrets(mirrors)
+
+    # -- what is read ------------------------------------------------------------------------------------
+
+    async def metrics(self, _request: Request) -> Response:
+        """The text format of Prometheus."""
+        return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE)
+
+    async def status(self, request: Request) -> Response:
+        """`kbsync status --json`; with `documents=1` and `limit`, `state`, `after` pages of documents."""
+        given, page = request.query_params, None
+        if given.get("documents"):
+            known = {status.word: status for status in NOTED}
+            state = given.get("state")
+            if state is not None and state not in known:
+                raise HTTPException(400, f"state is one of {', '.join(known)}")
+            try:
+                after = path_at(given.get("after", ""))
+            except ValueError as error:
+                raise HTTPException(400, str(error)) from error
+            page = DocumentPage(_number(given, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
+        told = await self.views.status(page, given.get("mirror"))
+        return json_answer(told, headers={WORD_HEADER: self.word})
+
+    async def held(self, request: Request) -> Response:
+        """What of `mirror` waits for a person, with the version that `approve` has to name.
+
+        Deletions, or with `kind=renewals` documents to be indexed again.
+        """
+        name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
+        self._check_mirror(name)
+        return json_answer((await self.views.held(name, kind)).to_json())
+
+    async def search(self, request: Request) -> Response:
+        """Hits for `q`, at most `k`, of `mirror` or of all; with `unfinished=1` for what is being typed."""
+        given, name = request.query_params, request.query_params.get("mirror", "")
+        text = given.get("q", "").strip()
+        if not 0 < len(text) <= LONGEST_QUERY:
+            raise HTTPException(400, f"q is a query of 1 to {LONGEST_QUERY} characters")
+        query = Query(text, _number(given, "k", 10, MOST_HITS), unfinished=given.get("unfinished") == "1")
+        if name:
+            self._check_mirror(name)
+        if self._searching.locked():
+            raise HTTPException(503, "other searches are running; try again in a moment")
+
+        async def search_chosen() -> Mapping[str, Any]:
+            # Chosen in the loop of the mirrors, where they come and go.
+            runs = [run for known, run in self._runs.items() if name in ("", known)]
+            return await search(runs, query, self._open_target)
+
+        try:
+            async with self._searching, asyncio.timeout(SEARCH_SECONDS):
+                return json_answer(await self._ask(search_chosen))
+        except TimeoutError as error:
+            raise HTTPException(504, f"no answer within {SEARCH_SECONDS:.0f} s") from error
+
+    async def events(self, _request: Request) -> Response | EventStream:
+        """The stream of events."""
+        client = self.hub.join()
+        if client is None:
+            return refusal("too many pages are open", 503)
+        return EventStream(self.hub, client, {WORD_HEADER: self.word})
+
+    # -- what a person orders ------------------------------------------------------------------------------
+
+    async def order(self, verb: str, request: Request) -> Response:
+        """Leave `verb` for a mirror in the inbox.
+
+        The body names the `mirror`; for a retry `paths`, or all that failed; for an approval the `version` of
+        the held list of a `kind` as it was shown.
+        """
+        self._check_own_page(request.headers)
+        try:
+            told = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "the body is not JSON") from error
+        if not isinstance(told, dict) or not isinstance(told.get("mirror"), str):
+            raise HTTPException(400, 'the body names no mirror: {"mirror": "…"}')
+        mirror, paths, kind = told["mirror"], told.get("paths"), _kind_in(told)
+        if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
+            raise HTTPException(400, "paths is a list of strings")
+        self._check_mirror(mirror)
+        args: dict[str, Any] = {}
+        if verb == "retry":
+            args["paths"] = paths
+        elif verb == "approve":
+            # Exactly what was shown (promise 5): nothing can join a hold, and a changed list is refused.
+            held, version = await self.views.held(mirror, kind), str(told.get("version", ""))
+            if not held.count or not hmac.compare_digest(held.version.encode(), version.encode()):
+                raise HTTPException(409, "the list has changed since it was shown; look at it again")
+            args["holds"] = list(held.holds)
+        try:
+            async with asyncio.timeout(ORDER_SECONDS):
+                await self._ask(partial(self._post, verb, mirror, args))
+        except TimeoutError as error:
+            why = f"kbsync did not take it within {ORDER_SECONDS:.0f} s; look before you ask again"
+            raise HTTPException(503, why) from error
+        log.info("order.taken", mirror=mirror, verb=verb)
+        return json_answer({"asked": verb, "mirror": mirror}, 202)
+
+    def _check_own_page(self, headers: Mapping[str, str]) -> None:
+        """Refuse what another page may have made a browser send."""
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site not in (None, "same-origin"):
+            raise HTTPException(403, "the request comes from another site")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            raise HTTPException(403, "the request comes from another origin")
+        if not hmac.compare_digest(headers.get(WORD_HEADER, "").encode(), self.word.encode()):
+            raise HTTPException(403, f"the header {WORD_HEADER} lacks the word that GET /api/status gives")
+        # A form of another site can send any type but this one without asking first (CORS).
+        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise HTTPException(403, "the body is not application/json")
+
+    def _check_mirror(self, name: str) -> None:
+        if not any(one.name == name for one in self.views.mirrors):
+            raise HTTPException(404, "there is no mirror of this name")
+
+    # -- the loop of the mirrors ---------------------------------------------------------------------------
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         # Called there and not here: what it looks at belongs to that loop's thread.
@@ -90,18 +254,11 @@ class ListenerApp:
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
 
-    async def _search(self, query: Query, mirror: str) -> Mapping[str, Any]:
-        def begin() -> Awaitable[Mapping[str, Any]]:  # in the loop of the mirrors, where they come and go
-            runs = [run for name, run in self._runs.items() if mirror in ("", name)]
-            return search(runs, query, self._open_target)
-
-        return await self._ask(begin)
-
     async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
-        """Leave a message in the inbox, as a command would. Raises `StateError`."""
+        """Leave a message in the inbox. Raises `StateError`."""
         run = self._runs.get(mirror)
         if run is None:
-            raise StateError("the mirror is not at work at this moment; try again")
+            raise StateError("the mirror is not running at the moment; try again")
         await run.store.write(lambda tx: tx.inbox.post(verb, mirror, args, run.clock.wall()))
         await asyncio.to_thread(wake, self._state.parent)
 
@@ -113,7 +270,7 @@ class ListenerApp:
         try:
             await run.bound.hurry(ids)
         except StateError:
-            # The worker meets it as well, and says so.
+            # The worker meets it as well, and logs it.
             return
         except Exception:
             log.exception("callback.failed", mirror=mirror)
@@ -139,38 +296,73 @@ async def search(
         if isinstance(answer, BaseException)
     }
     best = merge([each for each in answers if not isinstance(each, BaseException)], query)
-    return {"hits": [_hit_json(each) for each in best], "silent": silent}
+    hits = [
+        {
+            "mirror": found.mirror,
+            "path": found.path,
+            "score": round(found.hit.score, 4),
+            "title": found.hit.title,
+            "modified": found.hit.modified,
+            "passages": [
+                {
+                    "text": one.text[:LONGEST_PASSAGE],
+                    "headings": list(one.headings),
+                    "page": one.page,
+                    "line": one.line,
+                }
+                for one in found.hit.passages[:2]
+            ],
+        }
+        for found in best
+    ]
+    return {"hits": hits, "silent": silent}
 
 
 @asynccontextmanager
 async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterator[Target]:
     """The target that is open anyway, or one for this search. Raises `LookupError`, and what opening does."""
     if run.bound is not None:
-        # The one of the mirror itself: no model is loaded for a search, and no lock is taken.
+        # The mirror's own: no model is loaded for a search, and no lock is taken.
         yield run.bound.target
     elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
-        # Its target is as good to search as ever: it is opened for reading only, as the command does.
+        # Only the folder is missing; the knowledge base can be searched as ever.
         async with aclosing(await reading(run.settings.name)) as target:
             yield target
     else:
-        raise LookupError("its target is not open; see what halts it")
+        raise LookupError("its target is not open; kbsync status says why")
 
 
-def _hit_json(found: FoundDocument) -> dict[str, Any]:
-    hit = found.hit
-    return {
-        "mirror": found.mirror,
-        "path": found.path,
-        "score": round(hit.score, 4),
-        "title": hit.title,
-        "modified": hit.modified,
-        "passages": [
-            {
-                "text": one.text[:LONGEST_TEXT],
-                "headings": list(one.headings),
-                "page": one.page,
-                "line": one.line,
-            }
-            for one in hit.passages[:2]
-        ],
-    }
+@cache
+def content(name: str) -> bytes:
+    """One of `TYPES`."""
+    return files("kbsync.server").joinpath("static", name).read_bytes()
+
+
+async def asset(request: Request) -> Response:
+    """The page, or one of its parts. They hold nobody's data, so they need no token."""
+    name = request.path_params.get("name", PAGE)
+    if name not in TYPES:
+        return PlainTextResponse("not found\n", 404)
+    return Response(content(name), media_type=TYPES[name])
+
+
+def _kind_in(given: Mapping[str, Any]) -> str:
+    kind = str(given.get("kind", DELETIONS))
+    if kind not in (DELETIONS, RENEWALS):
+        raise HTTPException(400, f"kind is {DELETIONS} or {RENEWALS}")
+    return kind
+
+
+def _number(given: Mapping[str, str], name: str, usual: int, most: int) -> int:
+    told = given.get(name, str(usual))
+    if not (told.isascii() and told.isdecimal() and 1 <= int(told[:9]) <= most):
+        raise HTTPException(400, f"{name} is a number from 1 to {most}")
+    return int(told)
+
+
+async def _refused(_request: Request, error: HTTPException) -> Response:
+    return json_answer({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+async def _state_failed(_request: Request, error: StateError) -> Response:
+    return refusal(str(error), 503)

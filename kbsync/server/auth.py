@@ -1,4 +1,4 @@
-"""Who may ask the listener: hosts, the token, and what holds for every answer."""
+"""Decides who may ask the listener, by host and token, and sets the headers that every answer has."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.config.kinds import Secret
 from kbsync.config.target import CALLBACK_PATH, is_loopback
-from kbsync.server.responses import PREFIX, refusal
-
-OPEN = ("/healthz", CALLBACK_PATH)
-"""Paths that need no token: a word for load balancers, and addresses that are secrets themselves."""
+from kbsync.server.responses import refusal
 
 API = "/api/"
+ASSETS = "/assets/"
 
-_OWN = ("same-origin", "none")
-"""What a browser says of our page or a person. A picture on another page could have it search, at a cost."""
+OPEN = ("/healthz", CALLBACK_PATH)
+"""Paths that need no token: one for load balancers, and addresses that are secrets themselves."""
 
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -36,15 +34,11 @@ _ALWAYS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-"""One request for each connection: nobody keeps one, and nothing is left over to be taken for a request."""
+"""One request per connection: nobody keeps one, and no leftover bytes can be taken for a request."""
 
 
 class AccessControl:
-    """Lets requests in. `token` may be changed at any time; None: only this machine reaches the listener.
-
-    Without a token a request has to name this machine: a page of somebody else's that a browser is made to
-    take for this machine (DNS rebinding) names its own host.
-    """
+    """Lets requests in. `token` may be changed at any time; None: only this machine reaches the listener."""
 
     def __init__(self, app: ASGIApp, token: Secret | None = None) -> None:
         self._app = app
@@ -63,29 +57,31 @@ class AccessControl:
         await app(scope, receive, send_with_headers)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
-        """The answer to who is not let in; None for who is."""
+        """The answer to a request that is not let in; None for one that is."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path: str = scope["path"]
         if path.startswith(OPEN):
             return None
         is_api = path.startswith(API)
-        if is_api and headers.get("sec-fetch-site", "none") not in _OWN:
-            return refusal("it comes from another site", 403)
+        # What a browser sends for our page or a person. An image on another page could start costly searches.
+        if is_api and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return refusal("the request comes from another site", 403)
         if self.token is not None:
             # The page itself holds nothing; what it shows it has to ask for.
-            if path == "/" or path.startswith(PREFIX) or _shows(headers.get("authorization", ""), self.token):
+            if path == "/" or path.startswith(ASSETS) or _shows(headers.get("authorization", ""), self.token):
                 return None
-            # Asked by the page, a browser shall not put a window of its own before it.
+            # For `Basic` a browser would open a dialog of its own on top of the page.
             scheme = 'Bearer realm="kbsync"' if is_api else 'Basic realm="kbsync", charset="UTF-8"'
             why = "a token is needed: http.token in the config\n"
             return PlainTextResponse(why, 401, {"www-authenticate": scheme})
+        # A stranger's page that a browser takes for this machine (DNS rebinding) names its own host.
         if is_loopback(host_of(headers.get("host", ""))):
             return None
         return PlainTextResponse("this listener answers to names of this machine only\n", 403)
 
 
 def _shows(authorization: str, token: Secret) -> bool:
-    """The token as `Bearer`, or as the password of anybody: browsers know no other way."""
+    """The token as `Bearer`, or as the password of any user, which is what browsers can send."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":
         try:

@@ -1,4 +1,4 @@
-"""Services call back that a document may be done. Nothing of it is believed: it only says where to look.
+"""Takes the calls in which a service says that a document may be done. They are only hints where to look.
 
 Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered `code` 200 within two
 seconds, without a signature. Calls may come twice, late, early or never.
@@ -11,21 +11,23 @@ import hmac
 import json
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Future
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kbsync.config.kinds import Secret
 from kbsync.config.target import CALLBACK_PATH
-from kbsync.server.responses import TooMuchError, body_of
+from kbsync.server.responses import body_of
 
 LARGEST_BODY = 16 * 1024
 PATIENCE = 1.0
 """Seconds for a body to come: the caller waits for two."""
 
 MOST_WAITING = 1000
-"""Documents of one mirror that wait to be looked at; what comes on top is looked at in its own time."""
+"""Documents of one mirror that wait to be looked at; any more are found by polling."""
 
 EVERY = 1.0
 """Seconds between two rounds of passing on."""
@@ -38,7 +40,10 @@ Deliver = Callable[[str, Collection[str]], Awaitable[None]]
 
 
 class CallbackQueue:
-    """Passes on, to `loop`, of which documents something was heard: once in `EVERY` seconds at most."""
+    """Tells `loop` which documents were heard of, at most once in `EVERY` seconds.
+
+    A service may call for each of thousands of documents at once.
+    """
 
     def __init__(
         self,
@@ -50,11 +55,10 @@ class CallbackQueue:
         self._lock = threading.Lock()
         self._waiting: dict[str, set[str]] = {}
         self._is_passing = False
-        self._task: asyncio.Task[None] | None = None
+        self._passing: Future[None] | None = None
 
     def hear(self, mirror: str, remote_id: str) -> None:
         """There may be news of a document. From any thread; returns at once."""
-        # A service may call for each of thousands of documents at once; the mirrors are asked once a second.
         with self._lock:
             ids = self._waiting.setdefault(mirror, set())
             if len(ids) < MOST_WAITING:
@@ -62,16 +66,14 @@ class CallbackQueue:
             if self._is_passing:
                 return
             self._is_passing = True
-        self._loop.call_soon_threadsafe(self._begin)
-
-    def _begin(self) -> None:
-        self._task = self._loop.create_task(self._pass_on())
+        # The result is kept, since a loop holds its tasks only weakly.
+        self._passing = asyncio.run_coroutine_threadsafe(self._pass_on(), self._loop)
 
     async def _pass_on(self) -> None:
         while True:
             with self._lock:
                 batch, self._waiting = self._waiting, {}
-                if not batch:  # the next one heard begins anew
+                if not batch:  # the next call starts another round
                     self._is_passing = False
                     return
             for mirror, ids in batch.items():
@@ -91,7 +93,7 @@ class CallbackRoute:
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """200 whatever it holds, so that nobody calls again; 404 for a path that is nobody's."""
+        """200 whatever the body is, so that nobody calls again; 404 for an unknown path."""
         shown, mirror = request.path_params["secret"].encode(), None
         # All are compared, so that a wrong secret takes as long as a right one.
         for name, secret in self.secrets.items():
@@ -101,7 +103,7 @@ class CallbackRoute:
             return PlainTextResponse("not found\n", 404)
         try:
             remote_id = document_in(await body_of(request, LARGEST_BODY, PATIENCE))
-        except TooMuchError:
+        except HTTPException:
             remote_id = None
         if remote_id is not None:
             self._hear(mirror, remote_id)

@@ -1,7 +1,7 @@
-"""The stream of events: a picture of the mirrors whenever there is another, to each page that is open.
+"""The stream of events: the whole state of the mirrors, sent to each open page whenever it changes.
 
-A picture holds everything, so one that a page misses does not matter: a client that does not keep up gets
-the newest, and one that takes nothing for `SLOWEST` seconds is cut off. Nobody is waited for.
+An event holds everything, so a page may miss some: a slow one gets the newest, and one that takes nothing for
+`SLOWEST` seconds is cut off. No mirror and no other page waits for it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ log = structlog.get_logger("kbsync")
 MOST_CLIENTS = 16
 LOOK_EVERY = 1.0
 ANYWAY_EVERY = 30.0
-"""Seconds after which a picture is sent though nothing is new: what is known otherwise is then repaired."""
+"""Seconds after which an event is sent though nothing is new, in case a page shows something else."""
 
 HEARTBEAT = 1.0
-"""Seconds between two signs of life at most: a page that hears none for a while takes us to be gone."""
+"""Most seconds between two signs of life: a page that hears none for a while takes kbsync to be gone."""
 
 SLOWEST = 10.0
 ABORT = "kbsync.abort"
@@ -36,7 +36,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class OpenPage:
-    """One open page: the newest picture that it does not have yet."""
+    """One open page, and the newest event that it does not have yet."""
 
     def __init__(self) -> None:
         self._latest = b""
@@ -44,17 +44,17 @@ class OpenPage:
         self.is_over = False
 
     def give(self, event: bytes) -> None:
-        """In place of one it has not taken."""
+        """Replaces an event that it has not taken."""
         self._latest = event
         self._is_new.set()
 
     def end(self) -> None:
-        """There will be no more."""
+        """The stream ends."""
         self.is_over = True
         self._is_new.set()
 
     async def next(self, seconds: float) -> bytes:
-        """The next event; a heartbeat where there is none in time."""
+        """The next event, or a heartbeat if there is none in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._is_new.wait()
@@ -69,43 +69,39 @@ class EventHub:
 
     def __init__(self, frame: Frame, news: News, sleep: Sleep = asyncio.sleep) -> None:
         self._frame, self._news, self._sleep = frame, news, sleep
-        self._clients: set[OpenPage] = set()
+        self.clients: set[OpenPage] = set()
         self._looking: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    @property
-    def clients(self) -> int:
-        """How many watch."""
-        return len(self._clients)
-
     def join(self) -> OpenPage | None:
-        """One more; None where there are too many."""
-        if len(self._clients) >= MOST_CLIENTS:
+        """One more page; None if there are too many."""
+        if len(self.clients) >= MOST_CLIENTS:
             return None
         client = OpenPage()
-        self._clients.add(client)
+        self.clients.add(client)
         self._loop = asyncio.get_running_loop()
-        # Begun anew it looks at once, so that the new page need not wait for its first picture.
+        # Restarted, it looks at once: a new page need not wait for its first event.
         if self._looking is not None:
             self._looking.cancel()
         self._looking = asyncio.create_task(self._look())
         return client
 
     def leave(self, client: OpenPage) -> None:
-        """With the last one the looking ends."""
-        self._clients.discard(client)
-        if not self._clients and self._looking is not None:
+        """Nobody looks at the mirrors for the last page that left."""
+        self.clients.discard(client)
+        if not self.clients and self._looking is not None:
             self._looking.cancel()
             self._looking = None
 
     def end(self) -> None:
         """Every stream ends. From any thread; repeatable."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end)
 
-    def _end(self) -> None:
-        for client in list(self._clients):
-            client.end()
+        def end_all() -> None:
+            for client in list(self.clients):
+                client.end()
+
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(end_all)
 
     async def _look(self) -> None:
         known: object = None
@@ -115,7 +111,7 @@ class EventHub:
                 news = await self._news()
             except StateError as error:
                 news = str(error)
-            except Exception as error:  # whoever watches is told, and it is looked again
+            except Exception as error:  # the pages are told, and the next round tries again
                 log.exception("page.failed")
                 news = type(error).__name__
             if news != known or rounds >= ANYWAY_EVERY / LOOK_EVERY:
@@ -132,12 +128,12 @@ class EventHub:
         except Exception:
             log.exception("page.failed")
             return
-        for client in self._clients:
+        for client in self.clients:
             client.give(event)
 
 
 def encoded(name: str, told: Mapping[str, Any]) -> bytes:
-    """One event. Plain ASCII: names may hold what is no Unicode."""
+    """One event, in plain ASCII: file names may hold bytes that are no Unicode."""
     return f"event: {name}\ndata: {json.dumps(told, separators=(',', ':'))}\n\n".encode("ascii")
 
 
@@ -156,7 +152,12 @@ class EventStream:
             async with asyncio.timeout(SLOWEST):
                 await send(message)
 
-        leaving = asyncio.create_task(self._wait_for_leave(receive))
+        async def wait_for_leave() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self._client.end()
+
+        leaving = asyncio.create_task(wait_for_leave())
         try:
             await give({"type": "http.response.start", "status": 200, "headers": self._headers})
             while not self._client.is_over:
@@ -164,15 +165,10 @@ class EventStream:
                 if not self._client.is_over:
                     await give({"type": "http.response.body", "body": event, "more_body": True})
             await give({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:  # a client that takes nothing
+        except TimeoutError:  # the client takes nothing
             # A graceful end would wait for the very bytes that it does not take.
             scope.get(ABORT, lambda: None)()
             await leaving
         finally:
             self._hub.leave(self._client)
             leaving.cancel()
-
-    async def _wait_for_leave(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._client.end()

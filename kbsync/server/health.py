@@ -1,4 +1,4 @@
-"""/healthz: the loop of the mirrors turns. /readyz: each first pass ended, and nothing halts a mirror.
+"""/healthz: the loop of the mirrors turns. /readyz: each mirror ended its first pass, and none is halted.
 
 Nothing here waits for a mirror for longer than `PATIENCE`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,25 +20,26 @@ from kbsync.engine.status import halt_shown
 from kbsync.errors import StateError
 from kbsync.server.metrics import LoopMonitor
 from kbsync.server.responses import json_answer
+from kbsync.state.mirrors import Halt
 
-UNFINISHED = "first-pass"
+PATIENCE = 2.0
+FRESH = 1.0
+"""Seconds for which an answer is given again: the mirrors are asked so often at most, by however many."""
+
+UNFINISHED = Halt("first-pass", "the first pass has not ended yet", "")
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorReadiness:
-    """Whether a mirror is ready. `reason` "" where it is ready, `first-pass`, or that of its halt."""
+    """Whether a mirror is ready, or what it still waits for."""
 
     name: str
-    reason: str = ""
-    detail: str = ""
-    cure: str = ""
+    obstacle: Halt | None = None
 
     def to_json(self) -> dict[str, object]:
         """For `/readyz`."""
-        if not self.reason:
-            return {"name": self.name, "ready": True}
-        why = {"reason": self.reason, "detail": self.detail, "cure": self.cure}
-        return {"name": self.name, "ready": False, **why}
+        why = asdict(self.obstacle) if self.obstacle else {}
+        return {"name": self.name, "ready": not why, **why}
 
 
 class Readiness:
@@ -55,25 +56,16 @@ class Readiness:
         return tuple([await self._of(run) for run in runs])
 
     async def _of(self, run: MirrorRun) -> MirrorReadiness:
-        name = run.settings.name
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
-            # Compared as a whole and carried out, once; what changes later does not make it unready.
+            # Compared as a whole and carried out, once; later changes do not make it unready again.
             is_open = halt is None and run.has_compared and run not in self._passed
             if is_open and run.bound is not None and await run.bound.is_done():
                 self._passed.add(run)
         except StateError as error:
-            return MirrorReadiness(name, FAILING, str(error))
-        if halt is not None:
-            return MirrorReadiness(name, halt.reason, halt.detail, halt.cure)
-        if run in self._passed:
-            return MirrorReadiness(name)
-        return MirrorReadiness(name, UNFINISHED, "the first pass has not ended yet")
+            halt = Halt(FAILING, str(error), "")
+        return MirrorReadiness(run.settings.name, halt or (None if run in self._passed else UNFINISHED))
 
-
-PATIENCE = 2.0
-FRESH = 1.0
-"""Seconds for which an answer of the mirrors is good: so often they are asked at most, by whoever many."""
 
 Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 
@@ -96,12 +88,12 @@ class HealthRoutes:
         """200 while the loop of the mirrors turns."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
-        return PlainTextResponse(f"the loop has stood still for {self._monitor.silence:.0f} s\n", 503)
+        return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
 
     async def readiness(self, _request: Request) -> Response:
         """200 once every mirror's first pass ended and none is halted; else which are not, and why."""
         now = self._steady()
-        # One question serves all who ask meanwhile and for a moment after.
+        # One question serves all who ask meanwhile and a moment later.
         if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
             self._asked, self._asked_at = asyncio.ensure_future(self._in_time()), now
         try:
@@ -109,7 +101,7 @@ class HealthRoutes:
         except TimeoutError:
             why = f"the loop of the mirrors did not answer within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
-        is_ready = not any(one.reason for one in mirrors)
+        is_ready = not any(one.obstacle for one in mirrors)
         told = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
         return json_answer(told, 200 if is_ready else 503)
 

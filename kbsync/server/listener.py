@@ -1,8 +1,7 @@
-"""Serves an application from a thread and a loop of its own.
+"""The HTTP listener of the daemon: opened, moved and closed as the config says.
 
-So no request delays a mirror, a mirror that stalls delays no answer, and /healthz can tell that it stalls.
-
-The listener of a daemon: begun, changed and ended as the config has it.
+It serves from a thread and a loop of its own. So no request delays a mirror, a mirror that is stuck delays no
+answer, and /healthz can tell that it is stuck.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +32,17 @@ if TYPE_CHECKING:
     from kbsync.server.app import ListenerApp, OpenForReading
 
 
+log = structlog.get_logger("kbsync")
+
 LARGEST_HEAD = 16 * 1024
 MOST_CONNECTIONS = 64
+BACKLOG = 64
 REQUEST_SECONDS = 10.0
 START_SECONDS = 10.0
 STOP_SECONDS = 1.0
+
+CHECK_EVERY = 30.0
+"""Seconds between two checks that the listener is still there."""
 
 
 class TimeoutProtocol(H11Protocol):
@@ -45,12 +51,12 @@ class TimeoutProtocol(H11Protocol):
     _overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The time begins."""
+        """Start the time limit."""
         super().connection_made(transport)
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
 
     def handle_events(self) -> None:
-        """The time is over once there is a request."""
+        """End the time limit once there is a request."""
         super().handle_events()
         if self.scope is not None:
             cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
@@ -58,7 +64,7 @@ class TimeoutProtocol(H11Protocol):
             self._relax()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is waited for."""
+        """End the time limit."""
         self._relax()
         super().connection_lost(exc)
 
@@ -69,7 +75,7 @@ class TimeoutProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up."""
+    """Sets an event when it is up."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -81,12 +87,12 @@ class _Server(uvicorn.Server):
 
 
 class ServerThread:
-    """One application on listening sockets, which it closes at its end. `end_streams` is told before that."""
+    """Serves one application on listening sockets. At its end it calls `end_streams` and closes them."""
 
     def __init__(
         self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
     ) -> None:
-        # Nothing is written to a log of its own: paths may be secrets, and strangers write what they like.
+        # uvicorn logs nothing: paths may be secrets, and strangers could write into the log.
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -109,7 +115,7 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
 
     def start(self) -> None:
-        """Returns when it answers. Raises `UsageError` where it does not come to that."""
+        """Returns when it answers. Raises `UsageError` if it does not within `START_SECONDS`."""
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()
@@ -121,7 +127,7 @@ class ServerThread:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Answer no more; returns when the sockets are closed, or soon anyway. Repeatable."""
+        """Stop answering; returns when the sockets are closed, or soon anyway. Repeatable."""
         self._end_streams()
         self._server.should_exit = True
         if self._thread.ident is not None:
@@ -133,14 +139,6 @@ class ServerThread:
         finally:
             for one in self._sockets:
                 one.close()
-
-
-log = structlog.get_logger("kbsync")
-
-CHECK_EVERY = 30.0
-"""Seconds between looks at whether the listener is there."""
-
-BACKLOG = 64
 
 
 def bind_sockets(host: str, port: int) -> list[socket.socket]:
@@ -159,37 +157,30 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
         sockets = []
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             try:
-                one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                # An address of IPv6 does not take the port of its IPv4 twin, which has a socket of its own.
-                if family == socket.AF_INET6:
-                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                one.bind(address)
-                one.listen(BACKLOG)
+                # An IPv6 address leaves the port of its IPv4 twin alone, which has a socket of its own.
+                one = socket.create_server(address, family=family, backlog=BACKLOG)
             except OSError as error:
-                raise UsageError(_refusal(error, address)) from error
-            sockets.append(one)
+                shown, number = str(address[0]), str(address[1])
+                shown = f"[{shown}]" if family == socket.AF_INET6 else shown
+                match error.errno:
+                    case errno.EADDRINUSE:
+                        which = f"the program that ss -ltnp 'sport = :{number}' names"
+                        why = f"is in use; choose another port, or end {which}"
+                    case errno.EADDRNOTAVAIL:
+                        why = "is no address of this machine; choose one that ip addr shows, or 127.0.0.1"
+                    case errno.EACCES:
+                        why = "may not be used by this user; choose a port from 1024 on"
+                    case _:
+                        words = os.strerror(error.errno or 0).lower()
+                        why = f"cannot be listened on ({words}); choose another"
+                raise UsageError(f"http.listen: {shown}:{number} {why}") from error
+            sockets.append(opened.enter_context(one))
         opened.pop_all()
     return sockets
 
 
-def _refusal(error: OSError, address: tuple[object, ...]) -> str:
-    host, port = address[:2]
-    shown = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    match error.errno:
-        case errno.EADDRINUSE:
-            cure = f"is in use; choose another port, or end the program that ss -ltnp 'sport = :{port}' names"
-        case errno.EADDRNOTAVAIL:
-            cure = "is no address of this machine; choose one that ip addr shows, or 127.0.0.1"
-        case errno.EACCES:
-            cure = "may not be used by this user; choose a port from 1024 on"
-        case _:
-            cure = f"cannot be listened on ({(error.strerror or str(error)).lower()}); choose another"
-    return f"http.listen: {shown} {cure}"
-
-
 class HttpListener:
-    """What is listened on now. Its methods are called in the loop of the mirrors, once that runs.
+    """The listener as it is now. Its methods are called in the loop of the mirrors, once that runs.
 
     `runs`: the mirrors at work by name, as they come and go. `state`: the file of their state. `cure` writes
     a command that can be pasted. `open_target` opens the target of a mirror that has none open.
@@ -198,8 +189,8 @@ class HttpListener:
     def __init__(
         self,
         runs: Mapping[str, MirrorRun],
-        state: Path = Path("state.db"),
-        cure: Callable[[str], str] = lambda command: f"kbsync {command}",
+        state: Path,
+        cure: Callable[[str], str],
         open_target: OpenForReading | None = None,
     ) -> None:
         self.monitor = LoopMonitor()
@@ -212,7 +203,7 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
-        """Listen as this says, from now on. Raises `UsageError`, and then all is as before."""
+        """Listen as this config says from now on. Raises `UsageError`, and then all is as before."""
         async with self._changing:
             await self._turn_to(config.http)
         self._mirrors = config.mirrors
@@ -225,7 +216,7 @@ class HttpListener:
         before = self._http
         if http and before and self._app and http.listen == before.listen:
             self._app.access.token, self._http = http.token, http
-            # Whoever watches has to show the new token.
+            # Open pages have to show the new token.
             if http.token != before.token:
                 self._app.hub.end()
             return
@@ -242,9 +233,9 @@ class HttpListener:
             await asyncio.to_thread(old.stop)
 
     async def _move(self, http: HttpConfig, before: HttpConfig) -> None:
-        """Another address with the same port may not be free before the old one is.
+        """Take another address with the same port, which may not be free before the old one is closed.
 
-        The old one stays what is wanted: where neither can be had, `_check` tries it again.
+        If it cannot be had, the old one stays wanted: `_check` tries it again where that is taken as well.
         """
         await self.end()
         self._http = before
@@ -257,7 +248,6 @@ class HttpListener:
 
     async def _begin(self, http: HttpConfig) -> None:
         sockets = await asyncio.to_thread(bind_sockets, http.host, http.port)
-
         app = self._make_app(http)
         thread = ServerThread(app.access, sockets, app.hub.end)
         try:
@@ -278,7 +268,7 @@ class HttpListener:
         return app
 
     async def keep(self) -> None:
-        """Show that the loop turns, and begin again where the listener ended by itself. Until cancelled."""
+        """Show that the loop turns, and restart a listener that ended by itself. Until cancelled."""
         beating = asyncio.create_task(self.monitor.keep())
         try:
             while True:
@@ -292,16 +282,14 @@ class HttpListener:
             http = self._http
             if http is None or (self._thread is not None and self._thread.is_alive):
                 return
-            log.error(
-                "listener.failed", listen=http.listen, detail="it is not there any more; it is begun anew"
-            )
+            log.error("listener.failed", listen=http.listen, detail="it ended by itself and is restarted")
             try:
                 await self._begin(http)
             except UsageError as error:
                 log.error("listener.failed", listen=http.listen, detail=str(error))
 
     async def end(self) -> None:
-        """Listen no more. Repeatable."""
+        """Close the listener. Repeatable."""
         thread, app = self._thread, self._app
         self._thread = self._app = self._http = None
         if thread is not None:

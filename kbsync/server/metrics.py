@@ -1,8 +1,7 @@
-"""What has happened since the daemon began, counted for monitoring and shown as the last changes.
+"""Counts what happened since the daemon started, for Prometheus and for the page's chart and last changes.
 
-Kept in the loop of the mirrors and nowhere on disk. A finished document costs a few additions.
-
-What monitoring reads: the text of Prometheus, made anew for each who asks, of a registry of our own.
+The counts live in the loop of the mirrors and nowhere on disk; a finished document costs a few additions.
+The text for Prometheus is made at each request. `LoopMonitor` tells other threads that the loop still turns.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import MirrorStatus
 
 FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
-"""Seconds: an edit is searchable after one or two where nothing else waits, a backlog after hours."""
+"""Seconds: an edit is searchable after one or two if nothing else waits, a backlog after hours."""
 
 LAST_CHANGES = 30
 MINUTES = 120
 SAMPLE = 60
-"""Documents of one minute of which the median is made; of those beyond only the slowest counts."""
+"""The median of a minute is that of its first documents; of the others only the slowest counts."""
 
 
 @dataclass(slots=True)
@@ -77,7 +76,7 @@ class CounterSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class MetricFigures:
-    """What monitoring is told. `silence`: seconds since the loop of the mirrors came round."""
+    """What monitoring reads. `silence`: seconds since the last turn of the mirrors' loop."""
 
     mirrors: Sequence[MirrorStatus] = ()
     counted: CounterSnapshot = field(default_factory=CounterSnapshot)
@@ -85,10 +84,7 @@ class MetricFigures:
 
 
 class Counters:
-    """Counts of every mirror that was attended to, those that have left too: nothing ever counts down.
-
-    `current`: the mirrors at work by name, as they come and go.
-    """
+    """Counts of every mirror so far. `current`: the mirrors at work by name, as they come and go."""
 
     def __init__(self, current: Mapping[str, MirrorRun]) -> None:
         self._current = current
@@ -100,7 +96,7 @@ class Counters:
         self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
 
     def attend(self, run: MirrorRun) -> None:
-        """From now on this mirror counts."""
+        """Count this mirror from now on."""
         self._runs.add(run)
         self._freshness.setdefault(run.settings.name, Histogram(FRESHNESS))
         run.on_event = partial(self._note, run, run.on_event)
@@ -129,16 +125,15 @@ class Counters:
 
     async def look(self) -> CounterSnapshot:
         """A copy, for another thread."""
-        # Of mirrors that have ended for good only the counts are kept.
+        # A mirror that left keeps its counts: no counter of Prometheus may go down.
         current = set(self._current.values())
         for run in [run for run in self._runs if run not in current and run.bound is None]:
             self._runs.discard(run)
             self._left.setdefault(run.settings.target_type, Meter()).add(run.requests())
         requests: dict[str, Meter] = {}
-        for target, left in self._left.items():
-            requests.setdefault(target, Meter()).add(left)
-        for run in self._runs:
-            requests.setdefault(run.settings.target_type, Meter()).add(run.requests())
+        meters = [*self._left.items(), *((run.settings.target_type, run.requests()) for run in self._runs)]
+        for target, meter in meters:
+            requests.setdefault(target, Meter()).add(meter)
         freshness = {name: Histogram(one.bounds) for name, one in self._freshness.items()}
         for name, copy in freshness.items():
             copy.add(self._freshness[name])
@@ -154,18 +149,18 @@ class Counters:
 
 BEAT_EVERY = 1.0
 STALLED_AFTER = 10.0
-"""Seconds without a beat; a long step of the loop, such as opening a large state, is no stall yet."""
+"""Seconds without a beat. A long step of the loop, such as opening a large state, takes less."""
 
 
 class LoopMonitor:
-    """Shows other threads whether the loop of the mirrors still turns. `steady` gives seconds."""
+    """Tells other threads whether the loop of the mirrors still turns. `steady` gives seconds."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self.began = self._last = steady()
 
     def beat(self) -> None:
-        """The loop has come round."""
+        """The loop turned."""
         self._last = self._steady()
 
     @property
@@ -175,7 +170,7 @@ class LoopMonitor:
 
     @property
     def is_turning(self) -> bool:
-        """The loop turns."""
+        """The loop is not stuck."""
         return self.silence < STALLED_AFTER
 
     async def keep(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -189,7 +184,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def rendered(figures: MetricFigures) -> bytes:
-    """The text, version 0.0.4."""
+    """The text format of Prometheus, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(figures))
     return generate_latest(registry)
@@ -200,80 +195,74 @@ class _Collector:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        yield from _of_mirrors(self._figures.mirrors)
-        yield from _of_requests(self._figures.counted)
-        yield from _of_times(self._figures)
-        labels = ("version", "revision")
-        built = "Always 1; what was built is in the labels."
-        one = GaugeMetricFamily("kbsync_build_info", built, labels=labels)
-        one.add_metric((__version__, revision()), 1)
-        yield one
+        counted = self._figures.counted
+        documents = GaugeMetricFamily(
+            "kbsync_documents",
+            "Files of a mirror by state, as status shows them.",
+            labels=("mirror", "state"),
+        )
+        oldest = GaugeMetricFamily(
+            "kbsync_oldest_pending_seconds",
+            "How long the file that waits longest has waited; 0 if none does.",
+            labels=("mirror",),
+        )
+        halted = GaugeMetricFamily(
+            "kbsync_halted", "1 while a mirror is halted, for this reason.", labels=("mirror", "reason")
+        )
+        last_pass = GaugeMetricFamily(
+            "kbsync_last_pass_timestamp_seconds",
+            "When the folder was last compared as a whole; absent before the first time.",
+            labels=("mirror",),
+        )
+        for one in self._figures.mirrors:
+            for state, n in one.documents.to_json().items():
+                documents.add_metric((one.name, state), n)
+            oldest.add_metric((one.name,), one.oldest_pending_s)
+            if one.halt is not None:
+                halted.add_metric((one.name, one.halt.reason), 1)
+            if one.last_pass is not None:
+                last_pass.add_metric((one.name,), one.last_pass)
+        yield from (documents, oldest, halted, last_pass)
 
+        requests = CounterMetricFamily(
+            "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")
+        )
+        durations = HistogramMetricFamily(
+            "kbsync_request_seconds", "How long requests to a target took.", labels=("target", "op")
+        )
+        for target, meter in counted.requests.items():
+            for (op, outcome), n in sorted(meter.requests.items()):
+                requests.add_metric((target, op, outcome), n)
+            for op, buckets in sorted(meter.buckets.items()):
+                durations.add_metric((target, op), _buckets(BOUNDS, buckets), meter.sums[op])
+        yield from (requests, durations)
+        yield CounterMetricFamily(
+            "kbsync_uploaded_bytes", "Bytes of documents given to targets.", value=counted.uploaded
+        )
 
-def _of_mirrors(mirrors: Sequence[MirrorStatus]) -> Iterator[Metric]:
-    documents = GaugeMetricFamily(
-        "kbsync_documents", "Files of a mirror by state, as status shows them.", labels=("mirror", "state")
-    )
-    oldest = GaugeMetricFamily(
-        "kbsync_oldest_pending_seconds",
-        "For how long the longest waiting file has waited; 0 when none does.",
-        labels=("mirror",),
-    )
-    halted = GaugeMetricFamily(
-        "kbsync_halted", "1 while a mirror is halted, for this reason.", labels=("mirror", "reason")
-    )
-    passed = GaugeMetricFamily(
-        "kbsync_last_pass_timestamp_seconds",
-        "When the folder was last compared as a whole; absent before the first time.",
-        labels=("mirror",),
-    )
-    for one in mirrors:
-        for state, n in one.documents.to_json().items():
-            documents.add_metric((one.name, state), n)
-        oldest.add_metric((one.name,), one.oldest_pending_s)
-        if one.halt is not None:
-            halted.add_metric((one.name, one.halt.reason), 1)
-        if one.last_pass is not None:
-            passed.add_metric((one.name,), one.last_pass)
-    yield from (documents, oldest, halted, passed)
-
-
-def _of_requests(counted: CounterSnapshot) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "kbsync_requests", "Requests to a target by kind and end.", labels=("target", "op", "outcome")
-    )
-    seconds = HistogramMetricFamily(
-        "kbsync_request_seconds", "How long requests to a target took.", labels=("target", "op")
-    )
-    for target, meter in counted.requests.items():
-        for (op, outcome), n in sorted(meter.requests.items()):
-            requests.add_metric((target, op, outcome), n)
-        for op, buckets in sorted(meter.buckets.items()):
-            seconds.add_metric((target, op), _buckets(BOUNDS, buckets), meter.sums[op])
-    uploaded = CounterMetricFamily(
-        "kbsync_uploaded_bytes", "Bytes of documents given to targets.", value=counted.uploaded
-    )
-    yield from (requests, seconds, uploaded)
-
-
-def _of_times(figures: MetricFigures) -> Iterator[Metric]:
-    counted = figures.counted
-    freshness = HistogramMetricFamily(
-        "kbsync_freshness_seconds",
-        "From a file that has settled on disk to its being searchable.",
-        labels=("mirror",),
-    )
-    for name, one in counted.freshness.items():
-        freshness.add_metric((name,), _buckets(one.bounds, one.buckets), one.sum)
-    passes = GaugeMetricFamily(
-        "kbsync_pass_seconds", "How long the last whole comparison of a folder took.", labels=("mirror",)
-    )
-    for name, seconds in counted.pass_seconds.items():
-        passes.add_metric((name,), seconds)
-    yield from (freshness, passes)
-    yield GaugeMetricFamily(
-        "kbsync_loop_silence_seconds", "Since the loop of the mirrors last came round.", value=figures.silence
-    )
+        freshness = HistogramMetricFamily(
+            "kbsync_freshness_seconds",
+            "From a file settled on disk until it is searchable.",
+            labels=("mirror",),
+        )
+        for name, times in counted.freshness.items():
+            freshness.add_metric((name,), _buckets(times.bounds, times.buckets), times.sum)
+        passes = GaugeMetricFamily(
+            "kbsync_pass_seconds", "How long the last whole comparison of a folder took.", labels=("mirror",)
+        )
+        for name, seconds in counted.pass_seconds.items():
+            passes.add_metric((name,), seconds)
+        yield from (freshness, passes)
+        yield GaugeMetricFamily(
+            "kbsync_loop_silence_seconds",
+            "Since the last turn of the mirrors' loop.",
+            value=self._figures.silence,
+        )
+        built = GaugeMetricFamily(
+            "kbsync_build_info", "Always 1; the labels name the build.", labels=("version", "revision")
+        )
+        built.add_metric((__version__, revision()), 1)
+        yield built
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """What the page, the API and the metrics show: read from the state, and counted by the loop of the mirrors.
 
-The state is read on a connection and a thread of our own, so that no mirror waits.
+The state is read on a connection and a thread of its own, so that no mirror waits for a reader.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class StateReader:
-    """The state file as it is; an empty state where there is none yet, or it is being made anew."""
+    """The state file as it is; an empty state where there is none yet, or it is just being created."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -41,21 +41,19 @@ class StateReader:
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """`work` on one consistent state, off the loop. Raises `StateError`."""
-        call = asyncio.get_running_loop().run_in_executor
-        return await call(self._thread, lambda: self._current().read(work))
+        return await self._in_thread(lambda: self._current().read(work))
 
     async def version(self) -> tuple[int, int]:
         """Differs from what it was when the state was written since. Raises `StateError`."""
-
-        def look() -> tuple[int, int]:
-            state = self._current()
-            return self._opened, state.version
-
-        return await asyncio.get_running_loop().run_in_executor(self._thread, look)
+        version = await self._in_thread(lambda: self._current().version)
+        return self._opened, version
 
     def close(self) -> None:
         """Let go of the file, once a read under way has ended; the next read opens it again."""
         self._thread.submit(self._let_go).result()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _current(self) -> ReadOnlyState:
         if self._state is not None and self._state.is_there:
@@ -75,8 +73,13 @@ class StateReader:
             self._state = None
 
 
-KINDS = (DELETIONS, RENEWALS)
 MOST_HELD = 500
+SHOWN_MOVING = 12
+SHOWN_FAILED = 50
+MOST_ITEMS = 1000
+
+PATIENCE = 1.0
+"""Seconds that the loop of the mirrors has to give its counts; after that the last known ones are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,8 @@ class HeldList:
     version: str
     count: int
     paths: tuple[str, ...]
-    size: int = 0
-    changes: str = ""
+    size: int
+    changes: str
 
     def to_json(self) -> dict[str, Any]:
         """For the page."""
@@ -101,10 +104,10 @@ class HeldList:
 
 
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
-    """What is held of a mirror and not approved. Goes through all of it: for when a person asks."""
+    """What is held of a mirror and not approved. Reads all of it, so only where a person asks."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
-    # Another version as soon as anything in it changes: only what was shown is approved (promise 5).
+    # The version changes with anything in the list: only what was shown is approved (promise 5).
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
         members: Iterable[tuple[str, int, str]] = (
@@ -118,32 +121,14 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
             if len(paths) < MOST_HELD:
                 paths.append(path)
     waiting = waiting_renewals(tx, record.id) if record is not None and kind == RENEWALS else None
-    return HeldList(
-        kind,
-        tuple(hold.id for hold in holds),
-        digest.hexdigest()[:32],
-        count,
-        tuple(paths),
-        size=waiting.size if waiting else 0,
-        changes=waiting.changes if waiting else "",
-    )
-
-
-def kind_of(told: str) -> str:
-    """The kind of hold that somebody names. Raises `ValueError`."""
-    if told not in KINDS:
-        raise ValueError(f"kind is one of {', '.join(KINDS)}")
-    return told
-
-
-SHOWN_MOVING = 12
-SHOWN_WRONG = 50
-MOST_ITEMS = 1000
+    size, changes = (waiting.size, waiting.changes) if waiting else (0, "")
+    ids = tuple(hold.id for hold in holds)
+    return HeldList(kind, ids, digest.hexdigest()[:32], count, tuple(paths), size, changes)
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """A page of documents. `state`: of this one only; `after`: the path that ended the page before."""
+    """Which documents are asked for: those in `state` only, or a page of all, `after` the path before it."""
 
     limit: int = 100
     state: Status | None = None
@@ -151,7 +136,7 @@ class DocumentPage:
 
 
 class MirrorView:
-    """One mirror in one consistent state. Each look takes constant time, however many files it has."""
+    """One mirror in one consistent state. Each view takes constant time, however many files it has."""
 
     def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
         """`cure` writes a command that can be pasted; `now` is in epoch seconds."""
@@ -201,7 +186,7 @@ class MirrorView:
             audited = {"at": known.ended, "mended": known.mended, **left}
         return {
             **told,
-            "failed": self._in_state(record, Status.FAILED, SHOWN_WRONG),
+            "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),
             "moving": moving,
             "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
             "renewals": renewals if again.documents else None,
@@ -219,7 +204,7 @@ class MirrorView:
 
 
 def _unlisted(items: Items) -> list[dict[str, Any]]:
-    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_WRONG)]
+    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_FAILED)]
 
 
 def cursor(path: str) -> str:
@@ -235,37 +220,28 @@ def path_at(given: str) -> str:
         raise ValueError("after is what the page before gave as next") from error
 
 
-PATIENCE = 1.0
-"""Seconds that the mirrors have to give their counts; then those known before are told."""
-
-Count = Callable[[], Awaitable[CounterSnapshot]]
-
-
 class Views:
-    """What is to be seen. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors.
-
-    Made when kbsync begins, as the counts are.
-    """
+    """All there is to show. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors."""
 
     def __init__(
         self,
-        view: StateReader,
+        reader: StateReader,
         monitor: LoopMonitor,
-        count: Count,
+        count: Callable[[], Awaitable[CounterSnapshot]],
         cure: Callable[[str], str],
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
-        self._view, self._monitor, self._count, self._cure = view, monitor, count, cure
+        self._reader, self._monitor, self._count, self._cure = reader, monitor, count, cure
         self._wall: Callable[[], float] = time.time
         self._known = CounterSnapshot()
 
     async def counted(self) -> CounterSnapshot:
-        """What was counted; a loop that stands still is not waited for."""
+        """The counts; a loop that is stuck is not waited for."""
         try:
             async with asyncio.timeout(PATIENCE):
                 self._known = await self._count()
         except TimeoutError:
-            # The counts known before are told; kbsync_loop_silence_seconds says that the loop stands still.
+            # The last known counts are shown; kbsync_loop_silence_seconds tells that the loop is stuck.
             pass
         return self._known
 
@@ -280,7 +256,7 @@ class Views:
         return {"version": __version__, "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """One picture of all there is to see; `running`: seconds since kbsync began. Raises `StateError`."""
+        """All that the page shows; `running`: seconds since kbsync started. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         return {
@@ -299,23 +275,19 @@ class Views:
         }
 
     async def news(self) -> object:
-        """Equal to what it was before where nothing is new. Raises `StateError`."""
+        """A value that differs from the last one if there is anything new to show. Raises `StateError`."""
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
-        return await self._view.version(), last, self._monitor.is_turning, self.mirrors
+        return await self._reader.version(), last, self._monitor.is_turning, self.mirrors
 
     async def held(self, name: str, kind: str) -> HeldList:
         """Deletions, or documents to be indexed again, that wait for a person. Raises `StateError`."""
-        return await self._view.read(lambda tx: held_list(tx, name, kind))
-
-    def knows(self, name: str) -> bool:
-        """The config has a mirror of this name."""
-        return any(one.name == name for one in self.mirrors)
+        return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def _of_mirrors(self, look: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
         """What `look` finds of each mirror, or of the one named, in one consistent state."""
         mirrors = [one for one in self.mirrors if name in (None, one.name)]
         now = self._wall()
-        return await self._view.read(
+        return await self._reader.read(
             lambda tx: [look(MirrorView(tx, one, self._cure, now)) for one in mirrors]
         )

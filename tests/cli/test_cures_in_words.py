@@ -16,7 +16,7 @@ import pytest
 from kbsync.cli.exit_codes import _CURES, sentence_of
 from kbsync.errors import StateError, UsageError
 from kbsync.index.errors import trouble_with_scratch
-from kbsync.server import responses
+from kbsync.server import app
 from kbsync.server.listener import bind_sockets
 from kbsync.source import roots
 from kbsync.state import db
@@ -138,5 +138,5 @@ def test_an_address_that_cannot_be_had_names_the_key(
 
 def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> None:
     """The page is shown to strangers, too: it cannot have them."""
-    said = responses.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
+    said = app.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
     assert "<code>kbsync status</code>, with the options that kbsync was started with" in said

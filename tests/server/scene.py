@@ -14,8 +14,7 @@ import httpx
 from kbsync.config.kinds import Secret
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.once import run_once
-from kbsync.server.api import WORD_HEADER
-from kbsync.server.app import ListenerApp
+from kbsync.server.app import WORD_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl
 from kbsync.server.listener import HttpListener
 from kbsync.state.store import StateStore

@@ -14,8 +14,7 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Target
 from kbsync.errors import StateError
 from kbsync.once import run_once
-from kbsync.server import api
-from kbsync.server import api as orders
+from kbsync.server import app
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from tests.engine.test_renewals import set_to
@@ -355,7 +354,7 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
 async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
     async with one.open():
         silent = await one.json("/api/search?q=text")
-        assert silent == {"hits": [], "silent": {"docs": "its target is not open; see what halts it"}}
+        assert silent == {"hits": [], "silent": {"docs": "its target is not open; kbsync status says why"}}
         await mirrored(one, 3)
         run = one.runs["docs"]
         bound = await run.begin()
@@ -388,7 +387,7 @@ async def test_without_its_folder_a_mirror_is_searched_through_a_target_of_its_o
         assert [hit["path"] for hit in told["hits"]] == ["f1.md"] and run.bound is None
         await run.set_halt(Halt("credentials", "refused", ""))
         told = await one.json("/api/search?q=f1&k=1")
-        assert told["silent"] == {"docs": "its target is not open; see what halts it"}
+        assert told["silent"] == {"docs": "its target is not open; kbsync status says why"}
         away.rename(one.world.root)
     [target] = opened
     assert target._closed
@@ -442,7 +441,7 @@ async def test_a_search_for_nothing_or_too_much_is_told_so(one: Scene, query: st
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "SEARCHES_AT_ONCE", 0)
+    monkeypatch.setattr(app, "SEARCHES_AT_ONCE", 0)
     async with one.open():
         assert (await one.get("/api/search?q=text")).status_code == 503
 
@@ -453,7 +452,7 @@ async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
     async def never(*_order: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(orders, "LONGEST_POST", 0.0)
+    monkeypatch.setattr(app, "ORDER_SECONDS", 0.0)
     async with one.open():
         monkeypatch.setattr(one.made, "_post", never)
         await one.learn_word()

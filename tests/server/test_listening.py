@@ -30,7 +30,7 @@ def config(listen: str | None, token: Secret | None = None) -> Config:
 
 @pytest.fixture
 async def listening() -> AsyncIterator[HttpListener]:
-    one = HttpListener({})
+    one = HttpListener({}, Path("state.db"), str)
     yield one
     await one.end()
 
@@ -195,7 +195,7 @@ async def test_what_is_called_back_reaches_its_mirror_and_no_other(
 ) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}
-    listening, listen = HttpListener(cast(Any, runs)), free_address()
+    listening, listen = HttpListener(cast(Any, runs), Path("state.db"), str), free_address()
     target = ZhipuTargetConfig(api_key=Secret("a.b"), knowledge_id="1", callback_base="https://kb.example")
     mirrors = tuple(MirrorConfig(name, Path("/srv") / name, target=target) for name in (*runs, "gone"))
     await listening.turn_to(Config(mirrors=mirrors, http=HttpConfig(listen)))

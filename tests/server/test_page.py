@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from kbsync.errors import Rejected
 from kbsync.once import run_once
-from kbsync.server import events
-from kbsync.server import responses as assets
+from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.views import Views
 from kbsync.state.mirrors import Halt
@@ -529,7 +529,7 @@ async def test_every_text_can_be_read_in_light_and_in_dark(tmp_path: Path, page:
 
 
 def test_the_page_weighs_little_and_names_no_other_host() -> None:
-    whole = {name: assets.content(name) for name in assets.TYPES}
+    whole = {name: app.content(name) for name in app.TYPES}
     assert sum(map(len, whole.values())) < 150_000
     for name, content in whole.items():
         text = content.decode().replace("http://www.w3.org/2000/svg", "")
@@ -541,7 +541,7 @@ def test_the_page_weighs_little_and_names_no_other_host() -> None:
 
 async def test_only_the_parts_of_the_page_are_served() -> None:
     listened = Listened(token=TOKEN)
-    listened.door._app = Starlette(routes=assets.routes())
+    listened.door._app = Starlette(routes=[Route("/", app.asset), Route("/assets/{name}", app.asset)])
     for path, kind in (("/", "text/html"), ("/assets/page.js", "text/javascript")):
         answer = await listened.get(path)
         assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, kind)

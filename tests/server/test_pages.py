@@ -12,10 +12,13 @@ from kbsync.config.kinds import Secret
 from kbsync.server import health
 from kbsync.server.health import MirrorReadiness
 from kbsync.server.metrics import STALLED_AFTER
+from kbsync.state.mirrors import Halt
 from tests.server.client import TOKEN, Listened, request
 
 READY = MirrorReadiness("handbook")
-HALTED = MirrorReadiness("faq", "credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
+HALTED = MirrorReadiness(
+    "faq", Halt("credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
+)
 
 
 async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
@@ -23,7 +26,7 @@ async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
     assert (await listened.get("/healthz")).status_code == 200
     listened.clock.now += STALLED_AFTER
     stalled = await listened.get("/healthz")
-    assert (stalled.status_code, stalled.text) == (503, "the loop has stood still for 10 s\n")
+    assert (stalled.status_code, stalled.text) == (503, "the loop has been stuck for 10 s\n")
     listened.monitor.beat()
     assert (await listened.get("/healthz")).status_code == 200
     assert listened.asked == 0

@@ -20,7 +20,7 @@ from tests.engine.world import World
 
 async def reason(readiness: Readiness) -> str:
     [one] = await readiness.look()
-    return one.reason
+    return one.obstacle.reason if one.obstacle else ""
 
 
 @pytest.fixture
@@ -92,8 +92,9 @@ async def test_a_halt_is_told_as_status_tells_it_and_ends(daemon: Daemon) -> Non
         daemon.root.rename(away)
         await until(lambda: daemon.run.halt)
         [one] = await readiness.look()
-        assert one.reason == "folder-missing"
-        assert str(daemon.root) in one.detail
+        assert one.obstacle is not None
+        assert one.obstacle.reason == "folder-missing"
+        assert str(daemon.root) in one.obstacle.detail
         away.rename(daemon.root)
         await becomes(readiness, "")
 
@@ -105,7 +106,8 @@ async def test_held_deletions_are_a_halt(daemon: Daemon) -> None:
             daemon.delete(f"f{number}.md")
         await until(lambda: daemon.tally().get("held") == 8)
         [one] = await readiness.look()
-        assert (one.reason, one.cure) == ("deletions-held", "kbsync approve docs")
+        assert one.obstacle is not None
+        assert (one.obstacle.reason, one.obstacle.cure) == ("deletions-held", "kbsync approve docs")
 
 
 async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,4 +120,5 @@ async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: 
 
         monkeypatch.setattr(store, "read", broken)
         [one] = await Readiness({"docs": run}).look()
-    assert (one.reason, one.detail) == ("failing", "the disk is gone")
+    assert one.obstacle is not None
+    assert (one.obstacle.reason, one.obstacle.detail) == ("failing", "the disk is gone")

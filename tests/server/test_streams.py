@@ -122,7 +122,7 @@ async def test_nobody_looks_where_nobody_watches() -> None:
         pass
     watched.told = 2
     await watched.turns.turn()
-    assert (watched.made, watched.hub.clients, watched.hub._looking) == (1, 0, None)
+    assert (watched.made, len(watched.hub.clients), watched.hub._looking) == (1, 0, None)
 
 
 async def test_who_is_late_gets_the_newest_only() -> None:
@@ -145,7 +145,7 @@ async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: 
         await watched.turns.turn()
         await eventually(slow.task.done)
         assert slow.aborted
-        assert (quick.task.done(), quick.aborted, watched.hub.clients) == (False, False, 1)
+        assert (quick.task.done(), quick.aborted, len(watched.hub.clients)) == (False, False, 1)
         assert quick.events[-1] == 'event: frame\ndata: {"n":2}\n\n'
 
 
@@ -189,7 +189,7 @@ async def test_every_stream_ends_with_the_listener() -> None:
     async with reading(watched, 3) as readers:
         await asyncio.to_thread(watched.hub.end)
         await asyncio.gather(*(reader.task for reader in readers))
-        assert watched.hub.clients == 0
+        assert len(watched.hub.clients) == 0
 
 
 async def heard(one: socket.socket, until: Callable[[bytes], object]) -> bytes:
@@ -253,8 +253,8 @@ async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pyt
     try:
         with socket.create_connection(listening.getsockname(), timeout=20) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            await eventually(lambda: hub.clients == 1)
-            await eventually(lambda: hub.clients == 0)
+            await eventually(lambda: len(hub.clients) == 1)
+            await eventually(lambda: len(hub.clients) == 0)
     finally:
         await asyncio.to_thread(thread.stop)
     assert not thread.is_alive
