@@ -1,7 +1,7 @@
-"""Tells a person by a command or a POST that a mirror halted, works again, or that documents failed.
+"""Tells a person by a command or a POST that a mirror is halted, works again, or that documents failed.
 
-Many failures are one notice, and none comes too often. No mirror waits for this, delivery is bounded in time,
-and no log has anything of a notice or of the address it goes to.
+Many failures make one notice, and notices come at a bounded pace. No mirror waits for their delivery, which
+is bounded in time, and no log line has a notice's content or the address it goes to.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -29,8 +29,27 @@ from kbsync.engine.status import halt_shown, iso
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
 
-if TYPE_CHECKING:
-    import httpx
+NO_HALT = Halt("", "", "")
+
+GATHER = 5.0
+"""Seconds from the first failure to its notice: a pass may have many."""
+
+EVERY, SELDOM = 60.0, 3600.0
+"""Seconds between two notices of one mirror and kind; up to the latter while they cannot be delivered."""
+
+NAMED = 20
+"""Failed documents that a notice names; it counts the others."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the mirrors; a halt that ends before the next one is not told."""
+
+LIMIT = 10.0
+"""Seconds for a command or a request, all in all."""
+
+KILL_SECONDS = 2.0
+"""For a killed command to be gone."""
+
+log = structlog.get_logger("kbsync")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,99 +59,71 @@ class FailedDocument:
     path: str
     reason: str
 
-    def to_json(self) -> dict[str, str]:
-        """An item of `documents`."""
-        return {"path": printable(self.path), "reason": printable(self.reason)}
-
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One thing to tell of one mirror. `at`: when it happened (of several documents the last), epoch seconds.
 
-    `reason`: of the halt, or of the one that is over, which has neither `detail` nor `cure`. `count`: how
-    many went into quarantine since the last notice of them, `documents` the first of these.
+    `halt`: the one that began or, with its reason alone, the one that ended. `count`: how many documents
+    failed since the last notice of them, `documents` the first of these; `cure` tries them again.
     """
 
     event: Occasion
     mirror: str
     at: float
-    reason: str = ""
-    detail: str = ""
-    cure: str = ""
+    halt: Halt = NO_HALT
     count: int = 0
     documents: tuple[FailedDocument, ...] = ()
+    cure: str = ""
 
-    @property
-    def text(self) -> str:
-        """All of it in a sentence, for whatever shows one line."""
+    def to_json(self) -> Mapping[str, Any]:
+        """What is sent. `text` is all of it in a sentence."""
+        halt = self.halt
         match self.event:
             case "halted":
-                cure = f"; cure: {self.cure}" if self.cure else ""
-                said = f"{self.reason}: {self.detail}{cure}"
+                text = f"{halt.reason}: {halt.detail}" + (f"; cure: {halt.cure}" if halt.cure else "")
             case "recovered":
-                said = f"works again ({self.reason} is over)"
+                text = f"works again ({halt.reason} is over)"
             case "quarantined":
                 noun = "document" if self.count == 1 else "documents"
                 first = "".join(f", first {each.path}: {each.reason}" for each in self.documents[:1])
-                said = f"{self.count:,} {noun} failed{first}; cure: {self.cure}"
-        return printable(f"{self.mirror}: {said}")
-
-    def to_json(self) -> Mapping[str, Any]:
-        """What is sent."""
-        head = {
-            "version": __version__,
-            "event": self.event,
-            "mirror": self.mirror,
-            "at": iso(self.at),
-            "text": self.text,
-        }
+                text = f"{self.count:,} {noun} failed{first}; cure: {self.cure}"
+        head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
+        head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":
-            items = [each.to_json() for each in self.documents]
+            items = [{"path": printable(one.path), "reason": printable(one.reason)} for one in self.documents]
             return {**head, "cure": self.cure, "count": self.count, "documents": items}
-        words = {"reason": self.reason, "detail": self.detail, "cure": self.cure}
-        return {**head, **{key: printable(word) for key, word in words.items()}}
-
-
-# -- what there is to tell: times are monotonic seconds, `at` is in epoch seconds ---------------------------
-
-GATHER = 5.0
-"""Seconds from the first failure to its notice: a pass may have many."""
-
-EVERY, SELDOM = 60.0, 3600.0
-"""Seconds between two notices of one mirror and kind; up to the latter where they cannot be delivered."""
-
-NAMED = 20
-"""Documents a notice names; it counts the others."""
+        return {**head, **{key: printable(word) for key, word in asdict(halt).items()}}
 
 
 @dataclass(slots=True)
-class _Pacer:
-    """When the next notice of one kind may go."""
+class _Pace:
+    """When the next notice of one kind may go, in monotonic seconds."""
 
     not_before: float = float("-inf")
     failures: int = 0
 
-    def went(self, now: float, *, well: bool) -> None:
+    def sent(self, now: float, *, well: bool) -> None:
         self.failures = 0 if well else self.failures + 1
         self.not_before = now + min(SELDOM, EVERY * 2.0**self.failures)
 
 
 @dataclass(slots=True)
 class _MirrorNotices:
-    """One mirror. `shown`: its halt as it is, `told`: as it was told last.
+    """What is known of one mirror: its halt as it is, since `shown_at`, and as last `told`; its failures.
 
-    `shown_at`: since when it is so, `failed_at`: when the last document failed, both in epoch seconds.
+    `shown_at` and `failed_at`, when the last document failed, are in epoch seconds.
     """
 
-    cure: str = ""
-    shown: Halt | None = None
+    shown: Halt = NO_HALT
     shown_at: float = 0.0
-    told: Halt | None = None
-    halts: _Pacer = field(default_factory=_Pacer)
+    told: Halt = NO_HALT
+    halts: _Pace = field(default_factory=_Pace)
     documents: list[FailedDocument] = field(default_factory=list)
     count: int = 0
     failed_at: float = 0.0
-    failures: _Pacer = field(default_factory=_Pacer)
+    cure: str = ""
+    failures: _Pace = field(default_factory=_Pace)
 
 
 class PendingNotices:
@@ -142,14 +133,15 @@ class PendingNotices:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
-        """The others are not there any more."""
+        """Forget the other mirrors: they are gone."""
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 
     def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
-        """How the mirror stands `at` these epoch seconds; the same again is no news."""
-        news = self._mirrors[mirror]
-        if _differ(news.shown, halt):
+        """The mirror's halt `at` these epoch seconds."""
+        news, halt = self._mirrors[mirror], halt or NO_HALT
+        # Only the reason counts: another number of documents in the detail is no news.
+        if news.shown.reason != halt.reason:
             news.shown_at = at
         news.shown = halt
 
@@ -163,57 +155,35 @@ class PendingNotices:
         if len(news.documents) < NAMED:
             news.documents.append(document)
 
-    def due(self, now: float, on: Collection[Occasion]) -> list[Notice]:
-        """What may be told now, of the occasions asked for."""
-        return [notice for notice in self._due(now) if notice.event in on]
+    def due(self, now: float, on: Collection[Occasion]) -> Iterator[Notice]:
+        """What may be told at `now` (monotonic seconds), of the occasions asked for."""
+        for name, news in self._mirrors.items():
+            if news.shown.reason != news.told.reason and now >= news.halts.not_before:
+                if news.shown.reason and "halted" in on:
+                    yield Notice("halted", name, news.shown_at, news.shown)
+                elif not news.shown.reason and "recovered" in on:
+                    # The detail and the cure would tell a person to do what is done.
+                    yield Notice("recovered", name, news.shown_at, Halt(news.told.reason, "", ""))
+            if news.count and now >= news.failures.not_before and "quarantined" in on:
+                documents = tuple(news.documents)
+                yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.cure)
 
     def told(self, notice: Notice, now: float, *, well: bool) -> None:
-        """The notice was sent; where that did not go `well` it comes again, ever later."""
+        """The notice was sent; if that failed it comes again, after longer and longer pauses."""
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
-            news.failures.went(now, well=well)
+            news.failures.sent(now, well=well)
             if well:
                 news.count -= notice.count
                 news.documents = news.documents[len(notice.documents) :]
             return
-        news.halts.went(now, well=well)
+        news.halts.sent(now, well=well)
         if well:
-            is_halt = notice.event == "halted"
-            news.told = Halt(notice.reason, notice.detail, notice.cure) if is_halt else None
-
-    def _due(self, now: float) -> Iterator[Notice]:
-        for name, news in self._mirrors.items():
-            if _differ(news.shown, news.told) and now >= news.halts.not_before:
-                at, halt = news.shown_at, news.shown
-                if halt is not None:
-                    yield Notice("halted", name, at, halt.reason, halt.detail, halt.cure)
-                elif news.told is not None:
-                    # Only the reason: the detail would tell a person to do what is done.
-                    yield Notice("recovered", name, at, news.told.reason)
-            if news.count and now >= news.failures.not_before:
-                documents = tuple(news.documents)
-                yield Notice("quarantined", name, news.failed_at, "", "", news.cure, news.count, documents)
-
-
-def _differ(one: Halt | None, other: Halt | None) -> bool:
-    """Another number of documents in the detail of the same halt is no news."""
-    return (one.reason if one else "") != (other.reason if other else "")
-
-
-LIMIT = 10.0
-"""Seconds for a command or a request, all in all."""
-
-AT_ONCE = 2.0
-"""Seconds for a command to be gone that was killed."""
+            news.told = notice.halt if notice.event == "halted" else NO_HALT
 
 
 class Undelivered(Exception):
-    """Whoever was to be told was not; `str()` says why, and repeats neither arguments nor address."""
-
-
-def body_of(notice: Notice) -> bytes:
-    """One JSON document on one line."""
-    return (json.dumps(notice.to_json(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    """A notice could not be delivered; `str()` says why, without arguments or address."""
 
 
 async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:
@@ -221,8 +191,19 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
 
     Raises `Undelivered` where it cannot be run, takes longer than `limit` seconds or exits with a failure.
     """
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=nothing, stderr=nothing, start_new_session=True
+        )
+    )
     try:
-        process = await _begun(command)
+        # Shielded: cancelled in the middle of its start, the command would be ended by nobody.
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end_group(await starting)
+        raise
     except OSError as error:
         raise Undelivered(f"it cannot be run: {(error.strerror or str(error)).lower()}") from None
     try:
@@ -238,38 +219,35 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         raise Undelivered(f"it ended with {kind} {abs(process.returncode)}")
 
 
-async def _begun(command: Sequence[str]) -> asyncio.subprocess.Process:
-    """Whoever is cancelled while it begins still ends it: what it began itself is ended by nobody else."""
-    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    beginning = asyncio.create_task(
-        asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=nothing, stderr=nothing, start_new_session=True
-        )
-    )
-    try:
-        return await asyncio.shield(beginning)
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError):
-            await _end_group(await beginning)
-        raise
-
-
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """The command and whatever it began, unless they became another user's; nobody waits long for that."""
+    """Kill the command and all it started; those that became another user's are left alone."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), AT_ONCE)
+        await asyncio.wait_for(process.wait(), KILL_SECONDS)
 
 
 async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     """POST `body` to an address. Raises `Undelivered` for anything but a status of 200 to 299 in time."""
     import httpx
 
+    from kbsync.targets.http import connection  # which keeps httpx from logging addresses
+
+    def make_client() -> httpx.AsyncClient:
+        try:
+            return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=connection.NO_AUTH)
+        except (ImportError, ValueError, httpx.InvalidURL):  # SOCKS needs another package
+            raise Undelivered(
+                "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
+                "it has to be an address that begins with http:// or https://"
+            ) from None
+
+    headers = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}
     try:
         async with asyncio.timeout(limit):
-            client = await asyncio.to_thread(_client, limit)
-            async with client, client.stream("POST", url, content=body, headers=HEADERS) as answer:
+            # In a thread, since it reads the certificates of all authorities.
+            client = await asyncio.to_thread(make_client)
+            async with client, client.stream("POST", url, content=body, headers=headers) as answer:
                 status = answer.status_code
     except (TimeoutError, httpx.TimeoutException):
         raise Undelivered(f"no answer within {limit:g} s") from None
@@ -279,34 +257,16 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
         raise Undelivered(f"it answered {status}")
 
 
-def _client(limit: float) -> httpx.AsyncClient:
-    """Made in a thread: reading the usual authorities takes a while. Follows nothing, keeps nothing."""
-    import httpx
+def body_of(notice: Notice) -> bytes:
+    """One JSON document on one line."""
+    return (json.dumps(notice.to_json(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
-    from kbsync.targets.http import connection  # its loggers tell no addresses
-
-    try:
-        return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=connection.NO_AUTH)
-    except (ImportError, ValueError, httpx.InvalidURL):  # of SOCKS it knows nothing without another package
-        raise Undelivered(
-            "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
-            "it has to be an address that begins with http:// or https://"
-        ) from None
-
-
-HEADERS = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}
-
-
-log = structlog.get_logger("kbsync")
-
-LOOK_EVERY = 2.0
-"""Seconds between two looks at the mirrors; a halt that was over before is none to tell of."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class Notifications:
-    """Tells whom the config names. `runs`: the mirrors at work by name, as they come and go.
+    """Sends notices as the config says. `runs`: the mirrors at work by name, as they come and go.
 
     `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`.
     """
@@ -322,24 +282,25 @@ class Notifications:
         self._runs = runs
         self._steady, self._wall, self._sleep = steady, wall, sleep
         self._config: NotifyConfig | None = None
-        self._digest = PendingNotices()
-        self._silent: set[str] = set()
+        self._pending = PendingNotices()
+        self._failing: set[str] = set()
+        """The ways that failed last time; a failure is logged once, until the way works again."""
         self._changed = asyncio.Event()
 
     def turn_to(self, config: NotifyConfig | None) -> None:
-        """Tell as this says, from now on."""
+        """Notify as this config says from now on."""
         if config != self._config:
             self._config = config
-            self._silent.clear()
+            self._failing.clear()
             self._changed.set()
 
     def heard(self, mirror: str, event: Happened) -> None:
-        """A document is finished; at work only while somebody is to be told."""
+        """A document is finished; kept only while the config names somebody to tell."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             cure = run.site.cure(f"retry --mirror {mirror}")
-            mishap = FailedDocument(event.path, event.reason)
-            self._digest.failed(mirror, mishap, cure, self._steady(), self._wall())
+            document = FailedDocument(event.path, event.reason)
+            self._pending.failed(mirror, document, cure, self._steady(), self._wall())
 
     async def keep(self) -> None:
         """Look and tell, until cancelled; a command that runs then is ended."""
@@ -351,26 +312,27 @@ class Notifications:
             try:
                 await self.look()
             except Exception:
-                if "kbsync" not in self._silent:
+                if "kbsync" not in self._failing:
                     log.exception(
                         "notify.failed", via="kbsync", detail="an error of kbsync itself; it goes on"
                     )
-                self._silent.add("kbsync")
+                self._failing.add("kbsync")
 
     async def look(self) -> None:
-        """See how the mirrors stand, and tell what is due."""
+        """Look at the mirrors, and send what is due."""
         config = self._config
         if config is None:
             return
-        self._digest.keep_only(list(self._runs))
+        self._pending.keep_only(list(self._runs))
         for name, run in list(self._runs.items()):
-            if run.told is not None or run.has_compared:  # before, it is what an earlier process knew
-                with contextlib.suppress(StateError):  # the log has it
+            # Before that the state has the halt that an earlier process knew.
+            if run.told is not None or run.has_compared:
+                with contextlib.suppress(StateError):  # which the mirror itself logs
                     halt = await run.store.read(partial(halt_shown, run=run))
-                    self._digest.halt_seen(name, halt, self._wall())
-        for notice in self._digest.due(self._steady(), config.on):
+                    self._pending.halt_seen(name, halt, self._wall())
+        for notice in list(self._pending.due(self._steady(), config.on)):
             well = await self._deliver(config, notice)
-            self._digest.told(notice, self._steady(), well=well)
+            self._pending.told(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
         """Both ways at once; one that worked is enough."""
@@ -380,21 +342,16 @@ class Notifications:
             ways.append(("command", run_command(config.command, body)))
         if config.url is not None:
             ways.append(("url", post_notice(config.url.reveal(), body)))
-        return any(await asyncio.gather(*(self._tried(way, work) for way, work in ways)))
-
-    async def _tried(self, way: str, work: Awaitable[None]) -> bool:
-        """Told once, until it works again. No way's trouble is the other's, whatever it is."""
-        try:
-            await work
-        except Exception as error:
-            if way not in self._silent:
-                # Of an error that nobody foresaw only its kind: its words may have an address in them.
-                unforeseen = f"an error of kbsync itself, {type(error).__name__}"
-                detail = str(error) if isinstance(error, Undelivered) else unforeseen
-                log.error("notify.failed", via=way, detail=detail)
-            self._silent.add(way)
-            return False
-        if way in self._silent:
-            log.info("notify.resumed", via=way)
-        self._silent.discard(way)
-        return True
+        outcomes = await asyncio.gather(*(work for _, work in ways), return_exceptions=True)
+        for (way, _), error in zip(ways, outcomes, strict=True):
+            if isinstance(error, BaseException):
+                if way not in self._failing:
+                    # Of an unforeseen error only the kind: its words may have an address in them.
+                    unforeseen = f"an error of kbsync itself, {type(error).__name__}"
+                    detail = str(error) if isinstance(error, Undelivered) else unforeseen
+                    log.error("notify.failed", via=way, detail=detail)
+                self._failing.add(way)
+            elif way in self._failing:
+                log.info("notify.resumed", via=way)
+                self._failing.discard(way)
+        return any(error is None for error in outcomes)

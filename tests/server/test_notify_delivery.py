@@ -17,8 +17,9 @@ import pytest
 
 from kbsync.server import notify
 from kbsync.server.notify import FailedDocument, Notice, Undelivered
+from kbsync.state.mirrors import Halt
 
-HALTED = Notice("halted", "handbook", 1_763_632_800.0, "quota", "no money\x1b[31m", "kbsync retry")
+HALTED = Notice("halted", "handbook", 1_763_632_800.0, Halt("quota", "no money\x1b[31m", "kbsync retry"))
 BODY = notify.body_of(HALTED)
 
 
@@ -156,7 +157,7 @@ async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch
         begun.append(await begin(*words, **options))
         return begun[-1]
 
-    monkeypatch.setattr(notify, "AT_ONCE", 0.1)
+    monkeypatch.setattr(notify, "KILL_SECONDS", 0.1)
     monkeypatch.setattr(os, "killpg", refused)
     monkeypatch.setattr(asyncio, "create_subprocess_exec", kept)
     try:

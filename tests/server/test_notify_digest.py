@@ -15,7 +15,7 @@ MISSING = Halt("folder-missing", "not there", "kbsync approve")
 
 def told(digest: PendingNotices, now: float, *, well: bool = True, on: tuple[str, ...] = ALL) -> list[Notice]:
     """What is due, told."""
-    due = digest.due(now, on)  # type: ignore[arg-type]
+    due = list(digest.due(now, on))  # type: ignore[arg-type]
     for notice in due:
         digest.told(notice, now, well=well)
     return due
@@ -30,12 +30,12 @@ def test_a_halt_is_told_once_and_its_end_too() -> None:
     digest = PendingNotices()
     digest.halt_seen("a", QUOTA, EPOCH)
     [notice] = told(digest, 0.0)
-    assert (notice.event, notice.reason, notice.cure) == ("halted", "quota", "kbsync retry")
+    assert (notice.event, notice.halt.reason, notice.halt.cure) == ("halted", "quota", "kbsync retry")
     digest.halt_seen("a", QUOTA, EPOCH)
     assert told(digest, EVERY) == []
     digest.halt_seen("a", None, EPOCH)
     [notice] = told(digest, 2 * EVERY)
-    assert (notice.event, notice.reason) == ("recovered", "quota")
+    assert (notice.event, notice.halt.reason) == ("recovered", "quota")
 
 
 def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
@@ -59,7 +59,7 @@ def test_a_recovery_tells_no_cure_for_what_is_over() -> None:
     told(digest, 0.0)
     digest.halt_seen("a", None, EPOCH)
     [notice] = told(digest, EVERY)
-    assert notice.text == "a: works again (folder-missing is over)"
+    assert notice.to_json()["text"] == "a: works again (folder-missing is over)"
     body = notice.to_json()
     assert (body["reason"], body["detail"], body["cure"]) == ("folder-missing", "", "")
 
@@ -78,7 +78,7 @@ def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
         digest.halt_seen("a", None if second % 2 else MISSING, EPOCH)
         assert told(digest, float(second)) == []
     digest.halt_seen("a", MISSING, EPOCH)
-    assert [notice.reason for notice in told(digest, EVERY)] == ["folder-missing"]
+    assert [notice.halt.reason for notice in told(digest, EVERY)] == ["folder-missing"]
 
 
 def test_a_halt_that_came_back_as_it_was_told_is_no_news() -> None:
@@ -96,7 +96,7 @@ def test_many_failures_are_one_notice_that_names_the_first() -> None:
     assert told(digest, GATHER - 0.1) == []
     [notice] = told(digest, GATHER)
     assert (notice.count, len(notice.documents)) == (NAMED + 5, NAMED)
-    assert "25 documents failed, first 0.md: no text; cure: kbsync retry" in notice.text
+    assert "25 documents failed, first 0.md: no text; cure: kbsync retry" in notice.to_json()["text"]
     fail(digest, 1, GATHER + 1)
     assert told(digest, EVERY) == []
     assert [one.count for one in told(digest, GATHER + EVERY)] == [1]
@@ -110,7 +110,7 @@ def test_what_failed_while_a_notice_was_on_its_way_is_in_the_next() -> None:
     digest.told(notice, GATHER, well=True)
     [later] = told(digest, GATHER + EVERY)
     assert later.count == 2
-    assert later.text == "a: 2 documents failed; cure: kbsync retry"
+    assert later.to_json()["text"] == "a: 2 documents failed; cure: kbsync retry"
 
 
 def test_what_nobody_took_is_told_again_ever_later() -> None:
