@@ -7,14 +7,12 @@ document, and searchable is what `data_status` says of the version that was sent
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 from kbsync.contract.searching import Hit, Passage, Query
@@ -68,13 +66,9 @@ from kbsync.targets.gptbots.shapes import (
     read_marker,
     write_marker,
 )
-from kbsync.targets.http.client import Client
-from kbsync.targets.http.limits import Account, MissingCalls
-from kbsync.targets.http.target import RemoteTarget, endpoint, grace, key_of, limited, search_ranked
-
-if TYPE_CHECKING:
-    import httpx
-
+from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.limits import MissingCalls
+from kbsync.targets.http.target import RemoteTarget, grace, limited, search_ranked
 
 FAILED = "failed"
 
@@ -409,12 +403,7 @@ def _format(address: str) -> str:
 
 
 class GptbotsTarget(RemoteTarget):
-    """One knowledge base. It changes documents in place and can be searched.
-
-    `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network;
-    `account` is shared with other mirrors of the same one.
-    Raises `UsageError` where the settings cannot be used.
-    """
+    """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use."""
 
     updates_in_place = True
     keeps_old_on_failure = True
@@ -426,29 +415,12 @@ class GptbotsTarget(RemoteTarget):
         self,
         config: GptbotsTargetConfig,
         surroundings: Surroundings,
-        *,
-        wall: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
-        transport: httpx.AsyncBaseTransport | None = None,
-        account: Account | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        self._config, self._surroundings, self._steady = config, surroundings, steady
-        key = key_of(config)
-        client = Client(
-            endpoint(config, surroundings),
-            headers=lambda: {"Authorization": f"Bearer {key}"},
-            judge=judge_for(config.base_url, surroundings.command("retry")),
-            steady=steady,
-            wall=wall,
-            sleep=sleep,
-            chance=chance,
-            transport=transport,
-            slow_codes=frozenset({"429"}),
-            account=account,
-        )
-        super().__init__(client)
+        self._config, self._surroundings = config, surroundings
+        self._steady = options.get("steady", time.monotonic)
+        judge = judge_for(config.base_url, surroundings.command("retry"))
+        super().__init__(config, surroundings, judge, slow_codes=frozenset({"429"}), **options)
 
     def _speak(self) -> None:
         config, prefix = self._config, self._surroundings.prefix

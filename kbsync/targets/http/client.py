@@ -1,7 +1,7 @@
-"""Asks a target over HTTP: carefully, not too much at a time, and with one clear outcome for each call.
+"""Asks a target over HTTP: not too much at a time, and with one clear outcome for each call.
 
-A request goes once through `Client._request`: it waits at the gate, is sent, and its answer is judged. Only
-`ask` repeats one, because only there twice does no harm (ADR 13).
+A request passes `Client._request` once: it waits at the gate, is sent, and its answer is judged. Only `ask`
+repeats a request, because only there twice does no harm (ADR 13).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 
 from kbsync.core.backoff import pause
 from kbsync.core.debugging import tell
@@ -93,6 +93,17 @@ class ClockSkew:
             self.apart = max(0.0, at - heard_at) + min(0.0, at + leaves_out - sent_at)
 
 
+class ClientOptions(TypedDict, total=False):
+    """What a target hands on to its client: the clocks and the way, which tests replace, and its account."""
+
+    steady: Callable[[], float]
+    wall: Callable[[], float]
+    sleep: Sleep
+    chance: Callable[[], float]
+    transport: httpx.AsyncBaseTransport | None
+    account: Account | None
+
+
 @dataclass(frozen=True, slots=True)
 class HttpCall:
     """One call. `body` makes the bytes to send, again for each try. `is_repeatable`: twice does no harm."""
@@ -147,9 +158,8 @@ class Client:
         self._upload_pace = Pace(endpoint.upload_bytes_per_second, steady)
         self._unhurried: Callable[[], Awaitable[None]] | None = None
         self._base, trust = connection.origin(endpoint), connection.trusted(endpoint)
-        connection.check_proxy(endpoint, trust)
-        proxy = connection.proxy_host(endpoint, trust) if transport is None else ""
-        self._through = f" (through the proxy {proxy})" if proxy else ""
+        proxy = connection.proxy_host(endpoint, trust)
+        self._through = f" (through the proxy {proxy})" if proxy and transport is None else ""
         self._http = connection.connections(endpoint, trust, transport)
         # Signed addresses lead to other hosts: they share no connection and no header with the target.
         self._downloads = connection.connections(endpoint, trust, transport)
@@ -179,9 +189,11 @@ class Client:
         body = None if json is None else partial(json_body, json_text(json))
         call = HttpCall(op, method, path, body, params, is_repeatable=True)
         retrying = AsyncRetrying(
-            sleep=self._between_tries,
+            sleep=self._sleep,
             stop=stop_after_attempt(TRIES),
-            wait=self._pause,
+            wait=lambda state: pause(
+                state.attempt_number, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE
+            ),
             retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.again),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
@@ -209,7 +221,7 @@ class Client:
         by the judge, and `Rejected` for a name that is no text.
         """
         # Checked before its turn comes: httpx would raise in the middle of building the form.
-        if not _is_text(file.filename):
+        if any("\ud800" <= character <= "\udfff" for character in file.filename):
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
         return await self.deliver(op, "POST", path, partial(form_body, fields, file))
 
@@ -254,13 +266,10 @@ class Client:
         if self._unhurried is not None:
             await self._unhurried()
         async with self._download_slots:
-            download = Download(self._downloads, "read", self._timeouts, most, self._steady)
-            try:
-                async with aclosing(download.pieces(url)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-            finally:
-                await download.aclose()
+            download = Download(self._downloads, self._timeouts, most, self._steady)
+            async with aclosing(download.pieces(url)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def aclose(self) -> None:
         """Let go of the connections."""
@@ -464,12 +473,6 @@ class Client:
         again = not is_redirect and sign is not Sign.BUSY and own_wish <= PATIENCE
         return FailedRequest(error, sign, again, wish)
 
-    async def _between_tries(self, seconds: float) -> None:
-        await self._sleep(seconds)
-
-    def _pause(self, state: RetryCallState) -> float:
-        return pause(state.attempt_number, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
-
 
 def _answer(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:
     if isinstance(outcome, FailedRequest):
@@ -492,14 +495,6 @@ def _outcome(outcome: HttpAnswer | FailedRequest) -> Outcome:
 
 def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
     deadline.reschedule((deadline.when() or 0.0) + seconds)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _begins_event(content: bytes) -> bool:
@@ -531,52 +526,40 @@ def _without_secrets(content: bytes, headers: Mapping[str, str]) -> bytes:
 class Download:
     """One address that is not the target's own, such as that of a stored file, read without key or cookie.
 
-    Every call raises `Unavailable`, or `Rejected` where it has nothing for us.
-
-    Reasons name the host and never the address, whose query may be a signature. Only the time spent
-    waiting for bytes counts against `timeouts`.
+    Raises `Unavailable`, or `Rejected` where it has nothing for us. Reasons name the host and never the
+    address, whose query may be a signature. Only the time spent waiting for bytes counts against `timeouts`.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, op: str, timeouts: Timeouts, most: int, steady: Callable[[], float]
+        self, http: httpx.AsyncClient, timeouts: Timeouts, most: int, steady: Callable[[], float]
     ) -> None:
-        self._http, self._op, self._timeouts, self._most = http, op, timeouts, most
+        self._http, self._timeouts, self._most = http, timeouts, most
         self._left, self._steady = timeouts.whole + most / SLOW_LINE, steady
         self._host = "an address"
-        self._response: httpx.Response | None = None
 
     async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:
         """The bytes at `address`, in pieces."""
-        response = await self._reach(address)
-        status = response.status_code
-        if 400 <= status < 500 and status not in _LATER:
-            raise Rejected(f"{self._op}: {self._host} answered {status}", code=str(status))
-        if status != httpx.codes.OK:
-            raise self._unavailable(f"answered {status}")
-        # too large by its own word: nothing of it is read
-        length = response.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._most:
-            raise self._too_large()
-        pieces = answer_pieces(response, self._most)
-        while (piece := await self._within(anext(pieces, None))) is not None:
-            yield piece
-
-    async def aclose(self) -> None:
-        """Let go of the connection."""
-        if self._response is not None:
-            await self._response.aclose()
-
-    async def _reach(self, address: str) -> httpx.Response:
-        """Follow redirects to the answer that has the bytes."""
         url = self._url(httpx.URL(), address)
         for _ in range(DOWNLOAD_REDIRECTS + 1):
             request = self._http.build_request("GET", url)
             sending = self._http.send(request, auth=connection.NO_AUTH, stream=True)
-            response = self._response = await self._within(sending)
-            if not response.has_redirect_location:
-                return response
-            await response.aclose()
-            url = self._url(url, response.headers["location"])
+            async with aclosing(await self._within(sending)) as response:
+                if response.has_redirect_location:
+                    url = self._url(url, response.headers["location"])
+                    continue
+                status = response.status_code
+                if 400 <= status < 500 and status not in _LATER:
+                    raise Rejected(f"read: {self._host} answered {status}", code=str(status))
+                if status != httpx.codes.OK:
+                    raise self._unavailable(f"answered {status}")
+                # too large by its own word: nothing of it is read
+                length = response.headers.get("content-length", "")
+                if length.isdecimal() and int(length) > self._most:
+                    raise self._too_large()
+                pieces = answer_pieces(response, self._most)
+                while (piece := await self._within(anext(pieces, None))) is not None:
+                    yield piece
+                return
         raise self._unavailable(f"redirects more than {DOWNLOAD_REDIRECTS} times")
 
     def _url(self, base: httpx.URL, address: str) -> httpx.URL:
@@ -602,7 +585,7 @@ class Download:
             failure = self._too_large()
         except PackedError as error:
             # what is stored so is so each time, and proves nothing of the file's own bytes
-            failure = Rejected(f"{self._op}: {self._host} answered, but {error}", code="packed")
+            failure = Rejected(f"read: {self._host} answered, but {error}", code="packed")
         except ON_THE_WAY as error:
             failure = self._unavailable(in_words(error, self._timeouts))
         finally:
@@ -610,7 +593,7 @@ class Download:
         raise failure  # outside of the handler: the error of the wire has the address in it
 
     def _unavailable(self, what: str) -> Unavailable:
-        return Unavailable(f"{self._op}: {self._host} {what}")
+        return Unavailable(f"read: {self._host} {what}")
 
     def _too_large(self) -> Rejected:
-        return Rejected(f"{self._op}: {self._host} has more than {self._most:,} bytes", code="too-large")
+        return Rejected(f"read: {self._host} has more than {self._most:,} bytes", code="too-large")

@@ -111,18 +111,16 @@ def _usual_authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def check_proxy(endpoint: Endpoint, trust: ssl.SSLContext) -> None:
-    """Raises `UsageError` where the target's proxy, set or of the environment, cannot be used."""
+def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
+    """Host and port of the proxy on the way to the target, without its secrets; "" where there is none.
+
+    Raises `UsageError` where the proxy, set or of the environment, cannot be used.
+    """
     try:
-        _proxy(endpoint, origin(endpoint), trust)
+        proxy = _proxy(endpoint, origin(endpoint), trust)
     except httpx.ProxyError as error:
         where = "proxy" if endpoint.proxy else "the proxy of the environment (HTTPS_PROXY and the like)"
         raise UsageError(f"{where} cannot be used: {error}") from None
-
-
-def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
-    """Host and port of the proxy on the way to the target, without its secrets; "" where there is none."""
-    proxy = _proxy(endpoint, origin(endpoint), trust)
     return proxy.url.netloc.decode("ascii") if proxy is not None else ""
 
 
@@ -145,9 +143,9 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 def _proxy_of_environment(url: httpx.URL) -> str | None:
     """As urllib reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and `ALL_PROXY` where they are silent."""
     proxies = getproxies()
-    for host in (url.host, url.netloc.decode("ascii")):
-        if proxy_bypass(host, proxies):
-            return None
+    # Both forms: NO_PROXY may name a host with its port or without.
+    if any(proxy_bypass(host, proxies) for host in (url.host, url.netloc.decode("ascii"))):
+        return None
     return proxies.get(url.scheme) or proxies.get("all")
 
 

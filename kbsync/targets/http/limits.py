@@ -1,7 +1,6 @@
 """How hard a service is asked: how many requests at a time, how soon, and not at all while it is down.
 
-What all mirrors of one account know together is in `Account`; how much each of them asks is its own affair.
-Nothing is awaited here but in `Gate`.
+All mirrors of one account share an `Account`; each has a `Gate` of its own, the only thing here that waits.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ ROUNDS_TO_RISE = 4
 
 MINUTE = 60.0
 
-Sleep = Callable[[float], Awaitable[object]]
+Sleep = Callable[[float], Awaitable[None]]
 
 
 class Breaker:

@@ -1,6 +1,6 @@
-"""What is the same for all targets at a service: what their config says, the one client, accounts.
+"""What all targets at a service have in common: the client made from their config, accounts, ranked searches.
 
-What a person manages at a service: settings given as text, and things that are made once by their name.
+At the end what a person manages there: settings given as text, and things that are made once by their name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
@@ -20,8 +20,9 @@ from kbsync.contract.target import Surroundings, Target
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unsure, UsageError
-from kbsync.targets.http.client import Client
+from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
+from kbsync.targets.http.errors import Judge
 from kbsync.targets.http.limits import Account
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
@@ -112,17 +113,42 @@ def account_of(config: RemoteTargetConfig) -> Account:
 
 
 class RemoteTarget(Target):
-    """A target behind `client`. What holds the client is made in `_speak`, so that it can be made again."""
+    """A target at a service: `_client` is the way to it.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    `judge` reads the answers. `headers` gives those with the key, None: the key as a bearer. `address`: where
+    the paths begin, "" for `base_url`. `slow_codes` and `skew`: see `Client`. Raises `UsageError` where the
+    settings cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: RemoteTargetConfig,
+        surroundings: Surroundings,
+        judge: Judge,
+        *,
+        headers: Callable[[], Mapping[str, str]] | None = None,
+        address: str = "",
+        slow_codes: frozenset[str] = frozenset(),
+        skew: ClockSkew | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        bearer = {"Authorization": f"Bearer {key_of(config)}"}
+        self._client = Client(
+            endpoint(config, surroundings, address),
+            headers=headers or (lambda: bearer),
+            judge=judge,
+            slow_codes=slow_codes,
+            skew=skew,
+            **options,
+        )
         self._speak()
 
     def _speak(self) -> None:
-        """Make what holds the client at hand; a target that asks `_client` alone has nothing to make."""
+        """Make what holds the client; a target that asks `_client` alone has nothing to make."""
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """The same base through the same gate; every request waits for `pace` first."""
+        # A copy whose parts hold the slow client: the gate, the breaker and the connections stay the same.
         slow = copy(self)
         slow._client = self._client.unhurried(pace)
         slow._speak()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from kbsync.contract.searching import Answerer, Hit, Query, Sources, Turn
 from kbsync.contract.target import (
@@ -31,10 +30,9 @@ from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_address
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
-from kbsync.targets.http.client import Client, ClockSkew
-from kbsync.targets.http.limits import Account
+from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.reading import PAGE_SIZE, ListSweep
-from kbsync.targets.http.target import RemoteTarget, endpoint, grace, limited, search_ranked
+from kbsync.targets.http.target import RemoteTarget, grace, limited, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, Keys, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Asking, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
@@ -55,9 +53,6 @@ from kbsync.targets.zhipu.shapes import (
 )
 from kbsync.targets.zhipu.upload import AccountSpace, Indexing, ZhipuUploads, status_of
 
-if TYPE_CHECKING:
-    import httpx
-
 OVERLOADED = frozenset({"1305", "1312"})
 """Codes of a ranking model that has too much work."""
 
@@ -69,46 +64,30 @@ MOST_DOCUMENTS = 20
 
 _STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
-Sleep = Callable[[float], Awaitable[None]]
-
 
 class ZhipuTarget(RemoteTarget):
-    """One knowledge base. It can be re-embedded, re-sliced, read, searched and asked for confirmation.
-
-    `wall` and `steady` are clocks in seconds, `chance` gives 0..1, `transport` stands in for the network;
-    `account` is shared with other mirrors of the same one.
-    Raises `UsageError` where the settings cannot be used.
-    """
+    """One knowledge base. Raises `UsageError` where the settings cannot be used."""
 
     def __init__(
         self,
         config: ZhipuTargetConfig,
         surroundings: Surroundings,
-        *,
-        wall: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
-        transport: httpx.AsyncBaseTransport | None = None,
-        account: Account | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        self._config, self._surroundings, self._steady = config, surroundings, steady
+        self._config, self._surroundings = config, surroundings
+        self._steady, wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         keys, self._skew = Keys(config, wall), ClockSkew()
         self._chat_judge = MirrorJudge(config, surroundings, keys, self._skew, wall, judge_chat)
-        client = Client(
-            endpoint(config, surroundings, config.base_url + ROOT),
+        super().__init__(
+            config,
+            surroundings,
+            MirrorJudge(config, surroundings, keys, self._skew, wall),
             headers=keys.headers,
-            judge=MirrorJudge(config, surroundings, keys, self._skew, wall),
-            steady=steady,
-            wall=wall,
-            sleep=sleep,
-            chance=chance,
-            transport=transport,
+            address=config.base_url + ROOT,
             slow_codes=SLOW,
-            account=account,
             skew=self._skew,
+            **options,
         )
-        super().__init__(client)
 
     def _speak(self) -> None:
         config, cure = self._config, self._surroundings.command("retry")

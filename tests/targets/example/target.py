@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote
-
-import httpx
 
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import (
@@ -28,9 +25,9 @@ from kbsync.contract.target import (
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import file_body
-from kbsync.targets.http.client import Client
+from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.http.target import RemoteTarget, endpoint, key_of, limited
+from kbsync.targets.http.target import RemoteTarget, limited
 from tests.targets.example.config import ExampleTargetConfig
 
 GONE = "no_such_document"
@@ -52,25 +49,13 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 # -- target
 class ExampleTarget(RemoteTarget):
-    """One knowledge base. `clock` gives seconds, `transport` stands in for the network."""
+    """One knowledge base."""
 
     def __init__(
-        self,
-        config: ExampleTargetConfig,
-        surroundings: Surroundings,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        transport: httpx.AsyncBaseTransport | None = None,
+        self, config: ExampleTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
-        self._config, key = config, key_of(config)
-        client = Client(
-            endpoint(config, surroundings),
-            headers=lambda: {"Authorization": f"Bearer {key}"},
-            judge=judge,
-            steady=clock,
-            transport=transport,
-        )
-        super().__init__(client)
+        super().__init__(config, surroundings, judge, **options)
+        self._config = config
         self._documents = f"/v1/bases/{config.base}/documents"
 
     @property

@@ -38,7 +38,7 @@ class ExampleWorld(World):
     async def open(self) -> Target:
         address, base = "https://example.invalid", self.service.base
         config = block(ExampleTargetConfig, type="example", base_url=address, api_key=KEY, base=base)
-        return ExampleTarget(config, around(), clock=self.now, transport=self.service.transport)
+        return ExampleTarget(config, around(), steady=self.now, transport=self.service.transport)
 
     async def pass_time(self, seconds: float) -> None:
         self.service.now += seconds

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -60,10 +60,6 @@ def test_dates_of_old_forms_are_in_gmt_wherever_this_machine_stands(
         time.tzset()
 
 
-def test_an_answer_without_a_wish_has_none() -> None:
-    assert answered(429).retry_after is None
-
-
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -93,13 +89,6 @@ def test_a_status_alone_has_one_reading(status: int, kind: type[TargetError]) ->
     assert error.reason.startswith("upload: kb.example ")
 
 
-def test_refused_credentials_halt() -> None:
-    error = by_status(answered(401))
-    assert isinstance(error, Halted)
-    assert (error.halt, error.code) == ("credentials", "401")
-    assert "API key" in error.reason
-
-
 def test_what_is_forbidden_is_one_document_for_now_and_no_key() -> None:
     error = by_status(answered(403))
     assert isinstance(error, Rejected)
@@ -119,12 +108,6 @@ def test_success_needs_json() -> None:
     assert by_status(answered(201, body=[])) is None
     assert isinstance(by_status(answered(200, text="<html>")), Unsure)
     assert isinstance(by_status(answered(204)), Unsure)
-
-
-def test_a_limit_keeps_the_targets_wish() -> None:
-    error = by_status(answered(429, retry_after="12"))
-    assert isinstance(error, Unavailable)
-    assert error.retry_after == 12.0
 
 
 def test_a_redirect_names_the_address_without_its_secrets() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kbsync.targets.http.bodies import CHUNK, FilePart, RequestBody, form_body
 from kbsync.targets.http.errors import BodyChangedError
-from tests.targets.http.bodies import Bytes, Vanished, part
+from tests.targets.http.bodies import Bytes, part
 
 
 async def no_wait(_size: int) -> None:
@@ -97,8 +97,3 @@ async def test_a_large_file_is_never_in_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-
-
-async def test_a_file_that_is_gone_is_told_in_words() -> None:
-    with pytest.raises(BodyChangedError, match="cannot be opened: No such file"):
-        await pieces_of(form_body({}, part(Vanished())))

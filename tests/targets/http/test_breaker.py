@@ -3,47 +3,23 @@ from __future__ import annotations
 import pytest
 
 from kbsync.targets.http.limits import Breaker
-from tests.targets.http.clocks import Clock
+from tests.targets.clocks import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
-    return Breaker(clock.steady)
+    return Breaker(clock)
 
 
 def fail(breaker: Breaker, times: int) -> None:
     for _ in range(times):
         assert breaker.admit() is None
         breaker.failed("it is down")
-
-
-def test_four_failures_in_a_row_are_borne_and_the_fifth_opens_it(breaker: Breaker) -> None:
-    fail(breaker, 4)
-    assert breaker.rest is None
-    fail(breaker, 1)
-    assert breaker.admit() == pytest.approx(1.0)
-
-
-def test_a_success_between_failures_begins_the_count_anew(breaker: Breaker) -> None:
-    fail(breaker, 4)
-    breaker.succeeded()
-    fail(breaker, 4)
-    assert breaker.rest is None
-
-
-def test_one_call_probes_when_the_pause_is_over(breaker: Breaker, clock: Clock) -> None:
-    fail(breaker, 5)
-    clock.now += 1.0
-    assert breaker.admit() is None
-    assert breaker.admit() is not None
-    breaker.succeeded()
-    assert breaker.admit() is None
-    assert breaker.admit() is None
 
 
 def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Breaker, clock: Clock) -> None:
@@ -66,14 +42,6 @@ def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker
     for _ in range(16):
         breaker.failed("it is down")
     assert breaker.rest == pytest.approx(0.25)
-
-
-def test_a_probe_that_was_cancelled_leaves_its_place_to_the_next(breaker: Breaker, clock: Clock) -> None:
-    fail(breaker, 5)
-    clock.now += 1.0
-    assert breaker.admit() is None
-    breaker.withdraw()
-    assert breaker.admit() is None
 
 
 def test_a_probe_that_takes_long_keeps_nobody_else_from_probing(breaker: Breaker, clock: Clock) -> None:

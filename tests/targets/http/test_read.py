@@ -31,12 +31,6 @@ async def test_the_bytes_are_read_without_our_key() -> None:
         assert http.gate.in_flight == 0
 
 
-async def test_a_name_and_password_in_the_address_are_not_made_into_credentials() -> None:
-    async with answering(answer(200, CONTENT)) as server, client("http://kb.example") as http:
-        await bytes_at(http, f"http://me:pw@127.0.0.1:{server.port}/f")
-        assert "authorization" not in server.seen[0].headers
-
-
 async def test_redirects_are_followed_five_times() -> None:
     async with answering(answer(200, CONTENT)) as last, client("http://kb.example") as http:
         hops = [answer(302, None, {"Location": "/on"})] * 4 + [answer(302, None, {"Location": last.url})]

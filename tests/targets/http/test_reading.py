@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +9,7 @@ import httpx
 import pytest
 
 from kbsync.targets.http import bodies
-from kbsync.targets.http.errors import AnswerLostError, TooLargeError
+from kbsync.targets.http.errors import AnswerLostError
 
 MIB = 1024 * 1024
 
@@ -28,18 +27,6 @@ def packed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Response:
     return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, chunk))
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 65536])
-@pytest.mark.parametrize("encoding", ["identity", " Identity", ""])
-async def test_bytes_are_read_as_they_come(encoding: str, chunk: int) -> None:
-    content = b"0123456789" * 300
-    assert await bodies.whole_answer(packed(content, encoding, chunk), MIB) == content
-
-
-async def test_no_more_is_read_than_allowed() -> None:
-    with pytest.raises(TooLargeError):
-        await bodies.whole_answer(packed(bytes(2 * MIB), ""), MIB)
-
-
 async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(48 * MIB))
     assert len(bomb) < 65536
@@ -50,13 +37,6 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> No
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "zstd", "gzip\x1b[2J"])
-async def test_packing_that_was_not_asked_for_is_not_read(encoding: str) -> None:
-    with pytest.raises(AnswerLostError, match="not asked for") as caught:
-        await bodies.whole_answer(packed(gzip.compress(gzip.compress(b"a")), encoding), MIB)
-    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +61,3 @@ def test_an_excerpt_is_short_and_printable() -> None:
     text = bodies.excerpt(b"\x1b[31m\r\n  \xff " + "文".encode() * 1000)
     assert text.isprintable()
     assert len(text) == 300
-
-
-def test_an_excerpt_does_not_parse() -> None:
-    assert bodies.excerpt(json.dumps({"a": "b\nc"}).encode()) == '{"a": "b\\nc"}'

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import Unavailable, Unsure, UsageError
+from kbsync.errors import Unavailable, UsageError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
 from kbsync.targets.http.errors import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.bodies import part
 from tests.targets.http.clients import client
-from tests.targets.http.servers import Reader, Script, Writer, answer, answering, seen, serving
+from tests.targets.http.servers import Reader, Script, Writer, answer, answering, serving
 
 
 @pytest.fixture(scope="module")
@@ -63,32 +63,6 @@ async def test_https_to_a_server_without_tls_is_not_stored() -> None:
             await http.send("upload", "/", fields={}, file=part())
 
 
-async def test_an_answer_cut_off_under_tls_is_unsure(ours: Authority) -> None:
-    async def script(reader: Reader, writer: Writer) -> None:
-        await seen(reader)
-        writer.write(answer(200, b" " * 100)[:-50])
-        await writer.drain()
-        writer.transport.abort()
-
-    async with (
-        serving(script, ours.server) as server,
-        client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
-    ):
-        with pytest.raises(Unsure):
-            await http.send("upload", "/", fields={}, file=part())
-
-
-async def test_rubbish_under_tls_is_unsure(ours: Authority) -> None:
-    """The bytes on the wire change after the handshake: no error of ssl gets out as itself."""
-    async with (
-        answering(answer(), context=ours.server) as server,
-        serving(_spoiling(server.port)) as between,
-        client(f"https://127.0.0.1:{between.port}", ca_file=ours.ca_file) as http,
-    ):
-        with pytest.raises(Unsure):
-            await http.send("upload", "/", fields={}, file=part())
-
-
 @pytest.mark.parametrize("content", [None, b"no certificate"])
 def test_a_ca_file_that_is_none_is_named(tmp_path: Path, content: bytes | None) -> None:
     ca_file = tmp_path / "ca.pem"
@@ -116,34 +90,6 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_secrets(proxy: str) -> 
 
 def made(endpoint: Endpoint) -> Client:
     return Client(endpoint, headers=dict, judge=by_status)
-
-
-def _spoiling(port: int) -> Script:
-    """Passes bytes on to `port`; once application data flows back, they are changed."""
-
-    async def script(reader: Reader, writer: Writer) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        spoil = asyncio.Event()
-
-        async def forth() -> None:
-            count = 0
-            while piece := await reader.read(65536):
-                count += 1
-                if count > 2:
-                    spoil.set()
-                inner_writer.write(piece)
-            inner_writer.close()
-
-        async def back() -> None:
-            while piece := await inner_reader.read(65536):
-                writer.write(bytes([piece[0], *(b ^ 1 for b in piece[1:])]) if spoil.is_set() else piece)
-
-        try:
-            await asyncio.gather(forth(), back())
-        finally:
-            inner_writer.close()
-
-    return script
 
 
 def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
@@ -185,15 +131,6 @@ async def test_a_plain_request_goes_by_the_proxy_that_is_set() -> None:
         assert (await http.ask("list", "GET", "/document")).status == 200
     assert lines == ["GET http://kb.invalid/api/document HTTP/1.1"]
     assert base64.b64encode(b"me:pw").decode() in heads[0]
-
-
-async def test_a_proxy_of_our_own_authority_is_trusted_as_the_target_is(ours: Authority) -> None:
-    lines: list[str] = []
-    async with serving(proxying(answer(), lines, []), ours.server) as proxy:
-        settings = {"proxy": f"https://127.0.0.1:{proxy.port}", "ca_file": ours.ca_file}
-        async with client("http://kb.invalid", **settings) as http:
-            assert (await http.ask("list", "GET", "/")).status == 200
-    assert len(lines) == 1
 
 
 async def test_a_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authority) -> None:
@@ -265,21 +202,6 @@ async def test_a_proxy_that_is_not_there_is_named_without_its_secrets() -> None:
             await http.send("upload", "/", fields={}, file=part())
     assert "(through the proxy 127.0.0.1:1)" in caught.value.reason
     assert "s3cr3t" not in caught.value.reason
-
-
-async def test_a_proxy_that_never_answers_has_stored_nothing() -> None:
-    async def script(reader: Reader, _writer: Writer) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(60)
-
-    async with (
-        serving(script) as proxy,
-        client(
-            "https://kb.invalid", proxy=f"http://127.0.0.1:{proxy.port}", timeouts=Timeouts(read=0.2)
-        ) as http,
-    ):
-        with pytest.raises(Unavailable):
-            await http.send("upload", "/", fields={}, file=part())
 
 
 def test_tls_is_checked_by_default() -> None:

@@ -23,7 +23,8 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall
 from kbsync.targets.zhipu.errors import judge as judge_enveloped
 from kbsync.targets.zhipu.shapes import envelope_of
-from tests.targets.zhipu.vendor import BASE, KEY, NOW, Clock, Vendor, document, failed, ok, settings, target
+from tests.targets.clocks import NOW, Clock
+from tests.targets.zhipu.vendor import BASE, KEY, Vendor, document, failed, ok, settings, target
 
 OUTCOMES: dict[type[TargetError], str] = {
     Unsure: "500 502 503 504 1200 1230 1231 1234",

@@ -13,7 +13,8 @@ from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, real_size
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from kbsync.targets.zhipu.upload import ListOrder, look_for, order_of
-from tests.targets.zhipu.vendor import NOW, Vendor, failed, ok, row, snowflake, target
+from tests.targets.clocks import NOW
+from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
 
 
 def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:

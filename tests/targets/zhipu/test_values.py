@@ -20,7 +20,8 @@ from kbsync.targets.zhipu.shapes import (
     path_part,
 )
 from kbsync.targets.zhipu.upload import status_of
-from tests.targets.zhipu.vendor import FIRST_ID, NOW, Vendor, ok, row, snowflake, target
+from tests.targets.clocks import NOW
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, snowflake, target
 
 
 def test_an_id_tells_when_it_was_made() -> None:

@@ -16,11 +16,11 @@ from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.targets.blocks import around, block
 from tests.targets.bodies import BytesBody
+from tests.targets.clocks import NOW, Clock
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"
 BASE = "1734786402936664064"
 FIRST_ID = "2108605032223117312"
-NOW = 1_791_565_590.0
 ROOT = "/api/llm-application/open"
 CHAT = "/api/paas/v4/chat/completions"
 
@@ -63,19 +63,6 @@ def stored(name: str = "guide.md", remote_id: Any = FIRST_ID) -> dict[str, Any]:
 def snowflake(seconds: float, sequence: int = 0) -> str:
     """An id made at `seconds` since the epoch."""
     return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
-
-
-class Clock:
-    """Time that only sleeping and the test move on."""
-
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def is_stray(reply: Reply) -> bool:

@@ -1,18 +1,20 @@
-"""A clock that only sleeping moves."""
+"""The clock of the tests of targets: only sleeping and the test itself move it."""
 
 from __future__ import annotations
 
 import asyncio
 
+NOW = 1_791_565_590.0
+
 
 class Clock:
     """`sleep` takes no time and moves the clock; `slept` keeps what was slept."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
         self.slept: list[float] = []
 
-    def steady(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
