@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync.core.backoff import look_pause, pause
 from kbsync.core.fairness import rank_again
-from kbsync.core.model import FOUND_READY, Limits, Purpose, Upload, UploadState
+from kbsync.core.model import Limits, Phase, Purpose, Upload, UploadState
 
 WORKER, PLANNER, BRAKE, PERSON = "worker", "planner", "brake", "person"
 """Who takes a step: what the target answered, what the folder wants, the weighing of deletions, `retry`."""
@@ -111,10 +111,6 @@ LONGEST_BLINK = 60.0
 POLL_SHARE = 0.25
 """Of the time it has taken so far: a document that took long is not looked at for that much longer."""
 
-REEMBEDDING, QUOTA, RESLICE = "reembedding", "quota", "reslice"
-"""Codes of rows that are indexing: asked for again, waiting for room in the account, slices to be cut."""
-
-
 CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion when a list is asked for whether it was true, unless one came by before."""
 
@@ -178,6 +174,7 @@ def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Uploa
         elapsed=0.0,
         reason="",
         code="",
+        phase=Phase.PLAIN,
     )
     if upload.purpose is Purpose.RETIRE:
         return retire(accepted, timing)
@@ -187,7 +184,7 @@ def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Uploa
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
     """A document found at the target is proven ours: it serves if it is searchable, else it is polled."""
-    if upload.state is not UploadState.ADOPTING or upload.code == FOUND_READY:
+    if upload.state is not UploadState.ADOPTING or upload.phase is Phase.LISTED_READY:
         return serve(upload)
     found = accept(upload, upload.remote_id or "", False, timing)
     return replace(found, next_look_at=timing.now)
@@ -205,6 +202,7 @@ def serve(upload: Upload, **news: Any) -> Upload:
         looks=0,
         reason="",
         code="",
+        phase=Phase.PLAIN,
         wanted_recipe="",
     )
 
@@ -213,7 +211,8 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
     """The document is to blame: quarantine until an edit or `retry`."""
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
-    return replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
+    failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
+    return replace(failed, phase=Phase.PLAIN)
 
 
 def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
@@ -337,13 +336,15 @@ def wait_on(upload: Upload, timing: Timing, *, is_working: bool = False) -> Uplo
     aged = _watched(upload, timing)
     limits = timing.limits
     wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
-    code = "" if is_working and aged.code == REEMBEDDING else aged.code
-    return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, code=code)
+    # From here on a failure that it shows is a new one.
+    is_answered = is_working and aged.phase is Phase.ASKED_AGAIN
+    phase = Phase.PLAIN if is_answered else aged.phase
+    return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
 
 
 def may_be_hurried(upload: Upload) -> bool:
     """It waits for the target's work; one that waits for room, or to be cut anew, has pauses of its own."""
-    return upload.state is UploadState.INDEXING and upload.code not in (QUOTA, RESLICE)
+    return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
 def hurried(upload: Upload, timing: Timing) -> Upload:
@@ -356,7 +357,7 @@ def hurried(upload: Upload, timing: Timing) -> Upload:
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
     """A failure that the target shows may be from before it was asked to index again."""
-    return upload.code == REEMBEDDING and _aged(upload, timing).elapsed < timing.limits.reembed_grace
+    return upload.phase is Phase.ASKED_AGAIN and _aged(upload, timing).elapsed < timing.limits.reembed_grace
 
 
 def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
@@ -372,7 +373,7 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
         upload,
         repairs=tries,
         reason=reason,
-        code=REEMBEDDING,
+        phase=Phase.ASKED_AGAIN,
         looks=0,
         elapsed=0.0,
         looked_at=timing.now,
@@ -387,7 +388,7 @@ def forgive(upload: Upload) -> Upload:
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
     """The account has no room to index it: no try is spent, and it is asked again once there is room."""
-    return replace(upload, reason=reason, code=QUOTA, next_look_at=timing.now)
+    return replace(upload, reason=reason, phase=Phase.NO_ROOM, next_look_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
@@ -403,18 +404,19 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
         looked_at=timing.now,
         next_look_at=timing.now,
         reason="",
-        code=RESLICE,
+        code="",
+        phase=Phase.TO_CUT,
     )
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
-    """The name it was sent under is taken: intended again under another. `looks` counts the names."""
+    """The name it was sent under is taken: intended again under another."""
     return replace(
         upload,
         state=UploadState.INTENDED,
         name=name,
         reason=reason,
-        looks=upload.looks + 1,
+        names_tried=upload.names_tried + 1,
         next_look_at=timing.now,
     )
 
@@ -432,6 +434,7 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         remote_id=None,
         repairs=tries,
         attempts=0,
+        names_tried=0,
         looks=0,
         absences=0,
         elapsed=0.0,
@@ -443,6 +446,7 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         rank=rank_again(upload.rank),
         reason=reason,
         code="",
+        phase=Phase.PLAIN,
     )
 
 
@@ -472,10 +476,11 @@ def retire(upload: Upload, timing: Timing) -> Upload:
         purpose=purpose,
         attempts=0,
         repairs=0,
-        looks=0,
+        postponed=0,
         next_look_at=timing.now,
         reason="",
         code="",
+        phase=Phase.PLAIN,
     )
 
 
@@ -522,18 +527,19 @@ def await_successor(upload: Upload, timing: Timing) -> Upload:
 
 def await_word(upload: Upload, timing: Timing) -> Upload:
     """Its delete is not sent while nobody knows whether the file is back; that may take long."""
-    looks = upload.looks + 1
-    return replace(upload, looks=looks, next_look_at=timing.now + pause(looks, timing.chance))
+    postponed = upload.postponed + 1
+    wait = pause(postponed, timing.chance)
+    return replace(upload, postponed=postponed, next_look_at=timing.now + wait)
 
 
 def awaits_word(upload: Upload) -> bool:
     """Its delete is put off by `await_word`."""
-    return upload.state is UploadState.RETIRING and upload.looks > 0
+    return upload.state is UploadState.RETIRING and upload.postponed > 0
 
 
 def go_on(upload: Upload, timing: Timing) -> Upload:
     """There is word: something else serves."""
-    return replace(upload, looks=0, next_look_at=timing.now)
+    return replace(upload, postponed=0, next_look_at=timing.now)
 
 
 def drop(upload: Upload) -> Upload:

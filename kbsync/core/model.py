@@ -141,8 +141,15 @@ class Purpose(enum.IntEnum):
     RETIRE = 1
 
 
-FOUND_READY = "ready"
-"""The `code` of a document found at the target that the target's own list called searchable."""
+class Phase(enum.StrEnum):
+    """What else is known of an upload in its state; the words are stored and shown by `explain`."""
+
+    PLAIN = ""
+    ASKED_AGAIN = "reembedding"  # INDEXING: asked to index it again, it may still show the old failure
+    NO_ROOM = "quota"  # INDEXING: the account had no room for it
+    TO_CUT = "reslice"  # INDEXING: the target is still to be asked to cut its text anew
+    LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
+
 
 UNREADABLE = "?"
 TAG = "tag:"
@@ -163,10 +170,15 @@ class Upload:
 
     `id` is 0 until the store gives one. `label` is the path under which the target knows it; `path`
     is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
-    it replaces once ready. The digest of a document found at the target is what is known of it: nothing
-    (''), the tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is ''
-    where nobody knows how the document is cut. `wanted_recipe`: what its file wants
-    while it serves the same bytes under another recipe and indexing costs money; '' else.
+    it replaces once ready. `attempts` counts what its state asks of the target: sends, deletes, reads;
+    `repairs` the times its document failed, which go along to the upload that is sent instead;
+    `names_tried` the names that were taken at the target; `postponed` how often its delete waited for
+    somebody to look at the file; `looks` the lists and polls since its last step, `absences` those
+    without it. `code` is the target's word for a failure, or ours (`NO_TEXT`). The digest of a document
+    found at the target is what is known of it: nothing (''), the tag in its name (`by_tag`), or that its
+    bytes cannot be had (`UNREADABLE`). The recipe is '' where nobody knows how the document is cut.
+    `wanted_recipe`: what its file wants while it serves the same bytes under another recipe and indexing
+    costs money; '' else.
     """
 
     id: int
@@ -184,6 +196,8 @@ class Upload:
     predecessor: int | None = None
     attempts: int = 0
     repairs: int = 0
+    names_tried: int = 0
+    postponed: int = 0
     looks: int = 0
     absences: int = 0
     created_at: float = 0.0
@@ -195,6 +209,7 @@ class Upload:
     rank: float = 0.0
     reason: str = ""
     code: str = ""
+    phase: Phase = Phase.PLAIN
     wanted_recipe: str = ""
 
     @property

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 
 from kbsync.core.links import is_address
 from kbsync.core.model import (
-    FOUND_READY,
     TAG,
     Abilities,
     FileChoice,
+    Phase,
     Presence,
     Purpose,
     Status,
@@ -283,7 +283,7 @@ def _adoptable(
         and not any(_is_unread(u, wish, abilities) for u in found)
     ):
         proven = found
-    return next((u for u in proven if u.code == FOUND_READY), proven[0] if proven else None)
+    return next((u for u in proven if u.phase is Phase.LISTED_READY), proven[0] if proven else None)
 
 
 def proves(found: Upload, wish: Wish) -> bool:
@@ -321,7 +321,7 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
             chosen.purpose is Purpose.RETIRE
         ):
             return (Want(chosen.id),)
-        case UploadState.ADOPTING if chosen.code != FOUND_READY:
+        case UploadState.ADOPTING if chosen.phase is not Phase.LISTED_READY:
             return (Serve(chosen.id),)
         case UploadState.ADOPTING | UploadState.RETIRING:
             return (*((Retire(server.id),) if server else ()), Serve(chosen.id))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kbsync.contract.target import Base, DocState, Listed, Target
 from kbsync.core.brake import must_ask
-from kbsync.core.model import FOUND_READY, ON_THE_WAY, SERVING, Abilities, Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
@@ -228,7 +228,7 @@ def adopting(binding: Binding, listed: Listed, path: str, now: float, number: in
         state=UploadState.ADOPTING,
         remote_id=listed.remote_id,
         created_at=now,
-        code=FOUND_READY if listed.state is DocState.READY else "",
+        phase=Phase.LISTED_READY if listed.state is DocState.READY else Phase.PLAIN,
     )
 
 

@@ -7,6 +7,7 @@ after the last look (`returned`, `begin`): what must go on being found stays, wh
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,6 @@ from kbsync.engine.reconcile import heed_mounts
 from kbsync.source.look import Look, look
 from kbsync.source.roots import RootIdentity
 from kbsync.state.approvals import Candidate, HoldItem
-from kbsync.state.files import UNTIL_SCANNED
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -155,20 +155,19 @@ class Deletions:
 
     async def next_due(self) -> float | None:
         """Steady time of the next second look or weighing; None when nothing waits."""
-        missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
+        missed, is_missed_by_scan = await self._store.read(
+            lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
+        )
         times = [] if missed is None else [missed + self._journal.binding.settings.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
-            waits = missed is not None and missed < UNTIL_SCANNED  # for the second look, see `weigh`
-            at = (
-                first + self._journal.binding.settings.settle_longest
-                if waits
-                else self._weigh_at(first, last)
-            )
+            # What waits for its second look may still join the batch, see `weigh`.
+            longest = first + self._journal.binding.settings.settle_longest
+            at = self._weigh_at(first, last) if missed is None else longest
             times.append(self._clock.steady() + at - self._clock.wall())
-        if missed is None:
+        if missed is None and not is_missed_by_scan:
             self._waiting.clear()
-        if not times:
+        if not times and not is_missed_by_scan:
             self.may_wait = False
         await self.count_served()
         return min(times, default=None)
@@ -214,10 +213,8 @@ class Deletions:
         if not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return Weighed()
         longest = first + self._journal.binding.settings.settle_longest
-        if not now and self._clock.wall() < longest:
-            missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
-            if missed is not None and missed < UNTIL_SCANNED:
-                return Weighed()  # files wait for their second look: what goes together is weighed together
+        if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
+            return Weighed()  # files wait for their second look: what goes together is weighed together
         if await self._identity() is None:
             return Weighed()
         weighed = await self._store.write(self._weigh)

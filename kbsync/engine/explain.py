@@ -159,7 +159,7 @@ class Evidence:
                 "label": upload.label,
                 "attempts": upload.attempts,
                 "reason": upload.reason,
-                "code": upload.code,
+                "code": upload.code or upload.phase.value,
                 "next_look": None if upload.next_look_at is None else iso(upload.next_look_at),
             }
             for upload in self.uploads
@@ -608,7 +608,8 @@ class _Sentences:
         known = f" as document {upload.remote_id}" if upload.remote_id else ""
         tries = f", {upload.attempts} attempts" if upload.attempts > 1 else ""
         words = f", {upload.reason}" if upload.reason else ""
-        code = f" [{upload.code}]" if upload.code else ""
+        word = upload.code or upload.phase.value
+        code = f" [{word}]" if word else ""
         due = upload.next_look_at
         later = f", next look in {max(0.0, due - self.now):.0f} s" if due is not None else ""
         label = f", known there as {upload.label}" if upload.label != self.evidence.path else ""

@@ -27,6 +27,7 @@ from kbsync.core.model import (
     SELECTED,
     UNREADABLE,
     FileChoice,
+    Phase,
     Presence,
     Purpose,
     Stamp,
@@ -484,7 +485,7 @@ class Journal:
                 # The target may call it otherwise than it was sent.
                 named = replace(changed, name=outcome.name or changed.name)
                 return self._take_up(tx, named, outcome.replaced)
-            case NameTaken() if upload.looks < NAME_TRIES and upload.path is not None:
+            case NameTaken() if upload.names_tried < NAME_TRIES and upload.path is not None:
                 name = self._next_name(tx, upload)
                 changed = lifecycle.rename_intent(upload, name, outcome.reason, self.timing)
             case Rejected(may_pass=True):
@@ -555,12 +556,12 @@ class Journal:
         """The target is still to cut this document again."""
         upload = tx.uploads.get(number)
         is_indexing = upload is not None and upload.state is UploadState.INDEXING
-        return is_indexing and upload is not None and upload.code == lifecycle.RESLICE
+        return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
     def resliced(self, tx: Tx, number: int, repair: IndexRetry) -> None:
         """The target was asked to cut a document anew, or cannot be: then a fresh upload takes its place."""
         upload = tx.uploads.get(number)
-        if upload is None or upload.state is not UploadState.INDEXING or upload.code != lifecycle.RESLICE:
+        if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
             return
         timing = self.timing
         match repair:

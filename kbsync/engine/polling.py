@@ -13,7 +13,7 @@ from functools import partial
 
 from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
-from kbsync.core.model import Upload
+from kbsync.core.model import Phase, Upload
 from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened, IndexRetry, Journal
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -65,8 +65,8 @@ class Polls:
 
         `tries`: how many of those that found no room in the account may try once more; None: all.
         """
-        asked = [row for row in rows if row.code != lifecycle.RESLICE]
-        to_cut = [row for row in rows if row.code == lifecycle.RESLICE][:CUT_AT_ONCE]
+        asked = [row for row in rows if row.phase is not Phase.TO_CUT]
+        to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
         await self._reslice(to_cut, is_alone=not asked)
         if not asked:
             return (), None
@@ -106,9 +106,9 @@ class Polls:
         return row, status, IndexRetry.NONE
 
     async def _mended(self, row: Upload, status: DocStatus, turn: _Turn) -> IndexRetry:
-        if status.halt and row.code != lifecycle.QUOTA:
+        if status.halt and row.phase is not Phase.NO_ROOM:
             return IndexRetry.AWAITED
-        if turn.halted is not None or (row.code == lifecycle.QUOTA and not turn.may_try()):
+        if turn.halted is not None or (row.phase is Phase.NO_ROOM and not turn.may_try()):
             return IndexRetry.LATER
         if not isinstance(self._target, Reembeds):
             return IndexRetry.NOT_OFFERED

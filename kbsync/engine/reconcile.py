@@ -36,7 +36,7 @@ from kbsync.source.read import (
 from kbsync.source.roots import error_words_at
 from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder, scan
 from kbsync.state.db import told, unbind
-from kbsync.state.files import UNTIL_SCANNED, Entries, FileRow, FolderRow, Folders, join, split
+from kbsync.state.files import Entries, FileRow, FolderRow, Folders, join, split
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -312,8 +312,8 @@ class Reconciler:
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
-        self._scanning: set[float] = set()
-        self._missing_to: set[float] = set()  # scans that missed something, which is not counted yet
+        self._scanning: set[int] = set()
+        self._missing_to: set[int] = set()  # scans that missed something, which is not counted yet
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
@@ -338,15 +338,15 @@ class Reconciler:
         tree = StateTree(self._store, self._mirror)
         listings = scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pull, listings), listings, tree)
-        moment = UNTIL_SCANNED + next(self._numbers)
-        self._scanning.add(moment)
+        number = next(self._numbers)
+        self._scanning.add(number)
         try:
             while page := await asyncio.to_thread(pull.next):
                 for listing in page:
-                    await self._take_listing(listing, deep, moment)
+                    await self._take_listing(listing, deep, number)
         finally:
             pull.close()
-            self._scanning.remove(moment)
+            self._scanning.remove(number)
             await self._count_missed()
         return listings.summary
 
@@ -371,7 +371,7 @@ class Reconciler:
                 size += 1 + len(listing.changed)
         return page
 
-    async def _take_listing(self, listing: FolderListing, deep: bool, moment: float) -> None:
+    async def _take_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
         mirror, folder = self._mirror, listing.path
         if listing.problem:
             await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
@@ -401,21 +401,21 @@ class Reconciler:
         for path, verdict in shut:
             await self._deselect_below(listing, path, verdict)
         if listing.missing or listing.gone_folders:
-            self._missing_to.add(moment)
+            self._missing_to.add(number)
 
         def record(tx: Tx) -> None:
             tx.folders.seen(mirror, folder, listing.version, listing.is_mount)
-            tx.entries.miss(mirror, folder, listing.missing, moment)
+            tx.entries.miss(mirror, folder, listing.missing, None, number)
             for name in listing.gone_folders:
-                self._miss_tree(tx, join(folder, name), moment)
+                self._miss_tree(tx, join(folder, name), None, number)
             for path, _ in shut:
                 tx.folders.shut(mirror, path)
 
         await self._store.write(record)
         self._on_work()
 
-    def _miss_tree(self, tx: Tx, folder: str, moment: float) -> None:
-        tx.entries.miss_tree(self._mirror, folder, moment)
+    def _miss_tree(self, tx: Tx, folder: str, at: float | None, scan: int | None = None) -> None:
+        tx.entries.miss_tree(self._mirror, folder, at, scan)
         tx.folders.gone(self._mirror, folder)
 
     async def _deselect_below(self, listing: FolderListing, folder: str, verdict: Verdict) -> None:

@@ -23,9 +23,8 @@ import structlog
 from kbsync.contract.target import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.backoff import look_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane, reach_of
-from kbsync.core.lifecycle import QUOTA
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import Phase, Upload, UploadState
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
@@ -240,8 +239,8 @@ def find_room(tx: Tx, binding: Binding) -> tuple[bool, bool]:
     after = 0
     while rows := tx.uploads.in_states(binding.mirror, binding.id, IN_FLIGHT, after, PAGE):
         after = rows[-1].id
-        codes = {row.code == QUOTA and row.state is UploadState.INDEXING for row in rows}
-        found_none, is_trying = found_none or True in codes, is_trying or False in codes
+        full = {row.phase is Phase.NO_ROOM for row in rows}
+        found_none, is_trying = found_none or True in full, is_trying or False in full
     return found_none, is_trying
 
 

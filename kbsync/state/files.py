@@ -204,11 +204,8 @@ _UPSERT = (
     " ctime_ns = excluded.ctime_ns, ino = excluded.ino, digest = excluded.digest, choice = excluded.choice,"
     " reason = excluded.reason, rule = excluded.rule, by_person = excluded.by_person,"
     " presence = excluded.presence, status = excluded.status, since = excluded.since, racy = excluded.racy,"
-    " missed_at = NULL"
+    " missed_at = NULL, missed_by_scan = NULL"
 )
-
-UNTIL_SCANNED = 1e12
-"""Beyond any monotonic clock. Plus its number: the first look of a scan, which counts when the scan ends."""
 
 NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
 """Statuses of files that somebody may want to list; there are few of them."""
@@ -280,11 +277,11 @@ class Entries:
 
     def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
         """A look at the disk ended so."""
-        self._update(mirror, path, "presence = ?, missed_at = NULL", (int(presence),))
+        self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:
         """The next scan shall look at this file again, whatever its stamp."""
-        self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL", ())
+        self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL, missed_by_scan = NULL", ())
 
     def _update(self, mirror: int, path: str, what: str, values: tuple[object, ...]) -> None:
         folder, name = split(path)
@@ -300,25 +297,28 @@ class Entries:
             "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
         )
 
-    def miss(self, mirror: int, folder: str, names: Iterable[str], now: float) -> None:
-        """The first look that did not find these names; `now` is monotonic and means this process only.
+    def miss(
+        self, mirror: int, folder: str, names: Iterable[str], at: float | None, scan: int | None = None
+    ) -> None:
+        """The first look that did not find these names.
 
-        Of a scan it is `UNTIL_SCANNED` and its number.
+        `at` is monotonic and means this process only. It is None for a `scan`, given by its number, that is
+        still under way: it may yet find them elsewhere, so its look counts from its end (`scans_ended`).
         """
         row = self._folders.get(mirror, folder)
         if row is not None:
             self._db.executemany(
-                "UPDATE entry SET presence = 1, missed_at = ?"
+                "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"
                 " WHERE folder = ? AND name = ? AND presence IN (0, 3)",
-                ((now, row.id, bind(name)) for name in names),
+                ((at, scan, row.id, bind(name)) for name in names),
             )
 
-    def miss_tree(self, mirror: int, folder: str, now: float) -> None:
-        """The first look that did not find this directory."""
+    def miss_tree(self, mirror: int, folder: str, at: float | None, scan: int | None = None) -> None:
+        """The first look that did not find this directory; see `miss`."""
         self._db.execute(
-            SUBTREE + "UPDATE entry SET presence = 1, missed_at = ? WHERE presence IN (0, 3)"  # noqa: S608
-            " AND folder IN (SELECT id FROM tree)",
-            (mirror, bind(folder), now),
+            SUBTREE + "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"  # noqa: S608
+            " WHERE presence IN (0, 3) AND folder IN (SELECT id FROM tree)",
+            (mirror, bind(folder), at, scan),
         )
 
     def forget_first_looks(self, mirror: int) -> None:
@@ -327,22 +327,24 @@ class Entries:
         What is pending is looked at again whatever its stamp: while a file is missed nothing is begun for it.
         """
         self._db.execute(
-            "UPDATE entry SET presence = 0, missed_at = NULL, size = iif(status = ?, -1, size)"
-            " WHERE presence = 1 AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
+            " size = iif(status = ?, -1, size) WHERE presence = 1"
+            " AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
             (int(Status.PENDING), mirror),
         )
 
-    def scans_ended(self, mirror: int, scans: Iterable[float], now: float) -> None:
+    def scans_ended(self, mirror: int, scans: Iterable[int], now: float) -> None:
         """What these scans did not find, they did not find anywhere: it has been missed since now."""
         self._db.executemany(
-            "UPDATE entry INDEXED BY entry_missing SET missed_at = ?"
-            " WHERE presence = 1 AND missed_at = ? AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
+            "UPDATE entry INDEXED BY entry_missing SET missed_at = ?, missed_by_scan = NULL"
+            " WHERE presence = 1 AND missed_by_scan = ? AND missed_at IS NULL"
+            " AND folder IN (SELECT id FROM folder WHERE mirror = ?)",
             ((now, scan, mirror) for scan in scans),
         )
 
     def miss_anew(self, mirror: int, path: str, now: float) -> None:
         """The first look without a file that is missed counts from now on."""
-        self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL)", (now,))
+        self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, then: float, limit: int) -> list[tuple[str, int, float]]:
         """Paths whose first look without them was at or before `then`, the inodes they had, and that look."""
@@ -358,18 +360,19 @@ class Entries:
         """A scan under way did not find some file, and may yet find it elsewhere."""
         sql = (
             "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.presence = 1 AND e.missed_at >= ? AND f.mirror = ? LIMIT 1"
+            " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
+            " AND f.mirror = ? LIMIT 1"
         )
-        return self._db.execute(sql, (UNTIL_SCANNED, mirror)).fetchone() is not None
+        return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
         """When the earliest first look without a file was, of those that wait for the second.
 
-        Not before `UNTIL_SCANNED` where scans under way missed them all.
+        What scans under way missed does not wait for it yet (`is_missed_by_scan`).
         """
         sql = (
             "SELECT e.missed_at FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
-            " WHERE e.presence = 1 AND f.mirror = ? ORDER BY e.missed_at LIMIT 1"
+            " WHERE e.presence = 1 AND e.missed_at IS NOT NULL AND f.mirror = ? ORDER BY e.missed_at LIMIT 1"
         )
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else row[0]

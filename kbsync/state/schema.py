@@ -1,9 +1,8 @@
-"""The tables of `state.db`, and how an older file becomes a newer one.
+"""The tables of `state.db`, how an older file becomes a newer one, and which files are not built on.
 
-Paths and names are TEXT where they are valid Unicode and BLOB where they are not (see `connection.bind`).
-Enumerations are stored as the integers of `core.model`.
-
-Whether a file is a state that can be built on: ours, not newer, not damaged, not turned back.
+Paths and names are TEXT where they are valid Unicode and BLOB where they are not (see `db.bind`).
+Enumerations are stored as the integers of `core.model`, phases as words. Which value of an earlier schema
+went to which column stands at `ONE_MEANING_EACH`.
 """
 
 from __future__ import annotations
@@ -157,7 +156,30 @@ ALTER TABLE upload DROP COLUMN allowed;
 """
 """Recipes under which documents may be made again: allowed (no hold), or asked about, for so many of them."""
 
-MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS, NO_REFRESHES, RECIPES)
+ONE_MEANING_EACH = """
+ALTER TABLE upload ADD COLUMN phase TEXT NOT NULL DEFAULT '';
+ALTER TABLE upload ADD COLUMN names_tried INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE upload ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
+UPDATE upload SET phase = code, code = ''
+  WHERE (state = 4 AND code IN ('reembedding', 'quota', 'reslice')) OR (state = 10 AND code = 'ready');
+UPDATE upload SET names_tried = looks, looks = 0
+  WHERE looks > 0 AND (state IN (0, 1) OR (state = 9 AND remote_id IS NULL));
+UPDATE upload SET postponed = looks, looks = 0 WHERE looks > 0 AND state = 7;
+ALTER TABLE entry ADD COLUMN missed_by_scan INTEGER;
+UPDATE entry SET missed_by_scan = CAST(missed_at - 1e12 AS INTEGER), missed_at = NULL
+  WHERE presence = 1 AND missed_at >= 1e12;
+"""
+"""Columns that meant several things got one meaning each.
+
+- `upload.code` had the failure code of a target, and our own word for what a row that is indexing (4) or was
+  found (10) waits for. That word is `phase` now (`core.model.Phase`).
+- `upload.looks` counted looks and polls; of rows to be sent (0, 1, and 9 where nothing was stored) the names
+  that were taken, now `names_tried`; of rows to be deleted (7) how often that was put off, now `postponed`.
+- `entry.missed_at` was 1e12 and the number of the scan under way that had not found the file. The number is
+  `missed_by_scan` now, and the time is NULL until the scan has ended.
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS, NO_REFRESHES, RECIPES, ONE_MEANING_EACH)
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 
 VERSION = len(MIGRATIONS)

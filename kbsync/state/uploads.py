@@ -9,7 +9,7 @@ from typing import Any
 
 from kbsync.core.backoff import LONGEST
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import ON_THE_WAY, Purpose, Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, Phase, Purpose, Upload, UploadState
 from kbsync.state.db import Table, bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))
@@ -24,10 +24,11 @@ FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predece
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
-_STATE, _PURPOSE = COLUMNS.index("state"), COLUMNS.index("purpose")
+_STATE, _PURPOSE, _PHASE = (COLUMNS.index(c) for c in ("state", "purpose", "phase"))
 
 _STATES = {int(state): state for state in UploadState}
 _PURPOSES = {int(purpose): purpose for purpose in Purpose}
+_PHASES = {str(phase): phase for phase in Phase}
 
 
 def _read(row: tuple[Any, ...]) -> Upload:
@@ -37,6 +38,7 @@ def _read(row: tuple[Any, ...]) -> Upload:
             values[i] = unbind(values[i])
     values[_STATE] = _STATES[values[_STATE]]
     values[_PURPOSE] = _PURPOSES[values[_PURPOSE]]
+    values[_PHASE] = _PHASES[values[_PHASE]]
     return Upload(*values)
 
 
@@ -45,6 +47,7 @@ def _row(upload: Upload) -> list[object]:
     for i in _PATHS:
         values[i] = None if values[i] is None else bind(values[i])
     values[_STATE], values[_PURPOSE] = int(upload.state), int(upload.purpose)
+    values[_PHASE] = upload.phase.value
     return values
 
 

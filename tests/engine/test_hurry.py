@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from kbsync.core import lifecycle
-from kbsync.core.lifecycle import QUOTA, RESLICE
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import Phase, Upload, UploadState
 from kbsync.engine.mirror import BoundMirror
 from tests.core.test_lifecycle import SENT, timing
 from tests.remote.world import RemoteWorld
@@ -120,6 +119,6 @@ def test_a_look_never_moves_back_and_never_comes_too_early(
 
 def test_what_waits_for_something_else_is_not_hurried() -> None:
     assert lifecycle.may_be_hurried(ROW)
-    assert not lifecycle.may_be_hurried(replace(ROW, code=QUOTA))
-    assert not lifecycle.may_be_hurried(replace(ROW, code=RESLICE))
+    assert not lifecycle.may_be_hurried(replace(ROW, phase=Phase.NO_ROOM))
+    assert not lifecycle.may_be_hurried(replace(ROW, phase=Phase.TO_CUT))
     assert not lifecycle.may_be_hurried(replace(ROW, state=UploadState.SERVING))

@@ -10,8 +10,10 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kbsync.core.model import Phase, UploadState
 from kbsync.state import schema
 from kbsync.state.db import open_writer
+from kbsync.state.store import StateStore
 from tests.engine.world import World
 
 FIRST_STATE = Path(__file__).with_name("schema1.sql")
@@ -22,7 +24,7 @@ SERVED = {
 }
 """What the knowledge base of the first state holds: remote ids with path, text and upload id."""
 
-RELEASED = ("e6b8074f50fc", "182ca8491902", "e875b178e416", "87b0c531dc2e")
+RELEASED = ("e6b8074f50fc", "182ca8491902", "e875b178e416", "87b0c531dc2e", "322dacf9772d", "bbe07a679cf4")
 """How the digests of the scripts begin; a script that states were made with is never changed."""
 
 
@@ -93,8 +95,61 @@ def test_what_serves_at_a_service_waits_for_no_refresh_any_more(tmp_path: Path) 
         for binding, state, code in ((1, 5, "refreshing"), (1, 4, "quota"), (2, 5, "")):
             db.execute(upload, (binding, state, code))
         schema.migrate(db)
-        found = db.execute("SELECT next_look_at, looks, code FROM upload ORDER BY id").fetchall()
+        found = db.execute("SELECT next_look_at, looks, code || phase FROM upload ORDER BY id").fetchall()
     assert found == [(None, 0, ""), (9, 2, "quota"), (9, 2, "")]
+
+
+OVERLOADED: list[tuple[UploadState, str | None, str, int, dict[str, object]]] = [
+    (UploadState.INTENDED, None, "", 2, {"names_tried": 2}),
+    (UploadState.SENDING, None, "", 3, {"names_tried": 3}),
+    (UploadState.UNSURE, None, "", 4, {"looks": 4}),
+    (UploadState.PRESUMED_LOST, None, "", 5, {"looks": 5}),
+    (UploadState.INDEXING, "id", "", 6, {"looks": 6}),
+    (UploadState.INDEXING, "id", "reembedding", 1, {"phase": Phase.ASKED_AGAIN, "looks": 1}),
+    (UploadState.INDEXING, "id", "quota", 0, {"phase": Phase.NO_ROOM}),
+    (UploadState.INDEXING, "id", "reslice", 0, {"phase": Phase.TO_CUT}),
+    (UploadState.SERVING, "id", "", 0, {}),
+    (UploadState.RETIRING, "id", "10003", 2, {"code": "10003", "postponed": 2}),
+    (UploadState.FAILED, None, "quota", 2, {"code": "quota", "names_tried": 2}),  # a target's own word
+    (UploadState.FAILED, "id", "no-text", 7, {"code": "no-text", "looks": 7}),
+    (UploadState.ADOPTING, "id", "ready", 0, {"phase": Phase.LISTED_READY}),
+    (UploadState.ADOPTING, "id", "", 0, {}),
+]
+"""Rows as earlier schemas had them: state, remote id, code and looks, and what they mean."""
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_what_an_overloaded_column_meant_is_kept(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "state.db"
+    with closing(open_writer(path)) as db:
+        for script in schema.MIGRATIONS[:version]:
+            db.execute(script)
+        db.pragma("user_version", version)
+        db.execute("INSERT INTO mirror(id, name, folder) VALUES(1, 'm', '/srv/m')")
+        db.execute("INSERT INTO folder(id, mirror, path, name) VALUES(1, 1, '', '')")
+        for number, (state, remote, code, looks, _) in enumerate(OVERLOADED, 1):
+            db.execute(
+                "INSERT INTO upload(id, mirror, binding, path, label, name, digest, size, recipe,"
+                " created_at, state, remote_id, code, looks)"
+                " VALUES(?, 1, 1, ?, 'l', 'n', 'd', 3, 'r', 1, ?, ?, ?, ?)",
+                (number, f"{number}.md", int(state), remote, code, looks),
+            )
+        for name, presence, missed in (("here", 0, None), ("first", 1, 7.5), ("scanned", 1, 1e12 + 3)):
+            db.execute(
+                "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, choice, presence, status,"
+                " since, missed_at) VALUES(1, ?, 1, 1, 1, 1, 0, ?, 0, 0, ?)",
+                (name, presence, missed),
+            )
+    store = StateStore(path)
+    meant = {"code": "", "phase": Phase.PLAIN, "names_tried": 0, "postponed": 0, "looks": 0}
+    for number, row in enumerate(OVERLOADED, 1):
+        upload = store.read_now(lambda tx, number=number: tx.uploads.get(number))  # type: ignore[misc]
+        assert {key: getattr(upload, key) for key in meant} == {**meant, **row[4]}, row
+    assert store.read_now(lambda tx: tx.entries.missed_before(1, 1e15, 9)) == [("first", 1, 7.5)]
+    assert store.read_now(lambda tx: tx.entries.is_missed_by_scan(1))
+    store.submit(lambda tx: tx.entries.scans_ended(1, {3}, 8.0)).result()
+    assert len(store.read_now(lambda tx: tx.entries.missed_before(1, 8.0, 9))) == 2
+    store.close()
 
 
 def test_the_frozen_state_has_the_first_schema(tmp_path: Path) -> None:

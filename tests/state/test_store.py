@@ -18,7 +18,7 @@ from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.db import DamagedError, bind, open_reader, open_writer, unbind
-from kbsync.state.files import UNTIL_SCANNED, FileRow
+from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
 
@@ -158,10 +158,10 @@ def test_what_a_scan_missed_is_missed_since_its_end(store: StateStore) -> None:
     def work(tx: Tx) -> list[list[str]]:
         for name in ("seen.md", "first.md", "second.md"):
             tx.entries.put(m, entry(name))
-        tx.entries.miss(m, "", ["first.md"], UNTIL_SCANNED + 1)
-        tx.entries.miss(m, "", ["second.md"], UNTIL_SCANNED + 2)
+        tx.entries.miss(m, "", ["first.md"], None, 1)
+        tx.entries.miss(m, "", ["second.md"], None, 2)
         before = tx.entries.missed_before(m, 9.0, 10)
-        tx.entries.scans_ended(m, {UNTIL_SCANNED + 1}, 7.0)
+        tx.entries.scans_ended(m, {1}, 7.0)
         for name in ("seen.md", "second.md"):
             tx.entries.miss_anew(m, name, 8.0)
         assert before == []
