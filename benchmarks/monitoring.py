@@ -20,7 +20,7 @@ import apsw
 import httpx
 
 from kbsync.cli.context import choose
-from kbsync.cli.mirror_report import status_json
+from kbsync.cli.report import status_json
 from kbsync.cli.options import Choices
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.server.listener import HttpListener

@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 
 import kbsync
-from kbsync.cli.mirror_report import mirror_reports
+from kbsync.cli.report import mirror_reports
 from kbsync.config.model import folder_config
 from kbsync.installation import Installation
 from kbsync.state.store import StateStore

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import kbsync
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.problems import LEVELS as LEVELS_OF_REPORT
+from kbsync.cli.report import LEVELS as LEVELS_OF_REPORT
 from tests.cli.catalogue import CODES, ELSEWHERE, EVENTS, MIRRORS
 
 PACKAGE = Path(kbsync.__file__).parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -16,8 +15,7 @@ import pytest
 from kbsync.cli.commands import open as opening
 from kbsync.cli.commands.open import open_or_print
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
-from kbsync.cli.commands.status_display import Screen, clipped
-from kbsync.cli.output import Output, cells
+from kbsync.cli.output import Output
 from kbsync.config.kinds import Secret
 from kbsync.config.model import folder_config
 from kbsync.contract.searching import Hit, Passage, Query
@@ -58,11 +56,6 @@ def test_the_mark_stays_among_what_was_found() -> None:
     for step, marked in ((-1, 0), (1, 1), (1, 1), (-1, 0)):
         session.mark(step)
         assert session.marked == marked
-
-
-@pytest.mark.parametrize("room", range(1, 12))
-def test_what_is_cut_fits(room: int) -> None:
-    assert cells(clipped("重置密码 needs", room)) <= room
 
 
 class Stage:
@@ -328,12 +321,3 @@ def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.Mon
     while not (tmp_path / "said").exists():
         os.sched_yield()
     assert (tmp_path / "said").read_text() == "xdg-open\n/srv/a b\n"
-
-
-def test_a_signal_that_python_dropped_ends_a_screen_at_its_next_frame() -> None:
-    screen = Screen()
-    with contextlib.suppress(SystemExit):
-        screen.end(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended:
-        screen.show(["one"])
-    assert ended.value.code == 143

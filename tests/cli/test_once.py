@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli import problems
-from kbsync.cli.commands.once import _say
+from kbsync.cli import report
+from kbsync.cli.commands import once
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
+from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
 from kbsync.state import lock
@@ -117,7 +117,7 @@ def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Pl
 
 
 def failing(total: int, reasons: list[str]) -> MirrorReport:
-    failed = tuple(FailedPath(f"{number}.md", reason) for number, reason in enumerate(reasons))
+    failed = tuple((f"{number}.md", reason) for number, reason in enumerate(reasons))
     return MirrorReport(MirrorStatus("handbook", "/", "local", DocumentCounts(failed=total), 0.0), failed)
 
 
@@ -125,10 +125,10 @@ def test_many_failures_are_counted_not_listed(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     all_of_them = installation.cure("status --documents")
     reasons = [f"damaged at {number}" for number in range(25)]
-    *named, more, _ = problems.failures(installation, [failing(25, reasons)])
+    *named, more, _ = report.failures(installation, [failing(25, reasons)])
     assert named == [f"handbook: {number}.md: damaged at {number}" for number in range(20)]
     assert more == f"handbook: … and 5 more: {all_of_them}"
-    *named, more, _ = problems.failures(installation, [failing(5000, ["no text"] * 1000)])
+    *named, more, _ = report.failures(installation, [failing(5000, ["no text"] * 1000)])
     assert [line.partition(":")[2].split()[0] for line in named] == ["1,000"]
     assert more == f"handbook: … and 4,000 more: {all_of_them}"
 
@@ -271,7 +271,7 @@ def test_a_pass_that_is_interrupted_at_a_terminal_tells_what_failed_so_far(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     end = OnceEnd({}, {}, 1.0, signal=signal.SIGINT)
     installation = choose(Choices(folder=place.docs))
-    _say(installation, end, [failing(1, ["no text"])], Code.INTERRUPTED, Choices())
+    once.report(installation, end, [failing(1, ["no text"])], Code.INTERRUPTED)
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "kbsync: handbook: 0.md: no text"
     assert last.startswith("kbsync: interrupted; ")

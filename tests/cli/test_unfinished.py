@@ -7,15 +7,17 @@ import re
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import apsw
 import pytest
 
-from kbsync.cli.commands.status_display import Rates, framed, speed, told
+from kbsync.cli.commands.status_display import speed
+from kbsync.cli.commands.status_watch import framed, in_one_line
 from kbsync.cli.context import choose
-from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
-from kbsync.cli.problems import Demand, unfinished
+from kbsync.cli.output import Output
+from kbsync.cli.report import MirrorReport, late
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
@@ -130,7 +132,7 @@ def test_a_check_that_fails_over_what_waits_says_so(waiting: Place) -> None:
     with lock.held(waiting.state):
         ran = waiting.run("status", "--check", "-q")
         assert ran.code == 4
-        assert re.fullmatch(r"! handbook: 1 document waits, for \d.\d s at the longest\n\n", ran.out)
+        assert re.fullmatch(r"! handbook: 1 document waits, the oldest for \d.\d s\n\n", ran.out)
         assert waiting.run("status", "-q").out == ""  # it does, and that is as it should be
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
 
@@ -159,7 +161,7 @@ def test_a_check_that_fails_always_says_why(
     from kbsync.cli.commands.status import _checked
 
     stand = standing(last=last, pending=pending, for_s=for_s if pending else 0.0, runs=runs)
-    said = list(unfinished(choose(Choices(folder=place.docs)), stand, Demand(max_age)))
+    said = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=max_age))
     assert said or _checked([stand], max_age) == 0
     if runs:
         assert not any("kbsync --once" in line for line in said)  # it would find the state in use
@@ -167,16 +169,16 @@ def test_a_check_that_fails_always_says_why(
 
 def test_a_wait_that_is_too_long_is_told(place: Place) -> None:
     stand = standing(pending=5, for_s=600.0)
-    said = list(unfinished(choose(Choices(folder=place.docs)), stand, Demand(60.0)))
-    assert said == ["docs: 5 documents wait, for 10 min at the longest, more than 1m"]
+    said = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=60.0))
+    assert said == ["docs: 5 documents wait, the oldest for 10 min; the limit is 1m"]
 
 
 def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     halted = Halt("target-down", "no answer", "")
-    assert list(unfinished(installation, standing(pending=5, halt=halted), Demand())) == []
+    assert list(late(installation, standing(pending=5, halt=halted), check=True)) == []
     for last in (NOW, None):
-        (line,) = unfinished(installation, standing(last=last, pending=5, halt=halted, runs=False), None)
+        (line,) = late(installation, standing(last=last, pending=5, halt=halted, runs=False))
         assert "no kbsync is running; run: kbsync --once" in line
 
 
@@ -225,13 +227,13 @@ def test_a_mirror_that_the_running_kbsync_has_not_begun_is_told(place: Place) ->
 
 def test_watching_tells_of_a_first_pass_from_the_first_look_and_of_nobody_at_work() -> None:
     stand = standing(last=None, pending=5)
-    assert Rates().seen([stand], 0.0) == ["docs: first pass under way, 8 found so far"]
-    assert speed(stand, 2.0) == "docs: first pass under way, 8 found so far, 2.0 documents/s"
-    assert told(stand) == "docs: 3 ready, 5 pending; first pass under way"
+    assert speed(stand) == "docs: first pass under way, 8 found so far"
+    assert speed(replace(stand, rate=2.0)) == "docs: first pass under way, 8 found so far, 2.0 documents/s"
+    assert in_one_line(stand) == "docs: 3 ready, 5 pending; first pass under way"
     forsaken = standing(pending=5, runs=False)
-    assert speed(forsaken, 2.0) == ""
-    assert told(forsaken) == "docs: 3 ready, 5 pending; no kbsync is running"
-    assert told(standing(runs=False)) == "docs: 3 ready"
+    assert speed(replace(forsaken, rate=2.0)) == ""
+    assert in_one_line(forsaken) == "docs: 3 ready, 5 pending; no kbsync is running"
+    assert in_one_line(standing(runs=False)) == "docs: 3 ready"
 
 
 def test_the_worst_comes_first_in_the_order_of_exit_codes(
@@ -241,7 +243,7 @@ def test_the_worst_comes_first_in_the_order_of_exit_codes(
 
     def named(name: str, halt: str = "", **counts: int) -> MirrorReport:
         halted = Halt(halt, "something", "") if halt else None
-        trouble = (FailedPath("bad.md", "no text in it"),) if counts.get("failed") else ()
+        trouble = (("bad.md", "no text in it"),) if counts.get("failed") else ()
         return MirrorReport(
             MirrorStatus(name, "/", "local", DocumentCounts(**counts), 0.0, NOW, halted), trouble, at=NOW
         )
@@ -255,9 +257,9 @@ def test_the_worst_comes_first_in_the_order_of_exit_codes(
         named("unread", "config"),
     ]
     monkeypatch.setenv("NO_COLOR", "1")
-    frame = framed(choose(Choices(folder=place.docs)), stand, [])
+    frame = framed(Output(), choose(Choices(folder=place.docs)), stand)
     order = ["unread", "held", "down", "moving", "failed", "well"]
-    assert [line.split()[0] for line in frame.standing[-6:]] == order
+    assert [line.split()[0] for line in frame.table[-6:]] == order
     named_first = dict.fromkeys(line.split()[1].rstrip(":") for line in frame.wrong)
     assert [name for name in named_first if name in order] == ["unread", "held", "down", "failed"]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import apsw
 import pytest
 
-from kbsync.cli.commands.status_display import ENTER, HOME, LEAVE, Rates, Screen, changes, framed, unstyled
+from kbsync.cli.commands.status_watch import changes, framed
 from kbsync.cli.context import choose
-from kbsync.cli.mirror_report import FailedPath, MirrorReport
 from kbsync.cli.options import Choices
-from kbsync.cli.output import Column, cells, elided, table
+from kbsync.cli.output import Column, Output, cells, elided, table
+from kbsync.cli.report import MirrorReport
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
@@ -23,6 +23,7 @@ from kbsync.state.store import StateStore
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
 
+SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 WIDE = "/srv/手册/部门/" + "long-name/" * 6 + "配置"
 
 
@@ -95,14 +96,6 @@ def test_without_a_terminal_each_change_is_a_line() -> None:
     ]
 
 
-def test_the_rate_is_that_of_the_last_looks_and_only_while_there_is_work() -> None:
-    rates = Rates()
-    assert rates.seen([standing(0, 100)], 0.0) == []
-    assert rates.seen([standing(20, 80)], 10.0) == ["handbook: 2.0 documents/s, about 40 s left"]
-    assert rates.seen([standing(20, 80)], 45.0) == []
-    assert rates.seen([standing(100, 0)], 50.0) == []
-
-
 def test_what_watch_cannot_be_combined_with_is_refused(place: Place) -> None:
     for option in ("--json", "--check", "--documents"):
         assert place.run("status", "--watch", option, "--folder", "docs").code == 2
@@ -118,50 +111,25 @@ def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Plac
 def failing(count: int) -> MirrorReport:
     whole = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
     documents = DocumentCounts(ready=3, failed=count)
-    failed = tuple(FailedPath(f"{number}.md", f"damaged at byte {number}") for number in range(count))
+    failed = tuple((f"{number}.md", f"damaged at byte {number}") for number in range(count))
     return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
 
 
 def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
-    frame = framed(installation, [failing(30)], ["handbook: 3.0 documents/s"])
-    assert "MIRROR" in frame.standing[0]
-    assert frame.standing[-1] == "handbook: 3.0 documents/s"
+    frame = framed(Output(), installation, [failing(30)])
+    assert "MIRROR" in frame.table[0]
     assert "the key is refused" in frame.wrong[0]
     for rows in range(6, 24):
         shown = frame.within(200, rows)
         assert len(shown) == rows
-        table = list(frame.standing[: rows - 3])
+        table = list(frame.table[: rows - 3])
         assert shown[: len(table)] == table
         more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
         assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
-    assert frame.within(900, 80) == [*frame.standing, "", *frame.wrong, ""]
-    assert frame.left() == [*frame.wrong, "", *frame.standing]
+    assert frame.within(900, 80) == [*frame.table, "", *frame.wrong, ""]
+    assert frame.left() == [*frame.wrong, "", *frame.table]
     assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
-
-
-def shown_on(screen: Screen, lines: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What was written for each row."""
-    screen.show(lines)
-    out = capsys.readouterr().out
-    assert out.startswith(HOME)
-    return out.removeprefix(HOME).split("\r\n")
-
-
-def test_nothing_wraps_and_each_row_is_cleared_behind_its_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "10")
-    monkeypatch.setenv("LINES", "5")
-    written = ["\x1b[31m! \x1b[0m" + "x" * 40, "0123456789", "\x1b[2m手册手册手册\x1b[0m", "ab"]
-    rows = shown_on(Screen(), written, capsys)
-    assert rows == [
-        "\x1b[31m! \x1b[0mxxxxxxx…",
-        "0123456789",
-        "\x1b[2m手册手册…\x1b[0m" + "\x1b[K",
-        "ab\x1b[K\x1b[J",
-    ]
-    assert len(shown_on(Screen(), ["line"] * 9, capsys)) == 5
 
 
 def test_on_a_small_screen_the_table_is_seen_over_twenty_failures(place: Place) -> None:
@@ -170,25 +138,23 @@ def test_on_a_small_screen_the_table_is_seen_over_twenty_failures(place: Place) 
     assert place.run("--once", "--folder", "docs").code == 1
     watching = Terminal(place, "status", "--watch", "--folder", "docs", rows=12, columns=60)
     try:
-        watching.until(ENTER)
+        watching.until(SECOND_SCREEN)
         frame = watching.until("Ctrl-C ends")
     finally:
         watching.process.send_signal(signal.SIGINT)
         assert watching.end() == 130
     assert "MIRROR" in frame
     assert "see kbsync status" in frame or "in full: kbsync status" in frame
-    rows = [row.strip("\r") for row in frame.removeprefix(HOME).replace("\x1b[K", "").split("\n")]
-    assert all(cells(unstyled(row)) <= 60 for row in rows)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_terminal_is_left_as_it_was(terminal: Begin, number: int, code: int) -> None:
     watching = terminal("status", "--watch", "--folder", "docs")
-    watching.until(ENTER)
+    watching.until(SECOND_SCREEN)
     shown = watching.until("Ctrl-C ends")
     assert "MIRROR" in shown
     watching.process.send_signal(number)
-    watching.until(LEAVE)
+    watching.until(FIRST_SCREEN)
     assert watching.end() == code
     assert "Traceback" not in watching.seen
     assert "MIRROR" in watching.seen  # the last frame stays

@@ -1,27 +1,35 @@
-"""`kbsync --once`: one pass with its progress, and what there is to say at its end."""
+"""`kbsync --once`: one pass with its progress, and the report at its end."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
 from kbsync import logs
 from kbsync import once as one_pass
-from kbsync.cli import problems
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, worst
-from kbsync.cli.mirror_report import MirrorReport, mirror_reports, status_json
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, is_styled, tell, tell_through
-from kbsync.cli.problems import ToldEvents, log_problems, say, told_as_log
+from kbsync.cli.report import (
+    MirrorReport,
+    ToldEvents,
+    failures,
+    halts,
+    log_problems,
+    mirror_reports,
+    say,
+    status_json,
+    summary,
+    told_as_log,
+)
 from kbsync.core.model import Status
 from kbsync.core.text import sized
 from kbsync.errors import LockedError
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 0.4
-"""Seconds a pass may take without a bar: most take less, and a bar that only flickers tells nothing."""
+"""Seconds before a bar is drawn: most passes take less, and a bar that only flickers tells nothing."""
 
 OFTEN, SELDOM = 0.25, 15.0
 """Seconds between two looks, for a terminal and for a log."""
@@ -43,9 +51,9 @@ OFTEN, SELDOM = 0.25, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far all mirrors are: files that are settled (searchable or failed), of those that are wanted.
+    """How far all mirrors are: files that are searchable or have failed, of those that are wanted.
 
-    `left`: bytes that the account with the least room still takes, where one tells.
+    `left`: bytes that the account with the least room still takes; None where none tells.
     """
 
     settled: int
@@ -71,12 +79,12 @@ async def _look(runs: ActiveMirrors) -> Reached:
 
 
 async def _bar(runs: ActiveMirrors) -> None:
-    """A bar with rate and time left, gone when the pass is over."""
+    """A bar with rate and time left; it disappears when the pass is over."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
     first = await _look(runs)
-    # It is drawn when it is told to, by whoever tells it: it needs no thread and no lock.
+    # Drawn by this task alone: tqdm needs neither its monitor thread nor a lock shared by processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
@@ -100,7 +108,7 @@ async def _bar(runs: ActiveMirrors) -> None:
 
 
 async def _lines(runs: ActiveMirrors) -> None:
-    """A line in the log's own format now and then; a short pass has none."""
+    """A line in the log every `SELDOM` seconds; a short pass has none."""
     log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
@@ -116,7 +124,7 @@ async def _lines(runs: ActiveMirrors) -> None:
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
-"""Events of which the report at the end tells a person all there is to know."""
+"""Events that the report at the end tells a person all about."""
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
@@ -124,104 +132,63 @@ def once(choices: Choices, *, as_json: bool) -> int:
     installation = choose(choices)
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
-    stderr = cast(TextIO, Stderr())
-    is_report_read = logs.is_for_a_person(choices.log_format, choices.log_level)
-    told_events = None if is_report_read else ToldEvents(has_report=not as_json)
-
-    def is_apart(fields: logs.Fields) -> bool:
-        return as_json or fields.get("event") not in REPORTED
-
-    if told_events is not None:
-        logs.configure(style=choices.log_format, level=level, stream=stderr, wanted=told_events.listen)
-        tell_through(told_as_log)
+    told: ToldEvents | None = None
+    if logs.is_for_a_person(choices.log_format, choices.log_level):
+        logs.configure(
+            style=None, level=level, wanted=lambda fields: as_json or fields.get("event") not in REPORTED
+        )
     else:
-        logs.configure(style=None, level=level, stream=stderr, wanted=is_apart)
+        told = ToldEvents(has_report=not as_json)
+        logs.configure(style=choices.log_format, level=level, wanted=told.listen)
+        tell_through(told_as_log)
+
+    async def passed(hard: HardEnd, signals: Signals) -> Code:
+        progress: ShowProgress | None = None
+        if not choices.quiet:
+            progress = _bar if sys.stderr.isatty() and is_styled() else _lines
+        end = await one_pass.once(installation, progress, signals)
+        reports = mirror_reports(installation, end.ends)
+        code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
+        if as_json:
+            Output().json(_to_json(installation, end, reports))
+        else:
+            report(installation, end, reports, code, quiet=choices.quiet, told=told)
+        hard.now()  # a parser or an upload may hold a thread for minutes
+        return code
+
     with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
-            return asyncio.run(
-                _until_told(installation, choices, signals, hard, told_events, as_json=as_json)
-            )
+            return asyncio.run(passed(hard, signals))
         except LockedError:
             if not choices.quiet:
                 raise
-            return Code.PASSING  # it goes away by itself, and nobody is needed for that
+            return Code.PASSING  # it passes by itself, and nobody is needed for that
 
 
-async def _until_told(
-    installation: Installation,
-    choices: Choices,
-    signals: Signals,
-    hard: HardEnd,
-    told_events: ToldEvents | None,
-    *,
-    as_json: bool,
-) -> Code:
-    """The pass and its results. One that was interrupted waits for no thread after that."""
-    progress: ShowProgress | None = None
-    if not choices.quiet:
-        progress = _bar if sys.stderr.isatty() and is_styled() else _lines
-    end = await one_pass.once(installation, progress, signals)
-    reports = mirror_reports(installation, end.ends)
-    code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
-    if as_json:
-        Output().json(_to_json(installation, end, reports))
-    else:
-        _say(installation, end, reports, code, choices, told_events)
-    hard.now()  # a parser or an upload may hold a thread for minutes
-    return code
-
-
-class Stderr(io.TextIOBase):
-    """Stderr as it is at the moment: while a bar is shown, lines have to go above it."""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Of what is written: Chinese names are told as such where they can be."""
-        return getattr(sys.stderr, "encoding", None) or "ascii"
-
-    def write(self, text: str) -> int:
-        """To where stderr leads now."""
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        """At once."""
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        """Whether a person reads."""
-        return sys.stderr.isatty()
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return sys.stderr.fileno()
-
-
-def _say(
+def report(
     installation: Installation,
     end: OnceEnd,
     reports: Sequence[MirrorReport],
     code: Code,
-    choices: Choices,
-    told_events: ToldEvents | None = None,
+    *,
+    quiet: bool = False,
+    told: ToldEvents | None = None,
 ) -> None:
-    """The report in the form that stderr has, and the summary."""
-    if told_events is not None:
-        log_problems(installation, reports, told_events, quiet=choices.quiet)
+    """What is wrong, and the summary. `told`: stderr has the form of a log, with these events in it."""
+    if told is not None:
+        log_problems(installation, reports, told, quiet=quiet)
     else:
-        for line in problems.halts(installation, reports, quiet=choices.quiet):
-            tell(line)
-        for line in problems.failures(installation, reports):
+        for line in (*halts(installation, reports, quiet=quiet), *failures(installation, reports)):
             tell(line)
     if end.signal is not None:
         again = installation.cure("--once")
-        if told_events is not None:
+        if told is not None:
             say("pass.interrupted", detail="what was done is recorded", cure=again)
         else:
             tell(f"interrupted; what was done is recorded; to continue: {again}")
-        return
-    if not choices.quiet:
+    elif not quiet:
         output = Output()
-        for line in problems.summary(end, reports, apart=output.is_terminal):
+        for line in summary(end, reports, apart=output.is_terminal):
             output.line(line)
         if output.is_terminal and code is Code.MIRRORED:
             output.line(output.dim(f"search it: {installation.cure('search QUERY')}"))

@@ -1,12 +1,11 @@
 """`kbsync search -i`: results as you type, on targets that stay open.
 
-prompt_toolkit does the keys, the line and the screen; it is loaded for this alone.
+prompt_toolkit handles keys, line and screen, and is loaded only here and for `status --watch`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,10 +17,11 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout import BufferControl, FormattedTextControl, HSplit, Layout, Window
+from prompt_toolkit.layout import BufferControl, FormattedTextControl, HSplit, Window
 from prompt_toolkit.layout.processors import BeforeInput
 
 from kbsync.cli.exit_codes import code_of, sentence_of
+from kbsync.cli.full_screen import full_screen, show
 from kbsync.cli.output import Output
 from kbsync.cli.searching import INDENT, excerpt, heading_trail, opened_for_search, search_all
 from kbsync.config.model import MirrorConfig
@@ -33,9 +33,6 @@ from kbsync.installation import Installation
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
 """Seconds without a key before a search: nobody wants the results for half a word, or to pay for them."""
-
-ESCAPE_WITHIN = 0.05
-"""Seconds within which the rest of a key's sequence comes; an escape alone is the key."""
 
 Search = Callable[[Query], Awaitable[list[FoundDocument]]]
 
@@ -55,20 +52,8 @@ async def _run(installation: Installation, query: Query) -> tuple[list[Path], Pa
         session = LiveSearch(search, query, pause, several=len(installation.mirrors) > 1)
         screen = _screen(session)
         session.redraw = screen.invalidate
-        loop, searching = asyncio.get_running_loop(), asyncio.create_task(session.keep_searching())
-        # Ended by the screen, which leaves the terminal as it was.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, partial(screen.exit, result=128 + number))
-        try:
-            ended_by = await screen.run_async()
-        except EOFError:  # the terminal is gone
-            ended_by = None
-        finally:
-            searching.cancel()
-            await asyncio.gather(searching, return_exceptions=True)
-        if isinstance(ended_by, int):
-            raise SystemExit(ended_by)
-        return [found.absolute for found in session.found], ended_by
+        chosen = await show(screen, session.keep_searching())
+        return [found.absolute for found in session.found], chosen
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
@@ -147,7 +132,7 @@ class LiveSearch:
                 yield INDENT + next(excerpt(output, passage.text, self.text, unfinished=True), "")
 
 
-def _screen(session: LiveSearch) -> Application[Path | int | None]:
+def _screen(session: LiveSearch) -> Application[Path | None]:
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -159,11 +144,6 @@ def _screen(session: LiveSearch) -> Application[Path | int | None]:
     @keys.add("c-d")
     def end(event: KeyPressEvent) -> None:
         event.app.exit(result=None)
-
-    @keys.add("c-c")
-    @keys.add("<sigint>")
-    def interrupt(event: KeyPressEvent) -> None:
-        event.app.exit(exception=KeyboardInterrupt)
 
     @keys.add("up")
     @keys.add("c-p")
@@ -184,10 +164,4 @@ def _screen(session: LiveSearch) -> Application[Path | int | None]:
         on_text_changed=lambda buffer: session.type(buffer.text),
     )
     typed = BufferControl(line, input_processors=[BeforeInput("> ", style="bold")])
-    screen = Application[Path | int | None](
-        Layout(HSplit([Window(typed, height=1), Window(FormattedTextControl(hits))])),
-        key_bindings=keys,
-        full_screen=True,
-    )
-    screen.timeoutlen = screen.ttimeoutlen = ESCAPE_WITHIN
-    return screen
+    return full_screen(HSplit([Window(typed, height=1), Window(FormattedTextControl(hits))]), keys)

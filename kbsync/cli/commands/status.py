@@ -16,8 +16,7 @@ from kbsync.config.kinds import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kbsync.cli.mirror_report import MirrorReport
-    from kbsync.cli.problems import Demand
+    from kbsync.cli.report import MirrorReport
     from kbsync.config.model import MirrorConfig
     from kbsync.installation import Installation
     from kbsync.state.read_only import Tx
@@ -32,46 +31,56 @@ if TYPE_CHECKING:
         "kbsync status --check --max-age 1h -q     for a health check",
     )
 )
-@click.option("--documents", is_flag=True, help="Every document with its state and reason.")
-@click.option("--check", is_flag=True, help="Exit with the code a pass would give for the present state.")
+@click.option("--documents", is_flag=True, help="Also show every document with its state and reason.")
+@click.option("--check", is_flag=True, help="Exit with the code that a pass would exit with now.")
 @click.option(
     "--max-age",
     type=ParsedOption("time", parse_duration),
     metavar="TIME",
-    help="With --check: a last pass or a waiting file older than this is trouble, a younger one is none.",
+    help="With --check: fail only if the last pass or a waiting file is older than this.",
 )
-@click.option("-w", "--watch", is_flag=True, help="Keep it up to date until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Keep the table up to date until Ctrl-C.")
 @json_option
 @shared_options
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
-    """Show the state of every mirror, what is wrong first. Answers while kbsync runs."""
-    from kbsync.cli.mirror_report import mirror_reports
-    from kbsync.cli.problems import Demand
-
+    """Show the state of every mirror, what is wrong first. Works while kbsync runs."""
     if max_age is not None and not check:
         raise click.UsageError("--max-age goes with --check")
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch goes without --documents, --check and --json")
     installation = choose(choices, here=True, with_secrets=False)
     if watch:  # ended by Ctrl-C alone
-        from kbsync.cli.commands.status_display import follow
+        from kbsync.cli.commands.status_watch import watch as keep_watching
 
-        follow(installation)
-    reports = mirror_reports(installation)
+        keep_watching(installation)
+        return Code.MIRRORED
+    from kbsync.cli.report import mirror_reports
+
+    output, reports = Output(), mirror_reports(installation)
     if as_json:
-        _print_json(Output(), installation, documents=documents)
+        _print_json(output, installation, documents=documents)
     else:
-        demand = Demand(max_age) if check else None
-        _print(Output(), installation, reports, demand, documents=documents, quiet=choices.quiet)
+        from kbsync.cli.commands.status_display import print_documents, problems, speed, table_lines
+
+        wrong = [
+            f"{output.red('! ')}{line}"
+            for line in problems(installation, reports, check=check, max_age=max_age)
+        ]
+        shown = [] if choices.quiet else [*table_lines(output, reports), *filter(None, map(speed, reports))]
+        for line in [*wrong, *([""] if wrong else []), *shown]:
+            output.line(line)
+        if documents and not choices.quiet:
+            for mirror in installation.mirrors:
+                print_documents(output, installation, mirror)
     return _checked(reports, max_age) if check else Code.MIRRORED
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     """As a pass would exit; a mirror that never had one is not there yet, and time may excuse what waits.
 
-    What decides is told by `print_wrong`, given the same demand.
+    What decides is said by `report.late`, given the same `max_age`.
     """
     from kbsync.cli.exit_codes import worst
     from kbsync.engine.status import is_fresh
@@ -86,7 +95,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
-    from kbsync.cli.mirror_report import status_in
+    from kbsync.cli.report import status_in
 
     output.write(f'{{"version": "{__version__}", "mirrors": [')
     for number, mirror in enumerate(installation.mirrors):
@@ -98,26 +107,3 @@ def _print_json(output: Output, installation: Installation, *, documents: bool) 
 
         read_state(installation, write)
     output.line("]}")
-
-
-def _print(
-    output: Output,
-    installation: Installation,
-    reports: Sequence[MirrorReport],
-    demand: Demand | None,
-    *,
-    documents: bool,
-    quiet: bool,
-) -> None:
-    from kbsync.cli.commands.status_display import print_documents, print_table, print_wrong, speed
-
-    print_wrong(output, installation, reports, demand)
-    if quiet:
-        return
-    print_table(output, reports)
-    for each in reports:
-        if line := speed(each, each.rate):
-            output.line(line)
-    if documents:
-        for mirror in installation.mirrors:
-            print_documents(output, installation, mirror)

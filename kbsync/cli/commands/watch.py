@@ -114,7 +114,7 @@ def watch(choices: Choices) -> int:
 
 def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
     # Signals are heard while all this is loaded.
-    from kbsync.cli.problems import told_as_log
+    from kbsync.cli.report import told_as_log
     from kbsync.daemon import Daemon
     from kbsync.systemd import ServiceManager
 

@@ -1,0 +1,122 @@
+"""`kbsync status --watch`: the table on a full screen; a line for each change where there is no terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from kbsync.cli.commands.status_display import problems, speed, table_lines
+from kbsync.cli.output import Output, cells
+from kbsync.cli.report import MirrorReport, mirror_reports
+from kbsync.core.text import printable
+from kbsync.engine.status import iso
+from kbsync.installation import Installation
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def watch(installation: Installation) -> None:
+    """Until Ctrl-C."""
+    output, look = Output(), partial(mirror_reports, installation)
+    if output.can_move_cursor and sys.stdin.isatty():
+        asyncio.run(_on_screen(installation, output, look))
+        return
+    for line in changes(look, time.sleep, time.time):
+        output.write(f"{line}\n", flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is shown at a moment, in styled lines. `status`: the command that tells all of it."""
+
+    table: Sequence[str]
+    wrong: Sequence[str]
+    status: str
+
+    def left(self) -> list[str]:
+        """All of it in the order of `status`: above a prompt it is the end that stays in sight."""
+        return [*self.wrong, *([""] if self.wrong else []), *self.table]
+
+    def within(self, columns: int, rows: int) -> list[str]:
+        """As much as fits, the table first, with an empty row at the end; says how much does not fit."""
+        whole = [*self.table, *([""] if self.wrong else []), *self.wrong, ""]
+        is_wide = any(cells(_STYLE.sub("", line)) > columns for line in self.wrong)
+        if len(whole) <= rows and not is_wide:
+            return whole
+        table = self.table[: max(1, rows - 3)]
+        shown = self.wrong[: max(0, rows - 3 - len(table))]
+        more = len(self.wrong) - len(shown)
+        rest = f"… and {more:,} more; see {self.status}" if more else f"in full: {self.status}"
+        return [*table, "", *shown, rest, ""]
+
+
+def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
+    """The table, how fast each mirror is, and what is wrong."""
+    speeds = list(filter(None, map(speed, reports)))
+    table = [*table_lines(output, reports), *([""] if speeds else []), *speeds]
+    wrong = [f"{output.red('! ')}{line}" for line in problems(installation, reports)]
+    return Frame(table, wrong, installation.cure("status"))
+
+
+async def _on_screen(
+    installation: Installation, output: Output, look: Callable[[], Sequence[MirrorReport]]
+) -> None:
+    from prompt_toolkit.formatted_text import ANSI
+    from prompt_toolkit.key_binding import KeyBindings
+    from prompt_toolkit.layout import FormattedTextControl, Window
+
+    from kbsync.cli.full_screen import full_screen, show
+
+    frame = framed(output, installation, look())
+
+    def shown() -> ANSI:
+        size = screen.output.get_size()
+        return ANSI("\n".join([*frame.within(size.columns, size.rows - 1), output.dim("Ctrl-C ends")]))
+
+    async def keep_looking() -> None:
+        nonlocal frame
+        while True:
+            await asyncio.sleep(EVERY)
+            frame = framed(output, installation, await asyncio.to_thread(look))
+            screen.invalidate()
+
+    screen = full_screen(Window(FormattedTextControl(shown)), KeyBindings())
+    try:
+        await show(screen, keep_looking())
+    finally:
+        for line in frame.left():
+            output.line(line)
+
+
+def changes(
+    look: Callable[[], Sequence[MirrorReport]], sleep: Callable[[float], None], wall: Callable[[], float]
+) -> Iterator[str]:
+    """A line for each mirror, and another one whenever it has changed. `wall`: epoch seconds."""
+    before: dict[str, str] = {}
+    while True:
+        for each in look():
+            line = in_one_line(each)
+            if before.get(each.status.name) != line:
+                before[each.status.name] = line
+                yield f"{iso(wall())} {line}"
+        sleep(EVERY)
+
+
+def in_one_line(report: MirrorReport) -> str:
+    """Counts and halt of a mirror."""
+    status = report.status
+    counts = [f"{number:,} {word}" for word, number in status.documents.to_json().items() if number]
+    halt = "" if status.halt is None else f"; {status.halt.reason}: {status.halt.detail}"
+    cure = f"; cure: {status.halt.cure}" if status.halt is not None and status.halt.cure else ""
+    who = "; first pass under way" if report.is_in_first_pass else ""
+    if report.is_unattended and (report.waiting or not report.has_passed):
+        who = "; no kbsync is running"
+    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}{who}")

@@ -1,0 +1,60 @@
+"""Programs that fill a terminal (`search -i`, `status --watch`), drawn by prompt_toolkit.
+
+However one ends, by a key, a signal, an error or a window that closes, the terminal is as it was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import AnyContainer, Layout
+
+ESCAPE_WITHIN = 0.05
+"""Seconds within which the rest of a key's sequence comes; an escape alone is the key."""
+
+
+def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
+    """A screen with these keys; Ctrl-C raises `KeyboardInterrupt` out of `show`."""
+
+    @keys.add("c-c")
+    @keys.add("<sigint>")
+    def interrupt(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt())
+
+    screen = Application[Any](Layout(content), key_bindings=keys, full_screen=True)
+    screen.timeoutlen = screen.ttimeoutlen = ESCAPE_WITHIN
+    return screen
+
+
+async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any:
+    """What the screen was left with, None where the terminal is gone.
+
+    `work` runs beside it and stops with it; what `work` raises ends both and is raised here, and `SystemExit`
+    for SIGTERM and SIGHUP.
+    """
+
+    def end(error: BaseException) -> None:
+        if screen.future is not None and not screen.future.done():
+            screen.exit(exception=error)
+
+    def finished(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            end(error)
+
+    loop, working = asyncio.get_running_loop(), asyncio.create_task(work)
+    # At once they would end the process and leave the terminal without echo.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end, SystemExit(128 + number))
+    working.add_done_callback(finished)
+    try:
+        return await screen.run_async()
+    except EOFError:
+        return None
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)

@@ -1,0 +1,435 @@
+"""What is said of mirrors: at the end of a pass, in `status`, and by the exit code.
+
+A problem is a line for a person, or an event where stderr has the form of a log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from kbsync import __version__
+from kbsync.cli.context import read_state
+from kbsync.cli.exit_codes import ORDER, Code, worst
+from kbsync.cli.output import counted
+from kbsync.config.kinds import write_duration
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import FileChoice, Status, UploadState
+from kbsync.core.text import lasting, printable
+from kbsync.engine.halts import BAD_CONFIG, PASSING
+from kbsync.engine.status import (
+    DELETIONS_HELD,
+    OUT_OF_DATE,
+    RECIPE_HELD,
+    MirrorStatus,
+    mirror_status,
+    never_ran,
+)
+from kbsync.installation import Installation
+from kbsync.state import lock
+from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.read_only import Tx
+
+if TYPE_CHECKING:
+    from kbsync.engine.mirror import PassCounts
+    from kbsync.logs import Fields
+    from kbsync.once import OnceEnd, PassEnd
+
+
+LISTED = 20
+"""How many documents of one kind are named; `status --documents` names all."""
+
+LOOKED_AT = 1000
+"""How many failed documents are read to find those with one reason: `status` has to stay quick."""
+
+FEW = 3
+"""Up to so many documents with one reason get a line each; of more, only so many are named."""
+
+LONGEST_PAUSE = 7200.0
+"""Seconds between passes that need no word: the systemd timer that comes with kbsync fires every hour."""
+
+Reason = tuple[str, str]
+"""A path and why it failed or is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """A mirror's status, with the first of its failed and held documents.
+
+    `trouble`: why its pass could not end. `busy`: files that were still being written. `rate`: documents per
+    second that became searchable lately. `rescan`: seconds after which a daemon compares the whole folder.
+    `is_worked_on`: a kbsync holds the state; None where that cannot be told. `at`: epoch seconds.
+    """
+
+    status: MirrorStatus
+    failed: tuple[Reason, ...] = ()
+    held: tuple[Reason, ...] = ()
+    trouble: str = ""
+    busy: tuple[str, ...] = ()
+    rate: float = 0.0
+    rescan: float = 0.0
+    is_worked_on: bool | None = None
+    at: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Documents that are not as searchable as they will be."""
+        return self.status.documents.pending + self.status.documents.indexing
+
+    @property
+    def has_passed(self) -> bool:
+        """The whole folder was compared at least once."""
+        return self.status.last_pass is not None
+
+    @property
+    def since_pass(self) -> float:
+        """Seconds since the whole folder was last compared; 0.0 before the first time."""
+        last = self.status.last_pass
+        return 0.0 if last is None else max(0.0, self.at - last)
+
+    @property
+    def is_in_first_pass(self) -> bool:
+        """No pass has ended, and nothing but time is needed."""
+        return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
+
+    @property
+    def is_unattended(self) -> bool:
+        """No kbsync runs, for certain."""
+        return self.is_worked_on is False
+
+    @property
+    def is_troubled(self) -> bool:
+        """It halted over something that passes, such as a target that does not answer."""
+        return self.status.halt is not None and self.status.halt.reason in PASSING
+
+    @property
+    def settled_code(self) -> Code:
+        """The exit code of a pass that left the mirror so, apart from what still waits."""
+        documents, halt = self.status.documents, self.status.halt
+        if halt is not None and halt.reason == BAD_CONFIG:
+            return Code.USAGE
+        if (halt is not None and not self.is_troubled) or documents.held:
+            return Code.PERSON
+        return Code.FAILED if documents.failed else Code.MIRRORED
+
+    @property
+    def code(self) -> Code:
+        """The exit code of a pass that left the mirror so."""
+        waits = self.trouble or self.busy or self.waiting or self.is_troubled
+        return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
+
+    @property
+    def checked_code(self) -> Code:
+        """The same for `status --check`: a mirror that never had a pass is not mirrored yet."""
+        return worst([self.code, Code.MIRRORED if self.has_passed else Code.PASSING])
+
+
+def mirror_reports(
+    installation: Installation, ends: Mapping[str, PassEnd] | None = None
+) -> list[MirrorReport]:
+    """A report on each mirror asked for. `ends`: how its pass ended, by name."""
+    # Asked before the rows are read: a kbsync that ends in between must not look like one that works.
+    is_worked_on = lock.holding(installation.state_dir)
+
+    def report(tx: Tx, mirror: MirrorConfig) -> MirrorReport:
+        end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
+        status, rate = status_in(tx, installation, mirror), 0.0
+        failed, held = tuple[Reason, ...](), tuple[Reason, ...]()
+        if record is not None:
+            failed = tuple(islice(_failed(tx, record), LOOKED_AT))
+            held = tuple(islice(_held(tx, record), LISTED))
+            if status.documents.pending or status.documents.indexing:
+                rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
+        return MirrorReport(
+            status,
+            failed,
+            held,
+            trouble=end.trouble if end else "",
+            busy=end.busy if end else (),
+            rate=rate,
+            rescan=mirror.rescan,
+            is_worked_on=is_worked_on,
+            at=time.time(),
+        )
+
+    return [read_state(installation, partial(report, mirror=each)) for each in installation.mirrors]
+
+
+def status_json(installation: Installation) -> dict[str, Any]:
+    """`status --json` without documents."""
+
+    def status(mirror: MirrorConfig) -> dict[str, Any]:
+        return read_state(installation, lambda tx: status_in(tx, installation, mirror).to_json())
+
+    return {"version": __version__, "mirrors": [status(mirror) for mirror in installation.mirrors]}
+
+
+def status_in(
+    tx: Tx, installation: Installation, mirror: MirrorConfig, *, documents: bool = False
+) -> MirrorStatus:
+    """The mirror's status; its `items` may be read while `tx` lasts."""
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        return never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
+    return mirror_status(
+        tx,
+        record,
+        now=time.time(),
+        documents=documents,
+        cure=installation.cure,
+        at_work=lock.is_held(installation.state_dir),
+    )
+
+
+def _held(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
+    for entry in tx.entries.of_status(record.id, Status.HELD):
+        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+        is_recipe = any(u.wanted_recipe for u in uploads)
+        yield entry.path, "held as it is, though settings changed" if is_recipe else "its deletion is held"
+
+
+def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
+    for folder in tx.folders.problems(record.id):
+        if not folder.shut:
+            yield f"{folder.path}/", folder.problem
+    for entry in tx.entries.of_status(record.id, Status.FAILED):
+        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
+        # The latest attempt speaks: earlier ones may have failed over something else.
+        words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
+        reason = entry.verdict.reason if entry.verdict.choice is FileChoice.REFUSED else words
+        serves = any(u.state.serves for u in uploads)
+        yield entry.path, f"{reason}; {OUT_OF_DATE}" if serves else reason
+
+
+def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
+    """In the order of their exit codes; those of one code as they were."""
+    order = [*ORDER, Code.MIRRORED]
+    return sorted(reports, key=lambda each: order.index(each.checked_code))
+
+
+def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> Iterator[str]:
+    """What a pass did: one line for all mirrors, or with `apart` one for each."""
+    if apart or len(reports) == 1:
+        for each in reports:
+            yield _line(each.status.name, [end.runs[each.status.name].counts], [each], end.seconds)
+    else:
+        counts = [run.counts for run in end.runs.values()]
+        yield _line(counted(len(reports), "mirror"), counts, reports, end.seconds)
+
+
+def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorReport], seconds: float) -> str:
+    def documents(state: str) -> int:
+        return sum(each.status.documents.to_json()[state] or 0 for each in reports)
+
+    # What is held serves in its old version, so it is searchable.
+    parts = [f"{counted(documents('ready') + documents('held'), 'document')} searchable"]
+    done = [
+        f"{number:,} {word}"
+        for word in ("uploaded", "replaced", "renamed", "deleted")
+        if (number := sum(getattr(count, word) for count in counts))
+    ]
+    parts += done or ["nothing changed"]
+    for state in ("held", "failed", "pending", "indexing", "skipped"):
+        if number := documents(state):
+            parts.append(f"{number:,} {state}")
+    return f"{name}: {', '.join(parts)}; {lasting(seconds)}"
+
+
+LEVELS = {
+    "mirror.halted": "error",
+    "deletions.held": "warning",
+    "recipe.held": "warning",
+    "document.held": "warning",
+    "document.failed": "warning",
+    "document.pending": "warning",
+    "documents.failed": "warning",
+    "pass.unfinished": "warning",
+    "pass.interrupted": "warning",
+    "list.shortened": "warning",
+    "run.failed": "error",
+}
+"""Every event that a pass may end with, and how it is logged."""
+
+HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
+"""Halts that have events of their own in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorProblem:
+    """What keeps a mirror waiting: a line for a person, and an event for a log ("" where it has none)."""
+
+    line: str
+    event: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) -> Iterator[MirrorProblem]:
+    """What halts a mirror, and what is held or unfinished; with `quiet` not what passes by itself."""
+    name, halt, number = report.status.name, report.status.halt, report.status.documents.held
+
+    def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
+        return MirrorProblem(printable(f"{name}: {line}"), event, fields)
+
+    if halt is not None and not (quiet and report.is_troubled):
+        cure = f"; cure: {halt.cure}" if halt.cure else ""
+        yield problem(
+            f"{halt.reason}: {halt.detail}{cure}",
+            HELD.get(halt.reason, "mirror.halted"),
+            folder=report.status.folder,
+            reason=halt.reason,
+            detail=halt.detail,
+            cure=halt.cure,
+        )
+    for path, why in report.held:
+        yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
+    if (more := number - len(report.held)) > 0:
+        every = installation.cure("status --documents")
+        line = f"… and {more:,} more: {every}"
+        yield problem(line, "list.shortened", of="held", count=more, cure=every)
+    # A halt over what is held says how to approve it; any other halt is about something else.
+    if report.held and halt is not None and halt.reason not in HELD:
+        approve = installation.cure(f"approve {name}")
+        yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
+    if quiet:
+        return
+    if report.trouble and not report.is_troubled:
+        line = f"{report.trouble}; the next pass goes on from there"
+        yield problem(line, "pass.unfinished", reason=report.trouble)
+    for path in report.busy[:LISTED]:
+        why = "still being written; the next pass takes it"
+        yield problem(f"{path}: {why}", "document.pending", path=path, reason=why)
+    if (more := len(report.busy) - LISTED) > 0:
+        yield problem(f"… and {more:,} more")
+
+
+def halts(installation: Installation, reports: Sequence[MirrorReport], *, quiet: bool) -> Iterator[str]:
+    """What keeps whole mirrors waiting, the worst first, in lines for a person."""
+    for each in worst_first(reports):
+        yield from (one.line for one in waiting(installation, each, quiet=quiet))
+
+
+def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
+    """The documents that failed, and what to do about them.
+
+    A reason that many share is one line, before the others with a line each; at most `LISTED` lines a mirror.
+    """
+    every = installation.cure("status --documents")
+    for report in worst_first(reports):
+        name, shared = report.status.name, dict[str, list[str]]()
+        for path, reason in report.failed:
+            shared.setdefault(reason, []).append(path)
+        groups = [(reason, paths) for reason, paths in shared.items() if len(paths) > FEW]
+        groups += [(reason, [path]) for path, reason in report.failed if len(shared[reason]) <= FEW]
+        left = max(report.status.documents.failed, len(report.failed))
+        for reason, paths in groups[:LISTED]:
+            left -= len(paths)
+            line = f"{paths[0]}: {reason}"
+            if len(paths) > FEW:
+                named = ", ".join(paths[:FEW])
+                line = f"{len(paths):,} documents failed: {reason}: {named} and {len(paths) - FEW:,} more"
+                line += f"; run: {every}"
+            yield f"{name}: {printable(line)}"
+        if left:
+            yield f"{name}: … and {left:,} more: {every}"
+    if any(each.status.documents.failed for each in reports):
+        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        yield f"to see why one of them failed: {explain}; to retry all of them: {retry}"
+
+
+@dataclass(slots=True)
+class ToldEvents:
+    """What this process has logged, so that the report at the end repeats none of it.
+
+    `keys`: event, mirror and path of each.
+    """
+
+    has_report: bool
+    keys: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def listen(self, fields: Fields) -> bool:
+        """Whether to log an event: not what is held, of which the report knows more."""
+        event = fields.get("event")
+        if self.has_report and event in HELD.values():
+            return False
+        if event in LEVELS:
+            self.keys.add((str(event), str(fields.get("mirror", "")), str(fields.get("path", ""))))
+        return True
+
+
+def say(event: str, **fields: Any) -> None:
+    """A line of the report, where stderr has the form of a log."""
+    from kbsync import logs  # structlog, which `status` does without
+
+    logs.say(LEVELS[event], event, **fields)
+
+
+def told_as_log(text: str, error: BaseException | None = None) -> None:
+    """What ends a run too early, as a line of its log."""
+    say("run.failed", detail=text, exc_info=error)
+
+
+def log_problems(
+    installation: Installation, reports: Sequence[MirrorReport], told: ToldEvents, *, quiet: bool
+) -> None:
+    """What is wrong at the end as events, the worst first, without what was logged before."""
+    for each in worst_first(reports):
+        name = each.status.name
+        for problem in waiting(installation, each, quiet=quiet):
+            key = (problem.event, name, str(problem.fields.get("path", "")))
+            if problem.event and key not in told.keys:
+                say(problem.event, mirror=name, **problem.fields)
+        # Each document counts once, whether it was logged when it failed or is logged here.
+        known = {path for event, mirror, path in told.keys if (event, mirror) == ("document.failed", name)}
+        for path, reason in each.failed:
+            if path not in known:
+                say("document.failed", mirror=name, path=path, reason=reason)
+        untold = each.status.documents.failed - len(known.union(path for path, _ in each.failed))
+        if untold > 0:
+            cure = installation.cure("status --documents")
+            say("list.shortened", mirror=name, of="failed", count=untold, cure=cure)
+    if failed_documents := sum(each.status.documents.failed for each in reports):
+        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        say("documents.failed", count=failed_documents, explain=explain, cure=retry)
+
+
+def late(
+    installation: Installation, report: MirrorReport, *, check: bool = False, max_age: float | None = None
+) -> Iterator[str]:
+    """Why a mirror lags behind its folder though nothing failed, with the command that helps.
+
+    With `check` everything that makes `status --check` fail. `max_age`: seconds that files may wait and a
+    pass may lie back; None: no file may wait.
+    """
+    name, run = report.status.name, f"run: {installation.cure('--once')}"
+    waiting = f"{counted(report.waiting, 'document')} {'waits' if report.waiting == 1 else 'wait'}"
+    oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
+    is_old = max_age is not None and report.since_pass > max_age
+    if not report.has_passed:
+        if report.is_in_first_pass:
+            if check:
+                yield f"{name}: no pass has ended yet; the first one is under way"
+        elif report.status.halt is None:
+            yield f"{name}: no pass has ended yet; {run}"
+        elif report.is_unattended:  # else the halt itself says what to do
+            yield f"{name}: no pass has ended yet and no kbsync is running; {run}"
+        return
+    if report.is_unattended and report.waiting:
+        yield f"{name}: {waiting} and no kbsync is running; {run}"
+    elif report.is_unattended and not is_old and report.since_pass > max(2 * report.rescan, LONGEST_PAUSE):
+        yield f"{name}: last pass {lasting(report.since_pass)} ago and no kbsync is running; {run}"
+    elif check and max_age is None and report.waiting and report.status.halt is None:
+        yield f"{name}: {waiting}, {oldest}"
+    if max_age is None:
+        return
+    limit = write_duration(max_age)
+    if is_old:
+        # No command makes a running kbsync compare the folder earlier.
+        every = write_duration(report.rescan)
+        then = f"the running kbsync makes one every {every} (rescan)" if report.is_worked_on else run
+        yield f"{name}: last pass {lasting(report.since_pass)} ago, older than {limit}; {then}"
+    if report.status.oldest_pending_s > max_age:
+        yield f"{name}: {waiting}, {oldest}; the limit is {limit}"
