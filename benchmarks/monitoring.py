@@ -20,8 +20,8 @@ import apsw
 import httpx
 
 from kbsync.cli.context import choose
-from kbsync.cli.report import status_json
 from kbsync.cli.options import Choices
+from kbsync.cli.report import status_json
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.server.listener import HttpListener
 from kbsync.state.store import StateStore
