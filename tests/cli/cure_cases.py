@@ -112,7 +112,7 @@ CASES = {
     "targets/gptbots/target.py: retry": AT_GPTBOTS,
     "index/embed/builtin.py: install 'wordllama'": f"{DOCTOR}test_a_model_that_lacks_a_file_is_installed_anew",
     "index/embed/onnx.py: install 'onnxruntime'": f"{DOCTOR}test_a_package_that_onnx_needs_is_installed",
-    "index/fence/workers.py: install 'kreuzberg'": f"{DOCTOR}test_a_parser_that_does_not_start_is_installed_anew",
+    "index/fence/parser.py: install 'kreuzberg'": f"{DOCTOR}test_a_parser_that_does_not_start_is_installed_anew",
     "index/errors.py: df {} {}": DISK,
     "index/errors.py: ls -ld {}": DISK,
     "targets/zhipu/api.py: retry": GOES_ON,

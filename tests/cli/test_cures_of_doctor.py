@@ -19,8 +19,7 @@ import pytest
 from kbsync.cli.commands.doctor import machine as stands_on
 from kbsync.errors import Unavailable, UsageError
 from kbsync.index.embed import builtin, onnx
-from kbsync.index.fence import workers
-from kbsync.index.read.parser import Parser
+from kbsync.index.fence.parser import CHILD, Parser
 from kbsync.source import observer as inotify
 from kbsync.source import observer as obstacles
 from kbsync.state import lock
@@ -30,6 +29,7 @@ from tests.cli.pasting import machine, paste
 from tests.cli.place import Place
 from tests.cli.vendor import Desk, desk_in, eventually
 from tests.ports import free_port
+from tests.targets.bodies import BytesBody
 
 OTHER = 10001
 """A user that needs no name."""
@@ -319,15 +319,14 @@ def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: 
     child.write_text(
         "import os, runpy, sys\n"
         f"assert os.path.isdir({env['PIP_TARGET']!r}), 'kreuzberg is broken'\n"
-        f"runpy.run_path({str(workers.CHILD)!r}, run_name='__main__')\n"
+        f"runpy.run_path({str(CHILD)!r}, run_name='__main__')\n"
     )
     with contextlib.closing(Parser(tmp_path, child=child)) as parser:
         with pytest.raises(Unavailable) as told:
-            parser._pool.lend().__enter__()
+            parser.parse("a.html", BytesBody(b"<p>words"))
         pasted = paste(place, str(told.value).partition("reinstall what it reads with: ")[2], env=env)
         assert pasted.code == 0, pasted.err
-        with parser._pool.lend() as worker:
-            assert worker.is_running()
+        assert parser.parse("a.html", BytesBody(b"<p>words")).text == "words"
 
 
 # -- services --------------------------------------------------------------------------------------------

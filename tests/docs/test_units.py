@@ -24,13 +24,10 @@ MOST_EXPOSED = 2.0
 FENCES = """
 import sys
 from pathlib import Path
-from kbsync.index.fence.workers import Pool
-from kbsync.index.fence.workers import Bounds
-pool = Pool(Path(sys.argv[1]), Bounds(20, 2**29, 2**20))
-worker = pool._make()
-print(*worker.wait_until_ready())
-worker.end()
-pool.close()
+from kbsync.index.fence.parser import Bounds, ParserProcess
+process = ParserProcess(Path(sys.argv[1]), Bounds(20, 2**29, 2**20))
+print(*process.wait_until_ready())
+process.end()
 """
 
 

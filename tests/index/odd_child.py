@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 sys.path.clear()
 sys.path.extend(json.loads(sys.argv[4]))
@@ -17,31 +15,6 @@ from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 
 documents: list[bytes] = []
-
-
-def attempt(what) -> str:
-    try:
-        return f"done: {what()}"
-    except OSError as error:
-        return f"refused: {type(error).__name__}"
-
-
-def native_socket() -> str:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.socket(2, 1, 0) < 0:
-        raise OSError(ctypes.get_errno(), "socket")
-    return "open"
-
-
-def python_socket() -> str:
-    import socket
-
-    return str(socket.create_connection(("127.0.0.1", 9)))
-
-
-def write_file() -> str:
-    with open(Path(os.environ["HOME"]) / "left", "wb", buffering=0) as out:
-        return str(out.write(b"text of a document"))
 
 
 def burn() -> str:
@@ -92,10 +65,6 @@ BEHAVIOURS = {
     "print": chatter,
     "raise": unforeseen,
     "recurse": recurse,
-    "sockets": lambda: f"native {attempt(native_socket)}\npython {attempt(python_socket)}",
-    "write": lambda: attempt(write_file),
-    "exec": lambda: attempt(lambda: os.execv(sys.executable, [sys.executable, "-V"])),
-    "environment": lambda: json.dumps(dict(os.environ)),
     "self": lambda: f"{os.getpid()} {os.getpgid(0)} {len(documents)}",
     "blank": lambda: " \n ",
     "surrogate": lambda: "half a \ud83d pair",

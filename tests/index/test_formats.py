@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kbsync.index.document import Flavour
-from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, flavour_of, needs_worker
+from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, flavour_of, needs_parser
 
 PROMISED = (
     "pdf docx pptx xlsx odt epub html htm rtf eml ipynb md markdown mdx txt rst org adoc asciidoc tex csv "
@@ -66,14 +66,14 @@ def test_flavour_follows_the_name(path, flavour):
 
 
 def test_only_documents_need_a_worker():
-    documents = {e for e in EXTENSIONS if needs_worker(f"x.{e}")}
+    documents = {e for e in EXTENSIONS if needs_parser(f"x.{e}")}
     assert " ".join(sorted(documents)) == "docx eml epub htm html ipynb odt pdf pptx rtf xhtml xlsx"
-    assert not any(needs_worker(name) for name in NAMES)
+    assert not any(needs_parser(name) for name in NAMES)
 
 
 def test_formats_and_texts_load_nothing_heavy():
     code = (
-        "import sys, kbsync.index.read.formats, kbsync.index.read.parser\n"
+        "import sys, kbsync.index.read.formats, kbsync.index.fence.parser\n"
         "heavy = ('numpy', 'kreuzberg', 'yaml', 'structlog', 'httpx', 'pydantic')\n"
         "print([m for m in heavy if m in sys.modules])"
     )

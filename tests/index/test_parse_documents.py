@@ -11,8 +11,8 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.document import Flavour
+from kbsync.index.fence.parser import Parser
 from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
-from kbsync.index.read.parser import Parser
 from tests.index import samples
 from tests.targets.bodies import BytesBody
 

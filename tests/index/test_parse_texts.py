@@ -6,14 +6,14 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.document import Flavour
-from kbsync.index.read import parser as parse
+from kbsync.index.fence import parser as parse
+from kbsync.index.fence.parser import Parser
 from kbsync.index.read import text as frontmatter
-from kbsync.index.read.formats import EXTENSIONS, needs_worker
-from kbsync.index.read.parser import Parser
+from kbsync.index.read.formats import EXTENSIONS, needs_parser
 from kbsync.index.read.text import parse_text
 from tests.targets.bodies import BytesBody
 
-TEXTS = sorted(e for e in EXTENSIONS if not needs_worker(f"x.{e}"))
+TEXTS = sorted(e for e in EXTENSIONS if not needs_parser(f"x.{e}"))
 
 
 @pytest.mark.parametrize("extension", TEXTS)

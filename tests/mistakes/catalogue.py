@@ -396,7 +396,7 @@ MISTAKES = (
         "kbsync/index/fence/sandbox.py",
         '        if confine(_code(), [os.environ["HOME"]]):',
         "        if False:",
-        ("tests/security/test_fence.py", "tests/index/test_parse_workers.py"),
+        ("tests/security/test_fence.py", "tests/index/test_parser.py"),
     ),
     Mistake(
         "unknown-key-passes",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.index.read.parser import Parser
+from kbsync.index.fence.parser import Parser
 from tests.resources.embedded import begun, play_full_disk
 from tests.share import boundaries, enumerated, in_parts
 from tests.targets.bodies import BytesBody

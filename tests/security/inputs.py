@@ -19,8 +19,8 @@ from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
-from kbsync.index.fence.messages import Refused, unpack_answer, unpack_ready
-from kbsync.index.read import epub, html, mail, notebook, office
+from kbsync.index.fence.child import unpack_answer, unpack_ready
+from kbsync.index.read import html, mail, notebook, office
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parsed
@@ -327,18 +327,18 @@ DOCUMENTS = st.one_of(
 )
 
 _READERS: dict[str, Callable[[bytes], Parsed]] = {
-    "html": lambda raw: html.read_html(decode_declared(raw)),
+    "html": html.read_page,
     "eml": mail.read_eml,
     "ipynb": notebook.read_ipynb,
-    "epub": epub.read_epub,
+    "epub": html.read_epub,
     "pptx": office.read_pptx,
 }
 
 
 def document_is_read(given: tuple[str, bytes]) -> None:
     """A text, or a refusal with a reason."""
-    outcome = child._outcome(_READERS, *given)
-    assert isinstance(outcome, Parsed) or (isinstance(outcome, Refused) and outcome.reason and outcome.code)
+    outcome = child.outcome(_READERS, *given)
+    assert "text" in outcome or (outcome["refused"]["reason"] and outcome["refused"]["code"])
 
 
 FRAMES = (

@@ -11,7 +11,7 @@ import pytest
 from kbsync.core.text import printable
 from kbsync.errors import Rejected
 from kbsync.index.chunk import chunk
-from kbsync.index.read.parser import Parser
+from kbsync.index.fence.parser import Bounds, Parser
 from kbsync.index.read.text import parse_text
 from tests.cli.place import Place
 from tests.index import samples
@@ -26,7 +26,7 @@ CODES = {"bomb", "damaged", "memory", "timeout", "output", "crash", "no-text", "
 @pytest.fixture(scope="module")
 def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
     spool = tmp_path_factory.mktemp("state") / "spool"
-    parser = Parser(spool, timeout=TIMEOUT, memory_bytes=512 * MIB, output_bytes=8 * MIB)
+    parser = Parser(spool, Bounds(TIMEOUT, 512 * MIB, 8 * MIB))
     yield parser
     parser.close()
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.index.fence.workers import Bounds, Pool
-from kbsync.index.read.parser import Parser
+from kbsync.index.fence.parser import Bounds, Parser, ParserProcess
 from tests.index import samples
 from tests.targets.bodies import BytesBody
 
@@ -25,7 +24,7 @@ MIB = 1024 * 1024
 @pytest.fixture(scope="module")
 def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
     spool = tmp_path_factory.mktemp("state") / "spool"
-    parser = Parser(spool, timeout=20, memory_bytes=512 * MIB, output_bytes=MIB, child=TAKEN_OVER)
+    parser = Parser(spool, Bounds(20, 512 * MIB, MIB), child=TAKEN_OVER)
     yield parser
     parser.close()
 
@@ -65,15 +64,11 @@ def all_refused(parser: Parser, program: str) -> bool:
 
 
 def test_every_fence_of_this_kernel_is_up(tmp_path):
-    pool = Pool(tmp_path, Bounds(20, 512 * MIB, MIB), child=TAKEN_OVER)
-    with pool.lend() as worker:
-        assert worker.pid
-    worker = pool._make()
+    process = ParserProcess(tmp_path, Bounds(20, 512 * MIB, MIB), TAKEN_OVER)
     try:
-        assert worker.wait_until_ready() == ("namespace", "landlock", "seccomp", "python")
+        assert process.wait_until_ready() == ("namespace", "landlock", "seccomp", "python")
     finally:
-        worker.end()
-        pool.close()
+        process.end()
 
 
 def test_no_file_of_the_user_is_read(parser, own):
@@ -97,7 +92,7 @@ def test_nothing_that_lies_beside_the_program_is_read(parser, tmp_path, monkeypa
     (beside / "package" / "__init__.py").write_text("")
     (beside / "letter.txt").write_text("a letter of the user's")
     monkeypatch.syspath_prepend(beside)
-    other = Parser(tmp_path / "spool", timeout=20, memory_bytes=512 * MIB, child=TAKEN_OVER)
+    other = Parser(tmp_path / "spool", Bounds(20, 512 * MIB), child=TAKEN_OVER)
     try:
         for each, places in (
             (other, [beside / "letter.txt", beside / "package" / "__init__.py"]),
@@ -260,7 +255,7 @@ def test_threads_descriptors_and_core_dumps_are_bounded(parser):
 
 
 def test_a_parser_deaf_to_signals_is_ended_at_the_limit(tmp_path):
-    parser = Parser(tmp_path / "spool", timeout=1, child=TAKEN_OVER)
+    parser = Parser(tmp_path / "spool", Bounds(1), child=TAKEN_OVER)
     deaf = """
     import signal, time
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from kbsync.index.fence.messages import unpack_answer
+from kbsync.index.fence.child import unpack_answer
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import parse_text
 from tests.security.inputs import FIELDS

@@ -24,7 +24,7 @@ import kbsync.index
 from kbsync.core import links, names
 from kbsync.core import text as core_text
 from kbsync.index.chunk import chunk
-from kbsync.index.read.parser import Parser
+from kbsync.index.fence.parser import Parser
 from tests.cli.place import Place
 from tests.security.worst import EXPRESSIONS, TEXTS
 from tests.targets.bodies import BytesBody

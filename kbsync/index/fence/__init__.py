@@ -1,1 +1,1 @@
-"""Parsers in processes of their own, which may neither open files nor talk to anyone."""
+"""Documents are read in a process of its own, which may neither open files nor talk to anyone."""

@@ -1,49 +1,90 @@
-"""The parser's own process: reads requests from stdin, answers on stdout, one at a time, until stdin ends.
+"""The parser's own process, and the frames that it exchanges with its parent.
 
-Started as a script, `child.py PARENT MEMORY SECONDS PATHS`: the pid it dies with, its address
-space in bytes, the CPU seconds a document may take, and a JSON list of import paths.
+Started as a script, `child.py PARENT MEMORY SECONDS PATHS` (the pid it dies with, its address space in
+bytes, the CPU seconds a document may take, a JSON list of import paths), it reads requests from stdin and
+answers on stdout, one at a time, until stdin ends. Imports of kbsync come late: they need PATHS.
+
+A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
+format and the document's size, then the document. An answer is one frame of JSON. Nothing is ever unpickled:
+the process has read a stranger's file and may not be itself any more.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kbsync.errors import Rejected
     from kbsync.index.document import Parsed
-    from kbsync.index.fence.messages import Refused
 
     Readers = dict[str, Callable[[bytes], Parsed]]
+
+LENGTH = struct.Struct(">Q")
+
+# Characters of a reason, a title or a tag, and the number of tags: a stranger's file may dictate them.
+_LONGEST_WORDS = 500
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """A frame of JSON."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return LENGTH.pack(len(text)) + text
+
+
+def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
+    """What became of a document, and the memory of the process. Raises ValueError for anything else."""
+    from kbsync.errors import Rejected
+    from kbsync.index.document import Parsed
+
+    with _strictly():
+        message = json.loads(content)
+        resident = int(message["resident"])
+        if refused := message.get("refused"):
+            return Rejected(_words(refused["reason"]), code=_words(refused["code"])[:50]), resident
+        fields = message["text"]
+        title = None if fields["title"] is None else _words(fields["title"])
+        tags = tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS])
+        starts = tuple(int(start) for start in fields["page_starts"])
+        text = str(fields["text"])
+        return Parsed(text, title=title, tags=tags, page_starts=starts, has_lines=False), resident
+
+
+def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
+    """The first words of a process: its memory in bytes, and the fences that hold it in."""
+    with _strictly():
+        message = json.loads(content)
+        return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
+
+
+def _words(said: object) -> str:
+    return str(said)[:_LONGEST_WORDS]
+
+
+@contextmanager
+def _strictly() -> Iterator[None]:
+    """Whatever is wrong with a message is a ValueError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not an answer: {error!r}") from error
 
 
 def readers() -> Readers:
     """The reader of each format. Loads the parsers, after the fences are up."""
-    from kbsync.index.read import epub, mail, notebook, office
-    from kbsync.index.read import html as webpage
-    from kbsync.index.read import office as slides
-    from kbsync.index.read.encoding import decode_declared
+    from importlib import import_module
+
+    from kbsync.index.read import formats, office
 
     office.warm_up()
-
-    def html(raw: bytes) -> Parsed:
-        return webpage.read_html(decode_declared(raw))
-
     return {
-        "pdf": office.read_pdf,
-        "docx": office.read_docx,
-        "xlsx": office.read_xlsx,
-        "odt": office.read_odt,
-        "epub": epub.read_epub,
-        "rtf": office.read_rtf,
-        "pptx": slides.read_pptx,
-        "html": html,
-        "htm": html,
-        "xhtml": html,
-        "eml": mail.read_eml,
-        "ipynb": notebook.read_ipynb,
+        extension: getattr(import_module(f"kbsync.index.read.{module}"), name)
+        for extension, (module, name) in formats.READERS.items()
     }
 
 
@@ -52,7 +93,6 @@ def main(load: Callable[[], Readers] = readers) -> None:
     parent, memory, seconds, paths = sys.argv[1:5]
     sys.path[:] = json.loads(paths)  # as the parent's, in its order: the same kbsync is found first
     from kbsync.index.fence import sandbox
-    from kbsync.index.fence.messages import pack
 
     sandbox.die_with(int(parent))
     # The pipe to the parent, out of reach of libraries that print.
@@ -69,50 +109,41 @@ def main(load: Callable[[], Readers] = readers) -> None:
     sandbox.forbid_writing()
     answers.write(pack({"resident": _resident(), "fences": fences}))
     answers.flush()
-    while (request := _next(sys.stdin.buffer)) is not None:
+    requests = sys.stdin.buffer
+    while len(length := requests.read(LENGTH.size)) == LENGTH.size:
+        request = json.loads(requests.read(LENGTH.unpack(length)[0]))
+        document = requests.read(int(request["size"]))
+        if len(document) < request["size"]:
+            break
         sandbox.limit_cpu(float(seconds))
-        answers.write(_answer(known, *request))
+        try:
+            answer = pack({**outcome(known, str(request["extension"]), document), "resident": _resident()})
+        except MemoryError:
+            answer = pack({"refused": {"reason": "", "code": "memory"}, "resident": _resident()})
+        answers.write(answer)
         answers.flush()
 
 
-def _next(stream: BinaryIO) -> tuple[str, bytes] | None:
-    """The next request's format and document; None at the end."""
-    from kbsync.index.fence.messages import LENGTH
-
-    length = stream.read(LENGTH.size)
-    if len(length) < LENGTH.size:
-        return None
-    request = json.loads(stream.read(LENGTH.unpack(length)[0]))
-    document = stream.read(int(request["size"]))
-    return (str(request["extension"]), document) if len(document) == request["size"] else None
-
-
-def _answer(known: Readers, extension: str, document: bytes) -> bytes:
-    from kbsync.index.fence.messages import Refused, pack_answer
-
-    try:
-        return pack_answer(_outcome(known, extension, document), _resident())
-    except MemoryError:
-        return pack_answer(Refused("", "memory"), _resident())
-
-
-def _outcome(known: Readers, extension: str, document: bytes) -> Parsed | Refused:
+def outcome(known: Readers, extension: str, document: bytes) -> dict[str, Any]:
+    """What became of a document, as the parent is told. Raises MemoryError."""
     from kbsync.errors import Rejected
-    from kbsync.index.fence.messages import Refused
 
+    reason, code = "no text in it", "no-text"
     try:
         parsed = known[extension](document)
+        if parsed.text.strip():
+            shown = ("text", "title", "tags", "page_starts")
+            return {"text": {name: getattr(parsed, name) for name in shown}}
     except Rejected as error:
-        return Refused(error.reason, error.code)
+        reason, code = error.reason, error.code
     except RecursionError:
-        return Refused("cannot be read: it is nested too deeply", "damaged")
+        reason, code = "cannot be read: it is nested too deeply", "damaged"
     except MemoryError:
         raise
     except Exception as error:  # a stranger's file may raise anything in a parser; it is the file's fault
-        return Refused(
-            f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}", "damaged"
-        )
-    return parsed if parsed.text.strip() else Refused("no text in it", "no-text")
+        reason = f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}"
+        code = "damaged"
+    return {"refused": {"reason": reason, "code": code}}
 
 
 def _resident() -> int:

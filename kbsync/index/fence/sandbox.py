@@ -17,107 +17,58 @@ import signal
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kbsync.permissions import keep_memory_private
 
-# System calls by their numbers in the tables of x86_64 and aarch64, in this order; None: not there.
+_MACHINE = platform.machine()
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # include/uapi/linux/audit.h
-_MACHINES = tuple(_AUDIT_ARCH)
-_SECCOMP = (317, 277)
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _X32_BIT = 0x40000000
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | 13  # SECCOMP_RET_ERRNO | EACCES
 _UNKNOWN = 0x00050000 | 38  # ENOSYS: glibc then takes the older call, whose arguments a filter can see
 
-Numbers = Sequence[tuple[int | None, int | None]]
 Step = tuple[int, int, int, int]
 _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
-_OUTSIDE: Numbers = (
-    (41, 198),  # socket
-    (425, 425),  # io_uring_setup: it has sockets of its own
-    (59, 221),  # execve
-    (322, 281),  # execveat
-    (57, None),  # fork
-    (58, None),  # vfork
-    (101, 117),  # ptrace
-    (310, 270),  # process_vm_readv
-    (311, 271),  # process_vm_writev
-    (312, 272),  # kcmp
-    (440, 440),  # process_madvise
-    (434, 434),  # pidfd_open
-    (424, 424),  # pidfd_send_signal
-    (438, 438),  # pidfd_getfd
-    (200, 130),  # tkill
-    (129, 138),  # rt_sigqueueinfo
-    (297, 240),  # rt_tgsigqueueinfo
-    (272, 97),  # unshare
-    (308, 268),  # setns
-    (165, 40),  # mount
-    (166, 39),  # umount2
-    (155, 41),  # pivot_root
-    (161, 51),  # chroot
-    (428, 428),  # open_tree
-    (429, 429),  # move_mount
-    (430, 430),  # fsopen
-    (304, 265),  # open_by_handle_at
-    (321, 280),  # bpf
-    (298, 241),  # perf_event_open
-    (323, 282),  # userfaultfd
-    (248, 217),  # add_key
-    (249, 218),  # request_key
-    (250, 219),  # keyctl
-    (141, 140),  # setpriority
-    (29, 194),  # shmget
-    (68, 186),  # msgget
-    (64, 190),  # semget
-    (240, 180),  # mq_open
-)
-_CLONE, _CLONE3, _CLONE_THREAD = (56, 220), (435, 435), 0x10000
-_KILL, _TGKILL, _PRLIMIT = (62, 129), (234, 131), (302, 261)
 
-_CHANGES: Numbers = (
-    (85, None),  # creat
-    (76, 45),  # truncate
-    (77, 46),  # ftruncate
-    (285, 47),  # fallocate
-    (87, None),  # unlink
-    (263, 35),  # unlinkat
-    (84, None),  # rmdir
-    (82, None),  # rename
-    (264, 38),  # renameat
-    (316, 276),  # renameat2
-    (86, None),  # link
-    (265, 37),  # linkat
-    (88, None),  # symlink
-    (266, 36),  # symlinkat
-    (83, None),  # mkdir
-    (258, 34),  # mkdirat
-    (133, None),  # mknod
-    (259, 33),  # mknodat
-    (90, None),  # chmod
-    (91, 52),  # fchmod
-    (268, 53),  # fchmodat
-    (452, 452),  # fchmodat2
-    (92, None),  # chown
-    (93, 55),  # fchown
-    (94, None),  # lchown
-    (260, 54),  # fchownat
-    (132, None),  # utime
-    (235, None),  # utimes
-    (261, None),  # futimesat
-    (280, 88),  # utimensat
-    (188, 5),  # setxattr
-    (189, 6),  # lsetxattr
-    (190, 7),  # fsetxattr
-    (197, 14),  # removexattr
-    (198, 15),  # lremovexattr
-    (199, 16),  # fremovexattr
+def _calls(table: str) -> dict[str, int]:
+    """System calls by name with their numbers on this machine, of a table for x86_64 and aarch64."""
+    rows = [row.split() for row in table.split(",") if row.strip()]
+    column = {"x86_64": 1, "aarch64": 2}.get(_MACHINE)
+    return {row[0]: int(row[column]) for row in rows if row[column] != "-"} if column else {}
+
+
+_OUTSIDE = _calls(
+    """
+    socket 41 198, io_uring_setup 425 425, execve 59 221, execveat 322 281, fork 57 -, vfork 58 -,
+    ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271, kcmp 312 272,
+    process_madvise 440 440, pidfd_open 434 434, pidfd_send_signal 424 424, pidfd_getfd 438 438,
+    tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240, unshare 272 97, setns 308 268,
+    mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, open_tree 428 428,
+    move_mount 429 429, fsopen 430 430, open_by_handle_at 304 265, bpf 321 280, perf_event_open 298 241,
+    userfaultfd 323 282, add_key 248 217, request_key 249 218, keyctl 250 219, setpriority 141 140,
+    shmget 29 194, msgget 68 186, semget 64 190, mq_open 240 180,
+    """
 )
-_OPEN, _OPENAT, _OPENAT2 = (2, None), (257, 56), (437, 437)
+_CLONE_THREAD = 0x10000
+
+_CHANGES = _calls(
+    """
+    creat 85 -, truncate 76 45, ftruncate 77 46, fallocate 285 47, unlink 87 -, unlinkat 263 35,
+    rmdir 84 -, rename 82 -, renameat 264 38, renameat2 316 276, link 86 -, linkat 265 37, symlink 88 -,
+    symlinkat 266 36, mkdir 83 -, mkdirat 258 34, mknod 133 -, mknodat 259 33, chmod 90 -, fchmod 91 52,
+    fchmodat 268 53, fchmodat2 452 452, chown 92 -, fchown 93 55, lchown 94 -, fchownat 260 54,
+    utime 132 -, utimes 235 -, futimesat 261 -, utimensat 280 88, setxattr 188 5, lsetxattr 189 6,
+    fsetxattr 190 7, removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16,
+    """
+)
+# Refused or not by their arguments, which `clone3` and `openat2` hide from a filter.
+_JUDGED = _calls("clone 56 220, kill 62 129, tgkill 234 131, prlimit64 302 261, open 2 -, openat 257 56")
+_CLONE3, _OPENAT2 = _calls("clone3 435 435"), _calls("openat2 437 437")
 _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -126,11 +77,11 @@ def refuse_outside() -> bool:
     own = os.getpid()
     return _install(
         *_refused(_OUTSIDE),
-        *_only(_CLONE, 0, (_HAS, _CLONE_THREAD)),
-        *_only(_KILL, 0, (_EQUAL, own)),
-        *_only(_TGKILL, 0, (_EQUAL, own)),
-        *_only(_PRLIMIT, 0, (_EQUAL, 0)),
-        *_refused((_CLONE3,), _UNKNOWN),
+        *_only("clone", 0, (_HAS, _CLONE_THREAD)),
+        *_only("kill", 0, (_EQUAL, own)),
+        *_only("tgkill", 0, (_EQUAL, own)),
+        *_only("prlimit64", 0, (_EQUAL, 0)),
+        *_refused(_CLONE3, _UNKNOWN),
     )
 
 
@@ -139,36 +90,25 @@ def refuse_changes() -> bool:
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
         *_refused(_CHANGES),
-        *_only(_OPEN, 1, *refused_if_changing),
-        *_only(_OPENAT, 2, *refused_if_changing),
-        *_refused((_OPENAT2,), _UNKNOWN),
+        *_only("open", 1, *refused_if_changing),
+        *_only("openat", 2, *refused_if_changing),
+        *_refused(_OPENAT2, _UNKNOWN),
     )
 
 
-def _number(numbers: tuple[int | None, int | None]) -> int | None:
-    machine = platform.machine()
-    return numbers[_MACHINES.index(machine)] if machine in _MACHINES else None
-
-
-def _refused(calls: Numbers, answer: int = _REFUSE) -> tuple[Step, ...]:
-    known = (number for call in calls if (number := _number(call)) is not None)
-    return tuple(step for n in known for step in ((_EQUAL, 0, 1, n), (_ANSWER, 0, 0, answer)))
+def _refused(calls: Mapping[str, int], answer: int = _REFUSE) -> tuple[Step, ...]:
+    return tuple(step for n in calls.values() for step in ((_EQUAL, 0, 1, n), (_ANSWER, 0, 0, answer)))
 
 
 def _only(
-    call: tuple[int | None, int | None],
-    argument: int,
-    test: tuple[int, int],
-    yes: int = _ALLOW,
-    no: int = _REFUSE,
+    call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
     """`yes` where the low half of an argument passes the test, else `no`; other calls go on."""
-    number = _number(call)
-    if number is None:
+    if call not in _JUDGED:
         return ()
     how, value = test
     return (
-        (_EQUAL, 0, 4, number),
+        (_EQUAL, 0, 4, _JUDGED[call]),
         (_LOAD, 0, 0, 16 + 8 * argument),  # seccomp_data.args, little-endian
         (how, 0, 1, value),
         (_ANSWER, 0, 0, yes),
@@ -187,12 +127,11 @@ def _install(*rules: Step) -> bool:
 
     Another architecture's calls are refused, then come the rules, and the rest is allowed.
     """
-    machine = platform.machine()
-    if machine not in _MACHINES:
+    if _MACHINE not in _SECCOMP:
         return False
     steps = (
         (_LOAD, 0, 0, 4),  # seccomp_data.arch
-        (_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (_EQUAL, 1, 0, _AUDIT_ARCH[_MACHINE]),
         (_ANSWER, 0, 0, _REFUSE),
         (_LOAD, 0, 0, 0),  # seccomp_data.nr
         (_AT_LEAST, 0, 1, _X32_BIT),
@@ -201,8 +140,8 @@ def _install(*rules: Step) -> bool:
         (_ANSWER, 0, 0, _ALLOW),
     )
     program = _Program(len(steps), b"".join(struct.pack("<HBBI", *step) for step in steps))
-    seccomp = _SECCOMP[_MACHINES.index(machine)]
-    return bool(_libc().syscall(seccomp, _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program)) == 0)
+    done = _libc().syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program))
+    return bool(done == 0)
 
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same number on every architecture
@@ -229,9 +168,7 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
         return False
     handled = _OF_FIRST | sum(bit for since, bit in _SINCE if version >= since)
     attributes = struct.pack("=QQQ", handled, _TCP, _SCOPED)
-    attributes = attributes[
-        : 24 if version >= 6 else 16 if version >= 4 else 8
-    ]  # they grew with the versions
+    attributes = attributes[: 24 if version >= 6 else 16 if version >= 4 else 8]  # they grew with it
     rules = int(libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     if rules < 0:
         return False

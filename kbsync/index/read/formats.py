@@ -1,6 +1,8 @@
 """Which files are taken, and how each is read: to read one more format, begin here.
 
-Pictures are documents too, found by what they show, where a service has vectors for them.
+A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
+folder, and a line in `READERS`. Pictures are documents too, found by what they show, where a service has
+vectors for them.
 """
 
 from __future__ import annotations
@@ -20,8 +22,22 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-DOCUMENTS = _words("pdf docx pptx xlsx odt epub html htm xhtml rtf eml ipynb")
-"""Read by a parser in a worker of its own; everything else is text and decoded by ourselves."""
+READERS: Mapping[str, tuple[str, str]] = {
+    "pdf": ("office", "read_pdf"),
+    "docx": ("office", "read_docx"),
+    "pptx": ("office", "read_pptx"),
+    "xlsx": ("office", "read_xlsx"),
+    "odt": ("office", "read_odt"),
+    "rtf": ("office", "read_rtf"),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page")),
+    "epub": ("html", "read_epub"),
+    "eml": ("mail", "read_eml"),
+    "ipynb": ("notebook", "read_ipynb"),
+}
+"""By extension, the module of this folder and its function. All run behind the fence (ADR 8)."""
+
+DOCUMENTS = frozenset(READERS)
+"""What is not text that kbsync decodes itself."""
 
 _CODE = _words(
     """
@@ -79,8 +95,8 @@ def flavour_of(path: str) -> Flavour:
     return _FLAVOURS.get(extension_of(path), Flavour.PLAIN)
 
 
-def needs_worker(path: str) -> bool:
-    """Whether `path` is a document that a parser in a worker reads, not a text."""
+def needs_parser(path: str) -> bool:
+    """Whether `path` is a document that is read behind the fence, not a text."""
     return extension_of(path) in DOCUMENTS
 
 

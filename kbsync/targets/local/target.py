@@ -47,7 +47,7 @@ from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 
 if TYPE_CHECKING:
-    from kbsync.index.read.parser import Parser
+    from kbsync.index.fence.parser import Parser
 
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
@@ -248,7 +248,7 @@ class LocalTarget(Target):
         """The text of a document; the parser is started when the first one comes."""
         with self._starting:
             if self._parser is None:
-                from kbsync.index.read.parser import Parser
+                from kbsync.index.fence.parser import Parser
 
                 self._parser = Parser(self._spool)
         return self._parser.parse(path, body)

@@ -1,6 +1,8 @@
-"""Parser processes, seen from their parent: started by exec, fed over pipes, killed when they overstay.
+"""From the bytes of a file to its text: texts are decoded here, documents are read behind the fence (ADR 8).
 
-One is made when first needed, lent to one document at a time, replaced when worn and ended when idle (ADR 8).
+A parser reads documents in a process of its own, which may neither open files nor talk to anyone. It is
+made when the first document comes, fed over pipes, killed when it takes too long, replaced when it is worn
+and ended when it is idle.
 """
 
 from __future__ import annotations
@@ -18,32 +20,54 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kbsync.errors import TargetError, Unavailable
+from kbsync.contract.target import Body
+from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
 from kbsync.index.errors import trouble_with_scratch
-from kbsync.index.fence.messages import LENGTH, Refused, pack, unpack_answer, unpack_ready
+from kbsync.index.fence.child import LENGTH, pack, unpack_answer, unpack_ready
+from kbsync.index.read.formats import extension_of, needs_parser
+from kbsync.index.read.text import parse_text
 from kbsync.packages import installing
 from kbsync.permissions import make_passing_folder, make_private_folder
 
+LARGEST_TEXT = 64 * 1024 * 1024
+"""Bytes of a file that is text; as `str` it takes up to four times as much."""
+
 CHILD = Path(__file__).with_name("child.py")
+_MIB = 1024 * 1024
 _PIECE = 256 * 1024
 _ERROR_TAIL = 4096
 _START_SECONDS = 60.0
 _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
 
+# A process costs some tenths of a second to start and some 60 MB while it lives. Parsers leak, and one that
+# was taken over by a document should not see many others.
+DOCUMENTS_EACH = 200
+RESIDENT_EACH = 400 * 1024 * 1024
+IDLE_SECONDS = 60.0
+_HOME_PREFIX = "parser-"
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one document may cost: wall and CPU time, address space, and the answer's length."""
+    """What one document may cost: wall and CPU time, address space, and the length of its text."""
 
-    seconds: float
-    memory_bytes: int
-    output_bytes: int
+    seconds: float = 60.0
+    memory_bytes: int = 1024 * _MIB
+    output_bytes: int = 64 * _MIB
+
+    def too_long(self) -> Rejected:
+        """What to say of a text over the limit."""
+        limit = f"{_size(self.output_bytes)}, the limit for one document"
+        return Rejected(f"its text is longer than {limit}; split it", code="output")
+
+
+BOUNDS = Bounds()
 
 
 class Ended(Exception):
@@ -55,17 +79,13 @@ class Ended(Exception):
 
 
 class Overstayed(Exception):
-    """No answer in time; the process was killed."""
-
-
-class Overflowed(Exception):
-    """The answer is longer than allowed; the process was killed."""
+    """No answer in time."""
 
 
 class ParserProcess:
-    """A running parser. Not thread-safe; whoever borrowed it from the pool has it alone.
+    """A running parser, for one thread at a time. After any exception it is of no more use: `end` it.
 
-    The kernel ends the process with the *thread* that made it, so the pool has one thread that makes them.
+    The kernel ends the process with the *thread* that made it.
     """
 
     def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD) -> None:
@@ -74,7 +94,6 @@ class ParserProcess:
         self._errors = bytearray()
         self.documents = 0
         self.resident = 0
-        self.idle_since = 0.0
         # Nothing of ours but the loader's path: a parser has no use for credentials, and no other home.
         home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
                       "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
@@ -113,6 +132,10 @@ class ParserProcess:
         """The process id, which is also its group's."""
         return self._process.pid
 
+    def is_running(self) -> bool:
+        """Whether the process is there to take a request."""
+        return self._process.poll() is None
+
     def wait_until_ready(self) -> tuple[str, ...]:
         """The fences it raised. Raises `Ended` or `Overstayed` where it cannot start."""
         try:
@@ -121,21 +144,26 @@ class ParserProcess:
             raise Ended(str(error)) from error
         return fences
 
-    def read(self, extension: str, document: BinaryIO, size: int) -> Parsed | Refused:
-        """Have a document read. Raises `Ended`, `Overstayed`, `Overflowed`; after any exception: `end` it."""
+    def read(self, extension: str, document: BinaryIO, size: int) -> Parsed | Rejected:
+        """Have a document read. Raises `Ended`, `Overstayed`, `Rejected` for an answer over the limit."""
         self.documents += 1
-        pieces = _request(extension, document, size)
+
+        def request() -> Iterator[bytes]:
+            yield pack({"extension": extension, "size": size})
+            left = size
+            while left:
+                piece = document.read(min(_PIECE, left))
+                if not piece:
+                    raise OSError(f"the document ended {left} bytes early")
+                left -= len(piece)
+                yield piece
+
+        answer = self._exchange(request(), time.monotonic() + self._bounds.seconds)
         try:
-            outcome, self.resident = unpack_answer(
-                self._exchange(pieces, time.monotonic() + self._bounds.seconds)
-            )
+            outcome, self.resident = unpack_answer(answer)
         except ValueError as error:
             raise Ended(str(error)) from error
         return outcome
-
-    def is_running(self) -> bool:
-        """Whether the process is there to take a request."""
-        return self._process.poll() is None
 
     def kill(self) -> None:
         """End the process and whatever it started, without waiting. Another thread may be reading from it."""
@@ -193,7 +221,7 @@ class ParserProcess:
                     length = LENGTH.unpack_from(received)[0]
                     # JSON writes a control character in six bytes; a reader leaves none but line ends.
                     if length > 2 * self._bounds.output_bytes + _PIECE:
-                        raise Overflowed
+                        raise self._bounds.too_long()
         if pending:
             raise Ended("it answered before it had the whole document")
         return bytes(received[LENGTH.size :])
@@ -214,116 +242,150 @@ class ParserProcess:
         return Ended(f"{how}: {last}" if last else how, by_memory=by_memory)
 
 
-def _request(extension: str, document: BinaryIO, size: int) -> Iterator[bytes]:
-    yield pack({"extension": extension, "size": size})
-    left = size
-    while left:
-        piece = document.read(min(_PIECE, left))
-        if not piece:
-            raise OSError(f"the document ended {left} bytes early")
-        left -= len(piece)
-        yield piece
+class Parser:
+    """Makes `Parsed` of files, documents one at a time. Thread-safe and synchronous.
 
-
-# A process costs some tenths of a second to start and some 60 MB while it lives.
-DOCUMENTS_EACH = 200
-RESIDENT_EACH = 400 * 1024 * 1024
-IDLE_SECONDS = 60.0
-_HOME_PREFIX = "parser-"
-
-
-class Pool:
-    """One worker, lent to one document at a time. Thread-safe."""
+    Nothing is written to disk but an empty home for the parser's process below `spool_dir`.
+    """
 
     def __init__(
         self,
         spool_dir: Path,
-        bounds: Bounds,
+        bounds: Bounds = BOUNDS,
         *,
-        documents_each: int = DOCUMENTS_EACH,
         idle_seconds: float = IDLE_SECONDS,
         child: Path = CHILD,
     ) -> None:
-        self._home = Home(spool_dir)
-        self._bounds = bounds
-        self._documents_each = documents_each
-        self._idle_seconds = idle_seconds
-        self._child = child
-        # Its one thread lives as long as the worker does: the kernel kills one whose making thread ends.
+        self._spool, self._bounds, self._idle_seconds, self._child = spool_dir, bounds, idle_seconds, child
+        self._home: Path | None = None
+        self._home_lock = -1
+        # Its one thread lives as long as the process does: the kernel kills one whose making thread ends.
         self._making = ThreadPoolExecutor(1, "parser-maker")
-        # Held while a document is read, and by whatever else makes or ends the worker.
+        # Held while a document is read, and by whatever else makes or ends the process.
         self._lent = threading.Lock()
-        self._worker: ParserProcess | None = None
+        self._process: ParserProcess | None = None
+        self._idle_since = 0.0
         self._timer: threading.Timer | None = None
         self._closed = False
 
-    @contextmanager
-    def lend(self, *, fresh: bool = False) -> Iterator[ParserProcess]:
-        """The worker for one document; `fresh`: one that has read nothing yet.
+    def parse(self, path: str, body: Body) -> Parsed:
+        """The text of the document known as `path`.
 
-        Ended when the block raises. Raises `TargetError` where no worker can be had just now.
+        Raises `Rejected` where the document is to blame (its `code`: no-text, scanned, encrypted, damaged,
+        binary, bomb, too-large, timeout, memory, output, crash), `Unavailable` where the parser cannot be
+        started or was closed, and OSError where the body cannot be read.
         """
-        with self._lent:
-            self._refuse_if_closed()
-            worker = self._worker
-            if worker is not None and (not worker.is_running() or (fresh and worker.documents)):
-                self._end()
-                worker = None
-            worker = worker or self._start()
+        if not body.size:
+            raise Rejected("no text in it: it is empty", code="no-text")
+        is_document = needs_parser(path)
+        most = self._bounds.memory_bytes // 2 if is_document else LARGEST_TEXT
+        if body.size > most:
+            reason = f"too large to be read: {_size(body.size)}, the limit is {_size(most)}; split it"
+            raise Rejected(reason, code="too-large")
+        if not is_document:
+            with body.open() as stream:
+                return parse_text(path, stream.read())
+        try:
             try:
-                yield worker
-            except BaseException:
-                self._end()
-                raise
-            # Parsers leak, and one that was taken over by a document should not see many others.
-            is_worn = worker.documents >= self._documents_each or worker.resident > RESIDENT_EACH
-            if is_worn or self._closed:
-                self._end()
-            else:
-                worker.idle_since = time.monotonic()
-                self._look_again_in(self._idle_seconds)
+                return self._read(extension_of(path), body)
+            except Ended:
+                # Another document, or the age of the process, may be the cause: once more in a new one.
+                return self._read(extension_of(path), body, fresh=True)
+        except Ended as ended:
+            if ended.by_memory:
+                limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
+                reason = f"reading it takes more than {limit}; split it or save it in a simpler format"
+                raise Rejected(reason, code="memory") from ended
+            if "SIGXCPU" in str(ended):
+                limit = f"{self._bounds.seconds:g} s of computing, the limit for one document"
+                raise Rejected(f"reading it takes more than {limit}; split it", code="timeout") from ended
+            reason = f"the parser crashed on it twice ({ended}); open it in its own program and save it again"
+            raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
         """The processes that run now."""
-        worker = self._worker
-        return [] if worker is None else [worker.pid]
-
-    @property
-    def is_closed(self) -> bool:
-        """No worker will be lent any more."""
-        return self._closed
+        process = self._process
+        return [] if process is None else [process.pid]
 
     def close(self) -> None:
-        """Kill the worker, also at work, wait until it is gone, remove what it had as a home."""
-        # In this order, as `_start` does the opposite: one of the two sees a worker that is just being made.
+        """End the process, also at work: the document being read is given up with `Unavailable`."""
+        # In this order, as `_start` does the opposite: one of the two sees a process that is just being made.
         self._closed = True
-        worker = self._worker
-        if worker is not None:
-            worker.kill()  # its borrower sees it end, and gives it back
+        process = self._process
+        if process is not None:
+            process.kill()  # whoever reads with it sees it end
         with self._lent:
             self._end()
             if self._timer is not None:
                 self._timer.cancel()
             self._making.shutdown()
-            self._home.remove()
+            if self._home is not None:
+                shutil.rmtree(self._home, ignore_errors=True)
+                os.close(self._home_lock)
+                self._home = None
+
+    def _read(self, extension: str, body: Body, *, fresh: bool = False) -> Parsed:
+        """What the process makes of the document; `fresh`: one that has read nothing yet. Raises `Ended`."""
+        with self._lent:
+            self._refuse_if_closed()
+            process = self._process
+            if process is not None and (not process.is_running() or (fresh and process.documents)):
+                self._end()
+                process = None
+            process = process or self._start()
+            try:
+                with body.open() as document:
+                    outcome = process.read(extension, document, body.size)
+            except BaseException as error:
+                self._end()
+                if isinstance(error, Ended):
+                    self._refuse_if_closed()
+                if isinstance(error, Overstayed):
+                    raise Rejected(
+                        f"could not be read within {self._bounds.seconds:g} s, the limit for one document; "
+                        "split it or save it in a simpler format",
+                        code="timeout",
+                    ) from error
+                raise
+            is_worn = process.documents >= DOCUMENTS_EACH or process.resident > RESIDENT_EACH
+            if is_worn or self._closed:
+                self._end()
+            else:
+                self._idle_since = time.monotonic()
+                self._look_again_in(self._idle_seconds)
+        if isinstance(outcome, Rejected):
+            if outcome.code == "memory":
+                raise Ended("MemoryError", by_memory=True)
+            raise outcome
+        if len(outcome.text.encode("utf-8", "replace")) > self._bounds.output_bytes:
+            raise self._bounds.too_long()
+        return outcome
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise Unavailable("the parser was stopped", code="parser-closed")
 
     def _start(self) -> ParserProcess:
+        """A process that is ready. Raises `TargetError` where none can be had just now."""
+        failed = "the parser cannot be started"
         try:
-            worker = self._worker = self._making.submit(self._make).result()
+            process = self._process = self._making.submit(self._make).result()
         except OSError as error:
-            raise self._home.judged(error) from error
+            raise trouble_with_scratch(error, self._spool, failed) from error
         except RuntimeError as error:  # the program is ending: no thread takes work any more
             raise Unavailable("the parser was stopped", code="parser-closed") from error
         if self._closed:
-            worker.kill()
+            process.kill()
         try:
-            worker.wait_until_ready()
+            process.wait_until_ready()
         except (Ended, Overstayed) as error:
-            trouble = self._home.trouble()
+            # It needs to make a file at its start: where none can be made that is the cause.
+            trouble = None
+            try:
+                with tempfile.NamedTemporaryFile(dir=self._home):
+                    pass
+            except OSError as lacking:
+                trouble = trouble_with_scratch(lacking, self._spool, failed)
             self._end()
             self._refuse_if_closed()
             if trouble is not None:
@@ -336,50 +398,15 @@ class Pool:
             raise Unavailable(f"the parser does not start ({error}){cure}", code="parser-start") from error
         except OSError as error:
             self._end()
-            raise self._home.judged(error) from error
-        return worker
+            raise trouble_with_scratch(error, self._spool, failed) from error
+        return process
 
     def _make(self) -> ParserProcess:
-        return ParserProcess(self._home.path(), self._bounds, self._child)
+        """A process in the home that all have for cache and temporary files; nothing is ever left in it.
 
-    def _end(self) -> None:
-        if self._worker is not None:
-            self._worker.end()
-            self._worker = None
-
-    def _look_again_in(self, seconds: float) -> None:
-        """Have an idle worker looked at, unless that is due already."""
-        if self._timer is None:
-            self._timer = threading.Timer(seconds, self._end_idle)
-            self._timer.name, self._timer.daemon = "parser-idle", True
-            self._timer.start()
-
-    def _end_idle(self) -> None:
-        """End a worker that nobody needed for a while, or come back when that is so."""
-        with self._lent:
-            self._timer = None
-            if self._worker is not None:
-                left = self._worker.idle_since + self._idle_seconds - time.monotonic()
-                if left > 0:
-                    self._look_again_in(left)
-                else:
-                    self._end()
-
-
-class Home:
-    """The folder that workers have for home, cache and temporary files; nothing is ever left in it.
-
-    It is locked while in use, so that the next run can tell a dead program's folder from a live one's.
-    """
-
-    def __init__(self, spool_dir: Path) -> None:
-        self._spool = spool_dir
-        self._path: Path | None = None
-        self._lock = -1
-
-    def path(self) -> Path:
-        """The folder, made when first asked for; folders that dead programs left are removed then."""
-        if self._path is None:
+        The home is locked while in use: so the next run tells a dead program's folder from a live one's.
+        """
+        if self._home is None:
             make_private_folder(self._spool)
             for left in self._spool.glob(f"{_HOME_PREFIX}*"):
                 with suppress(OSError):
@@ -388,31 +415,35 @@ class Home:
                     os.close(lock)
             made = make_passing_folder(_HOME_PREFIX, self._spool).resolve()
             try:
-                self._lock = _locked(made)
+                self._home_lock = _locked(made)
             except OSError:
                 made.rmdir()
                 raise
-            self._path = made
-        return self._path
+            self._home = made
+        return ParserProcess(self._home, self._bounds, self._child)
 
-    def trouble(self) -> TargetError | None:
-        """Why no file can be made in it, which a worker at its start needs; None where one can."""
-        try:
-            with tempfile.NamedTemporaryFile(dir=self.path()):
-                return None
-        except OSError as error:
-            return self.judged(error)
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.end()
+            self._process = None
 
-    def judged(self, error: OSError) -> TargetError:
-        """What to do when a worker could not be started for it."""
-        return trouble_with_scratch(error, self._spool, "the parser cannot be started")
+    def _look_again_in(self, seconds: float) -> None:
+        """Have an idle process looked at, unless that is due already."""
+        if self._timer is None:
+            self._timer = threading.Timer(seconds, self._end_idle)
+            self._timer.name, self._timer.daemon = "parser-idle", True
+            self._timer.start()
 
-    def remove(self) -> None:
-        """Remove it with everything in it."""
-        if self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)
-            os.close(self._lock)
-            self._path = None
+    def _end_idle(self) -> None:
+        """End a process that nobody needed for a while, or come back when that is so."""
+        with self._lent:
+            self._timer = None
+            if self._process is not None:
+                left = self._idle_since + self._idle_seconds - time.monotonic()
+                if left > 0:
+                    self._look_again_in(left)
+                else:
+                    self._end()
 
 
 def _locked(folder: Path) -> int:
@@ -424,3 +455,7 @@ def _locked(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _size(count: int) -> str:
+    return f"{count / _MIB:.0f} MiB" if count >= _MIB else f"{count} bytes"

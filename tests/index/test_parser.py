@@ -1,0 +1,220 @@
+"""What becomes of documents that make their parser misbehave, and of parsers as they come and go."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from kbsync.errors import Rejected, Unavailable
+from kbsync.index.fence import parser as module
+from kbsync.index.fence.parser import Bounds, Parser
+from tests.index import samples
+from tests.targets.bodies import BytesBody
+
+ODD = Path(__file__).with_name("odd_child.py")
+MIB = 1024 * 1024
+BOUNDS = Bounds(20, 512 * MIB, MIB)
+HASTY = Bounds(1)
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
+    """Makes parsers with a home below `spool`."""
+    made: list[Parser] = []
+
+    def begin(bounds: Bounds = BOUNDS, **options: Any) -> Parser:
+        made.append(Parser(tmp_path / "spool", bounds, **{"child": ODD, **options}))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+    assert not (tmp_path / "spool").exists() or list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.fixture
+def parser(begin: Callable[..., Parser]) -> Parser:
+    return begin()
+
+
+def told(parser: Parser, what: str) -> str:
+    return parser.parse("x.html", BytesBody(what.encode())).text
+
+
+@pytest.mark.parametrize(
+    ("what", "bounds", "code", "says"),
+    [
+        ("hang", HASTY, "timeout", "could not be read within 1 s, the limit for one document; split it"),
+        ("burn", HASTY, "timeout", "split it"),
+        ("hog", BOUNDS, "memory", "512 MiB of memory"),
+        ("abort for memory", BOUNDS, "memory", "memory"),
+        ("crash", BOUNDS, "crash", "SIGSEGV"),
+        ("flood", BOUNDS, "output", "1 MiB"),
+        ("raise", BOUNDS, "damaged", "KeyError"),
+        ("recurse", BOUNDS, "damaged", "nested too deeply"),
+        ("blank", BOUNDS, "no-text", "no text in it"),
+    ],
+)
+def test_a_document_beyond_a_limit_is_given_up_and_the_next_one_is_read(begin, what, bounds, code, says):
+    parser = begin(bounds)
+    told(parser, "start")
+    (before,) = parser.pids()
+    with pytest.raises(Rejected) as refusal:
+        told(parser, what)
+    assert refusal.value.code == code and says in refusal.value.reason
+    costs_a_process = code not in ("damaged", "no-text")
+    assert is_alive(before) != costs_a_process
+    assert told(parser, "next") == "next"
+
+
+def test_a_crash_is_tried_once_more_in_a_new_process(parser):
+    told(parser, "first")
+    assert told(parser, "crash unless new") == "crash unless new"
+
+
+def test_a_parser_killed_at_work_is_replaced_and_the_document_read(begin):
+    class Killing(BytesBody):
+        def open(self) -> BinaryIO:
+            if not killed:
+                killed.extend(parser.pids())
+                os.kill(killed[0], signal.SIGKILL)
+            return super().open()
+
+    killed: list[int] = []
+    parser = begin(child=module.CHILD)
+    assert "porter" in parser.parse("x.html", Killing(samples.html())).text
+    assert killed and killed != parser.pids()
+
+
+def test_a_parser_killed_while_idle_is_replaced(parser):
+    told(parser, "start")
+    os.kill(parser.pids()[0], signal.SIGKILL)
+    assert told(parser, "next") == "next"
+
+
+def test_a_document_larger_than_the_memory_is_refused_unread(parser):
+    class Huge:
+        size = 1 << 40
+
+        def open(self) -> BinaryIO:
+            raise AssertionError("it was opened")
+
+    with pytest.raises(Rejected, match="too large") as refusal:
+        parser.parse("x.html", Huge())
+    assert refusal.value.code == "too-large"
+
+
+def test_neither_a_library_that_prints_nor_half_a_surrogate_pair_breaks_the_answer(parser):
+    assert told(parser, "print") == "print"
+    assert told(parser, "surrogate") == "half a ? pair"
+
+
+def test_a_parser_has_a_process_group_of_its_own_and_serves_all_threads_one_after_another(parser):
+    with ThreadPoolExecutor(6) as threads:
+        said = [line.split() for line in threads.map(lambda _: told(parser, "self"), range(40))]
+    (pid,) = {pid for pid, _, _ in said}
+    assert {group for _, group, _ in said} == {pid} != {str(os.getpgid(0))}
+    assert sorted(int(count) for *_, count in said) == list(range(1, 41))
+
+
+@pytest.mark.parametrize(("limit", "value", "processes"), [("DOCUMENTS_EACH", 2, 2), ("RESIDENT_EACH", 1, 4)])
+def test_a_worn_or_grown_parser_is_replaced(parser, monkeypatch, limit, value, processes):
+    monkeypatch.setattr(module, limit, value)
+    assert len({told(parser, "self").split()[0] for _ in range(4)}) == processes
+    assert parser.pids() == []
+
+
+def test_idle_parsers_end_by_themselves(begin):
+    parser = begin(idle_seconds=0.0)
+    told(parser, "x")
+    for ending in [each for each in threading.enumerate() if each.name == "parser-idle"]:
+        ending.join()
+    assert parser.pids() == []
+    assert told(parser, "again") == "again"
+
+
+def test_closing_ends_a_working_parser(begin):
+    parser, opened = begin(Bounds(60)), threading.Event()
+    told(parser, "start")
+
+    class Announcing(BytesBody):
+        def open(self) -> BinaryIO:
+            opened.set()
+            return super().open()
+
+    with ThreadPoolExecutor(1) as threads:
+        hanging = threads.submit(parser.parse, "x.html", Announcing(b"hang"))
+        opened.wait()
+        pids = parser.pids()
+        parser.close()
+        with pytest.raises(Unavailable, match="stopped"):
+            hanging.result()
+    assert pids and not any(is_alive(pid) for pid in pids)
+    with pytest.raises(Unavailable, match="stopped"):
+        told(parser, "more")
+
+
+def test_a_body_that_cannot_be_read_is_not_the_documents_fault(parser):
+    class Short(BytesBody):
+        @property
+        def size(self) -> int:
+            return 1000
+
+    with pytest.raises(OSError, match="ended 996 bytes early"):
+        parser.parse("x.html", Short(b"word"))
+    assert told(parser, "next") == "next"
+
+
+def test_a_parser_that_does_not_start_blames_no_document(begin, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit('no such library')")
+    with pytest.raises(Unavailable, match="no such library"):
+        told(begin(child=broken), "x")
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from kbsync.index.fence.parser import Bounds, Parser
+from tests.targets.bodies import BytesBody
+parser = Parser(Path(sys.argv[1]), Bounds(600), child=Path(sys.argv[2]))
+parser.parse("x.html", BytesBody(b"start"))
+print(*parser.pids(), flush=True)
+parser.parse("x.html", BytesBody(b"hang"))
+"""
+
+
+def test_parsers_die_with_a_killed_parent_and_the_next_run_clears_up(begin, tmp_path):
+    command, root = [sys.executable, "-c", PARENT, str(tmp_path / "spool"), str(ODD)], ODD.parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        ended = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+    assert select.select([ended], [], [], 10)[0], "a pidfd becomes readable when its process ends"
+    os.close(ended)
+    (left,) = (tmp_path / "spool").iterdir()
+    one, other = begin(), begin()
+    for each in (one, other):  # what a living program has is left alone
+        told(each, "x")
+    homes = set((tmp_path / "spool").iterdir())
+    assert left not in homes and len(homes) == 2
+    for place in (tmp_path / "spool").rglob("*"):
+        assert place.stat().st_mode & 0o077 == 0
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
