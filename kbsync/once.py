@@ -77,7 +77,7 @@ async def run_once(
 async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]) -> PassEnd:
     deadline, wait = run.clock.steady() + budget, 1.0
     while (bound := await run.begin()) is None:
-        await run.tell_up()  # what a daemon noted before is found out anew
+        await run.end_trouble()  # what a daemon noted before is found out anew
         if run.halt is not None or run.clock.steady() + wait > deadline:
             return PassEnd(False, run.trouble)
         await run.clock.sleep(wait)

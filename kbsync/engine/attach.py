@@ -259,19 +259,25 @@ def find_record(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> 
     return next((m for m in tx.mirrors.in_folder(str(settings.root)) if m.name not in configured), None)
 
 
-def check_root(tx: Tx, record: MirrorRecord, now: RootIdentity, *, accepted: bool) -> str:
+def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
     """Compare the root with what it was last time; '' or why a person must look before anything is deleted.
 
     A mount that is missing halts (the sentence is returned); any other difference holds the deletions of
-    the first pass. `accepted`: a person said that the folder is right as it is.
+    the first pass.
     """
-    difference, is_lost = ("", False) if accepted else difference_from(record.root, now)
-    if is_lost:
-        return difference
-    if difference:
-        tx.mirrors.set_hold_all(record.id, True)
-    tx.mirrors.set_root(record.id, RootRecord(now.dev, now.ino, now.fs_type, now.is_mount))
+    if not is_root_accepted(tx, name):
+        difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)
+        if is_lost:
+            return difference
+        if difference:
+            tx.mirrors.set_hold_all(mirror, True)
+    tx.mirrors.set_root(mirror, RootRecord(now.dev, now.ino, now.fs_type, now.is_mount))
     return ""
+
+
+def is_root_accepted(tx: Tx, name: str) -> bool:
+    """A person has said that the folder is right as it is."""
+    return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
 def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, bool]:

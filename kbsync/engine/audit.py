@@ -8,6 +8,7 @@ goes on meanwhile, so whatever looks wrong is looked at a second time before it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -202,7 +203,16 @@ class Audit:
             fitting = (row for row in open_rows if listed.size in (None, row.size))
             if any(binding.naming.recognises(row.name, listed.name) for row in fitting):
                 return None
-        if path is None or (proof is Proof.NONE and not self._may_be_twin(tx, listed)):
+        may_be_twin = False
+        if proof is Proof.NONE and path is not None and not binding.limits.marks:
+            # Its name says that it is a file of ours as it is now, or may be: a second document for it.
+            entry = tx.entries.get(binding.mirror, path)
+            if entry is not None:
+                can_be_read = not listed.digest and binding.abilities.reads
+                may_be_twin = _has_bytes(entry, listed.digest or "", listed.size) or (
+                    can_be_read and listed.size in (None, entry.stamp.size)
+                )
+        if path is None or (proof is Proof.NONE and not may_be_twin):
             self.foreign.add(listed.remote_id)
             return None
         return Stray(
@@ -216,17 +226,6 @@ class Audit:
             recipe=listed.recipe,
             is_ready=listed.state is DocState.READY,
         )
-
-    def _may_be_twin(self, tx: Tx, listed: Listed) -> bool:
-        """Its name says that it is a file of ours as it is now, or may be: a second document for it."""
-        binding = self._binding
-        if binding.limits.marks or listed.path is None:
-            return False
-        entry = tx.entries.get(binding.mirror, listed.path)
-        if entry is None:
-            return False
-        is_unread = not listed.digest and binding.abilities.reads and listed.size in (None, entry.stamp.size)
-        return is_unread or _has_bytes(entry, listed.digest or "", listed.size)
 
     async def count_foreign(self) -> int:
         """Listed documents that are still none of ours."""
@@ -295,12 +294,10 @@ class Audit:
 
     async def _read_into(self, stray: Stray) -> Stray:
         is_known = stray.digest and not stray.digest.startswith(TAG)
-        if is_known or stray.proof is not Proof.NONE or not isinstance(self._target, Reads):
-            return stray
-        try:
-            return replace(stray, digest=await self._target.digest(stray.remote_id) or stray.digest)
-        except TargetError:
-            return stray
+        if not is_known and stray.proof is Proof.NONE and isinstance(self._target, Reads):
+            with contextlib.suppress(TargetError):
+                return replace(stray, digest=await self._target.digest(stray.remote_id) or stray.digest)
+        return stray
 
     def _without_claimed(self, strays: Sequence[Stray], tx: Tx) -> list[Stray]:
         """Those that neither the state counts on by now nor, by their bytes, somebody else."""
@@ -335,7 +332,13 @@ class Audit:
             server = serving(tx.uploads.at(binding.mirror, binding.id, stray.path))
             is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
-                duplicate.append(self._discrepancy(stray, entry, _twin(stray, server)))
+                why = f"{document} has the name of this file and its bytes could not be read"
+                if stray.digest not in ("", UNREADABLE):
+                    is_same = tells(stray.digest, stray.size, server.digest, server.size)
+                    why = f"{document} has {'the same' if is_same else 'other'} bytes under this path"
+                duplicate.append(
+                    self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
+                )
             elif is_gone and with_folder and look(binding.settings.root, stray.path).lacks_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
@@ -361,17 +364,6 @@ class Audit:
         if stray.proof is Proof.NONE:
             why += "; nothing proves that it is ours, so it is left alone"
         return Discrepancy(stray.path, stray.remote_id, why, stray)
-
-
-def _twin(stray: Stray, server: Upload) -> str:
-    if stray.digest in ("", UNREADABLE):
-        return (
-            f"document {stray.remote_id} has the name of this file and its bytes could not be read; "
-            f"{server.remote_id} serves the file"
-        )
-    is_same = tells(stray.digest, stray.size, server.digest, server.size)
-    same = "the same bytes" if is_same else "other bytes"
-    return f"document {stray.remote_id} has {same} under this path, and {server.remote_id} serves the file"
 
 
 def _has_bytes(entry: FileRow, digest: str, size: int | None) -> bool:
@@ -522,33 +514,24 @@ class BackgroundAudit:
     is_idle: Callable[[], Awaitable[bool]]
     on_halt: Callable[[Halted], Awaitable[None]]
     on_work: Callable[[], None]
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a person wants an audit now."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
         """Audit whenever it is time, until cancelled."""
         while True:
-            await rest(self.clock, await self._step(), self._asked)
-            if self._asked.is_set():
-                self._asked.clear()
+            try:
+                left = await self._until_due()
+            except StateError:  # the mirror's loop reports it
+                left = LONGEST_REST
+            if left <= 0:
+                left = PATIENCE if not self.may_work() else 0.0 if await self.try_once() else PUT_OFF
+            await rest(self.clock, min(LONGEST_REST, left), self.asked)
+            if self.asked.is_set():
+                self.asked.clear()
                 if self.may_work():  # else it is audited when it is time
-                    await self._try()
-
-    def ask(self) -> None:
-        """A person wants one now."""
-        self._asked.set()
-
-    async def _step(self) -> float:
-        """Audit if it is time; seconds until the next step."""
-        try:
-            left = await self._until_due()
-        except StateError:  # whoever works on the state says so
-            return LONGEST_REST
-        if left > 0:
-            return min(LONGEST_REST, left)
-        if not self.may_work():
-            return PATIENCE
-        return 0.0 if await self._try() else PUT_OFF
+                    await self.try_once()
 
     async def _until_due(self) -> float:
         """Seconds. After a clock was set back it is counted from now: one period late, and no more."""
@@ -563,19 +546,18 @@ class BackgroundAudit:
             await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         return last.ended + binding.settings.deep_rescan - now
 
-    async def _try(self) -> bool:
+    async def try_once(self) -> bool:
         """One audit; False where it was cut short."""
         name = self.journal.binding.settings.name
         try:
             await self.audit()
         except (PutOffError, TargetError, StateError) as error:
             log.info("audit.put_off", mirror=name, reason=str(error))
-            return False
-        except Exception as error:
+        except Exception:  # an error of ours ends this audit, not the mirror
             log.exception("audit.failed", mirror=name)
-            log.info("audit.put_off", mirror=name, reason=type(error).__name__)
-            return False
-        return True
+        else:
+            return True
+        return False
 
     # -- one audit -------------------------------------------------------------------------------------
 

@@ -317,8 +317,7 @@ def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: Comma
     except RootTrouble as error:
         return attach.root_missing(settings, str(error), context.cure)
     difference, is_lost = attach.difference_from(record.root, now)
-    accepted = any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(settings.name))
-    if is_lost and not accepted:
+    if is_lost and not attach.is_root_accepted(tx, settings.name):
         return attach.root_differs(settings, difference, context.cure)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 

@@ -16,9 +16,8 @@ from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import keep_up, rest, told
-from kbsync.engine.halts import CREDENTIALS, FOLDER_MISSING
+from kbsync.engine.halts import CREDENTIALS, FAILING, FOLDER_MISSING, PASSING, TARGET_DOWN
 from kbsync.engine.mirror import BoundMirror, MirrorRun
-from kbsync.engine.target_health import TargetHealth
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
@@ -90,40 +89,34 @@ class MirrorLoop:
                     wait = FIRST_RETRY
                     await self._watch(bound)
                 elif self.run.trouble:
-                    await self.run.tell_down(self.run.trouble)
-            except StateError as error:
-                log.error("state.failed", mirror=self.run.settings.name, reason=str(error))
-                await self._tell(str(error))
+                    await self.run.show_trouble(TARGET_DOWN, self.run.trouble)
             except Exception as error:
-                log.exception("mirror.failed", mirror=self.run.settings.name)
-                await self._tell(told(error))
+                await self._tell_failed(error)
             finally:
                 self.begun.set()
                 self.compared.set()
                 await self.run.end()
-            await self._rest_until_asked(wait, known)
-            await self._read_what_was_mended(known)
+            # Before the next beginning; a new message ends the rest.
+            until = self.run.clock.steady() + wait
+            while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
+                await self._rest(min(CHECK_EVERY / 2, left))
+                if await self._newest_message() > known:
+                    break
+            # What halts the mirror may have been mended in the config; a new message is a person's.
+            if self.run.halt is not None and await self._newest_message() > known:
+                await self._have_read(Reread.CONFIG)
+            elif self._halted_over(CREDENTIALS):
+                await self._have_read(Reread.SECRETS)
             wait = min(LONGEST_RETRY, wait * 2)
 
-    async def _tell(self, reason: str) -> None:
-        """For `status`, where the state can still be written."""
-        with contextlib.suppress(StateError):
-            await self.run.tell_failing(reason)
-
-    async def _rest_until_asked(self, seconds: float, known: int) -> None:
-        """Before the next beginning; a message that is newer than `known` ends the rest."""
-        until = self.run.clock.steady() + seconds
-        while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
-            await self._rest(min(CHECK_EVERY / 2, left))
-            if await self._newest_message() > known:
-                return
-
-    async def _read_what_was_mended(self, known: int) -> None:
-        """Before a halted mirror begins anew; a message newer than `known` is a person's."""
-        if self.run.halt is not None and await self._newest_message() > known:
-            await self._have_read(Reread.CONFIG)
-        elif self._halted_over(CREDENTIALS):
-            await self._have_read(Reread.SECRETS)
+    async def _tell_failed(self, error: Exception) -> None:
+        name = self.run.settings.name
+        if isinstance(error, StateError):
+            log.error("state.failed", mirror=name, reason=str(error))
+        else:
+            log.exception("mirror.failed", mirror=name)
+        with contextlib.suppress(StateError):  # for `status`, where the state can still be written
+            await self.run.show_trouble(FAILING, str(error) if isinstance(error, StateError) else told(error))
 
     async def _have_read(self, wish: Reread) -> None:
         """Where that changes this mirror, `stop` is set meanwhile."""
@@ -141,16 +134,6 @@ class MirrorLoop:
 
     async def _watch(self, bound: BoundMirror) -> None:
         """Follow the folder until it or the base is another one, or the daemon ends."""
-        audits, name = bound.auditing, self.run.settings.name
-        auditing = asyncio.create_task(keep_up(self.run.clock, audits.keep, "audits", mirror=name))
-        try:
-            await self._watch_folder(bound)
-        finally:
-            auditing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StateError):
-                await auditing
-
-    async def _watch_folder(self, bound: BoundMirror) -> None:
         settings = self.run.settings
         watcher = self.make_watcher(
             settings.root,
@@ -160,6 +143,9 @@ class MirrorLoop:
             ignores=partial(_ignores, bound.journal.binding.rules),
             observer=settings.observer,
             rescan=settings.rescan,
+        )
+        auditing = asyncio.create_task(
+            keep_up(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name)
         )
         try:
             report = await watcher.start(self._directories)
@@ -174,11 +160,17 @@ class MirrorLoop:
                 await self._turn(bound, watcher)
                 await self._rest(await self._until_next(bound))
         finally:
-            await self._end_scan(bound)
+            auditing.cancel()
+            if self._scan is not None:
+                bound.reconciler.stop()
+                self._scan.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await self._scan
             ending = [watcher.stop()]
             if self.stop.is_set():
                 ending.append(bound.worker.stop())  # what is on its way gets its time meanwhile
             await asyncio.gather(*ending)
+            await asyncio.gather(auditing, return_exceptions=True)
 
     def _tell_how(self, event: str, report: WatchReport) -> None:
         self._mode = report.mode
@@ -206,7 +198,11 @@ class MirrorLoop:
             await self._check(bound, watcher)
         if self._halted_over(FOLDER_MISSING):
             return
-        self._start_scan(bound, watcher, now)
+        if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
+            if watcher.rescan_wanted:
+                log.info("rescan.started", mirror=self.run.settings.name, reason=watcher.rescan_reason)
+            self._scan = asyncio.create_task(self._scan_all(bound, watcher))
+            self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
         hints = watcher.hints.take(HINTS_AT_ONCE)
         if hints:
             await bound.reconciler.heed(hints)
@@ -230,27 +226,24 @@ class MirrorLoop:
             self._begin_anew = True
         now = self.run.clock.steady()
         await bound.end_halt_if_proven()
-        await self._tell_whether_down(bound.worker.pulse)
+        # A target that has been down for a while is a halt like any other, and ends by itself. So does an
+        # error of ours that comes again and again.
+        health = bound.worker.pulse
+        if health.failures.lasting:
+            await self.run.show_trouble(FAILING, health.failures.lasting)
+        elif health.down_since is None:
+            await self.run.end_trouble()
+        elif now - health.down_since >= DOWN_AFTER:
+            await self.run.show_trouble(TARGET_DOWN, health.trouble)
         if self.run.halt is None:
             self._probe_wait = PROBE_EVERY
-        is_lost = self._halted_over(FOLDER_MISSING)
-        if self.run.waits_for_person and not is_lost and now >= self._next_probe:
+        if now < self._next_probe:
+            return
+        if self.run.halt is not None and not self._halted_over(*PASSING, FOLDER_MISSING):
             await self._probe(bound)
-        elif bound.worker.pulse.down_since is not None and now >= self._next_probe:
+        elif health.down_since is not None:
             self._next_probe = now + PROBE_EVERY
             await self._check_base(bound)
-
-    async def _tell_whether_down(self, pulse: TargetHealth) -> None:
-        """A target that has been down for a while is a halt like any other, and ends by itself.
-
-        So does an error of ours that comes again and again.
-        """
-        if pulse.failures.lasting:
-            await self.run.tell_failing(pulse.failures.lasting)
-        elif pulse.down_since is None:
-            await self.run.tell_up()
-        elif self.run.clock.steady() - pulse.down_since >= DOWN_AFTER:
-            await self.run.tell_down(pulse.trouble)
 
     async def _check_base(self, bound: BoundMirror) -> None:
         if await bound.base_changed():
@@ -284,13 +277,6 @@ class MirrorLoop:
 
     # -- scanning --------------------------------------------------------------------------------------
 
-    def _start_scan(self, bound: BoundMirror, watcher: Watcher, now: float) -> None:
-        if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
-            if watcher.rescan_wanted:
-                log.info("rescan.started", mirror=self.run.settings.name, reason=watcher.rescan_reason)
-            self._scan = asyncio.create_task(self._scan_all(bound, watcher))
-            self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
-
     async def _scan_all(self, bound: BoundMirror, watcher: Watcher) -> None:
         began = self.run.clock.steady()
         watcher.scan_started()
@@ -314,13 +300,6 @@ class MirrorLoop:
             log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
             self._next_scan = self.run.clock.steady() + LONGEST_RETRY
         self._wake.set()
-
-    async def _end_scan(self, bound: BoundMirror) -> None:
-        if self._scan is not None:
-            bound.reconciler.stop()
-            self._scan.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._scan
 
     async def _rest(self, seconds: float) -> None:
         """Until something happens, `stop` is set, or time is up."""

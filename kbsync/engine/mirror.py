@@ -21,7 +21,7 @@ from kbsync.engine.attach import EMPTIED, RecipeChanges
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
-from kbsync.engine.halts import BAD_CONFIG, FAILING, PASSING, TARGET_DOWN, going_on
+from kbsync.engine.halts import BAD_CONFIG, PASSING, TARGET_DOWN, going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import Reconciler
@@ -131,7 +131,6 @@ class BoundMirror:
         self.run, self.target, self.journal = run, target, journal
         self.snapshot: Snapshot | None = None
         self.doubted: set[str] = set()
-        self._told_requests = 0
         store, clock = run.store, run.clock
         self.bodies = Bodies(journal.binding)
         self.worker = Worker(
@@ -164,7 +163,6 @@ class BoundMirror:
 
     async def stop(self, grace: float) -> None:
         """Stop the parts; the journal knows what was in flight."""
-        self.tell_requests()
         self.reconciler.stop()
         await self.worker.stop(grace)
         self.working.cancel()
@@ -203,7 +201,6 @@ class BoundMirror:
         """The folder was compared as a whole."""
         run = self.run
         run.has_compared = True
-        self.tell_requests()
         now = run.clock.wall()
         await run.store.write(lambda tx: tx.mirrors.pass_ended(run.mirror, now, deep))
         await run.store.write(lambda tx: tx.folders.remove_gone(run.mirror))
@@ -220,20 +217,6 @@ class BoundMirror:
             return False
         return await self.worker.is_idle(PATIENCE)
 
-    def tell_requests(self) -> None:
-        """How many requests there were, by kind and outcome, where there are any to count."""
-        meter = self.target.meter
-        if meter is not None and meter.total > self._told_requests:
-            self._told_requests = meter.total
-            counts = {f"{op} {outcome}": n for (op, outcome), n in sorted(meter.requests.items())}
-            log.info(
-                "requests.counted",
-                mirror=self.run.settings.name,
-                total=meter.total,
-                sent_bytes=meter.sent_bytes,
-                requests=counts,
-            )
-
     # -- what is due besides scanning ------------------------------------------------------------------
 
     async def tend(self) -> None:
@@ -247,14 +230,19 @@ class BoundMirror:
         if answer.resumed:
             await self._resume()
         if answer.audits:
-            self.auditing.ask()
+            self.auditing.asked.set()
         await self._look_again(self.snapshot if run.is_pass else None)
         await self.reconciler.settle_due()
         self.doubted.update(await self.deletions.second_looks())
+        # In a pass all have gone once nothing that was changing or missing when it compared can still turn
+        # out to be gone.
+        have_all_gone = False
         if self.snapshot is not None:
             self.snapshot.update(run.clock.steady())
+            if run.is_pass and not self.snapshot and not self.doubted:
+                have_all_gone = not await self.deletions.are_missed(self.snapshot.missed_until)
         approve = run.site.cure(f"approve {run.settings.name}")
-        weighed = await self.deletions.weigh(now=run.is_pass and await self._have_all_gone())
+        weighed = await self.deletions.weigh(now=have_all_gone)
         if weighed.held:
             log.warning("deletions.held", mirror=run.settings.name, count=weighed.held, cure=approve)
         await self.deletions.run_approved()
@@ -263,12 +251,6 @@ class BoundMirror:
                 "recipe.held", mirror=run.settings.name, count=asked.documents, bytes=asked.size, cure=approve
             )
         self.worker.wake()
-
-    async def _have_all_gone(self) -> bool:
-        """Nothing that was found changing or missing by the last comparison can still turn out to be gone."""
-        if self.snapshot is None or self.snapshot or self.doubted:
-            return False
-        return not await self.deletions.are_missed(self.snapshot.missed_until)
 
     async def _look_again(self, snapshot: Snapshot | None) -> None:
         """At what is in doubt, as far as it belongs to the snapshot; the next scan looks at all of it."""
@@ -434,33 +416,31 @@ class MirrorRun:
         await target.aclose()
 
     async def _find_root(self) -> bool:
+        trouble: Exception | None = None
         try:
             self.identity = await asyncio.to_thread(identify, self.settings.root)
-        except ShortageError:
-            await self._enroll()  # `status` has no place yet for what is said of it
-            raise
-        except RootTrouble as error:
-            await self._enroll()
-            await self.set_halt(attach.root_missing(self.settings, str(error), self.site.cure))
-            return False
-        await self._enroll()
-        difference = await self.store.write(self._check_root)
-        if difference:
-            await self.set_halt(attach.root_differs(self.settings, difference, self.site.cure))
-        return not difference
-
-    async def _enroll(self) -> None:
-        enrolled = await self.store.write(lambda tx: attach.enroll(tx, self.settings, self.site.configured))
-        record, before = enrolled
+        except (ShortageError, RootTrouble) as error:
+            trouble = error
+        # Enrolled first: what goes wrong below is shown by `status`, which needs the mirror's row for it.
+        record, before = await self.store.write(
+            lambda tx: attach.enroll(tx, self.settings, self.site.configured)
+        )
         if before != record.name:
             await asyncio.to_thread(self.site.renamed, before, record.name)
         self.mirror, self.halt = record.id, record.halt
-
-    def _check_root(self, tx: Tx) -> str:
-        assert self.identity is not None
-        waiting = tx.inbox.waiting(self.settings.name)
-        accepted = any(m.verb == "approve" and m.args.get("root") for m in waiting)
-        return attach.check_root(tx, tx.mirrors.get(self.mirror), self.identity, accepted=accepted)
+        if isinstance(trouble, ShortageError):
+            raise trouble
+        if trouble is not None:
+            await self.set_halt(attach.root_missing(self.settings, str(trouble), self.site.cure))
+            return False
+        found = self.identity
+        assert found is not None
+        difference = await self.store.write(
+            lambda tx: attach.check_root(tx, self.settings.name, self.mirror, found)
+        )
+        if difference:
+            await self.set_halt(attach.root_differs(self.settings, difference, self.site.cure))
+        return not difference
 
     async def _bind(self, target: Target) -> BoundMirror:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
@@ -545,26 +525,15 @@ class MirrorRun:
         """What to run once the cause of a halt is gone."""
         return self.site.cure(f"retry --mirror {self.settings.name}")
 
-    @property
-    def waits_for_person(self) -> bool:
-        """It halted over something that does not pass by itself."""
-        return self.halt is not None and self.halt.reason not in PASSING
-
-    async def tell_down(self, reason: str) -> None:
-        """The target does not answer: for people to see, unless they have to see something else."""
-        if self._may_tell_passing():
-            await self.set_halt(
-                Halt(TARGET_DOWN, f"{reason}; the work goes on by itself when it answers", "")
-            )
-
-    async def tell_failing(self, reason: str) -> None:
-        """The mirror could not be worked on, and no target is to blame."""
-        if self._may_tell_passing():
-            await self.set_halt(Halt(FAILING, f"{reason}; it is tried again within a minute", self._retry()))
-
-    def _may_tell_passing(self) -> bool:
-        """Nothing worse is known, and this run has not told it yet."""
-        return self.halt is None or (self.halt.reason in PASSING and self.told is None)
+    async def show_trouble(self, reason: str, trouble: str) -> None:
+        """Show trouble that passes by itself (`PASSING`), unless people have to see something else."""
+        # Not twice by one run: it would hide what the run has found out since.
+        if self.halt is None or (self.halt.reason in PASSING and self.told is None):
+            if reason == TARGET_DOWN:
+                halt = Halt(reason, f"{trouble}; the work goes on by itself when it answers", "")
+            else:
+                halt = Halt(reason, f"{trouble}; it is tried again within a minute", self._retry())
+            await self.set_halt(halt)
 
     async def leave_word(self, reason: str, trouble: str) -> None:
         """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
@@ -573,7 +542,7 @@ class MirrorRun:
             self.halt = halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
             await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
 
-    async def tell_up(self) -> None:
-        """The target answers again."""
+    async def end_trouble(self) -> None:
+        """What passes by itself has passed."""
         if self.halt is not None and self.halt.reason in PASSING:
             await self.set_halt(None)

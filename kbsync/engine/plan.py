@@ -311,7 +311,8 @@ class PrivatePass:
             self.root = await asyncio.to_thread(identify, self._settings.root)
         except RootTrouble as error:
             raise _halted(attach.root_missing(self._settings, str(error), str)) from error
-        if difference := await copy.write(self._check_root):
+        mirror, name = self.binding.mirror, self._settings.name
+        if difference := await copy.write(lambda tx: attach.check_root(tx, name, mirror, self.root)):
             raise _halted(attach.root_differs(self._settings, difference, str))
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
@@ -333,11 +334,6 @@ class PrivatePass:
         await recipes.weigh()
         if await self._identity() is None:  # then nothing that was seen can be trusted
             raise _halted(attach.root_differs(self._settings, "it changed while it was looked at", str))
-
-    def _check_root(self, tx: Tx) -> str:
-        messages = tx.inbox.waiting(self._settings.name)
-        accepted = any(one.verb == "approve" and one.args.get("root") for one in messages)
-        return attach.check_root(tx, tx.mirrors.get(self.binding.mirror), self.root, accepted=accepted)
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""

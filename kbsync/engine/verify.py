@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status, Upload, UploadState
-from kbsync.engine.audit import Audit, Discrepancy, Proof, Stray
+from kbsync.engine.audit import Audit, Discrepancy, Proof
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
 from kbsync.engine.settings import MirrorSettings
@@ -70,52 +70,30 @@ class Verification:
         return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
 
 
-@dataclass(frozen=True, slots=True)
-class RepairRequest:
-    """What the inbox message `repair` asks for; `to_json` gives its arguments.
+def repair_request(found: Verification) -> dict[str, Any]:
+    """The arguments of the inbox message `repair`; empty where nothing can be mended.
 
-    `missing`: ids of documents to be sent again. `surplus`: ids of documents that rows of ours prove ours and
-    that nothing needs. `strays`: the same, where no row holds the id. `stale`: paths to look at again.
+    missing: ids of documents to be sent again. surplus: ids of documents that rows of ours prove ours and
+    that nothing needs. strays: the same, where no row holds the id. stale: paths to look at again, among them
+    those of served documents whose file is gone, so that their deletion is weighed with the others.
     """
-
-    missing: tuple[str, ...] = ()
-    surplus: tuple[str, ...] = ()
-    strays: tuple[Stray, ...] = ()
-    stale: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        """There is something to repair."""
-        return bool(self.missing or self.surplus or self.strays or self.stale)
-
-    def to_json(self) -> dict[str, Any]:
-        """As `engine.inbox` takes it."""
-        return {
-            "missing": list(self.missing),
-            "surplus": list(self.surplus),
-            "strays": [stray.to_json() for stray in self.strays],
-            "stale": list(self.stale),
-        }
-
-
-def repair_request(verification: Verification) -> RepairRequest:
-    """What can be mended of what was found.
-
-    Documents that are not proven ours are left alone. A served document whose file is gone is looked at
-    again, so that its deletion is weighed with the others.
-    """
-    left = [*verification.orphaned, *verification.duplicate]
-    strays = [one.stray for one in left if one.stray is not None and one.stray.proof is not Proof.NONE]
-    served = [one.path for one in verification.orphaned if one.stray is None]
-    return RepairRequest(
-        missing=tuple(one.remote_id for one in verification.missing if one.remote_id is not None),
-        surplus=tuple(stray.remote_id for stray in strays if _has_row(stray)),
-        strays=tuple(stray for stray in strays if not _has_row(stray)),
-        stale=(*(one.path for one in verification.stale), *served),
-    )
-
-
-def _has_row(stray: Stray) -> bool:
-    return stray.row is not None and stray.row.remote_id == stray.remote_id
+    strays, surplus = list[dict[str, Any]](), list[str]()
+    for one in (*found.orphaned, *found.duplicate):
+        stray = one.stray
+        if stray is None or stray.proof is Proof.NONE:
+            continue  # not proven ours, so it is left alone (promise 6)
+        if stray.row is not None and stray.row.remote_id == stray.remote_id:
+            surplus.append(stray.remote_id)
+        else:
+            strays.append(stray.to_json())
+    wanted: dict[str, Any] = {
+        "missing": [one.remote_id for one in found.missing if one.remote_id is not None],
+        "surplus": surplus,
+        "strays": strays,
+        "stale": [one.path for one in found.stale]
+        + [one.path for one in found.orphaned if one.stray is None],
+    }
+    return wanted if any(wanted.values()) else {}
 
 
 async def verify_mirror(
@@ -134,18 +112,18 @@ async def verify_mirror(
         looking_at(existing) as state,
         closing(PrivatePass(settings, target, existing, clock, context)) as private,
     ):
+
+        async def read(look: Callable[[Tx], T], /) -> T:
+            return state.read(look)
+
         await private.attach(may_be_emptied=True)
-        audit = Audit(private.binding, target, partial(_read, state))
+        audit = Audit(private.binding, target, read)
         await audit.read_list()
         lost = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
-        missing = [
-            Discrepancy(
-                row.path or row.label,
-                row.remote_id,
-                f"document {row.remote_id} is recorded and the knowledge base does not have it",
-            )
-            for row in lost
-        ]
+        missing = []
+        for row in lost:
+            why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
+            missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
         halt, stale, served = None, list[Discrepancy](), list[Discrepancy]()
         try:
             await private.compare()
@@ -155,7 +133,13 @@ async def verify_mirror(
             stale, served = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
-        await _let_list_catch_up(audit.strays, private.binding.limits.list_lag, clock)
+        # A list shows what was deleted a moment ago for as long as it lags.
+        rows = [stray.row for stray in audit.strays]
+        graves = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
+        lag = private.binding.limits.list_lag
+        left = max(graves, default=0.0) + lag - clock.wall()
+        if left > 0.0:
+            await clock.sleep(min(left, lag))  # no longer, where the clock was set back
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         return Verification(
@@ -167,19 +151,6 @@ async def verify_mirror(
             foreign=await audit.count_foreign(),
             halt=halt,
         )
-
-
-async def _let_list_catch_up(strays: Iterable[Stray], lag: float, clock: Clock) -> None:
-    """What was deleted a moment ago may be listed for as long as the list lags (seconds)."""
-    rows = (stray.row for stray in strays)
-    graves = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
-    left = max(graves, default=0.0) + lag - clock.wall()
-    if left > 0.0:
-        await clock.sleep(min(left, lag))  # no longer, where the clock was set back
-
-
-async def _read(state: ReadOnlyState, work: Callable[[Tx], T], /) -> T:
-    return state.read(work)
 
 
 def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:

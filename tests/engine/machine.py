@@ -511,7 +511,7 @@ class MirrorMachine(RuleBasedStateMachine):
             found: Verification = self.run(self.verify())
             if repair := repair_request(found):
                 self.oracle.may_send_again()
-                self.world.tell("repair", **repair.to_json())
+                self.world.tell("repair", **repair)
             return found
         return Verification("docs")
 

@@ -101,7 +101,7 @@ async def test_many_missing_documents_halt_the_mirror_and_nothing_is_sent(world:
         world.base.lose(document.remote_id)
         world.base.add(f"theirs-{document.name}", b"so that the base counts as many as before")
     async with begun(world) as auditing:
-        assert not await auditing._try()
+        assert not await auditing.try_once()
         halt = world.run.halt
     assert halt is not None
     assert halt.reason == "knowledge-base-emptied"
@@ -344,7 +344,7 @@ async def crashed_in(world: World, number: int) -> Guillotine:
 async def audit_and_work(world: World) -> None:
     bound = world.run.bound
     assert bound is not None
-    await bound.auditing._try()
+    await bound.auditing.try_once()
     while not await bound.worker.is_idle():
         await world.clock.sleep(1)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kbsync.core.lifecycle import LATER_LOOKS
 from kbsync.core.model import UploadState
 from kbsync.core.names import Naming
-from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
+from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import Unsure
 from kbsync.state.read_only import ReadOnlyState
 from tests.engine.world import World
@@ -53,8 +54,8 @@ async def audit(world: World) -> Verification:
         state.close()
 
 
-async def mend(world: World, repair: RepairRequest) -> None:
-    world.tell("repair", **repair.to_json())
+async def mend(world: World, repair: dict[str, Any]) -> None:
+    world.tell("repair", **repair)
     await world.once()
 
 

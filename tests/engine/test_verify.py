@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.core.model import UploadState
 from kbsync.engine.plan import CommandContext
-from kbsync.engine.verify import RepairRequest, Verification, repair_request, verify_mirror
+from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -39,10 +39,10 @@ async def verified(
         )
 
 
-async def repair(world: World) -> RepairRequest:
+async def repair(world: World) -> dict[str, Any]:
     """Ask for what `verify --repair` asks for, and let a pass carry it out."""
     wanted = repair_request(await verified(world))
-    world.tell("repair", **wanted.to_json())
+    world.tell("repair", **wanted)
     await world.once()
     return wanted
 
@@ -129,7 +129,7 @@ async def test_a_stale_file_is_looked_at_again_by_a_repair(world: World) -> None
     world.write_many(3)
     await world.once()
     world.write("f0.md", "changed")
-    assert (await repair(world)).stale == ("f0.md",)
+    assert (await repair(world))["stale"] == ["f0.md"]
     assert world.served() == world.on_disk()
 
 
@@ -158,7 +158,7 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
     wanted = repair_request(found)
-    assert wanted.surplus == () and wanted.strays == ()  # nothing that serves is deleted past the brake
+    assert wanted["surplus"] == wanted["strays"] == []  # nothing that serves is deleted past the brake
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
     assert (await verified(world)).ok  # held: a person was asked
@@ -237,7 +237,7 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
     left = twin(world, "f0.md", b"older text")
     world.write_many(3)
     await world.once()
-    assert repair_request(await verified(world)).surplus == (left,)
+    assert repair_request(await verified(world))["surplus"] == [left]
     await repair(world)
     assert world.served() == world.on_disk()
 
@@ -274,8 +274,8 @@ async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: 
     found = await verified(world)
     assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]} and found.foreign == 0
     wanted = repair_request(found)
-    assert {stray.remote_id for stray in wanted.strays} == {second, lonely} and wanted.surplus == ()
-    told = wanted.to_json()["strays"][0]
+    assert {stray["remote_id"] for stray in wanted["strays"]} == {second, lonely} and wanted["surplus"] == []
+    told = wanted["strays"][0]
     assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
 
 
@@ -302,7 +302,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
-    assert [stray.remote_id for stray in repair_request(found).strays] == [late.remote_id]
+    assert [stray["remote_id"] for stray in repair_request(found)["strays"]] == [late.remote_id]
 
 
 async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: World) -> None:
@@ -314,7 +314,7 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     world.base._documents[old.remote_id] = old
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
-    assert repair_request(found).surplus == (old.remote_id,)
+    assert repair_request(found)["surplus"] == [old.remote_id]
     await repair(world)
     assert world.served() == world.on_disk()
 

@@ -159,8 +159,8 @@ MISTAKES = (
         "repair-takes-strays",
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
-        "if one.stray is not None and one.stray.proof is not Proof.NONE]",
-        "if one.stray is not None]",
+        "        if stray is None or stray.proof is Proof.NONE:",
+        "        if stray is None:",
         ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
     ),
     # 7. Same bytes, no work.

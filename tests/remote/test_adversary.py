@@ -46,7 +46,7 @@ async def verify(world: RemoteWorld) -> Verification:
 
 async def repaired(world: RemoteWorld) -> Verification:
     """`verify --repair`, the pass that carries it out, and `verify` again."""
-    world.tell("repair", **repair_request(await verify(world)).to_json())
+    world.tell("repair", **repair_request(await verify(world)))
     await world.once()
     return await verify(world)
 

@@ -42,7 +42,7 @@ async def looked(world: RemoteWorld) -> Verification:
 async def repaired(world: RemoteWorld) -> None:
     """One `verify --repair` and one pass."""
     found = await looked(world)
-    world.tell("repair", **repair_request(found).to_json())
+    world.tell("repair", **repair_request(found))
     await world.once()
 
 

@@ -11,7 +11,7 @@ from kbsync.__main__ import main
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import BoundMirror
 
-watch_folder = MirrorLoop._watch_folder
+watch_folder = MirrorLoop._watch
 
 
 async def with_a_stuck_thread(self: MirrorLoop, bound: BoundMirror) -> None:
@@ -21,5 +21,5 @@ async def with_a_stuck_thread(self: MirrorLoop, bound: BoundMirror) -> None:
 
 if __name__ == "__main__":
     signals.STOP_LATEST = 3600.0
-    MirrorLoop._watch_folder = with_a_stuck_thread  # type: ignore[method-assign]
+    MirrorLoop._watch = with_a_stuck_thread  # type: ignore[method-assign]
     sys.exit(main(sys.argv[1:]))

@@ -132,7 +132,7 @@ class AuditedBase(MessyBase):
                 self.world.play(**trouble)
             if trouble.get("kind") != "detail-missing":  # missing by list and detail is missing
                 self.hide(self.chance.choice(sorted(self.steady)))
-            await auditing._try()
+            await auditing.try_once()
         asked, most = self.looks() - before, self.most_looks()
         self.tally.steps += asked
         if asked > most:

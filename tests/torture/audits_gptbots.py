@@ -244,7 +244,7 @@ class RepairedBase(MessyBase):
 
     async def repair(self, told: str) -> None:
         """As `verify --repair`, and the pass that carries it out."""
-        self.world.tell("repair", **repair_request(await self.look(told)).to_json())
+        self.world.tell("repair", **repair_request(await self.look(told)))
         await self.world.once()
         self.world.clock.now += DAY
 

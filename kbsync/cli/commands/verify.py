@@ -68,7 +68,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     found = asyncio.run(of_each_mirror(installation, verify))
     repairs = {each.name: wanted for each in found if repair and (wanted := repair_request(each))}
     if repairs:
-        post(installation, [("repair", name, wanted.to_json()) for name, wanted in repairs.items()])
+        post(installation, [("repair", name, wanted) for name, wanted in repairs.items()])
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in found]})
     else:

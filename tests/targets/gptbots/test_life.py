@@ -255,7 +255,7 @@ async def test_what_came_late_from_before_another_prefix_is_found_and_removed(wo
     world.clock.now += 10_000.0
     found = await verify(world)
     assert [one.path for one in found.duplicate] == ["f0.md"]
-    world.tell("repair", **repair_request(found).to_json())
+    world.tell("repair", **repair_request(found))
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.documents()) == 1
