@@ -1,4 +1,4 @@
-"""What each target can do, from its types, and what the suite demands of it: two tables of the docs.
+"""What each target can do, from its types, which is a table of the docs, and what the suite demands of it.
 
 `python -m tests.conformance.abilities` prints both.
 """
@@ -23,7 +23,6 @@ from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.registry import TARGETS
 from tests.conformance.suite import TargetSuite
 
-DEMANDS = "| of | each row demands |"
 HEAD = "| ability | | rows |"
 
 
@@ -44,12 +43,6 @@ def rows() -> Mapping[str, list[str]]:
             for ability in set(re.findall(r"require\((\w+)\)", inspect.getsource(test))) or {"Target"}:
                 found[ability].append(name.removeprefix("test_").replace("_", " "))
     return found
-
-
-def demands() -> str:
-    """A table of what the rows demand."""
-    lines = [f"| `{ability}` | {'; '.join(names)} |" for ability, names in rows().items()]
-    return "\n".join([DEMANDS, "|---|---|", *lines])
 
 
 def sample(target: str) -> TargetConfig:
@@ -105,4 +98,6 @@ def _about(ability: type) -> str:
 
 
 if __name__ == "__main__":
-    print(table(), demands(), sep="\n\n")
+    print(table())
+    for ability, names in rows().items():
+        print(f"\n{ability}", *names, sep="\n  ")

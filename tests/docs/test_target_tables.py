@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from kbsync.config.kinds import Whole
 from kbsync.core.names import LONGEST
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.gptbots import api, config, manage, target
+from kbsync.targets.gptbots import api, config, target
 from kbsync.targets.gptbots.api import MOST_FILES
 from kbsync.targets.gptbots.config import (
     CUTTING,
@@ -24,9 +23,7 @@ from kbsync.targets.gptbots.config import (
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE
-from kbsync.targets.http.target import OfferedSetting
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
-from kbsync.targets.zhipu import manage as zhipu
 from kbsync.targets.zhipu.config import ZhipuSearchConfig
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
@@ -130,31 +127,6 @@ def test_calls_of_every_dialect_are_told() -> None:
         ]
         for dialect, one in EMBEDDINGS.items()
     }
-
-
-# -- what can be set
-
-
-@pytest.mark.parametrize(
-    ("page", "heading", "known"),
-    [
-        (ZHIPU, "`kb create`, `kb update` `--set`", zhipu.OF_A_BASE),
-        (ZHIPU, "`--set` | may be", {**zhipu.OF_AN_APPLICATION, **zhipu.OF_ITS_RECALL}),
-        (GPTBOTS, "`kb create --set`", manage.SETTINGS),
-    ],
-    ids=["base", "application", "gptbots"],
-)
-def test_what_can_be_set_is_told_with_every_value(
-    page: Path, heading: str, known: Mapping[str, OfferedSetting]
-) -> None:
-    told = {cells[0]: cells[1] for cells in table(page, heading)}
-    assert sorted(re.findall(r"`(\w+)`", " ".join(told))) == sorted(known)
-    for keys, values in told.items():
-        for key in re.findall(r"`(\w+)`", keys):
-            is_listed = {word.strip("`") for word in re.findall(r"`[^` ]+`", values)} >= set(
-                known[key].allowed.split(", ")
-            )
-            assert is_listed or known[key].allowed.startswith(("a whole", "a text", "a number")), key
 
 
 def test_what_can_be_said_of_searches_is_told() -> None:
