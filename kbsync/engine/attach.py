@@ -1,11 +1,9 @@
-"""Documents that changed settings want indexed again, where indexing costs money: counted, then asked about.
+"""The beginning of the work on one mirror: its rows, the base it is bound to, and what changed meanwhile.
 
-A document whose file has the same bytes and another recipe keeps serving until that is allowed (ADR 23).
-If they are at most a fifth of the documents, their recipes are allowed at once; more wait for `approve`.
-
-Begins the work on one mirror: which rows it has, which base it is bound to, and what changed meanwhile.
-
-Where the state was lost and the documents are there, they are taken over instead of being sent again.
+Where the state was lost and the documents are there, they are adopted instead of being sent again. Where the
+settings changed, every file is judged again; `RecipeChanges` decides whether documents may be indexed again
+that have the same bytes under another recipe. Where indexing costs money they keep serving until that is
+allowed (ADR 23): at once when they are at most a fifth of all documents, else by `approve`.
 """
 
 from __future__ import annotations
@@ -72,8 +70,7 @@ class RecipeChanges:
     def _undecided(self, tx: Tx) -> dict[str, int]:
         """Recipes that nobody has allowed, and how many documents are wanted under them."""
         allowed = tx.recipes.allowed(self._mirror)
-        wanted = tx.recipes.wanted(self._mirror).items()
-        return {recipe: n for recipe, n in wanted if recipe not in allowed}
+        return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
         """Steady time from which `weigh` has something to do; None where nothing waits.
@@ -104,7 +101,12 @@ class RecipeChanges:
             return None
         self._put_off_since = None
         held = await self._store.write(self._decide)
-        await self._release()
+        # The planner decides again about every document of an allowed recipe, a page a transaction.
+        for recipe in sorted(self._to_release or ()):
+            after: int | None = 0
+            while after is not None:
+                after = await self._store.write(partial(self._release_page, recipe, after))
+        self._to_release = set()
         return held
 
     def _decide(self, tx: Tx) -> Extent | None:
@@ -138,14 +140,6 @@ class RecipeChanges:
         tx.holds.describe(hold, changes_of(binding.describe, extent.recipes))
         tx.audit.add(now, mirror, "recipe.held", None, ", ".join(undecided))
         return extent
-
-    async def _release(self) -> None:
-        """Have the planner decide again about every document of an allowed recipe, a page a transaction."""
-        for recipe in sorted(self._to_release or ()):
-            after: int | None = 0
-            while after is not None:
-                after = await self._store.write(partial(self._release_page, recipe, after))
-        self._to_release = set()
 
     def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:
         rows = tx.recipes.page(self._mirror, recipe, after, PAGE)
@@ -234,6 +228,9 @@ def adopting(binding: Binding, listed: Listed, path: str, now: float, number: in
 
 EMPTIED = "knowledge-base-emptied"
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
+
+JUDGED = "terms"
+"""Key of the table `meta`, with the mirror's id: by what every file was judged last."""
 
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> tuple[MirrorRecord, str]:
@@ -406,14 +403,17 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _judge_everything(store: StateStore, journal: Journal) -> None:
-    """Where the binding is not the one by which every file was judged last."""
+    """Have the planner judge every file again where the binding is not the one by which it did so last."""
     binding, mirror = journal.binding, journal.binding.mirror
-    judged_by, settings = _fingerprint(binding), f"settings:{mirror}"
-    if await store.read(lambda tx: tx.meta.get(_judged_key(mirror))) == judged_by:
+    # Changes when files that did not change may have to be sent again: another base, another recipe.
+    recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
+    fingerprint = binding.settings.fingerprint
+    judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
+    if await store.read(lambda tx: tx.meta.get(f"{JUDGED}:{mirror}")) == judged_by:
         return
     # Changes when a person, and not an upgrade, says otherwise how documents are made. Where recipes differ
-    # and settings do not, the program does: what is there stays as it is, where making it anew costs money.
-    by_person = hashlib.sha256(repr((binding.id, binding.settings.fingerprint)).encode()).hexdigest()
+    # and settings do not, the program does: what is there stays as it is, where indexing it costs money.
+    by_person, settings = _hashed(binding.id, fingerprint), f"settings:{mirror}"
     is_same = await store.read(lambda tx: tx.meta.get(settings)) == by_person
     is_upgraded = binding.abilities.weighs and is_same
     if is_upgraded:
@@ -425,31 +425,29 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
             tx.meta.set(settings, "")
             tx.recipes.forget_allowed(mirror)
 
+    def settle(paths: Sequence[str], tx: Tx) -> None:
+        for path in paths:
+            journal.settle(tx, path)
+
     def end(tx: Tx) -> None:
-        tx.meta.set(_judged_key(mirror), judged_by)
+        tx.meta.set(f"{JUDGED}:{mirror}", judged_by)
         tx.meta.set(settings, by_person)
 
     await store.write(begin)
     await store.read(journal.recall_recipes)
     await _look_for_files(store, journal)
-    await _settle_everything(store, journal)
+    async for page in store.pages_below(mirror, "", PAGE):
+        await store.write(partial(settle, page))
     await store.write(end)
 
 
-def _fingerprint(binding: Binding) -> str:
-    """Changes when files that did not change may have to be sent again: another base, another recipe."""
-    recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
-    whole = (binding.id, recipes, binding.abilities, binding.settings.prefix, binding.settings.fingerprint)
-    return hashlib.sha256(repr(whole).encode()).hexdigest()
+def _hashed(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def unjudge(tx: Tx, mirror: int) -> None:
     """From the first change on: a run that is cut off and gets the old settings back judges by both."""
-    tx.meta.set(_judged_key(mirror), "")
-
-
-def _judged_key(mirror: int) -> str:
-    return f"terms:{mirror}"
+    tx.meta.set(f"{JUDGED}:{mirror}", "")
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:
@@ -471,13 +469,13 @@ async def _pages(
 ) -> AsyncIterator[list[Upload]]:
     """All uploads in these states, a page at a time."""
     after = 0
-    while rows := await store.read(partial(_page, binding, states, after)):
+
+    def page(tx: Tx) -> list[Upload]:
+        return tx.uploads.in_states(binding.mirror, binding.id, states, after, PAGE)
+
+    while rows := await store.read(page):
         after = rows[-1].id
         yield rows
-
-
-def _page(binding: Binding, states: Sequence[UploadState], after: int, tx: Tx) -> list[Upload]:
-    return tx.uploads.in_states(binding.mirror, binding.id, states, after, PAGE)
 
 
 async def _look_for_files(store: StateStore, journal: Journal) -> None:
@@ -498,14 +496,3 @@ async def _look_for_files(store: StateStore, journal: Journal) -> None:
     async for rows in _pages(store, binding, [*ON_THE_WAY, *SERVING]):
         if lost := await store.read(partial(without_file, rows)):
             await store.write(partial(expect, lost))
-
-
-async def _settle_everything(store: StateStore, journal: Journal) -> None:
-    """Let the planner judge every file again, a page a transaction."""
-
-    def settle(paths: Sequence[str], tx: Tx) -> None:
-        for path in paths:
-            journal.settle(tx, path)
-
-    async for page in store.pages_below(journal.binding.mirror, "", PAGE):
-        await store.write(partial(settle, page))
