@@ -43,7 +43,7 @@ def write_files(folder: Path, count: int) -> None:
 def bare_loop(folder: Path) -> float:
     """Seconds to load the model and decode, chunk and embed every file in turn, and keep nothing."""
     from kbsync.index.chunk import chunk
-    from kbsync.index.embed.builtin import BuiltinEmbedder
+    from kbsync.index.embed import BuiltinEmbedder
     from kbsync.index.read.text import parse_text
 
     began = time.perf_counter()

@@ -28,7 +28,7 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Body, Outgoing, Surroundings
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour, Parsed
-from kbsync.index.embed.builtin import BuiltinEmbedder
+from kbsync.index.embed import BuiltinEmbedder
 from kbsync.index.words import STOP_WORDS
 from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.config import EmbeddingConfig

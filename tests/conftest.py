@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from kbsync.core.debugging import LOGGER
-from kbsync.index.embed import builtin
+from kbsync.index import embed
 from tests import programs, share, warm
 
 
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # a handler is not handed on, and this run stays
         signal.signal(signal.SIGHUP, lambda *_: None)
     share.choose_seed()
-    builtin._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
+    embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
     config.addinivalue_line("markers", f"{share.MARK}(*strata): see tests/share.py")
 

@@ -226,15 +226,15 @@ def load() -> None:
     """Everything that commands load when they need it, for good."""
     import kbsync
     import kbsync_standin
-    from kbsync.index.embed import builtin
+    from kbsync.index import embed
 
     for package in (kbsync, kbsync_standin):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):
                 importlib.import_module(found.name)
-    model = builtin.BuiltinEmbedder()
+    model = embed.BuiltinEmbedder()
     model.embed([])
-    builtin._loaded = {model}  # type: ignore[assignment]
+    embed._loaded = {model}  # type: ignore[assignment]
     gc.collect()
     gc.freeze()
 

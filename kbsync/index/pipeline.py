@@ -14,7 +14,7 @@ from kbsync.contract.target import Body
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import chunk, encodable
 from kbsync.index.document import Chunk, Entry, Parsed
-from kbsync.index.embed.encoder import Encoder, Vectors
+from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.errors import trouble_with_scratch
 from kbsync.index.read.formats import is_picture, picture_chunk
 

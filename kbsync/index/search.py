@@ -23,7 +23,7 @@ from typing import Protocol
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
 from kbsync.errors import TargetError
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed import Encoder
 from kbsync.index.read.formats import is_picture
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.words import readable, terms_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from kbsync.contract.searching import Query
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed import Encoder
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:

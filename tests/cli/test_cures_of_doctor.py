@@ -18,7 +18,7 @@ import pytest
 
 from kbsync.cli.commands.doctor import machine as stands_on
 from kbsync.errors import Unavailable, UsageError
-from kbsync.index.embed import builtin, onnx
+from kbsync.index import embed
 from kbsync.index.fence.parser import CHILD, Parser
 from kbsync.source import observer as inotify
 from kbsync.source import observer as obstacles
@@ -291,23 +291,23 @@ def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.Mon
 
 
 def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = builtin._package_folder()
-    files = {f"wordllama/{path}": whole / path for path in (builtin.WEIGHTS, builtin.TOKENIZER)}
+    whole = embed.wordllama_folder()
+    files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
     env = wheel(place.root / "wheels", "wordllama", metadata.version("wordllama"), files)
     there = Path(env["PIP_TARGET"], "wordllama")
-    monkeypatch.setattr(builtin, "_package_folder", lambda: there)
+    monkeypatch.setattr(embed, "wordllama_folder", lambda: there)
     with pytest.raises(UsageError) as told:
-        builtin.BuiltinEmbedder()
+        embed.BuiltinEmbedder()
     pasted = paste(place, str(told.value).partition("reinstall it: ")[2], env=env)
     assert pasted.code == 0, pasted.err
-    assert builtin.BuiltinEmbedder().embed(["a word"]).any()
+    assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
 
 def test_a_package_that_onnx_needs_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     env = wheel(place.root / "wheels", "onnxruntime", "1.20.0", {"onnxruntime.py": Path(os.devnull)})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError) as told:
-        onnx._session(place.root / "model.onnx")
+        embed._session(place.root / "model.onnx")
     pasted = paste(place, str(told.value).partition("install it beside kbsync: ")[2], env=env)
     assert pasted.code == 0, pasted.err
     assert Path(env["PIP_TARGET"], "onnxruntime.py").exists()

@@ -25,7 +25,7 @@ from kbsync.cli.exit_codes import Code, worst
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Halted, Rejected
 from kbsync.index.document import Flavour, Parsed
-from kbsync.index.embed.encoder import LocalEncoder
+from kbsync.index.embed import LocalEncoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore

@@ -16,7 +16,7 @@ from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed.encoder import Encoder, LocalEncoder
+from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer

@@ -16,10 +16,17 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from kbsync.errors import UsageError
-from kbsync.index.embed import builtin as embed
-from kbsync.index.embed.builtin import MODEL, TOKENIZER, WEIGHTS, WEIGHTS_SHA256, BuiltinEmbedder
-from kbsync.index.embed.encoder import LocalEncoder
-from kbsync.index.embed.onnx import OnnxEmbedder, model_name
+from kbsync.index import embed
+from kbsync.index.embed import (
+    MODEL,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_SHA256,
+    BuiltinEmbedder,
+    LocalEncoder,
+    OnnxEmbedder,
+    onnx_name,
+)
 
 TEXTS = [
     "Employees get thirty days of leave.",
@@ -37,7 +44,7 @@ def builtin() -> BuiltinEmbedder:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    source = embed._package_folder()
+    source = embed.wordllama_folder()
     for each in (WEIGHTS, TOKENIZER):
         (tmp_path / each).parent.mkdir()
         shutil.copy(source / each, tmp_path / each)
@@ -67,7 +74,7 @@ def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
 
 def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
     inference = importlib.import_module("wordllama.inference")
-    folder = embed._package_folder()  # its own loader looks for these files in another one
+    folder = embed.wordllama_folder()  # its own loader looks for these files in another one
     [weights] = load_file(folder / WEIGHTS).values()
     config = SimpleNamespace(tokenizer=SimpleNamespace(model_dump=dict))
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -187,8 +194,8 @@ def test_a_graph_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> No
 
 def test_the_model_is_named_by_its_files(tmp_path: Path) -> None:
     folder, other = graph(tmp_path / "m", pooled=False), graph(tmp_path / "n", pooled=True)
-    assert LocalEncoder(folder).model == model_name(folder)
-    assert model_name(folder) == model_name(folder / "model.onnx") != model_name(other)
+    assert LocalEncoder(folder).model == onnx_name(folder)
+    assert onnx_name(folder) == onnx_name(folder / "model.onnx") != onnx_name(other)
     (other / "onnx").mkdir()
     (other / "model.onnx").rename(other / "onnx" / "model.onnx")
     assert OnnxEmbedder(other).dimensions == 3

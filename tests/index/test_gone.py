@@ -16,7 +16,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.index.document import Chunk
-from kbsync.index.embed.encoder import LocalEncoder, Vectors
+from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer

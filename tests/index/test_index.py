@@ -20,7 +20,7 @@ import pytest
 
 from kbsync.errors import Rejected, StateError, UsageError
 from kbsync.index.document import Chunk, Entry
-from kbsync.index.embed.encoder import Vectors
+from kbsync.index.embed import Vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer

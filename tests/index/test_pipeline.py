@@ -11,7 +11,7 @@ import pytest
 from kbsync.contract.target import Body
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
-from kbsync.index.embed.encoder import Vectors
+from kbsync.index.embed import Vectors
 from kbsync.index.pipeline import Pipeline
 from tests.targets.bodies import BytesBody
 

@@ -11,7 +11,7 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed.encoder import LocalEncoder
+from kbsync.index.embed import LocalEncoder
 from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore

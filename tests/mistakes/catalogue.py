@@ -409,7 +409,7 @@ MISTAKES = (
     Mistake(
         "filter-after-the-fact",
         "search --path shows documents of other folders",
-        "kbsync/index/sqlite/reader.py",
+        "kbsync/index/sqlite/store.py",
         "        if admitted is None or row[1] in admitted:",
         "        if True:",
         ("tests/index/test_search.py", "tests/cli/test_search.py"),

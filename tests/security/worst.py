@@ -200,7 +200,7 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
         LINE,
         ["+++" + _BLANKS, "+++\n" + times("+++ "), "+++\n" + times("+++x\n"), "+++\n" + _LETTERS],
     ),
-    "index.read.markdown._FENCE": (
+    "index.read.text._FENCE": (
         SEARCH,
         [
             times("`"),
@@ -209,18 +209,18 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
             "".join("`" * n + "\n" for n in range(1_400, 3, -1)),
         ],
     ),
-    "index.read.markdown._TICKS": (SEARCH, [times("`"), times("``a")]),
-    "index.read.markdown._NO_TITLE": (
+    "index.read.text._TICKS": (SEARCH, [times("`"), times("``a")]),
+    "index.read.text._NO_TITLE": (
         LINE,
         ["document" + _DIGITS + "x", "präsenta" + _LETTERS + "!", "演示文稿" + _DIGITS + "x"],
     ),
-    "index.read.markdown._ESCAPE": (SEARCH, [times("\\"), times("\\a")]),
-    "index.read.markdown._BLANK_LINES": (
+    "index.read.text._ESCAPE": (SEARCH, [times("\\"), times("\\a")]),
+    "index.read.text._BLANK_LINES": (
         SEARCH,
         [times("\n"), "\n" + _BLANKS, times("\n \n "), times("\n  a"), "\n" + _BLANKS + "\n" + _BLANKS],
     ),
-    "index.read.markdown._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
-    "index.read.markdown._LINE_START": (LINE, [_DIGITS, _DIGITS + "\\x"]),
+    "index.read.text._CONTROL": (SEARCH, [times("\x01"), _LETTERS]),
+    "index.read.text._LINE_START": (LINE, [_DIGITS, _DIGITS + "\\x"]),
     "index.read.notebook._COLOUR": (SEARCH, [times("\x1b["), "\x1b[" + times("1;"), times("\x1b[1")]),
     "index.read.office._EMPTY_ROW": (
         SEARCH,
@@ -259,7 +259,7 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
     "index.read.text._CUE_TIME": (LINE, [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"]),
     "index.read.text._MARK": (SEARCH, [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")]),
     "index.read.text._CUE_TAG": (WHOLE, [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS]),
-    "index.read.markdown._PATTERNS[MARKDOWN]": (
+    "index.read.text._PATTERNS[MARKDOWN]": (
         SEARCH,
         [
             "# a" + _BLANKS + "b",
@@ -269,23 +269,23 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
             times("a\n=x\n"),
         ],
     ),
-    "index.read.markdown._PATTERNS[RST]": (
+    "index.read.text._PATTERNS[RST]": (
         SEARCH,
         ["a\n" + times("=") + "x", "a\n===" + _BLANKS + "x", times("=\n"), times("a\n==x\n")],
     ),
-    "index.read.markdown._PATTERNS[ASCIIDOC]": (
+    "index.read.text._PATTERNS[ASCIIDOC]": (
         SEARCH,
         ["= a" + _BLANKS + "b", "=" + _BLANKS, times("= \n")],
     ),
-    "index.read.markdown._PATTERNS[ORG]": (
+    "index.read.text._PATTERNS[ORG]": (
         SEARCH,
         ["* a" + _BLANKS + "b", times("*"), "#+title:" + _BLANKS, times("*\n")],
     ),
-    "index.read.markdown._PATTERNS[TEX]": (
+    "index.read.text._PATTERNS[TEX]": (
         SEARCH,
         [times("\\title{"), "\\title{" + _LETTERS, times("\\title{}")],
     ),
-    "index.read.markdown._FENCED": (SEARCH, ["```\n" + times("~~\n"), times("```\n~~~\n")]),
+    "index.read.text._FENCED": (SEARCH, ["```\n" + times("~~\n"), times("```\n~~~\n")]),
     "index.words._RUN": (SEARCH, [times("文"), times("文a")]),
     "index.chunk._WIDE": (SEARCH, [times("文"), _LETTERS]),
 }

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
-from kbsync.index.read.markdown import document_title, fenced, pipe_table, tidied
+from kbsync.index.read.text import document_title, fenced, pipe_table, tidied
 from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 
 

@@ -11,7 +11,7 @@ from email.message import Message
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.html import read_html
-from kbsync.index.read.markdown import tidied
+from kbsync.index.read.text import tidied
 from kbsync.index.read.zip import damaged
 
 _SHOWN = ("From", "To", "Cc", "Date")

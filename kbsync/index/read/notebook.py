@@ -9,7 +9,7 @@ from typing import Any
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode
-from kbsync.index.read.markdown import document_title, fenced, tidied
+from kbsync.index.read.text import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
 
 LONGEST_OUTPUT = 4000

@@ -25,7 +25,7 @@ import kreuzberg
 
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
-from kbsync.index.read.markdown import document_title, fenced, pipe_table, tidied, unescaped
+from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, unescaped
 from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
 
 _MAIN = "ppt/presentation.xml"

@@ -1,4 +1,4 @@
-"""Files that are text already: decoded, with their metadata and noise taken off.
+"""Files that are text already, Markdown among them, and the markdown that every reader writes.
 
 The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside of the fence,
 so nothing in it may cost more than its length: it has a bound, YAML's merge keys (each line of which can
@@ -10,14 +10,68 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kbsync.errors import Rejected
+from kbsync.index.chunk import without_closing
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.formats import extension_of, flavour_of
-from kbsync.index.read.markdown import first_heading
+
+_NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
+_CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
+_MARK = re.compile(r"<([^<>]*)>")  # no `<` in it: each is looked at from one place only
+_CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
+
+
+def parse_text(path: str, raw: bytes) -> Parsed:
+    """The text of a file that needs no parser. Raises `Rejected` for binaries and for what holds no text."""
+    extension = extension_of(path)
+    flavour = flavour_of(path)
+    text = decode_declared(raw) if extension == "xml" else decode(raw)
+    if not text.strip():
+        raise Rejected("no text in it: it is empty or only blanks", code="no-text")
+    if flavour is Flavour.MARKDOWN:
+        matter = split_front_matter(text)
+        if not matter.text.strip():  # nothing but metadata: that is then its text
+            return replace(matter, text=text, line_offset=0)
+        return replace(matter, title=matter.title or first_heading(matter.text, flavour))
+    if extension in ("vtt", "srt"):
+        lines = text.split("\n")
+        # What is said, each cue on its own line of the file; times, numbers and marks become blank.
+        spoken = [_spoken(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
+        if not any(spoken):
+            raise Rejected("no text in it: it has no cues", code="no-text")
+        return Parsed("\n".join(spoken), Flavour.PLAIN)
+    if extension in ("csv", "tsv"):
+        return Parsed(text, flavour, columns=_columns(text, extension))
+    return Parsed(text, flavour, title=first_heading(text, flavour))
+
+
+def _columns(text: str, extension: str) -> str:
+    """The header line; "" where the first line is a record: it holds a number, or is one cell."""
+    line = text.split("\n", 1)[0]
+    delimiter = "\t" if extension == "tsv" else max(",;\t|", key=line.count)
+    cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
+    is_record = any(_NUMBER.match(cell) for cell in cells) or not any(cells)
+    return "" if is_record or line.count('"') % 2 else line
+
+
+def _spoken(line: str, following: str) -> str:
+    is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
+    if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
+        return ""
+    return _MARK.sub(_unmarked, line).rstrip()
+
+
+def _unmarked(mark: re.Match[str]) -> str:
+    """Who speaks, of `<v.loud Ada>`; nothing of other marks; what is none stays."""
+    kind, *name = mark[1].split(None, 1)[:2] or [""]
+    if name and (kind == "v" or kind.startswith("v.")):
+        return f"{name[0]}: "
+    return "" if _CUE_TAG.fullmatch(mark[1]) else mark[0]
+
 
 _LONGEST = 64 * 1024
 _MOST_DOTS = 100  # on one line of TOML, where a key with so many parts would be
@@ -85,55 +139,101 @@ def _scalar(value: object) -> str | None:
     return " ".join(str(value)[:_LONGEST].split())[:LONGEST_TITLE] or None
 
 
-_NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
-_CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
-_MARK = re.compile(r"<([^<>]*)>")  # no `<` in it: each is looked at from one place only
-_CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
+_HEAD = 16 * 1024
+_UNDERLINE = r"(?P<mark>[=\-`:'\"~^_*+#<>.])(?P=mark){2,}[ \t]*$"
+# What follows a mark begins with a letter and goes on to the end of the line, and is trimmed afterwards: an
+# expression that looks for the blanks at the end tries them all at each of its steps.
+_PATTERNS = {
+    Flavour.MARKDOWN: re.compile(r"^#{1,6}[ \t]+(?P<title>\S.*)|^(?P<under>\S.*)\n=+[ \t]*$", re.MULTILINE),
+    Flavour.RST: re.compile(rf"^(?P<title>\S.*)\n{_UNDERLINE}", re.MULTILINE),
+    Flavour.ASCIIDOC: re.compile(r"^={1,6}[ \t]+(?P<title>\S.*)", re.MULTILINE),
+    Flavour.ORG: re.compile(r"^(?:#\+title:|\*+)[ \t]+(?P<title>\S.*)", re.MULTILINE | re.IGNORECASE),
+    Flavour.TEX: re.compile(r"\\(?:title|chapter|section)\*?\{(?P<title>[^{}]+)\}"),
+}
+_FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
 
-def parse_text(path: str, raw: bytes) -> Parsed:
-    """The text of a file that needs no parser. Raises `Rejected` for binaries and for what holds no text."""
-    extension = extension_of(path)
-    flavour = flavour_of(path)
-    text = decode_declared(raw) if extension == "xml" else decode(raw)
-    if not text.strip():
-        raise Rejected("no text in it: it is empty or only blanks", code="no-text")
+def first_heading(text: str, flavour: Flavour) -> str | None:
+    """The first heading of `text`, or None where it has none or its flavour has no headings."""
+    pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
-        matter = split_front_matter(text)
-        if not matter.text.strip():  # nothing but metadata: that is then its text
-            return replace(matter, text=text, line_offset=0)
-        return replace(matter, title=matter.title or first_heading(matter.text, flavour))
-    if extension in ("vtt", "srt"):
-        lines = text.split("\n")
-        # What is said, each cue on its own line of the file; times, numbers and marks become blank.
-        spoken = [_spoken(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
-        if not any(spoken):
-            raise Rejected("no text in it: it has no cues", code="no-text")
-        return Parsed("\n".join(spoken), Flavour.PLAIN)
-    if extension in ("csv", "tsv"):
-        return Parsed(text, flavour, columns=_columns(text, extension))
-    return Parsed(text, flavour, title=first_heading(text, flavour))
+        head = _FENCED.sub("", head)  # a comment of a shell script is no heading
+    found = pattern and pattern.search(head)
+    if not found:
+        return None
+    title = found["title"] or found.groupdict().get("under") or ""
+    if flavour is Flavour.MARKDOWN:
+        title = without_closing(title)
+    return " ".join(title.split())[:LONGEST_TITLE] or None
 
 
-def _columns(text: str, extension: str) -> str:
-    """The header line; "" where the first line is a record: it holds a number, or is one cell."""
-    line = text.split("\n", 1)[0]
-    delimiter = "\t" if extension == "tsv" else max(",;\t|", key=line.count)
-    cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
-    is_record = any(_NUMBER.match(cell) for cell in cells) or not any(cells)
-    return "" if is_record or line.count('"') % 2 else line
+_FENCE = re.compile(r"^(`{3,}|~{3,}).*?(?:^\1|\Z)", re.DOTALL | re.MULTILINE)
+_TICKS = re.compile("`{3,}")
+_NO_TITLE = re.compile(
+    r"(?:untitled|unbenannt|sans titre|document\d*|(?:powerpoint[- ])?pr[eäé]senta\w+|slide \d+|sheet\d+"
+    r"|无标题|演示文稿\d*)?$",
+    re.IGNORECASE,
+)
+_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&$^'\"=:;,/?@%])")
+_BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
-def _spoken(line: str, following: str) -> str:
-    is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
-    if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
+def pipe_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is the header; short rows are filled up. "" without rows."""
+    width = max((len(row) for row in rows), default=0)
+    if not width:
         return ""
-    return _MARK.sub(_unmarked, line).rstrip()
+    cells = ([" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows)
+    filled = [row + [""] * (width - len(row)) for row in cells]
+    lines = ["| " + " | ".join(row) + " |" for row in filled]
+    return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
 
 
-def _unmarked(mark: re.Match[str]) -> str:
-    """Who speaks, of `<v.loud Ada>`; nothing of other marks; what is none stays."""
-    kind, *name = mark[1].split(None, 1)[:2] or [""]
-    if name and (kind == "v" or kind.startswith("v.")):
-        return f"{name[0]}: "
-    return "" if _CUE_TAG.fullmatch(mark[1]) else mark[0]
+def fenced(code: str, language: str = "") -> str:
+    """A code block whose fence is longer than any in the code."""
+    longest = max(map(len, _TICKS.findall(code)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{code.rstrip()}\n{fence}"
+
+
+def document_title(stated: str | None, text: str) -> str | None:
+    """The title a document states of itself, unless it is what programs put there; else its first heading."""
+    title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
+    if not _NO_TITLE.match(title):
+        return title
+    heading = first_heading(text, Flavour.MARKDOWN)
+    return None if heading is None or _NO_TITLE.match(heading) else heading
+
+
+def unescaped(text: str) -> str:
+    """Markdown without the backslashes a converter put before punctuation.
+
+    They would hide `snake\\_case` from a search. A backslash stays where it keeps a line from being read
+    as a heading or a list, in code, and before a table's bars.
+    """
+    pieces, end = [], 0
+    for fence in _FENCE.finditer(text):
+        pieces += [_unescaped(text[end : fence.start()]), fence[0]]
+        end = fence.end()
+    return "".join([*pieces, _unescaped(text[end:])])
+
+
+_LINE_START = re.compile(r"^(\\[#>+\-*=]|\d+\\[.)])")
+
+
+def _unescaped(prose: str) -> str:
+    if "\\" not in prose:
+        return prose
+    lines = list[str]()
+    for line in prose.split("\n"):
+        kept = _LINE_START.match(line)
+        start = kept.end() if kept else 0
+        lines.append(line[:start] + _ESCAPE.sub(r"\1", line[start:]))
+    return "\n".join(lines)
+
+
+def tidied(text: str) -> str:
+    """`\\n` line ends, no control characters, no more than one blank line together, none at the ends."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _BLANK_LINES.sub("\n\n", _CONTROL.sub("", text)).strip()

@@ -1,23 +1,255 @@
-"""The store in one SQLite file: one connection writes, one looks documents up, one searches."""
+"""The store in one SQLite file: one connection writes, one looks documents up, one searches.
+
+Looking and searching leave no trace on the disk, and a search does not wait for a listing.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
+from kbsync.contract.searching import Query
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
 from kbsync.index.document import Entry
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.reader import Reader
+from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity, is_empty
+from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import Stored
-from kbsync.state.db import DamagedError, unbind
+from kbsync.index.store import CandidateChunk, Stored, StoredPassage
+from kbsync.index.words import MOST_TERMS, Term
+from kbsync.state.db import DamagedError, open_reader, told, unbind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FIELDS = (2.0, 1.5, 1.0)
+"""How much a term counts in the name, in the headings and in the text of a chunk."""
+
+_DEPTH = 150  # chunks taken from each side; more where they are of few documents
+_MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
+_NO_FILE = (-1, -1)
+
+_Row = tuple[int, int, int | None, float]
+"""A chunk, its document, its slot and its score."""
+
+
+class Reader:
+    """A reading connection to the index in `folder`. Calls may come from any thread; one runs at a time.
+
+    A file that was replaced since is opened anew, so every look is at the index that is there now.
+    """
+
+    _connection: apsw.Connection
+    _identity: tuple[int, int]
+    _matrix: Matrix
+    _frequencies: dict[Term, int]
+    _chunks: int
+    _seen: int
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `UnmadeError` where nothing was mirrored yet, `StateError` where it cannot be read."""
+        self._folder = folder
+        self._guard = threading.Lock()
+        self._is_closed = False
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the file; repeatable."""
+        with self._guard:
+            self._is_closed = True
+            self._connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[apsw.Connection]:
+        """All calls and all reads inside see one commit."""
+        with self._guard, told(self._folder / FILE):
+            if self._is_closed:
+                raise StateError(f"{self._folder / FILE} is closed")
+            if identity(self._folder) != self._identity:
+                self._connection.close()
+                self._identity = _NO_FILE  # should opening fail: a new file may get the old one's number
+                self._open()
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("COMMIT")
+
+    def _open(self) -> None:
+        """Open the file that is there now, with nothing remembered of an earlier one."""
+        path = self._folder / FILE
+        if not path.exists():
+            raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
+        with told(path):
+            connection = open_reader(path)
+            with connection:  # all as of one moment: it may be being made just now
+                marks = connection.pragma("application_id"), connection.pragma("user_version")
+                nothing_yet = is_empty(connection)
+        if marks[0] != APPLICATION_ID or marks[1] not in READABLE:
+            connection.close()
+            if nothing_yet:
+                raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
+            raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")
+        with told(path):
+            connection.execute(_VOCABULARY)
+        self._connection = connection
+        self._identity = identity(self._folder) or _NO_FILE
+        self._matrix = Matrix(connection)
+        self._frequencies = {}
+        self._chunks, self._seen = 0, -1
+
+    def has_vectors(self, model: str) -> bool:
+        """Any document has vectors of that model."""
+        return vectors.find_model(self._connection, model) is not None
+
+    def candidates(
+        self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
+    ) -> list[CandidateChunk]:
+        """The best chunks by words and the best by meaning, each with both scores."""
+        version: int = self._connection.pragma("data_version")
+        # Counts are kept between searches, which ask for the same common words again, until a commit.
+        if version != self._seen:
+            self._frequencies.clear()
+            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
+            self._seen = version
+        admitted = self._admitted(query)
+        chosen, total = self._chosen(terms)
+        expression = " OR ".join(f'"{t.surface}"*' if t.goes_on else f'"{t.surface}"' for t in chosen)
+        by_words: Iterator[_Row] = iter(())
+        if expression:
+            by_words = self._connection.execute(_MATCH, (expression,))
+        lexical = _enough(by_words, admitted, query.top_k)
+        # What was found by words has its cosine too; what is only near counts as having none of the words.
+        found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
+        points = {chunk: score / total for chunk, _, _, score in lexical}
+        kept = None if vector is None else vectors.find_model(self._connection, model)
+        cosines = None
+        # A service may have begun to give vectors of another length: they cannot be compared.
+        if vector is not None and kept is not None and len(vector) == kept.dimensions:
+            cosines = self._matrix.cosines(kept, vector)
+            near = _enough(self._nearest(cosines), admitted, query.top_k)
+            found |= {chunk: (document, slot) for chunk, document, slot, _ in near}
+        return [
+            CandidateChunk(
+                chunk,
+                document,
+                points.get(chunk, 0.0),
+                cosines.of(slot) if cosines is not None and slot is not None else 0.0,
+            )
+            for chunk, (document, slot) in found.items()
+        ]
+
+    def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
+        """Those of the chunks that are there and belong to a document."""
+        found = dict[int, StoredPassage]()
+        for chunk in chunks:
+            for document, path, title, modified, text, headings, page, line in self._connection.execute(
+                _SHOWN, (chunk,)
+            ):
+                found[chunk] = StoredPassage(
+                    document, unbind(path), title, modified, text, tuple(json.loads(headings)), page, line
+                )
+        return found
+
+    def _admitted(self, query: Query) -> set[int] | None:
+        """The documents that the filters of `query` admit; None: all."""
+        if not query.selects:
+            return None
+        after = float("-inf") if query.after is None else query.after
+        rows = self._connection.execute("SELECT id, path FROM document WHERE modified >= ?", (after,))
+        paths = {document: unbind(path) for document, path in rows}
+        if query.path is not None:
+            import pathspec
+
+            try:
+                spec = pathspec.GitIgnoreSpec.from_lines([query.path])
+            except ValueError as error:
+                raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
+            paths = {document: path for document, path in paths.items() if spec.match_file(path)}
+        endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
+        return {document for document, path in paths.items() if not endings or path.lower().endswith(endings)}
+
+    def _chosen(self, terms: Sequence[Term]) -> tuple[list[Term], float]:
+        """The rarest terms, as many as can be weighed in good time, and the sum of the idf of all of them."""
+        begun = {term.stem for term in terms if term.goes_on}
+        # The last word of an unfinished question counts as it stands only where some chunk has it.
+        asked = [t for t in terms if t.goes_on or t.stem not in begun or self._frequency(t)]
+        asked = sorted(asked, key=self._frequency)[:MOST_TERMS]
+        counts = [self._frequency(term) for term in asked]
+        kept, rows = list[Term](), 0
+        for term, count in zip(asked, counts, strict=True):
+            rows += count
+            if kept and rows > _MOST_ROWS:
+                break
+            kept.append(term)
+        # How telling a term is, as SQLite's bm25() has it.
+        idf = (max(1e-6, math.log((self._chunks - count + 0.5) / (count + 0.5))) for count in counts)
+        return kept, sum(idf)
+
+    def _frequency(self, term: Term) -> int:
+        """Number of chunks that have a term; at most, where it goes on."""
+        if term not in self._frequencies:
+            sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
+            self._frequencies[term] = self._connection.execute(_CHUNKS_WITH, sought).get
+        return min(self._frequencies[term], self._chunks)
+
+    def _nearest(self, cosines: Cosines) -> Iterator[_Row]:
+        """All chunks, nearest first."""
+        start, stop = 0, _DEPTH
+        while near := cosines.best(start, stop):
+            for slot in near:
+                for chunk, document in self._connection.execute(_IN_SLOT, (slot,)):
+                    yield chunk, document, slot, cosines.of(slot)
+            start, stop = stop, stop * 4
+
+
+_VOCABULARY = """
+PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
+CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row);
+PRAGMA query_only = 1;
+"""
+_BEYOND = "\U0010ffff"
+_CHUNKS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.vocabulary WHERE term BETWEEN ? AND ?"
+
+# A chunk does not say whose it is: that is the run with the greatest `first` up to it.
+_OWN = (
+    "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
+    " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
+)
+_MATCH = (
+    "SELECT chunk.id, run.document, chunk.slot, -words.rank"  # noqa: S608
+    f" FROM words CROSS JOIN chunk ON chunk.id = words.rowid CROSS JOIN run ON {_OWN}"
+    f" WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"
+)
+_IN_SLOT = f"SELECT chunk.id, run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
+_SHOWN = (
+    "SELECT document.id, path, document.title, modified, text, headings, page + pages, line + lines"  # noqa: S608
+    f" FROM chunk CROSS JOIN run ON {_OWN} CROSS JOIN document ON document.id = run.document"
+    " WHERE chunk.id = ?"
+)
+
+
+def _enough(rows: Iterator[_Row], admitted: set[int] | None, top_k: int) -> list[_Row]:
+    """The first `_DEPTH` rows that are admitted, and more until they are of `top_k` documents."""
+    taken, documents = list[_Row](), set[int]()
+    for row in rows:
+        if admitted is None or row[1] in admitted:
+            taken.append(row)
+            documents.add(row[1])
+            if len(taken) >= _DEPTH and len(documents) >= top_k:
+                break
+    return taken
+
 
 _COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"
 _TEXTS = """

@@ -28,7 +28,7 @@ import apsw
 
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
-from kbsync.index.embed.encoder import Encoder
+from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, identity, open_index, set_aside

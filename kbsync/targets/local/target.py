@@ -35,7 +35,7 @@ from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, UsageError
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Entry, Parsed
-from kbsync.index.embed.encoder import Encoder, LocalEncoder
+from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.pipeline import Parse, Pipeline
 from kbsync.index.read import formats
 from kbsync.index.search import Ranker, Search

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk
-from kbsync.index.embed.encoder import Vectors
+from kbsync.index.embed import Vectors
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import EmbeddingItem, identity_of, takes_pictures
 

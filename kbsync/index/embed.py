@@ -1,0 +1,341 @@
+"""Vectors of one model: the built-in one, the user's own in ONNX form, or that of a service.
+
+The built-in model is the mean of static token vectors, read from the files that the wordllama package ships.
+Only its two data files are used. The package itself is not imported: its loader looks in a folder that its
+own wheel does not have and would go on to download. The user's own is a sentence-transformer as an ONNX
+graph with its tokenizer. Encoders over a service live with their clients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
+
+from kbsync.errors import Rejected, UsageError
+from kbsync.index.document import Chunk
+from kbsync.packages import installing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vectors = Mapping[str, bytes | Rejected]
+"""The float16 bytes of vectors by the key of their chunk, or why a chunk can have none."""
+
+
+class Encoder(Protocol):
+    """Makes vectors of one model."""
+
+    @property
+    def model(self) -> str:
+        """Names weights and version, without loading them: another name, another recipe."""
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Pictures have vectors too."""
+
+    @property
+    def at_once(self) -> int:
+        """So many chunks are one request; more are begun in several."""
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        """Vectors under way. The result raises `TargetError` where the service itself is to blame."""
+
+    def query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a question, of length 1. Raises `TargetError` where a service does not give it."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class LocalEncoder:
+    """The built-in model, or the user's own in ONNX form; read when the first text needs it."""
+
+    takes_pictures = False
+    at_once = sys.maxsize
+
+    def __init__(self, onnx: Path | None = None) -> None:
+        """`onnx` is the folder of the user's own model."""
+        self._onnx = onnx
+        self._name = "" if onnx else MODEL
+        self._model: BuiltinEmbedder | OnnxEmbedder | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        """Of the user's own model the name is a digest of its files, read when it is first asked for."""
+        if not self._name and self._onnx:
+            self._name = onnx_name(self._onnx)
+        return self._name
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        """Vectors that are there when this returns. Raises `UsageError` where the model cannot be read."""
+        import numpy as np
+
+        # Half the bytes of float32 in the file.
+        vectors = self._loaded().embed([each.embed_text for each in chunks]).astype(np.float16)
+        made = Future[Vectors]()
+        made.set_result({each.key: row.tobytes() for each, row in zip(chunks, vectors, strict=True)})
+        return made
+
+    def query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a question, of length 1."""
+        return self._loaded().embed_query(text)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _loaded(self) -> BuiltinEmbedder | OnnxEmbedder:
+        with self._loading:
+            if self._model is None:
+                self._model = shared() if self._onnx is None else OnnxEmbedder(self._onnx)
+            return self._model
+
+
+# -- the built-in model ------------------------------------------------------------------------------------
+
+WEIGHTS = Path("weights/l2_supercat_256.safetensors")
+TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
+WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
+"""Of the file without white space at its end, in which the wheels 0.2.2.post0 and 0.4 differ."""
+
+MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
+"""Identity of the built-in vectors, known without loading anything."""
+
+DIMENSIONS = 256
+MOST_TOKENS = 1024
+"""What a text has beyond this many tokens is left out of its vector."""
+
+_BATCH = 64  # texts whose token vectors are in memory at one time
+
+
+class BuiltinEmbedder:
+    """Reads the wordllama weights in `folder` (default: the installed package's)."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Load the files. Raises `UsageError` where one is missing or not the one that is expected."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns after a fork
+        from safetensors import safe_open
+        from tokenizers import Tokenizer
+
+        folder = folder or wordllama_folder()
+        content = _expected(folder / TOKENIZER, TOKENIZER_SHA256)
+        self._tokenizer = Tokenizer.from_str(content.decode())
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MOST_TOKENS)
+        _expected(folder / WEIGHTS, WEIGHTS_SHA256)
+        with safe_open(folder / WEIGHTS, framework="np") as tensors:
+            self._table = tensors.get_tensor("embedding.weight")  # float16, shape (tokens, 256)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens."""
+        import numpy as np
+
+        # The weights are kept as float32 from the first document on; one query is quicker without.
+        if self._table.dtype != np.float32:
+            self._table = self._table.astype(np.float32)
+        vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
+        for start in range(0, len(texts), _BATCH):
+            batch = list(texts[start : start + _BATCH])
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            for row, encoding in enumerate(encodings, start):
+                vectors[row] = self._mean(encoding.ids)
+        return vectors
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Shape (256,), length 1."""
+        return self._mean(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _mean(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The mean of the vectors of `ids`, at length 1."""
+        import numpy as np
+
+        total = self._table.take(ids, axis=0).sum(axis=0, dtype=np.float32)
+        length = float(np.sqrt(total @ total))
+        return total / length if length else total  # type: ignore[no-any-return]
+
+
+_loading = threading.Lock()
+_loaded: WeakSet[BuiltinEmbedder] = WeakSet()
+
+
+def shared() -> BuiltinEmbedder:
+    """The embedder of the installed package: one for all mirrors, for as long as any of them has it.
+
+    Raises `UsageError` where its files are missing or not those that are expected.
+    """
+    with _loading:
+        embedder = next(iter(_loaded), None) or BuiltinEmbedder()
+        _loaded.add(embedder)
+        return embedder
+
+
+def wordllama_folder() -> Path:
+    """Where wordllama is installed."""
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_cure()}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _expected(path: Path, sha256: str) -> bytes:
+    """The content of the tokenizer, nothing of the weights, which are checked without being kept.
+
+    Raises `UsageError` where it is not the file whose vectors the index holds.
+    """
+    content = b""
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".json":
+                content = file.read()
+                digest = hashlib.sha256(content.rstrip()).hexdigest()
+            else:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"the built-in embedding cannot read {path}: {error.strerror}; wordllama is incomplete; {_cure()}"
+        ) from error
+    if digest != sha256:
+        raise UsageError(
+            f"{path} is not the file the built-in embedding was made for (SHA-256 {digest}); {_cure()}"
+        )
+    return content
+
+
+def _cure() -> str:
+    return f"reinstall it: {installing('wordllama', anew=True)}"
+
+
+# -- the user's own model ----------------------------------------------------------------------------------
+
+ONNX_TOKENS = 512
+"""Longest input unless the tokenizer's own file says less; what most such models were trained with."""
+
+_GRAPHS = ("model.onnx", "onnx/model.onnx")
+_ONNX_BATCH = 4  # measured: 16 takes four times the memory of 1 and is no faster on two cores
+_THREADS = 2
+
+
+class OnnxEmbedder:
+    """Reads `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
+
+    A graph with the output `sentence_embedding` pools by itself; otherwise the first output, shaped
+    (texts, tokens, dimensions), is averaged over the tokens that are not padding.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Load the graph. Raises `UsageError` where a file or the package onnxruntime is missing."""
+        graph, tokenizer = _onnx_files(folder)
+        self._session = _session(graph)
+        self._tokenizer = _onnx_tokenizer(tokenizer)
+        self._inputs = [each.name for each in self._session.get_inputs()]
+        outputs = [each.name for each in self._session.get_outputs()]
+        self._is_pooled = "sentence_embedding" in outputs
+        self._output = "sentence_embedding" if self._is_pooled else outputs[0]
+        self.dimensions = int(self._run(["a"]).shape[1])
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimensions), rows of length 1; texts of about one length share a batch."""
+        import numpy as np
+
+        vectors = np.zeros((len(texts), self.dimensions), np.float32)
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(order), _ONNX_BATCH):
+            batch = order[start : start + _ONNX_BATCH]
+            vectors[batch] = self._run([texts[index] for index in batch])
+        return vectors
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Shape (dimensions,), length 1."""
+        vector: NDArray[np.float32] = self.embed([text])[0]
+        return vector
+
+    def _run(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One pass through the graph."""
+        import numpy as np
+
+        encodings = self._tokenizer.encode_batch(list(texts))
+        mask = np.array([each.attention_mask for each in encodings], np.int64)
+        given = {
+            "input_ids": np.array([each.ids for each in encodings], np.int64),
+            "attention_mask": mask,
+            "token_type_ids": np.array([each.type_ids for each in encodings], np.int64),
+        }
+        feed = {name: given[name] for name in self._inputs if name in given}
+        vectors: NDArray[np.float32] = np.asarray(self._session.run([self._output], feed)[0], np.float32)
+        if not self._is_pooled:  # the mean over the tokens whose mask is 1
+            weights: NDArray[np.float32] = mask[:, :, None].astype(vectors.dtype)
+            vectors = (vectors * weights).sum(axis=1) / weights.sum(axis=1).clip(min=1)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
+        lengths[lengths == 0] = 1
+        vectors /= lengths
+        return vectors
+
+
+def onnx_name(folder: Path) -> str:
+    """Identity of the vectors a model in `folder` makes: a hash of its files. Raises `UsageError`."""
+    digest = hashlib.sha256()
+    for path in _onnx_files(folder):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"onnx-{digest.hexdigest()[:16]}/1"
+
+
+def _onnx_files(folder: Path) -> tuple[Path, Path]:
+    """The graph and the tokenizer in `folder`, which may name the graph itself."""
+    if folder.is_file():
+        homes = (folder.parent, folder.parent.parent)
+        tokenizer = next(
+            (home / "tokenizer.json" for home in homes if (home / "tokenizer.json").is_file()), None
+        )
+        if tokenizer is None:
+            raise UsageError(f"embedding.path: there is no tokenizer.json beside {folder}")
+        return folder, tokenizer
+    graph = next((folder / name for name in _GRAPHS if (folder / name).is_file()), None)
+    tokenizer = folder / "tokenizer.json"
+    if graph is None or not tokenizer.is_file():
+        missing = "model.onnx (or onnx/model.onnx)" if graph is None else "tokenizer.json"
+        raise UsageError(f"embedding.path: {folder} has no {missing}; export the model to ONNX there")
+    return graph, tokenizer
+
+
+def _session(graph: Path) -> Any:
+    """An inference session on the processor."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(
+            "embedding.type: onnx needs the package onnxruntime; install it beside kbsync: "
+            + installing("onnxruntime")
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _THREADS
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class for each kind of failure and no common base
+        raise UsageError(f"embedding.path: {graph} cannot be loaded as an ONNX graph: {error}") from error
+
+
+def _onnx_tokenizer(path: Path) -> Any:
+    """The tokenizer in `path`, padding to the longest text of a batch."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise UsageError(f"embedding.path: {path} is not a tokenizer file: {error}") from error
+    own = tokenizer.truncation or {}
+    tokenizer.enable_truncation(min(ONNX_TOKENS, own.get("max_length", ONNX_TOKENS)))
+    padding = tokenizer.padding or {}
+    tokenizer.enable_padding(pad_id=padding.get("pad_id", 0), pad_token=padding.get("pad_token", "[PAD]"))
+    return tokenizer
