@@ -120,6 +120,19 @@ TOLD_IN_VAIN = 7 * 86400.0
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
+LONGEST_LAG = 600.0
+"""Seconds by which a list is believed to lag, at the most, whatever was seen of it."""
+
+LONGEST_PAUSES = {
+    UploadState.INTENDED: LONGEST_AFTER_LOSS,
+    UploadState.UNSURE: LONGEST_AFTER_LOSS,
+    UploadState.PRESUMED_LOST: LATER_LOOKS[-1],
+    UploadState.INDEXING: 2 * LONGEST_LAG,
+    UploadState.RETIRING: REJECTED_DELETE_PAUSE,
+    UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
+}
+"""Seconds: no pause of a state is longer, so what is due later was put off by a clock that ran ahead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:

@@ -114,7 +114,7 @@ class UploadState(enum.IntEnum):
     @property
     def is_final(self) -> bool:
         """Nothing more will be done for it."""
-        return self in (UploadState.DROPPED, UploadState.GONE)
+        return self in FINAL
 
     @property
     def serves(self) -> bool:
@@ -124,14 +124,50 @@ class UploadState(enum.IntEnum):
     @property
     def in_flight(self) -> bool:
         """The target may hold it but it does not serve yet."""
-        return self in (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
+        return self in IN_FLIGHT
 
+
+UNANSWERED = (UploadState.SENDING, UploadState.UNSURE)
+"""Sent, and nobody knows what became of it."""
+
+OUTCOME_OPEN = (*UNANSWERED, UploadState.PRESUMED_LOST)
+"""It may have become a document that no row knows of."""
+
+TO_BE_SENT = (UploadState.INTENDED, *UNANSWERED)
+"""The target is not known to have it."""
+
+IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
+"""The target may have it, and it does not serve yet. At most one of a version is in flight (invariant 2)."""
+
+ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
+"""Still to become searchable, the furthest along last."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
-"""The states of a document that answers searches for its path."""
+"""It answers searches for its path. At most one upload of a path does (invariant 1)."""
 
-ON_THE_WAY = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
-"""The states of what is still to become searchable."""
+SEARCHABLE = (*SERVING, UploadState.INDEXING)
+"""A search may find it: services list a document as searchable later than they find it."""
+
+PROVEN = (*SERVING, UploadState.INDEXING, UploadState.RETIRING, UploadState.FAILED)
+"""A row with a remote id in one of these proves a document ours, and it may be there (invariant 3)."""
+
+LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
+"""Believed not to be there; every list that is read for another reason may show otherwise."""
+
+WITHOUT_FILE = (*LOOKED_FOR, UploadState.ADOPTING)
+"""It keeps no file's row alive."""
+
+TO_BE_DONE = (
+    UploadState.INTENDED,  # to be sent
+    UploadState.SENDING,
+    UploadState.RETIRING,  # to be deleted
+    UploadState.SERVING,  # to be renamed
+    UploadState.ADOPTING,  # to be read
+)
+"""With a `next_look_at` something is to be done about it then; what is looked for or polled is apart."""
+
+FINAL = (UploadState.DROPPED, UploadState.GONE)
+"""Nothing more will be done for it; it is kept for a while as a proof of what was ours."""
 
 
 class Purpose(enum.IntEnum):

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 from kbsync.core.links import is_address
 from kbsync.core.model import (
+    ON_THE_WAY,
     TAG,
     Abilities,
     FileChoice,
@@ -255,7 +256,7 @@ def _chosen(
 ) -> Upload | None:
     """The upload that will serve the wish, if one is there already."""
     fitting = [u for u in uploads if _same_content(u, wish) and not u.state.serves]
-    for state in (UploadState.INDEXING, UploadState.UNSURE, UploadState.SENDING, UploadState.INTENDED):
+    for state in reversed(ON_THE_WAY):
         for upload in fitting:
             if upload.state is state and upload.label == wish.path:
                 return upload

@@ -394,7 +394,9 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     binding = journal.binding
     await store.write(lambda tx: tx.entries.forget_first_looks(binding.mirror))
     await store.write(journal.recover)
-    await store.write(journal.bring_forward)
+    await store.write(
+        lambda tx: tx.uploads.bring_forward(journal.binding.mirror, journal.binding.id, clock.wall())
+    )
     await store.read(journal.recall)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)

@@ -21,7 +21,18 @@ import structlog
 from kbsync.contract.target import DocState, DocStatus, Listed, Reads, Target
 from kbsync.core import lifecycle
 from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import SERVING, TAG, UNREADABLE, FileChoice, Presence, Status, Upload, UploadState
+from kbsync.core.model import (
+    OUTCOME_OPEN,
+    SERVING,
+    TAG,
+    UNANSWERED,
+    UNREADABLE,
+    FileChoice,
+    Presence,
+    Status,
+    Upload,
+    UploadState,
+)
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
@@ -190,14 +201,13 @@ class Audit:
         # The upload of this state whose mark the document carries: same id, same bytes.
         marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
         if marked is not None and self._is_mine(marked) and marked.digest == listed.digest:
-            if marked.state in (UploadState.SENDING, UploadState.UNSURE):
+            if marked.state in UNANSWERED:
                 return None
             proof, path = Proof.MARK, marked.path or marked.label
         else:
             marked = None
-            unsettled = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
             open_rows = (
-                [] if binding.limits.marks else tx.uploads.in_states(binding.mirror, binding.id, unsettled)
+                [] if binding.limits.marks else tx.uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN)
             )
             # Its name and length are those of an upload whose outcome is open.
             fitting = (row for row in open_rows if listed.size in (None, row.size))

@@ -16,7 +16,7 @@ from typing import Any
 
 from kbsync.contract.searching import Explains
 from kbsync.contract.target import DocState, DocStatus, Target
-from kbsync.core.model import FileChoice, FileKind, Presence, Status, Upload, UploadState, Verdict
+from kbsync.core.model import TO_BE_SENT, FileChoice, FileKind, Presence, Status, Upload, UploadState, Verdict
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
@@ -44,8 +44,6 @@ from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
 
 NAMED = 5
 """Failed files of a directory that are named one by one."""
-
-WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,7 +542,7 @@ class _Sentences:
             if known is not None and known.state is DocState.READY:
                 return f"the knowledge base has it ready; {self._wait()}"
             return "the knowledge base is still indexing it; wait a little"
-        if not states.isdisjoint(WAITING):
+        if not states.isdisjoint((*TO_BE_SENT, UploadState.PRESUMED_LOST)):
             return f"it waits to be sent; {self._wait()}"
         return f"no pass has taken it yet; {self._wait()}"
 

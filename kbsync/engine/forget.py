@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kbsync.contract.target import DeleteOutcome, Target
 from kbsync.core import lifecycle
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
 from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
@@ -18,17 +18,6 @@ from kbsync.state.store import StateStore
 PAGE = 500
 NAMED = 3
 """How many paths a message names."""
-
-OURS = (
-    UploadState.INDEXING,
-    UploadState.SERVING,
-    UploadState.HELD,
-    UploadState.RETIRING,
-    UploadState.FAILED,
-)
-"""States in which a row with a remote id proves a document ours, and it may be there."""
-
-OPEN = (UploadState.SENDING, UploadState.UNSURE, UploadState.PRESUMED_LOST)
 
 
 class StillThere(KbsyncError):
@@ -65,11 +54,11 @@ class Belongings:
 def counts(tx: Tx, record: MirrorRecord) -> Belongings:
     """What would be forgotten, or deleted."""
     owned = []
-    for number, n in sorted(tx.uploads.owned(record.id, OURS).items()):
+    for number, n in sorted(tx.uploads.owned(record.id, PROVEN).items()):
         binding = tx.mirrors.binding(number)
         if binding is not None:
             owned.append(Owned(binding, n, number == record.binding))
-    unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OPEN)
+    unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
     return Belongings(tuple(owned), unsure)
 
 
@@ -112,7 +101,7 @@ async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, tar
     deleted, after = 0, 0
     failures: list[tuple[Upload, str]] = []
     while rows := await store.read(
-        lambda tx: tx.uploads.in_states(record.id, binding, OURS, after, PAGE)  # noqa: B023
+        lambda tx: tx.uploads.in_states(record.id, binding, PROVEN, after, PAGE)  # noqa: B023
     ):
         after = rows[-1].id
         outcomes = await _delete(target, [row.remote_id for row in rows if row.remote_id is not None])

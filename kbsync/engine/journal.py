@@ -20,12 +20,13 @@ from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus,
 from kbsync.core import lifecycle
 from kbsync.core.debugging import tell
 from kbsync.core.fairness import rank
-from kbsync.core.lifecycle import LATER_LOOKS, LONGEST_AFTER_LOSS, REJECTED_DELETE_PAUSE, Timing
+from kbsync.core.lifecycle import LONGEST_LAG, Timing
 from kbsync.core.links import is_address, is_link
 from kbsync.core.model import (
     NO_STAMP,
     SELECTED,
     UNREADABLE,
+    WITHOUT_FILE,
     FileChoice,
     Phase,
     Presence,
@@ -72,23 +73,9 @@ ROUNDS = 8
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = 2.0
 PROOF_TRIES = 4
-LONGEST_LAG = 600.0
 TIMES_AGREE = 120.0
 """Seconds that a document's time may be beside its upload; what disproves is further off (`CLOCK_SLACK`)."""
 AGREE, DIFFER = "agree", "differ"
-LINGERING = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE, UploadState.ADOPTING)
-"""States in which an upload keeps no file's row alive."""
-
-LONGEST_PAUSES = {
-    UploadState.INTENDED: LONGEST_AFTER_LOSS,
-    UploadState.UNSURE: LONGEST_AFTER_LOSS,
-    UploadState.PRESUMED_LOST: LATER_LOOKS[-1],
-    UploadState.INDEXING: 2 * LONGEST_LAG,
-    UploadState.RETIRING: REJECTED_DELETE_PAUSE,
-    UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
-}
-"""Seconds: no pause of a state is longer, so what is due later was put off by a clock that ran ahead."""
-
 UNPROVEN = "unproven"
 
 
@@ -312,7 +299,7 @@ class Journal:
         if any(upload.state.serves for upload in uploads):
             for upload in filter(lifecycle.awaits_word, uploads):
                 tx.uploads.save(lifecycle.go_on(upload, self.timing))
-        if entry.presence is Presence.GONE and all(u.state in LINGERING for u in uploads):
+        if entry.presence is Presence.GONE and all(u.state in WITHOUT_FILE for u in uploads):
             tx.entries.remove(self.binding.mirror, entry.path)
         else:
             status = status_of(wish, uploads)
@@ -608,7 +595,7 @@ class Journal:
             fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)
             if not self.binding.limits.marks:
                 fresh = replace(fresh, name=self._next_name(tx, upload))
-            is_there = upload.state not in (UploadState.GONE, UploadState.TOMBSTONE)
+            is_there = upload.state is UploadState.INDEXING
             tx.uploads.save(lifecycle.retire(upload, self.timing) if is_there else upload)
             tx.uploads.add(fresh)
             self._settle_of(tx, fresh)
@@ -786,11 +773,6 @@ class Journal:
             upload.code,
             upload.predecessor is not None,
         )
-
-    def bring_forward(self, tx: Tx) -> None:
-        """After a clock was set back: rows due later than any pause explains become due now."""
-        binding = self.binding
-        tx.uploads.bring_forward(binding.mirror, binding.id, self.timing.now, LONGEST_PAUSES)
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
         """Look soon at those of these remote ids that are being indexed; True where there are any."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from kbsync.contract.target import Finds, Listed, Reads, Target
 from kbsync.core.links import is_address, same_address
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import LOOKED_FOR, Upload, UploadState
 from kbsync.core.selection import extension_of
 from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding
@@ -26,7 +26,6 @@ from kbsync.errors import TargetError
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
-PAST = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
 MOST = 10_000
 
 FEW = 5
@@ -62,7 +61,9 @@ async def look_for(
     named = await _found_by_name(store, journal, target, unsure)
     if named is not None:
         return named
-    past = await store.read(lambda tx: tx.uploads.in_states(binding.mirror, binding.id, PAST, limit=MOST))
+    past = await store.read(
+        lambda tx: tx.uploads.in_states(binding.mirror, binding.id, LOOKED_FOR, limit=MOST)
+    )
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
     hunt = _ListMatcher(binding, rows, journal.trusts_times)

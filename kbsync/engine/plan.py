@@ -19,7 +19,7 @@ from typing import Any
 
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
-from kbsync.core.model import FileChoice, Presence, Status, Upload, UploadState, Wish
+from kbsync.core.model import TO_BE_SENT, FileChoice, Presence, Status, Upload, UploadState, Wish
 from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
@@ -42,7 +42,6 @@ from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateCopy
 
 PAGE = 500
-TO_BE_SENT = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
 
 RECIPE = "recipe"
 """The cause of what is held because settings want it indexed again."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Target
-from kbsync.core.model import Status, UploadState
+from kbsync.core.model import SEARCHABLE, Status
 from kbsync.errors import UsageError
 from kbsync.state.read_only import ReadsState, Tx
 
@@ -52,9 +52,6 @@ MOST_FOUND = 1000
 
 MOST_NAMED = 200
 """Documents that a search can be limited to by their ids."""
-
-SEARCHABLE = (UploadState.SERVING, UploadState.HELD, UploadState.INDEXING)
-"""States of documents that stand for a file as it is, or is about to be."""
 
 Selector = Callable[[str, float | None], bool]
 """Whether a path and the time its file was changed (epoch seconds) are selected."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +21,9 @@ import structlog
 
 from kbsync.contract.target import Accepted, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.backoff import look_pause
-from kbsync.core.fairness import SENDS, FairTurns, Lane, reach_of
+from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.model import Phase, Upload, UploadState
+from kbsync.core.model import Upload
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
@@ -35,6 +34,7 @@ from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
+from kbsync.state.uploads import DueWork
 
 KEPT = 64
 """Bodies kept for files that are never quiet; each may hold a descriptor."""
@@ -158,111 +158,6 @@ def replaced_by(journal: Journal, tx: Tx, upload: Upload) -> str | None:
     return None if server is None else server.remote_id
 
 
-POLL_BATCH = 1000
-LOOK_BATCH = 10_000
-SMALL_BATCH = 100
-PAGE = 1000
-
-WAITING = (
-    UploadState.INTENDED,
-    UploadState.SENDING,
-    UploadState.RETIRING,
-    UploadState.ADOPTING,  # one may wait to be read
-)
-"""States that something is still to be done about when `next_look_at` is set; others are asked for apart."""
-
-IN_FLIGHT = (UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING)
-
-
-@dataclass(frozen=True, slots=True)
-class DueWork:
-    """Rows by what they wait for, each by rank; sends by lane, those in which something waits."""
-
-    deletes: list[Upload]
-    looks: list[Upload]
-    proofs: list[Upload]
-    polls: list[Upload]
-    renames: list[Upload]
-    sends: Mapping[Lane, list[Upload]]
-
-
-def find_due(
-    tx: Tx,
-    binding: Binding,
-    now: float,
-    *,
-    requests: int,
-    polls: float | None,
-    looks: bool,
-    busy: Collection[int],
-) -> DueWork:
-    """Everything that is due at `now` (wall seconds) and not being done.
-
-    `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for them, None where no poll
-    may start now. `looks`: one for lost uploads may. `busy`: uploads that something is being done about.
-    """
-
-    def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
-        if limit <= 0:
-            return []
-        many = limit + len(busy)
-        ranks = (0.0, math.inf) if lane is None else reach_of(lane)
-        rows = tx.uploads.due(binding.mirror, binding.id, state, now + ahead, many, ranks)
-        return [row for row in rows if row.id not in busy][:limit]
-
-    lost: list[Upload] = []
-    if looks and due(UploadState.UNSURE, 1):
-        # One list tells of all: where one unsure upload is due, every other one is looked for as well.
-        unsure = tx.uploads.in_states(binding.mirror, binding.id, (UploadState.UNSURE,), limit=LOOK_BATCH)
-        lost = [row for row in unsure if row.id not in busy]
-    elif looks:
-        # All of those that were lost or deleted long ago are looked for by every look anyway.
-        lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
-    indexing: list[Upload] = []
-    if polls is not None and due(UploadState.INDEXING, 1):
-        # One request can tell of many: those that will soon be due are asked about as well.
-        indexing = due(UploadState.INDEXING, POLL_BATCH, ahead=polls)
-    sends = {lane: due(UploadState.INTENDED, requests, lane=lane) for lane in SENDS}
-    return DueWork(
-        deletes=due(UploadState.RETIRING, requests),
-        looks=lost,
-        proofs=due(UploadState.ADOPTING, SMALL_BATCH),
-        polls=indexing,
-        renames=due(UploadState.SERVING, SMALL_BATCH),
-        sends={lane: rows for lane, rows in sends.items() if rows},
-    )
-
-
-def find_room(tx: Tx, binding: Binding) -> tuple[bool, bool]:
-    """(some documents found no room in the account, whether there is room is being tried just now)."""
-    found_none = is_trying = False
-    after = 0
-    while rows := tx.uploads.in_states(binding.mirror, binding.id, IN_FLIGHT, after, PAGE):
-        after = rows[-1].id
-        full = {row.phase is Phase.NO_ROOM for row in rows}
-        found_none, is_trying = found_none or True in full, is_trying or False in full
-    return found_none, is_trying
-
-
-def next_due(tx: Tx, binding: Binding, look: float = 0.0, poll: float = 0.0) -> float | None:
-    """When the next row is due, and no look and no poll before these moments; None: nothing waits.
-
-    Wall seconds.
-    """
-
-    def of(*states: UploadState) -> float | None:
-        return tx.uploads.next_due(binding.mirror, binding.id, states)
-
-    looks, polls = of(UploadState.UNSURE), of(UploadState.INDEXING)
-    times = [
-        None if looks is None else max(looks, look),
-        None if polls is None else max(polls, poll),
-        of(UploadState.SERVING),  # to be renamed
-        of(*WAITING),
-    ]
-    return min((time for time in times if time is not None), default=None)
-
-
 log = structlog.get_logger("kbsync")
 
 LONGEST_REST = 30.0
@@ -333,8 +228,8 @@ class Worker:
             try:
                 if not is_begun:
                     with contextlib.suppress(StateError):  # an earlier run may have found the account full
-                        room = await self._store.read(lambda tx: find_room(tx, self._journal.binding))
-                        self.pulse.is_full = room[0]
+                        found_none, _ = await self._store.read(self._room)
+                        self.pulse.is_full = found_none
                     is_begun = True
                 seconds = await self._round()
                 self._has_looked = True
@@ -365,8 +260,12 @@ class Worker:
             return False  # while the state was read; what is being done is not due
         return due is None or due > self._clock.wall() + patience
 
+    def _room(self, tx: Tx) -> tuple[bool, bool]:
+        return tx.uploads.room(self._journal.binding.mirror, self._journal.binding.id)
+
     async def _read_next(self, look: float = 0.0, poll: float = 0.0) -> float | None:
-        return await self._store.read(lambda tx: next_due(tx, self._journal.binding, look, poll))
+        binding = self._journal.binding
+        return await self._store.read(lambda tx: tx.uploads.next_due(binding.mirror, binding.id, look, poll))
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
@@ -388,19 +287,25 @@ class Worker:
         await self._catch_up()
         binding, limits = self._journal.binding, self._journal.binding.limits
         may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
-        find = partial(
-            find_due,
-            binding=binding,
-            now=self._clock.wall(),
-            requests=limits.batch * self._slots,
-            polls=limits.poll_first if may_poll else None,
-            looks=not self._is_looking and now >= self._next_look,
-            busy=frozenset(self._busy),
-        )
+        # Of this moment: other tasks go on while the state is read in its thread.
+        wall, busy, requests = self._clock.wall(), frozenset(self._busy), limits.batch * self._slots
+        may_look = not self._is_looking and now >= self._next_look
+
+        def find(tx: Tx) -> DueWork:
+            return tx.uploads.find_due(
+                binding.mirror,
+                binding.id,
+                wall,
+                requests=requests,
+                polls=limits.poll_first if may_poll else None,
+                looks=may_look,
+                busy=busy,
+            )
+
         due = await self._store.read(find)
         tries = None  # how many documents may find out whether the account has room again; None: there is
         if self.pulse.is_full:
-            _, is_trying = await self._store.read(lambda tx: find_room(tx, binding))
+            _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
         started = [
             self._start_look(due.looks),
@@ -417,7 +322,8 @@ class Worker:
         if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
             await self._store.write(lambda tx: self._journal.recover(tx, busy))
-            await self._store.write(self._journal.bring_forward)
+            binding, now = self._journal.binding, self._clock.wall()
+            await self._store.write(lambda tx: tx.uploads.bring_forward(binding.mirror, binding.id, now))
         self._made_good, self._ahead = lost, ahead
 
     async def _until_next(self, *, held_back: bool) -> float:

@@ -1,15 +1,27 @@
-"""The journal: one row per upload (see `core.model.Upload`)."""
+"""The journal: one row per upload (see `core.model.Upload`), and what of it is due."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from kbsync.core.backoff import LONGEST
-from kbsync.core.lifecycle import RETIRE_TRIES
-from kbsync.core.model import ON_THE_WAY, Phase, Purpose, Upload, UploadState
+from kbsync.core.fairness import SENDS, Lane, reach_of
+from kbsync.core.lifecycle import LONGEST_PAUSES, RETIRE_TRIES
+from kbsync.core.model import (
+    FINAL,
+    IN_FLIGHT,
+    ON_THE_WAY,
+    SERVING,
+    TO_BE_DONE,
+    UNANSWERED,
+    Phase,
+    Purpose,
+    Upload,
+    UploadState,
+)
 from kbsync.state.db import Table, bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))
@@ -18,17 +30,20 @@ _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
 """So many uploads at most and at least, within so many seconds, tell how fast documents become searchable."""
 
+POLL_BATCH = 1000
+LOOK_BATCH = 10_000
+SMALL_BATCH = 100
+
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
 """What `save` leaves alone: it never changes (`path` only by `move`), and most of it stands in an index."""
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
-_STATE, _PURPOSE, _PHASE = (COLUMNS.index(c) for c in ("state", "purpose", "phase"))
-
-_STATES = {int(state): state for state in UploadState}
-_PURPOSES = {int(purpose): purpose for purpose in Purpose}
-_PHASES = {str(phase): phase for phase in Phase}
+_ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
+    (COLUMNS.index(column), {member.value: member for member in kind})
+    for column, kind in (("state", UploadState), ("purpose", Purpose), ("phase", Phase))
+)
 
 
 def _read(row: tuple[Any, ...]) -> Upload:
@@ -36,9 +51,8 @@ def _read(row: tuple[Any, ...]) -> Upload:
     for i in _PATHS:
         if type(values[i]) is bytes:
             values[i] = unbind(values[i])
-    values[_STATE] = _STATES[values[_STATE]]
-    values[_PURPOSE] = _PURPOSES[values[_PURPOSE]]
-    values[_PHASE] = _PHASES[values[_PHASE]]
+    for i, members in _ENUMS:
+        values[i] = members[values[i]]
     return Upload(*values)
 
 
@@ -46,9 +60,26 @@ def _row(upload: Upload) -> list[object]:
     values = [getattr(upload, name) for name in COLUMNS]
     for i in _PATHS:
         values[i] = None if values[i] is None else bind(values[i])
-    values[_STATE], values[_PURPOSE] = int(upload.state), int(upload.purpose)
-    values[_PHASE] = upload.phase.value
+    for i, _ in _ENUMS:
+        values[i] = values[i].value
     return values
+
+
+def _in(states: Iterable[UploadState]) -> str:
+    """As the conditions of the indexes have it, so that SQLite sees that one fits."""
+    return f"IN ({', '.join(str(int(state)) for state in states)})"
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """Rows by what they wait for, each by rank; sends by lane, those in which something waits."""
+
+    deletes: list[Upload]
+    looks: list[Upload]
+    proofs: list[Upload]
+    polls: list[Upload]
+    renames: list[Upload]
+    sends: Mapping[Lane, list[Upload]]
 
 
 class Uploads(Table):
@@ -60,7 +91,7 @@ class Uploads(Table):
 
     def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
         """Everything not final that belongs to a path in this binding, oldest first."""
-        where = "WHERE mirror = ? AND path = ? AND binding = ? AND state NOT IN (11, 12) ORDER BY id"
+        where = f"WHERE mirror = ? AND path = ? AND binding = ? AND state NOT {_in(FINAL)} ORDER BY id"
         return list(self._select(where, (mirror, bind(path), binding)))
 
     def add(self, upload: Upload) -> Upload:
@@ -74,6 +105,15 @@ class Uploads(Table):
         """Write what can change of an existing row."""
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
+
+    def recast(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
+        """Write down what a document was found to be, or is to become: columns `save` leaves alone."""
+        self._db.execute(
+            "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
+            (digest, recipe, upload),
+        )
+
+    # -- what is due -----------------------------------------------------------------------------------
 
     def due(
         self,
@@ -91,123 +131,137 @@ class Uploads(Table):
         )
         return list(self._select(where, (mirror, int(state), now, binding, *ranks, limit)))
 
-    def next_due(self, mirror: int, binding: int, states: Iterable[UploadState]) -> float | None:
-        """The earliest `next_look_at` among the states; None when nothing waits.
+    def find_due(
+        self,
+        mirror: int,
+        binding: int,
+        now: float,
+        *,
+        requests: int,
+        polls: float | None,
+        looks: bool,
+        busy: Collection[int],
+    ) -> DueWork:
+        """Everything that is due at `now` (wall seconds) and not being done.
 
-        Rows that wait for nothing are not read: nearly every document serves, and this is asked all the time.
+        `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for them, None where no
+        poll may start now. `looks`: one for lost uploads may. `busy`: uploads that something is done about.
         """
-        marks = ", ".join(str(int(s)) for s in states)
-        sql = (
-            "SELECT min(next_look_at) FROM upload INDEXED BY upload_due"  # noqa: S608
-            f" WHERE mirror = ? AND state IN ({marks}) AND next_look_at IS NOT NULL AND binding = ?"
+
+        def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
+            if limit <= 0:
+                return []
+            ranks = (0.0, math.inf) if lane is None else reach_of(lane)
+            rows = self.due(mirror, binding, state, now + ahead, limit + len(busy), ranks)
+            return [row for row in rows if row.id not in busy][:limit]
+
+        lost: list[Upload] = []
+        if looks and due(UploadState.UNSURE, 1):
+            # One list tells of all: where one unsure upload is due, every other one is looked for as well.
+            unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
+            lost = [row for row in unsure if row.id not in busy]
+        elif looks:
+            # All of those that were lost or deleted long ago are looked for by every look anyway.
+            lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
+        indexing: list[Upload] = []
+        if polls is not None and due(UploadState.INDEXING, 1):
+            # One request can tell of many: those that will soon be due are asked about as well.
+            indexing = due(UploadState.INDEXING, POLL_BATCH, ahead=polls)
+        sends = {lane: due(UploadState.INTENDED, requests, lane=lane) for lane in SENDS}
+        return DueWork(
+            deletes=due(UploadState.RETIRING, requests),
+            looks=lost,
+            proofs=due(UploadState.ADOPTING, SMALL_BATCH),
+            polls=indexing,
+            renames=due(UploadState.SERVING, SMALL_BATCH),
+            sends={lane: rows for lane, rows in sends.items() if rows},
         )
-        value: float | None = self._db.execute(sql, (mirror, binding)).fetchone()[0]  # type: ignore[index]
-        return value
+
+    def next_due(self, mirror: int, binding: int, look: float = 0.0, poll: float = 0.0) -> float | None:
+        """When the next row is due, and no look and no poll before these moments; None: nothing waits.
+
+        Wall seconds. Rows that wait for nothing are not read: nearly every document serves, and this is asked
+        all the time.
+        """
+
+        def first(*states: UploadState) -> float | None:
+            sql = (
+                "SELECT min(next_look_at) FROM upload INDEXED BY upload_due"  # noqa: S608
+                f" WHERE mirror = ? AND state {_in(states)} AND next_look_at IS NOT NULL AND binding = ?"
+            )
+            value: float | None = self._db.execute(sql, (mirror, binding)).get
+            return value
+
+        looks, polls = first(UploadState.UNSURE), first(UploadState.INDEXING)
+        times = (
+            None if looks is None else max(looks, look),
+            None if polls is None else max(polls, poll),
+            # What was given up or deleted is looked for by the way: nothing wakes for it alone.
+            first(*TO_BE_DONE),
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
+        """(some documents found no room in the account, whether there is room is being tried just now)."""
+        full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
+        sql = (
+            f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
+            f" WHERE mirror = ? AND binding = ? AND state {_in(IN_FLIGHT)}"
+        )
+        found_none, is_trying = self._db.execute(sql, (mirror, binding)).get
+        return bool(found_none), bool(is_trying)
+
+    def bring_forward(self, mirror: int, binding: int, now: float) -> None:
+        """After a clock was set back: what is due later than the longest pause of its state is due now."""
+        pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
+        # A deletion that nobody answered yet waits for nothing, one that was put off now and then for little.
+        refused = LONGEST_PAUSES[UploadState.RETIRING]
+        little = f"iif(reason <> '', {LONGEST}, 0)"
+        pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
+        cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
+        sql = (
+            "UPDATE upload SET next_look_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
+            f" AND next_look_at IS NOT NULL AND state {_in(LONGEST_PAUSES)}"
+            f" AND next_look_at > :now + CASE state {cases} END"
+        )
+        self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
+
+    # -- by state --------------------------------------------------------------------------------------
 
     def count(self, mirror: int, binding: int, states: Iterable[UploadState]) -> int:
         """How many rows are in one of the states."""
-        marks = ", ".join(str(int(s)) for s in states)
-        sql = f"SELECT count(*) FROM upload WHERE mirror = ? AND binding = ? AND state IN ({marks})"  # noqa: S608
-        return int(self._db.execute(sql, (mirror, binding)).fetchone()[0])  # type: ignore[index]
+        sql = f"SELECT count(*) FROM upload WHERE mirror = ? AND binding = ? AND state {_in(states)}"  # noqa: S608
+        return int(self._db.execute(sql, (mirror, binding)).get)
 
     def in_states(
         self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = 500
     ) -> list[Upload]:
         """A page of rows in these states with an id above `after`."""
-        marks = ", ".join(str(int(s)) for s in states)
-        where = f"WHERE mirror = ? AND binding = ? AND state IN ({marks}) AND id > ? ORDER BY id LIMIT ?"
+        where = f"WHERE mirror = ? AND binding = ? AND state {_in(states)} AND id > ? ORDER BY id LIMIT ?"
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def tried_in_vain(self, mirror: int, binding: int) -> list[Upload]:
         """Those on their way that failed before."""
-        marks = ", ".join(str(int(state)) for state in ON_THE_WAY)
-        where = f"WHERE mirror = ? AND binding = ? AND state IN ({marks}) AND repairs > 0"
+        where = f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND repairs > 0"
         return list(self._select(where, (mirror, binding)))
-
-    def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
-        """Rows that hold this remote id, newest first."""
-        return list(
-            self._select("WHERE binding = ? AND remote_id = ? ORDER BY id DESC", (binding, remote_id))
-        )
 
     def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
         """Documents (remote ids) of a mirror in these states, by binding."""
-        marks = ", ".join(str(int(s)) for s in states)
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
-            f" WHERE mirror = ? AND remote_id IS NOT NULL AND state IN ({marks}) GROUP BY binding"
+            f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(states)} GROUP BY binding"
         )
         return {int(binding): int(n) for binding, n in self._db.execute(sql, (mirror,))}
 
     def serving_count(self, mirror: int, binding: int) -> int:
         """Documents of this binding that serve; constant time."""
-        row = self._db.execute(
-            "SELECT n FROM serving WHERE mirror = ? AND binding = ?", (mirror, binding)
-        ).fetchone()
-        return int(row[0]) if row else 0
+        sql = "SELECT n FROM serving WHERE mirror = ? AND binding = ?"
+        return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
-    def is_named(self, binding: int, name: str) -> bool:
-        """A row that is not final has this name, though it stands under another path or name of ours."""
-        sql = (
-            "SELECT 1 FROM upload WHERE binding = ? AND name = ? AND (name <> label OR path <> label)"
-            " AND state NOT IN (11, 12) LIMIT 1"
-        )
-        return self._db.execute(sql, (binding, bind(name))).fetchone() is not None
-
-    def bring_forward(
-        self, mirror: int, binding: int, now: float, longest: Mapping[UploadState, float]
-    ) -> None:
-        """Make due now what is due later than the longest pause (seconds) of its state."""
-        # A deletion that nobody answered yet waits for nothing, one that was put off now and then for little.
-        refused, little = longest[UploadState.RETIRING], f"iif(reason <> '', {LONGEST}, 0)"
-        pauses = {int(state): str(seconds) for state, seconds in longest.items()}
-        pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
-        cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
-        sql = (
-            "UPDATE upload SET next_look_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
-            f" AND next_look_at IS NOT NULL AND state IN ({', '.join(map(str, pauses))})"
-            f" AND next_look_at > :now + CASE state {cases} END"
-        )
-        self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
-
-    def is_in_doubt(self, name: str) -> bool:
-        """Of an upload of this name, in any base, nobody knows yet whether it is there."""
-        sql = (
-            "SELECT 1 FROM upload WHERE binding IN (SELECT id FROM binding) AND name = ?"
-            " AND (name <> label OR path <> label) AND state NOT IN (11, 12) AND state IN (1, 2) LIMIT 1"
-        )
-        return self._db.execute(sql, (bind(name),)).fetchone() is not None
-
-    def holders(self, remote_id: str) -> list[Upload]:
-        """Rows that hold this remote id, whatever mirror they belong to."""
-        where = "WHERE binding IN (SELECT id FROM binding) AND remote_id = ?"
-        return list(self._select(where, (remote_id,)))
-
-    def recast(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
-        """Write down what a document was found to be, or is to become: columns `save` leaves alone."""
-        self._db.execute(
-            "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
-            (digest, recipe, upload),
-        )
-
-    def unlabel(self, mirror: int, binding: int) -> None:
-        """The target knows no document by its right name any more; what is intended is not sent."""
-        where = "WHERE mirror = ? AND binding = ? AND state"
-        labelled = f"UPDATE upload SET label = '' {where} IN (1, 2, 4, 5, 6)"  # noqa: S608
-        self._db.execute(labelled, (mirror, binding))
-        dropped = f"UPDATE upload SET state = 11, next_look_at = NULL {where} = 0"  # noqa: S608
-        self._db.execute(dropped, (mirror, binding))
-
-    def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
-        """Documents that serve a file by another path than the target knows."""
-        return self._select(
-            "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
-        )
-
-    def serving_among(self, binding: int, ids: Iterable[str]) -> int:
-        """How many of these documents serve."""
-        sql = "SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state IN (5, 6) LIMIT 1"
-        return sum(self._db.execute(sql, (binding, one)).fetchone() is not None for one in ids)
+    def left_behind(self, mirror: int, binding: int) -> int:
+        """Documents that still serve in other bindings of this mirror."""
+        sql = "SELECT coalesce(sum(n), 0) FROM serving WHERE mirror = ? AND binding <> ?"
+        return int(self._db.execute(sql, (mirror, binding)).get)
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
         """Documents a second that became searchable of late, by the newest uploads; 0.0: hardly any did."""
@@ -219,12 +273,52 @@ class Uploads(Table):
         lately = [at for at in found if now - LATELY <= at <= now]
         return len(lately) / max(1.0, now - min(lately)) if len(lately) >= FEWEST else 0.0
 
-    def left_behind(self, mirror: int, binding: int) -> int:
-        """Documents that still serve in other bindings of this mirror."""
-        row = self._db.execute(
-            "SELECT coalesce(sum(n), 0) FROM serving WHERE mirror = ? AND binding <> ?", (mirror, binding)
-        ).fetchone()
-        return int(row[0])  # type: ignore[index]
+    def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
+        """Documents that serve a file by another path than the target knows."""
+        return self._select(
+            "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
+        )
+
+    # -- by remote id and by name ----------------------------------------------------------------------
+
+    def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
+        """Rows that hold this remote id, newest first."""
+        where = "WHERE binding = ? AND remote_id = ? ORDER BY id DESC"
+        return list(self._select(where, (binding, remote_id)))
+
+    def holders(self, remote_id: str) -> list[Upload]:
+        """Rows that hold this remote id, whatever mirror they belong to."""
+        # The bindings are spelled out for the index, which begins with them.
+        where = "WHERE binding IN (SELECT id FROM binding) AND remote_id = ?"
+        return list(self._select(where, (remote_id,)))
+
+    def serving_among(self, binding: int, ids: Iterable[str]) -> int:
+        """How many of these documents serve."""
+        sql = f"SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state {_in(SERVING)} LIMIT 1"  # noqa: S608
+        return sum(self._db.execute(sql, (binding, one)).get is not None for one in ids)
+
+    def is_named(self, binding: int, name: str) -> bool:
+        """A row that is not final has this name, though it stands under another path or name of ours."""
+        sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
+        return self._db.execute(sql, (binding, bind(name))).get is not None
+
+    def is_in_doubt(self, name: str) -> bool:
+        """Of an upload of this name, in any base, nobody knows yet whether it is there."""
+        sql = (
+            "SELECT 1 FROM upload WHERE binding IN (SELECT id FROM binding) AND name = ?"  # noqa: S608
+            f" AND {_NAMED} AND state {_in(UNANSWERED)} LIMIT 1"
+        )
+        return self._db.execute(sql, (bind(name),)).get is not None
+
+    # -- many at once ----------------------------------------------------------------------------------
+
+    def unlabel(self, mirror: int, binding: int) -> None:
+        """The target knows no document by its right name any more; what is intended is not sent."""
+        where = "WHERE mirror = ? AND binding = ? AND state"
+        labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
+        self._db.execute(labelled, (mirror, binding))
+        dropped = f"UPDATE upload SET state = 11, next_look_at = NULL {where} = 0"  # noqa: S608
+        self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old: str, new: str) -> None:
         """The file was renamed: what belonged to `old` belongs to `new`.
@@ -232,23 +326,28 @@ class Uploads(Table):
         In bases that were left behind, only where nothing belongs to `new`.
         """
         self._db.execute(
-            "UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT IN (11, 12)"
+            f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
             " AND (binding = :binding OR NOT EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror"
-            " AND o.binding = upload.binding AND o.path = :new AND o.state NOT IN (11, 12)))",
+            f" AND o.binding = upload.binding AND o.path = :new AND o.state NOT {_in(FINAL)}))",
             {"new": bind(new), "mirror": mirror, "old": bind(old), "binding": binding},
         )
 
     def lose(self, mirror: int, binding: int) -> None:
         """The base of this binding no longer exists: so do its documents."""
         self._db.execute(
-            "UPDATE upload SET state = 12, next_look_at = NULL WHERE mirror = ? AND binding = ?"
-            " AND state NOT IN (11, 12)",
+            "UPDATE upload SET state = 12, next_look_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
+            f" AND state NOT {_in(FINAL)}",
             (mirror, binding),
         )
 
     def prune(self, before: float) -> None:
         """Forget final rows made before this time."""
-        self._db.execute("DELETE FROM upload WHERE state IN (11, 12) AND created_at < ?", (before,))
+        sql = f"DELETE FROM upload WHERE state {_in(FINAL)} AND created_at < ?"  # noqa: S608
+        self._db.execute(sql, (before,))
 
     def _select(self, where: str, args: tuple[object, ...]) -> Iterator[Upload]:
         return (_read(row) for row in self._db.execute(_SELECT + where, args))
+
+
+_NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
+"""The condition of the index `upload_named`, word for word, so that SQLite uses it."""

@@ -14,6 +14,7 @@ from kbsync.engine import audit as auditing
 from kbsync.engine import worker as worker_module
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.mirror import MirrorRun
+from kbsync.state.uploads import Uploads
 from tests.engine.test_review import halts, until, watched
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
@@ -54,8 +55,8 @@ def world(tmp_path: Path) -> World:
 
 
 PLACES: dict[str, tuple[Any, str]] = {
-    "of a round": (worker_module, "find_due"),
-    "at the beginning": (worker_module, "find_room"),
+    "of a round": (Uploads, "find_due"),
+    "at the beginning": (Uploads, "room"),
     "of a job": (worker_module.Journal, "claim"),
 }
 

@@ -290,8 +290,7 @@ async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: StateStor
 
     m, steps = await store.write(fill), list[int]()
     store._reader.set_progress_handler(lambda: steps.append(1) or False, 10)  # type: ignore[func-returns-value]
-    states = (UploadState.INTENDED, UploadState.SERVING)
-    assert store.read_now(lambda tx: tx.uploads.next_due(m, 1, states)) == 1.0
+    assert store.read_now(lambda tx: tx.uploads.next_due(m, 1)) == 1.0
     assert len(steps) < 50
 
 

@@ -88,7 +88,7 @@ class OpenAccount:
 
     def owned_in(self, base_id: str) -> int:
         """How many documents of a base the state proves ours, those of former mirrors too."""
-        from kbsync.engine.forget import OURS
+        from kbsync.core.model import PROVEN
 
         place = (self.bases.address, base_id)
 
@@ -96,7 +96,7 @@ class OpenAccount:
             total = 0
             for record in tx.mirrors.all():
                 # A mirror may have used several bases; only this one counts.
-                for number, owned in tx.uploads.owned(record.id, OURS).items():
+                for number, owned in tx.uploads.owned(record.id, PROVEN).items():
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == place:
                         total += owned
