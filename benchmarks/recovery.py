@@ -36,7 +36,7 @@ from kbsync.engine.reconcile import StateTree
 from kbsync.engine.settings import Binding
 from kbsync.installation import Installation
 from kbsync.once import open_state
-from kbsync.source.scan import FolderListing, scan
+from kbsync.source.scan import FolderListing, Scan
 from kbsync.state.files import FileRow, join
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -162,7 +162,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         binding = asyncio.run(bound(run))
         filler = Filler(binding, app, itertools.count())
         with closing(StateTree(store, binding.mirror)) as known:
-            every = scan(binding.settings.root, known, binding.rules)
+            every = Scan(binding.settings.root, known, binding.rules)
             for page in iter(lambda: list(itertools.islice(every, 20)), []):
                 record(store, filler, page)
         store.submit(lambda tx: tx.mirrors.pass_ended(binding.mirror, time.time(), True)).result()

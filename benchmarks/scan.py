@@ -19,7 +19,7 @@ from tree import ensure
 
 from kbsync.core.model import Limits
 from kbsync.core.selection import Rules
-from kbsync.source.scan import EntryRow, StoredFolder, scan
+from kbsync.source.scan import EntryRow, Scan, StoredFolder
 
 ROUNDS = 5
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
@@ -82,7 +82,7 @@ class Table:
         """Store what a first scan finds."""
         ids: dict[str, int] = {}
         with self._db:
-            for number, listing in enumerate(scan(root, self, RULES)):
+            for number, listing in enumerate(Scan(root, self, RULES)):
                 above, _, name = listing.path.rpartition("/")
                 ids[listing.path] = number
                 parent = ids.get(above) if listing.path else None
@@ -103,7 +103,7 @@ def one_pass(root: Path, database: Path, setting: str) -> None:
     """Run in a process of its own: prints seconds, CPU seconds, listings, files and peak memory in MiB."""
     table = Table(database, "", setting)
     began, worked = time.perf_counter(), time.process_time()
-    passing = scan(root, table, RULES)
+    passing = Scan(root, table, RULES)
     differing = sum(1 for _ in passing)
     seconds, cpu = time.perf_counter() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -26,7 +26,7 @@ from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
 from kbsync.once import open_state
-from kbsync.source.scan import FolderListing, scan
+from kbsync.source.scan import FolderListing, Scan
 from kbsync.state.files import FileRow, join
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -41,7 +41,7 @@ def fill(installation: Installation) -> None:
         rules = asyncio.run(bound(run))
         tree = StateTree(store, run.mirror)
         page: list[FolderListing] = []
-        for listing in scan(run.settings.root, tree, rules):
+        for listing in Scan(run.settings.root, tree, rules):
             page.append(listing)
             if len(page) == 200:
                 record(store, run.mirror, page)

@@ -219,7 +219,7 @@ class MirrorLoop:
         for trouble in await watcher.check():
             log.warning("watch.troubled", mirror=self.run.settings.name, reason=trouble.text)
             await self.run.trusted_identity()
-        if watcher.mode is not self._mode:
+        if watcher.report.mode is not self._mode:
             self._tell_how("watch.changed", watcher.report)
         if (await asyncio.to_thread(self.run.settings.resolved)).root != self.run.settings.root:
             log.warning("folder.moved", mirror=self.run.settings.name, folder=str(self.run.settings.given))

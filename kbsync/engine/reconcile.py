@@ -34,7 +34,7 @@ from kbsync.source.read import (
     digest,
 )
 from kbsync.source.roots import error_words_at
-from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder, scan
+from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder
 from kbsync.state.db import told, unbind
 from kbsync.state.files import Entries, FileRow, FolderRow, Folders, join, split
 from kbsync.state.read_only import Tx
@@ -336,7 +336,7 @@ class Reconciler:
         """
         binding = self._journal.binding
         tree = StateTree(self._store, self._mirror)
-        listings = scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
+        listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pull, listings), listings, tree)
         number = next(self._numbers)
         self._scanning.add(number)

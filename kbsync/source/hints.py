@@ -1,4 +1,4 @@
-"""Hints: which paths to look at again. A hint claims nothing; the disk is asked.
+"""Hints: which paths to look at again. A hint claims nothing about a file (ADR 10).
 
 Paths are relative to the mirror's root with `/` between parts; the root itself is `""`.
 """
@@ -14,6 +14,7 @@ MOST_HINTS = 10_000
 """About 2 MB of paths; looking at the whole folder is cheaper than more of them."""
 
 _WORTH_SWEEPING = 0.75
+"""A sweep has to leave at most this share; else the next hint would cause another one."""
 
 
 class HintKind(enum.IntEnum):
@@ -48,7 +49,8 @@ class HintSet:
     def __init__(self, most: int = MOST_HINTS) -> None:
         self._most = most
         self._waiting: OrderedDict[tuple[HintKind, str], Hint] = OrderedDict()
-        self._overflowed = False
+        self.overflowed = False
+        """Hints were dropped: only a look at the whole folder finds what they meant."""
 
     def add(self, hint: Hint) -> None:
         """Remember `hint` unless it is known or covered. May drop all and set `overflowed`."""
@@ -56,7 +58,12 @@ class HintSet:
         if key in self._waiting or self._is_covered(hint):
             return
         if len(self._waiting) >= self._most:
-            self._make_room()
+            for known, waiting in list(self._waiting.items()):
+                if self._is_covered(waiting):
+                    del self._waiting[known]
+            if len(self._waiting) > self._most * _WORTH_SWEEPING:
+                self._waiting.clear()
+                self.overflowed = True
         self._waiting[key] = hint
 
     def take(self, count: int) -> list[Hint]:
@@ -68,30 +75,8 @@ class HintSet:
                 taken.append(hint)
         return taken
 
-    @property
-    def overflowed(self) -> bool:
-        """Hints were dropped: only a look at the whole folder finds what they meant."""
-        return self._overflowed
-
-    def take_overflow(self) -> bool:
-        """Say whether hints were dropped since the last call, and clear that."""
-        overflowed, self._overflowed = self._overflowed, False
-        return overflowed
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def _is_covered(self, hint: Hint) -> bool:
         if hint.kind is HintKind.FILE and (HintKind.TREE, hint.path) in self._waiting:
             return True
         by = HintKind.GONE_TREE if hint.kind is HintKind.GONE_TREE else HintKind.TREE
         return any((by, above) in self._waiting for above in ancestors(hint.path))
-
-    def _make_room(self) -> None:
-        for key, hint in list(self._waiting.items()):
-            if self._is_covered(hint):
-                del self._waiting[key]
-        # Sweeping pays only if it makes room for many: else the next hint would sweep again.
-        if len(self._waiting) > self._most * _WORTH_SWEEPING:
-            self._waiting.clear()
-            self._overflowed = True

@@ -1,8 +1,4 @@
-"""The kernel's limits of inotify, and why a folder cannot be watched by events, in words for a person.
-
-Loads nothing of the watching library: `kbsync doctor` reads the limits too.
-
-One observer: what the kernel tells of a tree, as hints, and what shows that it tells no more.
+"""One observer of a tree: the kernel's events as hints, what shows that events stop, and the inotify limits.
 
 Nothing here waits on the event loop. Making, starting and stopping an observer may take seconds and belongs
 in a thread of its own.
@@ -69,10 +65,14 @@ class InotifyLimits:
 
 def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
     """The limits in force now."""
-    return InotifyLimits(
-        watches=_number(folder / "max_user_watches"),
-        instances=_number(folder / "max_user_instances"),
-    )
+
+    def number(name: str) -> int | None:
+        try:
+            return int((folder / name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    return InotifyLimits(number("max_user_watches"), number("max_user_instances"))
 
 
 def descriptors_used_up() -> bool:
@@ -95,13 +95,6 @@ def roomy(count: int) -> int:
     return max(524_288, 1 << (2 * count).bit_length())
 
 
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """Why events cannot be had; `cure` is a command to paste or empty; `lasts`: trying again is no use."""
@@ -111,16 +104,18 @@ class Obstacle:
     lasts: bool = False
 
 
-def foreseen(choice: ObserverChoice, deaf: str, directories: int, limits: InotifyLimits) -> Obstacle | None:
-    """What is known before trying.
+def foreseen_obstacle(
+    choice: ObserverChoice, shared: str, directories: int, limits: InotifyLimits
+) -> Obstacle | None:
+    """What stands in the way before events are tried.
 
-    `deaf` names the file system that does not report every change, or is empty; `directories` is how
-    many the folder has (0: not known).
+    `shared` names a file system that does not report every change, or is empty; `directories` is how many the
+    folder has (0: not known).
     """
     if choice == "polling":
         return Obstacle("the setting `observer: polling` asks for it", lasts=True)
-    if choice == "auto" and deaf:
-        return Obstacle(f"{deaf}, which does not report every change", lasts=True)
+    if choice == "auto" and shared:
+        return Obstacle(f"{shared}, which does not report every change", lasts=True)
     if limits.watches is not None and directories >= limits.watches:
         return too_few_watches(limits.watches, directories)
     return None
@@ -136,14 +131,14 @@ def too_few_watches(watches: int | None, directories: int) -> Obstacle:
     )
 
 
-def met(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
-    """What starting to watch ran into."""
+def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
+    """Why starting to watch failed."""
     if error.errno == errno.ENOSPC:
         return too_few_watches(limits.watches, directories)
     if error.errno != errno.EMFILE:
         return Obstacle(f"starting to watch failed: {error_words(error)}")
     if descriptors_used_up():
-        # For the process as it runs: `ulimit` would reach those only that a shell starts later.
+        # For the process as it runs: `ulimit` reaches only those that a shell starts later.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         is_enough = most == resource.RLIM_INFINITY or most >= DESCRIPTORS
         return Obstacle(
@@ -180,7 +175,7 @@ LONGEST_DETOUR = 30.0
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
-# The library logs its own shutdown as an error. What is worth knowing is a `WatchTrouble`.
+# The library logs its own shutdown as an error. All that matters becomes a `WatchTrouble`.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
@@ -337,9 +332,8 @@ class OwnFileEvents(FileSystemEventHandler):
         """Call what belongs to the event's file, if anything does."""
         call = self._calls.get(os.fsdecode(event.src_path).rpartition("/")[2])
         if call is not None:
-            with contextlib.suppress(
-                Exception
-            ):  # the loop is closed, and nobody waits for the probe any more
+            # The loop may be closed: an exception would end this thread.
+            with contextlib.suppress(Exception):
                 call()
 
 

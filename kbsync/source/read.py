@@ -1,7 +1,7 @@
-"""Stable reads (promise 8): bytes count only when the file was the same before, during and after the read.
+"""Stable reads (promise 8): bytes count only if the file was the same before, during and after the read.
 
 They are kept from the moment they were hashed until they are sent. A read cannot tell that a writer pauses in
-the middle; that is what the quiet time before it is for.
+the middle; the quiet time before it is there for that.
 """
 
 from __future__ import annotations
@@ -34,14 +34,9 @@ class Spooled:
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
         """`content`: the bytes, or a descriptor of a file without a name, which is closed by `close`."""
         self._content = content
-        self._size = size
+        self.size = size
         self.digest = digest
         self.stamp = stamp
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self._size
 
     def open(self) -> BinaryIO:
         """A fresh stream from the start, independent of all others; not after `close`."""
@@ -63,10 +58,10 @@ class Spooled:
 
 
 class Spool:
-    """Hashes the pieces of one file and keeps them, where it is told; becomes a `Spooled` or is dropped."""
+    """Hashes the pieces of one file and, given a folder, keeps them; `finish` makes a `Spooled` of them."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1) -> None:
-        """`path` is named in errors. Without `folder` no bytes are kept; `mark`: see `prefix`."""
+        """`path` is named in errors. Without `folder` no bytes are kept. `mark`: see `prefix`."""
         self.size = 0
         self.prefix = ""
         """The digest of the first `mark` bytes, if there were so many."""
@@ -127,7 +122,7 @@ class Spool:
 
 
 def _nameless_file(folder: Path) -> int:
-    """A file that no crash can leave behind: it has no name."""
+    """A file without a name, which no crash can leave behind."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -147,7 +142,7 @@ BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Reads of a file that never gets quiet, to find a moment in which nobody writes."""
+"""Reads of a file that never gets quiet, to catch a moment in which nobody writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +183,7 @@ class Vanished:
 
 ReadProblem = Unstable | UnreadableFile | Vanished
 
-_CHANGED = Unstable("changed while it was read")
-_NO_FILE = Unstable("is no regular file any more")
+_NO_FILE = Unstable("is no longer a regular file")
 
 
 def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem:
@@ -277,9 +271,17 @@ def _read(root: Path, path: str, spool: Spool, expected: Stamp | None = None) ->
             # By its name as well: another file may have been put there meanwhile (promise 8).
             by_name = os.stat(name, dir_fd=folder, follow_symlinks=False)
             is_same = left == 1 and _is(before, os.fstat(fd)) and _is(before, by_name)
-            return before if is_same else _CHANGED
+            return before if is_same else Unstable("changed while it was read")
         except OSError as error:
-            return _outcome(error)
+            match error.errno:
+                case errno.ENOENT | errno.ENOTDIR:
+                    return Vanished()
+                case errno.ELOOP | errno.ENXIO | errno.ENODEV:
+                    return _NO_FILE
+                case errno.EAGAIN:
+                    return Unstable("another program has locked it")
+                case _:
+                    return UnreadableFile(f"cannot be read: {error_words_at(error)}")
 
 
 def _is(stamp: Stamp, status: os.stat_result) -> bool:
@@ -290,15 +292,3 @@ def _is(stamp: Stamp, status: os.stat_result) -> bool:
         and status.st_size == stamp.size
         and status.st_ino == stamp.ino
     )
-
-
-def _outcome(error: OSError) -> ReadProblem:
-    match error.errno:
-        case errno.ENOENT | errno.ENOTDIR:
-            return Vanished()
-        case errno.ELOOP | errno.ENXIO | errno.ENODEV:
-            return _NO_FILE
-        case errno.EAGAIN:
-            return Unstable("another program has locked it")
-        case _:
-            return UnreadableFile(f"cannot be read: {error_words_at(error)}")

@@ -1,9 +1,7 @@
-"""What is mounted where, and whether this kernel hears of every change there.
+"""The root of a mirror: which folder it is, what is mounted there, and how folders below it are opened.
 
-It does not where others can make changes behind its back: network file systems, hosts of virtual machines,
-FUSE.
-
-The root of a mirror: what it is, whether it is still the one it was, and how folders below open.
+A file system is called shared where others can change it behind this kernel's back: on the network, in the
+host of a virtual machine, in FUSE. The kernel does not report every change there.
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ class Mount:
 
 def mounts() -> tuple[Mount, ...]:
     """All that is mounted now, as this process sees it, in the order of mounting."""
-    text = Path(_MOUNTINFO).read_bytes()
-    return tuple(map(_mount, text.splitlines()))
+    return tuple(map(_mount, Path(_MOUNTINFO).read_bytes().splitlines()))
 
 
 def mounts_below(root: Path) -> frozenset[str]:
@@ -82,7 +79,7 @@ def _unescaped(field: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
-_DEAF = frozenset(
+_SHARED = frozenset(
     {
         *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fakeowner", "fhgfs", "fuse"),
         *("gfs", "gfs2", "glusterfs", "gpfs", "grpcfuse", "lustre", "moosefs", "ncpfs", "nfs", "nfs4"),
@@ -92,17 +89,15 @@ _DEAF = frozenset(
 )
 
 
-def is_deaf(fs_type: str) -> bool:
-    """True for file systems of the network, of virtual machines' hosts and in FUSE.
-
-    `fuseblk` is a disk of this machine behind FUSE, so all its changes pass this kernel.
-    """
-    return fs_type in _DEAF or fs_type.startswith("fuse.")
+def is_shared(fs_type: str) -> bool:
+    """True for file systems of the network, of virtual machines' hosts and in FUSE."""
+    # Not `fuseblk`, a disk of this machine behind FUSE: all its changes pass this kernel.
+    return fs_type in _SHARED or fs_type.startswith("fuse.")
 
 
-def deaf_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
-    """A mount below `folder` (a real path) whose changes may go unheard; None if there is none."""
-    return next((mount for mount in _below(folder, mounts) if is_deaf(mount.fs_type)), None)
+def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
+    """A shared mount below `folder` (a real path); None if there is none."""
+    return next((mount for mount in _below(folder, mounts) if is_shared(mount.fs_type)), None)
 
 
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
@@ -112,7 +107,7 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     where it is anyway, as sandboxes of services have it, is none.
     """
     around = [mount for mount in mounts if _holds(mount.point, folder)]
-    # Of two mounts at one point the later one is seen.
+    # Reversed, since of two mounts at one point the later one is seen.
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     places = [innermost] if innermost else []
     return next((mount for mount in (*places, *_below(folder, mounts)) if _is_bind(mount, mounts)), None)
@@ -140,8 +135,8 @@ def _shows(other: Mount, mount: Mount) -> bool:
     return other.point.rstrip("/") + mount.part[len(other.part.rstrip("/")) :] == mount.point
 
 
-# The table of mounts does not list the folder where kbsync runs in a `chroot` that is no mount point, as in
-# some containers and build systems. There the kernel is asked.
+# In a `chroot` that is no mount point, as in some containers and build systems, no listed mount holds the
+# folder. There the kernel is asked for the type by its number.
 _NAMES = {
     0x01021997: "9p",
     0x01161970: "gfs2",
@@ -166,8 +161,8 @@ _RESERVED = 256
 """Bytes for a `struct statfs`, which takes at most 120."""
 
 
-def name_of(magic: int) -> str:
-    """The name of a file system that others may change, by its number; empty for every other one."""
+def shared_type_of(magic: int) -> str:
+    """The type of a shared file system by its number; empty for every other one."""
     return _NAMES.get(magic & 0xFFFFFFFF, "")
 
 
@@ -246,7 +241,7 @@ def compare(stored: RootIdentity, now: RootIdentity, *, within_run: bool = False
 
     The device number is compared only `within_run`, since it may change with every mount.
     """
-    # Where a disk is not mounted lies the empty folder below it: all would look deleted (promise 5).
+    # An unmounted disk leaves an empty folder in its place: all would look deleted (promise 5).
     if stored.is_mount != now.is_mount:
         return "it was a mount point and is none now" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != now.fs_type:
@@ -347,7 +342,7 @@ class FolderStack:
         """The descriptor at `depth`, with everything on the way to it opened again where need be."""
         if self._fds[depth] < 0:
             above = next(place for place in range(depth, -1, -1) if self._fds[place] >= 0)
-            # One that was moved meanwhile must not pass for the folder that was left: its files are others.
+            # Another folder of that name has other files, which must not pass for those of the first.
             for place in range(above + 1, depth + 1):
                 fd = os.open(self._names[place - 1], FOLDER, dir_fd=self._fds[place - 1])
                 status = os.fstat(fd)

@@ -1,9 +1,8 @@
-"""What differs between a folder on disk and what is known of it, one directory at a time.
+"""Finds what differs between a folder on disk and what is stored of it, one directory at a time.
 
-A directory is listed through its descriptor and compared, as one set of rows, with what is stored for
-it; only a difference leaves this module. Nothing here holds more than one directory and the names of
-those still to visit. Built for a single thread: the time goes into one `stat` a file, and more threads
-only contend.
+A directory is listed through its descriptor and compared, as one set of rows, with what is stored of it; only
+differences leave this module. In memory are one directory and the names of those still to visit. It runs in a
+single thread: the time goes into one `stat` a file, and more threads only contend.
 """
 
 from __future__ import annotations
@@ -96,23 +95,6 @@ class ScanSummary:
     changes: int = 0
 
 
-def scan(
-    root: Path,
-    known: StoredTree,
-    rules: Rules,
-    *,
-    start: str = "",
-    deep: bool = False,
-) -> Scan:
-    """Compare the folder `start` of the mirror at `root`, and all below, with `known`.
-
-    `rules` are those of the config; ignore files are read on the way. `deep`: every directory is
-    reported, with every regular file in `changed`, to be hashed again.
-    A `start` that is not there, or that the rules do not enter, gives nothing: its parent would tell.
-    """
-    return Scan(root, known, rules, start, deep)
-
-
 @dataclass(slots=True, eq=False, repr=False)
 class _Folder:
     """A folder that waits to be listed, and what it holds once that was done.
@@ -171,9 +153,17 @@ class _RacedAway(Exception):
 
 
 class Scan(Iterator[FolderListing]):
-    """A scan under way; `summary` counts what it has seen. `close` ends it early."""
+    """Compares a folder, and all below it, with what is known. `summary` counts what was seen so far."""
 
-    def __init__(self, root: Path, known: StoredTree, rules: Rules, start: str, deep: bool) -> None:
+    def __init__(
+        self, root: Path, known: StoredTree, rules: Rules, *, start: str = "", deep: bool = False
+    ) -> None:
+        """Compare the folder `start` of the mirror at `root`.
+
+        `rules` are those of the config; ignore files are read on the way. `deep`: every directory is
+        reported, with every regular file in `changed`, to be hashed again. A `start` that is not there, or
+        that the rules do not enter, gives nothing: its parent would tell.
+        """
         self.summary = ScanSummary()
         self._root = root
         self._known = known
@@ -213,7 +203,11 @@ class Scan(Iterator[FolderListing]):
                 except _RacedAway:
                     continue
                 except _Blocked as blocked:
-                    listing = self._blocked(folder, str(blocked))
+                    known, problem, mounted = folder.known, str(blocked), folder.was_mounted
+                    # A problem that is known is no news, unless all below is to be reported.
+                    if known is not None and known.problem == problem and not folder.everything:
+                        continue
+                    listing = FolderListing(folder.path, is_mount=mounted, problem=problem, new=known is None)
                 if listing:
                     yield listing
 
@@ -258,13 +252,6 @@ class Scan(Iterator[FolderListing]):
         except RulesUnknown as error:
             raise _Blocked(str(error)) from error
 
-    def _blocked(self, folder: _Folder, problem: str) -> FolderListing | None:
-        if folder.known is not None and folder.known.problem == problem and not folder.everything:
-            return None
-        return FolderListing(
-            folder.path, is_mount=folder.was_mounted, problem=problem, new=folder.known is None
-        )
-
     def _compare(self, folder: _Folder, pending: list[_Folder]) -> FolderListing | None:
         """Note the folders in a listed one as `pending`, and say what differs, if anything."""
         self.summary.directories += 1
@@ -272,7 +259,7 @@ class Scan(Iterator[FolderListing]):
         known, stored, rows = folder.known, self._known.folders(folder.path), self._known.rows(folder.path)
         everything = folder.everything or (known is not None and bool(known.problem))
 
-        # A mount point is visited even if its very name is gone, to say that it is unknown.
+        # A mount point is visited even if its name is gone, to report it as unknown (promise 1).
         kept = {name for name, one in stored.items() if one.is_mount}
         is_page_list = _PAGE_LIST in stored and any(row[0] == _PAGE_LIST for row in folder.rows)
         if is_page_list:

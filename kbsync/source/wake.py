@@ -1,4 +1,4 @@
-"""The file that wakes a daemon: commands open it for writing and close it, which is an event.
+"""The file that wakes a daemon: a command opens it for writing and closes it, which makes an event.
 
 Nothing is written, so the disk stays idle. Cheap to load, since commands need `wake`.
 """
@@ -54,7 +54,7 @@ class WakeFile:
             self.touched()
 
     def touched(self) -> None:
-        """Someone touched the file: call `on_wake`."""
+        """The file was touched: call `on_wake`."""
         self._seen = self._times()
         self._on_wake()
 

@@ -1,10 +1,9 @@
-"""Watches one folder: hints where to look, and the knowledge of when hints cannot be trusted.
+"""Watches one folder: gives hints where to look, and notices when hints cannot be trusted.
 
-Events are hints only (ADR 10). The watcher's promise is not that none is lost but that a loss is noticed:
-then it starts another observer and wants a full rescan. Where events cannot be had it polls: the folder is to
-be scanned every `rescan_every` seconds, which is shorter.
-
-Promises 1 and 5 rest on this: while the root cannot be looked at, or is another folder, nothing is deleted.
+Events are hints only (ADR 10). The watcher does not promise that none is lost but that a loss is noticed:
+then it starts another observer and asks for a full rescan. Where there are no events it polls: `rescan_every`
+gets shorter. Promises 1 and 5 rest on this: while the root cannot be looked at, or is another folder, nothing
+is deleted.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from kbsync.errors import KbsyncError
-from kbsync.source import observer as limits
 from kbsync.source.hints import Hint, HintSet
 from kbsync.source.observer import (
     EVENTS,
@@ -39,21 +37,24 @@ from kbsync.source.observer import (
     TreeObserver,
     TroubleKind,
     WatchTrouble,
+    foreseen_obstacle,
     read_limits,
+    start_obstacle,
+    too_few_watches,
 )
 from kbsync.source.roots import (
     UNKNOWN,
     Mount,
     RootIdentity,
     bound,
-    deaf_below,
     error_words,
     identify,
-    is_deaf,
+    is_shared,
     magic_of,
     mounts,
-    name_of,
     opened_root,
+    shared_below,
+    shared_type_of,
 )
 from kbsync.source.wake import WAKE, WakeFile, touch
 
@@ -72,6 +73,7 @@ LOOK_SECONDS = 5.0
 """For a folder to be looked at: a dead network mount never answers."""
 
 FREE_FAILURES = 3
+"""Failures after which another observer is started at once; then the pauses get longer."""
 FAILURE_COUNTS = 600.0
 """Seconds for which a failure is remembered, and the longest pause after one."""
 
@@ -141,13 +143,13 @@ class Machine:
 class RootSurvey:
     """A folder as it was found before it is watched.
 
-    `deaf` names a file system that does not report every change, `bound` the bind mount by which the
+    `shared` names a file system that does not report every change, `bound` the bind mount by which the
     folder or a part of it is seen; each is empty where there is none.
     """
 
     folder: str
     identity: RootIdentity
-    deaf: str = ""
+    shared: str = ""
     bound: str = ""
 
 
@@ -155,12 +157,12 @@ def survey(root: Path, machine: Machine) -> RootSurvey:
     """Look at `root`, through a symlink as well. Raises OSError, RootTrouble and ShortageError."""
     identity = machine.identify(root)
     folder = os.path.realpath(root)
-    fs_type = identity.fs_type if identity.fs_type != UNKNOWN else name_of(machine.magic(root))
-    if is_deaf(fs_type):
-        return RootSurvey(folder, identity, deaf=f"it is on {fs_type}")
+    fs_type = identity.fs_type if identity.fs_type != UNKNOWN else shared_type_of(machine.magic(root))
+    if is_shared(fs_type):
+        return RootSurvey(folder, identity, shared=f"it is on {fs_type}")
     found = tuple(machine.mounts())
-    if mount := deaf_below(folder, found):
-        return RootSurvey(folder, identity, deaf=f"{mount.point} is {mount.fs_type}")
+    if mount := shared_below(folder, found):
+        return RootSurvey(folder, identity, shared=f"{mount.point} is {mount.fs_type}")
     mount = bound(folder, found)
     return RootSurvey(folder, identity, bound=mount.point if mount else "")
 
@@ -189,9 +191,8 @@ class Watch:
         calls = {name: partial(post, self._probe.answer), WAKE: partial(post, on_wake)}
         self._own_files = OwnFileEvents(calls)
         self._observer: TreeObserver | None = None
-        self._turn = (
-            threading.Lock()
-        )  # held while an observer starts, also when nobody waits for that any more
+        # Held while an observer starts, even after the caller gave up waiting for it.
+        self._lock = threading.Lock()
         self._scan_began = 0
         self._last_scan_began = -1
         self._was_silent = False
@@ -208,7 +209,7 @@ class Watch:
     def _open(self) -> None:
         # Each text is unique and holds every watched path: megabytes on stderr about a harmless race.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
-        with self._turn:
+        with self._lock:
             try:
                 self._observer = observer = self._machine.make_observer()
                 observer.schedule(self._tree, self._folder, recursive=True, event_filter=EVENTS)
@@ -219,7 +220,7 @@ class Watch:
                 raise
 
     def _close(self) -> None:
-        with self._turn:
+        with self._lock:
             self._end_observer()
         with contextlib.suppress(OSError):
             Path(self._probe.file).unlink()
@@ -331,20 +332,6 @@ class RootCheck:
         return asked.result()
 
 
-class RestartBackoff:
-    """How long to wait after a failure: not at all at first, then ever longer."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._last = float("-inf")
-
-    def pause_after_failure(self, now: float) -> float:
-        """Seconds to wait before the next try, given that one failed at `now` (monotonic seconds)."""
-        self._failures = self._failures + 1 if now - self._last < FAILURE_COUNTS else 1
-        self._last = now
-        return 0.0 if self._failures <= FREE_FAILURES else min(FAILURE_COUNTS, 2.0**self._failures)
-
-
 class Watcher:
     """The watch on one folder. All methods belong to the loop's thread; `check` is due every 1 to 2 seconds.
 
@@ -380,8 +367,8 @@ class Watcher:
         self._machine = machine or Machine()
         self._wake = WakeFile(state_dir, on_wake)
         self._root_check = RootCheck(root, self._machine.look)
-        self._backoff = RestartBackoff()
-        self._turn = asyncio.Lock()
+        self._failures, self._last_failure = 0, float("-inf")
+        self._lock = asyncio.Lock()
         self._started = False
         self._watch: Watch | None = None
         self.identity: RootIdentity | None = None
@@ -395,15 +382,10 @@ class Watcher:
         self._scan_seconds = 0.0
         self._directories = 0
         self._try_at: float | None = None
-        self._doubted_at: float | None = None
+        self._silent_since: float | None = None
         self._report_with_events = self.report
         """How it is watched once an event has come, while it polls until then."""
         self._heard_before = 0
-
-    @property
-    def mode(self) -> Mode:
-        """Where hints come from now."""
-        return self.report.mode
 
     @property
     def rescan_wanted(self) -> bool:
@@ -413,14 +395,14 @@ class Watcher:
     @property
     def rescan_every(self) -> float:
         """Seconds after which the folder is to be scanned even if nothing was heard."""
-        return self._rescan if self.mode is Mode.NATIVE else self._polling_pause()
+        return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
 
     async def start(self, directories: int = 0) -> WatchReport:
         """Begin to watch; `directories`: how many the folder had when last scanned (0: not known).
 
         Raises nothing for the folder's or the kernel's sake: the report says why there are no events.
         """
-        async with self._turn:
+        async with self._lock:
             await self._close()
             self._directories = directories
             self._started = True
@@ -430,7 +412,7 @@ class Watcher:
 
     async def stop(self) -> None:
         """End the watch and its threads; harmless when it has ended already."""
-        async with self._turn:
+        async with self._lock:
             self._started = False
             self._root_check.give_up()
             await self._close()
@@ -441,7 +423,7 @@ class Watcher:
         Troubles of the root are told at every check while they last, others once. Cheap when all is well.
         """
         self._wake.look()
-        async with self._turn:
+        async with self._lock:
             if not self._started:
                 return []
             trouble = await self._root_check.trouble(self.identity)
@@ -463,14 +445,14 @@ class Watcher:
             if trouble is None and self._watch is not None:
                 trouble = self._watch.trouble()
             if trouble is not None:
-                await self._answer(trouble)
+                await self._recover(trouble)
                 return [trouble]
             if self._try_at is not None and self._machine.clock() >= self._try_at:
                 await self._open()
                 if self._watch is not None:
                     self.want_rescan(f"{self._root} is watched again")
             elif self._watch is not None and self._choice == "auto":
-                self._weigh_silence(self._watch)
+                self._check_silence(self._watch)
             return []
 
     def want_rescan(self, reason: str) -> None:
@@ -480,7 +462,7 @@ class Watcher:
     def scan_started(self) -> None:
         """A full scan begins: it answers every wish for a rescan so far."""
         self.rescan_reason = ""
-        self.hints.take_overflow()
+        self.hints.overflowed = False
         if self._watch is not None:
             self._watch.scan_started()
 
@@ -493,8 +475,8 @@ class Watcher:
         self._scan_seconds = seconds
         if self._watch is not None:
             self._watch.scan_ended()
-            if changes and self._watch.is_silent and self._doubted_at is None:
-                self._doubted_at = self._machine.clock()
+            if changes and self._watch.is_silent and self._silent_since is None:
+                self._silent_since = self._machine.clock()
 
     def _receive(self, hints: tuple[Hint, ...]) -> None:
         for hint in hints:
@@ -503,14 +485,14 @@ class Watcher:
             self.want_rescan(f"{self._root}: more paths changed at once than are remembered one by one")
         self._on_hint()
 
-    def _weigh_silence(self, watch: Watch) -> None:
+    def _check_silence(self, watch: Watch) -> None:
         """Poll as well while nothing is heard although things change; the first event ends that."""
-        if self.mode is Mode.POLLING:
+        if self.report.mode is Mode.POLLING:
             if watch.heard > self._heard_before:
-                self.report, self._doubted_at = self._report_with_events, None
+                self.report, self._silent_since = self._report_with_events, None
         elif not watch.is_silent:
-            self._doubted_at = None
-        elif self._doubted_at is not None and self._machine.clock() - self._doubted_at >= ON_THE_WAY:
+            self._silent_since = None
+        elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:
             self._poll_as_well(Obstacle("changes were found of which no event had told", lasts=True))
             self.want_rescan(self.report.why)
 
@@ -520,20 +502,24 @@ class Watcher:
         self._heard_before = self._watch.heard if self._watch else 0
         self._poll(obstacle)
 
-    async def _answer(self, trouble: WatchTrouble) -> None:
-        """Begin again with another observer, at once or after a pause, and want a rescan."""
+    async def _recover(self, trouble: WatchTrouble) -> None:
+        """Start another observer, at once or after a pause, and ask for a rescan."""
         await self._close()
+        now = self._machine.clock()
         if trouble.kind is TroubleKind.WATCH_LIMIT:
             # Another observer would meet the same limit. Until it is raised, only scans see everything.
-            self._poll(limits.too_few_watches(self._machine.limits().watches, self._directories))
-        elif pause := self._backoff.pause_after_failure(self._machine.clock()):
-            self._poll(Obstacle(trouble.text), pause)
+            self._poll(too_few_watches(self._machine.limits().watches, self._directories))
         else:
-            await self._open()
+            self._failures = self._failures + 1 if now - self._last_failure < FAILURE_COUNTS else 1
+            self._last_failure = now
+            if self._failures > FREE_FAILURES:
+                self._poll(Obstacle(trouble.text), min(FAILURE_COUNTS, 2.0**self._failures))
+            else:
+                await self._open()
         self.want_rescan(trouble.text)
 
     async def _open(self) -> None:
-        """Watch, or say in the report why not; without `_identity` if the folder cannot be looked at."""
+        """Watch, or report why not; `identity` stays None if the folder cannot be looked at."""
         self._try_at = self.identity = None
         try:
             looked = run_detached(partial(survey, self._root, self._machine))
@@ -543,8 +529,8 @@ class Watcher:
             self._poll(Obstacle(words, lasts=True))
             return
         self.identity = found.identity
-        self._root_check.is_local = not found.deaf
-        obstacle = limits.foreseen(self._choice, found.deaf, self._directories, self._machine.limits())
+        self._root_check.is_local = not found.shared
+        obstacle = foreseen_obstacle(self._choice, found.shared, self._directories, self._machine.limits())
         obstacle = obstacle or await self._observe(found.folder)
         if obstacle is not None:
             self._poll(obstacle)
@@ -553,7 +539,7 @@ class Watcher:
             self._poll_as_well(Obstacle(why, lasts=True))
 
     async def _observe(self, folder: str) -> Obstacle | None:
-        # Kept before it is open, so that `stop` finds it even if this is cancelled in the middle.
+        # Kept before it is open, so that `stop` finds it even if this is cancelled half-way.
         self._watch = watch = Watch(
             folder,
             self._state_dir,
@@ -566,7 +552,7 @@ class Watcher:
             await watch.open()
         except OSError as error:
             self._watch = None
-            return limits.met(error, self._machine.limits(), self._directories)
+            return start_obstacle(error, self._machine.limits(), self._directories)
         self.report = WatchReport(folder, Mode.NATIVE)
         return None
 
@@ -576,7 +562,7 @@ class Watcher:
         self.report = WatchReport(str(self._root), Mode.POLLING, why, obstacle.cure)
 
     async def _close(self) -> None:
-        watch, self._watch, self._doubted_at = self._watch, None, None
+        watch, self._watch, self._silent_since = self._watch, None, None
         if watch is not None:
             await watch.close()
 

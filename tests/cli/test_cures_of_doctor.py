@@ -198,14 +198,14 @@ def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
     small: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def foreseen() -> obstacles.Obstacle | None:
-        return obstacles.foreseen("auto", "", 9, inotify.read_limits())
+        return obstacles.foreseen_obstacle("auto", "", 9, inotify.read_limits())
 
     few = foreseen()
     assert few is not None and paste(small, few.cure).code == 0
     assert foreseen() is None
     monkeypatch.setattr(obstacles, "descriptors_used_up", lambda: False)
     before = inotify.read_limits().instances or 0
-    many = obstacles.met(OSError(24, "too many open files"), inotify.read_limits(), 9)
+    many = obstacles.start_obstacle(OSError(24, "too many open files"), inotify.read_limits(), 9)
     assert paste(small, many.cure).code == 0
     assert (inotify.read_limits().instances or 0) > before
 
@@ -218,7 +218,7 @@ def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
     monkeypatch.setattr(obstacles, "DESCRIPTORS", 600)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:
-        cure = obstacles.met(OSError(24, "too many open files"), inotify.read_limits(), 9).cure
+        cure = obstacles.start_obstacle(OSError(24, "too many open files"), inotify.read_limits(), 9).cure
         assert paste(place, cure).code == 0
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard)
     finally:

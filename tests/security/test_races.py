@@ -15,7 +15,7 @@ from kbsync.core.model import FileKind, Limits
 from kbsync.core.selection import Rules
 from kbsync.source.look import RulesUnknown, look, rules_at
 from kbsync.source.read import Spooled, StableDigest, copy_growing, copy_stable, digest
-from kbsync.source.scan import scan
+from kbsync.source.scan import Scan
 from tests.security.swapping import SECRET, SWAPS, Place, swapped_at
 
 PATH = "sub/file.txt"
@@ -51,7 +51,7 @@ def _forced(place: Place, spool: Path) -> object:
 def _scanned(place: Place, spool: Path) -> object:
     return [
         (found.name, found.stamp)
-        for listing in scan(place.root, NothingKnown(), RULES)
+        for listing in Scan(place.root, NothingKnown(), RULES)
         for found in listing.changed
     ]
 

@@ -206,8 +206,8 @@ def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: 
             except PermissionError:
                 pytest.skip("device nodes are not allowed here")
     expected = stamp(root, "docs/a.md")
-    assert digest(root, "docs/a.md", expected) == Unstable("is no regular file any more")
-    assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no regular file any more")
+    assert digest(root, "docs/a.md", expected) == Unstable("is no longer a regular file")
+    assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no longer a regular file")
 
 
 def test_a_socket_in_place_of_the_file_is_not_read(root: Path) -> None:

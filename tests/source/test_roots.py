@@ -14,7 +14,7 @@ from kbsync.core.selection import Rules
 from kbsync.source import roots as mount_table
 from kbsync.source.look import look, look_in_mounts
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
-from kbsync.source.scan import scan
+from kbsync.source.scan import Scan
 from tests.source.test_scan import Tree
 
 INFO = (
@@ -162,12 +162,12 @@ def test_an_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     assert identify(mounted / "disk").is_mount
     assert mounts_below(mounted) == {"disk"}
     tree = Tree()
-    for listing in scan(mounted, tree, rules):
+    for listing in Scan(mounted, tree, rules):
         tree.learn(listing)
     assert tree.stored["disk"].is_mount
-    assert list(scan(mounted, tree, rules)) == []
+    assert list(Scan(mounted, tree, rules)) == []
     subprocess.run(["umount", str(mounted / "disk")], check=True)
-    (listing,) = scan(mounted, tree, rules)
+    (listing,) = Scan(mounted, tree, rules)
     assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
     assert "is not mounted" in listing.problem
     assert look(mounted, "disk/sub/a.md").presence is Presence.MISSING

@@ -15,7 +15,7 @@ from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
 from kbsync.source.roots import SHORTAGES, FolderStack, Mount
-from kbsync.source.scan import EntryRow, FolderListing, StoredFolder, scan
+from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
 
 RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
 
@@ -74,7 +74,7 @@ def tree() -> Tree:
 
 def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
     """A scan's listings by path, not learnt."""
-    found = list(scan(root, tree, rules, **how))
+    found = list(Scan(root, tree, rules, **how))
     assert len({listing.path for listing in found}) == len(found)
     return {listing.path: listing for listing in found}
 
@@ -139,7 +139,7 @@ def test_a_list_of_pages_of_an_older_version_keeps_its_pages_until_it_is_deleted
     assert "write a .url file for each page" in found["urls.yaml"].problem
     assert found["urls.yaml"].missing == ()
     assert found[""].gone_folders == ()
-    assert list(scan(root, tree, RULES)) == []
+    assert list(Scan(root, tree, RULES)) == []
     (root / "urls.yaml").unlink()
     assert learnt(root, tree)[""].gone_folders == ("urls.yaml",)
 
@@ -148,7 +148,7 @@ def test_an_unchanged_tree_gives_nothing_and_is_counted(root: Path, tree: Tree) 
     for path in ("a.md", "docs/b.md", "docs/c.md"):
         write(root, path)
     learnt(root, tree)
-    again = scan(root, tree, RULES)
+    again = Scan(root, tree, RULES)
     assert list(again) == []
     assert again.summary == scanner.ScanSummary(directories=2, files=3)
 
@@ -162,7 +162,7 @@ def test_what_is_not_as_it_is_known_is_counted(root: Path, tree: Tree) -> None:
     shutil.rmtree(root / "old")
     write(root, "new/e.md")
     for deep in (False, True):
-        found = scan(root, tree, RULES, deep=deep)
+        found = Scan(root, tree, RULES, deep=deep)
         list(found)
         assert found.summary.changes == 4
 
@@ -329,7 +329,7 @@ def test_a_problem_is_news_once(root: Path, tree: Tree, monkeypatch: pytest.Monk
             "cannot be listed: permission denied; let the user that runs kbsync read it"
         )
         assert not (found["docs"].missing or found["docs"].gone_folders)
-        again = scan(root, tree, RULES)
+        again = Scan(root, tree, RULES)
         assert list(again) == []
     assert set(learnt(root, tree)) == {"docs", "docs/deep"}
     assert listed(root, tree) == {}
@@ -461,7 +461,7 @@ def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
     learnt(root, tree)
     with_entry(monkeypatch, Entry("a.md", errno.EIO))
     refuse(monkeypatch, "stat", "a.md", errno.EIO)
-    passing = scan(root, tree, RULES)
+    passing = Scan(root, tree, RULES)
     (listing,) = passing
     assert listing.changed == (scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0),)
     assert (listing.missing, listing.problem) == ((), "")
@@ -567,7 +567,7 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(deep_root: 
     os.close(fd)
     before = most = descriptors()
     folders = leaves = 0
-    for listing in scan(root, tree, RULES):
+    for listing in Scan(root, tree, RULES):
         folders += 1
         leaves += len(listing.changed)
         assert not listing.problem
@@ -589,7 +589,7 @@ def test_folders_let_go_on_the_way_down_are_found_again_on_the_way_up(
     paths = {"", *(f.rstrip("/") for f in chain if f), *(f + x for f in chain for x in ("e", "e/f"))}
     before = descriptors()
     found = []
-    for listing in scan(root, Tree(), RULES):
+    for listing in Scan(root, Tree(), RULES):
         found.append(listing.path)
         assert descriptors() - before <= held + 2, listing.path
     assert (set(found), len(found)) == (paths, len(paths))
@@ -612,7 +612,7 @@ def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
     monkeypatch.setattr(FolderStack, "HELD", 1)
     for path in ("a/b/c/one.md", "a/z/two.md"):
         write(root, path)
-    listings = scan(root, tree, RULES)
+    listings = Scan(root, tree, RULES)
     seen = {}
     for listing in listings:
         seen[listing.path] = listing
@@ -625,7 +625,7 @@ def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
 def test_closing_a_scan_early_lets_go_of_everything(root: Path, tree: Tree) -> None:
     write(root, "a/b/c.md")
     before = descriptors()
-    listings = scan(root, tree, RULES)
+    listings = Scan(root, tree, RULES)
     next(listings)
     assert descriptors() > before
     listings.close()

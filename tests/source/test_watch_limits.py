@@ -10,7 +10,7 @@ import pytest
 from kbsync.config.places import _NETWORK
 from kbsync.source import observer
 from kbsync.source.observer import InotifyLimits, ObserverChoice, Obstacle, read_limits, roomy
-from kbsync.source.roots import Mount, bound, deaf_below, is_deaf, magic_of, name_of
+from kbsync.source.roots import Mount, bound, is_shared, magic_of, shared_below, shared_type_of
 
 LIMITS = InotifyLimits(watches=8192, instances=128)
 
@@ -39,7 +39,7 @@ def test_a_raised_limit_has_room_to_grow(count: int, limit: int) -> None:
     ],
 )
 def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: int, says: str | None) -> None:
-    obstacle = observer.foreseen(choice, deaf, directories, LIMITS)
+    obstacle = observer.foreseen_obstacle(choice, deaf, directories, LIMITS)
     if says is None:
         assert obstacle is None
     else:
@@ -48,27 +48,27 @@ def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: in
 
 
 def test_a_limit_that_cannot_be_read_is_no_obstacle() -> None:
-    assert observer.foreseen("auto", "", 1_000_000, InotifyLimits()) is None
+    assert observer.foreseen_obstacle("auto", "", 1_000_000, InotifyLimits()) is None
 
 
 def test_only_what_can_change_is_tried_again() -> None:
-    polling = observer.foreseen("polling", "", 1, LIMITS)
-    deaf = observer.foreseen("auto", "it is on nfs4", 1, LIMITS)
-    few = observer.foreseen("auto", "", 9000, LIMITS)
+    polling = observer.foreseen_obstacle("polling", "", 1, LIMITS)
+    deaf = observer.foreseen_obstacle("auto", "it is on nfs4", 1, LIMITS)
+    few = observer.foreseen_obstacle("auto", "", 9000, LIMITS)
     assert [obstacle and obstacle.lasts for obstacle in (polling, deaf, few)] == [True, True, False]
 
 
 def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    watches = observer.met(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
+    watches = observer.start_obstacle(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
     assert watches.cure.endswith("sysctl -w fs.inotify.max_user_watches=1048576")
-    instances = observer.met(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
+    instances = observer.start_obstacle(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
     assert instances.cure.endswith("sysctl -w fs.inotify.max_user_instances=1024")
-    other = observer.met(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
+    other = observer.start_obstacle(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
     assert other == Obstacle(
         "starting to watch failed: cannot allocate memory; give this machine more memory or less to do"
     )
     monkeypatch.setattr(observer, "descriptors_used_up", lambda: True)
-    assert "descriptors" in observer.met(OSError(errno.EMFILE, ""), LIMITS, 10).why
+    assert "descriptors" in observer.start_obstacle(OSError(errno.EMFILE, ""), LIMITS, 10).why
 
 
 def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +81,11 @@ def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: 
 
 @pytest.mark.parametrize("fs_type", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs"])
 def test_file_systems_that_others_change_are_deaf(fs_type: str) -> None:
-    assert is_deaf(fs_type)
+    assert is_shared(fs_type)
 
 
 def test_what_is_no_place_for_a_state_is_no_place_to_wait_for_events() -> None:
-    assert [name for name in sorted(_NETWORK) if not is_deaf(name)] == []
+    assert [name for name in sorted(_NETWORK) if not is_shared(name)] == []
 
 
 @pytest.mark.parametrize(
@@ -93,28 +93,28 @@ def test_what_is_no_place_for_a_state_is_no_place_to_wait_for_events() -> None:
     [(0x6969, "nfs"), (0xFF534D42, "cifs"), (-11317950, "cifs"), (0xFE534D42, "smb2"), (0x65735546, "fuse")],
 )
 def test_numbers_of_file_systems_that_others_change_have_names(magic: int, name: str) -> None:
-    assert name_of(magic) == name
-    assert is_deaf(name)
+    assert shared_type_of(magic) == name
+    assert is_shared(name)
 
 
 def test_the_kernel_says_the_number_of_a_file_system() -> None:
     proc_super_magic = 0x9FA0
     assert magic_of(Path("/proc")) == proc_super_magic
-    assert name_of(proc_super_magic) == ""
+    assert shared_type_of(proc_super_magic) == ""
     assert magic_of(Path("/no/such/folder")) == 0
 
 
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuseblk", "unknown"])
 def test_file_systems_of_our_own_are_not_deaf(fs_type: str) -> None:
-    assert not is_deaf(fs_type)
+    assert not is_shared(fs_type)
 
 
 def test_only_mounts_below_the_folder_count() -> None:
     nfs = Mount(1, "/srv/docs/team", "nfs4")
-    assert deaf_below("/srv/docs", [Mount(2, "/", "ext4"), nfs]) == nfs
-    assert deaf_below("/", [nfs]) == nfs
+    assert shared_below("/srv/docs", [Mount(2, "/", "ext4"), nfs]) == nfs
+    assert shared_below("/", [nfs]) == nfs
     for elsewhere in ("/srv/docs2", "/srv/docs", "/srv", "/"):
-        assert deaf_below("/srv/docs", [Mount(3, elsewhere, "nfs4")]) is None
+        assert shared_below("/srv/docs", [Mount(3, elsewhere, "nfs4")]) is None
 
 
 DISK, HOME = Mount(1, "/", "ext4", device="8:1"), Mount(2, "/home", "ext4", device="8:2")

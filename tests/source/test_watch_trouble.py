@@ -17,7 +17,7 @@ from kbsync.source import wake
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import InotifyLimits, KernelReader, TreeObserver, TroubleKind
 from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
-from kbsync.source.watch import FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, RestartBackoff, Watcher
+from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, Watcher
 from tests.source.watching import (
     Clock,
     Hearing,
@@ -182,7 +182,7 @@ async def test_a_missing_root_is_told_while_it_lasts_and_watched_when_back(
         assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
         assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
         assert hearing.watcher.identity is None
-        assert hearing.watcher.mode is Mode.POLLING
+        assert hearing.watcher.report.mode is Mode.POLLING
         assert str(root) in hearing.watcher.report.why
         assert library_threads() == set()
 
@@ -190,7 +190,7 @@ async def test_a_missing_root_is_told_while_it_lasts_and_watched_when_back(
             root.unlink()
         root.mkdir()
         assert await hearing.watcher.check() == []
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
         assert hearing.watcher.identity is not None
         assert hearing.watcher.rescan_wanted
         await still_hears(hearing, root, "a.md")
@@ -199,12 +199,12 @@ async def test_a_missing_root_is_told_while_it_lasts_and_watched_when_back(
 async def test_a_root_missing_at_start_is_watched_when_it_comes(root: Path, state: Path) -> None:
     shutil.rmtree(root)
     async with listening(root, state) as hearing:
-        assert hearing.watcher.mode is Mode.POLLING
+        assert hearing.watcher.report.mode is Mode.POLLING
         assert "missing" in hearing.watcher.report.why
         assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
         root.mkdir()
         assert await hearing.watcher.check() == []
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
 
 
 async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path, state: Path) -> None:
@@ -223,7 +223,7 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
         assert await kinds(hearing.watcher) == [TroubleKind.ROOT_UNREADABLE]
         answer.clear()
         assert await hearing.watcher.check() == []
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
         assert hearing.watcher.rescan_wanted
 
 
@@ -281,14 +281,14 @@ async def test_auto_polls_where_the_kernel_does_not_hear_of_every_change(
     below = Mount(1, str(root / "sub"), fs_type)
     elsewhere = Mount(2, "/elsewhere", fs_type)
     async with listening(root, state, machine=machine(mounts=lambda: [below])) as hearing:
-        assert hearing.watcher.mode is Mode.POLLING
+        assert hearing.watcher.report.mode is Mode.POLLING
         assert fs_type in hearing.watcher.report.why
         assert library_threads() == set()
         assert await hearing.watcher.check() == []
     async with listening(root, state, machine=machine(mounts=lambda: [elsewhere])) as hearing:
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
     async with listening(root, state, observer="native", machine=machine(mounts=lambda: [below])) as hearing:
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
 
 
 async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Path, state: Path) -> None:
@@ -301,12 +301,16 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
             watcher.scan_started()
             watcher.scan_ended(directories=2, seconds=0.1, changes=changes)
             assert await watcher.check() == []
-            assert (watcher.mode, watcher.rescan_every, watcher.rescan_wanted) == (Mode.POLLING, 10, False)
+            assert (watcher.report.mode, watcher.rescan_every, watcher.rescan_wanted) == (
+                Mode.POLLING,
+                10,
+                False,
+            )
         await still_hears(hearing, root, "a.md")
         assert await watcher.check() == []
-        assert (watcher.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
+        assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
     async with listening(root, state, observer="native", machine=bound) as hearing:
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
 
 
 @pytest.mark.parametrize(
@@ -320,14 +324,14 @@ async def test_a_folder_that_no_mount_is_listed_for_is_asked_of_the_kernel(
 
     in_chroot = machine(identify=unlisted, magic=lambda folder: magic)
     async with listening(root, state, machine=in_chroot) as hearing:
-        assert hearing.watcher.mode is mode
+        assert hearing.watcher.report.mode is mode
         assert ("does not report every change" in hearing.watcher.report.why) is (mode is Mode.POLLING)
 
 
 async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
     async with listening(root, state, observer="polling") as hearing:
         watcher = hearing.watcher
-        assert watcher.mode is Mode.POLLING
+        assert watcher.report.mode is Mode.POLLING
         assert "observer: polling" in watcher.report.why
         assert library_threads() == set()
         assert watcher.rescan_every == 10
@@ -402,13 +406,13 @@ async def test_directories_that_cannot_be_watched_any_more_mean_polling(
         (root / "sub" / "new").mkdir()
         await eventually(lambda: reader_of(hearing).reached_watch_limit)
         assert await kinds(watcher) == [TroubleKind.WATCH_LIMIT]
-        assert watcher.mode is Mode.POLLING
+        assert watcher.report.mode is Mode.POLLING
         assert "max_user_watches=" in watcher.report.cure
         assert watcher.rescan_wanted
         monkeypatch.undo()
         clock.now += TRY_AGAIN
         assert await watcher.check() == []
-        assert watcher.mode is Mode.NATIVE
+        assert watcher.report.mode is Mode.NATIVE
 
 
 class Scans:
@@ -428,7 +432,7 @@ class Scans:
         await eventually(lambda: probe._asked is None)  # its event takes real time
         self.clock.now += seconds
         assert await self.watcher.check() == []
-        return self.watcher.mode
+        return self.watcher.report.mode
 
 
 async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(root: Path, state: Path) -> None:
@@ -445,7 +449,7 @@ async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(root:
         assert not watcher.rescan_wanted
         await still_hears(hearing, root, "a.md")
         assert await watcher.check() == []
-        assert (watcher.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
+        assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
 
 
 async def test_changes_of_which_any_event_told_are_no_reason_to_poll(root: Path, state: Path) -> None:
@@ -512,7 +516,7 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
     here = machine(clock=clock, make_observer=make_observer)
     async with listening(root, state, machine=here) as hearing:
         watcher = hearing.watcher
-        assert watcher.mode is Mode.POLLING
+        assert watcher.report.mode is Mode.POLLING
         assert f"sysctl -w fs.inotify.{cure}=" in watcher.report.cure
         for _ in range(3):
             clock.now += 30.0
@@ -520,10 +524,10 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
         assert not watcher.rescan_wanted
         makers[0] = TreeObserver
         assert await watcher.check() == []
-        assert watcher.mode is Mode.POLLING
+        assert watcher.report.mode is Mode.POLLING
         clock.now += TRY_AGAIN
         assert await watcher.check() == []
-        assert watcher.mode is Mode.NATIVE
+        assert watcher.report.mode is Mode.NATIVE
         assert watcher.rescan_wanted
 
 
@@ -547,7 +551,7 @@ async def test_many_new_observers_leave_no_thread_and_no_descriptor(root: Path, 
             await overflow(hearing)
         await eventually(lambda: open_files() <= files)
         assert len(library_threads()) == threads
-        assert hearing.watcher.mode is Mode.NATIVE
+        assert hearing.watcher.report.mode is Mode.NATIVE
 
 
 async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, state: Path) -> None:
@@ -555,23 +559,22 @@ async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, stat
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         for _ in range(FREE_FAILURES + 1):
             await overflow(hearing)
-        assert hearing.watcher.mode is Mode.POLLING
+        assert hearing.watcher.report.mode is Mode.POLLING
         assert "more changed at once" in hearing.watcher.report.why
         hearing.watcher.scan_started()
-        clock.now += 15.0
-        assert await hearing.watcher.check() == []
-        assert hearing.watcher.mode is Mode.POLLING
-        clock.now += 1.0
+        for pause in (16, 32, 64, 128):
+            clock.now += pause - 1.0
+            assert await hearing.watcher.check() == []
+            assert hearing.watcher.report.mode is Mode.POLLING
+            clock.now += 1.0
+            await hearing.watcher.check()
+            assert hearing.watcher.report.mode is Mode.NATIVE
+            assert hearing.watcher.rescan_wanted
+            await overflow(hearing)
+        clock.now += FAILURE_COUNTS
         await hearing.watcher.check()
-        assert hearing.watcher.mode is Mode.NATIVE
-        assert hearing.watcher.rescan_wanted
-
-
-def test_pauses_grow_and_are_forgotten() -> None:
-    patience = RestartBackoff()
-    assert [patience.pause_after_failure(now) for now in range(9)] == [0, 0, 0, 16, 32, 64, 128, 256, 512]
-    assert patience.pause_after_failure(10.0) == 600
-    assert patience.pause_after_failure(700.0) == 0
+        await overflow(hearing)
+        assert hearing.watcher.report.mode is Mode.NATIVE, "forgotten after a while without a failure"
 
 
 async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state: Path) -> None:
