@@ -57,17 +57,6 @@ def note(world: World) -> str:
 # -- what it does ----------------------------------------------------------------------------------------
 
 
-async def test_documents_that_disappeared_are_sent_again(world: World) -> None:
-    await mirrored(world)
-    for path in ("f2.md", "f7.md"):
-        world.base.lose(world.base.served(path)[0].remote_id)
-    outcome = await audited(world)
-    assert (outcome.missing, outcome.mended) == (2, 2)
-    assert world.served() == world.on_disk()
-    assert world.puts() == 12
-    assert (await audited(world)).missing == 0
-
-
 async def test_a_document_the_list_hides_is_not_sent_again(world: World) -> None:
     await mirrored(world)
     world.base.faults.append(Fault("list", lie=True, rows=4, times=1000))
@@ -170,18 +159,6 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
     assert "1 orphaned document" in note(world)
 
 
-async def test_a_twin_of_which_this_state_made_both_is_deleted(world: World) -> None:
-    await mirrored(world)
-    old = world.base.served("f3.md")[0]
-    world.write("f3.md", "another text")
-    await world.once()
-    world.base._documents[old.remote_id] = old
-    outcome = await audited(world)
-    assert (outcome.duplicate, outcome.mended) == (1, 1)
-    assert world.served() == world.on_disk()
-    assert note(world) == ""
-
-
 # -- what it tells -----------------------------------------------------------------------------------------
 
 
@@ -260,13 +237,6 @@ async def kept_for(world: World, seconds: float) -> None:
         task = asyncio.create_task(auditing.keep())
         await world.clock.sleep(seconds)
         await end_tasks([task])
-
-
-async def test_an_audit_is_made_once_in_every_period(world: World) -> None:
-    await mirrored(world)
-    listed = len(lists(world))
-    await kept_for(world, 3.5 * PERIOD)
-    assert len(lists(world)) - listed == 3
 
 
 async def test_restarts_neither_repeat_nor_skip_an_audit(world: World) -> None:

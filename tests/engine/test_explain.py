@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, open_target, state_of
+from tests.engine.viewing import open_target, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -83,75 +84,76 @@ async def test_the_json_carries_answer_and_evidence(world: World) -> None:
     assert found["document"]["chunks"] == 3 and found["document"]["known_as"] == "ready"
 
 
-async def test_explaining_writes_nothing(world: World) -> None:
-    world.write("a.md")
-    await world.once()
-    before = everything_below(world.root.parent)
-    await explained(world, "a.md")
-    assert everything_below(world.root.parent) == before
-
-
-async def test_an_ignored_file_names_the_file_and_line_that_exclude_it(world: World) -> None:
-    world.write("sub/.kbsyncignore", "# comment\n\nsecret*.md\n")
-    world.write("sub/secret1.md")
-    found = await explained(world, "sub/secret1.md")
-    why = "because it is excluded by secret*.md (sub/.kbsyncignore:3)"
-    assert found.answer.startswith(f"It is not found {why}")
-    assert "change sub/.kbsyncignore:3" in found.answer and not found.found
-
-
-async def test_an_excluded_directory_above_is_named(world: World) -> None:
-    world.settings = replace(world.settings, exclude=("drafts/",))
-    world.write("drafts/deep/a.md")
-    found = await explained(world, "drafts/deep/a.md")
-    assert "a directory above it is not entered" in found.answer and "exclude[0]" in found.answer
+NONSENSE = {"sub/.kbsyncignore": "[[:nonsense:]]\n", "sub/a.md": "x"}
 
 
 @pytest.mark.parametrize(
-    ("path", "include", "words"),
+    ("files", "path", "words"),
     [
-        ("notes~", None, "negated pattern"),
-        ("a.txt", ("*.md",), "add a pattern for it to `include`"),
-        ("image.png", None, "does not take .png files"),
-        ("image.png", ("*.png",), "explicitly included but not accepted"),
+        (
+            {"sub/.kbsyncignore": "# comment\n\nsecret*.md\n", "sub/secret1.md": "x"},
+            "sub/secret1.md",
+            [
+                "It is not found because it is excluded by secret*.md (sub/.kbsyncignore:3)",
+                "change sub/.kbsyncignore:3",
+            ],
+        ),
+        (
+            {"drafts/deep/a.md": "x"},
+            "drafts/deep/a.md",
+            ["a directory above it is not entered", "exclude[0]"],
+        ),
+        ({"notes~": "x"}, "notes~", ["negated pattern"]),
+        ({"a.txt": "x"}, "a.txt", ["add a pattern for it to `include`"]),
+        ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
+        ({}, "nothing.md", ["there is no such file"]),
+        (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
+        ({"a.md": "x"}, "a.md", ["no pass has taken it yet", "kbsync --once --folder docs"]),
+        ({"sub/a.md": "x"}, "sub", ["It is a directory; the files in it"]),
+        ({"node_modules/b.md": "x"}, "node_modules", ["whose files are not found because"]),
     ],
 )
-async def test_what_is_not_selected_says_why_and_what_to_do(
-    world: World, path: str, include: tuple[str, ...] | None, words: str
+async def test_before_a_pass_it_says_why_a_file_is_not_found_and_what_to_do(
+    world: World, files: dict[str, str], path: str, words: list[str]
 ) -> None:
-    world.settings = replace(world.settings, include=include)
-    world.write(path, "x")
-    assert words in (await explained(world, path)).answer
+    world.settings = replace(world.settings, include=("*.md", "*.png"), exclude=("drafts/",))
+    for name, text in files.items():
+        world.write(name, text)
+    found = await explained(world, path)
+    assert not found.found and all(word in found.answer for word in words), found.answer
 
 
-async def test_empty_files_and_symlinks_say_that_they_are(world: World) -> None:
-    world.write("empty.md", "")
-    (world.root / "link.md").symlink_to("empty.md")
-    assert "because it is empty" in (await explained(world, "empty.md")).answer
-    assert "because it is a symlink" in (await explained(world, "link.md")).answer
-
-
-async def test_a_file_over_the_limit_says_so(tmp_path: Path) -> None:
-    world = World(tmp_path, max_bytes=10)
-    world.write("a.md", "much too large")
-    assert "over the limit of 10 bytes" in (await explained(world, "a.md")).answer
-
-
-async def test_a_missing_file_is_not_there(world: World) -> None:
-    assert "there is no such file" in (await explained(world, "nothing.md")).answer
-
-
-async def test_an_unusable_ignore_file_is_to_blame(world: World) -> None:
-    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
-    world.write("sub/a.md")
-    found = await explained(world, "sub/a.md")
-    assert "sub/.kbsyncignore:1" in found.answer and "correct that line" in found.answer
-
-
-async def test_a_new_file_waits_for_a_pass(world: World) -> None:
-    world.write("a.md")
+@pytest.mark.parametrize(
+    ("change", "is_found", "words"),
+    [
+        (lambda w: w.write("a.md", "newer"), True, "It is found in an older version because"),
+        (
+            lambda w: w.write(".kbsyncignore", "a.md\n"),
+            True,
+            "It is still found although it is excluded by a.md",
+        ),
+        (
+            lambda w: w.base.lose(next(iter(w.base.documents))),
+            False,
+            "kbsync verify --repair --mirror docs --folder",
+        ),
+    ],
+)
+async def test_after_a_pass_it_says_why_what_is_found_is_not_the_file_as_it_is(
+    world: World, change: Callable[[World], object], is_found: bool, words: str
+) -> None:
+    world.write("a.md", "old")
+    await world.once()
+    change(world)
     found = await explained(world, "a.md")
-    assert "no pass has taken it yet" in found.answer and "kbsync --once --folder docs" in found.answer
+    assert (found.found, words in found.answer) == (is_found, True), found.answer
+
+
+async def test_a_file_in_a_directory_that_cannot_be_listed_says_so(world: World) -> None:
+    for name, text in NONSENSE.items():
+        world.write(name, text)
+    await world.once()
+    assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
 
 
 async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None:
@@ -161,14 +163,6 @@ async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None
     assert "changed 0.5 s ago" in found.answer and "1.5 s more of quiet" in found.answer
     os.utime(path, (9e9, 9e9))
     assert "lies in the future" in (await explained(world, "a.md")).answer
-
-
-async def test_a_changed_file_is_found_in_its_older_version(world: World) -> None:
-    world.write("a.md", "old")
-    await world.once()
-    world.write("a.md", "newer")
-    found = await explained(world, "a.md")
-    assert found.found and found.answer.startswith("It is found in an older version because")
 
 
 async def test_a_quarantined_file_gives_the_targets_words_and_the_cure(world: World) -> None:
@@ -215,14 +209,6 @@ async def test_a_document_held_as_it_is_says_so_and_names_the_cure(tmp_path: Pat
     assert found.answer.startswith("It is searchable as it was indexed before settings changed")
     assert "waits for your approval" in found.answer and "kbsync approve docs --folder docs" in found.answer
     assert found.to_json()["hold"] == {"cause": "recipe", "approved": False}
-
-
-async def test_a_deselected_file_is_still_found_until_the_next_pass(world: World) -> None:
-    world.write("a.md")
-    await world.once()
-    world.write(".kbsyncignore", "a.md\n")
-    found = await explained(world, "a.md")
-    assert found.found and found.answer.startswith("It is still found although it is excluded by a.md")
 
 
 async def test_a_halted_mirror_is_the_reason(world: World) -> None:
@@ -330,14 +316,6 @@ async def test_a_file_that_waits_gives_attempts_and_the_next_look(world: World) 
     assert "busy" in told(found) and "next look in" in told(found) and "attempts" in told(found)
 
 
-async def test_a_document_the_base_lost_is_not_found(world: World) -> None:
-    world.write("a.md")
-    await world.once()
-    world.base.lose(next(iter(world.base.documents)))
-    found = await explained(world, "a.md")
-    assert not found.found and "kbsync verify --repair --mirror docs --folder docs" in found.answer
-
-
 async def test_a_target_that_is_down_is_one_sentence_of_several(world: World) -> None:
     world.write("a.md")
     await world.once()
@@ -345,21 +323,6 @@ async def test_a_target_that_is_down_is_one_sentence_of_several(world: World) ->
     found = await explained(world, "a.md")
     assert found.answer == "It is searchable." and "could not be asked: no route" in told(found)
     assert found.to_json()["document"]["trouble"] == "no route"
-
-
-async def test_a_directory_says_whether_it_is_entered(world: World) -> None:
-    world.write("sub/a.md")
-    world.write("node_modules/b.md")
-    assert (await explained(world, "sub")).answer.startswith("It is a directory; the files in it")
-    assert "whose files are not found because" in (await explained(world, "node_modules")).answer
-    assert (await explained(world, "")).answer.startswith("It is a directory; the files in it")
-
-
-async def test_a_file_in_a_directory_that_cannot_be_listed_says_so(world: World) -> None:
-    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
-    world.write("sub/a.md")
-    await world.once()
-    assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
 
 
 def test_a_path_outside_of_every_mirror_names_the_mirrors() -> None:

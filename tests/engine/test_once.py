@@ -12,7 +12,7 @@ from kbsync.contract.target import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Rejected, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
@@ -53,15 +53,6 @@ async def test_a_change_is_replaced_and_never_absent(world: World) -> None:
     await world.once()
     assert world.served() == {"a.md": "new"}
     assert gaps == []
-
-
-async def test_equal_bytes_are_not_sent_again(world: World) -> None:
-    path = world.write("a.md", "same")
-    await world.once()
-    path.write_text("same")
-    path.chmod(0o600)
-    await world.once()
-    assert world.puts() == 1
 
 
 async def test_one_deletion_of_many_goes_through(world: World) -> None:
@@ -224,29 +215,12 @@ async def test_a_directory_move_sends_nothing_where_the_target_renames(tmp_path:
     assert world.base.effects_of("delete") == []
 
 
-async def test_a_swap_of_two_files_ends_right(world: World) -> None:
-    world.write_many(5)
-    await world.once()
-    world.move("f1.md", "t.md")
-    world.move("f2.md", "f1.md")
-    world.move("t.md", "f2.md")
-    await world.once()
-    assert world.served() == world.on_disk()
-
-
 async def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
     world.write_many(1)
     await world.once()
     assert world.served() == world.on_disk()
     assert world.puts() == 1
-
-
-async def test_an_upload_that_never_arrived_is_sent_again(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False, times=2))
-    world.write_many(2)
-    await world.once()
-    assert world.served() == world.on_disk()
 
 
 async def test_a_rejected_document_is_quarantined_and_the_others_go_on(world: World) -> None:
@@ -290,13 +264,6 @@ async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: Worl
     assert world.served() == world.on_disk()
 
 
-async def test_a_document_that_fails_once_is_repaired(world: World) -> None:
-    world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=1)])
-    world.write_many(2)
-    await world.once()
-    assert world.served() == world.on_disk()
-
-
 async def test_the_old_version_stays_when_the_new_one_fails(world: World) -> None:
     world.write("a.md", "old")
     world.write_many(3)
@@ -308,17 +275,6 @@ async def test_the_old_version_stays_when_the_new_one_fails(world: World) -> Non
     assert world.statuses() == {"ready": 3, "failed": 1}
 
 
-async def test_refused_credentials_halt_and_nothing_is_spent(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
-    world.write_many(3)
-    await world.once()
-    assert world.run.halt is not None and world.run.halt.reason == "credentials"
-    world.base.faults.clear()
-    await world.once()
-    assert world.run.halt is None
-    assert world.served() == world.on_disk()
-
-
 async def test_a_target_that_is_down_is_given_up_after_the_budget(world: World) -> None:
     world.write_many(2)
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
@@ -328,17 +284,6 @@ async def test_a_target_that_is_down_is_given_up_after_the_budget(world: World) 
     world.base.faults.clear()
     await world.once()
     assert world.served() == world.on_disk()
-
-
-async def test_a_lost_state_adopts_what_is_there(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    for file in world.state.iterdir():
-        file.unlink()
-    await world.once()
-    assert world.puts() == 10
-    assert world.served() == world.on_disk()
-    assert world.statuses() == {"ready": 10}
 
 
 async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:

@@ -88,15 +88,6 @@ async def test_planning_goes_on_while_another_process_holds_the_state(world: Wor
         assert paths((await planned(world)).upload) == ["new.md"]
 
 
-async def test_equal_bytes_are_no_work(world: World) -> None:
-    path = world.write("a.md", "same")
-    await world.once()
-    path.write_text("same")
-    path.touch()
-    plan = await planned(world)
-    assert plan.is_empty and plan.unchanged == 1
-
-
 async def test_a_change_behind_an_equal_stamp_is_found_while_the_stamp_is_fresh(world: World) -> None:
     path = world.write("a.md", "one")
     await world.once()
@@ -129,14 +120,6 @@ async def test_another_recipe_is_listed_as_reembed(world: World) -> None:
     assert paths(plan.reembed) == ["b.csv"] and plan.unchanged == 1 and plan.bytes_to_send == 3
 
 
-async def test_another_knowledge_base_means_that_everything_is_sent(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    world.base.recreate()
-    plan = await planned(world)
-    assert len(plan.upload) == 3 and plan.unchanged == 0 and plan.delete == []
-
-
 async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
     world.write_many(4)
     await world.once()
@@ -145,14 +128,6 @@ async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> N
     world.write("f0.md", "changed meanwhile")
     plan = await planned(world)
     assert paths(plan.upload) == ["f0.md"] and plan.unchanged == 3
-
-
-async def test_what_waits_from_before_is_part_of_the_plan(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
-    world.write_many(2)
-    await world.once()
-    plan = await planned(world)
-    assert paths(plan.upload) == ["f0.md", "f1.md"]
 
 
 async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
@@ -205,14 +180,6 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
     assert paths((await planned(world)).upload) == ["a.md"]
 
 
-async def test_too_large_files_fail_and_stay_named_in_later_plans(tmp_path: Path) -> None:
-    world = World(tmp_path, max_bytes=10)
-    world.write("a.md", "much too large")
-    first = await planned(world)
-    await world.once()
-    assert [f.path for f in first.failed] == [f.path for f in (await planned(world)).failed] == ["a.md"]
-
-
 async def test_an_old_version_that_stays_is_named_out_of_date(tmp_path: Path) -> None:
     world = World(tmp_path, max_bytes=10)
     world.write("a.md", "small")
@@ -220,15 +187,6 @@ async def test_an_old_version_that_stays_is_named_out_of_date(tmp_path: Path) ->
     world.write("a.md", "much too large")
     plan = await planned(world)
     assert plan.delete == [] and "out of date" in plan.failed[0].reason
-
-
-async def test_names_that_are_not_utf8_are_planned(world: World) -> None:
-    name = os.fsdecode(b"caf\xe9.md")
-    world.write(name)
-    assert paths((await planned(world)).upload) == [name]
-    await world.once()
-    plan = await planned(world)
-    assert plan.is_empty and plan.unchanged == 1
 
 
 # -- renames -------------------------------------------------------------------------------------------
@@ -260,16 +218,6 @@ async def test_a_rename_is_listed_as_one_and_says_whether_it_sends(
     assert (await planned(world)).is_empty
 
 
-async def test_a_moved_directory_is_renames_and_no_deletion(tmp_path: Path) -> None:
-    world = World(tmp_path, RenamingMemory)
-    for i in range(8):
-        world.write(f"old/f{i}.md", f"text {i}")
-    await world.once()
-    world.move("old", "new")
-    plan = await planned(world)
-    assert len(plan.rename) == 8 and plan.delete == plan.held == []
-
-
 async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
     world.write_many(3)
     await world.once()
@@ -282,30 +230,7 @@ async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
     assert "g.md" in paths(plan.upload)
 
 
-async def test_a_renamed_and_edited_file_is_an_upload_and_a_deletion(tmp_path: Path) -> None:
-    world = World(tmp_path, AbleMemory)
-    world.write_many(8)
-    await world.once()
-    world.move("f0.md", "g.md")
-    world.write("g.md", "edited")
-    plan = await planned(world)
-    assert paths(plan.upload) == ["g.md"] and paths(plan.delete) == ["f0.md"] and plan.rename == []
-
-
 # -- deletions -----------------------------------------------------------------------------------------
-
-
-async def test_many_deletions_would_be_held(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    for i in range(6):
-        world.delete(f"f{i}.md")
-    plan = await planned(world)
-    assert plan.delete == [] and len(plan.held) == 6
-    assert {one.cause for one in plan.held} == {"gone"}
-    await world.once()
-    again = await planned(world)
-    assert paths(again.held) == paths(plan.held) and again.delete == []
 
 
 async def test_what_was_approved_would_go(world: World) -> None:
@@ -323,19 +248,6 @@ async def test_what_was_approved_would_go(world: World) -> None:
     assert len((await planned(world)).delete) == 6
 
 
-async def test_deletions_of_the_last_hour_count(world: World) -> None:
-    world.write_many(20)
-    await world.once()
-    for i in range(4):
-        world.delete(f"f{i}.md")
-    await world.once()
-    for i in range(4, 8):
-        world.delete(f"f{i}.md")
-    assert len((await planned(world)).held) == 4
-    world.clock.now += 4000
-    assert len((await planned(world)).delete) == 4
-
-
 async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> None:
     world.settings = replace(world.settings, deletions=DeletionLimits(count=50))
     world.write_many(8)
@@ -349,33 +261,6 @@ async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> No
     assert causes == {
         "f0.md": "gone", "f1.md": "emptied", "f2.md": "deselected", "drafts/d.md": "deselected",
     }  # fmt: skip
-
-
-async def test_a_held_file_that_is_back_is_no_work(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    texts = world.on_disk()
-    for path in texts:
-        world.delete(path)
-    await world.once()
-    for path, text in texts.items():
-        world.write(path, text)
-    plan = await planned(world)
-    assert plan.is_empty and plan.unchanged == 3
-
-
-async def test_another_folder_under_the_same_name_holds_every_deletion(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    other = world.root.parent / "elsewhere"
-    other.mkdir()
-    for i in range(9):
-        (other / f"f{i}.md").write_text(f"text of f{i}")
-    world.settings = replace(world.settings, root=other)
-    plan = await planned(world)
-    assert paths(plan.held) == ["f9.md"] and plan.delete == []
-    await world.once()
-    assert world.statuses()["held"] == 1
 
 
 async def test_a_replaced_root_holds_every_deletion(world: World) -> None:
@@ -419,12 +304,6 @@ async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
     assert len((await planned(world)).held) == 3
 
 
-async def test_a_root_that_is_a_file_plans_nothing(world: World) -> None:
-    world.root.rmdir()
-    world.root.write_text("no directory")
-    assert is_halted(await planned(world), "folder-missing")
-
-
 async def test_refused_credentials_plan_nothing(world: World) -> None:
     world.write_many(1)
     world.base.faults.append(
@@ -433,14 +312,6 @@ async def test_refused_credentials_plan_nothing(world: World) -> None:
     plan = await planned(world)
     assert is_halted(plan, "credentials")
     assert plan.halt is not None and plan.halt.cure == "kbsync doctor"
-
-
-async def test_a_base_that_lost_its_documents_plans_nothing(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    for remote_id in list(world.base.documents)[:7]:
-        world.base.lose(remote_id)
-    assert is_halted(await planned(world), "knowledge-base-emptied")
 
 
 async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: World) -> None:

@@ -16,10 +16,9 @@ from kbsync.state.files import FileRow
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, state_of
+from tests.engine.viewing import state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
-from tests.memory.target import MemoryTarget
 from tests.memory.variants import UpdatingMemory
 
 
@@ -83,12 +82,6 @@ async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -
     assert read(bare) == bare.to_json()
 
 
-async def test_a_mirror_that_never_ran_has_zeros_and_no_pass(world: World) -> None:
-    found = read(never_ran("docs", "/srv/docs", "local", documents=True))
-    assert found["last_pass"] is None and found["items"] == []
-    assert set(found["documents"].values()) == {0}
-
-
 async def test_excluded_files_are_not_listed_and_skipped_ones_say_why(world: World) -> None:
     world.write("a.md")
     world.write("out.md")
@@ -129,15 +122,6 @@ async def test_a_file_that_grew_over_a_limit_is_named_out_of_date(tmp_path: Path
     found = items(world)["a.md"]
     assert found["state"] == "failed" and found["document_id"] is not None
     assert "over the limit" in found["reason"] and "out of date" in found["reason"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-async def test_an_unreadable_directory_counts_as_failed(world: World) -> None:
-    world.write("sub/a.md")
-    (world.root / "sub").chmod(0)
-    await world.once()
-    (world.root / "sub").chmod(0o700)
-    assert status(world)["documents"]["failed"] == 1
 
 
 async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) -> None:
@@ -209,19 +193,6 @@ async def test_the_oldest_pending_file_gives_its_age(world: World) -> None:
     assert status(world)["oldest_pending_s"] == 0.0  # a clock set back never makes it negative
 
 
-async def test_the_old_version_is_named_while_the_new_one_is_indexed(tmp_path: Path) -> None:
-    world = World(tmp_path, MemoryTarget)
-    world.write("a.md", "first")
-    await world.once()
-    old = items(world)["a.md"]["document_id"]
-    set_status(world, "a.md", Status.INDEXING)
-    assert items(world)["a.md"]["document_id"] == old
-
-
-def set_status(world: World, path: str, status: Status) -> None:
-    with_store(world, lambda tx: tx.entries.set_status(world.run.mirror, path, status, 0.0))
-
-
 async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
     world.write("a.md")
@@ -239,14 +210,6 @@ async def test_names_that_are_not_utf8_are_listed(world: World) -> None:
     await world.once()
     assert set(items(world)) == {name, "plain.md"}
     assert json.loads(json.dumps(status(world)))["documents"]["ready"] == 2
-
-
-async def test_looking_writes_nothing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    before = everything_below(world.state)
-    status(world)
-    assert everything_below(world.state) == before
 
 
 def test_very_many_files_need_little_memory(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import everything_below, open_target, state_of
+from tests.engine.viewing import open_target, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -73,16 +73,6 @@ async def test_a_whole_mirror_is_ok(tmp_path: Path, target: type[MemoryTarget]) 
     assert (await verified(world)).to_json() == {
         "name": "docs", "ok": True, "missing": [], "stale": [], "orphaned": [], "duplicate": [], "foreign": 0,
     }  # fmt: skip
-
-
-async def test_verifying_changes_nothing(world: World) -> None:
-    world.write_many(5)
-    await world.once()
-    world.base.lose(next(iter(world.base.documents)))
-    world.delete("f3.md")
-    before, effects = everything_below(world.root.parent), len(world.base.effects)
-    await verified(world)
-    assert everything_below(world.root.parent) == before and len(world.base.effects) == effects
 
 
 async def test_a_document_gone_at_the_target_is_missing_and_sent_again(world: World) -> None:
