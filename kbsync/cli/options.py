@@ -115,7 +115,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         "--folder",
         type=FOLDER,
         metavar="DIR",
-        help="Mirror this folder into an embedded knowledge base, without a config.",
+        help="Mirror this folder into a built-in knowledge base, without a config.",
     ),
     _option("--state-dir", type=FOLDER, metavar="DIR", help="Where the state lies."),
     _option(

@@ -302,4 +302,4 @@ def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         Output().json({"deleted": id_, "name": name})
     elif not quiet:
-        Output().line(f"{id_} {printable(name)} is deleted")
+        Output().line(f"deleted {id_} {printable(name)}")

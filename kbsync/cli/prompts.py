@@ -48,7 +48,7 @@ def confirm_by_typing(
     if given is None:
         if not sys.stdin.isatty():
             raise UsageError(
-                f"{what} only after its {called} is typed; there is no terminal to ask on, "
+                f"to {what}, its {called} has to be typed; there is no terminal to ask on, "
                 f"so add --yes {metavar}"
             )
         try:

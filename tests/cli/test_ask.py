@@ -62,7 +62,7 @@ def test_the_answer_comes_with_the_files_it_is_from(desk: Desk) -> None:
     assert ran.code == 0, ran.err
     assert HOURS in ran.out
     assert ran.out.endswith("\n\n[1] guides/hours.md\n")
-    assert ran.err == "kbsync: 1 document that is not of this mirror besides\n"
+    assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"
 
 
 def test_json_has_the_answer_and_its_slices(desk: Desk) -> None:

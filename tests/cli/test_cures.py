@@ -207,7 +207,7 @@ def test_bases_that_lack_are_listed_and_made(desk: Desk) -> None:
     desk.vendor.server.faults.clear()
     assert desk.run("kb", "delete", HOME_ID, "--yes", "handbook", *flags).code == 0
     none = desk.run("kb", "list", *flags)
-    create = none.err.strip().rpartition("make one with: ")[2]
+    create = none.err.strip().rpartition("create one with: ")[2]
     assert paste(desk, create, NAME="guides").code == 0
 
 
@@ -216,7 +216,7 @@ def test_applications_that_lack_are_made_and_asked(desk: Desk) -> None:
     for one in desk.run("kb", "app", "list", "--json", *flags).json["applications"]:
         assert desk.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
     none = desk.run("kb", "app", "list", *flags)
-    made = paste(desk, none.err.strip().rpartition("make one with: ")[2], NAME="helpdesk")
+    made = paste(desk, none.err.strip().rpartition("create one with: ")[2], NAME="helpdesk")
     assert made.code == 0, made.err
     answer = paste(desk, made.err.strip().rpartition("ask it with: ")[2], QUESTION="'how do I'")
     assert answer.code == 0, answer.err

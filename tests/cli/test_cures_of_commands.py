@@ -157,7 +157,7 @@ def test_who_would_retry_all_at_a_service_that_cannot_is_told_how_to_retry_the_m
     assert desk.run("--once", *flags).code == 1
     refused = desk.run("kb", "retry", *flags)
     assert refused.code == 2
-    assert "a.md" in paste(desk, after(refused.err, "there is: ")).out
+    assert "a.md" in paste(desk, after(refused.err, "to retry the documents of handbook: ")).out
 
 
 def test_a_question_without_an_application_names_how_to_make_one(desk: Desk) -> None:
@@ -168,7 +168,7 @@ def test_a_question_without_an_application_names_how_to_make_one(desk: Desk) -> 
         assert desk.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
     none = desk.run("ask", "where is alpha", *flags)
     assert none.code == 2
-    made = paste(desk, after(none.err, "make one with: "), NAME="helpdesk")
+    made = paste(desk, after(none.err, "create one with: "), NAME="helpdesk")
     assert made.code == 0, made.err
     assert desk.run("ask", "where is alpha", *flags).code == 0
 

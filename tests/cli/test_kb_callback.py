@@ -42,7 +42,7 @@ def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(desk:
     assert ran.code == 0, ran.err
     assert ran.out.splitlines() == [
         f"url:      {NEW}",
-        "headers:  X-Token (their values are not shown)",
+        "headers:  X-Token (values not shown)",
         "in use:   yes",
     ]
     assert shown(desk) == {"url": NEW, "headers": ["X-Token"], "in_use": True}
@@ -69,7 +69,7 @@ def test_an_address_that_is_there_is_shown_and_wants_to_be_typed(
     for words in ([], ["--yes", NEW], ["--yes", "yes"]):
         ran = desk.run("kb", "callback", *command, *words)
         assert (ran.code, ran.out) == (2, "")
-        assert f"others' too, go to {OLD}" in ran.err
+        assert f"not only ours, are sent to {OLD}" in ran.err
     monkeypatch.setattr(sys, "stdin", Terminal(f"{NEW}\n"))
     assert desk.run("kb", "callback", *command).code == 2
     assert effects(desk) == [("callback-set", OLD)]
@@ -91,12 +91,12 @@ def test_deletion_is_done_once_and_where_there_is_none_it_is_said(desk: Desk) ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["example.org/kb"], "no address"),
-        (["ftp://example.org/kb"], "no address"),
-        (["https://exa mple.org"], "no address"),
+        (["example.org/kb"], "not an address"),
+        (["ftp://example.org/kb"], "not an address"),
+        (["https://exa mple.org"], "not an address"),
         ([f"https://me:{SECRET}@example.org/kb"], "user or password"),
         (["http://events.example.org/kb", "--header", "X-Token=env:HOME"], "in the clear"),
-        ([NEW, "--header", f"X-Token={SECRET}"], "not taken from the command line"),
+        ([NEW, "--header", f"X-Token={SECRET}"], "ps would show a value"),
         ([NEW, "--header", SECRET], "NAME=@FILE"),
         ([NEW, "--header", f"X Token=@{SECRET}"], "NAME=@FILE"),
         ([NEW, "--header", "X-Token=env:NO_SUCH_VARIABLE"], "is empty"),
@@ -136,7 +136,7 @@ def test_an_embedded_base_has_no_account(desk: Desk) -> None:
     desk.configure()
     ran = desk.run("kb", "callback", "show")
     assert ran.code == 2
-    assert "embedded" in ran.err
+    assert "built-in" in ran.err
 
 
 def test_the_listener_ignores_what_the_account_tells_of_documents_of_others(desk: Desk) -> None:

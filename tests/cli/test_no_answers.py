@@ -23,7 +23,7 @@ def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place
     assert place.run("--once", "-q", "--config", config).code == 0
     ran = place.run("ask", QUESTION, "--config", config)
     assert (ran.code, ran.out) == (2, "")
-    assert "handbook: an embedded knowledge base writes no answers" in ran.err
+    assert "handbook: a built-in knowledge base writes no answers" in ran.err
     found = place.run(*cure_in(ran.err))
     assert found.code == 0
     assert "A badge opens the door." in found.out

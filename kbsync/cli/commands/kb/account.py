@@ -13,7 +13,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import counted, tell
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases, RetriesAll
+from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases
 from kbsync.contract.searching import Answers, Applications
 from kbsync.contract.target import Target
 from kbsync.core.text import printable, sized
@@ -49,7 +49,7 @@ class OpenAccount:
         """The knowledge bases."""
         if not isinstance(self.target, ManagesBases):
             kind = self.mirror.target.type
-            raise UsageError(f"knowledge bases of type {kind} are not managed from here; use its console")
+            raise UsageError(f"knowledge bases of type {kind} are managed in the service's own console")
         return self.target.bases
 
     @property
@@ -66,28 +66,14 @@ class OpenAccount:
             raise UsageError(f"an account of type {self.mirror.target.type} has no address for its events")
         return self.target.callbacks
 
-    @property
-    def retries_all(self) -> RetriesAll:
-        """What indexes all that failed once more."""
-        if not isinstance(self.target, RetriesAll):
-            own = self.installation.cure(f"retry --mirror {self.mirror.name}")
-            raise UsageError(
-                f"a service of type {self.mirror.target.type} cannot be asked to retry all that failed "
-                f"there; for the documents of {self.mirror.name} there is: {own}"
-            )
-        return self.target
-
     def mirrors_of(self, base_id: str) -> list[str]:
         """The mirrors of the config that put their documents into a base."""
         place = (self.bases.address, base_id)
-        return [
-            mirror.name
-            for mirror in self.installation.config.mirrors
-            if mirror.target.base_key(mirror.name)[-2:] == place
-        ]
+        mirrors = self.installation.config.mirrors
+        return [each.name for each in mirrors if each.target.base_key(each.name)[-2:] == place]
 
     def owned_in(self, base_id: str) -> int:
-        """How many documents of a base the state proves ours, those of former mirrors too."""
+        """How many documents of a base the state proves ours, those of former mirrors included."""
         from kbsync.core.model import PROVEN
 
         place = (self.bases.address, base_id)
@@ -161,16 +147,12 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
 def only_remote(installation: Installation) -> MirrorConfig:
     """The only mirror with a service behind it. Raises `UsageError` where there is none, or several."""
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
-    if not remote:
-        names = ", ".join(each.name for each in installation.mirrors)
-        raise UsageError(
-            f"{names}: an embedded knowledge base needs no management; "
-            "this command is for mirrors of a service"
-        )
-    if len(remote) > 1:
-        names = ", ".join(each.name for each in remote)
+    if len(remote) == 1:
+        return remote[0]
+    names = ", ".join(each.name for each in remote or installation.mirrors)
+    if remote:
         raise UsageError(f"several mirrors use a service; choose one with --mirror: {names}")
-    return remote[0]
+    raise UsageError(f"{names}: a built-in knowledge base needs no management; only those of services do")
 
 
 def is_remote(mirror: MirrorConfig) -> bool:

@@ -18,7 +18,7 @@ from kbsync.errors import UsageError
 
 _FIELDS: tuple[Callable[[Any], Any], ...] = (
     click.option("--description", help="What it is for."),
-    click.option("--prompt", help="What the model is told; holds {{knowledge}} and {{user}}, each once."),
+    click.option("--prompt", help="The prompt; has to contain {{knowledge}} and {{user}} once each."),
     click.option("--model", metavar="NAME", help="The model that answers."),
     click.option(
         "--knowledge",
@@ -31,7 +31,7 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
 
 
 def _field_options(function: Callable[..., Any]) -> Any:
-    """Give a command what an application is made of, by the names that `ApplicationWish` has for it."""
+    """Give a command an option for each field of `ApplicationWish`."""
     for option in reversed(_FIELDS):
         function = option(function)
     return function
@@ -47,21 +47,21 @@ def _field_options(function: Callable[..., Any]) -> Any:
 )
 @shared_options
 def command() -> None:
-    """Manage applications: each answers questions from knowledge bases. `kbsync ask` asks them."""
+    """Manage applications, which answer questions from knowledge bases; `kbsync ask` asks them."""
 
 
 @command.command("list")
 @json_option
 @shared_options
 def list_applications(choices: Choices, as_json: bool) -> int:
-    """List every application of the account."""
+    """List the applications of the account."""
     with open_account(choices, needs_own=True) as account:
         found = [to_json(one) for one in account.call(account.applications.all())]
         create = account.installation.cure_for_mirrors("kb app create NAME")
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
     print_objects("applications", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
-        tell(f"the account has no application; make one with: {create}")
+        tell(f"the account has no application; create one with: {create}")
     return Code.MIRRORED
 
 
@@ -83,7 +83,7 @@ def show(choices: Choices, application: str, as_json: bool) -> int:
 @json_option
 @shared_options
 def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> int:
-    """Make an application called NAME; without --knowledge it answers from the mirror's knowledge base."""
+    """Create an application called NAME, for the mirror's knowledge base or those that --knowledge names."""
     with open_account(choices, needs_own=True) as account:
         wish = ApplicationWish(name, bases=knowledge or (account.bases.own,), **fields)
         made = account.call(account.applications.create(wish))
@@ -92,14 +92,14 @@ def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: boo
         Output().json({"application": to_json(made)})
         return Code.MIRRORED
     if not choices.quiet:
-        tell(f"{printable(name)} is created; ask it with: {ask_it}")
+        tell(f"created {printable(name)}; ask it with: {ask_it}")
     Output().line(made.id)
     return Code.MIRRORED
 
 
 @command.command()
 @click.argument("application", metavar="ID")
-@click.option("--name", help="Another name.")
+@click.option("--name", help="A new name.")
 @_field_options
 @json_option
 @shared_options
@@ -111,7 +111,7 @@ def update(
     as_json: bool,
     **fields: Any,
 ) -> int:
-    """Change the application ID. What is not given stays; with --knowledge those from before go."""
+    """Change the application ID. Only what is given changes; --knowledge replaces all knowledge bases."""
     wish = ApplicationWish(name, bases=knowledge or None, **fields)
     if wish == ApplicationWish():
         raise UsageError(
@@ -130,10 +130,10 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
-    """Delete the application ID, after its name was typed. Knowledge bases stay."""
+    """Delete the application ID. You have to type its name; knowledge bases stay."""
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
-        confirm_by_typing(f"{found.id} is deleted", found.name or found.id, yes)
+        confirm_by_typing(f"delete {found.id}", found.name or found.id, yes)
         account.call(account.applications.delete(application))
     print_deleted(found.id, found.name, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED

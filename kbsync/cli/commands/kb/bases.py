@@ -1,4 +1,4 @@
-"""`kbsync kb`: the knowledge bases behind mirrors of a service."""
+"""`kbsync kb`: the knowledge bases of the account behind a mirror."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, counted, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
-from kbsync.contract.managing import BaseCard, BaseWish
+from kbsync.contract.managing import BaseCard, BaseWish, RetriesAll
 from kbsync.core.text import printable, sized
 from kbsync.errors import UsageError
 
@@ -28,14 +28,14 @@ YES = "The name of the knowledge base, instead of being asked for it."
         "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
-        "kbsync kb retry --yes handbook        everything that failed there, others' too",
+        "kbsync kb retry --yes handbook        everything that failed there, not only ours",
     ),
 )
 @shared_options
 def command() -> None:
     """Manage the knowledge bases of the account behind a mirror.
 
-    With several mirrors of services, --mirror names the one whose address and key are used.
+    If several mirrors use a service, --mirror names the one whose address and key are used.
     """
 
 
@@ -47,7 +47,7 @@ command.add_command(callback_of_account, "callback")
 @json_option
 @shared_options
 def list_bases(choices: Choices, as_json: bool) -> int:
-    """List every knowledge base of the account, and the mirrors that use it."""
+    """List the knowledge bases of the account, and the mirrors that use them."""
     with open_account(choices) as account:
         found = [_json(card, account) for card in account.call(account.bases.all())]
         create = account.installation.cure_for_mirrors("kb create NAME")
@@ -55,7 +55,7 @@ def list_bases(choices: Choices, as_json: bool) -> int:
     heads |= {"model": "MODEL", "mirrors": "MIRRORS", "name": "NAME"}
     print_objects("knowledge_bases", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
-        tell(f"the account has no knowledge base; make one with: {create}")
+        tell(f"the account has no knowledge base; create one with: {create}")
     return Code.MIRRORED
 
 
@@ -74,7 +74,7 @@ def show(choices: Choices, base: str | None, as_json: bool) -> int:
 
 @command.command()
 @click.argument("name")
-@click.option("--model", metavar="ID", help="Id or name of the model for its vectors; see `kb models`.")
+@click.option("--model", metavar="ID", help="Id or name of the embedding model; see `kb models`.")
 @click.option("--description", help="What it is for.")
 @set_option
 @json_option
@@ -87,7 +87,7 @@ def create(
     settings: dict[str, str],
     as_json: bool,
 ) -> int:
-    """Make a knowledge base called NAME, and print the line for the config."""
+    """Create a knowledge base called NAME, and print the line for the config."""
     wish = BaseWish(_filled("NAME", name), description, model, settings)
     with open_account(choices) as account:
         card = account.call(account.bases.create(wish))
@@ -96,17 +96,17 @@ def create(
         Output().json({"knowledge_base": made, "config": line})
         return Code.MIRRORED
     if not choices.quiet:
-        tell(f"{printable(name)} is created; under target: in the config write")
+        tell(f"created {printable(name)}; add this line under target: in the config")
     Output().line(line)
     return Code.MIRRORED
 
 
 @command.command()
 @click.argument("base", metavar="ID")
-@click.option("--name", help="Another name.")
-@click.option("--description", help="Another description.")
-@click.option("--model", metavar="ID", help="Another model: makes all vectors again, which costs.")
-@click.option("--callback", metavar="URL", help="With --model: told when a document has its new vectors.")
+@click.option("--name", help="A new name.")
+@click.option("--description", help="A new description.")
+@click.option("--model", metavar="ID", help="A new embedding model; embeds all documents again, which costs.")
+@click.option("--callback", metavar="URL", help="With --model: is called when a document is embedded again.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
 @click.option("--yes", metavar="NAME", help=YES)
@@ -124,11 +124,11 @@ def update(
     yes: str | None,
     as_json: bool,
 ) -> int:
-    """Change the knowledge base ID. Another model asks first where there are documents."""
+    """Change the knowledge base ID. Asks before the model of a base with documents is changed."""
     if callback is None and headers:
-        raise UsageError("--header goes with --callback; give that, too")
+        raise UsageError("--header goes with --callback; add that")
     if callback is not None and model is None:
-        raise UsageError("--callback goes with --model, which makes all vectors again; give that, too")
+        raise UsageError("--callback goes with --model, which embeds all documents again; add that")
     secrets = read_headers(headers)
     if callback is not None:
         check_address(callback, is_secret=bool(secrets))
@@ -144,8 +144,8 @@ def update(
         card = account.call(bases.look(base))
         # An unknown number may be many.
         if model is not None and card.documents != 0:
-            account.warn(card, "all of them get new vectors, at your cost, and may not be found meanwhile")
-            confirm_by_typing(f"{card.id} gets another model", card.name or card.id, yes)
+            account.warn(card, "all of them are embedded again at your cost, and may not be found until then")
+            confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
         account.call(bases.update(base, wish))
         changed = _json(account.call(bases.look(base)), account)
     print_object("knowledge_base", changed, as_json=as_json)
@@ -158,12 +158,12 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
-    """Delete the knowledge base ID with everything in it, after its name was typed."""
+    """Delete the knowledge base ID and everything in it. You have to type its name."""
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.look(base))
-        account.warn(card, "all of it is to be deleted for good")
-        confirm_by_typing(f"{card.id} is deleted", card.name or card.id, yes)
+        account.warn(card, "all of it will be deleted for good")
+        confirm_by_typing(f"delete {card.id}", card.name or card.id, yes)
         account.call(account.bases.delete(base))
     print_deleted(card.id, card.name, as_json=as_json, quiet=choices.quiet)
     return Code.MIRRORED
@@ -174,23 +174,29 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
 @json_option
 @shared_options
 def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
-    """Have the service index all that failed there again, others' too, after the base's name was typed.
+    """Have the service index everything again that failed there, not only our documents.
 
-    For documents of a mirror there is `kbsync retry`.
+    You have to type the knowledge base's name. For the documents of a mirror use `kbsync retry`.
     """
     with open_account(choices, needs_own=True) as account:
-        target = account.retries_all
+        target = account.target
+        if not isinstance(target, RetriesAll):
+            own = account.installation.cure(f"retry --mirror {account.mirror.name}")
+            raise UsageError(
+                f"a service of type {account.mirror.target.type} cannot retry everything that failed there; "
+                f"to retry the documents of {account.mirror.name}: {own}"
+            )
         card = account.call(account.bases.look(account.bases.own))
         reach = f"every failed document of {target.retry_reach}"
-        account.warn(card, f"{reach}, is indexed again, at the account's cost")
-        confirm_by_typing("all that failed is indexed again", card.name or card.id, yes)
+        account.warn(card, f"{reach}, will be indexed again, at the account's cost")
+        confirm_by_typing("index again everything that failed", card.name or card.id, yes)
         number = account.call(target.retry_all())
     if as_json:
         Output().json({"retried": number})
     elif choices.quiet:
         pass
     elif number is None:
-        Output().line("what failed will be indexed again; the service does not say how many documents")
+        Output().line("everything that failed will be indexed again; the service does not say how much")
     elif number:
         Output().line(f"{counted(number, 'document')} will be indexed again")
     else:
@@ -202,7 +208,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
 @json_option
 @shared_options
 def models(choices: Choices, as_json: bool) -> int:
-    """List the models a knowledge base can have."""
+    """List the embedding models that a knowledge base can have."""
     with open_account(choices) as account:
         models = account.call(account.bases.models())
     found = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
@@ -215,7 +221,7 @@ def models(choices: Choices, as_json: bool) -> int:
 @json_option
 @shared_options
 def capacity(choices: Choices, as_json: bool) -> int:
-    """Tell how much of the account's space is used."""
+    """Show how much of the account's space is used."""
     with open_account(choices) as account:
         room = account.call(account.bases.room())
     if as_json:
@@ -226,10 +232,10 @@ def capacity(choices: Choices, as_json: bool) -> int:
         Output().line("the service does not say how much space the account has")
     else:
         used = f"{sized(room.used)} of {sized(room.total)}"
-        Output().line(f"{used} are used ({_share(room.used, room.total)})")
+        Output().line(f"{used} used ({_share(room.used, room.total)})")
         if room.used_words is not None and room.total_words is not None:
             used = f"{room.used_words:,} of {room.total_words:,} words"
-            Output().line(f"{used} are used ({_share(room.used_words, room.total_words)})")
+            Output().line(f"{used} used ({_share(room.used_words, room.total_words)})")
     return Code.MIRRORED
 
 

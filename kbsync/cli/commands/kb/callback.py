@@ -20,11 +20,11 @@ from kbsync.contract.managing import Callback
 from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
 
-YES = "The address that is set now, instead of being asked for it."
+YES = "The present address, instead of being asked for it."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-HEADER = "A header of each call, its value from a file, or as NAME=env:VARIABLE from the environment."
+HEADER = "A header of each call; its value comes from a file, or with NAME=env:VARIABLE from the environment."
 
 
 @click.group(
@@ -37,9 +37,9 @@ HEADER = "A header of each call, its value from a file, or as NAME=env:VARIABLE 
 )
 @shared_options
 def command() -> None:
-    """Manage the one address that the service calls for the whole account.
+    """Manage the one address that the service calls about the whole account.
 
-    It is that of everybody who uses the account. Mirrors do not need it: what they send says where to call.
+    Everybody who uses the account shares it. Mirrors do not need it: each upload says where to call.
     """
 
 
@@ -47,7 +47,7 @@ def command() -> None:
 @json_option
 @shared_options
 def show(choices: Choices, as_json: bool) -> int:
-    """Show where the account's events go, and the names of the headers that go with them."""
+    """Show where the account's events are sent, and the names of the headers that are sent along."""
     with open_account(choices) as account:
         found = account.call(account.callbacks.look())
     _print(found, as_json)
@@ -61,11 +61,11 @@ def show(choices: Choices, as_json: bool) -> int:
 @json_option
 @shared_options
 def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> int:
-    """Have the account's events go to URL. Where they go somewhere now, that address is asked for."""
+    """Send the account's events to URL. If they are sent elsewhere now, you have to type that address."""
     values = read_headers(headers)
     check_address(url, is_secret=bool(values))
     with open_account(choices) as account:
-        _confirm(account.call(account.callbacks.look()), "the account's events go elsewhere", yes)
+        _confirm(account.call(account.callbacks.look()), "send the account's events elsewhere", yes)
         account.call(account.callbacks.aim(url, values))
         found = account.call(account.callbacks.look())
     _print(found, as_json)
@@ -77,10 +77,10 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
 @json_option
 @shared_options
 def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
-    """Have the account's events go nowhere, after the address that is set was typed."""
+    """Stop sending the account's events. You have to type the present address."""
     with open_account(choices) as account:
         gone = account.call(account.callbacks.look())
-        _confirm(gone, "the account's events go nowhere", yes)
+        _confirm(gone, "stop sending the account's events", yes)
         if gone is not None:
             account.call(account.callbacks.remove())
     if as_json:
@@ -97,23 +97,23 @@ def _confirm(now: Callback | None, what: str, yes: str | None) -> None:
     if now is None:
         return
     headers = f" with {', '.join(map(printable, now.headers))}" if now.headers else ""
-    tell(f"the events of the whole account, others' too, go to {printable(now.url)}{headers}")
+    tell(f"the events of the whole account, not only ours, are sent to {printable(now.url)}{headers}")
     confirm_by_typing(what, now.url, yes, "present address", "URL")
 
 
 def check_address(url: str, *, is_secret: bool) -> None:
-    """Raises `UsageError` for what is no address, or one that would give the headers away."""
+    """Raise `UsageError` for what is no address, or one that would give the headers away."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
     if not is_address or not fits_header(url) or " " in url:
-        raise UsageError("URL is no address; give one such as https://events.example.org/kb")
+        raise UsageError("URL is not an address; give one such as https://events.example.org/kb")
     if parts.username is not None or parts.password is not None:
-        raise UsageError("URL has a user or password in it, which ps shows; use --header")
+        raise UsageError("URL contains a user or password, which ps shows; use --header")
     if is_secret and is_in_the_clear(url):
-        raise UsageError("URL is not https: what --header gives would travel in the clear")
+        raise UsageError("URL is not https: the values of --header would be sent in the clear")
 
 
 def read_headers(given: Iterable[str]) -> dict[str, str]:
@@ -142,11 +142,11 @@ def _value(name: str, source: str) -> str:
         value = os.environ.get(source[4:], "")
     else:
         raise UsageError(
-            f"--header {name}: its value is not taken from the command line, which ps shows; "
+            f"--header {name}: ps would show a value on the command line; "
             f"write {name}=@FILE or {name}=env:VARIABLE"
         )
     if not fits_header(value):
-        raise UsageError(f"--header {name}: what it names is empty, or has characters that no header has")
+        raise UsageError(f"--header {name}: its value is empty, or has characters that no header may have")
     return value
 
 
@@ -162,7 +162,7 @@ def _print(found: Callback | None, as_json: bool) -> None:
     else:
         names = ", ".join(map(printable, found.headers))
         output.line(f"url:      {printable(found.url)}")
-        output.line(f"headers:  {f'{names} (their values are not shown)' if names else '-'}")
+        output.line(f"headers:  {f'{names} (values not shown)' if names else '-'}")
         output.line(f"in use:   {_IN_USE[found.in_use]}")
 
 
