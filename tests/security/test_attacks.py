@@ -14,6 +14,7 @@ from kbsync.index.chunk import chunk
 from kbsync.index.fence.parser import Bounds, Parser
 from kbsync.index.read.text import parse_text
 from tests.cli.place import Place
+from tests.growth import assert_linear
 from tests.index import samples
 from tests.security.attacks import ATTACKS
 from tests.targets.bodies import BytesBody
@@ -118,12 +119,4 @@ TEXTS = {
 def test_the_time_a_text_takes_grows_with_its_length_and_no_faster(name):
     path, unit = TEXTS[name]
 
-    def seconds(size: int) -> float:
-        raw = (unit * (size // len(unit))).encode()
-        began = time.process_time()
-        chunk(parse_text(path, raw))
-        return time.process_time() - began
-
-    small = min(seconds(5_000) for _ in range(3))
-    large = min(seconds(40_000) for _ in range(2))
-    assert large < 24 * small + 0.02, (small, large)  # 8 when linear, 64 when quadratic
+    assert_linear(lambda size: chunk(parse_text(path, (unit * (size // len(unit))).encode())), 5_000)

@@ -1,0 +1,25 @@
+"""Tells linear work from quadratic by the clock of the processor, however busy the machine is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+ROUNDS = 12
+
+
+def assert_linear(work: Callable[[int], object], size: int, times: int = 8) -> None:
+    """Fails if `work` on `times` as much takes more than three times what linear work would."""
+
+    def seconds(amount: int) -> float:
+        began = time.process_time()
+        work(amount)
+        return time.process_time() - began
+
+    small = large = float("inf")
+    for _ in range(ROUNDS):
+        # A load can only make a run slower, so the best of several is the nearest to the truth.
+        small, large = min(small, seconds(size)), min(large, seconds(times * size))
+        if large < 3 * times * small + 0.02:
+            return
+    raise AssertionError(f"{size}: {small:.4f} s, {times * size}: {large:.4f} s")
