@@ -6,7 +6,6 @@ import hashlib
 import re
 import shlex
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from kbsync.targets.zhipu.config import EXTENSIONS, SLICES
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
-from kbsync_standin.zhipu import ZhipuBehaviour
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
@@ -88,11 +86,6 @@ def test_codes_are_told_with_what_is_done() -> None:
     assert told == {code: meaning.blame for code, meaning in CODES.items()}
 
 
-def test_every_switch_is_described_with_its_default() -> None:
-    told = {name for cells in table(STAND_IN, "switch") for name in re.findall(r"`(\w+)`", cells[0])}
-    assert told == {field.name for field in fields(ZhipuBehaviour)}
-
-
 def test_the_control_api_is_described() -> None:
     told = {path for cells in table(STAND_IN, "| |") for path in re.findall(r"(/_standin\S*)`", cells[0])}
     assert {path.rstrip(",") for path in told} == {PREFIX + route for route in ROUTES}
@@ -110,11 +103,3 @@ def test_commands_of_the_stand_in_are_taken() -> None:
             own = CATALOGUE.get(fault.kind)
             assert own is None or fault.args.keys() <= own.args.keys()
     assert len(kinds) == len(lines)
-
-
-def test_every_option_of_the_stand_in_is_described(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        read_options(["--help"])
-    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
-    told = {option for cells in table(STAND_IN, "option") for option in re.findall(r"--[a-z-]+", cells[0])}
-    assert told == known
