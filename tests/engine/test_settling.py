@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +16,6 @@ import pytest
 
 from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.core.brake import DeletionLimits
-from kbsync.core.quiet import Settling
 from kbsync.engine import reconcile
 from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import RACY_SECONDS
@@ -130,21 +128,6 @@ def churned(world: Writing, path: str, seconds: float) -> None:
 CHURN = 0.25
 
 
-async def test_a_pass_ends_while_files_come_and_go(world: Writing) -> None:
-    world.settings = replace(world.settings, settle=0.3, settle_longest=5.0)
-    world.write_many(10)
-    for number in range(5):
-        world.write(f"churn{number}.md", "at the scan")
-    async with world.running() as store:
-        for number in range(5):
-            churned(world, f"churn{number}.md", 100.0)
-        began = world.clock.now
-        await run_once(world.make_run(store))
-        assert world.clock.now - began < 10.0
-    assert world.breaches == []
-    assert set(world.served()) >= {f"f{number}.md" for number in range(10)}
-
-
 async def test_what_came_after_the_scan_is_not_waited_for_and_what_vanished_leaves_the_pass(
     world: Writing,
 ) -> None:
@@ -239,50 +222,6 @@ class SlowForOne(MemoryTarget):
         if documents[0].path == "sent-first.md":
             await self.sleep(7.0)
         return await super().put(documents)
-
-
-class OfOneThread(Settling):
-    """What is being written, known to the thread that made it only."""
-
-    def __init__(self, settle: float, longest: float) -> None:
-        object.__setattr__(self, "owner", threading.get_ident())
-        super().__init__(settle, longest)
-
-    def __getattribute__(self, name: str) -> Any:
-        if threading.get_ident() != object.__getattribute__(self, "owner"):
-            FOREIGN.append(name)
-        return super().__getattribute__(name)
-
-    def __contains__(self, path: object) -> bool:
-        if threading.get_ident() != object.__getattribute__(self, "owner"):
-            FOREIGN.append("in")
-        return super().__contains__(path)
-
-
-FOREIGN: list[str] = []
-
-
-async def test_what_is_being_written_is_known_to_the_loop_alone(world: Writing) -> None:
-    FOREIGN.clear()
-    world.in_threads = True
-    world.write_many(5)
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
-        bound.reconciler.settling = OfOneThread(SETTLE, LONGEST)
-        await bound.compare()
-        assert len(bound.reconciler.settling) == 5
-        world.delete("f0.md")
-        world.write("f1.md", "written on")
-        hints = [Hint(f"f{number}.md", HintKind.FILE) for number in range(5)]
-        await bound.reconciler.heed(hints)
-        for _ in range(5):
-            await bound.tend()
-            await world.clock.sleep(SETTLE / 2)
-        assert len(bound.reconciler.settling) == 0
-        await run.end()
-    assert FOREIGN == []
 
 
 def listed(world: Writing) -> list[str]:

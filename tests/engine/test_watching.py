@@ -28,11 +28,10 @@ from kbsync.errors import Halted, StateError
 from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake
 from kbsync.source.watch import TRY_AGAIN, Machine, Watcher
-from kbsync.state.approvals import RENEWALS
 from kbsync.state.store import StateStore
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import Behaviour, Fault
+from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
 
@@ -191,24 +190,6 @@ async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: 
         assert time.monotonic() - began < 5
 
 
-async def test_settings_that_cost_wait_until_they_are_approved_through_the_inbox(daemon: Daemon) -> None:
-    daemon.limits = replace(daemon.limits, paid=True)
-    async with daemon.kept():
-        sent = daemon.puts()
-    daemon.settings = replace(daemon.settings, document_settings=lambda _path: {"size": 2}, fingerprint="2")
-    async with daemon.kept() as store:
-        await until(lambda: daemon.tally().get("held") == 10)
-        daemon.write("f0.md", "edited meanwhile")
-        await until(daemon.mirrors_disk)
-        assert daemon.puts() == sent + 1
-        holds = store.read_now(lambda tx: [h.id for h in tx.holds.current(daemon.run.mirror, RENEWALS)])
-        await store.write(lambda tx: tx.inbox.post("approve", "docs", {"holds": holds}, 0.0))
-        wake(daemon.state)
-        await until(lambda: daemon.tally() == {"ready": 10})
-        await until(daemon.mirrors_disk)
-        assert daemon.puts() == sent + 10
-
-
 async def test_a_root_that_vanishes_halts_and_comes_back(daemon: Daemon) -> None:
     async with daemon.kept():
         away = daemon.root.with_name("away")
@@ -304,17 +285,6 @@ async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
             assert wishes == wished
 
 
-async def test_stopping_leaves_nothing_unrecorded(daemon: Daemon) -> None:
-    daemon.base.behaviour = Behaviour(indexing_seconds=0.3)
-    async with daemon.kept():
-        for i in range(20):
-            daemon.write(f"late{i}.md", f"late {i}")
-    async with daemon.kept():
-        await until(daemon.mirrors_disk)
-        versions = [(e.path, e.digest) for e in daemon.base.effects_of("put")]
-        assert len(versions) == len(set(versions))
-
-
 async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> None:
     daemon.settings = replace(daemon.settings, deletions=DeletionLimits(1.0, 1000, 60.0))
     async with daemon.kept():
@@ -324,16 +294,6 @@ async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> Non
         shutil.rmtree(daemon.root / "tree")
         for i in range(5):
             daemon.write(f"tree/b{i}.md", f"b{i}")
-        await until(daemon.mirrors_disk)
-
-
-async def test_without_events_the_folder_is_looked_through_more_often(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kbsync.source.watch.POLL_SHORTEST", 0.3)
-    daemon.settings = replace(daemon.settings, observer="polling")
-    async with daemon.kept():
-        daemon.write("f1.md", "noticed without an event")
         await until(daemon.mirrors_disk)
 
 
