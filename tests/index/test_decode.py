@@ -6,55 +6,25 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.read.encoding import decode, decode_declared
-from tests.index.tongues import ACCENTED, NAMES, SAMPLES, SENTENCES, SIGNS
+from tests.index.tongues import ACCENTED, NAMES, SAMPLES, SCRIPTS, SENTENCES, SIGNS
 
-SIMPLIFIED = [
-    "名称,数量\n桌子,7\n",
-    "你好",
-    "每位员工每年享有三十天假期。请假须提前三个工作日申请。",
-    "库存清单\n灯具 12 椅子 80",
-    "北京市朝阳区",
-    "价格表 price list 100 元",
-    "根据公司规定，所有员工必须在每月最后一个工作日之前提交报销单据。逾期提交的单据将顺延至下个月处理。" * 5,
-]
-TRADITIONAL = [
-    "每位員工每年享有三十天假期。請假須提前三個工作日申請。",
-    "臺灣",
-    "你好，世界",
-    "產品說明書",
-    "姓名：王小明\n電話：0912345678\n",
-    "根據公司規定，所有員工必須在每月最後一個工作日之前提交報銷單據。" * 5,
-]
-JAPANESE = [
-    "こんにちは世界",
-    "従業員は毎年三十日の休暇を取ることができます。",
-    "会議室の予約方法",
-    "カタログ 価格 100円",
-    "東京都港区",
-    "申請書は月末までに提出してください。" * 5,
-]
-LATIN = [
-    "café",
-    "Zürich",
-    "naïve résumé",
-    "L’été dernier, nous avons déjà mangé des pâtes à l’Hôtel.",
-    "Öffnungszeiten: Montag bis Freitag, täglich außer Feiertagen.",
-    "prix : 10 € – 20 €",
-    "señor Muñoz, ¿cómo está?",
-    "Die Kündigungsfrist beträgt drei Monate. Änderungen müssen schriftlich erklärt werden. " * 5,
-]
-KOREAN = ["안녕하세요 세계", "모든 직원은 매년 삼십 일의 휴가를 받습니다."]
-RUSSIAN = ["Привет, мир", "Каждый сотрудник имеет право на тридцать дней отпуска."]
-
+LATIN, SIMPLIFIED = SCRIPTS["latin"], SCRIPTS["simplified"]
+ENCODINGS = {
+    "simplified": ("gb18030",),
+    "traditional": ("big5",),
+    "japanese": ("shift_jis", "euc_jp"),
+    "korean": ("euc_kr",),
+    "latin": ("cp1252",),
+    "russian": ("cp1251",),
+}
 LEGACY = [
-    *(("gb18030", text) for text in SIMPLIFIED),
-    *(("big5", text) for text in TRADITIONAL),
-    *(("shift_jis", text) for text in JAPANESE),
-    *(("euc_jp", text) for text in JAPANESE[:2]),
-    *(("euc_kr", text) for text in KOREAN),
-    *(("cp1252", text) for text in LATIN),
+    *(
+        (encoding, text)
+        for script, each in ENCODINGS.items()
+        for encoding in each
+        for text in SCRIPTS[script]
+    ),
     *(("latin-1", text) for text in LATIN if not set("’€") & set(text)),
-    *(("cp1251", text) for text in RUSSIAN),
 ]
 UNICODE = ["plain ascii", "café", "每位员工每年享有三十天假期。\n", "mixed 中文 and English 🎉\n", "x"]
 WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
@@ -91,7 +61,7 @@ def test_a_sign_in_an_english_text_is_no_letter_of_another_language(text):
         "# Notes\n\nThis file lists what we found near the {} last year.\n",
     ],
 )
-@pytest.mark.parametrize("word", ACCENTED.split())
+@pytest.mark.parametrize("word", ACCENTED)
 def test_an_accented_word_in_an_english_text_is_western(word, text):
     written = text.format(word)
     assert decode(written.encode("cp1252")) == written
@@ -122,7 +92,7 @@ def test_a_few_names_in_a_table_tell_its_encoding(encoding):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_signs_accents_and_names_in_unicode_are_read_as_they_are(encoding):
     tables = [table for each in NAMES for table in tables_with_names(each, 20)]
-    for text in (*SIGNS, *ACCENTED.split(), *tables):
+    for text in (*SIGNS, *ACCENTED, *tables):
         assert decode(text.encode(encoding)) == text
 
 
@@ -132,7 +102,7 @@ def test_a_table_with_names_in_utf16_needs_no_bom(encoding):
         assert decode(text.encode(encoding)) == text
 
 
-@pytest.mark.parametrize("text", [*UNICODE, *SIMPLIFIED, *TRADITIONAL, *JAPANESE, *LATIN, *KOREAN, *RUSSIAN])
+@pytest.mark.parametrize("text", [*UNICODE, *(text for each in SCRIPTS.values() for text in each)])
 def test_utf8_is_read_as_it_is(text):
     assert decode(text.encode()) == text
 

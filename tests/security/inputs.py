@@ -34,44 +34,13 @@ from tests.index import samples
 
 _KEYS = st.sampled_from(
     [
-        "code",
-        "message",
-        "msg",
-        "error",
-        "type",
-        "data",
-        "list",
-        "rows",
-        "total",
-        "page",
-        "size",
-        "id",
-        "name",
-        "url",
-        "timestamp",
-        "successInfos",
-        "failedInfos",
-        "documentId",
-        "fileName",
-        "failInfo",
-        "embedding_code",
-        "embedding_msg",
-        "embedding_stat",
-        "knowledge_id",
-        "used",
-        "text",
-        "score",
-        "metadata",
-        "_id",
-        "doc_id",
-        "length",
-        "word_num",
-        "document_size",
-        "custom_separator",
-        "sentence_size",
-        "knowledge_type",
+        "code", "message", "msg", "error", "type", "data", "list", "rows", "total", "page", "size", "id",
+        "name", "url", "timestamp", "successInfos", "failedInfos", "documentId", "fileName", "failInfo",
+        "embedding_code", "embedding_msg", "embedding_stat", "knowledge_id", "used", "text", "score",
+        "metadata", "_id", "doc_id", "length", "word_num", "document_size", "custom_separator",
+        "sentence_size", "knowledge_type",
     ]
-)
+)  # fmt: skip
 _SCALARS = (
     st.none()
     | st.booleans()
@@ -174,26 +143,10 @@ TEXTS = (
 )
 _NAMES = st.sampled_from(
     [
-        "md",
-        "txt",
-        "csv",
-        "tsv",
-        "json",
-        "yaml",
-        "toml",
-        "vtt",
-        "srt",
-        "rst",
-        "adoc",
-        "org",
-        "tex",
-        "py",
-        "js",
-        "xml",
-        "log",
-        "mdx",
+        "md", "txt", "csv", "tsv", "json", "yaml", "toml", "vtt", "srt", "rst", "adoc", "org", "tex", "py",
+        "js", "xml", "log", "mdx",
     ]
-).map("x.{}".format)
+).map("x.{}".format)  # fmt: skip
 FILES = st.tuples(_NAMES, TEXTS)
 
 
@@ -235,70 +188,29 @@ def bytes_are_decoded(given: tuple[bytes, str | None]) -> None:
 _MARKUP = st.lists(
     st.sampled_from(
         [
-            "<table>",
-            "<tr>",
-            "<td>",
-            "</table>",
-            "</td>",
-            "<ul>",
-            "<li>",
-            "<ol>",
-            "</ul>",
-            "<pre>",
-            "</pre>",
-            "<a href='http://x'>",
-            "</a>",
-            "<h1>",
-            "</h1>",
-            "<title>",
-            "</title>",
-            "<nav>",
-            "<!--",
-            "-->",
-            "<![",
-            "<!DOCTYPE x [",
-            "]>",
-            "<?",
-            "&#x110000;",
-            "&amp",
-            "&#0;",
-            "<script>",
-            "</script>",
-            "<img alt=x>",
-            "<br",
-            "'",
-            '"',
-            "<",
-            ">",
-            "<p>",
+            "<table>", "<tr>", "<td>", "</table>", "</td>", "<ul>", "<li>", "<ol>", "</ul>", "<pre>",
+            "</pre>", "<a href='http://x'>", "</a>", "<h1>", "</h1>", "<title>", "</title>", "<nav>",
+            "<!--", "-->", "<![", "<!DOCTYPE x [", "]>", "<?", "&#x110000;", "&amp", "&#0;", "<script>",
+            "</script>", "<img alt=x>", "<br", "'", '"', "<", ">", "<p>",
         ]
     )
     | st.text(max_size=4),
     max_size=30,
-).map(lambda parts: "".join(parts).encode("utf-8", "replace"))
+).map(lambda parts: "".join(parts).encode("utf-8", "replace"))  # fmt: skip
 _MAILS = st.lists(
     st.sampled_from(
         [
-            b"Subject: ",
-            b"From: =?utf-8?b?",
-            b"?=\n",
-            b"Content-Type: multipart/mixed; boundary=b\n",
-            b"Content-Type: text/html\n",
-            b"Content-Type: message/rfc822\n",
-            b"Content-Transfer-Encoding: base64\n",
-            b"Content-Transfer-Encoding: x-uuencode\n",
+            b"Subject: ", b"From: =?utf-8?b?", b"?=\n", b"Content-Type: multipart/mixed; boundary=b\n",
+            b"Content-Type: text/html\n", b"Content-Type: message/rfc822\n",
+            b"Content-Transfer-Encoding: base64\n", b"Content-Transfer-Encoding: x-uuencode\n",
             b"Content-Type: text/plain; charset=idna\n",
-            b"Content-Disposition: attachment; filename*=utf-7''%00\n",
-            b"--b\n",
-            b"--b--\n",
-            b"\n",
-            b"word",
-            b"=?x?q?=00?=",
+            b"Content-Disposition: attachment; filename*=utf-7''%00\n", b"--b\n", b"--b--\n", b"\n",
+            b"word", b"=?x?q?=00?=",
         ]
     )
     | st.binary(max_size=6),
     max_size=25,
-).map(b"".join)
+).map(b"".join)  # fmt: skip
 
 
 def _archived(document: bytes) -> st.SearchStrategy[bytes]:
@@ -365,25 +277,9 @@ def frame_is_unpacked(content: bytes) -> None:
 # -- patterns and names -----------------------------------------------------------------------------------
 
 _PATTERN_PARTS = [
-    "*",
-    "**",
-    "?",
-    "/",
-    "a",
-    "[a-z]",
-    "[!a]",
-    "[",
-    "]",
-    "!",
-    "\\",
-    "#",
-    "{a,b}",
-    "[[:alpha:]]",
-    "-",
-    ".",
-    " ",
-    "**/",
-]
+    "*", "**", "?", "/", "a", "[a-z]", "[!a]", "[", "]", "!", "\\", "#", "{a,b}", "[[:alpha:]]", "-", ".",
+    " ", "**/",
+]  # fmt: skip
 _SEGMENTS = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=("Cs",)) | st.sampled_from("~_%. -"),
     min_size=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
-from kbsync.index.fence.child import unpack_answer
+from kbsync.index.fence.child import unpack_answer, unpack_ready
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import parse_text
 from tests.security.inputs import FIELDS
@@ -33,11 +33,19 @@ def test_a_page_that_declares_no_real_encoding_is_read_as_it_is(label: str) -> N
     assert decode_declared(b"", label) == ""
 
 
-@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", "1e999", '"x"', "[]"])
-def test_a_number_that_is_none_in_a_parsers_answer_is_an_error_of_ours(number: str) -> None:
-    for frame in (
-        f'{{"resident": {number}, "refused": {{"reason": "x", "code": "y"}}}}',
-        f'{{"resident": 1, "text": {{"text": "x", "title": null, "tags": [], "page_starts": [{number}]}}}}',
-    ):
+NO_NUMBERS = ["Infinity", "-Infinity", "NaN", "1e999", '"x"', "[]"]
+FRAMES = [
+    *("", "[]", "null", "{}", "\xff", "[" * 100_000, '{"resident": 1, "text": {}}'),
+    *(f'{{"resident": {each}, "refused": {{"reason": "x", "code": "y"}}}}' for each in NO_NUMBERS),
+    *(
+        f'{{"resident": 1, "text": {{"text": "x", "title": null, "tags": [], "page_starts": [{each}]}}}}'
+        for each in NO_NUMBERS
+    ),
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame[:60])
+def test_an_answer_that_makes_no_sense_is_an_error_of_ours(frame: str) -> None:
+    for unpack in (unpack_answer, unpack_ready):
         with pytest.raises(ValueError):
-            unpack_answer(frame.encode())
+            unpack(frame.encode("latin-1"))
