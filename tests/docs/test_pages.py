@@ -110,24 +110,17 @@ def test_the_example_is_named_and_good() -> None:
     assert load(ROOT / "config.example.yaml", ENVIRONMENT).mirrors
 
 
-def test_every_promise_names_tests_that_exist() -> None:
-    rows = re.findall(r"^\| (\d+)\. .*$", PROMISES.read_text(), re.MULTILINE)
-    assert [int(number) for number in rows] == list(range(1, 12))
-    for row in re.findall(r"^\| \d+\. .*$", PROMISES.read_text(), re.MULTILINE):
-        named = re.findall(r"`(tests/[^`]+)`", row)
-        assert named, f"no test shows: {row}"
-        for name in named:
-            file = ROOT / name
-            assert file.is_file(), f"{name} does not exist"
-            assert re.search(r"^\s*(async )?def test_", file.read_text(), re.MULTILINE), f"no test in {name}"
-
-
-def test_the_tests_that_are_named_exist() -> None:
-    named = re.findall(r"`(tests/[^`:]+)::(test_\w+)`", PROMISES.read_text())
-    assert len(named) == 11
-    for file, test in named:
-        defined = re.search(rf"^(async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
-        assert defined, f"there is no {test} in {file}"
+def test_every_promise_names_tests_that_exist_one_of_them_at_a_service() -> None:
+    rows = re.findall(r"^\| (\d+)\. (.*)$", PROMISES.read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 12))
+    for _, row in rows:
+        named = re.findall(r"`(tests/[^`:]+)(?:::(\w+))?`", row)
+        assert any(test for _, test in named), row
+        for file, test in named:
+            assert re.search(rf"^\s*(async )?def {test or 'test_'}", (ROOT / file).read_text(), re.M), (
+                file,
+                test,
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
