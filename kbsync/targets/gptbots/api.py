@@ -1,17 +1,12 @@
-"""The vendor's calls about one knowledge base, each with its path, its body and its answer as a value.
+"""The vendor's calls about one knowledge base, and finding single documents in its list, which has no filter.
 
-Finding single documents on few pages of a list that has no filter: where they were listed before, else by
-the order of their ids. Pure.
+A document is looked for where it was listed before, else by the order of the ids. These look as Mongo makes
+them: eight hex digits for the second in which they were made, and a counter in the last six. That is not
+documented, so it only chooses which page is asked for next, as long as the pages read so far are in that
+order; a document that is not found that way is looked for in the whole list.
 
-Ids of the vendor look as Mongo makes them: the second in which they were made, in eight hex digits, and a
-counter in the last six. It is not documented, so it only chooses which page is asked for next, as long as the
-pages read so far are in that order: who is not found that way is looked for in the whole list.
-
-What the list says of documents: when they changed last, and by which recipe and update they were made.
-
-What is remembered is where a document was listed, and for a moment alone what was said of it: others change
-documents, too, and a change that is judged by an older `update_time` would be called searchable too early
-(promise 10).
+The page of a document is remembered, what was said of it for a moment only: others change documents, too, and
+a change judged by an older `update_time` would be called searchable too early (promise 10).
 """
 
 from __future__ import annotations
@@ -25,6 +20,8 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from kbsync.contract.managing import BaseCard
+from kbsync.contract.searching import Passage
 from kbsync.contract.target import Base, Body, Outgoing
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
@@ -140,7 +137,7 @@ class GptbotsApi:
         self.count = found.documents
         return Base(self._base, found.documents, self._config.base_url)
 
-    async def bases(self) -> tuple[shapes.BaseRow, ...]:
+    async def bases(self) -> tuple[BaseCard, ...]:
         """All of the bot's: the call has no pages, whatever its name."""
         answer = await self._client.ask(GptbotsCall.BASE, "GET", "/v1/bot/knowledge/base/page")
         return _told(GptbotsCall.BASE, shapes.bases_of(answer.body))
@@ -168,7 +165,7 @@ class GptbotsApi:
         op, method, verb = (
             (GptbotsCall.UPDATE, "PUT", "update") if is_update else (GptbotsCall.ADD, "POST", "add")
         )
-        path = f"/v1/bot/doc/{parcel[0].cutting.kind}/{verb}"
+        path = f"/v1/bot/doc/{parcel[0].cutting.kind}/{verb}"  # a kind has routes of its own
         answer = await self._client.deliver(op, method, path, partial(stream_of, parcel, self._base))
         receipt = shapes.receipt_of(answer.body)
         if receipt is None:
@@ -193,7 +190,7 @@ class GptbotsApi:
         answer = await self._client.post(GptbotsCall.RETRY, "/v1/bot/data/retry/batch", json={})
         return shapes.affected_of(answer.body)
 
-    async def search(self, prompt: str, ranking: str | None) -> tuple[shapes.FoundPassage, ...]:
+    async def search(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
         """Search this base. `prompt` is not empty; `ranking` names the ranking model, None: not ranked."""
         wish = self._config.search
         told = {
@@ -262,7 +259,8 @@ class Lookup:
         order = self._order()
         if order is None:
             return None
-        low, high, near = 1, -(-self.count // self._size), {known}
+        size = max(map(len, self._pages.values()), default=0) or PAGE_SIZE  # as the server gives them
+        low, high, near = 1, -(-self.count // size), {known}
         mine = order(remote_id)
         for number, rows in self._pages.items():
             ages = [order(row.id) for row in rows]
@@ -277,11 +275,6 @@ class Lookup:
         still = [number for number in range(low, high + 1) if number not in self._pages]
         beside = [number for number in still if not near.isdisjoint({number - 1, number + 1})]
         return beside[0] if beside else still[len(still) // 2] if still else None
-
-    @property
-    def _size(self) -> int:
-        """Rows of a page as the server gives them."""
-        return max(map(len, self._pages.values()), default=0) or PAGE_SIZE
 
     def _order(self) -> _Order | None:
         """What grows with the list, and tells most documents apart; None: nothing that shows does."""

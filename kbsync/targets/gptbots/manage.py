@@ -51,8 +51,7 @@ class GptbotsBases:
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        bases = await self._api.bases()
-        return [BaseCard(one.id, one.name, one.description, documents=one.documents) for one in bases]
+        return await self._api.bases()
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them, from the list: there is no call for one."""

@@ -1,13 +1,11 @@
-"""The vendor's answers as values. Unknown fields are ignored; what has another shape is None. Pure.
+"""The vendor's answers as values, our marker in its documents, and its codes as errors. Pure.
 
-Our marker in `source_url`, the one field of a document that is ours and comes back in lists. Pure.
+Unknown fields are ignored; what has another shape is None. There is no envelope on success; a failure is
+`{"code": 40000, "message": "…"}` under any HTTP status.
 
-`https://kbsync.invalid/guides/intro.md#sha256=…&u=12&r=t600&w=1699843200`: where the file is, which bytes,
-which upload, by which recipe, and for an update the document's `update_time` from before it.
-
-The vendor's codes as errors: the one place where they are translated.
-
-There is no envelope on success; a failure is `{"code": 40000, "message": "…"}` under any HTTP status.
+The marker stands in `source_url`, the only field of a document that is ours and comes back in lists:
+`https://kbsync.invalid/guides/intro.md#sha256=…&u=12&r=t600&w=1699843200` says where the file is, which bytes
+it has, which upload and recipe made it, and for an update the document's `update_time` from before it.
 """
 
 from __future__ import annotations
@@ -19,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
+from kbsync.contract.managing import BaseCard
+from kbsync.contract.searching import Passage
 from kbsync.core.text import number_in, printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
@@ -27,16 +27,6 @@ from kbsync.targets.http.reading import ListPage, count_of, id_of, number, objec
 
 _LATEST_SECONDS = 100_000_000_000
 """A larger number counts milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseRow:
-    """A row of the list of bases; `documents` None: not told."""
-
-    id: str
-    documents: int | None
-    name: str = ""
-    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +56,18 @@ class UploadReceipt:
     failed: tuple[frozenset[str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPassage:
-    """A passage that was found."""
-
-    document_id: str
-    text: str
-    score: float
-
-
-def bases_of(body: Any) -> tuple[BaseRow, ...] | None:
+def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     """From `knowledge_base`, `data` or `data.list`, as different versions have it."""
     rows = _first_list(body, "knowledge_base", "data", "list")
     if rows is None:
         return None
     return tuple(
-        BaseRow(base_id, count_of(one.get("doc")), text_of(one.get("name")), text_of(one.get("desc")))
+        BaseCard(
+            base_id,
+            text_of(one.get("name")),
+            text_of(one.get("desc")),
+            documents=count_of(one.get("doc")),
+        )
         for one in objects_in(rows)
         if (base_id := id_of(one.get("id")))
     )
@@ -154,13 +140,13 @@ def states_of(body: Any) -> Mapping[str, str] | None:
     }
 
 
-def matches_of(body: Any) -> tuple[FoundPassage, ...] | None:
-    """What a search found."""
+def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
+    """What a search found: passages, each with the id of its document."""
     rows = _first_list(body, "list", "data")
     if rows is None:
         return None
     return tuple(
-        FoundPassage(remote_id, text_of(one.get("content")), number(one.get("score")) or 0.0)
+        (remote_id, Passage(text_of(one.get("content")), score=number(one.get("score")) or 0.0))
         for one in objects_in(rows)
         if (remote_id := id_of(one.get("data_id")))
     )

@@ -1,8 +1,8 @@
 """The knowledge API of GPTBots as a target of the mirror.
 
 The vendor keeps our marker, takes several documents in a request, and changes a document in place under its
-id with the old text serving meanwhile. It gives no reasons, so success is what its answers say of each
-document, and searchable is what `data_status` says of the version that was sent.
+id while the old text goes on serving. It gives no reasons: success is what an answer says of each document,
+and searchable is what `data_status` says of the version that was sent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Unpack
 from urllib.parse import urlsplit
 
@@ -82,14 +83,14 @@ def outcomes_of(receipt: UploadReceipt, parcel: Sequence[UploadItem]) -> Mapping
     # An update's id tells more than any name beside it; that of a new document tells nothing.
     is_update = bool(parcel[0].doc_id)
     words = [{one.id if is_update and one.id else one.name} for one in receipt.stored]
-    told = [{_plain(word) for word in some if word} for some in (*words, *receipt.failed)]
+    told = [{_composed(word) for word in some if word} for some in (*words, *receipt.failed)]
 
     # Whole names and ids count first: a name without its extension is only one of what these left over.
-    meant = {item.place: _which(told, {_plain(item.file_name), item.doc_id}) for item in parcel}
+    meant = {item.place: _which(told, {_composed(item.file_name), item.doc_id}) for item in parcel}
     taken = {number for numbers in meant.values() for number in numbers}
     for item in parcel:
         if not meant[item.place]:
-            bare = _which(told, {_plain(item.file_name).rpartition(".")[0]})
+            bare = _which(told, {_composed(item.file_name).rpartition(".")[0]})
             meant[item.place] = [number for number in bare if number not in taken]
     if len(parcel) == 1 and not meant[parcel[0].place]:  # whatever it calls the only one
         meant[parcel[0].place] = list(range(len(receipt.stored) + len(receipt.failed)))
@@ -99,6 +100,10 @@ def outcomes_of(receipt: UploadReceipt, parcel: Sequence[UploadItem]) -> Mapping
     failed = {place for place, numbers in meant.items() if any(n >= count for n in numbers)}
     holders = Counter(one_id for some in stored.values() for one_id in {one.id for one in some} if one_id)
     return {item.place: _outcome(item, stored[item.place], holders, item.place in failed) for item in parcel}
+
+
+# Names may come back in another form of the same characters (NFC, NFD).
+_composed = partial(unicodedata.normalize, "NFC")
 
 
 def _outcome(
@@ -123,10 +128,6 @@ def _outcome(
 def _which(told: Sequence[set[str]], words: set[str]) -> list[int]:
     wanted = words - {""}
     return [number for number, one in enumerate(told) if not wanted.isdisjoint(one)]
-
-
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def limits_of(config: GptbotsTargetConfig) -> Limits:
@@ -364,10 +365,9 @@ class GptbotsUploads:
             return {one.place: error for one in parcel}
         if is_qa_update:
             self._missing.works(QA_UPDATE)
-        new = {one.place for one in parcel if not one.doc_id}
-        self._statuses.added(
-            [one.remote_id for place, one in outcomes.items() if place in new and isinstance(one, Accepted)]
-        )
+        if not parcel[0].doc_id:  # all of them are new
+            told = [one.remote_id for one in outcomes.values() if isinstance(one, Accepted)]
+            self._statuses.added(told)
         return dict(outcomes)
 
     async def _refused(
@@ -519,9 +519,9 @@ class GptbotsTarget(RemoteTarget):
                 OVERLOADED,
             )
         found: dict[str, list[Passage]] = {}
-        for one in sorted(matches, key=lambda match: -match.score):
-            if not query.among or one.document_id in query.among:
-                found.setdefault(one.document_id, []).append(Passage(one.text, score=one.score))
+        for remote_id, passage in sorted(matches, key=lambda match: -match[1].score):
+            if not query.among or remote_id in query.among:
+                found.setdefault(remote_id, []).append(passage)
         hits = [Hit(key, passages[0].score, tuple(passages)) for key, passages in found.items()]
         return hits if query.selects and not query.among else hits[: query.top_k]
 

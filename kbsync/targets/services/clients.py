@@ -1,22 +1,17 @@
-"""Vectors from a service: batches of what fits, several at a time, a bad item isolated from the others.
+"""Clients of embedding and rerank services, and what the errors of these services mean.
 
-And the order of texts for a question, from a service.
-
-The errors of embedding and rerank services: which blame an item, the account, or the moment.
-
-Sources: OpenAI's "Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's
-`ErrorType`; vLLM's and Jina's answers. A code counts as number or text, flat or inside `error`.
-
-What the services answer, read into vectors and orders. Nothing but `NonsenseError` is raised.
+Vectors come in batches of what fits, several at a time; a bad item is found and the others are kept. Errors
+are blamed on an item, the account or the moment. Sources: OpenAI's "Error codes"; the open platform's page of
+codes (zhipu); text-embeddings-inference's `ErrorType`; vLLM's and Jina's answers. A code counts as number or
+text, flat or inside `error`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
-import math
 import random
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
@@ -27,12 +22,23 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
-from kbsync.targets.services.dialects import EMBEDDINGS, LONGEST_QUESTION, RERANK, EmbeddingItem
+from kbsync.targets.services.dialects import (
+    EMBEDDINGS,
+    LONGEST_QUESTION,
+    RERANK,
+    EmbeddingItem,
+    NonsenseError,
+    order_of,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Vectors = list[NDArray[np.float32] | Rejected]
+
+T = TypeVar("T")
 
 NO_MONEY = frozenset({"insufficient_quota", "1113", "1304", "1308", "1309", "1310", "1311", "402"})
 BUSY = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312", "1120", "1234", "500"})
@@ -167,128 +173,6 @@ def _said(body: object) -> tuple[frozenset[str], str]:
     return frozenset(codes or {"error"}), said if isinstance(said, str) else str(said)[:300]
 
 
-MOST_DIMENSIONS = 16_384
-
-
-class NonsenseError(Exception):
-    """An answer that cannot be what was asked for; `str()` says why."""
-
-
-def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
-    """`count` vectors at length 1, in the order of the question; None for one that is none or no direction.
-
-    All have one length. Raises `NonsenseError` where they cannot be told apart or differ in length.
-    """
-    rows = _list_of(body)
-    if len(rows) != count:
-        raise NonsenseError(f"{len(rows)} vectors for {count} texts")
-    # By `index` where every row has another one; else as they came.
-    by_index = {row["index"]: row for row in rows if isinstance(row, Mapping) and _is_index(row.get("index"))}
-    if sorted(by_index) == list(range(count)):
-        rows = [by_index[index] for index in range(count)]
-    vectors = [_vector(row) for row in rows]
-    lengths = {len(vector) for vector in vectors if vector is not None}
-    if len(lengths) > 1:
-        raise NonsenseError(f"vectors of different lengths ({', '.join(map(str, sorted(lengths)))})")
-    units = iter(_units([vector for vector in vectors if vector is not None]))
-    return [None if vector is None else next(units) for vector in vectors]
-
-
-def order_of(body: object, count: int) -> list[tuple[int, float]]:
-    """(index, score) of all `count` texts, best first; those not answered keep their order at the end.
-
-    Indexes that were not asked for are dropped, of several scores the best counts. Raises `NonsenseError`.
-    """
-    scores: dict[int, float] = {}
-    for place, item in enumerate(_list_of(body)):
-        index, score = _ranked(item, place)
-        if 0 <= index < count and math.isfinite(score):
-            scores[index] = max(score, scores.get(index, -math.inf))
-    if not scores and count:
-        raise NonsenseError("no text of the question is in it")
-    best = sorted(scores.items(), key=lambda each: (-each[1], each[0]))
-    last = best[-1][1] if best else 0.0
-    return best + [(index, last) for index in range(count) if index not in scores]
-
-
-def _list_of(body: object) -> Sequence[object]:
-    """The list an answer is about: itself, `data`, `results` or `embeddings`."""
-    if isinstance(body, Mapping):
-        lists = [body[key] for key in ("results", "data", "embeddings") if isinstance(body.get(key), list)]
-        body = lists[0] if lists else None
-    if not isinstance(body, list):
-        raise NonsenseError("there is no list in it")
-    return body
-
-
-def _is_index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _vector(row: object) -> NDArray[np.float32] | None:
-    """None where the row says that there is none: null, or an empty list."""
-    import numpy as np
-
-    value = row.get("embedding", ()) if isinstance(row, Mapping) else row
-    if value is None or value == []:
-        return None
-    if isinstance(value, str):  # little-endian float32 as base64
-        try:
-            content = binascii.a2b_base64(value, strict_mode=True)
-        except ValueError:  # also binascii.Error, and what is not ASCII
-            raise NonsenseError("a row is a text that is no base64") from None
-        if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
-            raise NonsenseError(f"a row has {len(content)} bytes, which are no vector")
-        return np.frombuffer(content, "<f4")
-    if not isinstance(value, list) or not 0 < len(value) <= MOST_DIMENSIONS:
-        raise NonsenseError("a row is no vector")
-    if any(isinstance(number, list) for number in value):
-        raise NonsenseError("a row has several vectors; models of that kind are not supported")
-    try:
-        return np.array([math.nan if number is None else number for number in value], np.float32)
-    except (ValueError, TypeError, OverflowError):
-        raise NonsenseError("a row has something that is no number") from None
-
-
-def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
-    """At length 1; None for what has no direction: all zeros, or something that is no number."""
-    import numpy as np
-
-    if not vectors:
-        return []
-    wide = np.concatenate(vectors, dtype=np.float64).reshape(len(vectors), -1)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    is_sound = np.isfinite(lengths) & (lengths > 0)
-    units = (wide / np.where(is_sound, lengths, 1.0)[:, np.newaxis]).astype(np.float32)
-    return [unit if sound else None for unit, sound in zip(units, is_sound.tolist(), strict=True)]
-
-
-def _ranked(item: object, place: int) -> tuple[int, float]:
-    """Index and score of one row; a bare row without an index stands at its place.
-
-    An index may come as text, -1 is none; what is no number is no score.
-    """
-    if not isinstance(item, Mapping):
-        raise NonsenseError("a row is no object")
-    index, score = item.get("index", place), item.get("relevance_score", item.get("score"))
-    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
-        index = int(index)
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        score = math.nan
-    try:
-        return index if _is_index(index) else -1, float(score)
-    except OverflowError:
-        return -1, math.nan
-
-
-T = TypeVar("T")
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = list[NDArray[np.float32] | Rejected]
-
 PATIENCE = 5
 """How often a batch is sent again to a service that says it is busy; each time after a longer pause."""
 
@@ -325,26 +209,14 @@ class EmbeddingService:
         """More are not sent in one request: as configured or documented, fewer where that was refused."""
         return self._most_items
 
-    async def dimensions(self) -> int:
-        """Length of a vector; asked of the service where neither config nor an answer told it yet."""
-        if self._dimensions is None:
-            await self.embed([HARMLESS])
-        assert self._dimensions is not None
-        return self._dimensions
-
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
         """A vector for each item, in order; `Rejected` in the place of one that the service will not take.
 
         A query has its vector soon or not at all; a busy service is asked once. Raises `Unavailable` or
         `Halted` where the service itself is to blame.
         """
-        if is_query:
-            async with self._client.soon("embed", SOON):
-                return await self._embedded(items, is_query)
-        return await self._embedded(items, is_query)
-
-    async def _embedded(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        made = await _together([self._batch(batch, is_query) for batch in self._batches(items)])
+        async with self._client.soon("embed", SOON) if is_query else nullcontext():
+            made = await _together([self._batch(batch, is_query) for batch in self._batches(items)])
         return [vector for vectors in made for vector in vectors]
 
     async def aclose(self) -> None:

@@ -1,8 +1,8 @@
-"""Questions that are answered from the knowledge base, whole or in pieces as the answer is made.
+"""Answers questions from the knowledge base, whole or in pieces as the answer is made.
 
-Either an application of the account answers, or, where there is none, a search finds passages and a model of
-the platform reads them. Source of the latter: the vendor's page of chat completions; a request and its stream
-are as at OpenAI, with end reasons of the vendor's own.
+An application of the account answers or, where there is none, a model of the platform that is given the
+passages of a search. Source of the latter: the vendor's page of chat completions. A request and its stream
+are as at OpenAI; the reasons for an end are the vendor's own.
 """
 
 from __future__ import annotations
@@ -159,14 +159,10 @@ class Asking:
             return
         request_id = str(uuid.uuid4())
         body = chat_body(by.model, question, turns, hits, request_id) | {"stream": streamed}
-        if not streamed:
-            piece = chat_piece((await self._platform.post(ZhipuCall.CHAT, CHAT_PATH, json=body)).body)
-            if piece.text:
-                yield piece.text
-            check_end(piece.finish)
-            yield Sources(hits, request_id, piece.usage)
-            return
-        stream = self._platform.stream(ZhipuCall.CHAT, CHAT_PATH, json=body)
+        if streamed:
+            stream = self._platform.stream(ZhipuCall.CHAT, CHAT_PATH, json=body)
+        else:
+            stream = _whole_answer(self._platform.post(ZhipuCall.CHAT, CHAT_PATH, json=body))
         async with aclosing(_pieces(stream, self._chat_event, chat_piece)) as pieces:
             async for piece in pieces:
                 if piece.text:
@@ -184,6 +180,11 @@ class Asking:
             return chat_piece(body)
         error = self._judge(HttpAnswer(ZhipuCall.CHAT, 200, {}, body, "", 0.0))
         raise error or Unavailable("the answer broke off before its end; ask again", code="error")
+
+
+async def _whole_answer(asking: Awaitable[HttpAnswer]) -> AsyncGenerator[bytes | HttpAnswer, None]:
+    """As a stream that is none after all."""
+    yield await asking
 
 
 async def _pieces(
@@ -293,12 +294,12 @@ def judge_chat(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | N
 def chat_body(
     model: str, question: str, turns: Sequence[Turn], hits: Sequence[Hit], request_id: str
 ) -> dict[str, Any]:
-    """The JSON of a request for a whole answer. Passages of one document share its number, from 1."""
+    """The JSON of a request. Passages of one document share its number, from 1."""
     passages = [(number, one.text) for number, hit in enumerate(hits, 1) for one in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     asked = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question))
     spoken = [{"role": "system", "content": _SYSTEM}, *messages(asked, turns)]
-    return {"model": model, "messages": spoken, "stream": False, "request_id": request_id}
+    return {"model": model, "messages": spoken, "request_id": request_id}
 
 
 def sendable(hits: Sequence[Hit]) -> tuple[Hit, ...]:

@@ -1,8 +1,8 @@
-"""The config block of `type: zhipu`: the knowledge API of Zhipu BigModel, and how it is opened.
+"""The config block of `type: zhipu`, the knowledge API of Zhipu BigModel, and the recipes of documents there.
 
-Which files the vendor takes, how each can be sliced, and the recipe that says so. `knowledge_type` (the
-manual's word) is the way of slicing: 1 titles and paragraphs, 2 questions and answers, 3 rows, 5 separators
-of one's own, 6 pages, 7 single items. Which of them is legal follows from the extension of the uploaded name.
+`knowledge_type` (the manual's word) is the way of slicing: 1 titles and paragraphs, 2 questions and answers,
+3 rows, 5 separators of your own, 6 pages, 7 single items. The extension of the uploaded name decides which
+of them are legal.
 """
 
 from __future__ import annotations
@@ -308,38 +308,25 @@ def media_type(name: str) -> str:
 
 
 def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
-    """What `settings` ask for, as far as it is legal for the extension of `name`; else its default.
-
-    `settings`: `knowledge_type` int, `custom_separator` list of strings or a string, `sentence_size` int
-    20 to 2000, `parse_image` bool, `word_num_limit` int from 1; the last two are not for pages.
-    """
+    """What `settings`, of the kinds in `SLICING`, ask for, as far as the extension of `name` allows it."""
     extension = extension_of(name)
-    wanted = settings.get("knowledge_type")
-    images = settings.get("parse_image") is True and extension not in LINKS
-    if type(wanted) is not int or extension not in SLICES.get(wanted, ()):
+    is_page = extension in LINKS
+    # The kinds of `SLICING` have checked the values; a rule may be for files of several formats all the same.
+    wanted = settings.get("knowledge_type", TITLES)
+    if extension not in SLICES[wanted]:
         wanted = ROWS if extension in SLICES[ROWS] else TITLES
-    limit = settings.get("word_num_limit")
-    if extension in LINKS or type(limit) is not int or limit < 1:
-        limit = None
+    images = settings.get("parse_image", False) and not is_page
+    limit = None if is_page else settings.get("word_num_limit")
     if wanted != CUSTOM:
         return Slicing(wanted, parse_image=images, word_limit=limit)
-    match settings.get("custom_separator"):
-        case str(one) if one:
-            separators: tuple[str, ...] = (one,)
-        case list() | tuple() as several:
-            separators = tuple(one for one in several if isinstance(one, str) and one) or _SEPARATORS
-        case _:
-            separators = _SEPARATORS
-    size = settings.get("sentence_size")
-    if type(size) is not int or not 20 <= size <= 2000:
-        size = _SENTENCE_SIZE
-    return Slicing(CUSTOM, separators, size, images, limit)
+    separators = tuple(settings.get("custom_separator", _SEPARATORS))
+    return Slicing(CUSTOM, separators, settings.get("sentence_size", _SENTENCE_SIZE), images, limit)
 
 
 def recipe_of(row: ZhipuDocument) -> str | None:
     """The recipe of a listed document; None where the list does not say enough.
 
-    A limit of words is not listed: who has lost his state sends such a document again.
+    A limit of words is not listed: without a state such a document is sent again.
     """
     if row.knowledge_type is None or row.parse_image is None:
         return None

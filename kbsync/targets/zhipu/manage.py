@@ -1,4 +1,4 @@
-"""What is made, changed and removed in an account on a person's order only: bases, applications, callbacks.
+"""Knowledge bases, applications and the callback of an account: changed only when a person asks for it.
 
 Source: the vendor's manual of the knowledge API, 3.1, 3.6 and 3.9, and its page on creating a knowledge base.
 The calls about callbacks are gone from the vendor's current pages.
@@ -85,13 +85,8 @@ OF_AN_APPLICATION: Mapping[str, OfferedSetting] = {
     "param_desc": choice("strict", "moderate", "flexible", "custom"),
     "icon_color": _COLORS,
     "icon_type": choice(
-        "robot_assist",
-        "robot_navigate",
-        "robot_guardian",
-        "robot_service",
-        "robot_messenger",
-        "robot_chat",
-        "robot_engineer",
+        *("robot_assist", "robot_navigate", "robot_guardian", "robot_service"),
+        *("robot_messenger", "robot_chat", "robot_engineer"),
     ),
 }
 
@@ -249,10 +244,7 @@ class ZhipuBases:
 
     async def room(self) -> Room | None:
         """The account's space."""
-        told = await ask_capacity(self._client)
-        if told is None:
-            return None
-        return Room(told.used, told.total, told.used_words, told.total_words)
+        return await ask_capacity(self._client)
 
     def _missing(self, base_id: str, words: str) -> Halted:
         return Halted(
@@ -360,10 +352,9 @@ class ZhipuApplications:
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:
         """Send what changes. Bases and how passages are found in them go together, the rest as it is."""
-        _check_application(wish)
-        _, recall = _application_fields(wish)
-        shown = await self._shown(application_id) if wish.bases is not None or recall else {}
-        path, body = _application_path(application_id), _application_body(wish, shown)
+        path, body = _application_path(application_id), _application_body(wish, {})
+        if "knowledge_info" in body:  # sent as a whole, so what is there already goes along
+            body = _application_body(wish, await self._shown(application_id))
         await self._client.ask(ZhipuCall.EDIT_APPLICATION, "PUT", path, json=body)
 
     async def delete(self, application_id: str) -> None:
@@ -390,7 +381,8 @@ def _application_body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[s
     `shown`: what there is of it already.
     """
     _check_application(wish)
-    fields, recall = _application_fields(wish)
+    fields = parse_settings(wish.settings, {**OF_AN_APPLICATION, **OF_ITS_RECALL}, "an application")
+    recall = {key: fields.pop(key) for key in OF_ITS_RECALL if key in fields}
     body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model, **fields}
     bases = (_bases_in(shown) or None) if wish.bases is None and recall else wish.bases
     if bases is not None:
@@ -398,13 +390,6 @@ def _application_body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[s
     if recall or bases is not None:
         body["knowledge_info"] = {**_recall(bases, shown), **recall}
     return _given(body)
-
-
-def _application_fields(wish: ApplicationWish) -> tuple[dict[str, object], dict[str, object]]:
-    """The fields to send, and those of how its passages are found. Raises `Rejected`."""
-    fields = parse_settings(wish.settings, {**OF_AN_APPLICATION, **OF_ITS_RECALL}, "an application")
-    recall = {key: fields.pop(key) for key in OF_ITS_RECALL if key in fields}
-    return fields, recall
 
 
 def _check_application(wish: ApplicationWish) -> None:

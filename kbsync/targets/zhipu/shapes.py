@@ -1,7 +1,7 @@
-"""The vendor's bodies as values: what it answers, and what its search is asked. Nothing is believed. Pure.
+"""The vendor's answers as values, and what its search is asked. Nothing is believed. Pure.
 
-Unknown fields are ignored; ids come as strings or integers; numbers may come as strings of digits. The one
-field that is read strictly is `embedding_stat` (indexing.py).
+Unknown fields are ignored; ids come as strings or integers; numbers may come as strings of digits. Only
+`embedding_stat` is read strictly (`upload.status_of`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from kbsync.contract.managing import Room
 from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
 from kbsync.targets.http.reading import (
@@ -194,22 +195,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """Bytes and words of the whole account; words are None where they are not told, or none in all."""
-
-    used: int
-    total: int
-    used_words: int | None = None
-    total_words: int | None = None
-
-    @property
-    def lacks_words(self) -> bool:
-        """There are bytes left maybe, and no words."""
-        return self.used_words is not None and self.used_words >= (self.total_words or self.used_words + 1)
-
-
-def capacity_of(body: Any) -> Capacity | None:
+def capacity_of(body: Any) -> Room | None:
     """The account's space from `GET /knowledge/capacity`; None where it does not say, or says 0 in all."""
     content = object_of(data_of(body))
     used, total = object_of(content.get("used")), object_of(content.get("total"))
@@ -218,8 +204,8 @@ def capacity_of(body: Any) -> Capacity | None:
     if used_bytes is None or not all_bytes:
         return None
     if used_words is None or not all_words:
-        return Capacity(used_bytes, all_bytes)
-    return Capacity(used_bytes, all_bytes, used_words, all_words)
+        return Room(used_bytes, all_bytes)
+    return Room(used_bytes, all_bytes, used_words, all_words)
 
 
 @dataclass(frozen=True, slots=True)

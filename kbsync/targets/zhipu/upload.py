@@ -1,19 +1,17 @@
-"""One document goes to the vendor: whether it has room, one request, and what the answer says of it.
+"""One document goes to the vendor: room for it, one request, what the answer says, and what became of it.
 
-Whether documents became searchable, and the calls that make the vendor index one again.
-
-Many are found on few pages of the list, the newest first, since those are waited for. The list has no order
-that is documented; as far as its ids show one, that tells which page is next.
+Whether documents became searchable is looked up for many at a time on pages of the list (ADR 15), for few
+one by one. A document that failed can be indexed or sliced again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kbsync.contract.managing import Room
 from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.text import sized
@@ -23,7 +21,7 @@ from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.config import EXTENSIONS, Slicing, extension_of, slicing_of
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall, is_gone
-from kbsync.targets.zhipu.shapes import Capacity, FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
+from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 
 INTERVAL = 180.0
 """Seconds between two questions about the account's space, at the least."""
@@ -43,12 +41,12 @@ class AccountSpace:
     """
 
     def __init__(
-        self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float], cure: str
+        self, ask: Callable[[], Awaitable[Room | None]], steady: Callable[[], float], cure: str
     ) -> None:
         self._ask, self._steady, self._cure = ask, steady, cure
         self._turn = asyncio.Lock()
         self._asked_at: float | None = None
-        self._known: Capacity | None = None
+        self._known: Room | None = None
         self._left = self._under_way = 0
 
     @property
@@ -65,9 +63,9 @@ class AccountSpace:
             is_too_much = self._known is not None and size > self._left + self._under_way
             if self._is_due(size) or is_too_much:
                 await self._look()
-            if self._known is not None and self._known.lacks_words:
-                await self._look()  # before anybody is called: others may have made room
-            if self._known is not None and self._known.lacks_words:
+            if _lacks_words(self._known):
+                await self._look()  # before a person is called: others may have made room
+            if self._known is not None and _lacks_words(self._known):
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
             if self._known is not None and size > self._left:
@@ -99,7 +97,7 @@ class AccountSpace:
         """
         async with self._turn:
             await self._look()
-        if self._known is None or self._known.lacks_words:
+        if self._known is None or _lacks_words(self._known):
             return False
         return self._left >= max(1, size)
 
@@ -127,6 +125,11 @@ class AccountSpace:
         if self._known is not None:
             # what is under way may not be counted there yet
             self._left = max(0, self._known.total - self._known.used - self._under_way)
+
+
+def _lacks_words(room: Room | None) -> bool:
+    """There may be bytes left, and no words."""
+    return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
 
 
 class ZhipuUploads:
@@ -327,12 +330,7 @@ class Indexing:
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
         self._api.missing.check(ZhipuCall.REEMBED)
-        try:
-            await self._api.reembed(remote_id)
-        except (NotFound, NotOffered) as error:
-            raise await self._blamed(ZhipuCall.REEMBED, remote_id, error) from error
-        except NoRoom as error:
-            raise await self._space.blamed(error) from error
+        await self._again(ZhipuCall.REEMBED, remote_id, self._api.reembed(remote_id))
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Cut a document that failed again. It cannot change whether images are read; errors as above."""
@@ -342,19 +340,19 @@ class Indexing:
             raise _gone()
         if (document.parse_image or False) != slicing.parse_image:
             raise NotOffered("whether images are read cannot be changed by slicing again")
+        await self._again(ZhipuCall.RESLICE, remote_id, self._api.reslice(remote_id, slicing))
+
+    async def _again(self, op: ZhipuCall, remote_id: str, asking: Awaitable[None]) -> None:
         try:
-            await self._api.reslice(remote_id, slicing)
+            await asking
         except (NotFound, NotOffered) as error:
-            raise await self._blamed(ZhipuCall.RESLICE, remote_id, error) from error
+            # A 404 is about the call or the document: the document's own page tells. The base is there.
+            if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
+                raise _gone() from error
+            reason = f"{op}: the vendor has no such call here: {error.reason}"
+            raise self._api.missing.note(op, NotOffered(reason, code=error.code)) from error
         except NoRoom as error:
             raise await self._space.blamed(error) from error
-
-    async def _blamed(self, op: ZhipuCall, remote_id: str, error: Rejected) -> Rejected:
-        """A 404 is either the call's or the document's: the document's own page tells. The base is there."""
-        if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
-            return _gone()
-        reason = f"{op}: the vendor has no such call here: {error.reason}"
-        return self._api.missing.note(op, NotOffered(reason, code=error.code))
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
         """None for one that is gone, the base still being there."""
@@ -371,24 +369,6 @@ def _gone() -> NotFound:
 _WORTH_A_PAGE = 3  # fewer ids are asked for one by one
 
 
-class ListOrder(enum.Enum):
-    """How a list is sorted, as far as its ids show."""
-
-    NEWEST_FIRST = "newest first"
-    OLDEST_FIRST = "oldest first"
-    UNKNOWN = "unknown"
-
-
-def order_of(rows: Sequence[ZhipuDocument]) -> ListOrder:
-    """The order in which the ids of one page were made."""
-    times = [made for row in rows if (made := created_of(row.id)) is not None]
-    if len(times) < max(2, len(rows)):
-        return ListOrder.UNKNOWN
-    if times == sorted(times, reverse=True):
-        return ListOrder.NEWEST_FIRST
-    return ListOrder.OLDEST_FIRST if times == sorted(times) else ListOrder.UNKNOWN
-
-
 @dataclass(slots=True)
 class SeenOnPages:
     """What some pages of the list showed of the documents looked for. `requests`: pages asked for."""
@@ -400,57 +380,39 @@ class SeenOnPages:
 async def look_for(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
     """Find `ids` on as few pages as can be; those that the list does not show soon are left to the caller.
 
-    Never more pages than ids. Nothing is remembered from one look to the next.
+    It goes on from the newest, or back to them from the last page: new documents are the ones waited for.
+    The list has no documented order, so the times in the ids of the pages read tell it. Never more pages
+    than ids. Nothing is remembered from one look to the next.
     """
-    seen, missing, course = SeenOnPages(), set(ids), _Course()
+    seen, missing, shown = SeenOnPages(), set(ids), set[str]()
+    number, step, size, misses = 1, 1, PAGE_SIZE, 0
     while seen.requests < len(ids):
-        page = await ask(course.number, course.size)
+        page = await ask(number, size)
         seen.requests += 1
         found = {row.id: row for row in page.rows if row.id in missing}
         seen.rows |= found
         missing -= found.keys()
-        course.misses += not found
-        if not missing or not course.next_after(page, missing):
+        misses += not found
+        times = [made for row in page.rows if (made := created_of(row.id)) is not None]
+        is_timed = len(times) >= max(2, len(page.rows))
+        is_oldest_first = is_timed and times == sorted(times) and times != times[::-1]
+        is_newest_first = is_timed and times == sorted(times, reverse=True)
+        if seen.requests == 1:
+            size = real_size(page, size)
+        # a total below what the page itself shows is disproved
+        has_total = page.total is not None and page.total >= len(page.rows)
+        last = max(1, -(-(page.total or 0) // size)) if has_total else None
+        if missing and seen.requests == 1 and is_oldest_first and last is not None and last > 1:
+            number, step = last, -1
+            continue
+        expected: Collection[str] = missing
+        if is_oldest_first or is_newest_first:
+            # further pages hold older documents, whichever way they are read
+            expected = [one for one in missing if (created_of(one) or 0.0) <= min(times)]
+        here = {row.id for row in page.rows}
+        is_end = number <= 2 if step < 0 else last is not None and number >= last
+        if len(expected) < _WORTH_A_PAGE or misses * 10 > len(expected) or here <= shown or is_end:
             break
+        shown |= here
+        number += step
     return seen
-
-
-@dataclass(slots=True)
-class _Course:
-    """Where a look at the list goes next: onward from the newest, or back from the last page to them."""
-
-    number: int = 1
-    step: int = 1
-    size: int = PAGE_SIZE
-    misses: int = 0
-    shown: set[str] = field(default_factory=set)
-
-    def next_after(self, page: ZhipuPage, missing: Collection[str]) -> bool:
-        """Move on; False where no further page is worth a request."""
-        order = order_of(page.rows)
-        if self.number == 1 and self.step == 1:
-            self.size = real_size(page, self.size)
-            last = self._last_page(page)
-            if order is ListOrder.OLDEST_FIRST and last is not None and last > 1:
-                self.number, self.step = last, -1
-                return True
-        expected = missing
-        if order is not ListOrder.UNKNOWN:
-            # beyond this page are older ones: with the newest first, or walking back from the end
-            oldest = min((created_of(row.id) or 0.0 for row in page.rows), default=0.0)
-            expected = [one for one in missing if (created_of(one) or 0.0) <= oldest]
-        if len(expected) < _WORTH_A_PAGE or self.misses * 10 > len(expected):
-            return False
-        ids, last = {row.id for row in page.rows}, self._last_page(page)
-        is_end = self.number <= 2 if self.step < 0 else last is not None and self.number >= last
-        if ids <= self.shown or is_end:
-            return False
-        self.shown |= ids
-        self.number += self.step
-        return True
-
-    def _last_page(self, page: ZhipuPage) -> int | None:
-        """By `total`, where it is not disproved by the page itself."""
-        if page.total is None or page.total < len(page.rows):
-            return None
-        return max(1, -(-page.total // self.size))

@@ -154,14 +154,6 @@ async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
     assert [one["rules"] for one in world.documents()] == [{"splitter": "\n"}] * 2
 
 
-async def test_one_refused_file_keeps_no_other_from_being_mirrored(world: GptbotsWorld) -> None:
-    world.write_many(9)
-    world.write("bad.md", "bad")
-    world.play("refused-item", op="add", match="*bad*", times=0, args={"name": "bad*"})
-    await world.once()
-    assert world.statuses() == {"ready": 9, "failed": 1}
-
-
 async def test_a_failing_update_keeps_the_old_text_and_is_told(world: GptbotsWorld) -> None:
     await mirrored(world, 2)
     old = world.bytes_by_path(searchable=True)
@@ -196,22 +188,6 @@ async def test_what_only_a_person_can_mend_halts_and_nothing_is_sent(
     await world.once()
     assert reason(world) == halt
     assert len(world.app.journal()) == effects
-
-
-async def test_a_wrong_region_is_named(world: GptbotsWorld) -> None:
-    world.write_many(1)
-    world.turn(key_revoked=True)
-    await world.once()
-    assert world.run.halt is not None
-    assert world.server.url in world.run.halt.detail
-    assert "region" in world.run.halt.detail
-
-
-async def test_a_deleted_bot_halts_in_the_middle(world: GptbotsWorld) -> None:
-    world.write_many(2)
-    world.play("bot-deleted", op="add")
-    await world.once()
-    assert reason(world) == "knowledge-base-missing"
 
 
 async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:

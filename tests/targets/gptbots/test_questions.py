@@ -69,14 +69,6 @@ async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(w
     assert effects(world)[2:] == ["stored", "deleted"]
 
 
-async def test_an_old_available_is_not_taken_for_the_new_one(world: GptbotsWorld) -> None:
-    world.turn(vectorize=[20, 20], stale_status=60)
-    begun = world.clock.now
-    await edited(world, "faq.csv")
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.clock.now - begun >= 20
-
-
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "neither-list", "shape"])
 async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: GptbotsWorld, kind: str) -> None:
     before = ids(world)
@@ -100,16 +92,6 @@ async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
     assert ids(world) == before
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert effects(world)[2:] == ["updated"]
-
-
-async def test_one_that_is_refused_keeps_no_other_from_being_changed(world: GptbotsWorld) -> None:
-    before = ids(world)
-    world.play("failed-item", op="update", times=0, args={"name": "faq*"})
-    await edited(world, *FILES)
-    assert (ids(world), world.statuses()) == (before, {"ready": 1, "failed": 1})
-    served = world.bytes_by_path(searchable=True)
-    assert served["more.csv"] == sha_of_folder(world)["more.csv"]
-    assert served["faq.csv"] != sha_of_folder(world)["faq.csv"]
 
 
 @pytest.mark.parametrize("settings", [{"header_row": 2}, {"chunk_token": 100}, {"splitter": ";"}])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import TargetError, Unsure
+from kbsync.errors import Unsure
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -82,27 +82,6 @@ async def test_a_change_that_it_mends_is_found_and_sent_once_more_in_place(world
     assert [world.asked(op) for op in ("add", "update", "delete")] == [0, 1, 0]
 
 
-async def test_an_edit_after_it_is_mirrored_as_ever(world: GptbotsWorld) -> None:
-    await f0_fails(world)
-    await retry(world)
-    world.write("f0.md", "mended")
-    await world.once()
-    assert world.statuses() == {"ready": 2}
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert len(world.documents()) == 2
-
-
-async def test_documents_that_are_on_their_way_are_waited_for_as_ever(world: GptbotsWorld) -> None:
-    """It fails, the vendor is asked by somebody else before that is seen, and then it is done."""
-    world.turn(vectorize=[5, 5])
-    world.play("fails", op="add", args={"name": "f0*"})
-    await world.once()
-    assert world.statuses() == {"ready": 2}
-    assert await retry(world) == 0
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-
-
 async def test_it_is_asked_once_and_a_lost_answer_is_told(world: GptbotsWorld) -> None:
     await f0_fails(world)
     world.server.requests.clear()
@@ -111,10 +90,3 @@ async def test_it_is_asked_once_and_a_lost_answer_is_told(world: GptbotsWorld) -
         await retry(world)
     assert world.asked("retry") == 1
     assert await retry(world) == 0
-
-
-@pytest.mark.parametrize("kind", ["unauthorized", "rate-limited", "code"])
-async def test_a_refusal_is_told(world: GptbotsWorld, kind: str) -> None:
-    world.play(kind, op="retry", times=0)
-    with pytest.raises(TargetError):
-        await retry(world)

@@ -57,13 +57,6 @@ async def test_a_search_says_what_the_config_and_the_query_want_and_nothing_else
     assert await asked(wish, query) == [PLAIN | more]
 
 
-async def test_a_search_for_nothing_asks_nobody() -> None:
-    nothing = httpx.MockTransport(lambda _: httpx.Response(500))
-    target = GptbotsTarget(at_nobody(), around(), transport=nothing)
-    assert (await target.search(Query(" ", rerank=True)), target.meter.total) == ((), 0)
-    await target.aclose()
-
-
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
     async with GptbotsWorld(tmp_path).serving() as world:

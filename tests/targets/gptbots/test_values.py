@@ -229,12 +229,6 @@ def test_a_wrong_key_names_the_region_and_the_cure() -> None:
     assert error.cure == "kbsync retry"
 
 
-def test_no_money_halts() -> None:
-    error = judged({"code": 40378, "message": "Insufficient credits"})
-    assert isinstance(error, Halted)
-    assert error.halt == "quota"
-
-
 def test_the_name_of_a_document_blames_no_account() -> None:
     for said in ("balance.pdf cannot be read", '"credits 2026.docx" is damaged', "文件余额表.xlsx损坏"):
         assert isinstance(judged({"code": 40378, "message": said}), Rejected)

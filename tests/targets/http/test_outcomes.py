@@ -277,17 +277,12 @@ async def test_a_large_file_arrives_as_it_is() -> None:
         assert http.meter.sent_bytes == len(request.body)
 
 
-async def test_answers_are_asked_for_unpacked() -> None:
-    async with answering(answer()) as server, client(server.url) as http:
-        await http.ask("list", "GET", "/")
-        assert server.seen[0].headers["accept-encoding"] == "identity"
-
-
-async def test_a_connection_is_used_again() -> None:
+async def test_a_connection_is_used_again_and_answers_are_asked_for_unpacked() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         for _ in range(5):
             await http.send("upload", "/", fields={}, file=part())
         assert (server.met, len(server.seen)) == (1, 5)
+        assert {one.headers["accept-encoding"] for one in server.seen} == {"identity"}
 
 
 async def test_at_debug_each_request_is_told_without_what_is_private(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from pathlib import Path
 
 import pytest
 
 from kbsync.errors import Unavailable, UsageError
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.connection import Endpoint, Timeouts
+from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.bodies import part
@@ -50,16 +49,6 @@ async def test_a_certificate_for_another_name_is_not_trusted(ours: Authority) ->
         client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
     ):
         with pytest.raises(Unavailable, match="was not trusted"):
-            await http.send("upload", "/", fields={}, file=part())
-
-
-async def test_https_to_a_server_without_tls_is_not_stored() -> None:
-    times = Timeouts(connect=0.3)
-    async with (
-        answering(answer(400)) as server,
-        client(f"https://127.0.0.1:{server.port}", timeouts=times) as http,
-    ):
-        with pytest.raises(Unavailable):
             await http.send("upload", "/", fields={}, file=part())
 
 
@@ -202,11 +191,3 @@ async def test_a_proxy_that_is_not_there_is_named_without_its_secrets() -> None:
             await http.send("upload", "/", fields={}, file=part())
     assert "(through the proxy 127.0.0.1:1)" in caught.value.reason
     assert "s3cr3t" not in caught.value.reason
-
-
-def test_tls_is_checked_by_default() -> None:
-    from kbsync.targets.http import connection
-
-    context = connection.trusted(Endpoint("https://kb.example"))
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname

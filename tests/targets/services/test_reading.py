@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.targets.services.clients import NonsenseError, order_of, vectors_of
+from kbsync.targets.services.dialects import NonsenseError, order_of, vectors_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

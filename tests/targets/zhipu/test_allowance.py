@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from kbsync.contract.managing import Room
 from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.zhipu.shapes import Capacity
 from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 
 
@@ -19,10 +19,10 @@ class Account:
         self.used, self.now, self.asked = used, 0.0, 0
         self.allowance = AccountSpace(self._capacity, lambda: self.now, "kbsync retry")
 
-    async def _capacity(self) -> Capacity:
+    async def _capacity(self) -> Room:
         self.asked += 1
         await asyncio.sleep(0)
-        return Capacity(self.used, 1000)
+        return Room(self.used, 1000)
 
     async def trouble(self, size: int) -> TargetError | None:
         try:

@@ -50,21 +50,6 @@ async def test_without_an_address_nothing_is_told() -> None:
     assert vendor.body("reembed") == {}
 
 
-async def test_indexing_again_and_cutting_anew_tell_it_as_well() -> None:
-    vendor = Vendor(reembed=[ok()], reslice=[ok()], detail=[ok(row())])
-    one = target(vendor, callback_url=URL)
-    await one.reembed(FIRST_ID)
-    assert vendor.body("reembed") == {"callback_url": URL}
-    await one.reslice(FIRST_ID, "a.md", {})
-    assert vendor.body("reslice") == {"knowledge_type": 1, "callback_url": URL}
-
-
-def test_the_recipe_is_the_same_with_and_without() -> None:
-    for given in ({}, {"knowledge_type": 5, "custom_separator": ["x"]}, {"parse_image": True}):
-        plain, called = (target(Vendor(), callback_url=url) for url in ("", URL))
-        assert plain.recipe("a.md", given) == called.recipe("a.md", given)
-
-
 async def test_the_secret_is_in_no_message_and_no_repr() -> None:
     assert SECRET not in repr(around(callback_url=URL))
     vendor = Vendor(upload=[failed(1214, f"callback_url {URL} is not reachable, {SECRET}")])

@@ -23,8 +23,8 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall
 from kbsync.targets.zhipu.errors import judge as judge_enveloped
 from kbsync.targets.zhipu.shapes import envelope_of
-from tests.targets.clocks import NOW, Clock
-from tests.targets.zhipu.vendor import BASE, KEY, Vendor, document, failed, ok, settings, target
+from tests.targets.clocks import NOW
+from tests.targets.zhipu.vendor import BASE, KEY, Vendor, failed, target
 
 OUTCOMES: dict[type[TargetError], str] = {
     Unsure: "500 502 503 504 1200 1230 1231 1234",
@@ -123,8 +123,6 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ("<html>maintenance</html>", 200, Unsure),
         ('{"data": {"succ', 200, Unsure),
         ({"data": {"successInfos": []}}, 200, Unsure),
-        ({"code": None, "data": {}}, 200, Unsure),
-        ({"code": 200.0}, 200, Unsure),
         ([], 200, Unsure),
         ({"code": 200, "error": {"code": "1302"}}, 200, Unavailable),
         ({"code": 200, "error": {"message": "no code"}}, 200, Rejected),
@@ -132,32 +130,24 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ({"code": 200}, 500, Unsure),
         ({"code": 200}, 404, NotOffered),
         ("", 500, Unsure),
-        ("", 502, Unsure),
-        ("<html>", 503, Unsure),
         ("", 401, Halted),
         ("", 403, Rejected),
         ("<html>sign in</html>", 401, Unavailable),
         ("", 434, Halted),
         ("", 404, NotOffered),
         ("", 405, NotOffered),
-        ("", 501, NotOffered),
         ("", 408, Unavailable),
-        ("", 425, Unavailable),
         ("", 429, Unavailable),
-        ("", 413, Rejected),
         ("", 435, Rejected),
-        ("", 415, Rejected),
         ("", 302, Unsure),
         ({"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}, 404, NotOffered),
         ({"detail": [{"loc": ["body"]}]}, 422, Rejected),
-        ({"detail": []}, 200, Unsure),
         ({"message": "余额不足或无可用资源包,请充值。"}, 429, Halted),
         ({"type": "error", "error": {"type": "authentication_error", "message": "x"}}, 401, Halted),
         ({"type": "error", "error": {"type": "rate_limit_error", "message": "x"}}, 200, Unavailable),
         ({"type": "error", "error": {"type": "api_error", "message": "x"}}, 200, Unsure),
         ({"type": "error", "error": {"type": "invalid_request_error", "message": "x"}}, 200, Rejected),
         ({"code": 99999, "message": "what is this"}, 200, Rejected),
-        ({"code": 99999, "message": "what is this"}, 503, Unsure),
         ({"code": 99999, "message": "系统繁忙"}, 503, Unsure),
         ({"code": 99999, "message": "系统繁忙"}, 200, Unavailable),
         ({"code": 1302, "message": "系统繁忙"}, 503, Unavailable),
@@ -165,7 +155,6 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ({"code": 99999, "message": "知识库空间不足"}, 400, NoRoom),
         ({"message": "余额表.xlsx 太大"}, 400, Rejected),
         ({"code": 500, "message": "x"}, 429, Unsure),
-        ({"code": 400, "message": "x"}, 401, Halted),
     ],
 )
 def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, status: int, kind: type) -> None:
@@ -179,19 +168,16 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
         (500, "文档不存在", ZhipuCall.DETAIL, Unsure),
         (500, "找不到指定的资源", ZhipuCall.DELETE, Unsure),
         (400, "找不到参数", ZhipuCall.DELETE, Rejected),
-        (400, "找不到该文档", ZhipuCall.DELETE, NotFound),
         (10404, "文档不存在", ZhipuCall.DELETE, Rejected),
         (500, "知识库不存在", ZhipuCall.UPLOAD, Unsure),
         (400, "document not found", ZhipuCall.DELETE, NotFound),
         (400, "文档名称已存在", ZhipuCall.UPLOAD, NameTaken),
         (400, "文档名称已存在", ZhipuCall.RESLICE, Rejected),
-        (400, "系统繁忙，请稍后再试", ZhipuCall.UPLOAD, Unavailable),
         (500, "系统繁忙，请稍后再试", ZhipuCall.UPLOAD, Unsure),
         (400, "知识库空间不足", ZhipuCall.UPLOAD, NoRoom),
         (400, "文件大小超出限制", ZhipuCall.UPLOAD, Rejected),
         (400, "知识库文档数已达上限", ZhipuCall.UPLOAD, NoRoom),
         (400, "知识库文档数已达上限", ZhipuCall.RETRIEVE, Rejected),
-        (400, "余额不足", ZhipuCall.RETRIEVE, Halted),
         (400, "size 超出上限", ZhipuCall.LIST, Rejected),
         (400, "缺少参数 knowledge_type", ZhipuCall.UPLOAD, Rejected),
         (1220, "无权访问", ZhipuCall.REEMBED, NotOffered),
@@ -200,13 +186,11 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
         (400, "额度说明.pdf 上传失败", ZhipuCall.UPLOAD, Rejected),
         (400, "文件余额表.xlsx损坏", ZhipuCall.UPLOAD, Rejected),
         (400, "上传“storage and balance.PDF”失败", ZhipuCall.UPLOAD, Rejected),
-        (400, "balance.pdf upload failed", ZhipuCall.UPLOAD, Rejected),
         (400, "已存在的规则.md 解析失败", ZhipuCall.UPLOAD, Rejected),
         (99999, "余额表.xlsx error", ZhipuCall.DETAIL, Rejected),
         (400, "账户余额不足，文件a.pdf上传失败", ZhipuCall.UPLOAD, Halted),
         (400, "余额0.00元", ZhipuCall.UPLOAD, Halted),
         (400, "Insufficient balance.Try later", ZhipuCall.UPLOAD, Halted),
-        (400, "a.pdf 已存在", ZhipuCall.UPLOAD, NameTaken),
     ],
 )
 def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: ZhipuCall, kind: type) -> None:
@@ -219,33 +203,7 @@ def test_the_wish_for_a_pause_is_kept() -> None:
     assert error.retry_after == 7.0
 
 
-async def test_a_rate_limit_inside_http_200_lowers_the_number_of_requests() -> None:
-    vendor = Vendor(upload=[failed(1302, "并发过高")])
-    subject = target(vendor, concurrency=8)
-    [outcome] = await subject.put([document()])
-    assert type(outcome) is Unavailable
-    assert subject._client.gate.limit == 4
-
-
 # ---- credentials, clocks and secrets
-
-
-async def test_a_refused_key_names_the_setting_and_a_clock_that_is_off() -> None:
-    clock = Clock()
-    late = failed(1003, "token expired", timestamp=int((NOW + 7_200) * 1000))
-    with pytest.raises(Halted) as caught:
-        await target(Vendor(base=[(401, late)]), clock).base()
-    assert caught.value.halt == "credentials"
-    assert "api_key" in caught.value.reason
-    assert "the clock of this machine is 2 h 0 min behind the vendor's" in caught.value.reason
-    assert str(caught.value) == caught.value.reason
-
-
-async def test_a_clock_seen_to_be_off_is_remembered_for_later_refusals() -> None:
-    subject = target(Vendor(base=[ok({"id": "5"}, timestamp=int((NOW - 900) * 1000)), (401, "")]))
-    await subject.base()
-    with pytest.raises(Halted, match="15 min ahead of"):
-        await subject.base()
 
 
 async def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_timestamp() -> None:
@@ -259,13 +217,6 @@ async def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_ti
     assert "clock" not in caught.value.reason
 
 
-async def test_a_refused_key_with_right_clocks_says_nothing_of_them() -> None:
-    with pytest.raises(Halted) as caught:
-        await target(Vendor(base=[(401, failed(1000, timestamp=int(NOW * 1000)))])).base()
-    assert "clock" not in caught.value.reason
-    assert "api_key" in caught.value.reason
-
-
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 async def test_an_echoed_key_or_signature_is_not_repeated(status: int) -> None:
     echo = f"key {KEY} or s3cr3t-of-the-tests at https://cdn.example/a?q-signature=abc is wrong"
@@ -274,12 +225,6 @@ async def test_an_echoed_key_or_signature_is_not_repeated(status: int) -> None:
             await target(Vendor(base=[(status, body)])).base()
         assert "s3cr3t" not in f"{caught.value!r} {caught.value} {caught.value.reason}"
         assert "q-signature" not in caught.value.reason
-
-
-def test_settings_do_not_show_the_key_or_the_proxys_password() -> None:
-    shown = repr(settings(proxy="http://me:hush@proxy:3128"))
-    assert "s3cr3t" not in shown
-    assert "hush" not in shown
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.searching import Answerer, Query, Sources, Turn
+from kbsync.contract.searching import Answerer, Sources, Turn
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.ask import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -90,10 +90,6 @@ async def test_a_whole_answer_is_asked_for_without_a_stream() -> None:
     vendor = Vendor(retrieve=[FOUND], chat=[completion("At nine.")])
     assert (await asked(target(vendor), streamed=False))[0] == "At nine."
     assert vendor.body("chat")["stream"] is False
-
-
-async def test_a_whole_answer_in_place_of_a_stream_is_one() -> None:
-    assert (await asked(target(Vendor(retrieve=[FOUND], chat=[completion("At nine.")]))))[0] == "At nine."
 
 
 async def test_where_nothing_is_found_nobody_is_asked() -> None:
@@ -229,23 +225,6 @@ async def test_without_a_search_nobody_is_asked() -> None:
         await asked(target(vendor))
 
 
-@pytest.mark.parametrize("reply", [404, 405, (404, failed(404, "Not Found")), (403, failed(1220))])
-async def test_missing_applications_are_remembered_for_an_hour(reply: Any) -> None:
-    clock = Clock()
-    vendor = Vendor(applications=[reply])
-    one = target(vendor, clock)
-    for _ in range(3):
-        with pytest.raises(NotOffered):
-            await one.applications.all()
-        clock.now += 60.0
-    proven = vendor.asked["applications"]
-    assert proven <= 2
-    clock.now += 3601
-    with pytest.raises(NotOffered):
-        await one.applications.all()
-    assert vendor.asked["applications"] == proven + 1
-
-
 async def test_applications_that_cannot_be_asked_are_missing() -> None:
     vendor = Vendor(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
     clock = Clock()
@@ -257,11 +236,3 @@ async def test_applications_that_cannot_be_asked_are_missing() -> None:
     with pytest.raises(NotOffered):
         await one.applications.all()
     assert "applications" not in vendor.asked
-
-
-async def test_the_search_is_the_one_of_search() -> None:
-    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
-    one = target(vendor)
-    _, sources = await asked(one, "when")
-    assert sources is not None
-    assert list(sources.hits or ()) == list(await one.search(Query("when")))

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.target import Accepted
-from kbsync.errors import Halted, Unavailable
+from kbsync.errors import Halted
 from kbsync.targets.zhipu.api import signed
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -19,7 +18,6 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application
 from tests.targets.blocks import around, block
-from tests.targets.zhipu.vendor import document
 
 KEY = "id.secret-for-tests"
 
@@ -109,24 +107,6 @@ async def test_a_token_called_expired_is_made_anew_once(scene: Scene) -> None:
         await target.base()
     assert caught.value.halt == "credentials"
     assert len(scene.way.keys) == 4
-
-
-async def test_an_upload_with_an_expired_token_was_not_stored_and_goes_again(scene: Scene) -> None:
-    target = scene.open()
-    scene.refuse(1003, op="upload")
-    [refused] = await target.put([document("a.md", b"alpha")])
-    assert isinstance(refused, Unavailable)
-    [outcome] = await target.put([document("a.md", b"alpha")])
-    assert isinstance(outcome, Accepted)
-    assert len(scene.app.snapshot()["documents"]) == 1
-
-
-async def test_the_same_key_sent_plainly_is_not_tried_again(scene: Scene) -> None:
-    target = scene.open(auth="key")
-    scene.refuse(1003)
-    with pytest.raises(Halted):
-        await target.base()
-    assert scene.way.keys == [KEY]
 
 
 @pytest.mark.parametrize(

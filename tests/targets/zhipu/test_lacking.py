@@ -98,15 +98,6 @@ async def test_pages_that_nobody_fetches_are_tried_once_an_hour(answer: Any) -> 
         assert vendor.asked["upload_url"] == proven + more
 
 
-async def test_a_page_that_cannot_be_fetched_is_no_missing_call() -> None:
-    vendor = Vendor(upload_url=[failed(400, "页面不存在")])
-    subject = target(vendor)
-    for asked in (1, 2):
-        [outcome] = await subject.put([page()])
-        assert isinstance(outcome, Unfit)
-        assert vendor.asked["upload_url"] == asked
-
-
 def drawn(number: int) -> Hit:
     return Hit(str(number), 0.5, (Passage(f"see 【示意图序号_{number}】"),))
 

@@ -12,7 +12,7 @@ from kbsync.contract.target import Listed
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, real_size
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
-from kbsync.targets.zhipu.upload import ListOrder, look_for, order_of
+from kbsync.targets.zhipu.upload import look_for
 from tests.targets.clocks import NOW
 from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
 
@@ -73,13 +73,6 @@ async def test_every_document_is_listed_once(
     assert sorted(ids) == sorted(one.id for one in shelf.documents)
 
 
-@pytest.mark.parametrize(("count", "requests"), [(1, 1), (99, 1), (250, 3), (1005, 11)])
-async def test_an_honest_list_costs_one_request_a_page(count: int, requests: int) -> None:
-    shelf = Shelf(rows(count))
-    await shelf.swept()
-    assert len(shelf.asked) == requests
-
-
 @pytest.mark.parametrize(
     "total",
     [
@@ -115,28 +108,6 @@ async def test_a_page_that_shifted_is_read_again() -> None:
     assert slipped in await shelf.swept()
 
 
-async def test_documents_added_while_the_list_is_read_are_listed() -> None:
-    shelf = Shelf(list(reversed(rows(250))))
-    new = ZhipuDocument(snowflake(NOW + 9_999), "new.md")
-
-    def lie(number: int, page: ZhipuPage) -> ZhipuPage:
-        if number == 2:
-            shelf.documents.insert(0, new)
-        return page
-
-    shelf.lie = lie
-    ids = await shelf.swept()
-    assert new.id in ids
-    assert len(ids) == len(set(ids)) == 251
-
-
-async def test_doubles_within_and_across_pages_are_listed_once() -> None:
-    plain = rows(150)
-    shelf = Shelf([*plain[:90], *plain[80:], plain[0], plain[0]])
-    ids = await shelf.swept()
-    assert len(ids) == len(set(ids)) == 150
-
-
 async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
     shelf = Shelf(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
@@ -163,21 +134,6 @@ async def test_three_sweeps_are_the_most() -> None:
 )
 def test_a_cap_is_seen_where_a_page_is_short_of_the_count(count: int, total: int | None, size: int) -> None:
     assert real_size(ListPage(tuple(rows(count)), total), 100) == size
-
-
-@pytest.mark.parametrize(
-    ("shown", "order"),
-    [
-        (rows(5), ListOrder.OLDEST_FIRST),
-        (rows(5)[::-1], ListOrder.NEWEST_FIRST),
-        ([*rows(5)[2:], *rows(5)[:2]], ListOrder.UNKNOWN),
-        (rows(1), ListOrder.UNKNOWN),
-        ([], ListOrder.UNKNOWN),
-        ([*rows(3), ZhipuDocument("a-uuid", "x")], ListOrder.UNKNOWN),
-    ],
-)
-def test_ids_show_the_order_of_a_list(shown: list[ZhipuDocument], order: ListOrder) -> None:
-    assert order_of(shown) is order
 
 
 # ---- the target's list
@@ -279,13 +235,6 @@ async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
     seen = await look_for(shelf, wanted)
     assert seen.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (21, 50), (20, 50)]
-
-
-async def test_looking_stops_as_soon_as_all_were_seen() -> None:
-    documents = rows(1000)
-    shelf = Shelf(documents[::-1])
-    await look_for(shelf, shown_ids(documents[-3:]))
-    assert len(shelf.asked) == 1
 
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:

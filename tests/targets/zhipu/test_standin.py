@@ -9,7 +9,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Listed, PutOutcome
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, Unsure
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
@@ -83,69 +83,6 @@ async def scene() -> AsyncIterator[Scene]:
 # ---- one upload, whatever happens to it
 
 
-@pytest.mark.parametrize(
-    ("kind", "args", "effect", "outcome"),
-    [
-        ("lost-answer", {}, True, Unsure),
-        ("lost-answer", {}, False, Unsure),
-        ("cut-headers", {}, True, Unsure),
-        ("cut-body", {}, True, Unsure),
-        ("reset-reading", {}, True, Unsure),
-        ("truncated-json", {}, True, Unsure),
-        ("empty", {}, True, Unsure),
-        ("html", {}, True, Unsure),
-        ("status", {"status": 500}, True, Unsure),
-        ("status", {"status": 503}, False, Unsure),
-        ("code-in-200", {"code": 500}, True, Unsure),
-        ("code-in-200", {"missing": True}, True, Unsure),
-        ("error-shapes", {"shape": "detail-list"}, True, Unsure),
-        ("both-lists", {}, True, Unsure),
-        ("neither-list", {}, True, Unsure),
-        ("success-null", {}, True, Unsure),
-        ("status", {"status": 429, "retry_after": 2}, False, Unavailable),
-        ("rate-limited", {"code": 1302}, True, Unavailable),
-        ("redirect", {"to": "http://127.0.0.1:9/api"}, False, Unsure),
-        ("redirect", {"to": "http://127.0.0.1:9/api"}, True, Unsure),
-        ("rate-limited", {"code": 1113}, True, Halted),
-        ("rate-limited", {"code": 1308}, True, Halted),
-        ("unauthorized", {"code": 1003}, True, Halted),
-        ("no-right", {}, True, Halted),
-        ("status", {"status": 413}, False, Rejected),
-        ("status", {"status": 435}, False, Rejected),
-        ("failed-info", {}, True, Rejected),
-        ("failed-info", {"reason": "文档名称已存在"}, True, NameTaken),
-        ("failed-info", {"reason": "知识库空间不足"}, True, Rejected),  # the account has room
-        ("failed-info", {"reason": "账户余额不足"}, True, Halted),
-        ("bom", {}, True, Accepted),
-        ("wrong-type", {}, True, Accepted),
-        ("gzip", {}, True, Unsure),
-        ("http10", {}, True, Accepted),
-        ("connection-close", {}, True, Accepted),
-        ("code-in-200", {"code": 200, "as_string": True}, True, Accepted),
-        ("other-name", {"form": "suffixed"}, True, Accepted),
-    ],
-)
-async def test_an_upload_ends_in_one_clear_way(
-    scene: Scene, kind: str, args: dict[str, Any], effect: bool, outcome: type
-) -> None:
-    scene.fault(kind, "upload", effect=effect, **args)
-    ended = await scene.put()
-    assert type(ended) is outcome, ended
-    assert scene.server.requests.by_op["upload"] == 1
-    if not isinstance(ended, Accepted | Unsure):
-        assert scene.documents == 0, "only what is unsure may have been stored"
-
-
-async def test_what_was_unsure_is_found_by_its_name_and_time(scene: Scene) -> None:
-    before = scene.app.clock.now()
-    scene.fault("lost-answer", "upload")
-    assert isinstance(await scene.put(), Unsure)
-    [found] = await scene.listed()
-    assert (found.name, found.size) == (NAME, len(TEXT))
-    assert found.created is not None
-    assert found.created >= before - 0.1
-
-
 @pytest.mark.parametrize("form", ["nfd", "mojibake", "basename", "suffixed", "question_marks"])
 async def test_the_name_the_vendor_gives_is_told(scene: Scene, form: str) -> None:
     scene.app.set_behaviour({"names": form})
@@ -153,23 +90,6 @@ async def test_the_name_the_vendor_gives_is_told(scene: Scene, form: str) -> Non
     assert isinstance(outcome, Accepted)
     [found] = await scene.listed()
     assert found.name == outcome.name or (outcome.name == "" and found.name == "café 手册.md")
-
-
-async def test_equal_names_are_refused_where_the_vendor_does_so(scene: Scene) -> None:
-    scene.app.set_behaviour({"equal_names": "refuse"})
-    await scene.stored()
-    assert type(await scene.put(b"other")) is NameTaken
-    assert scene.documents == 1
-
-
-async def test_a_full_account_stops_uploads_before_they_are_sent(scene: Scene) -> None:
-    scene.app.set_behaviour({"capacity_bytes": 1000})
-    await scene.stored()
-    outcome = await scene.put(b"x" * 1000)
-    assert isinstance(outcome, Halted)
-    assert outcome.halt == "quota"
-    assert "guide.md needs 1.0 kB" in outcome.reason
-    assert scene.server.requests.by_op["upload"] == 1
 
 
 @pytest.mark.parametrize("full", ["10001", "10002", "refused"])
@@ -259,59 +179,7 @@ async def test_one_bad_page_hides_no_document(
     assert {one.remote_id for one in await scene.listed()} == ids
 
 
-async def test_an_empty_answer_that_lasts_is_not_an_empty_base(scene: Scene) -> None:
-    scene.fill(5)
-    scene.fault("list-null", "list", times=0)
-    with pytest.raises(Unavailable):
-        await scene.listed()
-
-
-@pytest.mark.parametrize("form", ["list", "null", "missing"])
-async def test_an_empty_base_is_empty(scene: Scene, form: str) -> None:
-    scene.app.set_behaviour({"empty_list": form})
-    assert await scene.listed() == []
-    assert (await scene.target.base()).documents == 0
-
-
-@pytest.mark.parametrize("form", ["string", "float"])
-async def test_a_status_of_another_type_is_never_ready(scene: Scene, form: str) -> None:
-    remote_id = await scene.stored()
-    scene.app.set_behaviour({"stat_form": form})
-    assert await scene.state(remote_id) is DocState.UNKNOWN
-    assert await scene.target.is_searchable(remote_id, "kestrel.md")
-
-
-async def test_a_document_becomes_ready_in_its_time(scene: Scene) -> None:
-    scene.app.set_behaviour({"vectorize": (5.0, 5.0)})
-    remote_id = await scene.stored()
-    assert await scene.state(remote_id) is DocState.INDEXING
-    assert not await scene.target.is_searchable(remote_id, "kestrel.md")
-    scene.server.advance(5.0)
-    assert await scene.state(remote_id) is DocState.READY
-
-
-async def test_a_failure_is_cured_by_indexing_again(scene: Scene) -> None:
-    scene.fault("fails", "upload")
-    remote_id = await scene.stored()
-    status = (await scene.target.status([remote_id]))[remote_id]
-    assert (status.state, status.code, status.halt) == (DocState.FAILED, "10001", "")
-    assert "文档损坏" in status.reason
-    await scene.target.reembed(remote_id)
-    assert await scene.state(remote_id) is DocState.READY
-
-
 # ---- gone, missing, refused
-
-
-@pytest.mark.parametrize("form", ["404", "code", "null"])
-@pytest.mark.parametrize("code", [400, 404])
-async def test_gone_is_gone_in_all_forms(scene: Scene, form: str, code: int) -> None:
-    scene.app.set_behaviour({"deleted_detail": form, "unknown_delete": form, "missing_code": code})
-    remote_id = await scene.stored()
-    for _ in range(2):
-        assert await scene.target.delete([remote_id]) == {remote_id: None}
-    assert await scene.state(remote_id) is DocState.MISSING
-    assert await scene.target.digest(remote_id) is None
 
 
 @pytest.mark.parametrize("form", ["404", "code", "null"])
@@ -339,85 +207,9 @@ async def test_a_base_that_is_deleted_halts_every_call(scene: Scene, form: str, 
     assert all(isinstance(one, Halted) for one in outcomes)
 
 
-async def test_a_key_that_is_revoked_halts_and_comes_back(scene: Scene) -> None:
-    remote_id = await scene.stored()
-    scene.app.set_behaviour({"key_revoked": True})
-    calls: list[Callable[[], Awaitable[object]]] = [
-        scene.target.base,
-        lambda: scene.target.status([remote_id]),
-        scene.listed,
-    ]
-    for call in calls:
-        with pytest.raises(Halted) as caught:
-            await call()
-        assert caught.value.halt == "credentials"
-    outcome = await scene.put()
-    assert isinstance(outcome, Halted)
-    scene.app.set_behaviour({"key_revoked": False})
-    assert await scene.state(remote_id) is DocState.READY
-
-
-async def test_a_wrong_clock_is_named_when_the_key_is_refused(scene: Scene) -> None:
-    scene.app.set_behaviour({"clock_skew": 7_200.0})
-    await scene.target.base()
-    scene.app.set_behaviour({"key_revoked": True})
-    with pytest.raises(Halted, match="clock of this machine is 2 h 0 min behind"):
-        await scene.target.base()
-
-
-async def test_no_money_is_no_rate_limit(scene: Scene) -> None:
-    scene.app.set_behaviour({"money_gone": True})
-    outcome = await scene.put()
-    assert isinstance(outcome, Halted)
-    assert outcome.halt == "quota"
-    assert scene.server.requests.by_op["upload"] == 1
-
-
-async def test_calls_that_are_not_offered_are_done_without(scene: Scene) -> None:
-    remote_id = await scene.stored()
-    scene.app.set_behaviour({"not_offered": ["reembed", "reslice", "retrieve", "capacity", "url"]})
-    for _ in range(2):
-        with pytest.raises(NotOffered):
-            await scene.target.reembed(remote_id)
-        with pytest.raises(NotOffered):
-            await scene.target.reslice(remote_id, NAME, {})
-        with pytest.raises(NotOffered):
-            await scene.target.search(Query("kestrel"))
-    assert await scene.target.digest(remote_id) is None
-    assert isinstance(await scene.put(b"more"), Accepted)
-    assert scene.server.requests.by_op["reembed"] == 2
-    assert scene.server.requests.by_op["reslice"] == 2
-
-
 @pytest.mark.parametrize("form", ["missing", "null", "expired", "wrong"])
 async def test_a_bad_address_gives_no_digest(scene: Scene, form: str) -> None:
     remote_id = await scene.stored()
     scene.fault("url", "detail", form=form)
     assert await scene.target.digest(remote_id) is None
     assert await scene.target.digest(remote_id) == document(NAME, TEXT).digest
-
-
-@pytest.mark.parametrize(
-    ("kind", "count"),
-    [
-        ("retrieve-empty", 0),
-        ("retrieve-null", 0),
-        ("retrieve-no-scores", 1),
-        ("retrieve-no-metadata", 0),
-        ("retrieve-deleted", 2),
-    ],
-)
-async def test_odd_answers_to_a_search_are_read(scene: Scene, kind: str, count: int) -> None:
-    remote_id = await scene.stored()
-    scene.fault(kind, "retrieve")
-    hits = await scene.target.search(Query("kestrel"))
-    assert len(hits) == count
-    assert count == 0 or remote_id in {hit.remote_id for hit in hits}
-
-
-async def test_own_separators_come_back_as_the_recipe_they_were_sent_with(scene: Scene) -> None:
-    scene.app.set_behaviour({"sentence_size": "string"})
-    given = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
-    await scene.target.put([document(NAME, TEXT, **given, parse_image=True)])
-    [found] = await scene.listed()
-    assert found.recipe == scene.target.recipe(NAME, {**given, "parse_image": True})
