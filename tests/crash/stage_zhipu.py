@@ -33,7 +33,7 @@ class ZhipuStage(SharedStage):
         self._prefixes: set[str] = set()
         self.world.watch(self.effects, self._done)
 
-    settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1}
+    target_settings: ClassVar[Mapping[str, Any]] = {"reembed_tries": 1}
 
     def make_world(self, place: Path) -> RemoteWorld:
         return RemoteWorld(place, **self.target_settings)
