@@ -1,6 +1,7 @@
 """One full pass: compare, carry out, wait until every document is searchable or has failed.
 
-One pass of every mirror, and what a mirror and the state need to begin, watched or not.
+`once` makes a pass of every mirror side by side, `run_once` that of one. Below is what the daemon shares with
+it: a mirror made ready to begin, and the state locked and opened.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import Signals, Tell
 from kbsync.state import lock
-from kbsync.state import lock as ownership
 from kbsync.state.db import DamagedError, set_aside
 from kbsync.state.store import StateStore
 
@@ -50,23 +50,17 @@ class PassEnd:
     busy: tuple[str, ...] = ()
 
 
-async def run_once(
-    run: MirrorRun,
-    *,
-    budget: float = DOWN_BUDGET,
-    on_scanned: Callable[[int], None] = lambda _files: None,
-) -> PassEnd:
+async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
     """The pass of one mirror; `budget`: seconds a target may be down before it is given up.
 
-    `on_scanned` gets the number of files once the folder was compared. Never raises for what the folder or
-    the target does; leaves `run` ended.
+    Never raises for what the folder or the target does; leaves `run` ended.
     """
     run.is_pass = True
     try:
-        end = await _pass(run, budget, on_scanned)
+        end = await _pass(run, budget)
         if end.trouble and run.bound is not None and await run.bound.base_changed():
             await run.end()  # a damaged base was made anew: everything goes there
-            end = await _pass(run, budget, on_scanned)
+            end = await _pass(run, budget)
         if run.trouble:
             await run.leave_word(TARGET_DOWN, run.trouble)
         return end
@@ -74,21 +68,18 @@ async def run_once(
         await run.end()
 
 
-async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]) -> PassEnd:
+async def _pass(run: MirrorRun, budget: float) -> PassEnd:
     deadline, wait = run.clock.steady() + budget, 1.0
     while (bound := await run.begin()) is None:
-        await run.end_trouble()  # what a daemon noted before is found out anew
+        await run.end_trouble()  # what a daemon noted before is found out again
         if run.halt is not None or run.clock.steady() + wait > deadline:
             return PassEnd(False, run.trouble)
         await run.clock.sleep(wait)
         wait *= 2
     deep, first = await run.deep_is_due()
-    summary = await bound.compare(deep=deep)
-    if summary is None:
+    if await bound.compare(deep=deep) is None:
         return PassEnd(False)
-    on_scanned(summary.files)
-    trouble = await _drain(bound, budget)
-    if trouble:
+    if trouble := await _drain(bound, budget):
         return PassEnd(False, trouble)
     if run.halt is not None:
         return PassEnd(True)
@@ -98,8 +89,8 @@ async def _pass(run: MirrorRun, budget: float, on_scanned: Callable[[int], None]
 
 
 async def _drain(bound: BoundMirror, budget: float) -> str:
-    """Until nothing is left to do; '' or why it was given up."""
-    run, worker = bound.run, bound.worker
+    """Work until nothing is left to do; '' or why it was given up, or what is not sent although it ended."""
+    run, worker, binding = bound.run, bound.worker, bound.journal.binding
     begun = run.clock.steady()
     while run.halt is None:
         await bound.tend()
@@ -113,20 +104,14 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
             await run.leave_word(FAILING, failing)
             return failing
         if await bound.is_done():
-            return await _left_over(bound)
+            left = await run.store.read(
+                lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
+            )
+            return f"{left[0].label}: {left[0].reason or 'not sent yet'}" if left else ""
         worker.rested.clear()
         pause = (run.clock.steady() - begun) / 5
         await rest(run.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
     return ""
-
-
-async def _left_over(bound: BoundMirror) -> str:
-    """Why documents are still not sent although the pass is over; '' when all are."""
-    binding = bound.journal.binding
-    rows = await bound.run.store.read(
-        lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
-    )
-    return f"{rows[0].label}: {rows[0].reason or 'not sent yet'}" if rows else ""
 
 
 log = structlog.get_logger("kbsync")
@@ -162,11 +147,11 @@ async def once(
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
     began = time.monotonic()
-    stop, caught = asyncio.Event(), list[int]()
+    caught: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def receive(number: int) -> None:
-        caught.append(number)
-        stop.set()
+        if not caught.done():
+            caught.set_result(number)
 
     with receiving(signals, receive), open_state(installation, tell_damage) as store:
         active = ActiveMirrors(
@@ -174,12 +159,10 @@ async def once(
         )
         shown = None if watch is None else asyncio.ensure_future(watch(active))
         asyncio.get_running_loop().set_default_executor(Threads())
-        passes = asyncio.gather(*(apart(name, _pass_of_run(run)) for name, run in active.runs.items()))
-        stopped = asyncio.ensure_future(stop.wait())
-        both: set[asyncio.Future[Any]] = {passes, stopped}
+        work = [apart(name, _pass_of_run(run)) for name, run in active.runs.items()]
+        passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
+            await asyncio.wait({passes, caught}, return_when=asyncio.FIRST_COMPLETED)
             passes.cancel()  # what was done so far is recorded (promise 3)
             with contextlib.suppress(asyncio.CancelledError):
                 await passes
@@ -187,8 +170,8 @@ async def once(
             if shown is not None:
                 shown.cancel()
                 await asyncio.gather(shown, return_exceptions=True)
-        ends = dict(zip(active.runs, passes.result(), strict=True)) if not caught else {}
-    return OnceEnd(ends, active.runs, time.monotonic() - began, caught[0] if caught else None)
+        ends = dict(zip(active.runs, passes.result(), strict=True)) if not caught.done() else {}
+    return OnceEnd(ends, active.runs, time.monotonic() - began, caught.result() if caught.done() else None)
 
 
 async def _pass_of_run(run: MirrorRun) -> PassEnd:
@@ -296,9 +279,10 @@ def open_state(installation: Installation, tell: Callable[[str], None]) -> Itera
     on the way: the next start makes a new state. Raises `LockedError`, `StateError`, and `UsageError` for a
     state of a newer kbsync.
     """
+    path = installation.state_file
     with lock.held(installation.state_dir):
         _empty_spool(installation.state_dir, installation.spool_dir)
-        store = _open_or_set_aside(installation.state_file, tell)
+        store = open_or_set_aside(path, tell)
         try:
             names = [mirror.name for mirror in installation.config.mirrors]
             store.submit(lambda tx: tx.mirrors.detach_all_but(names)).result()
@@ -307,7 +291,7 @@ def open_state(installation: Installation, tell: Callable[[str], None]) -> Itera
             store.close()
             if store.damage and store.is_there:
                 try:
-                    tell(_set_aside(installation.state_file, store.damage))
+                    tell(_set_aside(path, store.damage))
                 except StateError as error:  # the next start tries again
                     tell(str(error))
 
@@ -326,13 +310,13 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
         spool.unlink(missing_ok=True)
     make_private_folder(spool)
     if os.geteuid() != 0:
-        for place in ownership.strange(state_dir):
+        for place in lock.strange(state_dir):
             if place.is_relative_to(spool):
-                raise ownership.refusal(state_dir, place)
+                raise lock.refusal(state_dir, place)
 
 
-def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
-    """A damaged state is kept for whoever wants to look; what the target holds is adopted, not sent again."""
+def open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
+    """The state, or an empty one in place of a damaged one, of which `tell` gets a sentence."""
     try:
         return StateStore(path)
     except DamagedError as error:
@@ -341,10 +325,13 @@ def _open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
 
 
 def _set_aside(path: Path, damage: str) -> str:
-    """What was done, in a sentence. Raises `StateError` where it cannot be done."""
+    """Keep a damaged state for whoever wants to look, and say so; the documents are adopted, not sent again.
+
+    Raises `StateError` where it cannot be set aside.
+    """
     try:
         aside = set_aside(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise StateError(f"{damage}, and it cannot be set aside ({why}): see to {path.parent}") from error
-    return f"{damage}; it was set aside as {aside.name}, and what is at the target is taken over anew"
+    return f"{damage}; it was set aside as {aside.name}, and what is at the target is adopted"

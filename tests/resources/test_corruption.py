@@ -17,7 +17,7 @@ from kbsync.config.model import folder_config
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError
 from kbsync.installation import Installation
-from kbsync.once import PassEnd, _open_or_set_aside, run_once
+from kbsync.once import PassEnd, open_or_set_aside, run_once
 from kbsync.state.db import set_aside
 from kbsync.state.store import StateStore
 from tests.cli.place import Place
@@ -34,7 +34,7 @@ FILES = 12
 def reopened(world: World) -> list[str]:
     """Open the state as a start does; what a person is told."""
     told: list[str] = []
-    _open_or_set_aside(world.state / "state.db", told.append).close()
+    open_or_set_aside(world.state / "state.db", told.append).close()
     return told
 
 
