@@ -44,6 +44,12 @@ class LateWork:
             _, _, work = heapq.heappop(self._owed)
             work()
 
+    def do_all(self) -> None:
+        """Do all of it now, whenever it is due."""
+        while self._owed:
+            _, _, work = heapq.heappop(self._owed)
+            work()
+
     def clear(self) -> None:
         """Owe nothing any more."""
         self._owed.clear()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kbsync.errors import Unavailable
-from tests.crash.harness import Guillotine, run_until
+from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Fault
@@ -74,8 +74,7 @@ async def changed_back(place: Path, one: Wavering, at: int) -> bool:
     world.base.faults = []
     one.change(world)
     guillotine = Guillotine(at=at)
-    await run_until(world, guillotine)
-    world.breaches.clear()
+    await world.crash(guillotine)
     world.settings, world.base = plan, base
     await world.once()
     world.clock.now += 4000

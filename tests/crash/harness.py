@@ -7,15 +7,12 @@ that a test can go through all of them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kbsync.engine.mirror import PATIENCE, MirrorRun
-from kbsync.once import run_once
-from tests.engine.world import World
 from tests.memory.behaviour import Crash
 
 Work = Callable[[MirrorRun], Awaitable[Any]]
@@ -56,16 +53,6 @@ class Guillotine:
         return False
 
 
-async def run_until(world: World, guillotine: Guillotine) -> None:
-    """A pass that ends at a boundary of state or base, or normally when it is never reached."""
-    world.base.at_request = lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
-    try:
-        await run_to(world, guillotine)
-    finally:
-        world.base.at_request = None
-        world.base.open_requests = 0
-
-
 async def audit_and_work(run: MirrorRun) -> None:
     """An audit as a daemon makes it, and the work that follows from it."""
     try:
@@ -77,31 +64,6 @@ async def audit_and_work(run: MirrorRun) -> None:
             await run.clock.sleep(1)
     finally:
         await run.end()
-
-
-async def run_to(world: World, guillotine: Guillotine, work: Work = run_once) -> None:
-    """The same with any work, where the world tells the guillotine itself of requests."""
-    world.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
-    try:
-        async with world.running() as store:
-            run = world.make_run(store)
-            passing = asyncio.ensure_future(work(run))
-            bound = None
-            while not passing.done() and not guillotine.fallen:
-                await asyncio.sleep(0.0005)
-                bound = run.bound or bound  # a pass that ends by itself lets go of it
-            if guillotine.fallen:
-                passing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Crash, BaseExceptionGroup, Exception):
-                await passing
-            if not guillotine.fallen:
-                passing.result()
-            elif bound is not None:
-                await end_tasks([bound.working, *bound.worker._tasks])
-    except Crash:
-        pass
-    finally:
-        world.on_commit = None
 
 
 async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:

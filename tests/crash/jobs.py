@@ -13,8 +13,9 @@ from typing import Any
 from kbsync.core.brake import DeletionLimits
 from kbsync.once import run_once
 from kbsync.state.approvals import RENEWALS
+from tests.bench.bench import SharedBench
 from tests.crash.harness import Guillotine, Work, audit_and_work
-from tests.crash.stages import SharedStage, Stage
+from tests.crash.mirror import Mirror
 
 
 @dataclass(slots=True)
@@ -31,156 +32,151 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`plan`: what its config says otherwise. `may_fail`: a version may have to be stored once more.
+    """`settings`: what its config says otherwise. `may_fail`: a version may have to be stored once more.
 
     `work`: what is cut, and done again before the pass that has to put all in order. `finish`: what a person
     does after the recovery.
     """
 
-    begin: Callable[[Stage, int], Awaitable[Edit]]
-    plan: Mapping[str, Any] = field(default_factory=dict)
+    begin: Callable[[Mirror, int], Awaitable[Edit]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     may_fail: bool = False
     work: Work = run_once
-    finish: Callable[[Stage], Awaitable[None]] | None = None
+    finish: Callable[[Mirror], Awaitable[None]] | None = None
 
 
-async def create(stage: Stage, turn: int) -> Edit:
-    stage.world.write(f"new{turn}.md", f"new in turn {turn}")
+async def create(mirror: Mirror, turn: int) -> Edit:
+    mirror.world.write(f"new{turn}.md", f"new in turn {turn}")
     return Edit()
 
 
-async def change(stage: Stage, turn: int) -> Edit:
-    stage.world.write(stage.kept, f"kept, changed in turn {turn}")
+async def change(mirror: Mirror, turn: int) -> Edit:
+    mirror.world.write(mirror.kept, f"kept, changed in turn {turn}")
     return Edit()
 
 
-async def rename(stage: Stage, turn: int) -> Edit:
-    before, stage.kept = stage.kept, f"sub{turn}/kept.md"
-    stage.move(before, stage.kept)
-    return Edit(moved={before: stage.kept}, resends=not (stage.renames or stage.keeps_names))
+async def rename(mirror: Mirror, turn: int) -> Edit:
+    before, mirror.kept = mirror.kept, f"sub{turn}/kept.md"
+    mirror.move(before, mirror.kept)
+    return Edit(moved={before: mirror.kept}, resends=not (mirror.bench.renames or mirror.keeps_names))
 
 
-async def delete(stage: Stage, turn: int) -> Edit:
-    [gone] = stage.spare(1)
-    stage.world.delete(gone)
+async def delete(mirror: Mirror, turn: int) -> Edit:
+    [gone] = mirror.spare(1)
+    mirror.world.delete(gone)
     return Edit({gone})
 
 
-async def mend(stage: Stage, turn: int) -> Edit:
+async def mend(mirror: Mirror, turn: int) -> Edit:
     """It does not index at first."""
-    stage.fail_once(f"new{turn}.md")
-    return await create(stage, turn)
+    mirror.bench.fail_once(f"new{turn}.md")
+    return await create(mirror, turn)
 
 
-async def adopt(stage: Stage, turn: int) -> Edit:
+async def adopt(mirror: Mirror, turn: int) -> Edit:
     """The state is lost; everything that is at the target already is taken over."""
-    stage.lose_state()
-    return await create(stage, turn)
+    mirror.world.lose_state()
+    return await create(mirror, turn)
 
 
-async def approve(stage: Stage, turn: int) -> Edit:
+async def approve(mirror: Mirror, turn: int) -> Edit:
     """Two deletions were held and are let go, a third file came back meanwhile."""
-    first, second, back = stage.spare(3)
-    text = (stage.world.root / back).read_text()
+    first, second, back = mirror.spare(3)
+    text = (mirror.world.root / back).read_text()
     for path in (first, second, back):
-        stage.world.delete(path)
-    await stage.world.once()
-    held = stage.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(stage.world.run.mirror)])
+        mirror.world.delete(path)
+    await mirror.world.once()
+    held = mirror.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(mirror.world.run.mirror)])
     assert held
-    stage.world.tell("approve", holds=held)
-    stage.world.write(back, text)
+    mirror.world.tell("approve", holds=held)
+    mirror.world.write(back, text)
     return Edit({first, second})
 
 
-async def supersede_indexing(stage: Stage, turn: int) -> Edit:
+async def supersede_indexing(mirror: Mirror, turn: int) -> Edit:
     """A newer version while the state knows that the older one is accepted."""
-    await change(stage, turn)
-    await stage.crash(Guillotine(upon=stage.accepted))
-    stage.world.write(stage.kept, f"kept, superseded in turn {turn}")
+    await change(mirror, turn)
+    await mirror.world.crash(Guillotine(upon=mirror.bench.accepted))
+    mirror.world.write(mirror.kept, f"kept, superseded in turn {turn}")
     return Edit()
 
 
-async def supersede_unsure(stage: Stage, turn: int) -> Edit:
+async def supersede_unsure(mirror: Mirror, turn: int) -> Edit:
     """A newer version while nobody knows what became of the older one, which was stored."""
-    await change(stage, turn)
-    await stage.crash(Guillotine(upon=stage.stored))
-    stage.world.write(stage.kept, f"kept, superseded in turn {turn}")
+    await change(mirror, turn)
+    await mirror.world.crash(Guillotine(upon=mirror.bench.stored))
+    mirror.world.write(mirror.kept, f"kept, superseded in turn {turn}")
     return Edit()
 
 
-async def supersede_late(stage: Stage, turn: int) -> Edit:
+async def supersede_late(mirror: Mirror, turn: int) -> Edit:
     """A newer version while the older one is still on its way to the target."""
-    stage.come_late()
-    return await supersede_unsure(stage, turn)
+    assert isinstance(mirror.bench, SharedBench)
+    mirror.bench.come_late(mirror.kept)
+    return await supersede_unsure(mirror, turn)
 
 
-async def set_anew(stage: Stage, turn: int) -> Edit:
+async def set_anew(mirror: Mirror, turn: int) -> Edit:
     """Another prefix renames every document."""
-    stage.world.settings = replace(stage.world.settings, prefix=f"p{turn}-")
+    mirror.world.settings = replace(mirror.world.settings, prefix=f"p{turn}-")
     return Edit(resends=True)
 
 
-async def audit(stage: Stage, turn: int) -> Edit:
+async def audit(mirror: Mirror, turn: int) -> Edit:
     """Somebody else deleted a document; one that was deleted is there all the same."""
-    assert isinstance(stage, SharedStage)
-    lost, kept = stage.spare(2)
-    stage.keep_deleted()
-    stage.world.delete(kept)
-    await stage.world.once()
-    stage.lose(lost)
+    bench = mirror.bench
+    assert isinstance(bench, SharedBench)
+    lost, kept = mirror.spare(2)
+    bench.keep_deleted()
+    mirror.world.delete(kept)
+    await mirror.world.once()
+    bench.lose(lost)
     return Edit({lost, kept}, resends=True)
 
 
-async def set_recipe(stage: Stage, turn: int) -> Edit:
+async def set_recipe(mirror: Mirror, turn: int) -> Edit:
     """Settings change how every document is made, and each time to others than the last ones."""
-    settings = {"knowledge_type": 2 - stage.recipes_set % 2, "chunk_token": 300 + stage.recipes_set}
-    stage.recipes_set += 1
-    world = stage.world
+    settings = {"knowledge_type": 2 - mirror.recipes_set % 2, "chunk_token": 300 + mirror.recipes_set}
+    mirror.recipes_set += 1
+    world = mirror.world
     world.settings = replace(
         world.settings, document_settings=lambda _path: settings, fingerprint=str(settings)
     )
-    stage.sent_before = len(stage.sent())
+    mirror.sent_before = len(mirror.bench.sent())
     return Edit(resends=True)
 
 
-async def say_yes(stage: Stage) -> None:
+async def say_yes(mirror: Mirror) -> None:
     """What waits for a person is as it was, all of it, and is let go."""
-    assert len(stage.sent()) == stage.sent_before, "sent before anybody said yes"
-    assert set(stage.world.statuses()) == {"held"}, stage.world.statuses()
-    stage.world.tell("approve", holds=_held_recipes(stage))
-    await stage.world.once()
+    assert len(mirror.bench.sent()) == mirror.sent_before, "sent before anybody said yes"
+    assert set(mirror.world.statuses()) == {"held"}, mirror.world.statuses()
+    mirror.world.tell("approve", holds=_held_recipes(mirror))
+    await mirror.world.once()
 
 
-async def say_yes_if_asked(stage: Stage) -> None:
-    """To cut back what was cut already costs as much, and asks as well."""
-    if "held" in stage.world.statuses():
-        stage.world.tell("approve", holds=_held_recipes(stage))
-        await stage.world.once()
-
-
-async def let_recipe_go(stage: Stage, turn: int) -> Edit:
+async def let_recipe_go(mirror: Mirror, turn: int) -> Edit:
     """A person said yes; one file was edited meanwhile."""
-    edit = await set_recipe(stage, turn)
-    await stage.world.once()
-    stage.world.tell("approve", holds=_held_recipes(stage))
-    await change(stage, turn)
+    edit = await set_recipe(mirror, turn)
+    await mirror.world.once()
+    mirror.world.tell("approve", holds=_held_recipes(mirror))
+    await change(mirror, turn)
     return edit
 
 
-def _held_recipes(stage: Stage) -> list[int]:
-    mirror = stage.world.run.mirror
-    held: list[int] = stage.world.look_up(lambda tx: [h.id for h in tx.holds.current(mirror, RENEWALS)])
+def _held_recipes(mirror: Mirror) -> list[int]:
+    run = mirror.world.run
+    held: list[int] = mirror.world.look_up(lambda tx: [h.id for h in tx.holds.current(run.mirror, RENEWALS)])
     assert held
     return held
 
 
-async def everything(stage: Stage, turn: int) -> Edit:
-    edit = await delete(stage, turn)
-    await create(stage, turn)
-    await change(stage, turn)
-    [path] = stage.spare(1)
-    stage.move(path, f"moved{turn}.md")
-    return Edit(edit.gone, {path: f"moved{turn}.md"}, resends=not stage.renames)
+async def everything(mirror: Mirror, turn: int) -> Edit:
+    edit = await delete(mirror, turn)
+    await create(mirror, turn)
+    await change(mirror, turn)
+    [path] = mirror.spare(1)
+    mirror.move(path, f"moved{turn}.md")
+    return Edit(edit.gone, {path: f"moved{turn}.md"}, resends=not mirror.bench.renames)
 
 
 JOBS = {

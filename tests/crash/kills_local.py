@@ -15,7 +15,7 @@ from tests.torture.exercise import Broken, Tally
 KEPT = "f0.md"
 
 
-class Victim:
+class KilledMirror:
     """A folder of six files, its state, and the process that mirrors it."""
 
     def __init__(self, place: Path) -> None:
@@ -62,11 +62,8 @@ class Victim:
 
     def judge(self, tally: Tally) -> None:
         """Raises `Broken` unless each file is exactly one document with its text."""
-        found, wanted = self.indexed(), self.on_disk()
-        if found != wanted:
-            tally.lost += sum(wanted[path] != found.get(path) for path in wanted)
-            tally.duplicated += sum(len(texts) > len(wanted.get(path, [])) for path, texts in found.items())
-            raise Broken(f"indexed {found}, on disk {wanted}", tally)
+        if wrong := tally.compare(self.on_disk(), self.indexed()):
+            raise Broken("; ".join(wrong), tally)
 
     def has_kept(self) -> bool:
         """The file that nobody touches is found."""
@@ -82,18 +79,18 @@ class Victim:
 
 def kill_at_random(seed: int, place: Path, kills: int) -> Tally:
     """Killed again and again while files change, then left to finish."""
-    chance, victim, tally = random.Random(seed), Victim(place), Tally()
-    victim.write_files()
+    chance, mirror, tally = random.Random(seed), KilledMirror(place), Tally()
+    mirror.write_files()
     was_found = False
     while tally.crashes < kills and tally.steps < 4 * kills:
-        if victim.run(chance.randint(1, 14)) == 0:
+        if mirror.run(chance.randint(1, 14)) == 0:
             tally.crashes += 1
         tally.steps += 1
         if was_found:
-            victim.judge_kept(tally)
-        was_found = was_found or victim.has_kept()
+            mirror.judge_kept(tally)
+        was_found = was_found or mirror.has_kept()
         if chance.random() < 0.4:
-            victim.edit(tally.steps)
-    victim.run(0)
-    victim.judge(tally)
+            mirror.edit(tally.steps)
+    mirror.run(0)
+    mirror.judge(tally)
     return tally

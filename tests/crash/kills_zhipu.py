@@ -87,9 +87,7 @@ def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
     Raises `Broken`.
     """
     desk.once()
-    found, wanted = desk.vendor.digests(), digests_in(desk.docs)
-    tally.lost += sum(not set(wanted[path]) <= set(found.get(path, [])) for path in wanted)
-    tally.duplicated += sum(len(them) > len(wanted.get(path, [])) for path, them in found.items())
+    wrong = tally.compare(digests_in(desk.docs), desk.vendor.digests())
     tally.lost += sum(one["stat"] != 1 for one in desk.vendor.ours())
     tally.foreign += len(others.items() ^ foreign(desk).items())
     stored = Counter(entry["name"] for entry in desk.vendor.effects("stored"))
@@ -99,7 +97,7 @@ def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
     verified = desk.go("verify", "--json")
     tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(others))
     if tally.broken:
-        raise Broken(f"{tally}; found {found}, wanted {wanted}; {violations}; {verified.json}", tally)
+        raise Broken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
 
 
 def kill_in_first_mirror(desk: Desk, chance: random.Random, kills: int) -> Tally:

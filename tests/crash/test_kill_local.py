@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.crash.kills_local import Victim
+from tests.crash.kills_local import KilledMirror
 from tests.share import ONE_IN, boundaries, enumerated, in_parts
 from tests.torture.exercise import Tally
 
@@ -13,16 +13,16 @@ from tests.torture.exercise import Tally
 @enumerated()
 @in_parts
 def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path: Path, part: int) -> None:
-    first = Victim(tmp_path / "start")
+    first = KilledMirror(tmp_path / "start")
     first.write_files()
     passed = first.run(0)
     assert passed >= 4
     for at in range(1 + part, passed + 1, ONE_IN):
-        victim = Victim(tmp_path / f"a{at}")
-        shutil.copytree(first.folder, victim.folder)
-        if not victim.run(at):  # a quicker run may have fewer commits than the first
-            victim.run(0)
-        victim.judge(Tally())
+        mirror = KilledMirror(tmp_path / f"a{at}")
+        shutil.copytree(first.folder, mirror.folder)
+        if not mirror.run(at):  # a quicker run may have fewer commits than the first
+            mirror.run(0)
+        mirror.judge(Tally())
 
 
 @enumerated()
@@ -30,12 +30,12 @@ def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path:
 def test_killed_at_every_commit_while_files_change_each_ends_as_one_document(
     tmp_path: Path, part: int
 ) -> None:
-    victim, tally = Victim(tmp_path), Tally()
-    victim.write_files()
-    victim.run(0)
-    victim.edit(0)
+    mirror, tally = KilledMirror(tmp_path), Tally()
+    mirror.write_files()
+    mirror.run(0)
+    mirror.edit(0)
     for at in boundaries(part):  # the same folder and state, killed at one boundary after the other
-        if victim.run(at):
+        if mirror.run(at):
             break
-        victim.judge_kept(tally)
-    victim.judge(tally)
+        mirror.judge_kept(tally)
+    mirror.judge(tally)

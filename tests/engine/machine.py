@@ -1,6 +1,6 @@
 """The whole mirror as a state machine: what people, disks, services and crashes do, in any order.
 
-What must be true is told by `tests/engine/oracle.py`; the knowledge base is a side of `tests/engine/side.py`.
+What must be true is told by `tests/engine/oracle.py`; the knowledge base is a bench of `tests/bench`.
 Every step is written down (`trace`), so that a failure can be told without its seed.
 """
 
@@ -25,9 +25,10 @@ from kbsync.core.model import UploadState
 from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import TargetError
 from kbsync.state.read_only import ReadOnlyState
+from tests.bench.bench import Change, SharedBench
+from tests.bench.memory import MemoryBench
 from tests.crash.harness import Guillotine
 from tests.engine.oracle import Oracle
-from tests.engine.side import Change, MemorySide, Side
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Behaviour
@@ -110,7 +111,8 @@ class MirrorMachine(RuleBasedStateMachine):
         self.oracle = Oracle()
         self.obstacles = Obstacles()
         self.trace: list[str] = []
-        self.side: Side
+        self.bench: SharedBench
+        self.service = contextlib.AsyncExitStack()
         self.numbers = itertools.count(1)
         self.times = itertools.count(1)
         self.is_hidden = False
@@ -118,12 +120,12 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @property
     def world(self) -> World:
-        return self.side.world
+        return self.bench.world
 
     def note(self, *words: object) -> None:
         """A step begins; what became searchable by itself since the last one is seen first."""
         type(self).steps += 1
-        if hasattr(self, "side"):
+        if hasattr(self, "bench"):
             self.oracle.look(self.shown(), "some time")
         self.trace.append(" ".join(map(repr, words)))
 
@@ -140,7 +142,7 @@ class MirrorMachine(RuleBasedStateMachine):
         lag = max(lag, 1.0) if variant is ForgetfulMemory else lag
         behaviour = Behaviour(indexing_seconds=indexing, list_lag=lag)
         world = self.make_world(Path(self.place.name), variant, lag)
-        self.start(MemorySide(world, self.changed, behaviour, bad))
+        self.start(MemoryBench(world, behaviour, bad))
 
     def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
         world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
@@ -148,9 +150,10 @@ class MirrorMachine(RuleBasedStateMachine):
         world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a clock of its own
         return world
 
-    def start(self, side: Side) -> None:
-        self.side = side
-        self.run(side.begin())
+    def start(self, bench: SharedBench) -> None:
+        self.bench = bench
+        bench.on_change = self.changed
+        self.run(self.service.enter_async_context(bench.serving()))
         for path in (KEPT, *PATHS[:6]):
             self.write(path, self.text())
 
@@ -163,7 +166,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.oracle.look(self.shown(), f"{change.op} of {change.path}")
 
     def shown(self) -> list[tuple[str, str]]:
-        return [one.shown for one in self.side.ours() if one.shown is not None]
+        return [one.shown for one in self.bench.ours() if one.shown is not None]
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -305,7 +308,7 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule(sparing=st.integers(0, 2))
     def delete_many(self, sparing: int) -> None:
         self.note("delete_many", sparing)
-        there = {one.shown[0] for one in self.side.ours() if one.shown and one.id not in self.oracle.left}
+        there = {one.shown[0] for one in self.bench.ours() if one.shown and one.id not in self.oracle.left}
         paths = self.present()[sparing:]
         going = [p for p in paths if p in there and self.oracle.is_wanted(p) and self.oracle.was_seen(p)]
         for path in paths:
@@ -368,27 +371,27 @@ class MirrorMachine(RuleBasedStateMachine):
         self.note("fault", op, kind)
         type(self).faults += 1
         kind = "lost" if kind == "refused" and op != "put" else kind
-        self.side.fault(op, kind)
+        self.bench.fault(op, kind)
 
     @rule(size=st.integers(0, 1), path=st.sampled_from(PATHS))
     def add_foreign(self, size: int, path: str) -> None:
         """Somebody else puts a document there, perhaps under a name of ours."""
         self.note("add_foreign", size, path)
-        names = [one.name for one in self.side.ours()]
-        self.side.add_foreign(names[-1] if names and size else path.replace("/", "_"))
+        names = [one.name for one in self.bench.ours()]
+        self.bench.add_foreign(names[-1] if names and size else path.replace("/", "_"))
 
     @rule(number=NUMBERS, replaced=st.booleans())
     def take_away(self, number: int, replaced: bool) -> None:
         """Somebody else deletes a document of ours, and perhaps puts one of his in its place."""
         self.note("take_away", number, replaced)
-        ours = self.side.ours()
+        ours = self.bench.ours()
         if not ours:
             return
         document = ours[number % len(ours)]
         self.oracle.vanished(document.path)
-        self.side.take_away(document)
+        self.bench.take_away(document)
         if replaced:
-            self.side.add_foreign(document.name)
+            self.bench.add_foreign(document.name)
 
     # -- what the person changes -----------------------------------------------------------------------
 
@@ -420,10 +423,10 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule()
     def lose_state(self) -> None:
         self.note("lose_state")
-        self.side.arrive()  # what comes later is told from nobody's any more
+        self.bench.arrive()  # what comes later is told from nobody's any more
         for file in self.world.state.iterdir():
             file.unlink() if file.is_file() else shutil.rmtree(file)
-        ours = self.side.ours()
+        ours = self.bench.ours()
         self.oracle.lost_state({one.id: one.shown for one in ours}, {one.path for one in ours if one.failed})
 
     @rule(
@@ -444,7 +447,7 @@ class MirrorMachine(RuleBasedStateMachine):
         late it may be sent again.
         """
         self.world.clock.skew += seconds
-        self.side.clock_was_set()
+        self.bench.clock_was_set()
         if seconds > 0:
             self.oracle.may_send_again()
 
@@ -488,9 +491,8 @@ class MirrorMachine(RuleBasedStateMachine):
         self.note("crash", at)
         self.begin_pass()
         guillotine = Guillotine(at=at)
-        self.run(self.side.crash(guillotine))
+        self.run(self.world.crash(guillotine))
         type(self).crashes += guillotine.fallen
-        self.world.breaches.clear()  # rows of a cut transaction never reached the disk
         self.check()
 
     def approve(self) -> None:
@@ -519,7 +521,7 @@ class MirrorMachine(RuleBasedStateMachine):
         path = self.world.state / "state.db"
         state = ReadOnlyState(path) if path.exists() else None
         try:
-            async with self.side.target() as target:
+            async with self.bench.target() as target:
                 return await verify_mirror(self.world.settings, target, state, self.world.clock)
         finally:
             if state is not None:
@@ -537,7 +539,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def check(self) -> None:
         """At any moment."""
-        broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.side.violations()]
+        broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.bench.violations()]
         assert broken == [], "\n".join([*broken, self.rows(), *self.trace])
 
     @rule()
@@ -547,7 +549,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.obstacles.places.clear()
         if self.is_hidden:
             self.mount()
-        self.side.heal()
+        self.bench.heal()
         for _ in range(3):
             self.oracle.passing()
             self.run(self.world.once())
@@ -566,7 +568,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def check_equal(self, found: Verification) -> None:
         told = "\n".join(self.trace)
-        ours = self.side.ours()
+        ours = self.bench.ours()
         left = self.oracle.left_among({one.id: one.shown for one in ours})
         wanted = sorted(self.oracle.wanted().items())
         at: dict[tuple[str, str] | None, list[str]] = {}
@@ -589,15 +591,15 @@ class MirrorMachine(RuleBasedStateMachine):
             f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
             for u in rows
         ]
-        return "\n".join([*told, *self.side.story()])
+        return "\n".join([*told, *self.bench.story()])
 
     def teardown(self) -> None:
         try:
-            if hasattr(self, "side"):
+            if hasattr(self, "bench"):
                 self.calm()
         finally:
-            if hasattr(self, "side"):
-                self.run(self.side.end())
+            if hasattr(self, "bench"):
+                self.run(self.service.aclose())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
             self.place.cleanup()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Unavailable
-from tests.crash.harness import Guillotine, run_until
+from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -21,7 +21,7 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> World:
     world = World(tmp_path, MemoryTarget, list_lag=1.0)
     world.base.behaviour = Behaviour(indexing_seconds=20.0, list_lag=1.0)
     world.write("a.md", "first")
-    await run_until(world, Guillotine(upon=request.param))
+    await world.crash(Guillotine(upon=request.param))
     world.breaches.clear()
     world.clock.now += 60
     assert world.served() == {"a.md": "first"}

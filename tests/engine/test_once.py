@@ -16,7 +16,7 @@ from kbsync.errors import Rejected, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
-from tests.crash.harness import Guillotine, run_until
+from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault, Phase
 from tests.memory.target import MemoryTarget
@@ -121,7 +121,7 @@ async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, 
     if has_failed:
         world.base.behaviour.failures = [Failure("a.md", times=1)]
     world.write("a.md", "text")
-    await run_until(world, Guillotine(upon=("put effect", "commit after")))
+    await world.crash(Guillotine(upon=("put effect", "commit after")))
     for file in world.state.iterdir():
         file.unlink() if file.is_file() else shutil.rmtree(file)
     world.clock.now += 100 * has_failed
@@ -258,7 +258,7 @@ async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: Worl
     world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=5)])
     world.write_many(1)
     again = "reembed" if issubclass(world.target_type, Reembeds) else "put"
-    await run_until(world, Guillotine(upon=[f"{again} start"] * 3))
+    await world.crash(Guillotine(upon=[f"{again} start"] * 3))
     world.tell("retry")
     await world.once()
     assert world.served() == world.on_disk()
@@ -407,7 +407,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
     await world.once()
     world.write("f0.md", "changed")
     world.base.behaviour.indexing_seconds = 60.0
-    await run_until(world, AtAnswer())
+    await world.crash(AtAnswer())
     assert world.base.effects[-1].op == "update"
     for n in range(8):
         world.delete(f"f{n}.md")

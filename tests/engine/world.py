@@ -26,7 +26,9 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore, _Job
 from kbsync.state.uploads import Uploads
 from tests.core.invariants import breaches
+from tests.crash.harness import Guillotine, Work, end_tasks
 from tests.memory.base import MemoryBase
+from tests.memory.behaviour import Crash
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 
 save_unchecked = Uploads.save
@@ -305,6 +307,11 @@ class World:
         (self.root / new).parent.mkdir(parents=True, exist_ok=True)
         os.rename(self.root / old, self.root / new)
 
+    def lose_state(self) -> None:
+        for file in self.state.iterdir():
+            if file.is_file():
+                file.unlink()
+
     # -- running ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -323,19 +330,14 @@ class World:
             store.close()
 
     def make_run(self, store: StateStore) -> MirrorRun:
-        async def open_target() -> MemoryTarget:
-            return self.target_type(self.base, limits=self.limits, clock=self.clock.wall)
-
-        run = MirrorRun(
-            self.settings,
-            store,
-            open_target,
-            self.clock,
-            RunContext(self.state, self.configured),
-            on_settled=self._check,
-        )
+        context = RunContext(self.state, self.configured)
+        run = MirrorRun(self.settings, store, self.open_target, self.clock, context, on_settled=self._check)
         self.runs.append(run)
         return run
+
+    async def open_target(self) -> Any:
+        """A client of the base."""
+        return self.target_type(self.base, limits=self.limits, clock=self.clock.wall)
 
     def _check(self, tx: Tx, path: str) -> None:
         run = self.runs[-1]
@@ -359,6 +361,52 @@ class World:
     @property
     def run(self) -> MirrorRun:
         return self.runs[-1]
+
+    # -- the end of a process --------------------------------------------------------------------------
+
+    async def crash(self, guillotine: Guillotine, work: Work = run_once) -> None:
+        """A pass, or other work, that ends where the guillotine falls, and with it its process.
+
+        It ends normally where the guillotine does not fall.
+        """
+        self.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
+        self.tap(guillotine)
+        try:
+            await self._run_to(guillotine, work)
+        finally:
+            self.on_commit = None
+            self.tap(None)
+            await self.bury()
+        self.breaches.clear()  # rows of a cut transaction never reached the disk
+
+    async def _run_to(self, guillotine: Guillotine, work: Work) -> None:
+        with contextlib.suppress(Crash):
+            async with self.running() as store:
+                run = self.make_run(store)
+                passing = asyncio.ensure_future(work(run))
+                bound = None
+                while not passing.done() and not guillotine.fallen:
+                    await asyncio.sleep(0.0005)
+                    bound = run.bound or bound  # a pass that ends by itself lets go of it
+                if guillotine.fallen:
+                    passing.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Crash, BaseExceptionGroup, Exception):
+                    await passing
+                if not guillotine.fallen:
+                    passing.result()
+                elif bound is not None:
+                    await end_tasks([bound.working, *bound.worker._tasks])
+
+    def tap(self, guillotine: Guillotine | None) -> None:
+        """Tell the guillotine of each request from now on."""
+        self.base.at_request = (
+            None if guillotine is None else lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
+        )
+
+    async def bury(self) -> None:
+        """The base forgets what a process that is dead had under way."""
+        self.base.open_requests = 0
+        self.base.updating.clear()
 
     # -- what came of it -------------------------------------------------------------------------------
 

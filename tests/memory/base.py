@@ -215,6 +215,8 @@ RequestHook = Callable[[str, Phase, Sequence[Outgoing] | Sequence[str]], None]
 class MemoryBase:
     """A knowledge base: documents, a journal of what was done to them, and a script of what goes wrong.
 
+    A look does first what is due by now, except in an observer: nothing else happens amid a change.
+
     behaviour: what it always does; may be changed or replaced at any time.
     faults: what goes wrong; append to it.
     effects: everything that changed, in order.
@@ -242,20 +244,25 @@ class MemoryBase:
         self._effects: list[Effect] = []
         self._ghosts: list[tuple[float, Document]] = []  # deleted, and listed until then
         self._agenda = Agenda(clock)
+        self._is_telling = False
 
     # ---- looks
 
     @property
     def documents(self) -> dict[str, Document]:
         """Every document there is now, by remote id."""
-        self._agenda.advance()
+        self._catch_up()
         return self._documents
 
     @property
     def effects(self) -> list[Effect]:
         """Everything that changed up to now."""
-        self._agenda.advance()
+        self._catch_up()
         return self._effects
+
+    def _catch_up(self) -> None:
+        if not self._is_telling:
+            self._agenda.advance()
 
     def effects_of(self, *ops: str, path: str | None = None) -> list[Effect]:
         """The effects of `ops`, of one path where given."""
@@ -430,8 +437,12 @@ class MemoryBase:
     def record(self, op: str, document: Document) -> None:
         """Write an effect into the journal and tell the observers."""
         self._note(op, document)
-        for observer in tuple(self.observers):
-            observer(self)
+        was_telling, self._is_telling = self._is_telling, True
+        try:
+            for observer in tuple(self.observers):
+                observer(self)
+        finally:
+            self._is_telling = was_telling
 
     # ---- indexing
 

@@ -263,11 +263,7 @@ MISTAKES = (
         "kbsync/engine/journal.py",
         "            tx.uploads.save(sending)\n            claimed.append(sending)",
         "            claimed.append(sending)",
-        (
-            "tests/crash/test_kill_zhipu.py",
-            "tests/crash/test_enumeration.py",
-            "tests/targets/gptbots/test_crash.py",
-        ),
+        ("tests/crash/test_kill_zhipu.py", "tests/crash/test_enumeration.py"),
     ),
     Mistake(
         "lost-answer-is-no-answer",

@@ -1,4 +1,4 @@
-"""The state machine over the real client and the stand-in of Zhipu."""
+"""The state machine over the real clients and the stand-ins."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from kbsync_standin.faults import Fault
-from tests.engine.machine import PREFIXES, MirrorMachine
-from tests.remote.side import SteadyWorld, ZhipuSide
+from tests.bench.gptbots import GptbotsBench
+from tests.bench.zhipu import ZhipuBench
+from tests.engine.machine import MirrorMachine
+from tests.remote.world import RemoteWorld
+from tests.targets.gptbots.world import GptbotsWorld
 
-SERVICES: list[dict[str, Any]] = [
+ZHIPU_SERVICES: list[dict[str, Any]] = [
     {},
     {},
     {"list_lag": 8.0, "detail_lag": 8.0},
@@ -67,22 +70,46 @@ ODDITIES = [
 class ZhipuMachine(MirrorMachine):
     """A mirror at Zhipu."""
 
-    side: ZhipuSide
-
     @initialize(
-        service=st.sampled_from(SERVICES),
+        service=st.sampled_from(ZHIPU_SERVICES),
         indexing=st.sampled_from([0.0, 3.0]),
         names=st.sampled_from(["tagged", "tagged", "plain"]),
     )
     def begin(self, service: dict[str, Any], indexing: float, names: str) -> None:
         self.note("begin", service, indexing, names)
-        world = SteadyWorld(Path(self.place.name), (indexing, indexing), give_up=60.0)
+        world = RemoteWorld(Path(self.place.name), vectorize=(indexing, indexing), give_up=60.0)
         world.settings = replace(world.settings, names=names)
         world.turn(**service)
-        self.start(ZhipuSide(world, self.changed, PREFIXES))
+        self.start(ZhipuBench(world))
 
     @rule(oddity=st.sampled_from(ODDITIES))
     def odd_answer(self, oddity: Fault) -> None:
         self.note("odd_answer", oddity)
         type(self).faults += 1
-        self.side.play(oddity)
+        self.bench.world.server.faults.add(oddity)
+
+
+GPTBOTS_SERVICES: list[dict[str, Any]] = [
+    {},
+    {},
+    {"list_lag": 8.0, "order": "shuffled"},
+    {"names": "bare", "total": "missing", "times": "ms"},
+    {"stale_status": 5.0, "failed": "objects"},
+]
+
+
+class GptbotsMachine(MirrorMachine):
+    """A mirror at GPTBots."""
+
+    @initialize(service=st.sampled_from(GPTBOTS_SERVICES), indexing=st.sampled_from([0.0, 3.0]))
+    def begin(self, service: dict[str, Any], indexing: float) -> None:
+        self.note("begin", service, indexing)
+        world = GptbotsWorld(Path(self.place.name), vectorize=(indexing, indexing), give_up=60.0)
+        world.turn(**service)
+        self.start(GptbotsBench(world))
+
+    def step_clock(self, seconds: float) -> None:
+        """A lost update that looks longer absent than it is is made again while the first is on its way."""
+        super().step_clock(seconds)
+        if seconds > 0:
+            self.world.tolerated = "with the same bytes"

@@ -5,21 +5,26 @@ from __future__ import annotations
 import gc
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.remote.ordeal import Trial, ordeal, stand, stand_pair, stand_with
-from tests.remote.services import ZHIPU
+from kbsync.contract.searching import Query
+from kbsync_standin import gptbots, zhipu
+from kbsync_standin.kinds import TRANSPORT
+from tests.remote.faults import Trial, faulty, overcome, overcome_both, overcome_with
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.share import enumerated
-from tests.torture.faults import AT_ZHIPU, calamity, pair
-
-PAIRS, CALAMITIES = 120, 80
+from tests.targets.gptbots.world import GptbotsWorld
+from tests.torture.faults import TRIALS, calamity, pair
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def of_each(seeds: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(at, seed) for at, many in seeds.items() for seed in range(many)]
 
 
 @pytest.fixture(autouse=True)
@@ -29,46 +34,50 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
-@enumerated("trial.kind")
-@pytest.mark.parametrize("trial", AT_ZHIPU.trials, ids=str)
-async def test_a_lone_fault_is_overcome(tmp_path: Path, trial: Trial) -> None:
-    one = await stand(ZHIPU, tmp_path, trial)
+EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
+
+
+@enumerated("at", "trial.kind")
+@pytest.mark.parametrize(("at", "trial"), EVERY, ids=str)
+async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -> None:
+    one = await overcome(at, tmp_path, trial)
     assert one.stored() <= 3
 
 
-@enumerated()
-@pytest.mark.parametrize("seed", range(PAIRS))
-async def test_a_pair_of_faults_is_overcome(tmp_path: Path, seed: int) -> None:
-    first, second = pair(AT_ZHIPU, random.Random(seed))
-    await stand_pair(ZHIPU, tmp_path, first, second)
+@enumerated("at")
+@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60}))
+async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
+    await overcome_both(at, tmp_path, *pair(at, random.Random(seed)))
 
 
-@enumerated()
-@pytest.mark.parametrize("seed", range(CALAMITIES))
-async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, seed: int) -> None:
+@enumerated("at")
+@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60}))
+async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
-    trial, (_, blow) = chance.choice(AT_ZHIPU.trials), calamity(chance)
-    await stand_with(ZHIPU, tmp_path, trial, blow)
+    trial, (_, blow) = chance.choice(TRIALS[at]), calamity(chance)
+    await overcome_with(at, tmp_path, trial, blow)
 
 
-def test_every_kind_of_fault_of_the_stand_in_is_played() -> None:
-    from kbsync_standin.kinds import TRANSPORT
-    from kbsync_standin.zhipu.faults import KINDS
-
-    # No part of what the faults of a pass are: played in tests/cli, test_ask, test_images and test_callbacks.
-    answers = {"stream", "pictures", "callback"}
-    assert {trial.kind for trial in AT_ZHIPU.trials} | answers == {*KINDS, *TRANSPORT}
-
-
-def test_no_trial_is_there_twice() -> None:
-    names = [str(trial) for trial in AT_ZHIPU.trials]
+@pytest.mark.parametrize(
+    ("at", "kinds", "elsewhere"),
+    [
+        # No part of what the faults of a pass are: played in tests/cli, test_ask and test_callbacks.
+        ("zhipu", zhipu.KINDS, {"stream", "pictures", "callback"}),
+        ("gptbots", gptbots.KINDS, {"nothing-found"}),  # a search: played below
+    ],
+)
+def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice(
+    at: str, kinds: Mapping[str, str], elsewhere: set[str]
+) -> None:
+    assert {trial.kind for trial in TRIALS[at]} | elsewhere == {*kinds, *TRANSPORT}
+    names = [str(trial) for trial in TRIALS[at]]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("number", [3, 9, 17])
 async def test_what_others_do_while_a_pass_runs_is_left_alone(tmp_path: Path, number: int) -> None:
     """A document of a name of ours comes, and one of theirs goes, at one moment of the pass."""
-    async with ordeal(ZHIPU, tmp_path, Trial("lost-answer", "list")) as one:
+    async with faulty("zhipu", tmp_path, Trial("lost-answer", "list")) as one:
         moments = itertools.count(1)
 
         def meddle(_: str) -> None:
@@ -98,3 +107,15 @@ async def test_a_service_that_has_ipv6_alone_is_mirrored_into(tmp_path: Path) ->
         await world.server.stop()
     assert "[::1]" in world.server.url
     assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_search_that_finds_nothing_is_no_error(tmp_path: Path) -> None:
+    async with GptbotsWorld(tmp_path).serving() as world:
+        world.write("a.md", "some text")
+        await world.once()
+        world.play("nothing-found", op="match")
+        target = world.make_target()
+        async with world.running():
+            found = [await target.search(Query("text", top_k=3)) for _ in range(2)]
+            await target.aclose()
+        assert [len(hits) for hits in found] == [0, 1]

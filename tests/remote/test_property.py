@@ -1,13 +1,21 @@
-"""Random lives of a folder at the stand-in, through the real client and TCP; the torture run lives more."""
+"""Random lives of a folder at a stand-in, through the real client and TCP; the torture run lives more."""
 
 from __future__ import annotations
 
-from tests.remote.machine import ZhipuMachine
+import pytest
+
+from tests.engine.machine import MirrorMachine
+from tests.remote.machine import GptbotsMachine, ZhipuMachine
 from tests.torture.machine import live
 
-SEED = 20
 
-
-def test_at_a_service_every_promise_is_kept_and_then_the_base_equals_the_folder() -> None:
-    tally = live(ZhipuMachine, SEED, lives=3, rules=30)
-    assert tally.steps > 60
+@pytest.mark.parametrize(
+    ("machine", "seed", "rules", "fewest"), [(ZhipuMachine, 20, 30, 60), (GptbotsMachine, 22, 40, 80)]
+)
+def test_at_a_service_every_promise_is_kept_and_then_the_base_equals_the_folder(
+    machine: type[MirrorMachine], seed: int, rules: int, fewest: int
+) -> None:
+    tally = live(machine, seed, lives=3, rules=rules)
+    assert tally.steps > fewest
+    assert tally.crashes > 0
+    assert tally.faults > 0

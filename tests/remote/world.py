@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 
 from kbsync.core.names import Naming
-from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.store import StateStore
@@ -22,7 +21,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
-from tests.crash.harness import Guillotine, run_to
+from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.targets.blocks import around, block
 
@@ -78,12 +77,14 @@ class RemoteWorld(World):
         self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
     ) -> None:
         super().__init__(tmp_path)
-        self.app = application(KEY, 7, vectorize, StandInClock(self.clock.wall))
+        clock = self.clock  # may be set, without that of the service
+        self.app = application(KEY, 7, vectorize, StandInClock(lambda: clock.started + clock.now))
         self.server = Server(self.app)
         self.target_settings: dict[str, Any] = {"concurrency": 4, **settings}
         self.settings = MirrorSettings("docs", self.root, "zhipu")
         self.targets: list[CountedZhipu] = []
         self.at_request: Callable[[str], None] | None = None
+        self.guillotine: Guillotine | None = None
         self.foreign: set[str] = set()
         self.tolerated: str | None = None
 
@@ -116,20 +117,14 @@ class RemoteWorld(World):
     async def running(self) -> AsyncIterator[StateStore]:
         async with super().running() as store:
             busy = self.clock.busy
-            self.clock.busy = lambda: busy() or self._is_talking()
+            self.clock.busy = lambda: busy() or self.is_talking()
             yield store
 
-    def _is_talking(self) -> bool:
+    def is_talking(self) -> bool:
         return self.server.requests.in_flight > 0 or any(target.is_busy for target in self.targets)
 
-    def make_run(self, store: StateStore) -> MirrorRun:
-        async def open_target() -> CountedZhipu:
-            return self.make_target()
-
-        site = RunContext(self.state, self.configured)
-        run = MirrorRun(self.settings, store, open_target, self.clock, site, on_settled=self._check)
-        self.runs.append(run)
-        return run
+    async def open_target(self) -> CountedZhipu:
+        return self.make_target()
 
     async def once(self, **kwargs: Any) -> PassEnd:
         async with self.running() as store:
@@ -155,15 +150,9 @@ class RemoteWorld(World):
 
         self.app.answer = watched  # type: ignore[method-assign]
 
-    async def crash(self, guillotine: Guillotine) -> None:
-        """A pass that ends at a commit or request where the guillotine falls, and its process with it."""
-        self.at_request = guillotine.boundary
-        try:
-            await run_to(self, guillotine)
-        finally:
-            self.at_request = None
-            await self.bury()
-        self.breaches.clear()  # rows of a cut transaction never reached the disk
+    def tap(self, guillotine: Guillotine | None) -> None:
+        self.guillotine = guillotine
+        self.at_request = None if guillotine is None else guillotine.boundary
 
     async def bury(self) -> None:
         """Connections end with their process."""
@@ -202,16 +191,16 @@ class RemoteWorld(World):
         """SHA-256 of every document of ours, or of those that are found, by the path in its name."""
         found: dict[str, list[str]] = {}
         for one in self.documents():
-            path = self._path_of(one)
+            path = self.path_of(one)
             if path is not None and (one["stat"] == 1 or not searchable):
                 found.setdefault(path, []).append(one["sha256"])
         return found
 
     def documents_of(self, path: str) -> list[dict[str, Any]]:
         """Documents of ours that a path has now."""
-        return [one for one in self.documents() if self._path_of(one) == path]
+        return [one for one in self.documents() if self.path_of(one) == path]
 
-    def _path_of(self, document: dict[str, Any]) -> str | None:
+    def path_of(self, document: dict[str, Any]) -> str | None:
         """The path in its name under today's prefix; None for a document of others."""
         if str(document["id"]) in self.foreign:
             return None
@@ -225,11 +214,6 @@ class RemoteWorld(World):
         """How many requests there were, of one kind or in all."""
         by_op = self.server.requests.by_op
         return by_op.get(op, 0) if op else sum(by_op.values())
-
-    def lose_state(self) -> None:
-        for file in self.state.iterdir():
-            if file.is_file():
-                file.unlink()
 
     def prefixed(self, prefix: str) -> None:
         self.settings = replace(self.settings, prefix=prefix)

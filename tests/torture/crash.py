@@ -9,27 +9,27 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 
 from tests.crash import changes, plays
-from tests.crash.house import MEMORY, STAGES, jobs_on
+from tests.crash.benches import BENCHES, MEMORY, jobs_on
 from tests.crash.jobs import Job
 from tests.crash.kills_local import kill_at_random
 from tests.crash.kills_zhipu import kill_while_files_change
-from tests.crash.stages import Stage
+from tests.crash.mirror import Mirror
 from tests.torture.exercise import Exercise, Tally
 
 
-def all_boundaries(stage: Stage, job: Job) -> Awaitable[Tally]:
+def all_boundaries(mirror: Mirror, job: Job) -> Awaitable[Tally]:
     """Until the last one was met."""
-    return plays.cut_everywhere(stage, job, itertools.count(1))
+    return plays.cut_everywhere(mirror, job, itertools.count(1))
 
 
-def everywhere(stages: Iterable[str], jobs: int) -> Exercise:
-    """All boundaries of some jobs on one of the stages."""
+def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
+    """All boundaries of some jobs on one of the benches."""
 
     def exercise(seed: int, place: Path) -> Tally:
         chance, tally = random.Random(seed), Tally()
-        stage = chance.choice(sorted(stages))
-        for job in chance.sample(sorted(jobs_on(stage)), jobs):
-            tally.add(plays.play_job(all_boundaries, stage, job, place / job))
+        bench = chance.choice(sorted(benches))
+        for job in chance.sample(sorted(jobs_on(bench)), jobs):
+            tally.add(plays.play_job(all_boundaries, bench, job, place / job))
         return tally
 
     return exercise
@@ -38,11 +38,11 @@ def everywhere(stages: Iterable[str], jobs: int) -> Exercise:
 def during_recovery(seed: int, place: Path) -> Tally:
     """A crash somewhere in a job, and at all boundaries of the recovery from it."""
     chance = random.Random(seed)
-    stage = chance.choice(sorted(STAGES))
-    job, first = chance.choice(sorted(jobs_on(stage))), chance.randint(2, 26)
+    bench = chance.choice(sorted(BENCHES))
+    job, first = chance.choice(sorted(jobs_on(bench))), chance.randint(2, 26)
     return plays.play_job(
         lambda there, one: plays.cut_recovery(there, one, first, itertools.count(1)),
-        stage,
+        bench,
         job,
         place / job,
     )
@@ -51,19 +51,19 @@ def during_recovery(seed: int, place: Path) -> Tally:
 def at_random(seed: int, place: Path) -> Tally:
     """Job after job in one world, each with up to five crashes in a row."""
     chance = random.Random(seed)
-    stage = chance.choice([name for name in sorted(STAGES) if _planless(name)])
-    jobs = _planless(stage)
+    bench = chance.choice([name for name in sorted(BENCHES) if _plain_jobs(name)])
+    jobs = _plain_jobs(bench)
     return plays.play_job(
         lambda there, _: plays.crash_at_random(there, list(jobs.values()), chance, 20),
-        stage,
+        bench,
         next(iter(jobs)),
         place / "world",
     )
 
 
-def _planless(stage: str) -> dict[str, Job]:
-    """The jobs that can follow each other: they need no plan of their own."""
-    return {name: job for name, job in jobs_on(stage).items() if not job.plan}
+def _plain_jobs(bench: str) -> dict[str, Job]:
+    """The jobs that can follow each other: they need no settings of their own."""
+    return {name: job for name, job in jobs_on(bench).items() if not job.settings}
 
 
 def changed_back(seed: int, place: Path) -> Tally:
@@ -83,6 +83,6 @@ EXERCISES: dict[str, Exercise] = {
     "crash-recovery": during_recovery,
     "crash-random": at_random,
     "crash-changed-back": changed_back,
-    "kill-local": lambda seed, place: kill_at_random(seed, place / "victim", 12),
+    "kill-local": lambda seed, place: kill_at_random(seed, place / "mirror", 12),
     "kill-zhipu": lambda seed, place: kill_while_files_change(seed, place, 10),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -25,6 +25,17 @@ class Tally:
         """Count what the other did as well."""
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def compare(self, wanted: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[str]]) -> list[str]:
+        """Count what is lost and what is there twice, by path; a sentence for each."""
+        lost = [path for path in wanted if not set(wanted[path]) <= set(found.get(path, ()))]
+        surplus = [path for path, them in found.items() if len(them) > len(wanted.get(path, ()))]
+        self.lost += len(lost)
+        self.duplicated += len(surplus)
+        return [
+            *(f"{path} is missing or out of date" for path in lost),
+            *(f"{path} has {len(found[path])} documents" for path in surplus),
+        ]
 
     @property
     def broken(self) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tests.remote.ordeal import Ordeal, Service, Trial, stand, stand_pair, stand_with
-from tests.remote.services import GPTBOTS, ZHIPU
+from tests.remote.faults import FaultyMirror, Trial, overcome, overcome_both, overcome_with
 from tests.torture import trials_gptbots, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
@@ -17,52 +16,47 @@ ROUND = 20
 """Trials in one round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A service and the trials to be stood there."""
+TRIALS: Mapping[str, Sequence[Trial]] = {
+    "zhipu": trials_zhipu.trials(),
+    "gptbots": trials_gptbots.trials(),
+}
+"""What each service is put through."""
 
-    service: Service
-    trials: Sequence[Trial]
-
-
-AT_ZHIPU = Field(ZHIPU, trials_zhipu.trials())
-AT_GPTBOTS = Field(GPTBOTS, trials_gptbots.trials())
-
-Play = Callable[[Field, Path, random.Random], Awaitable[Tally]]
+Play = Callable[[str, Path, random.Random], Awaitable[Tally]]
 
 
-def _tally(one: Ordeal, faults: int, crashes: int = 0) -> Tally:
+def _tally(one: FaultyMirror, faults: int, crashes: int = 0) -> Tally:
     return Tally(faults=faults, crashes=crashes, steps=one.world.asked())
 
 
-async def alone(at: Field, place: Path, chance: random.Random) -> Tally:
+async def alone(at: str, place: Path, chance: random.Random) -> Tally:
     """One fault, once or several times."""
-    trial = chance.choice(at.trials)
-    return _tally(await told(trial, stand(at.service, place, trial)), 1)
+    trial = chance.choice(TRIALS[at])
+    return _tally(await told(trial, overcome(at, place, trial)), 1)
 
 
-async def paired(at: Field, place: Path, chance: random.Random) -> Tally:
+async def paired(at: str, place: Path, chance: random.Random) -> Tally:
     """Two at once, each up to three times."""
     first, second = (replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(at, chance))
-    standing = stand_pair(at.service, place, first, second)
-    return _tally(await told((first, second), standing), first.times + second.times)
+    playing = overcome_both(at, place, first, second)
+    return _tally(await told((first, second), playing), first.times + second.times)
 
 
-def pair(at: Field, chance: random.Random) -> tuple[Trial, Trial]:
+def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
     """Two that can come together: where the state was lost only one of them may be about that."""
-    first, second = chance.sample(at.trials, 2)
+    first, second = chance.sample(TRIALS[at], 2)
     while second.op == "file" and first.op != "file":
-        second = chance.choice(at.trials)
+        second = chance.choice(TRIALS[at])
     return first, second
 
 
-def calamity(chance: random.Random) -> tuple[str, Callable[[Ordeal], Awaitable[object]]]:
+def calamity(chance: random.Random) -> tuple[str, Callable[[FaultyMirror], Awaitable[object]]]:
     """Something that happens to the client itself, and its name."""
     number = chance.randint(1, 90)
     match chance.choice(("killed", "killed", "killed twice", "disk full", "two clients")):
         case "killed twice":
 
-            async def twice(one: Ordeal) -> None:
+            async def twice(one: FaultyMirror) -> None:
                 await one.crash(number)
                 await one.crash(number // 2 + 1)
 
@@ -78,13 +72,13 @@ def calamity(chance: random.Random) -> tuple[str, Callable[[Ordeal], Awaitable[o
             return f"killed at {number}", lambda one: one.crash(number)
 
 
-async def struck(at: Field, place: Path, chance: random.Random) -> Tally:
+async def struck(at: str, place: Path, chance: random.Random) -> Tally:
     """A fault, and something that happens to the client."""
-    trial, (name, blow) = chance.choice(at.trials), calamity(chance)
-    return _tally(await told((trial, name), stand_with(at.service, place, trial, blow)), 1, crashes=1)
+    trial, (name, blow) = chance.choice(TRIALS[at]), calamity(chance)
+    return _tally(await told((trial, name), overcome_with(at, place, trial, blow)), 1, crashes=1)
 
 
-async def told(what: object, trying: Awaitable[Ordeal]) -> Ordeal:
+async def told(what: object, trying: Awaitable[FaultyMirror]) -> FaultyMirror:
     """A failure names its trial."""
     try:
         return await trying
@@ -93,7 +87,7 @@ async def told(what: object, trying: Awaitable[Ordeal]) -> Ordeal:
         raise AssertionError(f"{shown}: {error}") from error
 
 
-def exercise(at: Field, play: Play) -> Exercise:
+def exercise(at: str, play: Play) -> Exercise:
     """A round of it: twenty trials, each in a world of its own."""
 
     def round_of(seed: int, place: Path) -> Tally:
@@ -106,10 +100,10 @@ def exercise(at: Field, play: Play) -> Exercise:
 
 
 EXERCISES: dict[str, Exercise] = {
-    "faults": exercise(AT_ZHIPU, alone),
-    "fault-pairs": exercise(AT_ZHIPU, paired),
-    "fault-crashes": exercise(AT_ZHIPU, struck),
-    "gptbots-faults": exercise(AT_GPTBOTS, alone),
-    "gptbots-pairs": exercise(AT_GPTBOTS, paired),
-    "gptbots-crashes": exercise(AT_GPTBOTS, struck),
+    "faults": exercise("zhipu", alone),
+    "fault-pairs": exercise("zhipu", paired),
+    "fault-crashes": exercise("zhipu", struck),
+    "gptbots-faults": exercise("gptbots", alone),
+    "gptbots-pairs": exercise("gptbots", paired),
+    "gptbots-crashes": exercise("gptbots", struck),
 }

@@ -1,5 +1,5 @@
 """Random lives of a whole mirror, many to an exercise: over a base in memory (`tests/engine/machine.py`), and
-over the real clients and the stand-ins (`tests/remote/machine.py`, `tests/targets/gptbots/machine.py`)."""
+over the real clients and the stand-ins (`tests/remote/machine.py`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.machine import MirrorMachine
-from tests.remote.machine import ZhipuMachine
-from tests.targets.gptbots.machine import GptbotsMachine
+from tests.remote.machine import GptbotsMachine, ZhipuMachine
 from tests.torture.exercise import Exercise, Tally
 
 LIVES, REMOTE_LIVES, RULES = 40, 16, 50

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from tests.remote.ordeal import Service
-from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.bench.bench import Kept
+from tests.bench.zhipu import ZhipuBench
+from tests.remote.world import sha_of_folder
 from tests.torture.exercise import Broken, Tally
 
 FILES, TURNS, MOST_MESS = 30, 4, 4
@@ -16,22 +16,23 @@ DAY = 86400.0
 Mess = Callable[[], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class MessyBase:
-    """One life of the mirror, turn by turn.
+class MessyMirror:
+    """One life of a mirror, turn by turn.
 
     `steady`: files that nobody meddles with in this turn: each is found all the time, and none is sent.
-    `sent`: how many uploads there were before the turn.
+    `sent`: how many uploads there were before the turn. `wanted`: paths that `verify` has to name, by the
+    kind of what is wrong. `late`: seconds after which an upload may arrive.
     """
 
-    world: RemoteWorld
-    chance: random.Random
-    service: Service
-    tally: Tally = field(default_factory=Tally)
-    steady: set[str] = field(default_factory=set)
-    gaps: set[str] = field(default_factory=set)
-    number: int = 0
-    sent: int = 0
+    late: Sequence[float]
+
+    def __init__(self, bench: ZhipuBench, chance: random.Random) -> None:
+        self.bench, self.world, self.chance = bench, bench.world, chance
+        self.tally = Tally()
+        self.steady: set[str] = set()
+        self.gaps: set[str] = set()
+        self.wanted: dict[str, set[str]] = {}
+        self.number = self.sent = 0
 
     # -- what each service has of its own ----------------------------------------------------------------
 
@@ -49,21 +50,17 @@ class MessyBase:
 
     def found(self) -> Mapping[str, Sequence[str]]:
         """SHA-256 of our documents of each file."""
-        raise NotImplementedError
+        return self.bench.documents()
 
     def covered(self) -> set[str]:
         """Files that have something to find, or had once."""
-        return self.service.covered(self.world)
+        return self.bench.searchable()
+
+    async def go_over(self) -> None:
+        """A pass, which sees to what was edited."""
+        await self.world.once()
 
     # -- what happens ----------------------------------------------------------------------------------
-
-    def watch(self) -> None:
-        """Look after each request that the service's trials watch whether something is not found."""
-
-        def look(_op: str) -> None:
-            self.gaps |= self.steady - self.covered()
-
-        self.world.watch(self.service.watched, look)
 
     def pick(self) -> str:
         """A file that is not steady any more."""
@@ -75,6 +72,29 @@ class MessyBase:
         self.number += 1
         return f"text number {self.number}"
 
+    def text(self, path: str) -> str:
+        return (self.world.root / path).read_text()
+
+    def kept(self, path: str) -> Kept:
+        """The document that a file has."""
+        return next(one for one in self.bench.ours() if one.path == path)
+
+    def want(self, kind: str, path: str) -> None:
+        self.wanted.setdefault(kind, set()).add(path)
+
+    async def delete_ours(self) -> None:
+        """Others delete a document of ours."""
+        path = self.pick()
+        self.bench.take_away(self.kept(path))
+        self.want("missing", path)
+
+    async def come_late(self) -> None:
+        """An upload is done after its answer was lost, perhaps long after it was given up."""
+        path = f"late{self.number}.md"
+        self.bench.come_late(path, self.chance.choice(self.late))
+        self.world.write(path, self.new_text())
+        await self.go_over()
+
     async def leave(self) -> None:
         """Others delete what is theirs."""
         if self.world.foreign:
@@ -82,21 +102,32 @@ class MessyBase:
             self.world.foreign.discard(gone)
             self.world.app.put_foreign({"delete": gone})
 
+    async def edit(self) -> None:
+        """A file changes, and no pass has seen it yet."""
+        path = self.pick()
+        self.world.write(path, self.new_text())
+        self.want("stale", path)
+
     # -- a turn ----------------------------------------------------------------------------------------
 
     async def live(self, turns: int) -> Tally:
         """A first pass, and so many turns."""
-        self.world.write_many(FILES)
-        await self.world.once()
-        self.watch()
-        for _ in range(turns):
-            await self.turn()
+        async with self.bench.serving():
+            self.world.write_many(FILES)
+            await self.world.once()
+            self.bench.on_change = lambda _: self.look_for_gaps()
+            for _ in range(turns):
+                await self.turn()
         return self.tally
+
+    def look_for_gaps(self) -> None:
+        self.gaps |= self.steady - self.covered()
 
     async def turn(self) -> None:
         """Mess, and order. Raises `Broken`."""
         self.set_out()
-        self.steady, self.sent = set(sha_of_folder(self.world)), len(list(self.service.sent(self.world)))
+        self.wanted = {}
+        self.steady, self.sent = set(sha_of_folder(self.world)), len(self.bench.sent())
         done = [self.chance.choice(self.messes()) for _ in range(self.chance.randint(1, MOST_MESS))]
         for mess in done:
             await mess()
@@ -106,16 +137,14 @@ class MessyBase:
 
     def judge(self, told: str, *, is_well: bool, said: object) -> None:
         """Folder and base are equal, and nothing else was touched. Raises `Broken`."""
-        there, here = self.found(), sha_of_folder(self.world)
-        wrong = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
-        self.tally.lost += sum(path not in there for path in wrong)
-        self.tally.duplicated += sum(len(there.get(path, ())) > 1 for path in wrong)
-        sent = {digest for _, digest in list(self.service.sent(self.world))[self.sent :]}
+        here = sha_of_folder(self.world)
+        wrong = self.tally.compare(here, self.found())
+        sent = {digest for _, digest in self.bench.sent()[self.sent :]}
         again = {path for path in self.steady if here.get(path, [""])[0] in sent}
         self.tally.duplicated += len(again)
         self.tally.gaps += len(self.gaps)
-        self.tally.foreign += not self.world.keeps_foreign()
+        self.tally.foreign += self.bench.touched()
         statuses = self.world.statuses()
-        if wrong or self.tally.broken or not is_well or set(statuses) != {"ready"}:
-            what = f"{wrong} differ, {sorted(self.gaps)} were gone, {sorted(again)} were sent again"
+        if self.tally.broken or not is_well or set(statuses) != {"ready"}:
+            what = f"{wrong}, {sorted(self.gaps)} were gone, {sorted(again)} were sent again"
             raise Broken(f"{told}: {what}; {statuses} {said}", self.tally)

@@ -17,7 +17,7 @@ from pathlib import Path
 from kbsync import logs
 from tests.torture.exercise import Broken, Exercise, Tally
 
-MODULES = ("crash", "machine", "soak", "faults", "audits", "audits_gptbots", "fuzz", "resources")
+MODULES = ("crash", "machine", "soak", "faults", "audits", "fuzz", "resources")
 OFTEN = {"machine": 12}
 """How many rounds of an exercise are played while all others play one: short steps, and many of them."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.remote.ordeal import Trial
+from tests.remote.faults import Trial
 
 Args = Mapping[str, Any]
 

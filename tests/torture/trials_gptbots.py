@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from tests.remote.ordeal import Trial
+from tests.remote.faults import Trial
 from tests.torture.trials import WISHES, Args, Calls, blaming, forms, on_the_way, passing, redirections
 
 OPS = ("add", "update", "status", "list", "delete", "base")

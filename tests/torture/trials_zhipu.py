@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from tests.remote.ordeal import Trial
+from tests.remote.faults import Trial
 from tests.torture.trials import WISHES, Args, Calls, blaming, forms, on_the_way, passing, redirections
 
 OPS = ("upload", "detail", "list", "delete", "reembed", "base", "capacity", "retrieve", "file")
@@ -137,7 +137,7 @@ def searches() -> Iterator[Trial]:
 
 def addresses() -> Iterator[Trial]:
     """21, 29: signed addresses that are no good, redirections."""
-    unread = {"scene": "file", "twins": True}
+    unread = {"asking": "file", "twins": True}
     yield from forms(
         "url", "detail", ({"form": form} for form in ("missing", "null", "expired", "wrong")), **unread
     )

@@ -57,7 +57,7 @@ _OK = {"code": 0, "message": "OK"}
 def _list_bases(bot: Bot, request: Request, fault: Fault) -> Response:
     rows = []
     for key, base in bot.bases().items():
-        documents = len(list(bot.shelf.alive(key)))
+        documents = len(list(bot.storage.alive(key)))
         told = {"name": base.name, "desc": base.description}
         rows.append({"id": key, **told, "doc": documents, "chunk": 0, "token": 0})
     forms = {"knowledge_base": {"knowledge_base": rows}, "data": {"data": rows}}
@@ -73,7 +73,7 @@ def _list(bot: Bot, request: Request, fault: Fault) -> Response:
     number, size = asked_page(request.query)
     base = request.query.get("knowledge_base_id", "")
     bot.check_base(base)
-    rows = bot.shelf.listed(base, bot.clock.now(), bot.behaviour.list_lag)
+    rows = bot.storage.listed(base, bot.clock.now(), bot.behaviour.list_lag)
     rows = [one for one in rows if not hits(fault, "left-out", one.name)]
     size = min(size, bot.behaviour.page_cap or size)
     repeats = bot.behaviour.page_beyond == "repeats"
@@ -122,7 +122,7 @@ def _take(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> Respo
     kind, delivery = _delivered(bot, request, fault, is_update=is_update)
     made, failed = [], []
     for sent in delivery.files:
-        old = bot.shelf.documents.get(sent.doc_id)
+        old = bot.storage.documents.get(sent.doc_id)
         is_there = old is not None and old.deleted_at is None and old.kind == kind
         if hits(fault, "failed-item", sent.name) or (is_update and not is_there):
             failed.append((sent, sent.doc_id))
@@ -184,7 +184,7 @@ def _status(bot: Bot, request: Request, fault: Fault) -> Response:
         raise Breach(f"{len(ids)} ids asked for at once", code=40332)
     rows: list[dict[str, Any]] = []
     for key in ids:
-        one = bot.shelf.documents.get(key)
+        one = bot.storage.documents.get(key)
         if one is None or one.deleted_at is not None or hits(fault, "left-out", one.name):
             continue
         status = one.status(now, bot.behaviour.working, bot.behaviour.stale_status)
@@ -201,7 +201,7 @@ def _delete(bot: Bot, request: Request, fault: Fault) -> Response:
     ids = ids_in(request)
     if not ids or len(ids) > MOST_ASKED or len(request.raw_target) > 4096:
         raise Breach(f"{len(ids)} ids to delete at once")
-    alive = {one.id for one in bot.shelf.alive()}
+    alive = {one.id for one in bot.storage.alive()}
     if bot.behaviour.unknown_ids == "refused" and not alive.issuperset(ids):
         raise Refused("no such document")
     if fault.kind != "keeps-documents":
@@ -217,7 +217,7 @@ def _retry(bot: Bot, request: Request, fault: Fault) -> Response:
 
 def _match(bot: Bot, request: Request, fault: Fault) -> Response:
     asked = question_of(body_of(request))
-    rows = bot.shelf.found(asked.prompt, asked.bases, asked.ids, bot.clock.now())
+    rows = bot.storage.found(asked.prompt, asked.bases, asked.ids, bot.clock.now())
     rows = ranked(rows, asked)[: asked.top_k]
     if fault.kind == "nothing-found":
         rows = []
@@ -264,17 +264,17 @@ class GptbotsApplication:
         self.clock = clock
         self._key = key
         self.letters: list[Letter] = []
-        self._bot = Bot(seed, GptbotsBehaviour(vectorize=vectorize), clock)
+        self.bot = Bot(seed, GptbotsBehaviour(vectorize=vectorize), clock)
 
     @property
     def behaviour(self) -> GptbotsBehaviour:
         """How it always is."""
-        return self._bot.behaviour
+        return self.bot.behaviour
 
     @property
     def violations(self) -> list[str]:
         """What was done against the vendor's rules."""
-        return self._bot.violations
+        return self.bot.violations
 
     def op(self, request: Request) -> str:
         """The operation; all kinds of documents are added by one."""
@@ -289,7 +289,7 @@ class GptbotsApplication:
         elif self.op(request) == "match":
             names = [json.loads(text) for text in _RANKING.findall(request.body)]
         else:
-            known = self._bot.shelf.documents
+            known = self.bot.storage.documents
             names = [known[one].name for one in ids_in(request) if one in known]
         return " | ".join(names)
 
@@ -313,7 +313,7 @@ class GptbotsApplication:
                     answer = Response.json({"code": 429, "message": "too many requests"}, 429)
                     after = fault.args.get("retry_after")
                     return answer if after is None else answer.having(retry_after=str(after))
-            response = ANSWERS[op](self._bot, request, fault)
+            response = ANSWERS[op](self.bot, request, fault)
         except Refused as refused:
             return Response.json({"code": refused.code, "message": str(refused)})
         except Breach as breach:
@@ -323,33 +323,33 @@ class GptbotsApplication:
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""
-        self._bot.turn(switches)
+        self.bot.turn(switches)
 
     def snapshot(self) -> dict[str, Any]:
         """Every document, deleted ones too, and the bases."""
         now = self.clock.now()
-        documents = [one.snapshot(now) for one in self._bot.shelf.documents.values()]
-        bases = [{"id": key, "settings": dict(one.settings)} for key, one in self._bot.bases().items()]
+        documents = [one.snapshot(now) for one in self.bot.storage.documents.values()]
+        bases = [{"id": key, "settings": dict(one.settings)} for key, one in self.bot.bases().items()]
         return {"documents": documents, "bases": bases}
 
     def journal(self) -> list[dict[str, Any]]:
         """Effects in order: `stored`, `updated`, `deleted`, `base-made`; `foreign-deleted` by others."""
-        return list(self._bot.journal)
+        return list(self.bot.journal)
 
     def reset(self) -> None:
         """One empty base again."""
-        self._bot.reset()
+        self.bot.reset()
 
     def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
         """`{"name", "text", "source_url"}` stores a document of somebody else's, `{"delete": id or name}`
         deletes any. Raises `ValueError`."""
         if "delete" in args:
-            return {"id": self._bot.delete_by_others(args["delete"]).id}
+            return {"id": self.bot.delete_by_others(args["delete"]).id}
         name, text = args.get("name"), args.get("text", "")
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
         sent = SentFile(name, text.encode(), str(args.get("source_url", "")))
-        return {"id": self._bot.store(sent, HOME_ID, "text", {}, Fault("")).id}
+        return {"id": self.bot.store(sent, HOME_ID, "text", {}, Fault("")).id}
 
     def config_hint(self, url: str) -> str:
         """A mirror into the base that is here."""

@@ -109,7 +109,7 @@ class Document:
         }
 
 
-class Shelf:
+class Storage:
     """All documents and bases of one bot."""
 
     def __init__(self, seed: int) -> None:
@@ -199,7 +199,7 @@ class Bot:
         self.behaviour, self.clock = behaviour, clock
         self.violations: list[str] = []
         self.journal: list[dict[str, Any]] = []
-        self.shelf = Shelf(seed)
+        self.storage = Storage(seed)
         self._seed = seed
         self._visits: dict[str, int] = {}
 
@@ -209,19 +209,19 @@ class Bot:
         self.behaviour = changed(self.behaviour, switches)
         base = self.behaviour.base
         if base != before and base != "present":
-            self.shelf.drop(HOME_ID)
+            self.storage.drop(HOME_ID)
             if base == "recreated":
-                self.shelf.bases = {self.shelf.new_id(self.clock.now()): BotBase("Default")}
+                self.storage.bases = {self.storage.new_id(self.clock.now()): BotBase("Default")}
 
     def bases(self) -> Mapping[str, BotBase]:
         """Those that are there, by id."""
         is_home_gone = self.behaviour.base == "deleted"
-        return {key: one for key, one in self.shelf.bases.items() if not (is_home_gone and key == HOME_ID)}
+        return {key: one for key, one in self.storage.bases.items() if not (is_home_gone and key == HOME_ID)}
 
     def make_base(self, name: str, description: str, settings: Mapping[str, Any]) -> str:
         """One more base, also of a name that is there; its id."""
-        made = self.shelf.new_id(self.clock.now())
-        self.shelf.bases[made] = BotBase(name, description, settings)
+        made = self.storage.new_id(self.clock.now())
+        self.storage.bases[made] = BotBase(name, description, settings)
         self.journal.append({"effect": "base-made", "id": made, "name": name, "sha256": ""})
         return made
 
@@ -232,7 +232,7 @@ class Bot:
 
     def reset(self) -> None:
         """One empty base again."""
-        self.shelf = Shelf(self._seed)
+        self.storage = Storage(self._seed)
         self.journal.clear()
 
     def store(self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], fault: Fault) -> Document:
@@ -243,9 +243,9 @@ class Bot:
         if fault.kind == "other-name":  # as services call a name that they have already
             stem, _, extension = name.rpartition(".")
             name = f"{stem} (1).{extension}"
-        made, url = self.shelf.new_id(now), version.source_url
+        made, url = self.storage.new_id(now), version.source_url
         one = Document(made, base, kind, name, now, now, version, url, rules=dict(rules))
-        self.shelf.documents[one.id] = one
+        self.storage.documents[one.id] = one
         self._note("stored", one, version)
         return one
 
@@ -267,10 +267,10 @@ class Bot:
     def retry(self, fault: Fault) -> int:
         """What failed is indexed once more, in every base; how many documents. A fault lets it fail again."""
         now = self.clock.now()
-        failed = [one for one in self.shelf.alive() if one.has_failed(now)]
+        failed = [one for one in self.storage.alive() if one.has_failed(now)]
         for one in failed:
             if one.coming is not None:
-                ready = now + self.shelf.span(self.behaviour.vectorize)
+                ready = now + self.storage.span(self.behaviour.vectorize)
                 one.coming = replace(one.coming, ready_at=ready, fails=hits(fault, "fails", one.name))
                 self._note("retried", one, one.coming)
         return len(failed)
@@ -278,12 +278,12 @@ class Bot:
     def delete(self, ids: Iterable[str]) -> None:
         """Documents that are there."""
         for key in ids:
-            self.shelf.documents[key].deleted_at = self.clock.now()
-            self._note("deleted", self.shelf.documents[key], None)
+            self.storage.documents[key].deleted_at = self.clock.now()
+            self._note("deleted", self.storage.documents[key], None)
 
     def delete_by_others(self, wanted: object) -> Document:
         """By its id or name. Raises `ValueError` for one that is not there."""
-        for one in self.shelf.alive():
+        for one in self.storage.alive():
             if wanted in (one.id, one.name):
                 one.deleted_at = self.clock.now()
                 self._note("foreign-deleted", one, None)
@@ -291,7 +291,7 @@ class Bot:
         raise ValueError(f"there is no document {wanted!r}")
 
     def _version(self, sent: SentFile, fault: Fault) -> Version:
-        ready: float | None = self.clock.now() + self.shelf.span(self.behaviour.vectorize)
+        ready: float | None = self.clock.now() + self.storage.span(self.behaviour.vectorize)
         if hits(fault, "stuck", sent.name):
             ready = None
         url = "" if sent.source_url in (None, "NULL") else sent.source_url or ""

@@ -196,7 +196,7 @@ class ZhipuApplication:
         self._first = changed(ZhipuBehaviour(), {"vectorize": vectorize})
         self._signer = Signer(key)
         self.letters: list[Letter] = []
-        self._account = self._opened()
+        self.account = self._opened()
 
     def _opened(self) -> Account:
         self.letters.clear()
@@ -208,14 +208,14 @@ class ZhipuApplication:
     @property
     def behaviour(self) -> ZhipuBehaviour:
         """The switches."""
-        return self._account.behaviour
+        return self.account.behaviour
 
     @behaviour.setter
     def behaviour(self, behaviour: ZhipuBehaviour) -> None:
         before = self.behaviour
-        self._account.turn(behaviour)
+        self.account.turn(behaviour)
         if behaviour.base != before.base:
-            turn_home(self._account, behaviour.base)
+            turn_home(self.account, behaviour.base)
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Change switches. Raises `ValueError` for an unknown one or a wrong value; then none is changed."""
@@ -236,7 +236,7 @@ class ZhipuApplication:
             case "list":
                 return request.query.get("knowledge_id", "")
             case "detail" | "delete" | "reslice" | "reembed" | "images" | "file":
-                document = self._account.documents.get(ident)
+                document = self.account.documents.get(ident)
                 return document.sent_name if document else ""
         return ident
 
@@ -246,7 +246,7 @@ class ZhipuApplication:
         play, misuse = play_of(fault, op)
         if misuse:
             self.violations.append(misuse)
-        call = Call(request, op, ident, self._account, self._signer, play)
+        call = Call(request, op, ident, self.account, self._signer, play)
         violation = ""
         try:
             response = self._answered(call)
@@ -306,18 +306,18 @@ class ZhipuApplication:
         return {
             "bases": [
                 {"id": base.id, "name": base.name, "documents": len(base.documents), "hidden": base.is_hidden}
-                for base in self._account.bases.values()
+                for base in self.account.bases.values()
             ],
-            "documents": [shown(document, now) for document in self._account.documents.values()],
+            "documents": [shown(document, now) for document in self.account.documents.values()],
         }
 
     def journal(self) -> list[dict[str, Any]]:
         """Effects in order."""
-        return [asdict(entry) for entry in self._account.entries]
+        return [asdict(entry) for entry in self.account.entries]
 
     def reset(self) -> None:
         """As at the start: one empty base, first switches, empty journal, no violations."""
-        self._account = self._opened()
+        self.account = self._opened()
         self.violations.clear()
 
     def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -325,7 +325,7 @@ class ZhipuApplication:
 
         `base` is a base's id, `knowledge_type` what fits the name by default. Raises `ValueError`.
         """
-        return shown(change_by_others(self._account, args), self.clock.now())
+        return shown(change_by_others(self.account, args), self.clock.now())
 
     def config_hint(self, url: str) -> str:
         """A config that mirrors a folder into the stand-in under `url`."""

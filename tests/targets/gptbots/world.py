@@ -10,7 +10,6 @@ from kbsync.engine.settings import MirrorSettings
 from kbsync.targets.gptbots.config import MARKER_BASE, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.gptbots import HOME_ID, application
-from kbsync_standin.messages import StandInClock
 from kbsync_standin.server import Server
 from tests.remote.world import RemoteWorld, Tapped
 from tests.targets.blocks import around, block
@@ -33,7 +32,7 @@ class GptbotsWorld(RemoteWorld):
         self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
     ) -> None:
         super().__init__(tmp_path, vectorize=vectorize, **settings)
-        self.app = application(KEY, 7, vectorize, StandInClock(self.clock.wall))
+        self.app = application(KEY, 7, vectorize, self.app.clock)
         self.server = Server(self.app)
         self.settings = MirrorSettings("docs", self.root, "gptbots")
 
@@ -57,8 +56,9 @@ class GptbotsWorld(RemoteWorld):
         self.targets.append(target)
         return target
 
-    def plant(self, name: str, text: str) -> str:
-        planted = str(self.app.put_foreign({"name": name, "text": text})["id"])
+    def plant(self, name: str, text: str, source_url: str = "") -> str:
+        given = {"name": name, "text": text, "source_url": source_url}
+        planted = str(self.app.put_foreign(given)["id"])
         self.foreign.add(planted)
         return planted
 
@@ -69,12 +69,12 @@ class GptbotsWorld(RemoteWorld):
         """By the path in the marker that the vendor shows, under today's prefix."""
         found: dict[str, list[str]] = {}
         for one in self.documents():
-            path = self._path_of(one)
+            path = self.path_of(one)
             if path is not None and (one["serving"] or not searchable):
                 found.setdefault(path, []).append(one["serving" if searchable else "sha256"])
         return found
 
-    def _path_of(self, document: dict[str, Any]) -> str | None:
+    def path_of(self, document: dict[str, Any]) -> str | None:
         path = unquote(urlsplit(document["source_url"]).path).removeprefix("/")
         is_ours = document["source_url"].startswith(MARKER_BASE) and path.startswith(self.settings.prefix)
         return path.removeprefix(self.settings.prefix) if is_ours else None

@@ -1,18 +1,17 @@
-"""The stage of the embedded knowledge base: its own boundaries are the commits of the index."""
+"""The bench of the built-in knowledge base: its own boundaries are the commits of the index."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import apsw
 
 from kbsync.contract.target import Body
-from kbsync.engine.mirror import MirrorRun, RunContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.errors import Rejected
 from kbsync.index.document import Entry, Flavour, Parsed
@@ -20,10 +19,9 @@ from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.state.store import StateStore
 from kbsync.targets.local.target import LocalTarget, limits_of
+from tests.bench.bench import Bench, Change, Kept
 from tests.crash.harness import Guillotine
-from tests.crash.stages import Stage
 from tests.engine.world import World
 
 ENCODER = LocalEncoder()
@@ -56,7 +54,7 @@ class ToldIndex(Writer):
                 self._under_way = []
 
 
-class Reading:
+class PlainReader:
     """Reads plain text, without processes of a parser; `torn` paths cannot be read once."""
 
     def __init__(self) -> None:
@@ -70,8 +68,8 @@ class Reading:
             return Parsed(stream.read().decode(), Flavour.MARKDOWN)
 
 
-class EmbeddedWorld(World):
-    """As the engine's world, with the embedded knowledge base in its state directory."""
+class LocalWorld(World):
+    """As the engine's world, with the built-in knowledge base in its state directory."""
 
     in_threads = True
 
@@ -82,24 +80,27 @@ class EmbeddedWorld(World):
         self.at_index: Callable[[str], None] = lambda _name: None
         self.stored: list[tuple[str, str]] = []
         self.opened: list[LocalTarget] = []
-        self.parse = Reading()
+        self.parse = PlainReader()
+        self.guillotine: Guillotine | None = None
+
+    async def open_target(self) -> LocalTarget:
+        return await asyncio.to_thread(self.open)
 
     def open(self) -> LocalTarget:
         store = SqliteStore(self.kb, writer=lambda folder: ToldIndex(folder, self.at_index, self.stored))
         self.opened.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
         return self.opened[-1]
 
-    def make_run(self, store: StateStore) -> MirrorRun:
-        async def open_target() -> LocalTarget:
-            return await asyncio.to_thread(self.open)
+    def tap(self, guillotine: Guillotine | None) -> None:
+        self.guillotine = guillotine
 
-        site = RunContext(self.state, self.configured)
-        run = MirrorRun(self.settings, store, open_target, self.clock, site, on_settled=self._check)
-        self.runs.append(run)
-        return run
+    async def bury(self) -> None:
+        for target in self.opened:
+            await target.aclose()
+        self.opened.clear()
 
 
-class LocalStage(Stage):
+class LocalBench(Bench):
     """All documents of its base are ours, and every request ends with a commit of the index."""
 
     stored = ("index after",)
@@ -108,50 +109,41 @@ class LocalStage(Stage):
 
     def __init__(self, place: Path) -> None:
         super().__init__()
-        self.world: EmbeddedWorld = EmbeddedWorld(place)
+        self.world: LocalWorld = LocalWorld(place)
         self.world.at_index = self._at
-        self._guillotine: Guillotine | None = None
         self._asked = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[LocalBench]:
+        yield self
 
     def _at(self, name: str) -> None:
         self._asked += name == "index begin"
         if name == "index after":
-            self.on_effect()
-        if self._guillotine is not None:
-            self._guillotine.boundary(name)
+            self.on_change(Change("commit", ""))
+        if self.world.guillotine is not None:
+            self.world.guillotine.boundary(name)
 
-    def listen(self, guillotine: Guillotine | None) -> None:
-        self._guillotine = guillotine
-
-    async def bury(self) -> None:
-        for target in self.world.opened:
-            await target.aclose()
-        self.world.opened.clear()
-
-    def plant(self) -> None:
-        """Nobody else has a way in."""
-
-    def touched(self) -> int:
-        return 0
-
-    def documents(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for path, text in self._rows("SELECT path, group_concat(text) FROM {found} GROUP BY document.id"):
-            found.setdefault(path, []).append(hashlib.sha256(text.encode()).hexdigest())
-        return found
-
-    def searchable(self) -> set[str]:
-        return {path for (path,) in self._rows("SELECT path FROM {found}")}
-
-    def _rows(self, query: str) -> list[tuple[str, ...]]:
-        """`found`: documents with those of their chunks that the full-text index has."""
+    def ours(self) -> list[Kept]:
+        """A document of which a chunk is not in the full-text index is not found."""
         found = (
-            "document JOIN run ON document = document.id"
+            "SELECT document.id, path, group_concat(text), group_concat(words_docsize.id IS NOT NULL)"
+            " FROM document JOIN run ON document = document.id"
             " JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1"
-            " JOIN words_docsize ON words_docsize.id = chunk.id"
+            " LEFT JOIN words_docsize ON words_docsize.id = chunk.id GROUP BY document.id"
         )
         with closing(apsw.Connection(str(self.world.kb / FILE), apsw.SQLITE_OPEN_READONLY)) as connection:
-            return list(connection.execute(query.format(found=found)))
+            rows = list(connection.execute(found))
+        return [
+            Kept(
+                str(number),
+                path,
+                path,
+                hashlib.sha256(text.encode()).hexdigest(),
+                None if "0" in indexed else (path, text),
+            )
+            for number, path, text, indexed in rows
+        ]
 
     def sent(self) -> list[tuple[str, str]]:
         return self.world.stored
@@ -159,14 +151,11 @@ class LocalStage(Stage):
     def asked(self) -> int:
         return self._asked
 
+    def violations(self) -> list[str]:
+        return []
+
     def fail_once(self, path: str) -> None:
         self.world.parse.torn.add(path)
 
-    def come_late(self) -> None:
-        """Nothing that a dead process began goes on."""
-
     def heal(self) -> None:
         self.world.parse.torn.clear()
-
-    def violations(self) -> list[str]:
-        return []

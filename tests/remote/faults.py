@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,14 +17,14 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
+from tests.bench.gptbots import GptbotsBench
+from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.targets.gptbots.world import GptbotsWorld
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
 LASTING = ("kept.md", "changed.md")
-CHANGED = "another text, changed"
-"""It has the word of its name, by which a search finds it."""
-
 PASSES = 8
 PAUSES = (90.0, 90.0, 90.0, 90_000.0)
 """Seconds of the virtual clock from one pass to the next; the last one from there on."""
@@ -35,6 +35,11 @@ MOST_REQUESTS = 150
 MOST_SECONDS = 2 * 3600.0
 """Of the virtual clock, in all passes of one trial."""
 
+BENCHES: Mapping[str, Callable[[Path], ZhipuBench]] = {
+    "zhipu": lambda place: ZhipuBench(RemoteWorld(place, give_up=30.0)),
+    "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, give_up=30.0)),
+}
+
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)
 
 
@@ -43,7 +48,7 @@ class Trial:
     """A fault on one operation.
 
     `under`: switches of the service as long as the trial lasts. `told`: the service calls a document
-    unacceptable, which a person is told, and it is sent again when he asks for it. `scene`: the operation
+    unacceptable, which a person is told, and it is sent again when he asks for it. `asking`: the operation
     that a pass is made to ask for, where it is another one. `twins`: documents that cannot be proven ours
     are left alone beside new ones, and told by `verify`.
     """
@@ -55,7 +60,7 @@ class Trial:
     times: int = 1
     under: Mapping[str, Any] = field(default_factory=dict)
     told: bool = False
-    scene: str = ""
+    asking: str = ""
     twins: bool = False
 
     def __str__(self) -> str:
@@ -65,25 +70,9 @@ class Trial:
         return "-".join((self.kind, self.op, *told, *undone, *often))
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What trials at one vendor's have of their own.
-
-    `edits`: what happens to the folder so that an operation is asked for, `edit` where nothing else is said;
-    `provoke`: what the service does. `covered`: paths that have a document which was searchable once, to be
-    looked at whenever one of `watched` was answered. `sent`: path and digest of all that was stored.
-    """
-
-    make: Callable[..., RemoteWorld]
-    watched: Collection[str]
-    covered: Callable[[Any], set[str]]
-    sent: Callable[[Any], Iterable[tuple[str, str]]]
-    edits: Mapping[str, Callable[[RemoteWorld], None]] = field(default_factory=dict)
-    provoke: Callable[[RemoteWorld, str], None] = lambda _world, _op: None
-
-
-def edit(world: RemoteWorld) -> None:
+def edit(bench: ZhipuBench) -> None:
     """One file changed, one new, one moved, one deleted."""
+    world = bench.world
     world.clock.now += 10
     world.write("changed.md", CHANGED)
     world.write("new.md", "a new file")
@@ -94,22 +83,22 @@ def edit(world: RemoteWorld) -> None:
 # -- one trial ---------------------------------------------------------------------------------------------
 
 
-class Ordeal:
-    """A world whose effects are watched, and the trial it stands."""
+class FaultyMirror:
+    """A mirror at a service where something goes wrong, and what became of it."""
 
-    def __init__(self, world: RemoteWorld, service: Service) -> None:
-        self.world, self.service = world, service
+    def __init__(self, bench: ZhipuBench) -> None:
+        self.bench, self.world = bench, bench.world
         self.gaps: list[str] = []
         self.lasting: tuple[str, ...] = ()
         self.told = False
         self.may_have_twins = self.is_stuck = False
         self.requests = 0
         self.halts: set[str] = set()
-        world.watch(service.watched, self._look_for_gaps)
+        bench.on_change = lambda _: self._look_for_gaps()
 
-    def _look_for_gaps(self, _op: str) -> None:
+    def _look_for_gaps(self) -> None:
         """Files that never went away have a document that was searchable once, whatever was done."""
-        covered = self.service.covered(self.world)
+        covered = self.bench.searchable()
         self.gaps += [path for path in self.lasting if path not in covered]
 
     async def begin(self, *ops: str) -> None:
@@ -120,11 +109,11 @@ class Ordeal:
             self.world.write(name, f"the first text of {name}")
         await self.world.once()
         self.lasting = LASTING
-        self.world.plant("guide.md", "somebody else's")
+        self.bench.add_foreign("guide.md")
         self.requests = self.world.asked()
-        self.service.edits.get(ops[0], edit)(self.world)
+        self.bench.edits.get(ops[0], edit)(self.bench)
         for op in ops:
-            self.service.provoke(self.world, op)
+            self.bench.provoke(op)
 
     def play(self, trial: Trial) -> None:
         """From now on it goes wrong."""
@@ -157,11 +146,9 @@ class Ordeal:
     def is_equal(self) -> bool:
         """Every file has its one document, and is told to have it; twins only where they may be."""
         there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
-        fits = self._is_covered(there, here) if self.may_have_twins else there == here
+        is_covered = all(set(digests) <= set(there.get(path, ())) for path, digests in here.items())
+        fits = is_covered if self.may_have_twins else there == here
         return fits and set(self.world.statuses()) == {"ready"}
-
-    def _is_covered(self, there: Mapping[str, list[str]], here: Mapping[str, list[str]]) -> bool:
-        return all(set(digests) <= set(there.get(path, ())) for path, digests in here.items())
 
     def _differences(self) -> str:
         there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
@@ -171,7 +158,8 @@ class Ordeal:
     def check(self, most: int = MOST_REQUESTS) -> None:
         """Nothing foreign was touched, nothing was ever absent, and not too much was asked."""
         assert self.gaps == []
-        assert self.world.keeps_foreign()
+        assert self.bench.touched() == 0
+        assert self.bench.violations() == []
         asked = self.world.asked() - self.requests
         assert asked < most, f"{asked} requests {dict(self.world.server.requests.by_op)}"
 
@@ -183,7 +171,7 @@ class Ordeal:
 
     def stored(self) -> int:
         """How often the same bytes were stored for one path at most."""
-        return max(Counter(self.service.sent(self.world)).values())
+        return max(Counter(self.bench.sent()).values())
 
     async def crash(self, number: int) -> bool:
         """A pass that is killed at a commit or request; False: it ended before."""
@@ -222,8 +210,8 @@ class Ordeal:
 
 
 @asynccontextmanager
-async def ordeal(at: Service, place: Path, *trials: Trial) -> AsyncIterator[Ordeal]:
-    """A world of its own below `place` in which `trials` are about to be met, by a client in haste."""
+async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
+    """A mirror of its own below `place` at which `trials` are about to be met, by a client in haste."""
     made = Client.__init__
 
     def in_haste(self: Client, endpoint: Endpoint, *args: Any, **options: Any) -> None:
@@ -231,18 +219,18 @@ async def ordeal(at: Service, place: Path, *trials: Trial) -> AsyncIterator[Orde
 
     place.mkdir(exist_ok=True)
     with mock.patch.object(Client, "__init__", in_haste):
-        async with at.make(place, give_up=30.0).serving() as world:
-            one = Ordeal(world, at)
+        async with BENCHES[at](place).serving() as bench:
+            one = FaultyMirror(bench)
             one.may_have_twins = any(trial.twins for trial in trials)
-            await one.begin(*(trial.scene or trial.op for trial in trials))
+            await one.begin(*(trial.asking or trial.op for trial in trials))
             for trial in trials:
                 one.play(trial)
             yield one
 
 
-async def stand(at: Service, place: Path, trial: Trial) -> Ordeal:
+async def overcome(at: str, place: Path, trial: Trial) -> FaultyMirror:
     """One fault alone. Raises `AssertionError` where a promise is broken, or the fault was never met."""
-    async with ordeal(at, place, trial) as one:
+    async with faulty(at, place, trial) as one:
         await one.converge()
         one.check()
         assert one.was_met(trial), "the fault was not met"
@@ -250,19 +238,19 @@ async def stand(at: Service, place: Path, trial: Trial) -> Ordeal:
         return one
 
 
-async def stand_pair(at: Service, place: Path, first: Trial, second: Trial) -> Ordeal:
+async def overcome_both(at: str, place: Path, first: Trial, second: Trial) -> FaultyMirror:
     """Two faults that come together."""
-    async with ordeal(at, place, first, second) as one:
+    async with faulty(at, place, first, second) as one:
         await one.converge()
         one.check(2 * MOST_REQUESTS)
         return one
 
 
-async def stand_with(
-    at: Service, place: Path, trial: Trial, calamity: Callable[[Ordeal], Awaitable[object]]
-) -> Ordeal:
+async def overcome_with(
+    at: str, place: Path, trial: Trial, calamity: Callable[[FaultyMirror], Awaitable[object]]
+) -> FaultyMirror:
     """A fault, and something that happens to the client itself."""
-    async with ordeal(at, place, trial) as one:
+    async with faulty(at, place, trial) as one:
         await calamity(one)
         await one.converge()
         one.check(2 * MOST_REQUESTS)

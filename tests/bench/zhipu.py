@@ -1,0 +1,223 @@
+"""The bench whose base is at the stand-in of Zhipu: the real client, TCP, and a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Self
+
+from kbsync.core.names import Naming
+from kbsync_standin.faults import Fault
+from kbsync_standin.late import Work
+from kbsync_standin.messages import Request, Response
+from kbsync_standin.zhipu.documents import Entry, ZhipuDocument
+from tests.bench.bench import STRANGE, Change, Kept, SharedBench
+from tests.remote.world import RemoteWorld
+
+CHANGED = "another text, changed"
+"""It has the word of its name, by which a search finds it."""
+
+
+def edit_little(bench: ZhipuBench) -> None:
+    """So that documents are looked at one by one."""
+    bench.world.clock.now += 10
+    bench.world.write("changed.md", CHANGED)
+    bench.world.delete("gone.md")
+
+
+def lose_state(bench: ZhipuBench) -> None:
+    """The list is read for what is there, and documents where names prove nothing."""
+    bench.world.clock.now += 10
+    bench.world.lose_state()
+    bench.world.write("new.md", "a new file")
+
+
+class ZhipuBench(SharedBench):
+    """Every request that changes something is followed by a look, answered or not.
+
+    It cannot rename, so that no call of that name goes wrong; the re-embed does instead.
+
+    `ops`: calls that have another name here. `kinds`: what goes wrong, as the stand-in plays it.
+    `effects`: the requests that change something, as a guillotine knows them; the work of one is done also
+    when the client dies before the answer. `watched`: others after which there is a look. `edits`: what
+    happens to the folder so that an operation is asked for. `unkept`: the fault of a deletion that is none.
+    """
+
+    ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "detail", "rename": "reembed"}
+    kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
+        "lost": ("lost-answer", {}),
+        "done": ("lost-answer", {}),
+        "down": ("rate-limited", {}),
+        "refused": ("failed-info", {}),
+        "full": ("rate-limited", {"code": 1113}),
+    }
+    effects: ClassVar[Mapping[str, str]] = {"upload": "put", "delete": "delete", "reembed": "reembed"}
+    watched: ClassVar[Collection[str]] = ()
+    edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"detail": edit_little, "file": lose_state}
+    unkept: ClassVar[str] = "keeps-document"
+    accepted = ("put effect", "POST answer", "commit after")
+
+    def __init__(self, world: RemoteWorld) -> None:
+        super().__init__()
+        self.world: RemoteWorld = world
+        self._prefixes: set[str] = set()
+        self._told = 0
+        self._touched: list[str] = []
+        self._answer = world.app.answer
+        world.app.answer = self._answered  # type: ignore[method-assign]
+        self._owe = world.server.late.owe
+        world.server.late.owe = self._owed  # type: ignore[method-assign]
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Self]:
+        async with self.world.serving():
+            yield self
+
+    def _owed(self, seconds: float, work: Work) -> None:
+        """What comes late comes in time: done with the next request, its lag would only begin there."""
+        self._owe(seconds, work)
+        self.world.clock.ring(seconds, self.world.server.late.catch_up)
+
+    # -- what changes there ----------------------------------------------------------------------------
+
+    def _answered(self, request: Request, fault: Fault | None) -> Response:
+        """What became searchable by itself is seen before anything goes."""
+        op = self.world.app.op(request)
+        effect = self.effects.get(op)
+        if effect is not None:
+            self.on_change(Change("time", ""))
+        response = self._answer(request, fault)
+        if effect is not None:
+            self._tell_new()
+            if self.world.guillotine is not None:
+                self.world.guillotine.mark(f"{effect} effect")
+        elif op in self.watched:
+            self.on_change(Change(op, ""))
+        return response
+
+    def _tell_new(self) -> None:
+        for entry in self._new_entries():
+            document: ZhipuDocument = self.world.app.account.documents[entry.id]
+            if document.is_foreign and not entry.effect.startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {entry.effect} {entry.name}")
+            stored = entry.effect == "stored"
+            text = document.content.decode() if stored else None
+            fails = stored and any(phase.stat == 2 for phase in document.phases)
+            self.on_change(Change(entry.effect, self._path(document), text, fails))
+
+    def _new_entries(self) -> list[Entry]:
+        new: list[Entry] = self.world.app.account.entries[self._told :]
+        self._told += len(new)
+        return new
+
+    def _namings(self) -> list[Naming]:
+        """With every prefix that there was, the longest first: what is left of a name is the path."""
+        self._prefixes.add(self.world.settings.prefix)
+        prefixes = sorted(self._prefixes, key=len, reverse=True)
+        return [Naming(one, self.world.settings.names) for one in prefixes]
+
+    def _path(self, document: ZhipuDocument) -> str:
+        """Of the file whose document it is; the name itself where it says nothing."""
+        readings = (naming.read(document.sent_name) for naming in self._namings())
+        return next((one.path for one in readings if one is not None and one.path), document.sent_name)
+
+    # -- what is there ---------------------------------------------------------------------------------
+
+    def ours(self) -> list[Kept]:
+        there = self.world.app.account.documents.values()
+        return [self._kept(one) for one in there if one.deleted is None and not one.is_foreign]
+
+    def _kept(self, one: ZhipuDocument) -> Kept:
+        """Found once is found, whatever the status says for a moment: searches don't look at it."""
+        now = self.world.app.clock.now()
+        path = self._path(one)
+        is_found = any(phase.stat == 1 and phase.at <= now for phase in one.phases)
+        shown = (path, one.content.decode()) if is_found else None
+        return Kept(one.id, one.sent_name, path, one.sha256, shown, recipe=f"k{one.slicing.knowledge_type}")
+
+    def documents(self) -> dict[str, list[str]]:
+        """A document of ours whose name says nothing under today's prefix is one too many."""
+        found = self.world.bytes_by_path()
+        surplus = len(self.ours()) - sum(map(len, found.values()))
+        return {**found, "(another name)": [""] * surplus} if surplus else found
+
+    def sent(self) -> list[tuple[str, str]]:
+        naming = Naming(self.world.settings.prefix, self.world.settings.names)
+        stored = ((naming.read(one["name"]), one["sha256"]) for one in self.world.effects("stored"))
+        return [((reading and reading.path) or "", digest) for reading, digest in stored]
+
+    def asked(self) -> int:
+        return self.world.asked()
+
+    def touched(self) -> int:
+        return len(self.world.foreign - {str(one["id"]) for one in self.world.documents()})
+
+    def violations(self) -> list[str]:
+        return [*self.world.violations(), *self._touched]
+
+    def story(self) -> list[str]:
+        began = self.world.clock.started
+        last = self.world.app.account.entries[-40:]
+        told = [f"{e.at - began:.1f} {e.effect} {e.name} {e.id}" for e in last]
+        return [*told, repr(self.world.server.faults.all), repr(self.world.app.behaviour)]
+
+    # -- what others do, and what goes wrong -----------------------------------------------------------
+
+    def add_foreign(self, name: str, text: str = STRANGE) -> None:
+        self.world.plant(name, text)
+        self._new_entries()
+
+    def take_away(self, one: Kept) -> None:
+        self.world.app.put_foreign({"delete": one.id})
+        self._new_entries()
+
+    def fault(self, op: str, kind: str) -> None:
+        name, args = self.kinds[kind]
+        self.world.play(name, op=self.ops.get(op, op), effect=kind != "lost", args=dict(args))
+
+    def fail_once(self, path: str) -> None:
+        """For good: asked again it fails as well, and a fresh upload stands for it."""
+        self.world.play("fails", op="upload", match=f"{path.removesuffix('.md')}*", args={"runs": 0})
+
+    def come_late(self, path: str, after: float = 5.0) -> None:
+        """Whatever is uploaded next."""
+        self.world.play("late-effect", op="upload", args={"after": after})
+
+    def keep_deleted(self) -> None:
+        self.world.play(self.unkept, op="delete")
+
+    def provoke(self, op: str) -> None:
+        """The service does what makes a pass ask for `op`."""
+        match op:
+            case "list":
+                self.world.play("lost-answer", op="upload", match="changed*")
+            case "reembed":
+                self.world.play("fails", op="upload", match="changed*", args={"runs": 1})
+            case "retrieve":  # called unfinished for ever: a search decides
+                self.world.play("stuck", op="upload", match="changed*", args={"searchable": True})
+
+    def arrive(self) -> None:
+        self.world.server.late.do_all()
+
+    def clock_was_set(self) -> None:
+        """The service dates its answers by its own clock as before."""
+
+    def heal(self) -> None:
+        self.world.server.faults.clear()
+
+    @asynccontextmanager
+    async def target(self) -> AsyncIterator[Any]:
+        clock = self.world.clock
+        clock.busy, before = self.world.is_talking, clock.busy
+        driver = asyncio.create_task(clock.drive())
+        target = self.world.make_target()
+        try:
+            yield target
+        finally:
+            await self.world.bury()
+            driver.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await driver
+            clock.busy = before

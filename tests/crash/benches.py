@@ -1,0 +1,59 @@
+"""Every bench there is, by name, and which jobs are played on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.bench.bench import Bench
+from tests.bench.gptbots import GptbotsBench
+from tests.bench.local import LocalBench
+from tests.bench.memory import MemoryBench
+from tests.bench.zhipu import ZhipuBench
+from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
+from tests.engine.world import World
+from tests.memory.behaviour import Behaviour
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
+from tests.remote.world import RemoteWorld
+from tests.targets.gptbots.world import GptbotsWorld
+
+
+def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
+    """`slow`: documents are searchable some time after they were accepted."""
+    behaviour = Behaviour(indexing_polls=1, answers_ready=False) if slow else Behaviour()
+    return MemoryBench(World(place, target, **limits), behaviour)
+
+
+MEMORY: Mapping[str, Callable[[Path], Bench]] = {
+    "plain": partial(in_memory, target=MemoryTarget),
+    "slow": partial(in_memory, target=MemoryTarget, slow=True),
+    "renaming": partial(in_memory, target=RenamingMemory, slow=True),
+    "updating": partial(in_memory, target=UpdatingMemory, slow=True),
+    "able": partial(in_memory, target=AbleMemory),
+    "forgetful": partial(in_memory, target=ForgetfulMemory, slow=True, list_lag=1.0, marks=False),
+    "paid": partial(in_memory, target=MemoryTarget, slow=True, paid=True),
+    "paid-updating": partial(in_memory, target=UpdatingMemory, slow=True, paid=True),
+}
+
+SERVICES: Mapping[str, Callable[[Path], Bench]] = {
+    "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
+    "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
+}
+
+BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
+
+
+def jobs_on(bench: str) -> Mapping[str, Job]:
+    """The jobs that mean something there."""
+    match bench:
+        case "gptbots":
+            late = {name: REMOTE_JOBS[name] for name in ("supersede-late", "prefix", "audit")}
+            return {**JOBS, **RECIPE_JOBS, **late}
+        case "zhipu":
+            return {**REMOTE_JOBS, **RECIPE_JOBS}
+        case "paid" | "paid-updating":
+            return RECIPE_JOBS
+    return REMOTE_JOBS if bench == "forgetful" else JOBS
