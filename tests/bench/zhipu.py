@@ -53,7 +53,12 @@ class ZhipuBench(SharedBench):
         "refused": ("failed-info", {}),
         "full": ("rate-limited", {"code": 1113}),
     }
-    effects: ClassVar[Mapping[str, str]] = {"upload": "put", "delete": "delete", "reembed": "reembed"}
+    effects: ClassVar[Mapping[str, str]] = {
+        "upload": "put",
+        "upload-url": "put",
+        "delete": "delete",
+        "reembed": "reembed",
+    }
     watched: ClassVar[Collection[str]] = ()
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"detail": edit_little, "file": lose_state}
     unkept: ClassVar[str] = "keeps-document"

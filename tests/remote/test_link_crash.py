@@ -1,61 +1,55 @@
-"""kill -9 at every commit and every request about a link: its page is there once, and never another's."""
+"""kill -9 at every commit and every request about a link: its page is there once, and never another's.
+
+One link file stays, and a colleague has a page of the same address.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.crash.benches import SERVICES
 from tests.crash.harness import Guillotine
-from tests.crash.stage_zhipu import ZhipuStage
+from tests.crash.mirror import Mirror
+from tests.engine.world import World
 from tests.remote.test_links import PAGE, pages, shortcut
 from tests.share import boundaries, enumerated, in_parts
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-Edit = Callable[["LinkStage", int], list[str]]
+Edit = Callable[[World, int], list[str]]
 
 
-class LinkStage(ZhipuStage):
-    """One link file that stays, and a colleague's page of the same address."""
-
-    effects = {**ZhipuStage.effects, "upload-url": "put"}  # noqa: RUF012 - as the base has it
-
-    def theirs(self) -> None:
-        self.world.foreign.add(
-            str(self.world.app.put_foreign({"name": PAGE, "text": "x", "url": PAGE})["id"])
-        )
-        self.world.clock.now += 1000.0
-
-
-def create(stage: LinkStage, turn: int) -> list[str]:
-    stage.world.write("faq.url", shortcut())
-    stage.world.write(f"new{turn}.url", shortcut(f"{PAGE}/{turn}"))
+def create(world: World, turn: int) -> list[str]:
+    world.write("faq.url", shortcut())
+    world.write(f"new{turn}.url", shortcut(f"{PAGE}/{turn}"))
     return [PAGE, f"{PAGE}/{turn}"]
 
 
-def replace(stage: LinkStage, turn: int) -> list[str]:
-    stage.world.write("faq.url", shortcut(f"{PAGE}/turn{turn}"))
+def replace(world: World, turn: int) -> list[str]:
+    world.write("faq.url", shortcut(f"{PAGE}/turn{turn}"))
     return [f"{PAGE}/turn{turn}"]
 
 
-def again(stage: LinkStage, turn: int) -> list[str]:
+def again(world: World, turn: int) -> list[str]:
     """The same address in other bytes."""
-    stage.world.write("faq.url", shortcut(more=f"IconIndex={turn}\r\n"))
+    world.write("faq.url", shortcut(more=f"IconIndex={turn}\r\n"))
     return [PAGE]
 
 
-def delete(stage: LinkStage, turn: int) -> list[str]:
-    stage.world.delete("faq.url")
+def delete(world: World, turn: int) -> list[str]:
+    world.delete("faq.url")
     return []
 
 
-def retry(stage: LinkStage, turn: int) -> list[str]:
+def retry(world: World, turn: int) -> list[str]:
     """The page as it is now is asked for."""
-    stage.world.tell("retry", paths=["faq.url"])
+    world.tell("retry", paths=["faq.url"])
     return [PAGE]
 
 
@@ -69,23 +63,27 @@ def test_a_crash_anywhere_leaves_one_page_a_link(tmp_path: Path, edit: Edit, par
 async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
     """Crashes at one boundary after the other, until one is past the last."""
     crashes = 0
-    async with LinkStage(place).serving() as stage:
-        stage.theirs()
+    bench = SERVICES["zhipu"](place)
+    world: Any = bench.world
+    async with Mirror(bench).serving():
+        colleague = world.app.put_foreign({"name": PAGE, "text": "x", "url": PAGE})
+        world.foreign.add(str(colleague["id"]))
+        world.clock.now += 1000.0
         for turn, number in enumerate(boundaries(part)):
-            for path in stage.world.root.rglob("*.url"):
+            for path in world.root.rglob("*.url"):
                 path.unlink()
-            stage.world.write("faq.url", shortcut())
-            stage.world.clock.now += 4000.0  # deletions of earlier turns are not counted any more
-            await stage.world.once()
-            wanted = edit(stage, turn)
+            world.write("faq.url", shortcut())
+            world.clock.now += 4000.0  # deletions of earlier turns are not counted any more
+            await world.once()
+            wanted = edit(world, turn)
             guillotine = Guillotine(at=number)
-            await stage.crash(guillotine)
+            await world.crash(guillotine)
             crashes += guillotine.fallen
-            await stage.world.once()
-            assert pages(stage.world) == sorted(wanted), guillotine.passed[-1]
-            assert set(stage.world.statuses()) == {"ready"}, guillotine.passed[-1]
-            assert stage.touched() == 0
-            assert stage.violations() == []
+            await world.once()
+            assert pages(world) == sorted(wanted), guillotine.passed[-1]
+            assert set(world.statuses()) == {"ready"}, guillotine.passed[-1]
+            assert bench.touched() == 0
+            assert bench.violations() == []
             if not guillotine.fallen:
                 break
     return crashes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 
 from kbsync.engine.verify import repair_request
 from kbsync.once import run_once
-from tests.crash.harness import Guillotine, run_to
-from tests.memory.behaviour import Crash
+from tests.crash.harness import Guillotine
 from tests.remote.test_adversary import verify
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
@@ -45,11 +43,7 @@ def reason(world: GptbotsWorld) -> str:
 async def cut(world: GptbotsWorld, *upon: str) -> None:
     """A pass is killed there."""
     guillotine = Guillotine(upon=upon)
-    world.at_request = guillotine.boundary
-    with contextlib.suppress(Crash):
-        await run_to(world, guillotine)
-    world.at_request = None
-    world.breaches.clear()
+    await world.crash(guillotine)
     assert guillotine.fallen
 
 
