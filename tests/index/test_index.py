@@ -1,17 +1,18 @@
+"""The index in its file: what goes in is found, what goes out is gone, long work comes and goes in steps."""
+
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
-import signal
+import shutil
 import sqlite3
-import stat
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
-from kbsync.index.sqlite.writer import Writer
+from kbsync.index.sqlite.writer import STEP, Writer
 from kbsync.state.db import open_writer
 
 
@@ -72,15 +73,29 @@ def entry(
     )
 
 
+class Stepping(Writer):
+    """Calls `between` before and after each transaction."""
+
+    between: Callable[[], None] = staticmethod(lambda: None)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[int]:
+        self.between()
+        with super()._transaction() as version:
+            yield version
+        self.between()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "kb"
 
 
 @pytest.fixture
-def index(folder: Path) -> Iterator[Writer]:
-    index = Writer(folder, clock=lambda: 5.0)
+def index(folder: Path) -> Iterator[Stepping]:
+    index = Stepping(folder, clock=lambda: 5.0)
     yield index
+    index.between = lambda: None
     index.close()
 
 
@@ -104,6 +119,49 @@ def traces(folder: Path, *words: str) -> list[tuple[str, str]]:
     ]
 
 
+def texts(word: str, count: int = STEP * 2 + 90) -> list[str]:
+    return [f"{word} number{at}" for at in range(count)]
+
+
+def stored(index: Writer, number: int, parts: Sequence[str], replaces: int | None = None) -> int:
+    (document,) = index.put([entry(number, *parts, path="huge.txt", replaces=replaces)], Fake())
+    assert isinstance(document, int)
+    return document
+
+
+def whole(folder: Path) -> list[list[str]]:
+    """The texts of every document, as somebody else sees them."""
+    reader = SqliteStore(folder, writer=None)
+    try:
+        return [list(reader.texts(row.id) or ()) for row in reader.page(0, 99)]
+    finally:
+        reader.close()
+
+
+def is_sound(index: Writer) -> None:
+    index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
+    assert index._connection.pragma("integrity_check") == "ok"
+    rows = "SELECT (SELECT count(*) FROM chunk), (SELECT sum(chunks) FROM run), count(*) FROM words_docsize"
+    chunks, owned, indexed = index._connection.execute(rows).get
+    assert chunks == (owned or 0) == indexed
+    assert index._connection.execute("SELECT count(*) FROM run WHERE document IS NULL").get == 0
+
+
+@contextmanager
+def counted(index: Writer) -> Iterator[list[str]]:
+    """The changes of the full-text index."""
+    seen = list[str]()
+
+    def note(_: object, statement: str, __: object) -> bool:
+        if statement.startswith("INSERT INTO words"):
+            seen.append(statement)
+        return True
+
+    index._connection.exec_trace = note
+    yield seen
+    index._connection.exec_trace = None
+
+
 def test_a_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer) -> None:
     index.put([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Fake())
     for word in ("days", "day", "年假", "handbook", "part", "tag", "leave", "rules"):
@@ -111,37 +169,14 @@ def test_a_document_is_found_by_text_title_heading_tag_and_file_name(index: Writ
     assert found(index, "folder") == found(index, "md") == []
 
 
-def test_files_are_of_the_owner_alone(index: Writer, folder: Path) -> None:
-    index.put([entry(1, "text")], Fake())
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
-    assert len(list(folder.iterdir())) == 4
-
-
-def test_a_second_writer_is_told_who_holds_it(index: Writer, folder: Path) -> None:
-    with pytest.raises(StateError, match="in use by another kbsync"):
-        Writer(folder)
-
-
-def test_the_index_is_the_same_after_a_restart(index: Writer, folder: Path) -> None:
-    index.put([entry(1, "text")], Fake())
-    index.close()
-    again = Writer(folder)
-    assert again.uuid == index.uuid
-    assert found(again, "text") == [1]
-    again.close()
-
-
-def test_replacing_takes_the_old_version_out_in_the_same_commit(index: Writer) -> None:
-    (old,) = index.put([entry(1, "alpha beta")], Fake())
-    (new,) = index.put([entry(2, "beta gamma", replaces=old)], Fake())  # type: ignore[arg-type]
-    assert new != old
-    assert (found(index, "alpha"), found(index, "beta"), found(index, "gamma")) == ([], [new], [new])
-
-
-def test_the_same_upload_again_is_the_same_document(index: Writer) -> None:
-    assert index.put([entry(1, "alpha")], Fake()) == index.put([entry(1, "alpha")], Fake()) == [1]
-    assert found(index, "alpha") == [1]
+@pytest.mark.parametrize("count", [1, STEP * 2])
+def test_what_cannot_be_stored_leaves_its_old_version_and_the_others(index: Writer, count: int) -> None:
+    index.put([entry(1, "alpha")], Fake())
+    bad = entry(2, *texts("beta", count), title="\ud800", replaces=1)
+    refused, other = index.put([bad, entry(3, "gamma")], Fake())
+    assert isinstance(refused, Rejected)
+    assert (found(index, "alpha"), found(index, "beta"), found(index, "gamma")) == ([1], [], [other])
+    is_sound(index)
 
 
 def test_an_upload_number_of_a_lost_state_takes_nothing_away(index: Writer, folder: Path) -> None:
@@ -181,20 +216,6 @@ def test_a_free_slot_is_used_again(index: Writer) -> None:
         assert raw[slot % SLOTS * 8 : slot % SLOTS * 8 + 8] == key[:8]
 
 
-def test_one_document_that_cannot_be_stored_leaves_the_others(index: Writer) -> None:
-    bad = entry(2, "fine", "lone \ud800 surrogate".encode("utf-8", "replace").decode(), title="\ud800")
-    outcomes = index.put([entry(1, "alpha"), bad, entry(3, "gamma")], Fake())
-    assert isinstance(outcomes[1], Rejected)
-    assert (found(index, "alpha"), found(index, "fine"), found(index, "gamma")) == ([1], [], [outcomes[2]])
-
-
-def test_a_failed_replacement_leaves_the_old_version(index: Writer) -> None:
-    index.put([entry(1, "alpha")], Fake())
-    (outcome,) = index.put([entry(2, "beta", title="\ud800", replaces=1)], Fake())
-    assert isinstance(outcome, Rejected)
-    assert (found(index, "alpha"), found(index, "beta")) == ([1], [])
-
-
 def test_a_rename_embeds_nothing_and_is_found_by_the_new_name(index: Writer, folder: Path) -> None:
     fake = Fake()
     index.put([entry(1, "alpha", "beta", path="old-place/zqfirst.md")], fake)
@@ -206,14 +227,6 @@ def test_a_rename_embeds_nothing_and_is_found_by_the_new_name(index: Writer, fol
         index.rename(9, "x", "x", 1.0)
     index.delete([1])
     assert not traces(folder, "alpha", "zqfirst", "第二")
-
-
-def test_paths_that_are_not_utf8_come_back(index: Writer, folder: Path) -> None:
-    path = os.fsdecode(b"caf\xe9/x\xff.md")
-    index.put([entry(1, "alpha", path=path)], Fake())
-    reader = SqliteStore(folder, writer=None)
-    assert [row.path for row in reader.page(0, 9)] == [path]
-    reader.close()
 
 
 def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) -> None:
@@ -243,24 +256,6 @@ def test_after_a_deletion_no_file_holds_a_word_of_it(index: Writer, folder: Path
     assert traces(folder, *searched) == []
     vector = bytes.fromhex(piece(secret[0]).key)[:8]
     assert not [each.name for each in folder.iterdir() if vector in each.read_bytes()]
-
-
-def test_a_replaced_text_is_gone_once_the_wal_is_scrubbed(index: Writer, folder: Path) -> None:
-    index.put([entry(1, "zqsecret")], Fake())
-    index.put([entry(2, "harmless", replaces=1)], Fake())
-    assert index.scrub()
-    assert traces(folder, "zqsecret") == []
-
-
-def test_a_reader_in_the_way_puts_the_scrubbing_off(index: Writer, folder: Path) -> None:
-    index.put([entry(1, "zqsecret")], Fake())
-    reader = SqliteStore(folder, writer=None)
-    with reader.snapshot() as seen:
-        assert seen.has_vectors("fake")
-        assert not index.delete([1])
-    assert index.scrub()
-    assert traces(folder, "zqsecret") == []
-    reader.close()
 
 
 def test_everything_is_gone_after_any_order_of_changes(index: Writer) -> None:
@@ -344,24 +339,18 @@ def test_an_index_that_was_killed_while_it_was_made_is_finished(folder: Path, co
     index.close()
 
 
-def test_a_missing_index_is_told_to_a_reader(folder: Path) -> None:
-    with pytest.raises(UsageError, match="nothing has been mirrored yet"):
-        SqliteStore(folder, writer=None)
-    assert not folder.exists()
-
-
-def test_an_index_that_is_being_made_holds_nothing_yet_for_a_reader(folder: Path) -> None:
-    folder.mkdir()
-    open_writer(folder / "index.db").close()
-    with pytest.raises(UsageError, match=r"nothing has been mirrored yet: .*index\.db is empty"):
-        SqliteStore(folder, writer=None)
-
-
-def test_another_programs_file_is_no_index_for_a_reader(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("", r"nothing has been mirrored yet: .*index\.db is empty"),
+        ("CREATE TABLE theirs (x)", "the next pass"),
+    ],
+)
+def test_a_file_without_an_index_is_told_to_a_reader(folder: Path, made: str, says: str) -> None:
     folder.mkdir()
     with closing(open_writer(folder / "index.db")) as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    with pytest.raises(UsageError, match="is not an index of this kbsync, and the next pass makes"):
+        connection.execute(made)
+    with pytest.raises(UsageError, match=says):
         SqliteStore(folder, writer=None)
 
 
@@ -388,53 +377,262 @@ def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
     again.close()
 
 
-REPLACING = """
-    import sys
-    from pathlib import Path
-    from kbsync.index.sqlite.writer import Writer
-    from tests.index.test_index import Fake, entry
+@pytest.mark.parametrize("place", ["end", "top", "middle"])
+def test_a_line_more_leaves_nearly_all_of_a_long_text_where_it_is(index: Writer, place: str) -> None:
+    count = STEP * 4 + 90
+    parts = texts("alpha", count)
+    document = stored(index, 1, parts)
+    rows = {row[0] for row in index._connection.execute("SELECT id FROM chunk")}
+    parts.insert({"end": count, "top": 0, "middle": count // 2}[place], "gamma")
+    with counted(index) as seen:
+        later = stored(index, 2, parts, document)
+    assert len(seen) < count // 4
+    assert len(rows - {row[0] for row in index._connection.execute("SELECT id FROM chunk")}) < count // 8
+    assert whole(index._folder) == [parts]
+    assert (found(index, "gamma"), found(index, "alpha")) == ([later], [later])
+    is_sound(index)
 
-    index = Writer(Path(sys.argv[1]))
-    texts = lambda version: [f"version{version} part {part}" for part in range(20)]
-    number = int(sys.argv[2])
-    live = [row[0] for row in index._connection.execute("SELECT id FROM document ORDER BY path")]
-    while True:
-        old = live or [None] * 3
-        live = index.put(
-            [entry(number + at, *texts(number), path=f"{at}.md", replaces=old[at]) for at in range(3)], Fake()
-        )
-        number += 3
-        print(number, flush=True)
+
+def test_a_changed_chunk_is_taken_out_with_its_run_alone(index: Writer, folder: Path) -> None:
+    parts = texts("alpha", STEP * 4)
+    document = stored(index, 1, parts)
+    parts[700] = "zqsecret"
+    document = stored(index, 2, parts, document)
+    parts[700] = "harmless"
+    with counted(index) as seen:
+        stored(index, 3, parts, document)
+    assert len(seen) < STEP
+    index.scrub()
+    assert traces(folder, "zqsecret") == []
+    is_sound(index)
+
+
+def test_any_edits_one_after_the_other_leave_the_text_as_it_is_then(index: Writer) -> None:
+    rng = random.Random(8)
+    parts, document = texts("alpha", 30), None
+    for number in range(1, 80):
+        at = rng.randrange(len(parts))
+        match rng.randrange(5):
+            case 0:
+                parts[at:at] = [f"word{rng.randrange(9)}" for _ in range(rng.randrange(4))]
+            case 1 if len(parts) > 9:
+                del parts[at : at + 3]
+            case 2:
+                parts[at] = f"word{rng.randrange(9)}"
+            case 3:
+                parts = parts[at:] + parts[:at]
+            case _:
+                parts.append(parts[at])
+        document = stored(index, number, parts, document)
+        assert whole(index._folder) == [parts]
+        is_sound(index)
+    assert slots_in_use(index) == len(set(parts))
+
+
+def test_chunks_know_their_new_lines(index: Writer) -> None:
+    first = entry(1, "one", "two", "three", path="a.md")
+    moved = [replace(each, line=at * 10) for at, each in enumerate(first.chunks, 1)]
+    index.put([replace(first, chunks=tuple(moved))], Fake())
+    again = [replace(moved[0]), replace(moved[1], line=25), replace(moved[2], line=35, page=2)]
+    index.put([replace(first, upload_id=2, chunks=tuple(again), replaces=1)], Fake())
+    rows = index._connection.execute(
+        "SELECT text, line + lines, page FROM run JOIN chunk ON id BETWEEN first AND first + chunks - 1"
+        " WHERE document = 2 ORDER BY place, id"
+    )
+    assert rows.fetchall() == [("one", 10, None), ("two", 25, None), ("three", 35, 2)]
+
+
+def test_a_reader_sees_the_old_text_whole_or_the_new_one(index: Stepping, folder: Path) -> None:
+    old, new = texts("alpha"), texts("beta", STEP * 3)
+    document = stored(index, 1, old)
+    seen = list[str]()
+
+    def look() -> None:
+        (parts,) = whole(folder)
+        assert parts in (old, new)
+        words = {word: found(index, word) for word in ("alpha", "beta")}
+        assert words == ({"alpha": [1], "beta": []} if parts == old else {"alpha": [], "beta": [2]})
+        seen.append(parts[0])
+
+    index.between = look
+    stored(index, 2, new, document)
+    assert [word for word, _ in itertools.groupby(seen)] == ["alpha number0", "beta number0"]
+    assert len(seen) >= 8
+    is_sound(index)
+
+
+def copies(index: Stepping, folder: Path, work: Callable[[], object]) -> list[Path]:
+    """What a kill between any two steps of `work` leaves on the disk."""
+    made = list[Path]()
+
+    def copy() -> None:
+        made.append(folder.with_name(f"killed-{len(made)}"))
+        shutil.copytree(folder, made[-1])
+
+    index.between = copy
+    work()
+    index.between = lambda: None
+    return made
+
+
+def judge(place: Path, *wanted: list[str], gone: str) -> None:
+    """One of the versions is there, and nothing else once the next start has tidied up."""
+    assert whole(place) in [[each] if each else [] for each in wanted]
+    again = Writer(place)
+    while again.tidy():
+        pass
+    again.scrub()
+    assert whole(place) in [[each] if each else [] for each in wanted]
+    is_sound(again)
+    text = (whole(place) or [[]])[0]
+    assert slots_in_use(again) == len(text)
+    if not any(gone in part for part in text):
+        assert traces(place, gone) == []
+    again.close()
+
+
+@pytest.mark.parametrize("new", [texts("beta", STEP * 2 + 9), []], ids=["replacement", "deletion"])
+def test_killed_between_two_steps_one_version_is_left(index: Stepping, folder: Path, new: list[str]) -> None:
+    old = texts("zqsecret")
+    stored(index, 1, old)
+    for place in copies(index, folder, lambda: stored(index, 2, new, 1) if new else index.delete([1])):
+        judge(place, old, new, gone="zqsecret")
+
+
+def test_a_long_document_is_found_by_its_text_and_a_name_while_it_is_renamed(
+    index: Stepping, folder: Path
+) -> None:
+    parts = texts("alpha")
+    stored(index, 1, parts)
+
+    def look() -> None:
+        assert found(index, "huge") or found(index, "zqnew")
+        assert found(index, "alpha") == [1]
+        assert whole(folder) == [parts]
+
+    index.between = look
+    index.rename(1, "zqnew.txt", "zqnew.txt", 1.0)
+    assert (found(index, "huge"), found(index, "zqnew")) == ([], [1])
+    is_sound(index)
+
+
+def test_killed_between_two_steps_of_a_rename_it_is_finished_by_the_next(
+    index: Stepping, folder: Path
+) -> None:
+    parts = texts("alpha")
+    stored(index, 1, parts)
+    for place in copies(index, folder, lambda: index.rename(1, "zqnew.txt", "zqnew.txt", 1.0)):
+        again = Writer(place)
+        again.rename(1, "zqnew.txt", "zqnew.txt", 1.0)
+        while again.tidy():
+            pass
+        assert whole(place) == [parts]
+        assert (found(again, "huge"), found(again, "zqnew")) == ([], [1])
+        is_sound(again)
+        again.close()
+
+
+def test_a_small_document_gets_in_between(index: Stepping) -> None:
+    stored(index, 1, texts("alpha"))
+    finished = list[str]()
+
+    def small() -> None:
+        index.put([entry(9, "small")], Fake())
+        finished.append("small")
+
+    other = threading.Thread(target=small)
+
+    def begin() -> None:
+        if threading.current_thread() is not other and not other.ident:
+            other.start()
+
+    index.between = begin
+    stored(index, 2, texts("beta", STEP * 8), 1)
+    finished.append("huge")
+    other.join()
+    assert finished == ["small", "huge"]
+
+
+def test_a_replacement_in_the_middle_of_another_is_not_lost(index: Stepping) -> None:
+    stored(index, 1, texts("alpha"))
+    calls = itertools.count()
+
+    def meddle() -> None:
+        if next(calls) == 3:
+            index.rename(1, "other.txt", "other.txt", 1.0)
+
+    index.between = meddle
+    stored(index, 2, texts("beta"), 1)
+    assert whole(index._folder) == [texts("beta")]
+    assert found(index, "other") == []
+    is_sound(index)
+
+
+def test_closing_waits_for_one_step_only(index: Stepping, folder: Path) -> None:
+    stored(index, 1, texts("alpha"))
+    calls = itertools.count()
+    index.between = lambda: index.stop() if next(calls) == 2 else None
+    with pytest.raises(StateError, match="is being closed"):
+        stored(index, 2, texts("beta", STEP * 9), 1)
+    assert next(calls) < 6
+    index.close()
+    judge(folder, texts("alpha"), gone="beta")
+
+
+def test_space_that_is_free_goes_back_to_the_file_system(index: Writer, folder: Path) -> None:
+    rng = random.Random(3)
+    parts = [" ".join(rng.choices("abcdefghijkl", k=4_000)) for _ in range(STEP * 2)]
+    stored(index, 1, [f"{at} {text}" for at, text in enumerate(parts)])
+    stored(index, 2, ["other"])
+    index.scrub()
+    full = (folder / "index.db").stat().st_size
+    index.delete([1])
+    assert (folder / "index.db").stat().st_size < full / 2
+    assert whole(folder) == [["other"]]
+    is_sound(index)
+
+
+LAYOUT_1 = """
+DROP TABLE run;
+ALTER TABLE document ADD COLUMN words TEXT NOT NULL DEFAULT '';
+ALTER TABLE document ADD COLUMN tokeniser INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE document ADD COLUMN first INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE document ADD COLUMN chunks INTEGER NOT NULL DEFAULT {count};
+ALTER TABLE chunk ADD COLUMN document INTEGER NOT NULL DEFAULT 1;
+UPDATE document SET words = '{words}';
+PRAGMA auto_vacuum = 0;
+VACUUM;
+PRAGMA user_version = 1;
+"""
+LAYOUT_2 = """
+DELETE FROM run;
+ALTER TABLE run DROP COLUMN digest;
+INSERT INTO run VALUES (1, {count}, 1, 0, 0, 0, '{words}', 1);
+PRAGMA user_version = 2;
 """
 
 
-def test_a_killed_writer_leaves_every_document_whole_and_in_one_version(folder: Path) -> None:
-    rng = random.Random(2)
-    number = "3"
-    for _ in range(5):
-        with subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(REPLACING), str(folder), number],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as writer:
-            assert writer.stdout
-            for _ in range(rng.randrange(3, 12)):
-                number = writer.stdout.readline().strip()
-            os.kill(writer.pid, signal.SIGKILL)
-            rest = writer.stdout.read().split()
-        # It works on what the dead writer left, before any writer comes.
-        reader = SqliteStore(folder, writer=None)
-        documents = {row.path: reader.texts(row.id) for row in reader.page(0, 99)}
-        assert sorted(documents) == ["0.md", "1.md", "2.md"]
-        versions = {texts[0].split()[0] for texts in documents.values() if texts}
-        assert len(versions) == 1, "documents of one put are committed together"
-        for texts in documents.values():
-            assert texts == [f"{next(iter(versions))} part {part}" for part in range(20)]
-        reader.close()
-        number = str(int(rest[-1] if rest else number) + 30)
+@pytest.mark.parametrize("count", [3, STEP * 2 + 90])
+@pytest.mark.parametrize("layout", [LAYOUT_1, LAYOUT_2])
+def test_an_index_of_a_layout_before_goes_on_with_its_vectors(folder: Path, layout: str, count: int) -> None:
     index = Writer(folder)
-    assert index._connection.pragma("integrity_check") == "ok"
-    index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
-    assert len(found(index, next(iter(versions)))) == 3
-    assert slots_in_use(index) == 20
+    old = ["zqsecret one", "zqsecret two", *texts("three", count - 2)]
+    stored(index, 1, old)
+    words = index._connection.execute("SELECT named FROM run LIMIT 1").get
     index.close()
+    with closing(apsw.Connection(str(folder / "index.db"))) as connection:
+        connection.execute(layout.format(count=count, words=words))
+    if layout == LAYOUT_2:
+        assert whole(folder) == [old], "a search works before the first pass"
+    again = Writer(folder)
+    assert (again.uuid, found(again, "three")) == (index.uuid, [1])
+    again.rename(1, "other.txt", "other.txt", 1.0)
+    assert (found(again, "huge"), found(again, "other")) == ([], [1])
+    fake = Fake()
+    again.put([entry(2, *texts("three", count - 2), "four", path="other.txt", replaces=1)], fake)
+    assert fake.made == ["four"]
+    assert again.delete([]) is True
+    assert whole(folder) == [[*texts("three", count - 2), "four"]]
+    assert traces(folder, "zqsecret") == []
+    is_sound(again)
+    again.close()

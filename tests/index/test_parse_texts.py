@@ -101,21 +101,24 @@ def test_a_note_of_nothing_but_metadata_keeps_it_as_text():
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "title"),
+    ("name", "text", "flavour", "title"),
     [
-        ("a.md", "intro\n\n## First ##\n", "First"),
-        ("a.md", "Underlined\n===\n\ntext", "Underlined"),
-        ("a.md", "```sh\n# no heading\n```\n# Real\n", "Real"),
-        ("a.rst", "=====\nManual\n=====\n\ntext", "Manual"),
-        ("a.adoc", "= Guide\n:toc:\n", "Guide"),
-        ("a.org", "#+TITLE: Diary\n* One\n", "Diary"),
-        ("a.tex", "\\documentclass{article}\\title{On light}\n", "On light"),
-        ("a.py", "# a comment\n", None),
-        ("README", "Kbsync\n", None),
+        ("a.md", "intro\n\n## First ##\n", Flavour.MARKDOWN, "First"),
+        ("a.md", "Underlined\n===\n\ntext", Flavour.MARKDOWN, "Underlined"),
+        ("a.md", "```sh\n# no heading\n```\n# Real\n", Flavour.MARKDOWN, "Real"),
+        ("a.rst", "=====\nManual\n=====\n\ntext", Flavour.RST, "Manual"),
+        ("a.adoc", "= Guide\n:toc:\n", Flavour.ASCIIDOC, "Guide"),
+        ("a.org", "#+TITLE: Diary\n* One\n", Flavour.ORG, "Diary"),
+        ("a.tex", "\\documentclass{article}\\title{On light}\n", Flavour.TEX, "On light"),
+        ("a.py", "# a comment\n", Flavour.CODE, None),
+        ("x/Makefile", "# a comment\n", Flavour.CODE, None),
+        ("README", "Kbsync\n", Flavour.PLAIN, None),
+        ("a.unknown", "# a comment\n", Flavour.PLAIN, None),
     ],
 )
-def test_the_title_is_the_first_heading(name, text, title):
-    assert parse_text(name, text.encode()).title == title
+def test_a_text_is_read_by_its_name_and_its_title_is_the_first_heading(name, text, flavour, title):
+    parsed = parse_text(name, text.encode())
+    assert (parsed.flavour, parsed.title) == (flavour, title)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +148,7 @@ def test_subtitles_keep_what_is_said_on_its_line():
 
 def test_subrip_numbers_and_times_are_left_out():
     srt = "1\n00:00:01,000 --> 00:00:02,000\nThere are 12 moons\n\n2\n00:00:03,000 --> 00:00:04,000\n1969\n"
-    assert parse_text("a.srt", srt.encode()).text.split("\n") == [
-        "",
-        "",
-        "There are 12 moons",
-        "",
-        "",
-        "",
-        "1969",
-        "",
-    ]
+    assert parse_text("a.srt", srt.encode()).text == "\n\nThere are 12 moons\n\n\n\n1969\n"
 
 
 @pytest.mark.parametrize(

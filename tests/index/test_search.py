@@ -195,18 +195,9 @@ def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
 
 
 AWKWARD = [
-    "",
-    " ",
-    "\x00",
-    "🎉",
-    "'\"`;--",
-    "(*)^:+{}",
-    '"leave" AND NOT (',
-    "NEAR(a b, 2)",
-    "AND",
-    "OR OR",
+    "", " ", "\x00", "🎉", "'\"`;--", "(*)^:+{}", '"leave" AND NOT (', "NEAR(a b, 2)", "AND", "OR OR",
     "name:leave",
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
