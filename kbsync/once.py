@@ -21,13 +21,12 @@ import structlog
 
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.contract.target import Target
-from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import ON_THE_WAY
 from kbsync.engine.clock import SystemClock, Threads, apart, rest, told
 from kbsync.engine.halts import FAILING, TARGET_DOWN
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
-from kbsync.engine.settings import MirrorSettings
+from kbsync.engine.settings import DeletionLimits, MirrorSettings
 from kbsync.errors import KbsyncError, StateError
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder

@@ -1,9 +1,9 @@
 """The life of an upload: its states, the steps between them, and who takes them.
 
-`TRANSITIONS` is the whole of it; the diagram in docs/internals/architecture.md is held to it, and so is every
-row that a test saves. Below it stands how a row changes with each step. A step never acts: what must follow
-at the same path (a successor takes over, a fresh upload is wanted) is found by `planner.decide`, which runs
-again after every step. Times are seconds since the epoch.
+`STEPS` is all of it: the diagram in docs/internals/architecture.md is held to it, and so is every row that a
+test saves. Below it stands how a row changes with each step. A step never acts: what must follow at the same
+path (a successor takes over, a fresh upload is wanted) is found by `planner.decide`, which runs again after
+every step. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -16,84 +16,71 @@ from kbsync.core.backoff import look_pause, pause
 from kbsync.core.fairness import rank_again
 from kbsync.core.model import Limits, Phase, Purpose, Upload, UploadState
 
-WORKER, PLANNER, BRAKE, PERSON = "worker", "planner", "brake", "person"
-"""Who takes a step: what the target answered, what the folder wants, the weighing of deletions, `retry`."""
+STEPS = """\
+INTENDED --> SENDING: worker, on disk, then sent
+INTENDED --> DROPPED: planner, not wanted any more
+SENDING --> INTENDED: worker, nothing was stored, try later
+SENDING --> INDEXING: worker, accepted
+SENDING --> SERVING: worker, accepted, searchable at once
+SENDING --> HELD: worker, searchable, while the deletion of its predecessor is held
+SENDING --> FAILED: worker, the document is to blame
+SENDING --> UNSURE: worker, the answer was lost, or a crash
+SENDING --> RETIRING: worker, accepted, and not wanted any more
+SENDING --> DROPPED: worker, nothing was stored, and not wanted any more
+UNSURE --> INDEXING: worker, seen in the list
+UNSURE --> SERVING: worker, seen in the list, searchable
+UNSURE --> HELD: worker, searchable, while the deletion of its predecessor is held
+UNSURE --> RETIRING: worker, seen in the list, and not wanted any more
+UNSURE --> PRESUMED_LOST: worker, absent for long enough
+UNSURE --> FAILED: worker, a page that nothing proves to be ours
+UNSURE --> DROPPED: worker, absent where the list is the truth
+PRESUMED_LOST --> INDEXING: worker, turns up, and nothing else serves
+PRESUMED_LOST --> SERVING: worker, turns up searchable, and nothing else serves
+PRESUMED_LOST --> HELD: worker, searchable, while the deletion of its predecessor is held
+PRESUMED_LOST --> RETIRING: worker, turns up after all
+PRESUMED_LOST --> DROPPED: worker, absent for a week
+INDEXING --> SERVING: worker, searchable
+INDEXING --> HELD: worker, searchable, while the deletion of its predecessor is held
+INDEXING --> FAILED: worker, no tries left
+INDEXING --> RETIRING: planner, not wanted any more, or failed and sent again
+INDEXING --> TOMBSTONE: worker, no longer at the target, the list may lag
+INDEXING --> GONE: worker, no longer at the target
+SERVING --> HELD: deletion limits, its deletion waits for a person
+SERVING --> RETIRING: deletion limits, a successor is ready, or its deletion was let through
+SERVING --> GONE: worker, updated in place, or no longer at the target
+HELD --> SERVING: planner, the file is back
+HELD --> RETIRING: person, approved
+HELD --> GONE: worker, updated in place, or no longer at the target
+RETIRING --> SERVING: planner, wanted again, delete not yet sent
+RETIRING --> TOMBSTONE: worker, deleted, the list may lag
+RETIRING --> GONE: worker, deleted
+TOMBSTONE --> GONE: worker, a list confirms it
+TOMBSTONE --> RETIRING: worker, still listed
+FAILED --> DROPPED: person, edit or retry
+FAILED --> RETIRING: person, edit or retry, and the target has it
+FAILED --> INDEXING: planner, to be cut again under another recipe
+FAILED --> INTENDED: worker, the target was to blame
+ADOPTING --> SERVING: planner, proven ours, searchable
+ADOPTING --> INDEXING: planner, proven ours
+ADOPTING --> RETIRING: person, a twin, removed by verify --repair
+DROPPED --> RETIRING: worker, an audit finds a document that only this upload can have made
+GONE --> RETIRING: worker, an audit finds a document that only this upload can have made
+"""
+"""Every step, who takes it and why, as lines of the diagram.
 
-_S = UploadState
-TRANSITIONS: Mapping[UploadState, Mapping[UploadState, tuple[str, str]]] = {
-    _S.INTENDED: {
-        _S.SENDING: (WORKER, "on disk, then sent"),
-        _S.DROPPED: (PLANNER, "not wanted any more"),
-    },
-    _S.SENDING: {
-        _S.INTENDED: (WORKER, "nothing was stored, try later"),
-        _S.INDEXING: (WORKER, "accepted"),
-        _S.SERVING: (WORKER, "accepted, searchable at once"),
-        _S.HELD: (WORKER, "the same, while the deletion of its predecessor is held"),
-        _S.FAILED: (WORKER, "the document is to blame"),
-        _S.UNSURE: (WORKER, "the answer was lost, or a crash"),
-        _S.RETIRING: (WORKER, "accepted, and not wanted any more"),
-        _S.DROPPED: (WORKER, "nothing was stored, and not wanted any more"),
-    },
-    _S.UNSURE: {
-        _S.INDEXING: (WORKER, "seen in the list"),
-        _S.SERVING: (WORKER, "seen in the list, searchable"),
-        _S.HELD: (WORKER, "the same, while the deletion of its predecessor is held"),
-        _S.RETIRING: (WORKER, "seen in the list, and not wanted any more"),
-        _S.PRESUMED_LOST: (WORKER, "absent for long enough"),
-        _S.FAILED: (WORKER, "a page that nothing proves to be ours"),
-        _S.DROPPED: (WORKER, "absent where the list is the truth"),
-    },
-    _S.PRESUMED_LOST: {
-        _S.INDEXING: (WORKER, "turns up, and nothing else serves"),
-        _S.SERVING: (WORKER, "turns up searchable, and nothing else serves"),
-        _S.HELD: (WORKER, "the same, while the deletion of its predecessor is held"),
-        _S.RETIRING: (WORKER, "turns up after all"),
-        _S.DROPPED: (WORKER, "absent for a week"),
-    },
-    _S.INDEXING: {
-        _S.SERVING: (WORKER, "searchable"),
-        _S.HELD: (WORKER, "searchable, while the deletion of its predecessor is held"),
-        _S.FAILED: (WORKER, "no tries left"),
-        _S.RETIRING: (PLANNER, "not wanted any more, or failed and sent again"),
-        _S.TOMBSTONE: (WORKER, "no longer at the target, the list may lag"),
-        _S.GONE: (WORKER, "no longer at the target"),
-    },
-    _S.SERVING: {
-        _S.HELD: (BRAKE, "its deletion waits for a person"),
-        _S.RETIRING: (BRAKE, "a successor is ready, or its deletion was let through"),
-        _S.GONE: (WORKER, "updated in place, or no longer at the target"),
-    },
-    _S.HELD: {
-        _S.SERVING: (PLANNER, "the file is back"),
-        _S.RETIRING: (PERSON, "approved"),
-        _S.GONE: (WORKER, "updated in place, or no longer at the target"),
-    },
-    _S.RETIRING: {
-        _S.SERVING: (PLANNER, "wanted again, delete not yet sent"),
-        _S.TOMBSTONE: (WORKER, "deleted, the list may lag"),
-        _S.GONE: (WORKER, "deleted"),
-    },
-    _S.TOMBSTONE: {
-        _S.GONE: (WORKER, "a list confirms it"),
-        _S.RETIRING: (WORKER, "still listed"),
-    },
-    _S.FAILED: {
-        _S.DROPPED: (PERSON, "edit or retry"),
-        _S.RETIRING: (PERSON, "edit or retry, and the target has it"),
-        _S.INDEXING: (PLANNER, "to be cut again under another recipe"),
-        _S.INTENDED: (WORKER, "the target was to blame"),
-    },
-    _S.ADOPTING: {
-        _S.SERVING: (PLANNER, "proven ours, searchable"),
-        _S.INDEXING: (PLANNER, "proven ours"),
-        _S.RETIRING: (PERSON, "a twin, removed by verify --repair"),
-    },
-    # Final ones are kept for a month as a proof of what was ours.
-    _S.DROPPED: {_S.RETIRING: (WORKER, "an audit finds a document that only this upload can have made")},
-    _S.GONE: {_S.RETIRING: (WORKER, "an audit finds a document that only this upload can have made")},
+The worker takes a step for what the target answered, the planner for what the folder wants, the deletion
+limits when few enough go at once, a person with `approve`, `retry` or `verify --repair`. One step is not
+here: where a built-in base was lost, all its rows are GONE at once (`Uploads.lose`).
+"""
+
+TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
+    state: frozenset(
+        UploadState[line.partition(" --> ")[2].partition(":")[0]]
+        for line in STEPS.splitlines()
+        if line.startswith(f"{state.name} --> ")
+    )
+    for state in UploadState
 }
-"""Every step but one: where a built-in base was lost, all its rows are GONE at once (`Uploads.lose`)."""
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)

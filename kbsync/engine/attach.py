@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 from kbsync.contract.target import Base, DocState, Listed, Target
-from kbsync.core.brake import must_ask
 from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
@@ -34,6 +33,9 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 256
+
+UNASKED_SHARE = 0.2
+"""Of the documents: settings that touch more of them ask before they cost money (ADR 23)."""
 
 
 class RecipeChanges:
@@ -84,7 +86,7 @@ class RecipeChanges:
             return None
 
         def some_may_go(tx: Tx) -> bool:
-            """Files wait for their second look, or their deletions for the brake."""
+            """Files wait for their second look, or their deletions to be weighed."""
             is_missed = tx.entries.first_missed(self._mirror) is not None
             return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
 
@@ -127,7 +129,7 @@ class RecipeChanges:
         if not undecided:
             return None
         serving = tx.uploads.serving_count(mirror, binding.id)
-        if is_as_asked or not must_ask(sum(undecided.values()), serving):
+        if is_as_asked or sum(undecided.values()) <= UNASKED_SHARE * serving:
             tx.recipes.allow(mirror, undecided)
             tx.audit.add(now, mirror, "recipe.released", None, ", ".join(undecided))
             self._journal.recall_recipes(tx)

@@ -1,7 +1,7 @@
-"""Files that are gone: the second look, the brake, holds, and what a person approved.
+"""Files that are gone: the second look, the limits beyond which a batch waits for a person, and approvals.
 
-Nothing here deletes a document. What may go is set to RETIRING in one transaction; the worker does the rest,
-after the last look (`returned`, `begin`): what must go on being found stays, whatever was decided.
+Nothing here deletes a document. A deletion that is let through sets its upload to RETIRING; the worker sends
+it, after a last look at the file (`returned`, `begin`), because days may lie in between.
 """
 
 from __future__ import annotations
@@ -10,58 +10,47 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-import structlog
-
 from kbsync.core import lifecycle
-from kbsync.core.brake import must_hold
 from kbsync.core.model import FileKind, Presence, Purpose, Upload, UploadState, Wish
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import heed_mounts
+from kbsync.engine.settings import DeletionLimits
 from kbsync.source.look import Look, look
 from kbsync.source.roots import RootIdentity
 from kbsync.state.approvals import Candidate, HoldItem
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
-log = structlog.get_logger("kbsync")
-
 PAGE = 500
 QUIET_LEAST = 3.0
+"""Seconds without another deletion before a batch is weighed: `rm -r` takes a moment, and is one batch."""
+
 ROUNDING = 1e-6
 """Seconds: what `next_due` calls due at this very moment is due, however the sum was rounded."""
+
 APPROVAL_KEPT = 7 * 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """What became of a batch: deletions let through, and deletions that wait for a person."""
+def must_hold(
+    batch: int, executed: int, serving: int, limits: DeletionLimits, before: int | None = None
+) -> bool:
+    """Whether `batch` deletions wait for a person (promise 5).
 
-    released: int = 0
-    held: int = 0
-
-
-class Served:
-    """How many documents served at each moment of late; steady seconds."""
-
-    def __init__(self) -> None:
-        self._counts: deque[tuple[float, int]] = deque()
-
-    def note(self, now: float, count: int, kept: float) -> None:
-        """So many serve now. What was more than `kept` seconds ago is forgotten, but for the last of it."""
-        if not self._counts or self._counts[-1][1] != count:
-            self._counts.append((now, count))
-        while len(self._counts) > 1 and self._counts[1][0] < now - kept:
-            self._counts.popleft()
-
-    def at(self, moment: float) -> int | None:
-        """How many did just before then, or when it was counted first; None where it never was."""
-        before = [count for at, count in self._counts if at < moment]
-        return before[-1] if before else next((count for _, count in self._counts), None)
+    `executed`: deletions let through without asking within the window. `serving`: documents that serve now,
+    those of the batch included. `before`: how many served when the files began to go.
+    """
+    if batch == 0:
+        return False
+    # What was uploaded meanwhile must not hide that everything that was there goes.
+    if batch >= min(serving, before or serving):
+        return True
+    gone = batch + executed
+    return gone > limits.count and gone > limits.fraction * (serving + executed)
 
 
 class Deletions:
@@ -85,8 +74,9 @@ class Deletions:
         self._identity = identity
         self._coming = coming
         self.may_wait = True
-        """Something may wait for its second look or the brake; False only when surely nothing does."""
-        self._served = Served()
+        """Something may wait for its second look or to be weighed; False only when surely nothing does."""
+        self._served = deque[tuple[float, int]]()
+        """How many documents served of late, and since when, steady seconds."""
         self._missed: dict[str, float] = {}
         """Files that are gone and not weighed yet: when a look did not find them, steady seconds."""
         self._waiting: dict[str, float] = {}
@@ -104,7 +94,15 @@ class Deletions:
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
             for path, _, missed in rows:
                 self._missed.setdefault(path, missed)
-            moving = self._moving(rows)
+            # A file may be known again by its inode, once what is written to elsewhere is taken. It is waited
+            # for as long as a file that is written to would be at most: it may change again and again.
+            now, longest = self._clock.steady(), self._journal.binding.settings.settle_longest
+            coming = self._coming()
+            may_have_moved = [path for path, inode, _ in rows if inode in coming]
+            since = {path: self._waiting.setdefault(path, now) for path in may_have_moved}
+            moving = {path for path in since if now - since[path] < longest}
+            for path in since.keys() - moving:
+                del self._waiting[path]
 
             def miss_anew(tx: Tx, paths: Iterable[str] = moving) -> None:
                 for path in paths:
@@ -119,20 +117,6 @@ class Deletions:
             back += [path for path, found in looked if found.kind not in (None, FileKind.FOLDER)]
         return back
 
-    def _moving(self, rows: Iterable[tuple[str, int, float]]) -> set[str]:
-        """Those that may be known again by their inodes, when what is written to elsewhere is taken.
-
-        Each waits for that as long as a file that is written to would at most, and no longer: it may be
-        taken again and again, and be no renamed file.
-        """
-        now, longest = self._clock.steady(), self._journal.binding.settings.settle_longest
-        coming = self._coming()
-        waiting = {path: self._waiting.setdefault(path, now) for path, inode, _ in rows if inode in coming}
-        over = {path for path, since in waiting.items() if now - since >= longest}
-        for path in over:
-            del self._waiting[path]
-        return set(waiting) - over
-
     async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
         """Looks that count: the root was the same before and after. None when it was not."""
         before = await self._identity()
@@ -146,7 +130,7 @@ class Deletions:
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
         for path, found in looked:
             match found.presence:
-                case _ if found.lacks_file:
+                case _ if found.lacks_file:  # absent at two looks below a root that was checked (promise 1)
                     self._journal.gone(tx, path)
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
@@ -173,20 +157,23 @@ class Deletions:
         return min(times, default=None)
 
     async def count_served(self) -> None:
-        """So many documents serve at this moment: a batch that begins to go now is measured by that.
-
-        Not while a scan misses files: what it misses counts from its end, and began to go before.
-        """
-        settings = self._journal.binding.settings
-        number = self._journal.binding.id
+        """So many documents serve at this moment: a batch that begins to go now is measured by that."""
+        binding, now = self._journal.binding, self._clock.steady()
 
         def count(tx: Tx) -> int | None:
+            # What a scan under way misses counts from its end, and began to go before.
             if tx.entries.is_missed_by_scan(self._mirror):
                 return None
-            return tx.uploads.serving_count(self._mirror, number)
+            return tx.uploads.serving_count(self._mirror, binding.id)
 
-        if (served := await self._store.read(count)) is not None:
-            self._served.note(self._clock.steady(), served, settings.settle + 2 * settings.settle_longest)
+        served = await self._store.read(count)
+        if served is None:
+            return
+        if not self._served or self._served[-1][1] != served:
+            self._served.append((now, served))
+        kept = binding.settings.settle + 2 * binding.settings.settle_longest
+        while len(self._served) > 1 and self._served[1][0] < now - kept:
+            self._served.popleft()
 
     def _weigh_at(self, first: float, last: float) -> float:
         settings, now = self._journal.binding.settings, self._clock.wall()
@@ -195,7 +182,7 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
-        """Something missed by `until` (steady seconds) waits for its second look, or for the brake."""
+        """Something missed by `until` (steady seconds) waits for its second look, or to be weighed."""
         n, _, _ = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         return n > 0 or await self.are_missed(until)
 
@@ -204,64 +191,63 @@ class Deletions:
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
-    async def weigh(self, *, now: bool = False) -> Weighed:
-        """Weigh the collected deletions once none came for a while (`now`: the collection is complete)."""
+    async def weigh(self, *, now: bool = False) -> int:
+        """Weigh the collected deletions once none came for a while (`now`: the collection is complete).
+
+        Returns how many of them wait for a person from now on.
+        """
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
-        if not n:
-            self._forget_missed()
-            return Weighed()
-        if not (now or self._clock.wall() >= self._weigh_at(first, last)):
-            return Weighed()
-        longest = first + self._journal.binding.settings.settle_longest
-        if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
-            return Weighed()  # files wait for their second look: what goes together is weighed together
-        if await self._identity() is None:
-            return Weighed()
-        weighed = await self._store.write(self._weigh)
-        self._forget_missed()
-        return weighed
-
-    def _forget_missed(self) -> None:
-        """Nothing is to be weighed; only what may have moved is still waited for."""
+        held = 0
+        if n:
+            if not (now or self._clock.wall() >= self._weigh_at(first, last)):
+                return 0
+            longest = first + self._journal.binding.settings.settle_longest
+            if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
+                return 0  # files wait for their second look: what goes together is weighed together
+            if await self._identity() is None:
+                return 0
+            held = await self._store.write(self._weigh)
+        # Nothing is to be weighed any more; only what may have moved is still waited for.
         self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
+        return held
 
-    def _weigh(self, tx: Tx) -> Weighed:
+    def _weigh(self, tx: Tx) -> int:
         binding, now = self._journal.binding, self._clock.wall()
-        batch = [c for c in tx.holds.candidates(self._mirror) if self._counts(tx, c)]
+        batch = [one for one in tx.holds.candidates(self._mirror) if self._is_still_to_go(tx, one)]
+        if not batch:
+            return 0
         serving = tx.uploads.serving_count(self._mirror, binding.id)
+        # Deletions that come in bursts are one: otherwise a folder could be emptied a few files at a time.
         executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)
-        ask = tx.mirrors.get(self._mirror).hold_all and bool(batch)
-        if ask or must_hold(
-            len(batch), executed, serving, binding.settings.deletions, self._served_before(batch)
+        # How many documents served when the first file of the batch went.
+        ahead = now - self._clock.steady()
+        began = min(self._missed.get(one.path, one.at - ahead) for one in batch)
+        counts = [count for at, count in self._served if at < began]
+        before = counts[-1] if counts else next((count for _, count in self._served), None)
+        if tx.mirrors.get(self._mirror).hold_all or must_hold(
+            len(batch), executed, serving, binding.settings.deletions, before
         ):
             self._hold(tx, batch)
-            return Weighed(held=len(batch))
+            return len(batch)
         for candidate in batch:
             self._release(tx, candidate.upload)
-        if batch:
-            tx.holds.log(self._mirror, now, len(batch))
-        return Weighed(released=len(batch))
+        tx.holds.log(self._mirror, now, len(batch))
+        return 0
 
-    def _served_before(self, batch: Iterable[Candidate]) -> int | None:
-        """How many documents served when the first file of this batch went; other files matter nothing."""
-        ahead = self._clock.wall() - self._clock.steady()
-        began = [self._missed.get(one.path, one.at - ahead) for one in batch]
-        return self._served.at(min(began)) if began else None
-
-    def _counts(self, tx: Tx, candidate: Candidate) -> bool:
+    def _is_still_to_go(self, tx: Tx, candidate: Candidate) -> bool:
         """The path still has to part with exactly this upload; else the candidate is withdrawn."""
         entry = tx.entries.get(self._mirror, candidate.path)
         upload = tx.uploads.get(candidate.upload)
-        good = (
+        if (
             entry is not None
             and upload is not None
             and upload.state is UploadState.SERVING
             and upload.path == candidate.path
-            and bool(parting_cause(self._journal.wish(entry)))
-        )
-        if not good:
-            tx.holds.withdraw(self._mirror, candidate.path)
-        return good
+            and parting_cause(self._journal.wish(entry))
+        ):
+            return True
+        tx.holds.withdraw(self._mirror, candidate.path)
+        return False
 
     def _hold(self, tx: Tx, batch: Iterable[Candidate]) -> None:
         hold = tx.holds.open(self._mirror, self._clock.wall())
@@ -286,15 +272,18 @@ class Deletions:
 
     async def run_approved(self) -> int:
         """Let go what a person approved and is still as it was then; returns how many deletions."""
-        if not await self._approved():
-            return 0
-        old = self._clock.wall() - APPROVAL_KEPT
-        await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
-        return sum([await self._run(hold) for hold in await self._approved()])
 
-    async def _approved(self) -> list[int]:
-        holds = await self._store.read(lambda tx: tx.holds.current(self._mirror))
-        return [hold.id for hold in holds if hold.approved_at is not None]
+        def approved(tx: Tx) -> list[int]:
+            return [hold.id for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
+
+        if not await self._store.read(approved):
+            return 0
+        # An approval that could not be used for a week says nothing about the folder of today.
+        old, done = self._clock.wall() - APPROVAL_KEPT, 0
+        await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
+        for hold in await self._store.read(approved):
+            done += await self._run(hold)
+        return done
 
     async def _run(self, hold: int) -> int:
         items = await self._store.read(lambda tx: list(tx.holds.items(hold)))
@@ -324,7 +313,7 @@ class Deletions:
             wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be looked at
         if not parting_cause(wish):
             if wish.presence is not Presence.MISSING:  # there the second look is on its way
-                tx.entries.doubt(self._mirror, item.path)  # look anew
+                tx.entries.doubt(self._mirror, item.path)  # the next scan looks at it again
             return False
         self._release(tx, item.upload)
         tx.holds.release(item.upload)

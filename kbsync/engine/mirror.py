@@ -220,7 +220,7 @@ class BoundMirror:
     # -- what is due besides scanning ------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Everything that is due besides scanning: messages, quiet files, second looks, the brake.
+        """Everything that is due besides scanning: messages, quiet files, second looks, deletions.
 
         In a pass deletions are weighed as soon as nothing of its snapshot may add to them.
         """
@@ -242,9 +242,9 @@ class BoundMirror:
             if run.is_pass and not self.snapshot and not self.doubted:
                 have_all_gone = not await self.deletions.are_missed(self.snapshot.missed_until)
         approve = run.site.cure(f"approve {run.settings.name}")
-        weighed = await self.deletions.weigh(now=have_all_gone)
-        if weighed.held:
-            log.warning("deletions.held", mirror=run.settings.name, count=weighed.held, cure=approve)
+        held = await self.deletions.weigh(now=have_all_gone)
+        if held:
+            log.warning("deletions.held", mirror=run.settings.name, count=held, cure=approve)
         await self.deletions.run_approved()
         if (asked := await self.renewals.weigh()) is not None:
             log.warning(
@@ -273,7 +273,7 @@ class BoundMirror:
         return bool(self.doubted) or (due is not None and due <= now)
 
     async def next_due(self) -> float | None:
-        """Steady time when a quiet file, a second look or the brake is due; None while nothing waits."""
+        """Steady time when a quiet file, a second look or a weighing is due; None while nothing waits."""
         times = [
             await self.renewals.next_due() if self.renewals.may_wait else None,
             self.reconciler.settling.next_due(),

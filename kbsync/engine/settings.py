@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.contract.target import Listed, Reads, Reembeds, Renames, Reslices, Target
-from kbsync.core.brake import DeletionLimits
 from kbsync.core.model import Abilities, Limits, by_tag
 from kbsync.core.names import Naming
 from kbsync.core.selection import Rules
 from kbsync.errors import Halted
 from kbsync.state.mirrors import Halt
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionLimits:
+    """More than `fraction` of the documents and more than `count` of them within `window` seconds ask."""
+
+    fraction: float = 0.2
+    count: int = 5
+    window: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync.core.brake import DeletionLimits
+from kbsync.engine.settings import DeletionLimits
 from kbsync.once import run_once
 from kbsync.state.approvals import RENEWALS
 from tests.bench.bench import SharedBench

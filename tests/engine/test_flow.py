@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.contract.target import DeleteOutcome, Listed, Outgoing, PutOutcome
-from kbsync.core.brake import DeletionLimits
 from kbsync.core.fairness import (
     LARGE_BYTES,
     LONGEST_COST,
@@ -35,6 +34,7 @@ from kbsync.engine.clock import Threads, apart
 from kbsync.engine.journal import Journal
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.reconcile import BURST
+from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
 from kbsync.state.store import StateStore

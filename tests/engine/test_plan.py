@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.brake import DeletionLimits
 from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
+from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
 from kbsync.state.mirrors import RootRecord

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import Outgoing, PutOutcome
-from kbsync.core.brake import DeletionLimits
 from kbsync.engine import reconcile
 from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import RACY_SECONDS
+from kbsync.engine.settings import DeletionLimits
 from kbsync.once import run_once
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import stamp_of

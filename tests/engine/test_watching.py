@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
-from kbsync.core.brake import DeletionLimits
 from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.loop import MirrorLoop, Reread
 from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, StateError
 from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake

@@ -125,7 +125,7 @@ MISTAKES = (
     Mistake(
         "all-of-few-go",
         "the last documents of a small mirror are deleted unasked",
-        "kbsync/core/brake.py",
+        "kbsync/engine/deletions.py",
         "    if batch >= min(serving, before or serving):\n        return True\n",
         "",
         ("tests/core", "tests/engine"),
@@ -142,7 +142,7 @@ MISTAKES = (
         "held-by-halves",
         "of deletions that are held the documents are deleted all the same",
         "kbsync/engine/deletions.py",
-        "            self._hold(tx, batch)\n            return Weighed(held=len(batch))",
+        "            self._hold(tx, batch)\n            return len(batch)",
         "            self._hold(tx, batch)\n            batch = batch[1:]",
         ("tests/engine/test_flow.py", "tests/cli/test_asking.py"),
     ),
