@@ -93,13 +93,13 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
     begun = run.clock.steady()
     while run.halt is None:
         await bound.tend()
-        pulse = worker.pulse
-        if pulse.down_since is not None and run.clock.steady() - pulse.down_since >= budget:
-            run.trouble = pulse.trouble
+        health = worker.health
+        if health.down_since is not None and run.clock.steady() - health.down_since >= budget:
+            run.trouble = health.trouble
             return run.trouble
-        if pulse.state_error:
-            return pulse.state_error
-        if failing := pulse.failures.lasting:
+        if health.state_error:
+            return health.state_error
+        if failing := health.failures.lasting:
             await run.leave_word(FAILING, failing)
             return failing
         if await bound.is_done():

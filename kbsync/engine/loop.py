@@ -228,7 +228,7 @@ class MirrorLoop:
         await bound.end_halt_if_proven()
         # A target that has been down for a while is a halt like any other, and ends by itself. So does an
         # error of ours that comes again and again.
-        health = bound.worker.pulse
+        health = bound.worker.health
         if health.failures.lasting:
             await self.run.show_trouble(FAILING, health.failures.lasting)
         elif health.down_since is None:

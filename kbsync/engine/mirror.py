@@ -296,7 +296,7 @@ class BoundMirror:
         halt = self.run.halt
         if halt is None:
             return
-        if halt.reason in SHOWN_BY_BASE or self.worker.pulse.halted is None:
+        if halt.reason in SHOWN_BY_BASE or self.worker.health.halted is None:
             await self._resume()
         else:
             self.run.proving = True
@@ -306,15 +306,15 @@ class BoundMirror:
         """What the work was taken up for again went well, or nothing of it is left."""
         if self.run.halt is None or not self.run.proving:
             return
-        pulse = self.worker.pulse
-        if pulse.halted is None and (pulse.is_proven or await self.worker.is_idle(PATIENCE)):
+        health = self.worker.health
+        if health.halted is None and (health.is_proven or await self.worker.is_idle(PATIENCE)):
             await self.run.set_halt(None)
 
     # -- what the parts tell ---------------------------------------------------------------------------
 
     async def _audit_halted(self, error: Halted) -> None:
         """The base is another one than it was: the run has to begin anew, which looks at it again."""
-        self.worker.pulse.halted = error
+        self.worker.health.halted = error
         await self.run.halted(error)
         self.run.on_doubt()
 

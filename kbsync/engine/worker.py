@@ -212,7 +212,7 @@ class Worker:
         self._tasks: set[asyncio.Task[bool]] = set()
         self._stopping = False
         self._has_looked = False
-        self.pulse = TargetHealth()
+        self.health = TargetHealth()
         self.rested = asyncio.Event()
         """Set whenever the last task under way has ended."""
 
@@ -229,7 +229,7 @@ class Worker:
                 if not is_begun:
                     with contextlib.suppress(StateError):  # an earlier run may have found the account full
                         found_none, _ = await self._store.read(self._room)
-                        self.pulse.is_full = found_none
+                        self.health.is_full = found_none
                     is_begun = True
                 seconds = await self._round()
                 self._has_looked = True
@@ -269,21 +269,21 @@ class Worker:
 
     def resume(self) -> None:
         """The cause of a halt is gone."""
-        self.pulse = TargetHealth(is_full=self.pulse.is_full)
+        self.health = TargetHealth(is_full=self.health.is_full)
         self.wake()
 
     def try_again(self) -> None:
         """The cause of a halt may be gone: the work is taken up to see."""
-        self.pulse = self.pulse.taken_up()
+        self.health = self.health.taken_up()
         self.wake()
 
     async def _round(self) -> float:
         """Start what is due and can be started; returns how long nothing else will be."""
-        if self.pulse.halted is not None:
+        if self.health.halted is not None:
             return LONGEST_REST
         now = self._clock.steady()
-        if now < self.pulse.not_before:
-            return self.pulse.not_before - now
+        if now < self.health.not_before:
+            return self.health.not_before - now
         await self._catch_up()
         binding, limits = self._journal.binding, self._journal.binding.limits
         may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
@@ -304,7 +304,7 @@ class Worker:
 
         due = await self._store.read(find)
         tries = None  # how many documents may find out whether the account has room again; None: there is
-        if self.pulse.is_full:
+        if self.health.is_full:
             _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
         started = [
@@ -313,7 +313,7 @@ class Worker:
             self._start_turns(await self._waiting(due), tries),
         ]
         seconds = 0.0 if any(started) else await self._until_next(held_back=tries is not None)
-        self.pulse.failures.rounds = 0
+        self.health.failures.rounds = 0
         return seconds
 
     async def _catch_up(self) -> None:
@@ -332,7 +332,7 @@ class Worker:
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_look + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
-            self.pulse.failures.jobs = 0  # what failed is not there any more
+            self.health.failures.jobs = 0  # what failed is not there any more
         if due is None:
             return LONGEST_REST
         # a busy row may be due, and its task wakes us; one that is held back may be due all the time
@@ -371,8 +371,8 @@ class Worker:
         """False: what became of the rows could not be recorded."""
         try:
             await work(rows)
-            self.pulse.state_error = ""
-            self.pulse.failures.jobs = 0
+            self.health.state_error = ""
+            self.health.failures.jobs = 0
             return True
         except StateError as error:
             self._state_failed(error)
@@ -383,15 +383,15 @@ class Worker:
     def _failed(self, error: Exception, *, of_round: bool) -> float:
         """An error of ours: nothing is begun for a while, longer each time. Returns how long."""
         now = self._clock.steady()
-        if of_round or now >= self.pulse.not_before:
-            self.pulse.not_before = now + self.pulse.failures.note(error, of_round=of_round)
-        seconds = self.pulse.not_before - now  # of jobs that fail together one counts
+        if of_round or now >= self.health.not_before:
+            self.health.not_before = now + self.health.failures.note(error, of_round=of_round)
+        seconds = self.health.not_before - now  # of jobs that fail together one counts
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Nothing is sent until the journal can be written; said once, not at every try."""
-        if self.pulse.state_failed(str(error), self._clock.steady()):
+        if self.health.state_failed(str(error), self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
@@ -487,12 +487,12 @@ class Worker:
         binding = self._journal.binding
         blame = None
         if not binding.limits.embedded:
-            blame = self.pulse.blame(pairs, f"kbsync retry --mirror {binding.settings.name}")
+            blame = self.health.blame(pairs, f"kbsync retry --mirror {binding.settings.name}")
         if blame is not None:
-            blamed, code, reason = tuple(self.pulse.blamed), blame.code, blame.reason
+            blamed, code, reason = tuple(self.health.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
             await self._halt(blame)
-        halted = self.pulse.halted
+        halted = self.health.halted
 
         def record(tx: Tx) -> list[Happened | None]:
             # While the target is to blame, a rejection is no document's fault.
@@ -506,8 +506,8 @@ class Worker:
         happened = await self._store.write(record)
         self._tell(happened)
         if any(isinstance(answer, Accepted) for answer in answers):
-            self.pulse.accepted()
-        self.pulse.went_well(happened)
+            self.health.accepted()
+        self.health.went_well(happened)
         await self._prove_well()
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
@@ -523,7 +523,7 @@ class Worker:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
             seen = await lost_uploads.look_for(
-                self._store, self._journal, self._target, rows, self.pulse.answers
+                self._store, self._journal, self._target, rows, self.health.answers
             )
         except TargetError as error:
             await self._note_trouble([error], 1)
@@ -532,7 +532,7 @@ class Worker:
             now, self._is_looking = self._clock.steady(), False
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
-        self.pulse.answers()
+        self.health.answers()
         self._tell(
             await self._store.write(
                 lambda tx: [self._journal.look_ended(tx, s.row.id, s.listed, began, s.doubt) for s in seen]
@@ -553,12 +553,12 @@ class Worker:
         begun = self._clock.steady()
         try:
             happened, halted = await self._polls.ask(rows, tries)
-            self.pulse.answers()
-            self.pulse.went_well(happened)
+            self.health.answers()
+            self.health.went_well(happened)
             self._tell(happened)
             await self._prove_well()
             if halted is not None:
-                self.pulse.is_full = halted.halt == "quota"
+                self.health.is_full = halted.halt == "quota"
                 await self._halt(halted)
         except TargetError as error:
             await self._note_trouble([error], 1)
@@ -580,7 +580,7 @@ class Worker:
         for row in rows:
             if row.path is not None and kept.get(row.id):
                 self._on_doubt(row.path)
-        numbers, is_full = [row.id for row in rows], self.pulse.is_full
+        numbers, is_full = [row.id for row in rows], self.health.is_full
         begun = await self._store.write(
             lambda tx: deletions.begin(self._journal, tx, numbers, kept, is_full=is_full)
         )
@@ -631,17 +631,17 @@ class Worker:
 
     async def _note_trouble(self, errors: Sequence[TargetError], asked: int) -> None:
         """What the answers say about the target as a whole."""
-        halted = self.pulse.answered(errors, asked, self._clock.steady())
+        halted = self.health.answered(errors, asked, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
 
     async def _halt(self, error: Halted) -> None:
-        if self.pulse.halted is None:
-            self.pulse.halted = error
+        if self.health.halted is None:
+            self.health.halted = error
             await self._on_halt(error)
 
     async def _prove_well(self) -> None:
-        if self.pulse.is_proven:
+        if self.health.is_proven:
             await self._on_proof()
 
     def _tell(self, happened: Sequence[Happened | None]) -> None:

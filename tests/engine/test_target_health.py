@@ -21,9 +21,9 @@ def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, P
 
 
 def test_five_documents_refused_with_one_code_halt_the_mirror() -> None:
-    pulse = TargetHealth()
-    assert pulse.blame(refused(4), "") is None
-    halted = pulse.blame(refused(1, start=4), "kbsync retry")
+    health = TargetHealth()
+    assert health.blame(refused(4), "") is None
+    halted = health.blame(refused(1, start=4), "kbsync retry")
     assert halted is not None and (halted.halt, halted.cure) == ("target-rejects", "kbsync retry")
 
 
@@ -35,15 +35,15 @@ def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
 
 
 def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:
-    pulse = TargetHealth()
-    pulse.answered([Unavailable("busy")], 1, now=100.0)
-    assert 100.0 < pulse.not_before < 101.0
-    pulse.answered([Unsure("reset")], 1, now=140.0)
-    assert pulse.not_before >= 160.0
-    pulse.answered([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
-    assert pulse.not_before == 240.0
-    pulse.answered([Unavailable("busy")], 2, now=250.0)
-    assert pulse.down_since is None
+    health = TargetHealth()
+    health.answered([Unavailable("busy")], 1, now=100.0)
+    assert 100.0 < health.not_before < 101.0
+    health.answered([Unsure("reset")], 1, now=140.0)
+    assert health.not_before >= 160.0
+    health.answered([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
+    assert health.not_before == 240.0
+    health.answered([Unavailable("busy")], 2, now=250.0)
+    assert health.down_since is None
 
 
 def test_only_what_a_person_can_mend_is_returned() -> None:
@@ -52,14 +52,14 @@ def test_only_what_a_person_can_mend_is_returned() -> None:
 
 
 def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> None:
-    pulse = TargetHealth(halted=Halted(TARGET_STUCK, "none was searchable")).taken_up()
-    pulse.accepted()
-    assert not pulse.is_proven
-    pulse = pulse.taken_up()  # halted again over something else meanwhile
-    pulse.accepted()
-    assert not pulse.is_proven
-    pulse.went_well([Happened("document.ready", "f0.md")])
-    assert pulse.is_proven and not pulse.is_stuck
+    health = TargetHealth(halted=Halted(TARGET_STUCK, "none was searchable")).taken_up()
+    health.accepted()
+    assert not health.is_proven
+    health = health.taken_up()  # halted again over something else meanwhile
+    health.accepted()
+    assert not health.is_proven
+    health.went_well([Happened("document.ready", "f0.md")])
+    assert health.is_proven and not health.is_stuck
 
 
 async def test_a_broken_target_costs_no_document_its_place(tmp_path: Path) -> None:
