@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,6 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import StateStore
 from tests.engine.test_renewals import set_to
 from tests.engine.viewing import open_target
 from tests.memory.target import MemoryTarget
@@ -25,6 +23,8 @@ from tests.server.scene import Scene, renewed, scene
 
 LATIN = os.fsdecode(b"caf\xe9.md")
 HOSTILE = "<img src=x onerror=alert(1)>.md"
+HELD = "/api/held?mirror=docs"
+RENEWALS = f"{HELD}&kind=renewals"
 
 
 @pytest.fixture
@@ -71,21 +71,18 @@ async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -
         paths = [item["path"] for item in whole["items"]]
         found, after = [], ""
         while after is not None:
-            answer = await request_page(one, after)
+            page = await one.json(f"/api/status?documents=1&limit=2&after={after}")
+            [answer] = page["mirrors"]
             assert len(answer["items"]) <= 2
             found += [item["path"] for item in answer["items"]]
             after = answer.get("next")
-    assert sorted(found) == sorted(paths) == sorted(on_disk(one))
+    assert (
+        sorted(found)
+        == sorted(paths)
+        == sorted(os.path.relpath(p, one.world.root) for p in one.world.root.rglob("*.md"))
+    )
     assert "next" not in whole
     assert {LATIN, HOSTILE} <= set(found)
-
-
-async def request_page(one: Scene, after: str) -> Any:
-    return (await one.json(f"/api/status?documents=1&limit=2&after={after}"))["mirrors"][0]
-
-
-def on_disk(one: Scene) -> list[str]:
-    return [os.path.relpath(p, one.world.root) for p in one.world.root.rglob("*.md")]
 
 
 async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
@@ -99,29 +96,30 @@ async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "limit=-1", "state=ready", "state=<b>"]
+    ("question", "error"),
+    [
+        *(
+            (f"status?documents=1&limit={limit}", "limit is a number from 1 to 1000")
+            for limit in ("0", "1001", "x", "-1")
+        ),
+        *((f"status?documents=1&state={state}", "state is one of") for state in ("ready", "<b>")),
+        *(
+            (f"status?documents=1&after={after}", "after is what")
+            for after in ("%25", "zzz", "%C3%A4", "a=b")
+        ),
+        *((f"search?q={query}", "q is a query") for query in ("", "%20", "a" * 1001)),
+        *((f"search?q=a&k={most}", "k is a number from 1 to 50") for most in ("0", "51", "%C2%B2")),
+        ("held?mirror=docs&kind=uploads", "kind is deletions or renewals"),
+        ("search?q=text&mirror=no", "there is no mirror of this name"),
+        ("held?mirror=no", "there is no mirror of this name"),
+        ("held?mirror=no&kind=renewals", "there is no mirror of this name"),
+    ],
 )
-async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, query: str) -> None:
+async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, question: str, error: str) -> None:
     async with one.open():
-        answer = await one.get(f"/api/status?documents=1&{query}")
-    assert answer.status_code == 400
-    assert answer.json()["error"]
-
-
-@pytest.mark.parametrize("after", ["%25", "zzz", "%C3%A4", "a=b"])
-async def test_a_page_after_nothing_says_which_parameter_is_wrong(one: Scene, after: str) -> None:
-    async with one.open():
-        answer = await one.get(f"/api/status?documents=1&after={after}")
-    assert answer.status_code == 400
-    assert answer.json() == {"error": "after is what the page before gave as next"}
-
-
-async def test_a_mirror_that_is_not_there_is_not_found(one: Scene) -> None:
-    async with one.open():
-        for path in ("/api/search?q=text&mirror=no", "/api/held?mirror=no"):
-            answer = await one.get(path)
-            assert answer.status_code == 404
-            assert answer.json() == {"error": "there is no mirror of this name"}
+        answer = await one.get(f"/api/{question}")
+    assert answer.status_code == (404 if "no mirror" in error else 400)
+    assert error in answer.json()["error"]
 
 
 async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None:
@@ -156,35 +154,30 @@ async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
     async with one.open() as store:
         await held(one)
         await one.learn_word()
-        shown = await one.json("/api/held?mirror=docs")
+        shown = await one.json(HELD)
         assert (shown["count"], len(shown["paths"])) == (12, 12)
         for version in ("", "0" * 32, shown["version"][:-1]):
             assert (await one.post("/api/approve", body(version=version))).status_code == 409
         assert one.inbox(store) == []
-        assert (await one.post("/api/approve", body(version=shown["version"]))).status_code == 202
+        approval = body(version=shown["version"])
+        assert (await one.post("/api/approve", approval)).status_code == 202
         await run_once(one.runs["docs"])
         assert one.world.served() == {}
+        nothing = await one.json(HELD)
+        assert nothing["count"] == 0
+        assert (await one.post("/api/approve", body(version=nothing["version"]))).status_code == 409
 
 
 async def test_what_changed_since_it_was_shown_is_shown_again(one: Scene) -> None:
     async with one.open() as store:
         await held(one)
         await one.learn_word()
-        shown = await one.json("/api/held?mirror=docs")
+        shown = await one.json(HELD)
         one.world.write("f3.md", "text of f3")
         await run_once(one.runs["docs"])
         answer = await one.post("/api/approve", body(version=shown["version"]))
         assert (answer.status_code, one.inbox(store)) == (409, [])
-        assert (await one.json("/api/held?mirror=docs"))["count"] == 11
-
-
-async def test_nothing_held_is_nothing_to_approve(one: Scene) -> None:
-    async with one.open():
-        await mirrored(one, 1)
-        await one.learn_word()
-        shown = await one.json("/api/held?mirror=docs")
-        assert shown["count"] == 0
-        assert (await one.post("/api/approve", body(version=shown["version"]))).status_code == 409
+        assert (await one.json(HELD))["count"] == 11
 
 
 @pytest.fixture
@@ -193,41 +186,38 @@ def paid(tmp_path: Path) -> Scene:
     return scene(tmp_path, paid=True)
 
 
-RENEWALS = "/api/held?mirror=docs&kind=renewals"
-
-
-async def test_settings_that_ask_are_shown_with_what_changes_and_let_go(paid: Scene) -> None:
+async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_from_deletions(
+    paid: Scene,
+) -> None:
     async with paid.open() as store:
         await renewed(paid, store)
         await paid.learn_word()
-        before, puts = paid.world.served(), paid.world.puts()
         shown = await paid.json(RENEWALS)
         assert (shown["kind"], shown["count"], len(shown["paths"])) == ("renewals", 12, 12)
         assert shown["size"] == sum(len(text) for text in paid.world.on_disk().values())
         [frame] = (await paid.made.views.frame())["mirrors"]
         assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
-        assert (frame["held"], (await paid.json("/api/held?mirror=docs"))["count"]) == (0, 0)
-        told = body(kind="renewals", version=shown["version"])
-        assert (await paid.post("/api/approve", told)).status_code == 202
+        assert (frame["held"], (await paid.json(HELD))["count"]) == (0, 0)
+        for number in range(6):
+            paid.world.delete(f"f{number}.md")
         await run_once(paid.runs["docs"])
-        assert (paid.world.served(), paid.world.puts()) == (before, puts + 12)
+        deletions, renewals = await paid.json(HELD), await paid.json(RENEWALS)
+        assert (deletions["count"], "size" in deletions) == (6, False)
+        for kind, version in (
+            *(("renewals", version) for version in ("", "0" * 32, shown["version"], deletions["version"])),
+            ("deletions", renewals["version"]),
+        ):
+            answer = await paid.post("/api/approve", body(kind=kind, version=version))
+            assert (answer.status_code, paid.inbox(store)) == (409, [])
+        puts = paid.world.puts()
+        approval = body(kind="renewals", version=renewals["version"])
+        assert (await paid.post("/api/approve", approval)).status_code == 202
+        await run_once(paid.runs["docs"])
+        assert (len(paid.world.served()), paid.world.puts()) == (12, puts + 6)
         [frame] = (await paid.made.views.frame())["mirrors"]
         assert frame["renewals"] is None
-        assert (await paid.post("/api/approve", told)).status_code == 409
-
-
-async def test_only_the_version_of_the_renewals_shown_lets_them_go(paid: Scene) -> None:
-    async with paid.open() as store:
-        await renewed(paid, store)
-        await paid.learn_word()
-        version = (await paid.json(RENEWALS))["version"]
-        deletions = (await paid.json("/api/held?mirror=docs"))["version"]
-        for given in ("", "0" * 32, version[:-1], deletions):
-            answer = await paid.post("/api/approve", body(kind="renewals", version=given))
-            assert answer.status_code == 409
-        for told in (body(version=version), body(kind="deletions", version=version)):
-            assert (await paid.post("/api/approve", told)).status_code == 409
-        assert paid.inbox(store) == []
+        assert (await paid.post("/api/approve", approval)).status_code == 409
+        assert (await paid.json(HELD))["version"] == deletions["version"]
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -238,41 +228,12 @@ async def test_settings_changed_again_or_a_file_edited_since_are_shown_again(pai
         shown = await paid.json(RENEWALS)
         paid.world.clock.now += 10
         paid.world.write("f3.md", "edited since")
-        await renewed_again(paid, store, size)
+        set_to(paid.world, size)
+        paid.make_run(store)
+        await run_once(paid.runs["docs"])
         answer = await paid.post("/api/approve", body(kind="renewals", version=shown["version"]))
         assert (answer.status_code, paid.inbox(store)) == (409, [])
         assert (await paid.json(RENEWALS))["count"] == 11
-
-
-async def renewed_again(one: Scene, store: StateStore, size: int) -> None:
-    set_to(one.world, size)
-    one.make_run(store)
-    await run_once(one.runs["docs"])
-
-
-async def test_deletions_and_renewals_are_let_go_apart(paid: Scene) -> None:
-    async with paid.open() as store:
-        await renewed(paid, store)
-        await paid.learn_word()
-        for number in range(6):
-            paid.world.delete(f"f{number}.md")
-        await run_once(paid.runs["docs"])
-        deletions, renewals = await paid.json("/api/held?mirror=docs"), await paid.json(RENEWALS)
-        assert (deletions["count"], "size" in deletions) == (6, False)
-        told = body(kind="renewals", version=renewals["version"])
-        assert (await paid.post("/api/approve", told)).status_code == 202
-        await run_once(paid.runs["docs"])
-        assert len(paid.world.served()) == 12
-        assert (await paid.json("/api/held?mirror=docs"))["version"] == deletions["version"]
-
-
-async def test_a_kind_that_nobody_holds_is_told_so(one: Scene) -> None:
-    async with one.open() as store:
-        await one.learn_word()
-        assert (await one.get("/api/held?mirror=docs&kind=uploads")).status_code == 400
-        assert (await one.post("/api/approve", body(kind="uploads", version="x"))).status_code == 400
-        assert (await one.get("/api/held?mirror=nobody&kind=renewals")).status_code == 404
-        assert one.inbox(store) == []
 
 
 @pytest.mark.parametrize(
@@ -310,6 +271,7 @@ async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[s
         (b'{"mirror": 1}', 400),
         (b'{"mirror": "docs", "paths": "f0.md"}', 400),
         (b'{"mirror": "docs", "paths": [1]}', 400),
+        (b'{"mirror": "docs", "kind": "uploads"}', 400),
         (b'{"mirror": "nobody"}', 404),
         (b'{"mirror": "docs", "paths": ["' + b"a" * 70000 + b'"]}', 400),
     ],
@@ -432,12 +394,6 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
             await one.json(f"/api/search?q=har{end}")
         await run.end()
     assert asked == [("har", True), ("har", False), ("har", False)]
-
-
-@pytest.mark.parametrize("query", ["q=", "q=%20", f"q={'a' * 1001}", "q=a&k=0", "q=a&k=51", "q=a&k=%C2%B2"])
-async def test_a_search_for_nothing_or_too_much_is_told_so(one: Scene, query: str) -> None:
-    async with one.open():
-        assert (await one.get(f"/api/search?{query}")).status_code == 400
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,23 +72,6 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
 
-async def test_a_new_address_takes_the_place_of_the_old(listening: HttpListener) -> None:
-    old, new = free_address(), free_address()
-    await listening.turn_to(config(old))
-    await listening.turn_to(config(new))
-    assert await status(new) == 200
-    assert await is_gone(old)
-
-
-async def test_an_address_that_is_taken_leaves_the_old_one(listening: HttpListener) -> None:
-    old, taken = free_address(), free_address()
-    await listening.turn_to(config(old))
-    [holder] = bind_sockets("127.0.0.1", int(taken.rpartition(":")[2]))
-    with holder, pytest.raises(UsageError, match="is in use"):
-        await listening.turn_to(config(taken))
-    assert await status(old) == 200
-
-
 async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
     listening: HttpListener,
 ) -> None:

@@ -167,18 +167,6 @@ async def test_nothing_is_said_of_the_time_before_it_began(
         assert await one.text("#chart") == f"No document became searchable {since}."
 
 
-async def test_a_halt_comes_first_with_its_cure(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        await one.mirrored()
-        halt = Halt("credentials", "the key is refused", "kbsync retry --mirror docs")
-        await one.scene.runs["docs"].set_halt(halt)
-        await one.until("document.querySelector('.notice')")
-        told = await one.text("main")
-        assert told.startswith("docs is halted")
-        assert "the key is refused" in told
-        assert "kbsync retry --mirror docs" in told
-
-
 def told(name: str, halt: str = "", *, held: int = 0, **documents: int) -> dict[str, Any]:
     """A mirror as the page is told of it."""
     counts = dict.fromkeys(("ready", "indexing", "pending", "failed", "held", "skipped"), 0)
@@ -242,32 +230,44 @@ async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
         assert seen._page.messages == []
 
 
-async def test_settings_that_ask_are_approved_by_keyboard_after_they_were_shown(
-    tmp_path: Path, page: Page
+@pytest.mark.parametrize("kind", ["deletions", "renewals"])
+async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
+    tmp_path: Path, page: Page, kind: str
 ) -> None:
-    async with shown(scene(tmp_path, paid=True), page) as one:
-        await one.renewed()
+    async with shown(scene(tmp_path, paid=kind == "renewals"), page) as one:
+        world = one.scene.world
+        if kind == "renewals":
+            await one.renewed()
+        else:
+            world.write_many(12)
+            await one.mirrored()
+            for i in range(12):
+                world.delete(f"f{i}.md")
+            await one.mirrored()
         await one.until("document.querySelector('.notice.held button')")
-        told = await one.text("main")
-        assert told.startswith("docs waits for your word")
-        assert "12 documents (122 B) would be indexed again" in told.replace("\n", " ")
-        assert "Go on now" not in told
-        assert "halted" not in told
-        assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"
-        puts = one.scene.world.puts()
+        puts, before = world.puts(), world.served()
+        if kind == "renewals":
+            told = (await one.text("main")).replace("\n", " ")
+            assert told.startswith("docs waits for your approval")
+            assert "12 documents (122 B) would be indexed again" in told
+            assert "halted" not in told
+            assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"
         await one.run("document.querySelector('.notice.held button').focus()")
         await one.press("Enter")
         await one.until("document.getElementById('held').open")
         assert await one.run("document.activeElement.id") == "held-keep"
-        asked = await one.text("#held")
-        assert "Index 12 documents of docs anew?" in asked
-        assert "Settings changed" in asked
+        if kind == "renewals":
+            assert "Index 12 documents of docs again?" in await one.text("#held")
+            assert "Settings changed" in await one.text("#held")
         assert "f11.md" in await one.text("#held-list")
-        assert one.scene.world.puts() == puts
+        assert (world.puts(), world.served()) == (puts, before)
         await one.press("Tab", "Enter")
         await one.until("!document.getElementById('held').open")
         await one.mirrored()
-        assert one.scene.world.puts() == puts + 12
+        if kind == "renewals":
+            assert (world.puts(), world.served()) == (puts + 12, before)
+        else:
+            assert world.served() == {}
         await one.until("!document.querySelector('.notice.held')")
         assert one._page.messages == []
 
@@ -287,28 +287,6 @@ async def test_what_changes_in_settings_stays_text(tmp_path: Path, page: Page) -
         )
         assert "broken" not in await one.run("document.title")
         assert one._page.messages == []
-
-
-async def test_held_deletions_are_approved_by_keyboard_after_they_were_shown(
-    tmp_path: Path, page: Page
-) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        one.scene.world.write_many(12)
-        await one.mirrored()
-        for i in range(12):
-            one.scene.world.delete(f"f{i}.md")
-        await one.mirrored()
-        await one.until("document.querySelector('.notice.held button')")
-        await one.run("document.querySelector('.notice.held button').focus()")
-        await one.press("Enter")
-        await one.until("document.getElementById('held').open")
-        assert await one.run("document.activeElement.id") == "held-keep"
-        assert "f11.md" in await one.text("#held-list")
-        assert len(one.scene.world.served()) == 12
-        await one.press("Tab", "Enter")
-        await one.until("!document.getElementById('held').open")
-        await one.mirrored()
-        assert one.scene.world.served() == {}
 
 
 async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_drawn(
@@ -331,15 +309,6 @@ async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_dr
         await one.mirrored()
         await one.until("document.body.innerText.includes('All 3 documents are searchable')")
         assert one._page.messages == []
-
-
-async def test_an_audit_is_begun_by_a_button(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        await one.mirrored()
-        await one.until("document.querySelector('[data-key=\"audit docs\"]')")
-        await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
-        await one.until("document.getElementById('toast').classList.contains('shown')")
-        assert [verb for verb, _ in one.scene.inbox(one.store)] == ["audit"]
 
 
 async def test_an_audit_that_was_asked_for_says_how_it_ended(tmp_path: Path, page: Page) -> None:
@@ -423,28 +392,6 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
         assert time.monotonic() - since < 5.0
 
 
-async def test_a_listener_that_was_away_is_found_again(tmp_path: Path, page: Page) -> None:
-    one = scene(tmp_path)
-    async with one.open() as store:
-        [listening] = bind_sockets("127.0.0.1", 0)
-        host, port = listening.getsockname()
-        end = one.made.hub.end
-        first = ServerThread(one.app, [listening], end)
-        first.start()
-        seen = Shown(one, page, port, store)
-        await seen.open()
-        await seen.until("document.getElementById('link').dataset.state == 'live'")
-        await asyncio.to_thread(first.stop)
-        await seen.until("document.getElementById('link').innerText.includes('reconnecting')")
-        second = ServerThread(one.app, bind_sockets(host, port), end)
-        second.start()
-        one.world.write("seen.md")
-        await run_once(one.runs["docs"])
-        await seen.until("document.body.innerText.includes('seen.md')")
-        await seen.do(page.open, "about:blank")
-        await asyncio.to_thread(second.stop)
-
-
 async def test_names_and_texts_of_strangers_stay_text(tmp_path: Path, page: Page) -> None:
     async with shown(scene(tmp_path), page) as one:
         big = one.scene.world.limits.max_bytes + 1
@@ -525,6 +472,9 @@ async def test_every_text_can_be_read_in_light_and_in_dark(tmp_path: Path, page:
         await one.reads(tone)
         await one.scene.runs["docs"].set_halt(Halt("credentials", "the key is refused", "kbsync retry"))
         await one.until("document.querySelector('.notice .cure')")
+        text = await one.text("main")
+        assert text.startswith("docs is halted")
+        assert "the key is refused" in text and "kbsync retry" in text
         await one.reads("failed")
 
 

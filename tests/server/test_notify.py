@@ -1,0 +1,468 @@
+"""Notices: what is told, how often, and to a real command and server; trouble with them stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.server
+import itertools
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from kbsync.config.kinds import Secret
+from kbsync.config.model import NotifyConfig, Occasion
+from kbsync.engine.journal import Happened
+from kbsync.server import notify
+from kbsync.server.notify import (
+    EVERY,
+    GATHER,
+    NAMED,
+    SELDOM,
+    FailedDocument,
+    Notice,
+    Notifications,
+    PendingNotices,
+    Undelivered,
+)
+from kbsync.state.mirrors import Halt
+from tests.engine.test_watching import Daemon, until
+
+ALL: tuple[Occasion, ...] = ("halted", "recovered", "quarantined")
+QUOTA = Halt("quota", "no money\x1b[31m", "kbsync retry")
+MISSING = Halt("folder-missing", "not there", "kbsync approve")
+EPOCH = 1_763_632_800.0
+BODY = notify.body_of(Notice("halted", "handbook", EPOCH, QUOTA))
+
+
+# ---- what is told, and how often
+
+
+class Pending(PendingNotices):
+    """The notices of mirror `a`."""
+
+    def tell(self, now: float, *, well: bool = True, on: tuple[Occasion, ...] = ALL) -> list[Notice]:
+        due = list(self.due(now, on))
+        for notice in due:
+            self.told(notice, now, well=well)
+        return due
+
+    def see(self, halt: Halt | None, at: float = EPOCH) -> None:
+        self.halt_seen("a", halt, at)
+
+    def fail(self, count: int, now: float) -> None:
+        for number in range(count):
+            self.failed("a", FailedDocument(f"{number}.md", "no text"), "kbsync retry", now, EPOCH + now)
+
+
+def test_a_halt_is_told_once_and_its_end_too_without_a_cure_for_what_is_over() -> None:
+    pending = Pending()
+    pending.see(None)
+    assert pending.tell(0.0) == []
+    pending.see(MISSING)
+    [halted] = pending.tell(0.0)
+    assert (halted.event, halted.halt) == ("halted", MISSING)
+    pending.see(MISSING)
+    assert pending.tell(EVERY) == []
+    pending.see(None)
+    [recovered] = pending.tell(2 * EVERY)
+    told = recovered.to_json()
+    assert told["text"] == "a: works again (folder-missing is over)"
+    assert (told["event"], told["reason"], told["detail"], told["cure"]) == (
+        "recovered",
+        "folder-missing",
+        "",
+        "",
+    )
+
+
+def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
+    pending = Pending()
+    pending.see(QUOTA)
+    pending.see(Halt("quota", "still no money", ""), EPOCH + 2)
+    [halted] = pending.tell(4.0)
+    pending.see(None, EPOCH + 10)
+    pending.see(None, EPOCH + 12)
+    [recovered] = pending.tell(EVERY + 4)
+    assert (halted.at, recovered.at) == (EPOCH, EPOCH + 10)
+    pending.fail(1, 100.0)
+    pending.fail(1, 102.0)
+    assert [one.at for one in pending.tell(100.0 + GATHER)] == [EPOCH + 102]
+
+
+def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
+    pending = Pending()
+    pending.see(QUOTA)
+    pending.tell(0.0)
+    for second in range(1, int(EVERY)):
+        pending.see(None if second % 2 else MISSING)
+        assert pending.tell(float(second)) == []
+    pending.see(Halt("quota", "still no money", ""))
+    assert pending.tell(EVERY) == [], "it is as it was told"
+    pending.see(MISSING)
+    assert [notice.halt.reason for notice in pending.tell(EVERY)] == ["folder-missing"]
+
+
+def test_many_failures_are_one_notice_that_names_the_first() -> None:
+    pending = Pending()
+    pending.fail(NAMED + 5, 0.0)
+    assert pending.tell(GATHER - 0.1) == []
+    [notice] = pending.tell(GATHER)
+    assert (notice.count, len(notice.documents)) == (NAMED + 5, NAMED)
+    assert "25 documents failed, first 0.md: no text; cure: kbsync retry" in notice.to_json()["text"]
+    pending.fail(1, GATHER + 1)
+    assert pending.tell(EVERY) == []
+    [sent] = pending.due(GATHER + EVERY, ALL)
+    pending.fail(2, GATHER + EVERY)
+    pending.told(sent, GATHER + EVERY, well=True)
+    [later] = pending.tell(GATHER + 2 * EVERY)
+    assert (sent.count, later.count) == (1, 2), "what failed while it was sent is in the next"
+
+
+def test_what_nobody_took_is_told_again_ever_later() -> None:
+    pending = Pending()
+    pending.see(QUOTA)
+    tries = [now for now in range(int(6 * SELDOM)) if pending.tell(float(now), well=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert (pauses[0], pauses[-1], pauses) == (2 * EVERY, SELDOM, sorted(pauses))
+    assert [one.event for one in pending.tell(7 * SELDOM)] == ["halted"]
+
+
+def test_only_what_was_asked_for_is_told_and_nothing_of_mirrors_that_left() -> None:
+    pending = Pending()
+    pending.see(QUOTA)
+    pending.halt_seen("b", QUOTA, EPOCH)
+    pending.fail(1, 0.0)
+    assert [one.event for one in pending.tell(GATHER, on=("quarantined",))] == ["quarantined"]
+    pending.keep_only(["b"])
+    assert [one.mirror for one in pending.tell(GATHER)] == ["b"]
+
+
+# ---- its delivery
+
+
+def test_a_notice_is_one_line_of_json_that_moves_no_cursor() -> None:
+    assert (BODY.count(b"\n"), BODY.count(b"\x1b")) == (1, 0)
+    assert json.loads(BODY)["at"] == "2025-11-20T10:00:00Z"
+    assert json.loads(BODY)["text"].startswith("handbook: quota: no money")
+    odd = Notice("quarantined", "a", 0.0, count=1, documents=(FailedDocument("\udcff.md", "no text"),))
+    assert json.loads(notify.body_of(odd))["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["/bin/sh", "-c", "exit 3", "sesame"], "it ended with exit code 3"),
+        (["/bin/sh", "-c", "kill -9 $$"], "it ended with signal 9"),
+        (["/nowhere/sesame"], "it cannot be run: no such file or directory"),
+    ],
+)
+async def test_a_command_that_fails_is_told_without_its_words(command: list[str], why: str) -> None:
+    with pytest.raises(Undelivered) as caught:
+        await notify.run_command(command, BODY * 10_000)  # more than a pipe holds, and nobody reads it
+    assert str(caught.value) == why
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> list[str]:
+    """A command that hangs, as does its child, whose number is written to the last argument."""
+    os.mkfifo(tmp_path / "fifo")
+    script = 'cat "$0" & echo $! >"$1.new"; mv "$1.new" "$1"; exec cat "$0"'
+    return ["/bin/sh", "-c", script, str(tmp_path / "fifo"), str(tmp_path / "child")]
+
+
+async def child_of(parent: list[str]) -> int:
+    await until(Path(parent[-1]).exists)
+    return int(Path(parent[-1]).read_text())
+
+
+def lives(pid: int) -> bool:
+    """And is not a process that only waits for somebody to ask how it ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+async def test_a_command_that_hangs_is_given_up(parent: list[str]) -> None:
+    with pytest.raises(Undelivered, match=r"longer than 1 s and was ended"):
+        await notify.run_command(parent, BODY, limit=1)
+
+
+@pytest.mark.parametrize("moment", ["while it runs", "while it starts"])
+async def test_a_command_is_ended_with_all_it_began(
+    parent: list[str], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    begin, is_begun, may_go_on = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await begin(*words, **options)
+        is_begun.set()
+        await may_go_on.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+    if moment == "while it runs":
+        may_go_on.set()
+    running = asyncio.create_task(notify.run_command(parent, BODY))
+    await is_begun.wait()
+    child = await child_of(parent)
+    running.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until(lambda: not lives(child))
+
+
+async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    begin, killpg, begun = asyncio.create_subprocess_exec, os.killpg, list[asyncio.subprocess.Process]()
+
+    async def kept(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        begun.append(await begin(*words, **options))
+        return begun[-1]
+
+    monkeypatch.setattr(notify, "KILL_SECONDS", 0.1)
+    monkeypatch.setattr(os, "killpg", refused)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", kept)
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(Undelivered, match="was ended"):
+                await notify.run_command(["/bin/sleep", "3600"], BODY, limit=2)
+    finally:
+        [process] = begun
+        killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+class Heard(http.server.BaseHTTPRequestHandler):
+    """Keeps what was sent; answers as its path says."""
+
+    def do_POST(self) -> None:
+        server = cast("Server", self.server)
+        server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/hangs":
+            server.release.wait()
+            return
+        self.send_response(int(self.path.strip("/")))
+        self.send_header("Location", "/200")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Heard)
+        self.bodies: list[bytes] = []
+        self.release = threading.Event()
+
+    async def post(self, path: str, limit: float = 10) -> None:
+        await notify.post_notice(f"http://127.0.0.1:{self.server_port}/{path}", BODY, limit)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield listening
+        listening.release.set()
+        listening.shutdown()
+        thread.join()
+
+
+async def test_an_address_gets_the_notice_by_post(server: Server) -> None:
+    await server.post("204")
+    assert server.bodies == [BODY]
+
+
+@pytest.mark.parametrize(
+    ("path", "limit", "why"),
+    [
+        ("500", 10, "it answered 500"),
+        ("307", 10, "it answered 307"),
+        ("hangs", 0.5, "no answer within 0.5 s"),
+    ],
+)
+async def test_an_address_that_does_not_take_it_is_told_without_the_address(
+    server: Server, path: str, limit: float, why: str
+) -> None:
+    with pytest.raises(Undelivered) as caught:
+        await server.post(path, limit)
+    assert (str(caught.value), len(server.bodies)) == (why, 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "why"),
+    [
+        ("http://127.0.0.1:1/sesame", "", "cannot be reached"),
+        ("http://[sesame", "", "cannot be reached"),
+        ("gopher://sesame/", "", "cannot be reached"),
+        ("https://kb.example/", "socks5://sesame:1080", "proxy of the environment"),
+        ("https://kb.example/", "http://sesame:x", "proxy of the environment"),
+    ],
+)
+async def test_an_address_or_proxy_that_is_none_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str, why: str
+) -> None:
+    if proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(Undelivered, match=why) as caught:
+        await notify.post_notice(url, BODY)
+    assert "sesame" not in str(caught.value)
+
+
+# ---- the mirrors of a daemon
+
+
+class Stage:
+    """Notifications of one mirror on a clock of the test's, and the notices that a command got."""
+
+    def __init__(self, place: Path, command: str = 'cat >>"$0"') -> None:
+        structlog.reset_defaults()  # whatever a command that ran in this process before has set
+        self.halt: Halt | None = None
+        self.now, self.told = 0.0, place / "told"
+        site = SimpleNamespace(cure=lambda words: f"kbsync {words}")
+        self.run = SimpleNamespace(told=None, has_compared=True, site=site, store=self)
+        self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.told)))
+        runs = cast(Any, {"a": self.run})
+        self.notifications = Notifications(runs, steady=lambda: self.now, wall=lambda: EPOCH)
+        self.notifications.turn_to(self.config)
+
+    async def read(self, _look: object) -> Halt | None:
+        return self.halt
+
+    async def look(self, after: float = 0.0) -> None:
+        self.now += after
+        await self.notifications.look()
+
+    def fail(self) -> None:
+        self.notifications.heard("a", Happened("document.failed", "x.pdf", reason="no text"))
+
+    @property
+    def notices(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.told.read_text().splitlines()] if self.told.exists() else []
+
+    @property
+    def events(self) -> list[str]:
+        return [notice["event"] for notice in self.notices]
+
+
+async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.halt, stage.run.has_compared = QUOTA, False
+    await stage.look()
+    assert stage.events == [], "before its first look this process does not know whether the halt still holds"
+    stage.run.told = QUOTA
+    await stage.look()
+    stage.halt = None
+    stage.fail()
+    stage.notifications.heard("a", Happened("document.ready", "y.pdf"))
+    await stage.look(EVERY + GATHER)
+    assert stage.events == ["halted", "recovered", "quarantined"]
+    assert stage.notices[-1]["documents"] == [{"path": "x.pdf", "reason": "no text"}]
+    assert stage.notices[-1]["cure"] == "kbsync retry --mirror a"
+
+
+async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, 'test -e "$0.open" && cat >>"$0"')
+    stage.halt = QUOTA
+    with capture_logs() as lines:
+        for _ in range(5):
+            await stage.look(3600)
+        (tmp_path / "told.open").touch()
+        await stage.look(3600)
+    assert stage.events == ["halted"]
+    assert [(line["event"], line["via"]) for line in lines] == [
+        ("notify.failed", "command"),
+        ("notify.resumed", "command"),
+    ]
+    assert str(tmp_path) not in str(lines)
+
+
+async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(url: str, _body: bytes) -> None:
+        raise RuntimeError(url)
+
+    stage = Stage(tmp_path)
+    stage.notifications.turn_to(NotifyConfig(command=stage.config.command, url=Secret("https://sesame/")))
+    monkeypatch.setattr(notify, "post_notice", broken)
+    stage.halt = QUOTA
+    with capture_logs() as lines:
+        for _ in range(3):
+            await stage.look(notify.LOOK_EVERY)
+    assert stage.events == ["halted"]
+    assert [(line["event"], line["via"]) for line in lines] == [("notify.failed", "url")]
+    assert "sesame" not in str(lines)
+
+
+async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.notifications.turn_to(None)
+    stage.fail()
+    stage.notifications.turn_to(stage.config)
+    await stage.look(EVERY)
+    assert stage.events == []
+
+
+async def test_an_error_of_ours_ends_no_telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, looks, enough = Stage(tmp_path), itertools.count(1), asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        if next(looks) > 3:
+            enough.set()
+            await asyncio.Event().wait()
+
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(stage.notifications, "_sleep", sleep)
+    monkeypatch.setattr(notify, "body_of", broken)
+    stage.halt = QUOTA
+    with capture_logs() as lines:
+        keeping = asyncio.create_task(stage.notifications.keep())
+        await enough.wait()
+        keeping.cancel()
+    assert [line["event"] for line in lines] == ["notify.failed"]
+
+
+async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: Path) -> None:
+    world, stage = Daemon(tmp_path), Stage(tmp_path)
+    world.write_many(10)
+    async with world.kept():
+        stage.notifications._runs = {"docs": world.run}
+        await until(lambda: world.tally().get("ready") == 10)
+        await stage.look()
+        assert stage.events == []
+        for number in range(8):
+            world.delete(f"f{number}.md")
+        await until(lambda: world.tally().get("held") == 8)
+        await stage.look()
+        for number in range(8):
+            world.write(f"f{number}.md", f"text of f{number}")
+        await until(lambda: not world.tally().get("held"))
+        stage.now = EVERY
+        async with asyncio.timeout(60):
+            while len(stage.events) < 2:
+                await stage.look()
+                await asyncio.sleep(0.01)
+    assert stage.events == ["halted", "recovered"]
+    assert {notice["reason"] for notice in stage.notices} == {"deletions-held"}
+    assert stage.notices[0]["cure"] == "kbsync approve docs"
