@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -131,11 +130,6 @@ class Page:
             {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
         ]
         self.call("Emulation.setEmulatedMedia", features=features)
-
-    def shoot(self, file: Path, *, whole: bool = True) -> None:
-        """A picture of the page."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        file.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager

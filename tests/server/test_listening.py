@@ -16,7 +16,7 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.target import callback_secrets
 from kbsync.errors import UsageError
 from kbsync.server import callbacks, health, listener
-from kbsync.server.listener import HttpListener, ServerThread, bind_sockets
+from kbsync.server.listener import HttpListener, ServerThread
 from kbsync.server.metrics import STALLED_AFTER
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.engine.test_watching import until

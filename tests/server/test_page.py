@@ -155,7 +155,7 @@ async def test_what_happens_is_seen_without_a_reload(tmp_path: Path, page: Page)
 
 
 @pytest.mark.parametrize(
-    ("running", "since"), [(7190, "since kbsync began"), (7210, "in the last two hours")]
+    ("running", "since"), [(7190, "since kbsync started"), (7210, "in the last two hours")]
 )
 async def test_nothing_is_said_of_the_time_before_it_began(
     tmp_path: Path, page: Page, running: float, since: str
@@ -199,11 +199,11 @@ MIRRORS = (
     ("mirrors", "sentence"),
     [
         (MIRRORS, "3 mirrors are halted"),
-        (MIRRORS[:-2], "40 deletions wait for your word"),
+        (MIRRORS[:-2], "40 deletions wait for your approval"),
         (MIRRORS[:-3], "down is halted"),
         (MIRRORS[:-4], "1 document failed"),
-        (MIRRORS[:-5], "1 document on the way"),
-        (MIRRORS[:-6], "The one document is searchable"),
+        (MIRRORS[:-5], "1 document in progress"),
+        (MIRRORS[:-6], "1 document is searchable"),
     ],
 )
 async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
@@ -305,7 +305,7 @@ async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_dr
         assert "documents" in await one.run("document.querySelector('#chart circle title').textContent")
         await one.run(f"{button}.focus()")
         await one.press("Enter")
-        await one.until("document.getElementById('toast').innerText.includes('It is tried again')")
+        await one.until("document.getElementById('toast').innerText.includes('Retry requested')")
         await one.mirrored()
         await one.until("document.body.innerText.includes('All 3 documents are searchable')")
         assert one._page.messages == []
@@ -327,7 +327,7 @@ async def test_an_audit_that_was_asked_for_says_how_it_ended(tmp_path: Path, pag
         for found in ("1 duplicate", "all is well"):
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
-            await one.until("document.getElementById('toast').innerText.includes('The audit has begun')")
+            await one.until("document.getElementById('toast').innerText.includes('The audit has started')")
             await bound.auditing.audit()
             await one.until(f"document.getElementById('toast').innerText == 'docs is verified: {found}'")
             assert f": {found}" in await one.text(".legend")
@@ -347,7 +347,7 @@ async def is_grey(seen: Shown, since: float) -> None:
     assert time.monotonic() - since < 5.0
     assert await seen.text("#sentence") == "kbsync does not answer"
     assert await seen.run("document.title") == "! kbsync does not answer – kbsync"
-    assert (await seen.text("#beneath")).endswith("See to it with: kbsync status --config '/srv/my kb.yaml'")
+    assert (await seen.text("#beneath")).endswith("Check with: kbsync status --config '/srv/my kb.yaml'")
     assert set(await seen.run(BUTTONS)) == {True}
     assert await seen.run(GREY)
     assert await seen.run("document.getElementById('link').dataset.state") == "lost"
@@ -471,9 +471,8 @@ async def test_every_text_can_be_read_in_light_and_in_dark(tmp_path: Path, page:
         await one.mirrored()
         await one.reads(tone)
         await one.scene.runs["docs"].set_halt(Halt("credentials", "the key is refused", "kbsync retry"))
-        await one.until("document.querySelector('.notice .cure')")
+        await one.until("document.querySelector('#sentence').innerText == 'docs is halted'")
         text = await one.text("main")
-        assert text.startswith("docs is halted")
         assert "the key is refused" in text and "kbsync retry" in text
         await one.reads("failed")
 

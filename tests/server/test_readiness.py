@@ -99,17 +99,6 @@ async def test_a_halt_is_told_as_status_tells_it_and_ends(daemon: Daemon) -> Non
         await becomes(readiness, "")
 
 
-async def test_held_deletions_are_a_halt(daemon: Daemon) -> None:
-    async with daemon.kept():
-        readiness = Readiness({"docs": daemon.run})
-        for number in range(8):
-            daemon.delete(f"f{number}.md")
-        await until(lambda: daemon.tally().get("held") == 8)
-        [one] = await readiness.look()
-        assert one.obstacle is not None
-        assert (one.obstacle.reason, one.obstacle.cure) == ("deletions-held", "kbsync approve docs")
-
-
 async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
     async with world.running() as store:

@@ -1,4 +1,4 @@
-// Shows what /api/events tells. Names and texts come from strangers: they become text nodes and nothing else.
+// Shows what /api/events sends. Names and texts come from strangers: they become text nodes and nothing else.
 
 const STATES = ["ready", "indexing", "pending", "failed", "held", "skipped"];
 const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", failed: "!" };
@@ -7,7 +7,7 @@ const VERB_WORDS = {
   retired: "old version removed", failed: "failed",
 };
 const TOKEN = "kbsync-token";
-// The listener says something every second. A restart that is over within a while is not worth a word.
+// The listener sends something every second. A quick restart is not worth a message.
 const SILENCE = 3_500, RESTART = 2_000, HIDDEN = 60_000;
 
 const $ = (id) => document.getElementById(id);
@@ -96,7 +96,7 @@ async function act(button, name, told, done) {
     await order(name, told);
     toast(done);
   } catch (error) {
-    toast(`Not done: ${plain(error.message)}`);
+    toast(`Failed: ${plain(error.message)}`);
   }
   setTimeout(() => { if (isGone()) button.dataset.off = ""; else button.disabled = false; }, 1500);
 }
@@ -113,10 +113,10 @@ function toast(text) {
 
 let streaming = null, wait = 1000, resting = 0, losing = 0;
 
-// What is shown is what was: nothing of it can be ordered, and nobody may take it for what is.
+// The page shows an old state: its buttons are off, and it says so.
 const isGone = () => document.body.dataset.link === "gone";
 
-// With the options in use, once something is known.
+// With the options in use, once the first frame has come.
 const commandOf = (command) => plain(frame ? frame.commands[command] : `kbsync ${command}`);
 
 function gone() {
@@ -126,9 +126,9 @@ function gone() {
     if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
   }
   const sentence = "kbsync does not answer";
-  const before = frame ? ["This is how it was ", time(frame.at), "."] : ["Is it running?"];
+  const before = frame ? ["This page shows the state of ", time(frame.at), "."] : ["Is it running?"];
   $("sentence").textContent = sentence;
-  $("beneath").replaceChildren(...before, ` See to it with: ${commandOf("status")}`);
+  $("beneath").replaceChildren(...before, ` Check with: ${commandOf("status")}`);
   $("said").textContent = sentence;
   document.title = `! ${sentence} – kbsync`;
 }
@@ -155,7 +155,7 @@ async function stream() {
     if (!answer.ok) throw new Error(String(answer.status));
     word = answer.headers.get("x-kbsync-word") || "";
     await read(answer.body.getReader(), alive);
-  } catch { /* begun anew below */ } finally {
+  } catch { /* it starts again below */ } finally {
     clearTimeout(watchdog);
     if (streaming === control) streaming = null;
   }
@@ -223,13 +223,13 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
   stream();
 });
 
-// -- the picture --------------------------------------------------------------------------------------
+// -- the state --------------------------------------------------------------------------------------
 
 function show(told) {
   back();
   frame = told;
   skew = told.at - Date.now() / 1000;
-  if (told.silence) linked("lost", `stalled for ${span(told.silence)}`);
+  if (told.silence) linked("lost", `stuck for ${span(told.silence)}`);
   else linked("live", "live");
   const version = `kbsync ${told.version}`;
   if ($("version").textContent !== version) $("version").textContent = version;
@@ -260,21 +260,21 @@ function showSummary(mirrors) {
   const halts = halted.length === 1 ? `${halted[0].name} is halted` : `${halted.length} mirrors are halted`;
   const moving = total(mirrors, "pending") + total(mirrors, "indexing"), ready = total(mirrors, "ready") + total(mirrors, "held");
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
-  if (ready === 1) sentence = "The one document is searchable";
-  if (moving) sentence = `${counted(moving, "document")} on the way`;
+  if (ready === 1) sentence = "1 document is searchable";
+  if (moving) sentence = `${counted(moving, "document")} in progress`;
   if (failed) sentence = `${counted(failed, "document")} failed`;
   if (halted.length) sentence = halts;
-  if (asked.length === 1) sentence = `${asked[0].name} waits for your word`;
-  if (asked.length > 1) sentence = `${asked.length} mirrors wait for your word`;
-  if (held) sentence = `${counted(held, "deletion")} ${held === 1 ? "waits" : "wait"} for your word`;
+  if (asked.length === 1) sentence = `${asked[0].name} waits for your approval`;
+  if (asked.length > 1) sentence = `${asked.length} mirrors wait for your approval`;
+  if (held) sentence = `${counted(held, "deletion")} ${held === 1 ? "waits" : "wait"} for your approval`;
   if (stopped) sentence = halts;
-  if (!mirrors.length) sentence = "There is no mirror";
+  if (!mirrors.length) sentence = "No mirrors";
   const parts = [
     (halted.length || failed || asked.length || held || moving) && `${number(ready)} searchable`,
     halted.length && sentence !== halts && halts,
     halted.length && held && sentence === halts && `${number(held)} held`,
     (halted.length || asked.length || held) && failed && `${number(failed)} failed`,
-    (halted.length || asked.length || held || failed) && moving && `${number(moving)} on the way`,
+    (halted.length || asked.length || held || failed) && moving && `${number(moving)} in progress`,
     counted(mirrors.length, "mirror"),
   ];
   const beneath = parts.filter(Boolean).join(" · ");
@@ -286,7 +286,7 @@ function showSummary(mirrors) {
   if ($("beneath").textContent !== beneath) $("beneath").textContent = beneath;
 }
 
-// The order of the exit codes: 2, 3, 4, 1. What moves is no trouble here: a kbsync runs, or there were no page.
+// The order of the exit codes: 2, 3, 4, 1. Work in progress is no trouble here, since kbsync runs.
 const RANKS = [
   (one) => needsPerson(one) && one.halt.reason === "config",
   needsPerson,
@@ -376,11 +376,11 @@ function notices(one) {
   if (isAsked(one)) {
     const { count, size, changes } = one.renewals;
     made.push(waiting(one, "renewals", `${counted(count, "document")} (${bytes(size)}) would be indexed again`,
-      `${because(changes)} Until you have looked at them they are found as they are.`));
+      `${because(changes)} Until you approve, they stay searchable as they are.`));
   }
   if (one.held) {
     made.push(waiting(one, "deletions", `${counted(one.held, "document")} would be deleted`,
-      "They stay, and stay searchable, until you have looked at them."));
+      "They stay searchable until you approve."));
   }
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
   return made;
@@ -394,7 +394,7 @@ function waiting(one, kind, why, meanwhile) {
     el("p", { class: "why" }, why),
     el("p", {}, meanwhile),
     el("div", { class: "cure" },
-      el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look }, "Look at them")));
+      el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look }, "Review")));
 }
 
 function cure(one, button = null) {
@@ -402,11 +402,11 @@ function cure(one, button = null) {
     try {
       await navigator.clipboard.writeText(one.halt.cure);
       toast("Copied");
-    } catch { toast("Mark the command and copy it"); }
+    } catch { toast("Copying failed; select the command and copy it"); }
   };
   return el("div", { class: "cure" },
     one.halt.cure && [
-      el("span", { class: "dim" }, "The cure:"),
+      el("span", { class: "dim" }, "Fix it with:"),
       el("code", {}, plain(one.halt.cure)),
       el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: copy }, "Copy"),
     ],
@@ -417,7 +417,7 @@ function moving(one) {
   if (!one.moving.length) return null;
   const more = one.documents.pending + one.documents.indexing - one.moving.length;
   return el("div", { class: "group" },
-    el("div", { class: "head" }, el("h3", {}, "On the way")),
+    el("div", { class: "head" }, el("h3", {}, "In progress")),
     el("ol", { class: "rows" }, one.moving.map((item) => el("li", {},
       path(item.path),
       el("span", { class: "aside" }, `${item.state} for `, time(item.since, "for")),
@@ -431,10 +431,10 @@ function failures(one) {
   return el("div", { class: "group" },
     el("div", { class: "head" },
       el("h3", {}, "Failed"),
-      one.failed.length > 1 && retryButton(one, null, "Try all again", `retry all ${one.name}`)),
+      one.failed.length > 1 && retryButton(one, null, "Retry all", `retry all ${one.name}`)),
     el("ol", { class: "rows" }, one.failed.map((item) => el("li", {},
       path(item.path),
-      retryButton(one, [item.path.replace(/\/$/, "")], "Try again", `retry ${one.name} ${item.path}`),
+      retryButton(one, [item.path.replace(/\/$/, "")], "Retry", `retry ${one.name} ${item.path}`),
       el("span", { class: "why" }, plain(item.reason))))),
     more > 0 && el("p", { class: "empty" }, `and ${number(more)} more: ${commandOf("status --documents")}`));
 }
@@ -442,8 +442,8 @@ function failures(one) {
 function retryButton(one, paths, text, key) {
   const told = paths ? { mirror: one.name, paths } : { mirror: one.name };
   return el("button", {
-    "data-key": key, "aria-label": paths ? `Try ${plain(paths[0])} again` : `${text}: ${one.name}`,
-    on: (event) => act(event.currentTarget, "retry", told, "It is tried again"),
+    "data-key": key, "aria-label": paths ? `Retry ${plain(paths[0])}` : `${text}: ${one.name}`,
+    on: (event) => act(event.currentTarget, "retry", told, "Retry requested"),
   }, text);
 }
 
@@ -470,7 +470,7 @@ function auditButton(one) {
   const audit = (event) => {
     audits.set(one.name, one.audited?.at);
     act(event.currentTarget, "verify", { mirror: one.name },
-      "The audit has begun. It goes slowly; this page says how it ends");
+      "The audit has started. It runs slowly; this page shows its result");
   };
   return el("button", { class: "quiet", "data-key": `audit ${one.name}`, on: audit, "aria-label": `Verify ${one.name}`,
     title: "Compares the knowledge base's own list with what should be in it" }, "Verify");
@@ -481,26 +481,26 @@ function auditButton(one) {
 const KINDS = {
   deletions: {
     ask: (held, name) => `Delete ${counted(held.count, "document")} of ${name}?`,
-    tell: () => "These files are gone from the folder, or are not selected any more. Their documents are still "
-      + "found. Once you agree they are deleted from the knowledge base; a file that has come back by then keeps its document.",
-    yes: (held) => `Delete ${counted(held.count, "document")}`, no: "Keep them", done: "They are being deleted",
+    tell: () => "These files are gone from the folder or no longer selected. Their documents are still "
+      + "searchable. If you approve, they are deleted from the knowledge base; a file that comes back before that keeps its document.",
+    yes: (held) => `Delete ${counted(held.count, "document")}`, no: "Keep them", done: "Deleting them",
     button: "danger",
   },
   renewals: {
-    ask: (held, name) => `Index ${counted(held.count, "document")} of ${name} anew?`,
-    tell: (held) => `${because(held.changes)} To index these documents anew costs what the service takes for `
-      + `${bytes(held.size)}. Until you agree they are found as they are. A file that is edited meanwhile is sent at once.`,
-    yes: (held) => `Index ${counted(held.count, "document")} anew`, no: "Leave them as they are",
-    done: "They are being indexed again", button: "strong",
+    ask: (held, name) => `Index ${counted(held.count, "document")} of ${name} again?`,
+    tell: (held) => `${because(held.changes)} Indexing these documents again costs what the service charges for `
+      + `${bytes(held.size)}. Until you approve, they stay searchable as they are. A file that is edited meanwhile is sent at once.`,
+    yes: (held) => `Index ${counted(held.count, "document")} again`, no: "Leave them as they are",
+    done: "Indexing them again", button: "strong",
   },
 };
 
 async function review(name, kind) {
   const words = KINDS[kind];
   const answer = await fetch(`/api/held?mirror=${encodeURIComponent(name)}&kind=${kind}`, { headers: headers() });
-  if (!answer.ok) return toast("What is held could not be read");
+  if (!answer.ok) return toast("The list could not be read");
   const held = await answer.json();
-  if (!held.count) return toast("Nothing is held any more");
+  if (!held.count) return toast("Nothing is held now");
   $("held-title").textContent = words.ask(held, plain(name));
   $("held-told").textContent = words.tell(held);
   $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
@@ -527,7 +527,7 @@ let charted = "";
 
 function showChart({ freshness, running }, again = false) {
   const start = Math.floor(now() / 60) * 60 - WINDOW, recent = freshness.filter(([at]) => at >= start);
-  const since = running < WINDOW ? "since kbsync began" : "in the last two hours";
+  const since = running < WINDOW ? "since kbsync started" : "in the last two hours";
   const told = JSON.stringify([recent, start, since, $("chart").clientWidth]);
   if (told === charted && !again) return;
   charted = told;
@@ -539,7 +539,7 @@ function showChart({ freshness, running }, again = false) {
     return;
   }
   $("chart").replaceChildren(drawn(recent, start),
-    el("p", { class: "caption" }, "A dot is one minute: half of its documents were faster. Its line reaches to the slowest."));
+    el("p", { class: "caption" }, "Each dot is one minute: half of its documents were faster. The line reaches to the slowest."));
 }
 
 function drawn(recent, start) {
@@ -585,7 +585,7 @@ function showChanges(changes) {
       several && el("span", { class: "dim" }, `  ${one.mirror}`)),
     el("span", { class: "aside" }, time(one.at)),
     one.reason && one.event === "failed" && el("span", { class: "why" }, plain(one.reason))));
-  $("changes").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing has changed since kbsync began.")]));
+  $("changes").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing has changed since kbsync started.")]));
 }
 
 // -- search -------------------------------------------------------------------------------------------
@@ -608,7 +608,7 @@ function leave() {
   if (frame) showChart(frame, true);
 }
 
-// While a question is being typed, its last word may be the beginning of one.
+// While a query is being typed, its last word may be incomplete.
 async function seek(unfinished = false) {
   const query = $("query").value.trim();
   asking?.abort();
@@ -623,7 +623,7 @@ async function seek(unfinished = false) {
     if (control.signal.aborted) return null;
     showHits(query, answer.ok ? told : { hits: [], silent: { search: told.error } });
   } catch (error) {
-    if (error.name !== "AbortError") toast("The search did not come through");
+    if (error.name !== "AbortError") toast("The search failed");
   }
   return null;
 }
@@ -651,7 +651,7 @@ function showHits(query, told) {
 
 const place = (one) => (one?.page != null ? `page ${one.page}` : one?.line != null ? `line ${one.line}` : "");
 
-// Words as they were typed; a script without spaces is marked by pairs of its characters.
+// Words as typed; a script without spaces is marked by pairs of characters.
 function patternOf(query) {
   const words = query.match(/[\p{L}\p{N}_]+/gu) || [];
   const parts = words.flatMap((one) => (/\p{Script=Han}/u.test(one) && one.length > 2
@@ -660,7 +660,7 @@ function patternOf(query) {
   return escaped.length ? new RegExp(escaped.join("|"), "giu") : null;
 }
 
-// The passage that shows most of what was asked for: the best one may have been found by its headings.
+// The passage that shows most of the query: the best one may have been found by its headings.
 function telling(passages, pattern) {
   const shows = (one) => new Set((pattern && one.text.toLowerCase().match(pattern)) || []).size;
   return passages.reduce((best, one) => (best && shows(best) >= shows(one) ? best : one), null);
