@@ -16,7 +16,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.target import Target
 from kbsync.core.model import Status
-from kbsync.engine.clock import SystemClock, Threads, apart, keep_up
+from kbsync.engine.clock import SystemClock, Threads, in_own_threads, keep_running
 from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, Reread
 from kbsync.engine.mirror import MirrorRun
@@ -101,7 +101,7 @@ class Daemon:
         with receiving(self._signals, self._receive):
             await asyncio.sleep(0)  # what came before there was a loop is received here
             work = {"listener": self._listener.keep, "notify": self._notifications.keep}
-            tasks = [asyncio.create_task(keep_up(SystemClock(), work[name], name)) for name in work]
+            tasks = [asyncio.create_task(keep_running(SystemClock(), work[name], name)) for name in work]
             try:
                 if not self._stop.is_set():
                     await self._work(is_start=True)
@@ -202,7 +202,9 @@ class Daemon:
             loop = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
             loop.on_wish = partial(self._request, mirror.name)
             # A mirror has threads of its own: one whose folder hangs holds up no other.
-            work = apart(mirror.name, keep_up(run.clock, loop.keep, "mirror", mirror=mirror.name))
+            work = in_own_threads(
+                mirror.name, keep_running(run.clock, loop.keep, "mirror", mirror=mirror.name)
+            )
             self._mirrors[mirror.name] = WatchedMirror(mirror, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ import structlog
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
-from kbsync.engine.clock import SystemClock, Threads, apart, rest, told
+from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, rest
 from kbsync.engine.halts import FAILING, TARGET_DOWN
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
@@ -61,7 +61,7 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
             await run.end()  # a damaged base was made anew: everything goes there
             end = await _pass(run, budget)
         if run.trouble:
-            await run.leave_word(TARGET_DOWN, run.trouble)
+            await run.note_unfinished(TARGET_DOWN, run.trouble)
         return end
     finally:
         await run.end()
@@ -92,7 +92,7 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
     run, worker, binding = bound.run, bound.worker, bound.journal.binding
     begun = run.clock.steady()
     while run.halt is None:
-        await bound.tend()
+        await bound.do_due_work()
         health = worker.health
         if health.down_since is not None and run.clock.steady() - health.down_since >= budget:
             run.trouble = health.trouble
@@ -100,7 +100,7 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
         if health.state_error:
             return health.state_error
         if failing := health.failures.lasting:
-            await run.leave_word(FAILING, failing)
+            await run.note_unfinished(FAILING, failing)
             return failing
         if await bound.is_done():
             left = await run.store.read(
@@ -158,7 +158,7 @@ async def once(
         )
         shown = None if watch is None else asyncio.ensure_future(watch(active))
         asyncio.get_running_loop().set_default_executor(Threads())
-        work = [apart(name, _pass_of_run(run)) for name, run in active.runs.items()]
+        work = [in_own_threads(name, _pass_of_run(run)) for name, run in active.runs.items()]
         passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
             await asyncio.wait({passes, caught}, return_when=asyncio.FIRST_COMPLETED)
@@ -182,9 +182,9 @@ async def _pass_of_run(run: MirrorRun) -> PassEnd:
         raise
     except Exception as error:  # one mirror's; the others go on
         log.exception("mirror.failed", mirror=run.settings.name)
-        trouble = told(error)
+        trouble = bug_in_words(error)
     with contextlib.suppress(StateError):
-        await run.leave_word(FAILING, trouble)
+        await run.note_unfinished(FAILING, trouble)
     return PassEnd(False, trouble)
 
 

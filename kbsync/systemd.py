@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from functools import partial
 
-from kbsync.engine.clock import Clock, keep_up, rest
+from kbsync.engine.clock import Clock, keep_running, rest
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError
 from kbsync.state.read_only import Tx
@@ -128,7 +128,7 @@ class ServiceReports:
             work["counts"] = partial(self._report, store, names)
         if self.manager.watchdog is not None:
             work["watchdog"] = partial(self._feed, store, self.manager.watchdog / 2)
-        tasks = [asyncio.create_task(keep_up(self.clock, work[name], name)) for name in work]
+        tasks = [asyncio.create_task(keep_running(self.clock, work[name], name)) for name in work]
         try:
             yield
         finally:

@@ -78,7 +78,7 @@ log = structlog.get_logger("kbsync")
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
-def told(error: Exception) -> str:
+def bug_in_words(error: Exception) -> str:
     """An error that nobody foresaw, in words for a person."""
     return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
 
@@ -88,7 +88,7 @@ def pause_after(failures: int) -> float:
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
-async def keep_up(clock: Clock, work: Callable[[], Awaitable[None]], name: str, **shown: Any) -> None:
+async def keep_running(clock: Clock, work: Callable[[], Awaitable[None]], name: str, **shown: Any) -> None:
     """Until `work` ends by itself; where it fails the log says so, and it is begun again after a pause."""
     failures = 0
     while True:
@@ -108,7 +108,7 @@ _whose: ContextVar[str] = ContextVar("whose", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """To be the loop's default: a call made within `apart` runs in threads of that name's own."""
+    """To be the loop's default: a call made within `in_own_threads` runs in threads of that name's own."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
@@ -130,7 +130,7 @@ class Threads(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
 
-async def apart(name: str, work: Awaitable[T]) -> T:
+async def in_own_threads(name: str, work: Awaitable[T]) -> T:
     """What runs in a task of its own, and all tasks that it makes, uses threads of `name`."""
     _whose.set(name)
     return await work

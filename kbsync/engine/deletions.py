@@ -18,7 +18,7 @@ from kbsync.core.model import FileKind, Presence, Purpose, Upload, UploadState, 
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
-from kbsync.engine.reconcile import heed_mounts
+from kbsync.engine.reconcile import look_in_lost_mounts
 from kbsync.engine.settings import DeletionLimits
 from kbsync.source.look import Look, look
 from kbsync.source.roots import RootIdentity
@@ -124,7 +124,7 @@ class Deletions:
             return None
         root = self._journal.binding.settings.root
         found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
-        found = await heed_mounts(self._store, self._journal.binding, found)
+        found = await look_in_lost_mounts(self._store, self._journal.binding, found)
         return found if await self._identity() == before else None
 
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
@@ -342,7 +342,7 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
         return {}
     root = journal.binding.settings.root
     found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in set(paths.values())])
-    seen = dict(await heed_mounts(store, journal.binding, found))
+    seen = dict(await look_in_lost_mounts(store, journal.binding, found))
     return {
         number: seen[path].presence is Presence.PRESENT
         for number, path in paths.items()

@@ -15,7 +15,7 @@ import structlog
 from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
-from kbsync.engine.clock import keep_up, rest, told
+from kbsync.engine.clock import bug_in_words, keep_running, rest
 from kbsync.engine.halts import CREDENTIALS, FAILING, FOLDER_MISSING, PASSING, TARGET_DOWN
 from kbsync.engine.mirror import BoundMirror, MirrorRun
 from kbsync.errors import StateError, TargetError
@@ -112,11 +112,13 @@ class MirrorLoop:
     async def _tell_failed(self, error: Exception) -> None:
         name = self.run.settings.name
         if isinstance(error, StateError):
-            log.error("state.failed", mirror=name, reason=str(error))
+            reason = str(error)
+            log.error("state.failed", mirror=name, reason=reason)
         else:
+            reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
         with contextlib.suppress(StateError):  # for `status`, where the state can still be written
-            await self.run.show_trouble(FAILING, str(error) if isinstance(error, StateError) else told(error))
+            await self.run.show_trouble(FAILING, reason)
 
     async def _have_read(self, wish: Reread) -> None:
         """Where that changes this mirror, `stop` is set meanwhile."""
@@ -145,7 +147,7 @@ class MirrorLoop:
             rescan=settings.rescan,
         )
         auditing = asyncio.create_task(
-            keep_up(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name)
+            keep_running(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name)
         )
         try:
             report = await watcher.start(self._directories)
@@ -205,7 +207,7 @@ class MirrorLoop:
             self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
         hints = watcher.hints.take(HINTS_AT_ONCE)
         if hints:
-            await bound.reconciler.heed(hints)
+            await bound.reconciler.take_hints(hints)
             self._wake.set()
         if hints or self._asked or await bound.is_due(now):
             self._asked = False
@@ -213,7 +215,7 @@ class MirrorLoop:
             if self.run.halt is not None and await self._newest_message():
                 await self._have_read(Reread.CONFIG)
             if not self.stop.is_set():
-                await bound.tend()
+                await bound.do_due_work()
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
         for trouble in await watcher.check():

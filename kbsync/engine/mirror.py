@@ -147,7 +147,7 @@ class BoundMirror:
         )
         self.reconciler = Reconciler(store, journal, clock, on_work=self._rows_written, keep=self.bodies.keep)
         self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
-        self.renewals = RecipeChanges(store, journal, clock)
+        self.recipe_changes = RecipeChanges(store, journal, clock)
         self.inbox = Inbox(store, journal, clock)
         self.auditing = BackgroundAudit(
             store,
@@ -213,13 +213,13 @@ class BoundMirror:
         if self.snapshot or self.doubted:
             return False
         until = 0.0 if self.snapshot is None else self.snapshot.missed_until
-        if await self.deletions.are_open(until) or await self.renewals.is_due():
+        if await self.deletions.are_open(until) or await self.recipe_changes.is_due():
             return False
         return await self.worker.is_idle(PATIENCE)
 
     # -- what is due besides scanning ------------------------------------------------------------------
 
-    async def tend(self) -> None:
+    async def do_due_work(self) -> None:
         """Everything that is due besides scanning: messages, quiet files, second looks, deletions.
 
         In a pass deletions are weighed as soon as nothing of its snapshot may add to them.
@@ -241,12 +241,12 @@ class BoundMirror:
             self.snapshot.update(run.clock.steady())
             if run.is_pass and not self.snapshot and not self.doubted:
                 have_all_gone = not await self.deletions.are_missed(self.snapshot.missed_until)
-        approve = run.site.cure(f"approve {run.settings.name}")
+        approve = run.context.cure(f"approve {run.settings.name}")
         held = await self.deletions.weigh(now=have_all_gone)
         if held:
             log.warning("deletions.held", mirror=run.settings.name, count=held, cure=approve)
         await self.deletions.run_approved()
-        if (asked := await self.renewals.weigh()) is not None:
+        if (asked := await self.recipe_changes.weigh()) is not None:
             log.warning(
                 "recipe.held", mirror=run.settings.name, count=asked.documents, bytes=asked.size, cure=approve
             )
@@ -258,7 +258,7 @@ class BoundMirror:
         if snapshot is not None:
             paths = snapshot.admit(paths)
         if paths:
-            await self.reconciler.heed([Hint(path, HintKind.FILE) for path in sorted(paths)])
+            await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
             if snapshot is not None:
                 snapshot.looked_at(paths, self.run.clock.steady())
 
@@ -275,7 +275,7 @@ class BoundMirror:
     async def next_due(self) -> float | None:
         """Steady time when a quiet file, a second look or a weighing is due; None while nothing waits."""
         times = [
-            await self.renewals.next_due() if self.renewals.may_wait else None,
+            await self.recipe_changes.next_due() if self.recipe_changes.may_wait else None,
             self.reconciler.settling.next_due(),
             await self.deletions.next_due() if self.deletions.may_wait else None,
         ]
@@ -332,11 +332,11 @@ class BoundMirror:
         return self.reconciler.coming()
 
     def _rows_written(self) -> None:
-        self.deletions.may_wait = self.renewals.may_wait = True
+        self.deletions.may_wait = self.recipe_changes.may_wait = True
         self.worker.wake()
 
     def _happened(self, event: Happened) -> None:
-        self.deletions.may_wait = self.renewals.may_wait = True
+        self.deletions.may_wait = self.recipe_changes.may_wait = True
         counts = self.run.counts
         match event.event:
             case "document.ready" if event.replaced:
@@ -365,7 +365,7 @@ class MirrorRun:
     store: StateStore
     open_target: Callable[[], Awaitable[Target]]
     clock: Clock
-    site: RunContext
+    context: RunContext
     on_event: Callable[[Happened], None] = lambda _event: None
     on_settled: Callable[[Tx, str], None] | None = None
     mirror: int = 0
@@ -423,15 +423,15 @@ class MirrorRun:
             trouble = error
         # Enrolled first: what goes wrong below is shown by `status`, which needs the mirror's row for it.
         record, before = await self.store.write(
-            lambda tx: attach.enroll(tx, self.settings, self.site.configured)
+            lambda tx: attach.enroll(tx, self.settings, self.context.configured)
         )
         if before != record.name:
-            await asyncio.to_thread(self.site.renamed, before, record.name)
+            await asyncio.to_thread(self.context.renamed, before, record.name)
         self.mirror, self.halt = record.id, record.halt
         if isinstance(trouble, ShortageError):
             raise trouble
         if trouble is not None:
-            await self.set_halt(attach.root_missing(self.settings, str(trouble), self.site.cure))
+            await self.set_halt(attach.root_missing(self.settings, str(trouble), self.context.cure))
             return False
         found = self.identity
         assert found is not None
@@ -439,13 +439,13 @@ class MirrorRun:
             lambda tx: attach.check_root(tx, self.settings.name, self.mirror, found)
         )
         if difference:
-            await self.set_halt(attach.root_differs(self.settings, difference, self.site.cure))
+            await self.set_halt(attach.root_differs(self.settings, difference, self.context.cure))
         return not difference
 
     async def _bind(self, target: Target) -> BoundMirror:
         record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
         base = await target.base()
-        binding = await attach.bind(self.store, self.settings, record, target, base, self.site.spool_dir)
+        binding = await attach.bind(self.store, self.settings, record, target, base, self.context.spool_dir)
         journal = Journal(binding, self.clock, self.on_settled)
         await attach.prepare(self.store, journal, target, self.clock)
         self.bound = bound = BoundMirror(self, target, journal)
@@ -485,12 +485,12 @@ class MirrorRun:
         try:
             now = await asyncio.to_thread(identify, self.settings.root)
         except RootTrouble as error:
-            await self.set_halt(attach.root_missing(self.settings, str(error), self.site.cure))
+            await self.set_halt(attach.root_missing(self.settings, str(error), self.context.cure))
             return None
         assert self.identity is not None
         difference = compare(self.identity, now, within_run=True)
         if difference:
-            await self.set_halt(attach.root_differs(self.settings, difference, self.site.cure))
+            await self.set_halt(attach.root_differs(self.settings, difference, self.context.cure))
             return None
         return now
 
@@ -499,7 +499,7 @@ class MirrorRun:
     async def set_halt(self, halt: Halt | None) -> None:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
         if halt is not None:
-            halt = going_on(halt, self.settings.name, self.site.cure, at_work=self.site.at_work)
+            halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
         if halt == self.halt == self.told:
             return
         before, self.halt, self.told, self.proving = self.halt, halt, halt, False
@@ -518,12 +518,12 @@ class MirrorRun:
 
     async def halted(self, error: Halted) -> None:
         """The target, or the work on it, can go on only after a person did something."""
-        halt = as_halt(error, self.site.cure)
+        halt = as_halt(error, self.context.cure)
         await self.set_halt(halt if halt.cure else replace(halt, cure=self._retry()))
 
     def _retry(self) -> str:
         """What to run once the cause of a halt is gone."""
-        return self.site.cure(f"retry --mirror {self.settings.name}")
+        return self.context.cure(f"retry --mirror {self.settings.name}")
 
     async def show_trouble(self, reason: str, trouble: str) -> None:
         """Show trouble that passes by itself (`PASSING`), unless people have to see something else."""
@@ -535,10 +535,10 @@ class MirrorRun:
                 halt = Halt(reason, f"{trouble}; it is tried again within a minute", self._retry())
             await self.set_halt(halt)
 
-    async def leave_word(self, reason: str, trouble: str) -> None:
+    async def note_unfinished(self, reason: str, trouble: str) -> None:
         """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
         if self.halt is None:
-            cure = self.site.cure(f"--once --mirror {self.settings.name}")
+            cure = self.context.cure(f"--once --mirror {self.settings.name}")
             self.halt = halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
             await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
 

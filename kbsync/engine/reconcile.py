@@ -41,7 +41,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 
-async def heed_mounts(
+async def look_in_lost_mounts(
     store: StateStore, binding: Binding, looked: Sequence[tuple[str, Look]]
 ) -> list[tuple[str, Look]]:
     """The same looks; those that found nothing where a disk used to be mounted are taken once more.
@@ -445,17 +445,17 @@ class Reconciler:
 
     # -- hints -----------------------------------------------------------------------------------------
 
-    async def heed(self, hints: Sequence[Hint]) -> None:
+    async def take_hints(self, hints: Sequence[Hint]) -> None:
         """Look where hints point."""
         trees = [hint for hint in hints if hint.kind is not HintKind.FILE]
         files = [hint.path for hint in hints if hint not in trees]
         await self._look_and_take(files, fresh=True)
         for hint in trees:
-            await self._heed_tree(hint.path)
+            await self._look_at_tree(hint.path)
 
-    async def _heed_tree(self, path: str) -> None:
+    async def _look_at_tree(self, path: str) -> None:
         found = await asyncio.to_thread(look, self._journal.binding.settings.root, path)
-        [(_, found)] = await heed_mounts(self._store, self._journal.binding, [(path, found)])
+        [(_, found)] = await look_in_lost_mounts(self._store, self._journal.binding, [(path, found)])
         if found.kind is FileKind.FOLDER or path == "":
             await self._note_absent([(path, found, None)])
             await self.scan(path)
@@ -519,7 +519,7 @@ class Reconciler:
             if found.presence is not Presence.PRESENT or found.lacks_file
         ]
         if absent:
-            absent = await heed_mounts(self._store, self._journal.binding, absent)
+            absent = await look_in_lost_mounts(self._store, self._journal.binding, absent)
             for path, found in absent:
                 if found.lacks_file:
                     self._forget(path)

@@ -254,7 +254,8 @@ def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
     record = tx.mirrors.named(run.settings.name)
     if record is None or run.halt is not None:
         return run.halt
-    return mirror_status(tx, record, now=run.clock.wall(), cure=run.site.cure, at_work=run.site.at_work).halt
+    cure, at_work = run.context.cure, run.context.at_work
+    return mirror_status(tx, record, now=run.clock.wall(), cure=cure, at_work=at_work).halt
 
 
 def never_ran(name: str, folder: str, target: str, *, documents: bool = False) -> MirrorStatus:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kbsync.contract.target import PutOutcome
 from kbsync.core.model import Upload
-from kbsync.engine.clock import pause_after, told
+from kbsync.engine.clock import bug_in_words, pause_after
 from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
@@ -38,7 +38,7 @@ class InternalErrors:
         """One more; returns seconds in which nothing is tried."""
         self.rounds += of_round
         self.jobs += not of_round
-        self.reason = told(error)
+        self.reason = bug_in_words(error)
         # One document that always fails holds the others up for no longer than that (promise 9).
         return pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
 

@@ -298,7 +298,7 @@ class Notifications:
         """A document is finished; kept only while the config names somebody to tell."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
-            cure = run.site.cure(f"retry --mirror {mirror}")
+            cure = run.context.cure(f"retry --mirror {mirror}")
             document = FailedDocument(event.path, event.reason)
             self._pending.failed(mirror, document, cure, self._steady(), self._wall())
 

@@ -76,8 +76,8 @@ class Churned(World):
         bound = self.run.bound
         assert bound is not None
         seen, self._seen = self._seen, []
-        await bound.reconciler.heed(seen)
-        await bound.tend()
+        await bound.reconciler.take_hints(seen)
+        await bound.do_due_work()
         await bound.deletions.next_due()
 
     def held(self, kind: str = "deletions") -> int:

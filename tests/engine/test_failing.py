@@ -134,7 +134,7 @@ async def test_audits_go_on_after_one_could_not_even_begin(
 async def test_a_mirror_whose_end_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kbsync.engine.clock import keep_up
+    from kbsync.engine.clock import keep_running
     from kbsync.engine.loop import MirrorLoop
     from tests.engine.test_review import Still
 
@@ -154,7 +154,7 @@ async def test_a_mirror_whose_end_fails_is_watched_again(
     async with world.running() as store:
         stop = asyncio.Event()
         watching = MirrorLoop(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
-        task = asyncio.create_task(keep_up(world.clock, watching.keep, "mirror"))
+        task = asyncio.create_task(keep_running(world.clock, watching.keep, "mirror"))
         await until(world, lambda: len(world.served()) == 3, 300)
         stop.set()
         await asyncio.wait_for(task, 60)

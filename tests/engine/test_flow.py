@@ -30,7 +30,7 @@ from kbsync.core.fairness import (
 )
 from kbsync.core.model import Upload
 from kbsync.engine import reconcile
-from kbsync.engine.clock import Threads, apart
+from kbsync.engine.clock import Threads, in_own_threads
 from kbsync.engine.journal import Journal
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.reconcile import BURST
@@ -185,7 +185,7 @@ class Busy(World):
         self.write(path, text)
         bound = run.bound
         assert bound is not None
-        await bound.reconciler.heed([Hint(path, HintKind.FILE)])
+        await bound.reconciler.take_hints([Hint(path, HintKind.FILE)])
 
     def sent_at(self, path: str) -> list[float]:
         return [at for at, sent in self.sends if sent == path]
@@ -310,7 +310,7 @@ class Housekeeping(Busy):
         async with self.working() as run:
             for _ in range(40):
                 assert run.bound is not None
-                await run.bound.tend()
+                await run.bound.do_due_work()
                 await self.clock.sleep(0.25)
             assert op in self.asks
             done = self.asks.count(op)
@@ -357,7 +357,7 @@ async def test_a_stream_of_fresh_edits_leaves_deletions_their_share(tmp_path: Pa
         for number in range(300):
             await world.save(run, f"e{number}.md", f"edit {number}")
             assert run.bound is not None
-            await run.bound.tend()
+            await run.bound.do_due_work()
             await world.clock.sleep(0.125)  # twice as many as the target takes
         edits = sum(path.startswith("e") for _, path in world.sends)
         assert edits > 50 and world.asks.count("delete") >= edits / 4
@@ -400,11 +400,11 @@ async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how
 async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
     asyncio.get_running_loop().set_default_executor(Threads())
     released = threading.Event()
-    hung = [asyncio.create_task(apart("slow", asyncio.to_thread(released.wait))) for _ in range(50)]
+    hung = [asyncio.create_task(in_own_threads("slow", asyncio.to_thread(released.wait))) for _ in range(50)]
     await asyncio.sleep(0)
     try:
         for name in ("well", "other"):
-            work = asyncio.create_task(apart(name, asyncio.to_thread(threading.current_thread)))
+            work = asyncio.create_task(in_own_threads(name, asyncio.to_thread(threading.current_thread)))
             thread = await asyncio.wait_for(work, 60)
             assert thread.name.startswith(f"kbsync-{name}")
         assert not any(task.done() for task in hung)
@@ -462,6 +462,6 @@ async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -
             paths = [f"{lane.name}{number}.md" for number in range(count)]
             for path in paths:
                 world.write(path, path)
-            await bound.reconciler.heed([Hint(path, HintKind.FILE) for path in paths])
+            await bound.reconciler.take_hints([Hint(path, HintKind.FILE) for path in paths])
             (row,) = await rows_of(run, paths[-1])
             assert lane_of(row.rank) is lane

@@ -34,7 +34,7 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
         assert bound is not None
         await bound.compare()
         while not (rows := await rows_of(bound, UploadState.INDEXING)):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.2)
         try:
             yield world, bound, rows[0]

@@ -201,13 +201,13 @@ async def test_deletions_are_weighed_although_the_clock_was_set_back(world: Worl
         world.clock.skew = 7200.0
         for _ in range(40):
             await bound.compare()
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.2)
             if await store.read(lambda tx: tx.holds.candidate_times(run.mirror)[0]):
                 break
         world.clock.skew = 0.0
         for _ in range(100):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.2)
         await run.end()
     assert world.served() == world.on_disk()
@@ -324,14 +324,14 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
         assert bound is not None
         await bound.compare()
         for _ in range(200):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.02)
             if "UNSURE" in states(world):
                 break
         world.move("a.md", "b.md")
         await bound.compare()
         for _ in range(200):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.02)
             if "SENDING" in states(world):
                 break
@@ -339,7 +339,7 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
         assert "UNSURE" in states(world)
         world.move("b.md", "a.md")
         await bound.compare()
-        await bound.tend()
+        await bound.do_due_work()
         hang.set()
         await run.end()
     await soon(world)
@@ -365,7 +365,7 @@ async def test_a_full_disk_after_a_send_leaves_no_upload_to_itself(world: World)
         bound.worker._record_puts = failing  # type: ignore[method-assign]
         await bound.compare()
         for _ in range(300):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.05)
             if "a.md" in world.served() and states(world) == ["SERVING", "SERVING"]:
                 break
@@ -597,7 +597,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
         monkeypatch.setattr(store, "write", slowly)
         await bound.compare()
         for _ in range(1000):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(0.05)
             if states(world) == ["SERVING", "SERVING"]:
                 break

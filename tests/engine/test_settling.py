@@ -71,7 +71,7 @@ async def test_a_missed_file_waits_to_be_known_again_no_longer_than_a_file_is_wa
         bound.run.is_pass = True
         since = world.clock.now
         while "f1.md" in world.base.shown():
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(SETTLE / 4)
         assert LONGEST <= world.clock.now - since < LONGEST + 3 * SETTLE
     assert world.served() == world.on_disk()
@@ -85,7 +85,7 @@ async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: 
         for text in itertools.cycle(["text", ""]):
             world.write("new.md", text)
             await bound.compare()
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(SETTLE / 2)
             if "new.md" in world.base.shown():
                 break
@@ -103,7 +103,7 @@ async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(
         while world.clock.now - since < 2 * LONGEST:
             world.write("f0.md", "")
             await bound.compare()
-            await bound.tend()
+            await bound.do_due_work()
             world.write("f0.md", f"filled at {world.clock.now}")
             await world.clock.sleep(SETTLE / 4)
             assert "f0.md" in world.base.shown()
@@ -242,7 +242,7 @@ async def test_what_was_young_at_the_last_pass_is_not_sent_half_written_by_the_n
         await world.clock.sleep(settle / 2)
         world.write("a.md", "half and whole")
         for _ in range(30):
-            await bound.tend()
+            await bound.do_due_work()
             await world.clock.sleep(settle / 4)
     assert sent(world, "first", "half", "half and whole") == ["first", "half and whole"]
 
@@ -283,7 +283,7 @@ async def test_what_was_written_a_moment_before_the_longest_wait_ended_is_not_qu
         while world.clock.now < LONGEST + SETTLE:
             await world.clock.sleep(SETTLE / 4)
             write_on()
-            await bound.reconciler.heed([Hint("a.md", HintKind.FILE)])
-            await bound.tend()
+            await bound.reconciler.take_hints([Hint("a.md", HintKind.FILE)])
+            await bound.do_due_work()
         assert bound.reconciler.busy == {"a.md"}
     assert sent(world) == []

@@ -21,7 +21,7 @@ async def keep_working(run: MirrorRun) -> None:
         await bound.compare()
         until = run.clock.steady() + LONG
         while run.clock.steady() < until:
-            await bound.tend()
+            await bound.do_due_work()
             await run.clock.sleep(5.0)
     finally:
         await run.end()

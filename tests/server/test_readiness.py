@@ -73,8 +73,8 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
         for number in range(100):
             now = world.clock.wall()
             os.utime(world.write("log.md", f"line {number}"), (now, now))
-            await bound.reconciler.heed([Hint("log.md", HintKind.FILE)])
-            await bound.tend()
+            await bound.reconciler.take_hints([Hint("log.md", HintKind.FILE)])
+            await bound.do_due_work()
             if await reason(readiness) == "":
                 break
             await world.clock.sleep(0.2)

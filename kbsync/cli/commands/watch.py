@@ -121,7 +121,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
     installation = choose(choices)
     prepare(installation)
 
-    def heed(config: Config) -> None:
+    def set_up_logs_by(config: Config) -> None:
         # From where the log begins: the command line goes before the config.
         level = choices.log_level or ("warning" if choices.quiet else config.log_level or "info")
         renderer = None
@@ -130,11 +130,11 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         logs.configure(style=choices.log_format, level=level, renderer=renderer)
         tell_through(None if renderer else told_as_log)
 
-    heed(installation.config)
+    set_up_logs_by(installation.config)
     with closing(ServiceManager(os.environ)) as manager:
         if manager.watchdog is not None:
             faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: say where it hung
-        daemon = Daemon(installation, lambda: again(installation), signals, heed, manager)
+        daemon = Daemon(installation, lambda: again(installation), signals, set_up_logs_by, manager)
 
         async def run() -> None:
             await daemon.run()
