@@ -30,21 +30,19 @@ from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed import BuiltinEmbedder
 from kbsync.index.words import STOP_WORDS
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
-from kbsync.targets.services.config import EmbeddingConfig
 
 COLD = """
 import asyncio, sys
 from pathlib import Path
-from types import SimpleNamespace
 from kbsync.contract.target import Surroundings
 from kbsync.contract.searching import Query
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local.config import LocalTargetConfig
 
 async def search(folder, question):
     surroundings = Surroundings("bench", folder, folder, read_only=True)
-    builtin = SimpleNamespace(type="builtin", path=None)
-    target = LocalTarget.open(folder, embedding=builtin, max_bytes=1, surroundings=surroundings)
+    target = LocalTargetConfig(path=folder).open(surroundings)
     assert await target.search(Query(question))
     await target.aclose()
 
@@ -114,9 +112,7 @@ def documents(prose: Prose, numbers: range) -> Iterator[Outgoing]:
 def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
     """The knowledge base in `folder`."""
     surroundings = Surroundings("bench", folder, folder, read_only=read_only)
-    return LocalTarget.open(
-        folder, embedding=EmbeddingConfig(), max_bytes=10**8, surroundings=surroundings, parse=parse
-    )
+    return LocalTarget.open(LocalTargetConfig(path=folder), surroundings, parse)
 
 
 async def put_all(target: LocalTarget, every: list[Outgoing]) -> None:

@@ -29,8 +29,8 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.words import STOP_WORDS, words
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
-from kbsync.targets.services.config import EmbeddingConfig
 
 LANGUAGES = ("en", "zh")
 
@@ -109,13 +109,7 @@ async def measure(folder: Path) -> None:
     frequency = Counter(word for each in every for word in set(words(each.text).lower().split()))
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
-        target = LocalTarget.open(
-            Path(scratch) / "kb",
-            embedding=EmbeddingConfig(),
-            max_bytes=10**6,
-            surroundings=surroundings,
-            parse=parse,
-        )
+        target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
         await fill(target, every)
         print(f"{'':14}{'questions':>10}{'recall@1':>10}{'recall@5':>10}{'MRR':>8}{'ms':>8}")
         for language in LANGUAGES:

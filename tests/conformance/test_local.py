@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from kbsync.contract.target import Surroundings, Target
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local.config import LocalTargetConfig
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import World
 
@@ -30,12 +29,8 @@ class LocalWorld(World):
     async def open(self) -> Target:
         spool = self.folder / "spool"
         spool.mkdir(exist_ok=True)
-        return LocalTarget.open(
-            self.folder / "kb",
-            embedding=SimpleNamespace(type="builtin", path=None),
-            max_bytes=MAX_BYTES,
-            surroundings=Surroundings("test", self.folder, spool),
-        )
+        config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES)
+        return config.open(Surroundings("test", self.folder, spool))
 
     async def pass_time(self, seconds: float) -> None:
         """It is ready at once."""

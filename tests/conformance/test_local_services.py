@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast, get_args
 
 import pytest
 
 from kbsync.contract.target import Surroundings, Target
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Service
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
@@ -29,14 +28,13 @@ class LocalWorldAtServices(LocalWorld):
     async def open(self) -> Target:
         spool = self.folder / "spool"
         spool.mkdir(exist_ok=True)
-        return LocalTarget.open(
-            self.folder / "kb",
-            embedding=SimpleNamespace(type=self.dialect, path=None),
+        config = LocalTargetConfig(
+            path=self.folder / "kb",
             max_bytes=MAX_BYTES,
-            surroundings=Surroundings("test", self.folder, spool),
-            service=settings_for(self.server, EmbeddingConfig, self.dialect),
+            embedding=settings_for(self.server, EmbeddingConfig, self.dialect),
             rerank=settings_for(self.server, RerankConfig, self.dialect),
         )
+        return config.open(Surroundings("test", self.folder, spool))
 
 
 @pytest.fixture(params=get_args(Service))

@@ -22,13 +22,8 @@ from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.local import target as module
+from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
-
-
-@dataclass(frozen=True)
-class Embedding:
-    type: str = "builtin"
-    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,10 +62,8 @@ def document(upload: int, text: str, path: str = "", replaces: str | None = None
 
 
 def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
-    surroundings = Surroundings("m", folder, folder, read_only)
-    return LocalTarget.open(
-        folder / "kb", embedding=Embedding(), max_bytes=10_000, surroundings=surroundings, parse=parse
-    )
+    config = LocalTargetConfig(path=folder / "kb", max_bytes=10_000)
+    return LocalTarget.open(config, Surroundings("m", folder, folder, read_only), parse)
 
 
 @pytest.fixture
@@ -94,12 +87,10 @@ def test_opening_and_looking_loads_nothing_heavy(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path
-from types import SimpleNamespace
 from kbsync.contract.target import Surroundings
-from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.local.config import LocalTargetConfig
 folder = Path(sys.argv[1])
-target = LocalTarget.open(folder / "kb", embedding=SimpleNamespace(type="builtin", path=None), max_bytes=1,
-                          surroundings=Surroundings("m", folder, folder))
+target = LocalTargetConfig().open(Surroundings("m", folder, folder))
 target.recipe("a.md", {})
 asyncio.run(target.base())
 heavy = {"numpy", "tokenizers", "safetensors", "kreuzberg", "structlog", "pathspec", "onnxruntime"}

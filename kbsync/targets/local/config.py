@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from kbsync.config.kinds import About, Choice, Location, Whole
 from kbsync.config.places import is_no_directory, network_file_system
 from kbsync.config.problems import Conflict, Loc, path_shown
 from kbsync.config.target import TargetConfig
-from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig, service_conflicts
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -72,14 +72,7 @@ class LocalTargetConfig(TargetConfig):
         """The knowledge base, made where there is none."""
         from kbsync.targets.local.target import LocalTarget
 
-        return LocalTarget.open(
-            self.folder(surroundings.state_dir, surroundings.mirror),
-            embedding=self.embedding,
-            max_bytes=self.max_bytes,
-            surroundings=surroundings,
-            service=_service(self.embedding),
-            rerank=_service(self.rerank),
-        )
+        return LocalTarget.open(self, surroundings)
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
         """The knowledge base, or an empty one where the first pass has yet to make it."""
@@ -87,16 +80,4 @@ class LocalTargetConfig(TargetConfig):
             return self.open(surroundings)
         from kbsync.targets.local.target import Unmade
 
-        return Unmade(self.embedding, self.max_bytes, _service(self.embedding))
-
-
-Block = TypeVar("Block", EmbeddingConfig, RerankConfig)
-
-
-def _service(block: Block) -> Block | None:
-    """The block, where it names a service; None for what kbsync does by itself."""
-    if block.base_url is None or block.type not in SERVICES:
-        return None
-    if block.api_key is not None:
-        block.api_key.reveal()  # one that could not be read is told before anything is opened
-    return block
+        return Unmade(self)

@@ -44,10 +44,11 @@ from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import Store
 from kbsync.index.words import TOKENISER
 from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
-from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
+from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig
 
 if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
+    from kbsync.targets.local.config import LocalTargetConfig
 
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
@@ -71,11 +72,21 @@ def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
     )
 
 
-def encoder_of(embedding: EmbeddingConfig, service: EmbeddingConfig | None) -> Encoder:
+def encoder_of(config: LocalTargetConfig) -> Encoder:
     """What makes the vectors. Loads nothing and asks nobody."""
-    if service is not None:
-        return ServiceEncoder(service)
+    embedding = config.embedding
+    if _is_service(embedding):
+        return ServiceEncoder(embedding)
     return LocalEncoder(embedding.path if embedding.type == "onnx" else None)
+
+
+def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
+    """Whether it names a service. A key that cannot be read is told now, before anything is opened."""
+    if block.base_url is None or block.type not in SERVICES:
+        return False
+    if block.api_key is not None:
+        block.api_key.reveal()
+    return True
 
 
 class LocalTarget(Target):
@@ -106,26 +117,18 @@ class LocalTarget(Target):
 
     @classmethod
     def open(
-        cls,
-        path: Path,
-        *,
-        embedding: EmbeddingConfig,
-        max_bytes: int,
-        surroundings: Surroundings,
-        parse: Parse | None = None,
-        service: EmbeddingConfig | None = None,
-        rerank: RerankConfig | None = None,
+        cls, config: LocalTargetConfig, surroundings: Surroundings, parse: Parse | None = None
     ) -> LocalTarget:
-        """The knowledge base in the folder `path`, made where there is none. Loads no model.
+        """The knowledge base in the folder of `config`, made where there is none. Loads no model.
 
-        `service` makes the vectors and `rerank` orders what is found, where they are given. With
-        `surroundings.read_only` nothing is locked or written and `UsageError` is raised where nothing was
-        mirrored yet; otherwise `StateError` where another process writes or the folder cannot be written.
+        With `surroundings.read_only` nothing is locked or written and `UsageError` is raised where nothing
+        was mirrored yet; otherwise `StateError` where another process writes or the folder cannot be written.
         """
-        encoder = encoder_of(embedding, service)
-        ranker = ServiceRanker(rerank) if rerank else None
-        store = SqliteStore(path, writer=None if surroundings.read_only else Writer)
-        limits = limits_of(max_bytes, pictures=encoder.takes_pictures)
+        encoder = encoder_of(config)
+        ranker = ServiceRanker(config.rerank) if _is_service(config.rerank) else None
+        folder = config.folder(surroundings.state_dir, surroundings.mirror)
+        store = SqliteStore(folder, writer=None if surroundings.read_only else Writer)
+        limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures)
         return cls(store, encoder, limits, parse, surroundings.spool_dir, ranker)
 
     @property
@@ -311,12 +314,10 @@ def _unknown(remote_id: str) -> Rejected:
 class Unmade(LocalTarget):
     """The knowledge base before the first pass has made it, for `plan`, which makes nothing."""
 
-    def __init__(
-        self, embedding: EmbeddingConfig, max_bytes: int, service: EmbeddingConfig | None = None
-    ) -> None:
+    def __init__(self, config: LocalTargetConfig) -> None:
         """Only what `limits` and `recipe` need: there is no index to open."""
-        self._encoder = encoder_of(embedding, service)
-        self._limits = limits_of(max_bytes, pictures=self._encoder.takes_pictures)
+        self._encoder = encoder_of(config)
+        self._limits = limits_of(config.max_bytes, pictures=self._encoder.takes_pictures)
 
     async def base(self) -> Base:
         """One that no state knows."""
