@@ -3,37 +3,17 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kbsync.core.model import SELECTED, FileChoice, FileKind, Limits, Presence, Stamp
-from kbsync.core.selection import Rules
+from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp
 from kbsync.errors import ShortageError
 from kbsync.source import look as looker
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.roots import SHORTAGES, RootIdentity, identify
+from tests.source.folders import RULES, descriptors, refuse, write
 
-RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
 MISSING = Look(Presence.MISSING)
-
-
-def write(root: Path, path: str, text: str = "words\n") -> Path:
-    file = root / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    return file
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int) -> None:
-    real = getattr(os, call)
-
-    def failing(path: Any, *rest: Any, **options: Any) -> Any:
-        if path == name:
-            raise OSError(number, os.strerror(number))
-        return real(path, *rest, **options)
-
-    monkeypatch.setattr(os, call, failing)
 
 
 def test_what_is_there_is_described(tmp_path: Path) -> None:
@@ -150,10 +130,10 @@ def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
 
 def test_looking_leaves_no_descriptor_open(tmp_path: Path) -> None:
     write(tmp_path, "docs/a.md")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for path in ("docs/a.md", "docs/b.md", "docs/a.md/x", "no/where", "n" * 300):
         look(tmp_path, path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import resource
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import Body
 from kbsync.core.model import Stamp
 from kbsync.errors import ShortageError, StateError
 from kbsync.source import read as reader
@@ -29,14 +28,15 @@ from kbsync.source.read import (
     digest,
 )
 from kbsync.source.roots import SHORTAGES
+from tests.source.folders import descriptors, refuse
 
 LARGE = os.urandom(IN_MEMORY) + b"and more"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "root/docs").mkdir(parents=True)
-    return tmp_path / "root"
+def root(root: Path) -> Path:
+    (root / "docs").mkdir()
+    return root
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def spool_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left_open() -> Any:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     yield
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 def hexed(content: bytes) -> str:
@@ -78,17 +78,6 @@ def during(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, at:
         return got
 
     monkeypatch.setattr(os, "readv", read)
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: object, number: int) -> None:
-    real = getattr(os, call)
-
-    def failing(subject: Any, *rest: Any, **options: Any) -> Any:
-        if name in (subject, "anything"):
-            raise OSError(number, os.strerror(number))
-        return real(subject, *rest, **options)
-
-    monkeypatch.setattr(os, call, failing)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", LARGE, b"ab" * reader.PIECE])
@@ -188,7 +177,7 @@ def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch
     assert total == 2 * reader.PIECE + 1
 
 
-@pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "device"])
+@pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "device", "socket"])
 def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
     place = root / "docs/a.md"
     (root / "target.md").write_bytes(b"x")
@@ -199,6 +188,9 @@ def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: 
             place.symlink_to(root / "target.md")
         case "folder":
             place.mkdir()
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(place))
         case "device":
             try:
                 os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
@@ -208,14 +200,6 @@ def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: 
     expected = stamp(root, "docs/a.md")
     assert digest(root, "docs/a.md", expected) == Unstable("is no longer a regular file")
     assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no longer a regular file")
-
-
-def test_a_socket_in_place_of_the_file_is_not_read(root: Path) -> None:
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(root / "a.md"))
-        assert isinstance(digest(root, "a.md", stamp(root, "a.md")), Unstable)
 
 
 def test_nothing_is_read_through_a_symlinked_folder(root: Path, spool_dir: Path) -> None:
@@ -237,38 +221,29 @@ def test_a_missing_root_does_not_make_its_files_vanish(root: Path, spool_dir: Pa
     assert isinstance(outcome, UnreadableFile) and str(root / "nowhere") in outcome.reason
 
 
-@pytest.mark.parametrize(("call", "name"), [("open", "a.md"), ("readv", "anything")])
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
-def test_an_unreadable_file_says_why(
-    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        *((call, number) for call in ("open", "readv") for number in (errno.EACCES, errno.EIO, errno.ESTALE)),
+        *(("open", number) for number in (*SHORTAGES, errno.EWOULDBLOCK)),
+    ],
+)
+def test_an_unreadable_file_says_why_and_none_is_to_blame_for_a_shortage(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     (root / "a.md").write_bytes(b"words")
-    expected = stamp(root, "a.md")
-    refuse(monkeypatch, call, name, number)
-    for outcome in (digest(root, "a.md", expected), copy_stable(root, "a.md", spool_dir)):
-        assert isinstance(outcome, UnreadableFile)
-        assert outcome.reason.startswith(f"cannot be read: {os.strerror(number).lower()}; ")
-
-
-@pytest.mark.parametrize("number", SHORTAGES)
-def test_no_file_is_to_blame_for_a_shortage(
-    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    (root / "a.md").write_bytes(b"words")
-    expected = stamp(root, "a.md")
-    refuse(monkeypatch, "open", "a.md", number)
+    expected, words = stamp(root, "a.md"), os.strerror(number).lower()
+    refuse(monkeypatch, call, "a.md" if call == "open" else "anything", number)
     for read in (lambda: digest(root, "a.md", expected), lambda: copy_stable(root, "a.md", spool_dir)):
-        with pytest.raises(ShortageError, match=os.strerror(number).lower()):
-            read()
-
-
-def test_a_file_that_another_program_holds_a_lease_on_is_looked_at_later(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (root / "a.md").write_bytes(b"words")
-    expected = stamp(root, "a.md")
-    refuse(monkeypatch, "open", "a.md", errno.EWOULDBLOCK)
-    assert isinstance(digest(root, "a.md", expected), Unstable)
+        if number in SHORTAGES:
+            with pytest.raises(ShortageError, match=words):
+                read()
+        elif number == errno.EWOULDBLOCK:  # another program holds a lease on it
+            assert isinstance(read(), Unstable)
+        else:
+            outcome = read()
+            assert isinstance(outcome, UnreadableFile)
+            assert outcome.reason.startswith(f"cannot be read: {words}; ")
 
 
 @pytest.mark.parametrize("content", [b"", b"small", b"x" * IN_MEMORY, LARGE, b"ab" * reader.PIECE])
@@ -290,11 +265,6 @@ def test_what_is_taken_is_what_was_hashed_whatever_becomes_of_the_file(
 def taken(outcome: object) -> Spooled:
     assert isinstance(outcome, Spooled), outcome
     return outcome
-
-
-def test_a_spooled_file_is_a_body() -> None:
-    body: Body = Spooled(b"x", 1, hexed(b"x"), Stamp(1, 1, 1, 1))
-    assert body.size == 1
 
 
 def test_a_copy_has_no_name_and_is_closed_once(root: Path, spool_dir: Path) -> None:
@@ -350,16 +320,6 @@ def test_a_short_write_to_the_spool_loses_nothing(
     monkeypatch.setattr(os, "write", lambda fd, piece: real(fd, piece[:100_000]))
     with taken(copy_stable(root, "a.md", spool_dir)) as body, body.open() as stream:
         assert stream.read() == LARGE
-
-
-def test_a_huge_file_is_never_held_in_memory(root: Path, spool_dir: Path) -> None:
-    size = 300 * 2**20
-    with (root / "a.md").open("wb") as file:
-        file.truncate(size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcome = digest(root, "a.md", stamp(root, "a.md"))
-    assert isinstance(outcome, StableDigest)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
 class Writer:

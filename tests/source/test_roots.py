@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import Limits, Presence
-from kbsync.core.selection import Rules
+from kbsync.core.model import Presence
 from kbsync.source import roots as mount_table
 from kbsync.source.look import look, look_in_mounts
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
 from kbsync.source.scan import Scan
-from tests.source.test_scan import Tree
+from tests.source.folders import RULES, Tree, known
 
 INFO = (
     b"21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
@@ -156,18 +155,14 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_an_unmounted_disk_deletes_nothing(mounted: Path) -> None:
-    rules = Rules(None, (), Limits(extensions=frozenset({"md"})))
-    (mounted / "disk/sub").mkdir()
-    (mounted / "disk/sub/a.md").write_text("words\n")
+    tree = Tree()
+    known(mounted, tree, "disk/sub/a.md")
     assert identify(mounted / "disk").is_mount
     assert mounts_below(mounted) == {"disk"}
-    tree = Tree()
-    for listing in Scan(mounted, tree, rules):
-        tree.learn(listing)
     assert tree.stored["disk"].is_mount
-    assert list(Scan(mounted, tree, rules)) == []
+    assert list(Scan(mounted, tree, RULES)) == []
     subprocess.run(["umount", str(mounted / "disk")], check=True)
-    (listing,) = Scan(mounted, tree, rules)
+    (listing,) = Scan(mounted, tree, RULES)
     assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
     assert "is not mounted" in listing.problem
     assert look(mounted, "disk/sub/a.md").presence is Presence.MISSING

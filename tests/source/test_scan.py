@@ -4,7 +4,8 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,102 +16,12 @@ from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
 from kbsync.source.roots import SHORTAGES, FolderStack, Mount
-from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
-
-RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
-
-
-class Tree:
-    """A `KnownTree` that learns from listings what a state would store."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, dict[str, EntryRow]] = {}
-        self.stored: dict[str, StoredFolder] = {}
-        self.asked: list[str] = []
-
-    def rows(self, directory: str) -> set[EntryRow]:
-        self.asked.append(directory)
-        return set(self.entries.get(directory, {}).values())
-
-    def folders(self, directory: str) -> dict[str, StoredFolder]:
-        if not self.stored:
-            return {}
-        return {
-            path.rpartition("/")[2]: known
-            for path, known in self.stored.items()
-            if path and path.rpartition("/")[0] == directory
-        }
-
-    def folder(self, directory: str) -> StoredFolder | None:
-        return self.stored.get(directory)
-
-    def learn(self, listing: FolderListing) -> None:
-        self.stored[listing.path] = StoredFolder(listing.version, listing.is_mount, listing.problem)
-        rows = self.entries.setdefault(listing.path, {})
-        for found in listing.changed:
-            s = found.stamp
-            rows[found.name] = (found.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
-        for name in listing.missing:
-            del rows[name]
-        for name in [*listing.gone_folders, *(name for name, _ in listing.shut_folders)]:
-            self.forget(f"{listing.path}/{name}" if listing.path else name)
-
-    def forget(self, folder: str) -> None:
-        for path in [path for path in self.stored if f"{path}/".startswith(f"{folder}/")]:
-            del self.stored[path]
-            self.entries.pop(path, None)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "root").mkdir()
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def tree() -> Tree:
-    return Tree()
-
-
-def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
-    """A scan's listings by path, not learnt."""
-    found = list(Scan(root, tree, rules, **how))
-    assert len({listing.path for listing in found}) == len(found)
-    return {listing.path: listing for listing in found}
-
-
-def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
-    found = listed(root, tree, rules, **how)
-    for listing in found.values():
-        tree.learn(listing)
-    return found
-
-
-def write(root: Path, path: str, text: str = "words\n") -> Path:
-    file = root / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    return file
+from kbsync.source.scan import FolderListing, Scan
+from tests.source.folders import RULES, Tree, descriptors, known, learnt, listed, refuse, write
 
 
 def names(listing: FolderListing) -> list[str]:
     return [found.name for found in listing.changed]
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: str, number: int) -> None:
-    """Let one of os's functions fail for one name below the root."""
-    real: Callable[..., Any] = getattr(os, call)
-
-    def failing(path: Any, *rest: Any, **options: Any) -> Any:
-        if path == name:
-            raise OSError(number, os.strerror(number))
-        return real(path, *rest, **options)
-
-    monkeypatch.setattr(os, call, failing)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree: Tree) -> None:
@@ -130,8 +41,7 @@ def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree
 def test_a_list_of_pages_of_an_older_version_keeps_its_pages_until_it_is_deleted(
     root: Path, tree: Tree
 ) -> None:
-    write(root, "urls.yaml/faq.url")
-    learnt(root, tree)
+    known(root, tree, "urls.yaml/faq.url")
     (root / "urls.yaml/faq.url").unlink()
     (root / "urls.yaml").rmdir()
     write(root, "urls.yaml", "- https://example.org/faq\n")
@@ -144,19 +54,11 @@ def test_a_list_of_pages_of_an_older_version_keeps_its_pages_until_it_is_deleted
     assert learnt(root, tree)[""].gone_folders == ("urls.yaml",)
 
 
-def test_an_unchanged_tree_gives_nothing_and_is_counted(root: Path, tree: Tree) -> None:
-    for path in ("a.md", "docs/b.md", "docs/c.md"):
-        write(root, path)
-    learnt(root, tree)
+def test_what_is_not_as_it_is_known_is_counted_and_nothing_else_is_given(root: Path, tree: Tree) -> None:
+    known(root, tree, "a.md", "docs/b.md", "docs/c.md", "old/d.md")
     again = Scan(root, tree, RULES)
     assert list(again) == []
-    assert again.summary == scanner.ScanSummary(directories=2, files=3)
-
-
-def test_what_is_not_as_it_is_known_is_counted(root: Path, tree: Tree) -> None:
-    for path in ("a.md", "docs/b.md", "docs/c.md", "old/d.md"):
-        write(root, path)
-    learnt(root, tree)
+    assert again.summary == scanner.ScanSummary(directories=3, files=4)
     write(root, "a.md", "changed")
     (root / "docs/b.md").unlink()
     shutil.rmtree(root / "old")
@@ -190,9 +92,7 @@ def test_any_part_of_a_stamp_tells_of_a_change(root: Path, tree: Tree, how: str)
 
 
 def test_missing_files_and_folders_are_named(root: Path, tree: Tree) -> None:
-    for path in ("a.md", "b.md", "docs/deep/c.md", "other/d.md"):
-        write(root, path)
-    learnt(root, tree)
+    known(root, tree, "a.md", "b.md", "docs/deep/c.md", "other/d.md")
     (root / "a.md").unlink()
     shutil.rmtree(root / "docs")
     found = listed(root, tree)
@@ -201,9 +101,7 @@ def test_missing_files_and_folders_are_named(root: Path, tree: Tree) -> None:
 
 
 def test_a_file_that_becomes_a_folder_and_the_other_way_round(root: Path, tree: Tree) -> None:
-    write(root, "x.md")
-    write(root, "y/inner.md")
-    learnt(root, tree)
+    known(root, tree, "x.md", "y/inner.md")
     (root / "x.md").unlink()
     write(root, "x.md/inner.md")
     shutil.rmtree(root / "y")
@@ -218,17 +116,18 @@ def test_what_is_excluded_or_odd_is_reported_once_with_its_kind(root: Path, tree
     write(root, "a.md~")
     (root / "loop").symlink_to(root)
     (root / "link.md").symlink_to("/etc/passwd")
+    os.link(root / "a.md~", root / "b.md")
     os.mkfifo(root / "pipe.md")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "socket.md"))
         found = learnt(root, tree)
-    kinds = {entry.name: entry.kind for entry in found[""].changed}
-    assert kinds == {
-        "a.md~": FileKind.FILE,
-        "loop": FileKind.SYMLINK,
-        "link.md": FileKind.SYMLINK,
-        "pipe.md": FileKind.SPECIAL,
-        "socket.md": FileKind.SPECIAL,
+    assert {entry.name: (entry.kind, entry.links) for entry in found[""].changed} == {
+        "a.md~": (FileKind.FILE, 2),
+        "b.md": (FileKind.FILE, 2),
+        "loop": (FileKind.SYMLINK, 1),
+        "link.md": (FileKind.SYMLINK, 1),
+        "pipe.md": (FileKind.SPECIAL, 1),
+        "socket.md": (FileKind.SPECIAL, 1),
     }
     assert listed(root, tree) == {}
 
@@ -243,11 +142,6 @@ def test_every_name_a_file_system_allows_is_found(root: Path, tree: Tree) -> Non
     assert listed(root, tree) == {}
 
 
-def test_hard_links_are_counted(root: Path, tree: Tree) -> None:
-    os.link(write(root, "a.md"), root / "b.md")
-    assert [found.links for found in listed(root, tree)[""].changed] == [2, 2]
-
-
 def test_folders_that_the_rules_shut_are_not_entered(root: Path, tree: Tree) -> None:
     write(root, ".git/HEAD.md")
     write(root, "drafts/a.md")
@@ -258,8 +152,7 @@ def test_folders_that_the_rules_shut_are_not_entered(root: Path, tree: Tree) -> 
 
 
 def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tree: Tree) -> None:
-    write(root, "drafts/deep/a.md")
-    learnt(root, tree)
+    known(root, tree, "drafts/deep/a.md")
     write(root, ".kbsyncignore", "drafts/\n")
     found = learnt(root, tree)
     ((name, verdict),) = found[""].shut_folders
@@ -268,9 +161,7 @@ def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tre
 
 
 def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: Tree) -> None:
-    for path in ("a.md", "docs/b.md", "docs/deep/c.md", "other/d.md"):
-        write(root, path)
-    learnt(root, tree)
+    known(root, tree, "a.md", "docs/b.md", "docs/deep/c.md", "other/d.md")
     write(root, "docs/.kbsyncignore", "*.txt\n")
     found = learnt(root, tree)
     assert list(found) == ["docs", "docs/deep"]
@@ -282,8 +173,7 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
 
 
 def test_changed_limits_select_anew_everywhere(root: Path, tree: Tree) -> None:
-    write(root, "docs/a.md")
-    learnt(root, tree)
+    known(root, tree, "docs/a.md")
     found = listed(root, tree, Rules(None, (), Limits(extensions=frozenset({"md", "txt"}))))
     assert [listing.reselect for listing in found.values()] == [True, True]
 
@@ -317,57 +207,32 @@ def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     assert "docs/secret" not in found
 
 
-def test_a_problem_is_news_once(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(root, "docs/deep/a.md")
-    write(root, "b.md")
-    learnt(root, tree)
-    with monkeypatch.context() as patched:
-        refuse(patched, "open", "docs", errno.EACCES)
-        found = learnt(root, tree)
-        assert list(found) == ["docs"]
-        assert found["docs"].problem == (
-            "cannot be listed: permission denied; let the user that runs kbsync read it"
-        )
-        assert not (found["docs"].missing or found["docs"].gone_folders)
-        again = Scan(root, tree, RULES)
-        assert list(again) == []
-    assert set(learnt(root, tree)) == {"docs", "docs/deep"}
-    assert listed(root, tree) == {}
-
-
-def test_all_below_a_folder_that_had_a_problem_is_reported_again(root: Path, tree: Tree) -> None:
-    write(root, "docs/deep/a.md")
-    write(root, "other/b.md")
-    learnt(root, tree)
-    known = tree.stored["docs"]
-    tree.stored["docs"] = StoredFolder(known.version, False, "cannot be listed: input/output error")
-    found = listed(root, tree)
-    assert list(found) == ["docs", "docs/deep"]
-    assert names(found["docs/deep"]) == ["a.md"]
-    assert not found["docs/deep"].new and not found["docs"].problem
-
-
 @pytest.mark.parametrize(
     "number",
     [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],
 )
-def test_a_folder_that_cannot_be_opened_is_unknown_not_gone(
+def test_a_folder_that_cannot_be_opened_is_unknown_not_gone_and_news_once(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    write(root, "docs/a.md")
-    learnt(root, tree)
-    refuse(monkeypatch, "open", "docs", number)
-    (listing,) = listed(root, tree).values()
-    assert (listing.path, listing.missing, listing.gone_folders) == ("docs", (), ())
-    assert os.strerror(number).lower() in listing.problem
+    known(root, tree, "docs/deep/a.md", "b.md")
+    with monkeypatch.context() as patched:
+        refuse(patched, "open", "docs", number)
+        (listing,) = learnt(root, tree).values()
+        assert (listing.path, listing.missing, listing.gone_folders) == ("docs", (), ())
+        assert listing.problem.startswith(f"cannot be listed: {os.strerror(number).lower()}")
+        assert listed(root, tree) == {}
+    found = learnt(root, tree)
+    assert set(found) == {"docs", "docs/deep"}, "all below it is reported again"
+    assert names(found["docs/deep"]) == ["a.md"]
+    assert not found["docs/deep"].new and not found["docs"].problem
+    assert listed(root, tree) == {}
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
 def test_a_scan_ends_at_a_shortage_and_says_nothing_of_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    write(root, "docs/a.md")
-    learnt(root, tree)
+    known(root, tree, "docs/a.md")
     refuse(monkeypatch, "open", "docs", number)
     with pytest.raises(ShortageError, match=os.strerror(number).lower()):
         listed(root, tree)
@@ -377,9 +242,7 @@ def test_a_scan_ends_at_a_shortage_and_says_nothing_of_the_folder(
 def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    write(root, "a.md")
-    write(root, "b.md")
-    learnt(root, tree)
+    known(root, tree, "a.md", "b.md")
 
     class Broken:
         def __init__(self, fd: int) -> None:
@@ -435,9 +298,7 @@ def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
 def test_a_file_that_races_away_is_neither_changed_nor_missing(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(root, "a.md")
-    write(root, "b.md")
-    learnt(root, tree)
+    known(root, tree, "a.md", "b.md")
     with_entry(monkeypatch, Entry("a.md", errno.ENOENT))
     write(root, "b.md", "changed\n")
     (listing,) = listed(root, tree).values()
@@ -456,9 +317,7 @@ def test_a_file_that_races_away_before_the_second_look_is_not_reported(
 def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(root, "a.md")
-    write(root, "b.md")
-    learnt(root, tree)
+    known(root, tree, "a.md", "b.md")
     with_entry(monkeypatch, Entry("a.md", errno.EIO))
     refuse(monkeypatch, "stat", "a.md", errno.EIO)
     passing = Scan(root, tree, RULES)
@@ -470,8 +329,7 @@ def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
 def test_a_folder_whose_entries_may_not_be_looked_at_is_a_problem(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(root, "a.md")
-    learnt(root, tree)
+    known(root, tree, "a.md")
     with_entry(monkeypatch, Entry("a.md", errno.EACCES))
     (listing,) = listed(root, tree).values()
     assert "permission denied" in listing.problem and not listing.missing
@@ -545,15 +403,7 @@ def test_deep_reports_every_file(root: Path, tree: Tree) -> None:
     assert names(listed(root, tree, deep=True)[""]) == ["a.md", "new"]
 
 
-@pytest.fixture
-def deep_root(root: Path) -> Iterator[Path]:
-    """Taken apart in any case: what clears the temporary folder later would recurse too deep."""
-    yield root
-    _remove_deep(root)
-
-
-def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(deep_root: Path, tree: Tree) -> None:
-    root = deep_root
+def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path, tree: Tree) -> None:
     depth, aside = 5_000, 5
     fd = os.open(root, os.O_RDONLY)
     for level in range(depth):
@@ -563,19 +413,19 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(deep_root: 
         below = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(fd)
         fd = below
-    os.close(os.open("leaf.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
-    before = most = descriptors()
-    folders = leaves = 0
-    for listing in Scan(root, tree, RULES):
-        folders += 1
-        leaves += len(listing.changed)
-        assert not listing.problem
-        if folders % 500 == 0:
-            most = max(most, descriptors())
-    assert (folders, leaves) == (depth + aside + 1, 1)
-    assert most - before <= FolderStack.HELD + 5
-    assert descriptors() == before
+    try:
+        before = most = descriptors()
+        folders = 0
+        for folders, listing in enumerate(Scan(root, tree, RULES), 1):
+            assert not listing.problem
+            if folders % 500 == 0:
+                most = max(most, descriptors())
+        assert folders == depth + aside + 1
+        assert most - before <= FolderStack.HELD + 5
+        assert descriptors() == before
+    finally:  # what clears the temporary folder would recurse too deep
+        subprocess.run(["rm", "-rf", root], check=True)
 
 
 @pytest.mark.parametrize("held", [1, 2, 3])
@@ -595,15 +445,6 @@ def test_folders_let_go_on_the_way_down_are_found_again_on_the_way_up(
     assert (set(found), len(found)) == (paths, len(paths))
     learnt(root, tree)
     assert listed(root, tree) == {}
-
-
-def _remove_deep(root: Path) -> None:
-    """shutil.rmtree recurses: shorten the tree by moving its lower parts up."""
-    top = root.parent / "lower"
-    while (root / "/".join("d" * 200)).is_dir():
-        (root / "/".join("d" * 200)).rename(top)
-        shutil.rmtree(root)
-        top.rename(root)
 
 
 def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
@@ -660,32 +501,7 @@ def test_a_mount_point_that_is_none_any_more_is_unknown(
 
 
 def test_something_newly_mounted_is_told(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(root, "disk/a.md")
-    learnt(root, tree)
+    known(root, tree, "disk/a.md")
     pretend_mounted(monkeypatch, root, "disk")
     (listing,) = listed(root, tree).values()
     assert listing.path == "disk" and listing.is_mount
-
-
-def test_a_large_flat_folder_is_compared_row_by_row(root: Path, tree: Tree) -> None:
-    fd = os.open(root, os.O_RDONLY)
-    for number in range(5_000):
-        os.close(os.open(f"{number}.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-    os.close(fd)
-    assert len(learnt(root, tree)[""].changed) == 5_000
-    (root / "77.md").unlink()
-    write(root, "78.md")
-    (listing,) = listed(root, tree).values()
-    assert (names(listing), listing.missing) == (["78.md"], ("77.md",))
-
-
-def test_scanning_imports_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, kbsync.source.scan, kbsync.source.read\n"
-        "print([m for m in ('numpy', 'pydantic', 'structlog', 'pathspec', 'asyncio') if m in sys.modules])"
-    )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "[]"

@@ -1,0 +1,93 @@
+"""What the tests of a folder share: files, refusals of the operating system, and what a state would know."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import Limits
+from kbsync.core.selection import Rules
+from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
+
+RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
+
+
+def write(root: Path, path: str, text: str = "words\n") -> Path:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: object, number: int) -> None:
+    """Let one of os's functions fail for `name`, or for "anything"."""
+    real = getattr(os, call)
+
+    def failing(subject: Any, *rest: Any, **options: Any) -> Any:
+        if name in (subject, "anything"):
+            raise OSError(number, os.strerror(number))
+        return real(subject, *rest, **options)
+
+    monkeypatch.setattr(os, call, failing)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Tree:
+    """A `StoredTree` that learns from listings what a state would store."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[str, EntryRow]] = {}
+        self.stored: dict[str, StoredFolder] = {}
+        self.asked: list[str] = []
+
+    def rows(self, directory: str) -> set[EntryRow]:
+        self.asked.append(directory)
+        return set(self.entries.get(directory, {}).values())
+
+    def folders(self, directory: str) -> dict[str, StoredFolder]:
+        found = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
+        return {name: known for (above, _, name), known in found if above == directory}
+
+    def folder(self, directory: str) -> StoredFolder | None:
+        return self.stored.get(directory)
+
+    def learn(self, listing: FolderListing) -> None:
+        self.stored[listing.path] = StoredFolder(listing.version, listing.is_mount, listing.problem)
+        rows = self.entries.setdefault(listing.path, {})
+        for found in listing.changed:
+            s = found.stamp
+            rows[found.name] = (found.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
+        for name in listing.missing:
+            del rows[name]
+        for name in [*listing.gone_folders, *(name for name, _ in listing.shut_folders)]:
+            gone = f"{listing.path}/{name}" if listing.path else name
+            for path in [path for path in self.stored if f"{path}/".startswith(f"{gone}/")]:
+                del self.stored[path]
+                self.entries.pop(path, None)
+
+
+def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
+    """A scan's listings by path, not learnt."""
+    found = list(Scan(root, tree, rules, **how))
+    assert len({listing.path for listing in found}) == len(found)
+    return {listing.path: listing for listing in found}
+
+
+def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
+    found = listed(root, tree, rules, **how)
+    for listing in found.values():
+        tree.learn(listing)
+    return found
+
+
+def known(root: Path, tree: Tree, *paths: str) -> None:
+    """Files that were scanned before."""
+    for path in paths:
+        write(root, path)
+    learnt(root, tree)
