@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Accepted, DocState, Outgoing
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.contract.target import Outgoing
+from kbsync.errors import TargetError, Unsure
 from tests.conformance.world import Bytes
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import FOREVER, Crash, Fault, ManualClock, Phase
+from tests.memory.behaviour import Crash, Fault, ManualClock, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
-from tests.memory.test_base import base, clock, outgoing, put, rows, state, target
+from tests.memory.test_base import base, clock, outgoing, put, rows, target
 from tests.memory.variants import AbleMemory
 
 __all__ = ["base", "clock", "target"]
@@ -57,43 +57,6 @@ async def test_late_effect_comes_when_its_time_has_come(
     assert times == pytest.approx([-4.9, -2.9])
 
 
-async def test_late_effect_on_a_base_that_is_gone_does_nothing(
-    base: MemoryBase, target: AbleMemory, clock: ManualClock
-) -> None:
-    base.faults.append(Fault("put", unsure, late=20.0))
-    with pytest.raises(Unsure):
-        await target.put([outgoing()])
-    base.recreate()
-    clock.advance(30.0)
-    assert base.documents == {}
-
-
-async def test_lying_delete_leaves_the_document(base: MemoryBase, target: AbleMemory) -> None:
-    remote_id = await put(target, outgoing())
-    base.faults.append(Fault("delete", lie=True))
-    assert await target.delete([remote_id]) == {remote_id: None}
-    assert await state(target, remote_id) is DocState.READY
-    await target.delete([remote_id])
-    assert base.documents == {}
-
-
-async def test_lying_put_stores_nothing(base: MemoryBase, target: AbleMemory) -> None:
-    base.faults.append(Fault("put", lie=True))
-    [outcome] = await target.put([outgoing()])
-    assert isinstance(outcome, Accepted)
-    assert await state(target, outcome.remote_id) is DocState.MISSING
-
-
-async def test_wishes_and_halts_come_through(base: MemoryBase, target: AbleMemory) -> None:
-    base.faults.append(Fault("status", Unavailable("busy", retry_after=7.0)))
-    base.faults.append(Fault("status", Halted("quota", "no money", cure="top up")))
-    with pytest.raises(Unavailable) as busy:
-        await target.status(["1"])
-    assert busy.value.retry_after == 7.0
-    with pytest.raises(Halted, match="no money"):
-        await target.status(["1"])
-
-
 @pytest.mark.parametrize("op", ["base", "status", "rename", "reembed", "search"])
 async def test_every_call_can_fail(base: MemoryBase, target: AbleMemory, op: str) -> None:
     remote_id = await put(target, outgoing())
@@ -124,40 +87,6 @@ async def test_faults_strike_the_call_they_name(base: MemoryBase, target: AbleMe
     assert outcomes == [True, False, False, True, True]
 
 
-async def test_faults_without_number_strike_one_after_the_other(base: MemoryBase, target: AbleMemory) -> None:
-    base.faults += [Fault("base", unsure, times=2), Fault("base", Unavailable("down"), times=FOREVER)]
-    seen = []
-    for _ in range(4):
-        with pytest.raises(TargetError) as caught:
-            await target.base()
-        seen.append(type(caught.value))
-    assert seen == [Unsure, Unsure, Unavailable, Unavailable]
-
-
-async def test_fault_of_one_document_is_its_own_outcome(base: MemoryBase, target: AbleMemory) -> None:
-    base.faults.append(Fault("put", lambda: Rejected("too ugly", code="9"), match="b.md"))
-    documents = [outgoing(f"{name}.md", upload_id=n) for n, name in enumerate("abc")]
-    outcomes = await target.put(documents)
-    assert [isinstance(one, Accepted) for one in outcomes] == [True, False, True]
-    assert isinstance(outcomes[1], Rejected)
-    assert set(base.shown()) == {"a.md", "c.md"}
-
-
-async def test_document_of_a_lost_outcome_is_there(base: MemoryBase, target: AbleMemory) -> None:
-    base.faults.append(Fault("put", unsure, match=lambda subject: subject.path == "b.md", effect=True))
-    outcomes = await target.put([outgoing("a.md"), outgoing("b.md", upload_id=2)])
-    assert [type(one) for one in outcomes] == [Accepted, Unsure]
-    assert set(base.shown()) == {"a.md", "b.md"}
-
-
-async def test_delete_of_one_document_can_fail(base: MemoryBase, target: AbleMemory) -> None:
-    first, second = await put(target, outgoing()), await put(target, outgoing("b.md"))
-    base.faults.append(Fault("delete", lambda: Rejected("locked"), match=first, times=FOREVER))
-    outcomes = await target.delete([first, second])
-    assert (type(outcomes[first]), outcomes[second]) == (Rejected, None)
-    assert list(base.documents) == [first]
-
-
 # ---- lists, hangs, crashes
 
 
@@ -180,47 +109,11 @@ async def test_list_can_end_early_and_look_complete(base: MemoryBase, target: Ab
     assert len(await rows(target)) == 3
 
 
-@pytest.mark.parametrize("effect", [True, False])
-async def test_hang_waits_after_the_work_or_before(
-    base: MemoryBase, target: AbleMemory, effect: bool
-) -> None:
-    gate = asyncio.Event()
-    base.faults.append(Fault("put", hang=gate, effect=effect))
-    sending = asyncio.create_task(put(target, outgoing()))
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert (sending.done(), len(base.documents)) == (False, effect)
-    gate.set()
-    assert await sending in base.documents
-
-
-async def test_hanging_list_is_complete_once_it_goes_on(base: MemoryBase, target: AbleMemory) -> None:
-    base.add("a.md", b"x")
-    gate = asyncio.Event()
-    base.faults.append(Fault("list", hang=gate))
-    listing = asyncio.create_task(rows(target))
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert not listing.done()
-    gate.set()
-    assert len(await listing) == 1
-
-
 async def test_request_given_up_while_it_hangs_is_closed(base: MemoryBase, target: AbleMemory) -> None:
     base.faults.append(Fault("put", hang=asyncio.Event()))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(target.put([outgoing()]), 0.01)
     assert (base.open_requests, base.documents) == (0, {})
-
-
-@pytest.mark.parametrize(("effect", "left"), [(False, set()), (True, {"a.md", "b.md"})])
-async def test_crash_by_script_stops_the_request(
-    base: MemoryBase, target: AbleMemory, effect: bool, left: set[str]
-) -> None:
-    base.faults.append(Fault("put", Crash, effect=effect))
-    with pytest.raises(Crash):
-        await target.put([outgoing(), outgoing("b.md", upload_id=2)])
-    assert set(base.shown()) == left
 
 
 async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: ManualClock) -> None:
@@ -253,13 +146,6 @@ async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: ManualClock
     assert left == set()
     left_at = [len((await run(n))[1]) for n in range(len(boundaries))]
     assert left_at == [0, 1, 2, 2, 2, 2, 2, 1, 0, 0]
-
-
-def test_fault_that_does_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs"):
-        Fault("put")
-    with pytest.raises(ValueError, match="neither"):
-        Fault("put", unsure, effect=True, late=3.0)
 
 
 # ---- strictness

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing
-from kbsync.errors import NotOffered, Rejected, Unsure
+from kbsync.contract.target import DocState, DocStatus, Outgoing
+from kbsync.errors import Unsure
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import FOREVER, Behaviour, Crash, Failure, Fault, ManualClock, Phase
+from tests.memory.behaviour import Behaviour, Crash, Failure, Fault, ManualClock, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS
-from tests.memory.test_base import base, clock, ops, outgoing, put, rows, state
-from tests.memory.variants import ForgetfulMemory, UpdatingMemory
+from tests.memory.test_base import base, clock, outgoing, put, rows, state
+from tests.memory.variants import ForgetfulMemory
 
 __all__ = ["base", "clock"]
 
@@ -28,10 +28,6 @@ def target(base: MemoryBase) -> ForgetfulMemory:
 
 def unsure() -> Unsure:
     return Unsure("the connection was closed before an answer came")
-
-
-def broken(times: int = FOREVER) -> Failure:
-    return Failure("a.md", times=times, reason="broken", code="77")
 
 
 async def told(target: ForgetfulMemory, remote_id: str) -> DocStatus:
@@ -57,7 +53,9 @@ async def test_forgetful_base_gives_nothing_of_ours_back(base: MemoryBase, targe
 async def test_old_failure_is_told_for_a_while_after_a_reembed(
     base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
 ) -> None:
-    base.behaviour = Behaviour(failures=[broken(times=1)], stale_after_reembed=10.0)
+    base.behaviour = Behaviour(
+        failures=[Failure("a.md", reason="broken", code="77")], stale_after_reembed=10.0
+    )
     remote_id = await put(target, outgoing())
     before = await told(target, remote_id)
     await target.reembed(remote_id)
@@ -70,54 +68,7 @@ async def test_old_failure_is_told_for_a_while_after_a_reembed(
     assert [row.state for row in await rows(target)] == [DocState.READY]
 
 
-async def test_reembed_on_an_old_failure_is_one_more(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
-) -> None:
-    base.behaviour = Behaviour(failures=[broken(times=1)], stale_after_reembed=10.0)
-    remote_id = await put(target, outgoing())
-    await target.reembed(remote_id)
-    clock.advance(5.0)
-    await target.reembed(remote_id)
-    assert len(base.effects_of("reembed")) == 2
-    clock.advance(5.0)
-    assert await state(target, remote_id) is DocState.FAILED
-    clock.advance(5.0)
-    assert await state(target, remote_id) is DocState.READY
-
-
-async def test_indexing_goes_on_behind_an_old_failure(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
-) -> None:
-    base.behaviour = Behaviour(
-        failures=[broken(times=1)], stale_after_reembed=2.0, indexing_seconds=5.0, indexing_polls=1
-    )
-    remote_id = await put(target, outgoing())
-    clock.advance(5.0)
-    assert [await state(target, remote_id) for _ in range(2)] == [DocState.INDEXING, DocState.FAILED]
-    await target.reembed(remote_id)
-    seen = []
-    for seconds in (1.0, 1.0, 3.0, 0.0):
-        clock.advance(seconds)
-        seen.append(await state(target, remote_id))
-    assert seen == [DocState.FAILED, DocState.INDEXING, DocState.READY, DocState.READY]
-
-
 # ---- a full base
-
-
-async def test_document_beyond_the_capacity_fails_for_the_account(
-    base: MemoryBase, target: ForgetfulMemory
-) -> None:
-    base.behaviour.capacity = 1
-    first = await put(target, outgoing())
-    second = await put(target, outgoing("b.md", "two", upload_id=2))
-    status = await told(target, second)
-    assert (status.state, status.halt) == (DocState.FAILED, "quota")
-    assert "full" in status.reason
-    assert (await told(target, first)).halt == ""
-    await target.reembed(second)
-    assert (await told(target, second)).halt == "quota"
-    assert base.shown() == {"a.md": ["one"]}
 
 
 @pytest.mark.parametrize("way", ["grows", "emptier"])
@@ -138,20 +89,6 @@ async def test_full_base_takes_the_document_once_there_is_room(
     assert (await told(target, late)).halt == "quota"
 
 
-async def test_update_in_place_needs_no_more_room(base: MemoryBase) -> None:
-    base.behaviour.capacity = 1
-    target = UpdatingMemory(base)
-    first = await put(target, outgoing())
-    await put(target, outgoing(text="two", upload_id=2, replaces=first))
-    assert base.shown() == {"a.md": ["two"]}
-
-
-async def test_scripted_failure_can_blame_the_account(base: MemoryBase, target: ForgetfulMemory) -> None:
-    base.behaviour.failures.append(Failure("a.md", reason="no money", halt="quota"))
-    remote_id = await put(target, outgoing())
-    assert await told(target, remote_id) == DocStatus(DocState.FAILED, "no money", "10001", "quota")
-
-
 # ---- a status that never says
 
 
@@ -167,14 +104,6 @@ async def test_status_never_says_what_a_search_finds_out(
     assert [row.state for row in await rows(target)] == [DocState.INDEXING, DocState.READY]
     assert await target.is_searchable(silent, "a.md")
     assert set(base.shown()) == {"a.md", "b.md"}
-
-
-async def test_answer_to_an_upload_does_not_say_it_either(base: MemoryBase, target: ForgetfulMemory) -> None:
-    base.behaviour.never_says = "*"
-    [outcome] = await target.put([outgoing()])
-    assert isinstance(outcome, Accepted)
-    assert not outcome.ready
-    assert base.shown() == {"a.md": ["one"]}
 
 
 # ---- uploads that arrive late
@@ -196,15 +125,6 @@ async def test_lost_upload_appears_later_and_was_created_then(
     assert await rows(target) == []
     clock.advance(5.0)
     assert [row.created for row in await rows(target)] == [sent + 20.0]
-
-
-async def test_answered_upload_is_there_at_once(base: MemoryBase, target: ForgetfulMemory) -> None:
-    base.behaviour.late_puts = 20.0
-    base.faults.append(Fault("put", unsure))
-    with pytest.raises(Unsure):
-        await target.put([outgoing()])
-    await put(target, outgoing("b.md", upload_id=2))
-    assert [row.name for row in await rows(target)] == ["b.md"]
 
 
 @pytest.mark.parametrize(
@@ -233,83 +153,7 @@ async def test_upload_of_a_client_that_died_may_arrive_late(
     assert len(base.documents) == in_the_end
 
 
-async def test_late_upload_of_a_name_that_was_taken_meanwhile_is_dropped(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
-) -> None:
-    base.behaviour = Behaviour(late_puts=20.0, equal_names="refuse")
-    base.faults.append(Fault("put", unsure, effect=True))
-    with pytest.raises(Unsure):
-        await target.put([outgoing()])
-    second = await put(target, outgoing(upload_id=2))
-    clock.advance(30.0)
-    assert list(base.documents) == [second]
-
-
-# ---- cutting anew
-
-
-async def test_reslice_starts_a_round_under_way_anew(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
-) -> None:
-    base.behaviour.indexing_seconds = 3.0
-    remote_id = await put(target, outgoing())
-    clock.advance(2.0)
-    await target.reslice(remote_id, "a.md", {})
-    clock.advance(2.0)
-    assert await state(target, remote_id) is DocState.INDEXING
-    clock.advance(1.0)
-    assert await state(target, remote_id) is DocState.READY
-
-
-@pytest.mark.parametrize("op", ["reembed", "reslice"])
-async def test_call_that_is_not_offered_changes_nothing(
-    base: MemoryBase, target: ForgetfulMemory, op: str
-) -> None:
-    base.behaviour = Behaviour(failures=[broken()], not_offered={op})
-    remote_id = await put(target, outgoing())
-    calls: dict[str, Callable[[], Any]] = {
-        "reembed": lambda: target.reembed(remote_id),
-        "reslice": lambda: target.reslice(remote_id, "a.md", {"chunk_size": 1}),
-    }
-    with pytest.raises(NotOffered):
-        await calls.pop(op)()
-    assert ops(base) == ["put", "fail"]
-    [other] = calls.values()
-    await other()
-    assert ops(base)[2:] != []
-
-
 # ---- faults and strictness
-
-
-@pytest.mark.parametrize(
-    ("op", "lie"), [("digest", None), ("is_searchable", False), ("reslice", None)], ids=str
-)
-async def test_new_calls_fail_lie_and_halt_by_script(
-    base: MemoryBase, target: ForgetfulMemory, op: str, lie: object
-) -> None:
-    base.behaviour.indexing_seconds = 3.0
-    remote_id = await put(target, outgoing())
-    calls: dict[str, Callable[[], Any]] = {
-        "digest": lambda: target.digest(remote_id),
-        "is_searchable": lambda: target.is_searchable(remote_id, "a.md"),
-        "reslice": lambda: target.reslice(remote_id, "a.md", {}),
-    }
-    base.faults += [Fault(op, unsure, match="a.md"), Fault(op, lie=True)]
-    with pytest.raises(Unsure):
-        await calls[op]()
-    assert await calls[op]() == lie
-    assert base.effects_of("reslice") == []
-    assert [one.op for one in base.requests[1:]] == [op, op]
-
-
-async def test_reslice_has_its_boundaries(base: MemoryBase, target: ForgetfulMemory) -> None:
-    base.behaviour.indexing_seconds = 3.0
-    remote_id = await put(target, outgoing())
-    seen: list[str] = []
-    base.at_request = lambda op, phase, what: seen.append(f"{op} {phase} {len(what)}")
-    await target.reslice(remote_id, "a.md", {})
-    assert seen == ["reslice start 1", "reslice effect 1", "reslice answer 1"]
 
 
 async def test_mistakes_in_the_new_calls_are_violations(base: MemoryBase, target: ForgetfulMemory) -> None:
@@ -331,8 +175,3 @@ async def test_mistakes_in_the_new_calls_are_violations(base: MemoryBase, target
             await mistake()
     assert len(base.violations) == len(mistakes)
     assert base.effects_of("reslice", "reembed") == []
-
-
-async def test_unknown_document_cannot_be_cut_anew(target: ForgetfulMemory) -> None:
-    with pytest.raises(Rejected):
-        await target.reslice("404", "a.md", {})

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from kbsync_standin import __main__ as command
-from kbsync_standin.__main__ import read_options
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from tests.standin import echo
@@ -122,15 +119,6 @@ def test_the_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Retry-After" in out
 
 
-def test_a_reader_who_has_seen_enough_of_the_list_causes_no_error() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "wb") as out:
-        listing = [sys.executable, "-m", "kbsync_standin", "zhipu", "--list-faults"]
-        ended = subprocess.run(listing, stdout=out, stderr=subprocess.PIPE, cwd=ROOT, check=False)
-    assert (ended.returncode, ended.stderr) == (0, b"")
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -157,60 +145,6 @@ def test_wrong_usage_is_refused_with_a_sentence(
         command.main(arguments)
     assert ending.value.code == 2
     assert sentence in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "attribute", "value"),
-    [
-        ([], "port", 0),
-        ([], "host", "127.0.0.1"),
-        (["--port", "8080"], "port", 8080),
-        (["--latency", "50ms"], "latency", 0.05),
-        (["--latency", "1.5s"], "latency", 1.5),
-        (["--quiet"], "quiet", True),
-    ],
-)
-def test_options_are_read(arguments: list[str], attribute: str, value: Any) -> None:
-    assert getattr(read_options(["zhipu", *arguments]), attribute) == value
-
-
-def test_one_time_is_both_ends_of_a_span() -> None:
-    app = read_options(["zhipu", "--vectorize", "3s"]).app
-    assert isinstance(app, echo.Echo)
-    assert app.documents["arguments"] == b'["k", 0, [3.0, 3.0]]'
-
-
-def test_a_synchronous_test_has_the_server_beside_it() -> None:
-    server = Server(echo.Echo())
-    with server.in_thread() as same:
-        assert same is server
-        server.faults.add(Fault("status", args={"status": 503}))
-        assert get(server.url + "/documents/x").status_code == 503
-        assert get(server.url + "/documents/x").status_code == 404
-        assert server.requests.by_op == {"read": 2}
-    with pytest.raises(httpx.ConnectError):
-        get(server.url + "/documents/x")
-
-
-def test_late_work_is_done_in_the_servers_thread() -> None:
-    app = echo.Echo()
-    server = Server(app)
-    with server.in_thread():
-        server.faults.add(Fault("late-effect", args={"after": 1000}))
-        with pytest.raises(httpx.RemoteProtocolError):
-            httpx.post(server.url + "/documents/base", content="a.md\n", trust_env=False, verify=False)
-        server.advance(1000)
-        assert [effect["name"] for effect in app.journal()] == ["a.md"]
-        assert app.threads == {"standin"}
-
-
-def test_the_thread_can_be_had_again_on_the_same_port() -> None:
-    server = Server(echo.Echo())
-    with server.in_thread():
-        port = server.port
-    with server.in_thread():
-        assert server.port == port
-        assert get(server.url + "/_standin").status_code == 200
 
 
 def test_a_thread_whose_address_is_taken_fails_where_it_is_asked_for() -> None:

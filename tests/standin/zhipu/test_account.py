@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from typing import Any
 
 import pytest
 
-from kbsync_standin.messages import StandInClock
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from kbsync_standin.zhipu.account import words_of
 from kbsync_standin.zhipu.documents import EPOCH_MS, Snowflakes
 from kbsync_standin.zhipu.rules import parse_form as parse
 from tests.standin.zhipu.vendor import START, Vendor
@@ -80,13 +77,6 @@ def test_a_reset_leaves_one_empty_base(vendor: Vendor) -> None:
     assert vendor.call("GET", f"/document/{ident}").status == 404
 
 
-def test_a_reset_keeps_the_pace_it_was_made_with() -> None:
-    vendor = Vendor(vectorize=(3, 4))
-    vendor.app.set_behaviour({"vectorize": [0, 0]})
-    vendor.app.reset()
-    assert vendor.app.behaviour.vectorize == (3.0, 4.0)
-
-
 def test_others_upload_and_delete(vendor: Vendor) -> None:
     ours = vendor.put("ours.txt")
     foreign = vendor.app.put_foreign({"name": "theirs.csv", "text": "alpha,beta"})
@@ -97,16 +87,6 @@ def test_others_upload_and_delete(vendor: Vendor) -> None:
     vendor.app.put_foreign({"delete": "theirs.csv"})
     assert vendor.names() == []
     assert vendor.effects() == ["stored", "foreign-stored", "foreign-deleted", "foreign-deleted"]
-
-
-def test_others_may_upload_bytes_of_any_kind(vendor: Vendor) -> None:
-    given = {"name": "scan.pdf", "base64": base64.b64encode(b"%PDF\xff").decode(), "knowledge_type": 6}
-    shown = vendor.app.put_foreign(given)
-    assert (shown["size"], shown["knowledge_type"], shown["sha256"]) == (
-        5,
-        6,
-        hashlib.sha256(b"%PDF\xff").hexdigest(),
-    )
 
 
 @pytest.mark.parametrize(
@@ -137,11 +117,6 @@ def test_snowflakes_grow_when_the_millisecond_is_used_up_and_when_time_goes_back
     assert {len(str(number)) for number in made} == {19}
 
 
-def test_words_are_latin_words_and_pairs_of_chinese_characters() -> None:
-    assert words_of("Print 打印机_x2, Ü!") == {"print", "打印", "印机", "x2", "ü"}
-    assert words_of("中") == {"中"}
-
-
 def test_better_passages_come_first_and_no_more_than_asked_for(vendor: Vendor) -> None:
     vendor.put("a.txt", "printer\n\nprinter paper jam\r\n\r\nnothing")
     vendor.put("b.txt", "如何更换打印机纸张")
@@ -162,16 +137,3 @@ def test_the_content_of_a_form_may_hold_anything_but_its_boundary() -> None:
     content = b"x--B\r\n\r\n\r\n--b--\r\n--\x00\xff"
     body = b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + content + b"\r\n--B--"
     assert parse("B", body)[0].content == content
-
-
-def test_a_config_that_aims_at_it(vendor: Vendor) -> None:
-    hint = vendor.app.config_hint("http://127.0.0.1:9000")
-    assert "base_url: http://127.0.0.1:9000/api\n" in hint
-    assert f'knowledge_id: "{HOME_ID}"' in hint
-    assert "api_key: id.secret-for-tests" in hint
-
-
-def test_the_time_is_that_of_the_clock_it_was_given(vendor: Vendor) -> None:
-    assert isinstance(vendor.app.clock, StandInClock)
-    vendor.clock.advance(5)
-    assert vendor.json("GET", "/knowledge")["timestamp"] == int((START + 5) * 1000)

@@ -14,16 +14,6 @@ def vendor() -> Vendor:
     return Vendor()
 
 
-def test_it_is_set_shown_and_removed(vendor: Vendor) -> None:
-    assert vendor.json("GET", "/callback")["data"] is None
-    assert vendor.json("PUT", "/callback", {"url": URL, "callback_header": {"x-a": "b"}})["code"] == 200
-    shown = {"url": URL, "callback_header": {"x-a": "b"}, "be_in_use": 1}
-    assert vendor.json("GET", "/callback")["data"] == shown
-    assert vendor.json("DELETE", "/callback")["code"] == 200
-    assert vendor.json("GET", "/callback")["data"] is None
-    assert [entry["effect"] for entry in vendor.app.journal()] == ["callback-set", "callback-removed"]
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -49,10 +39,3 @@ def test_it_is_called_for_documents_without_an_address_of_their_own(vendor: Vend
         (own, {}),
     ]
     assert vendor.app.letters[0].about == plain
-
-
-def test_all_three_calls_may_be_missing(vendor: Vendor) -> None:
-    vendor.app.set_behaviour({"not_offered": ["callback"]})
-    answers = [vendor.call(method, "/callback", {"url": URL}) for method in ("GET", "PUT", "DELETE")]
-    assert [answer.status for answer in answers] == [404, 404, 404]
-    assert vendor.app.violations == []

@@ -64,12 +64,6 @@ def test_a_stream_has_deltas_then_a_reason_with_usage_then_done(vendor: Vendor) 
     assert last["usage"]["total_tokens"] > 0
 
 
-def test_what_no_passage_holds_is_not_answered(vendor: Vendor) -> None:
-    messages = [{"role": "user", "content": f"{ASKED}\nzebra"}]
-    [choice] = json.loads(call(vendor, messages=messages).body)["choices"]
-    assert choice["message"]["content"] == "没有找到答案。"
-
-
 USER, ASSISTANT = ({"role": role, "content": "x"} for role in ("user", "assistant"))
 
 
@@ -96,11 +90,6 @@ def test_what_the_page_forbids_is_refused(vendor: Vendor, fields: dict[str, Any]
     assert len(vendor.app.violations) == 1
 
 
-def test_a_conversation_is_taken(vendor: Vendor) -> None:
-    assert call(vendor, messages=[MESSAGES[0], USER, ASSISTANT, MESSAGES[1]]).status == 200
-    assert vendor.app.violations == []
-
-
 def test_model_key_and_money_are_refused_as_by_the_gateway(vendor: Vendor) -> None:
     unknown = call(vendor, model="gpt-9")
     assert (unknown.status, json.loads(unknown.body)["error"]["code"]) == (400, "1211")
@@ -110,12 +99,6 @@ def test_model_key_and_money_are_refused_as_by_the_gateway(vendor: Vendor) -> No
     vendor.key = None
     refused = call(vendor)
     assert (refused.status, json.loads(refused.body)["error"]["code"]) == (401, "1001")
-
-
-def test_it_may_be_missing(vendor: Vendor) -> None:
-    vendor.app.set_behaviour({"not_offered": ["chat"]})
-    assert call(vendor).status == 404
-    assert vendor.send(vendor.request("GET", PATH)).status == 405
 
 
 @pytest.mark.parametrize(

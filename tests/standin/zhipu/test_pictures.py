@@ -52,8 +52,3 @@ def test_images_may_be_none_of_the_documents(form: str) -> None:
     ident = vendor.put(text=TEXT)
     vendor.fault("pictures", form=form)
     assert PLACEHOLDER not in str(listed(vendor, ident))
-
-
-def test_the_call_may_not_be_offered() -> None:
-    vendor = Vendor(not_offered=["images"])
-    assert vendor.call("POST", f"/document/slice/image_list/{vendor.put(text=TEXT)}").status == 404

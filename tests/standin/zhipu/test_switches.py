@@ -221,13 +221,6 @@ def test_names_are_kept_in_each_form(form: str, sent: str, kept: str) -> None:
     assert vendor.names() == [kept]
 
 
-def test_suffixes_count_up() -> None:
-    vendor = Vendor(names="suffixed", order="oldest")
-    vendor.put("a.txt")
-    vendor.put("a.txt")
-    assert vendor.names() == ["a(1).txt", "a(2).txt"]
-
-
 @pytest.mark.parametrize(
     ("form", "kind", "length"), [("number", int, 19), ("short", str, 7), ("uuid", str, 36)]
 )
@@ -334,11 +327,6 @@ def test_a_deleted_base_fails_every_call_and_may_come_back(form: str, status: in
     assert all(json.loads(response.body)["code"] == 200 for response in base_answers(vendor, ident))
 
 
-def test_the_code_for_what_is_missing_is_a_switch() -> None:
-    vendor = Vendor(deleted_detail="code", missing_code=10404)
-    assert vendor.json("GET", "/document/1")["code"] == 10404
-
-
 def test_a_base_recreated_by_others_has_another_id_and_nothing_in_it() -> None:
     vendor = Vendor()
     vendor.put()
@@ -348,16 +336,6 @@ def test_a_base_recreated_by_others_has_another_id_and_nothing_in_it() -> None:
     assert base["id"] != HOME_ID
     assert vendor.call("GET", f"/knowledge/{HOME_ID}").status == 404
     assert vendor.app.snapshot()["documents"][0]["deleted"]
-
-
-def test_a_base_emptied_by_others_keeps_its_id() -> None:
-    vendor = Vendor()
-    vendor.put()
-    vendor.app.set_behaviour({"base": "emptied"})
-    assert vendor.list() == {"total": 0, "list": []}
-    assert vendor.effects() == ["stored", "deleted-by-others"]
-    vendor.put("new.txt")
-    assert vendor.names() == ["new.txt"]
 
 
 @pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url", "models"])
@@ -380,37 +358,11 @@ def test_optional_routes_may_be_missing(route: str) -> None:
     assert vendor.app.violations == []
 
 
-@pytest.mark.parametrize(
-    ("full", "code", "text"), [("10001", 10001, "空间已满"), ("10002", 10002, "字数超出限制")]
-)
-def test_beyond_the_capacity_documents_fail(full: str, code: int, text: str) -> None:
-    vendor = Vendor(capacity_bytes=10, full=full)
-    fits, beyond = vendor.put("a.txt", "12345678"), vendor.put("b.txt", "123")
-    info = vendor.detail(beyond)["failInfo"]
-    assert (vendor.stat(fits), vendor.stat(beyond), info["embedding_code"]) == (1, 2, code)
-    assert text in info["embedding_msg"]
-    assert vendor.json("GET", "/knowledge/capacity")["data"]["used"]["length"] == 8
-    vendor.json("DELETE", f"/document/{fits}")
-    vendor.reembed(beyond)
-    assert vendor.stat(beyond) == 1
-    assert vendor.json("GET", "/knowledge/capacity")["data"]["used"]["length"] == 3
-
-
 def test_a_file_over_the_limit_is_refused_with_435() -> None:
     vendor = Vendor(max_bytes=10)
     assert vendor.upload_answer("a.txt", b"x" * 11).status == 435
     assert vendor.upload_answer("a.txt", b"x" * 10).status == 200
     assert vendor.app.violations == []
-
-
-def test_without_balance_uploads_are_accepted_and_never_leave_0() -> None:
-    vendor = Vendor(zero_balance=True)
-    ident = vendor.put()
-    vendor.clock.advance(1e6)
-    assert vendor.stat(ident) == 0
-    vendor.app.set_behaviour({"zero_balance": False})
-    vendor.reembed(ident)
-    assert vendor.stat(ident) == 1
 
 
 def test_the_balance_runs_out() -> None:

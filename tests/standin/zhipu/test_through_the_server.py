@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application
 from tests.standin.zhipu.vendor import KEY, OPEN
@@ -52,29 +51,3 @@ async def test_a_document_from_its_upload_to_its_end(server: Server, client: htt
     assert (await client.get(detail)).status_code == 404
     assert server.app.violations == []
     assert [entry["effect"] for entry in server.app.journal()] == ["stored", "deleted"]
-
-
-async def test_a_fault_is_played_for_the_document_it_is_aimed_at(
-    server: Server, client: httpx.AsyncClient
-) -> None:
-    server.faults.add(Fault("neither-list", op="upload", match="b*.txt", effect=False))
-    first = (await upload(client, "a.txt", b"x")).json()["data"]
-    second = (await upload(client, "b1.txt", b"x")).json()["data"]
-    assert (len(first["successInfos"]), second["successInfos"]) == (1, [])
-    assert server.faults.all == []
-
-
-async def test_the_control_side_shows_and_changes_it(server: Server, client: httpx.AsyncClient) -> None:
-    control = f"{server.url}/_standin"
-    assert (await client.put(f"{control}/behaviour", json={"order": "oldest"})).json()["order"] == "oldest"
-    wrong = await client.put(f"{control}/behaviour", json={"order": "none"})
-    assert (wrong.status_code, "oldest" in wrong.text) == (400, True)
-    foreign = (await client.post(f"{control}/documents", json={"name": "f.txt", "text": "x"})).json()
-    documents = (await client.get(f"{control}/documents")).json()["documents"]
-    assert [document["id"] for document in documents] == [foreign["id"]]
-    assert "knowledge_id" in server.app.config_hint(server.url)
-    await client.get("/nowhere")
-    assert len((await client.get(f"{control}/violations")).json()) == 1
-    await client.post(f"{control}/reset")
-    assert (await client.get(f"{control}/documents")).json()["documents"] == []
-    assert (await client.get(f"{control}/violations")).json() == []
