@@ -23,10 +23,10 @@ from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
 from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, rest
-from kbsync.engine.halts import FAILING, TARGET_DOWN
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorSettings
+from kbsync.engine.status import FAILING, TARGET_DOWN
 from kbsync.errors import KbsyncError, StateError
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder

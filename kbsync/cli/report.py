@@ -20,10 +20,11 @@ from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import FileChoice, Status, UploadState
 from kbsync.core.text import lasting, printable
-from kbsync.engine.halts import BAD_CONFIG, PASSING
 from kbsync.engine.status import (
+    BAD_CONFIG,
     DELETIONS_HELD,
     OUT_OF_DATE,
+    PASSING,
     RECIPE_HELD,
     MirrorStatus,
     mirror_status,

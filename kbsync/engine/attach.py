@@ -22,9 +22,9 @@ from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
-from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of, changes_of
+from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootIdentity, compare
 from kbsync.state.approvals import RENEWALS, Extent

@@ -22,14 +22,16 @@ from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
-from kbsync.engine.halts import FOLDER_MISSING, TARGET_DOWN, going_on
 from kbsync.engine.plan import NO_CONTEXT, CommandContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import (
+    FOLDER_MISSING,
     SHOWN,
+    TARGET_DOWN,
     FileStatus,
     Items,
     awaits_renewal,
+    going_on,
     iso,
     keeps_old_name,
     refusal,

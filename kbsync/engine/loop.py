@@ -16,8 +16,8 @@ from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import bug_in_words, keep_running, rest
-from kbsync.engine.halts import CREDENTIALS, FAILING, FOLDER_MISSING, PASSING, TARGET_DOWN
 from kbsync.engine.mirror import BoundMirror, MirrorRun
+from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, PASSING, TARGET_DOWN
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watch import Mode, Watcher, WatchReport
 

@@ -21,11 +21,11 @@ from kbsync.engine.attach import EMPTIED, RecipeChanges
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
-from kbsync.engine.halts import BAD_CONFIG, PASSING, TARGET_DOWN, going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import Reconciler
-from kbsync.engine.settings import MirrorSettings, as_halt
+from kbsync.engine.settings import MirrorSettings
+from kbsync.engine.status import BAD_CONFIG, PASSING, TARGET_DOWN, as_halt, going_on
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind

@@ -27,12 +27,11 @@ from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
-from kbsync.engine.halts import going_on
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
-from kbsync.engine.settings import Binding, MirrorSettings, as_halt, changes_of
-from kbsync.engine.status import OUT_OF_DATE, halt_json, serving
+from kbsync.engine.settings import Binding, MirrorSettings, changes_of
+from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json, serving
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify

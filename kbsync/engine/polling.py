@@ -14,8 +14,8 @@ from functools import partial
 from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Phase, Upload
-from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened, IndexRetry, Journal
+from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore

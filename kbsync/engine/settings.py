@@ -12,8 +12,6 @@ from kbsync.contract.target import Listed, Reads, Reembeds, Renames, Reslices, T
 from kbsync.core.model import Abilities, Limits, by_tag
 from kbsync.core.names import Naming
 from kbsync.core.selection import Rules
-from kbsync.errors import Halted
-from kbsync.state.mirrors import Halt
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +92,6 @@ class Binding:
         """The hash that stands for the path in a name too short for it; '' where there is none."""
         reading = None if self.limits.marks else self.naming.read_mangled(listed.name)
         return "" if reading is None else reading.short
-
-
-def as_halt(error: Halted, write: Callable[[str], str]) -> Halt:
-    """What a person is shown; `write` makes a command of ours one that can be pasted."""
-    ours = error.cure.startswith("kbsync ")
-    return Halt(error.halt, error.reason, write(error.cure.removeprefix("kbsync ")) if ours else error.cure)
 
 
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:

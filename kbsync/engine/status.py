@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.core.model import SCANNED, FileChoice, Status, Upload, UploadState
 from kbsync.core.text import shell_word, sized
-from kbsync.engine.halts import going_on
+from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
@@ -32,6 +32,47 @@ OUT_OF_DATE = "an older version is still found, out of date"
 OLD_NAME = "it is still found by its old name, {}"
 
 Cure = Callable[[str], str]
+"""Makes of a command one that can be pasted, with the options in use."""
+
+# -- why a mirror does nothing, in the contract's words ------------------------------------------------------
+
+TARGET_DOWN = "target-down"
+FOLDER_MISSING = "folder-missing"
+"""Or a mount point without its mount, or not to be read."""
+CREDENTIALS = "credentials"
+"""A key is refused, or the account it belongs to."""
+BAD_CONFIG = "config"
+"""What the config names was there when it was read, or was not looked at then, and cannot be used."""
+FAILING = "failing"
+TARGET_STUCK = "target-stuck"
+"""It accepts documents, and none ever gets done."""
+PASSING = (TARGET_DOWN, FAILING)
+"""Halts that need nobody: what is wrong passes, or is tried again anyway."""
+
+RELEASED = ("target-rejects", TARGET_STUCK)
+"""Halts over documents, which a pass alone does not take up again: a person has to release them."""
+
+
+def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
+    """The halt of mirror `name` with the command that goes on once its cause is gone.
+
+    That depends on who reads it, not on who wrote it down. A kbsync that is `at_work` is told to try at once,
+    and no second one may run. Where none is, `retry` would leave a word for nobody: a pass goes on.
+    """
+    retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
+    begins = halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}"))
+    if halt.reason in RELEASED or not begins:
+        return halt
+    return replace(halt, cure=write(retry if at_work else once))  # with the options of who reads it
+
+
+def as_halt(error: Halted, write: Callable[[str], str]) -> Halt:
+    """What a person is shown; `write` makes a command of ours one that can be pasted."""
+    ours = error.cure.startswith("kbsync ")
+    return Halt(error.halt, error.reason, write(error.cure.removeprefix("kbsync ")) if ours else error.cure)
+
+
+# -- documents and files -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from kbsync.contract.target import PutOutcome
 from kbsync.core.model import Upload
 from kbsync.engine.clock import bug_in_words, pause_after
-from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened
+from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
 BLAME_LIMIT = 5

@@ -32,9 +32,9 @@ from kbsync.config.model import MirrorConfig
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
-from kbsync.engine.halts import FOLDER_MISSING
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirror
+from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import StateError
 from kbsync.server.auth import API, ASSETS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute

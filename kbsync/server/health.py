@@ -14,9 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from kbsync.engine.halts import FAILING
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.status import halt_shown
+from kbsync.engine.status import FAILING, halt_shown
 from kbsync.errors import StateError
 from kbsync.server.metrics import LoopMonitor
 from kbsync.server.responses import json_answer

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.core.model import Upload, UploadState
-from kbsync.engine.halts import TARGET_STUCK
 from kbsync.engine.journal import Happened
+from kbsync.engine.status import TARGET_STUCK
 from kbsync.engine.target_health import TargetHealth
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from tests.engine.world import World

@@ -161,7 +161,7 @@ async def _looked_at(
 
 def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
     """With a cure as a pass tells it, and of a key also where it comes from."""
-    from kbsync.engine.settings import as_halt
+    from kbsync.engine.status import as_halt
 
     def pasted(command: str) -> str:
         # Where no kbsync is at work a pass is all there is to ask for.
