@@ -17,7 +17,6 @@ from kbsync.targets.gptbots.config import (
     CUTTING,
     KINDS,
     RANKING_MODELS,
-    GptbotsSearchConfig,
     GptbotsTargetConfig,
 )
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY, judge_for
@@ -29,12 +28,13 @@ from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from tests.docs.pages import ROOT
-from tests.docs.test_targets import ZHIPU, table
+from tests.docs.test_targets import table
 from tests.targets.blocks import block
 
 FOLDER = ROOT / "docs" / "targets"
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
 CALLS = ROOT / "docs" / "internals" / "calls.md"
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 
 
 # -- GPTBots
@@ -73,11 +73,11 @@ def test_defaults_of_cutting_are_told() -> None:
     assert f"{config.HEADER_ROW} if nothing is said" in cells["`header_row`"]
 
 
-def test_settings_of_searches_are_told_and_the_models_those_that_the_stand_in_takes() -> None:
-    told = {cells[0].strip("`"): cells[1] for cells in table(GPTBOTS, "`target.search`")}
-    assert list(told) == [one.name for one in fields(GptbotsSearchConfig)]
-    named = re.findall(r"`([\w-]+)`", told["rerank_version"])
-    assert tuple(named) == RANKING_MODELS == TAKEN_MODELS
+def test_the_ranking_models_are_told_and_those_that_the_stand_in_takes() -> None:
+    [row] = [
+        line for line in CONFIGURATION.splitlines() if line.startswith("| `target.search.rerank_version`")
+    ]
+    assert tuple(re.findall(r"`([\w-]+)`", row)) == RANKING_MODELS == TAKEN_MODELS
 
 
 DEEDS = {
@@ -129,14 +129,13 @@ def test_calls_of_every_dialect_are_told() -> None:
     }
 
 
-def test_what_can_be_said_of_searches_is_told() -> None:
-    told = {cells[0].strip("`"): cells[1].strip("`") for cells in table(ZHIPU, "`target.search`")}
+def test_defaults_of_searches_at_zhipu_are_told() -> None:
+    section = CONFIGURATION.partition("## Zhipu")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `target\.search\.(\w+)` \| `?([^`|]+?)`? \|", section, re.MULTILINE))
+    left = {"recall_ratio": "the service's", "fractional_threshold": "none"}
     config = ZhipuSearchConfig()
     assert told == {
-        each.name: {"recall_ratio": "the service's", "fractional_threshold": "none"}.get(
-            each.name, str(getattr(config, each.name))
-        )
-        for each in fields(config)
+        each.name: left.get(each.name, str(getattr(config, each.name))) for each in fields(config)
     }
 
 
