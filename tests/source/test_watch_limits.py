@@ -27,35 +27,30 @@ def test_a_raised_limit_has_room_to_grow(count: int, limit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "deaf", "directories", "says"),
+    ("choice", "shared", "directories", "limits", "says", "lasts"),
     [
-        ("auto", "", 0, None),
-        ("auto", "", 8191, None),
-        ("auto", "", 8192, "only 8192"),
-        ("native", "", 9000, "only 8192"),
-        ("auto", "it is on nfs4", 10, "nfs4"),
-        ("native", "it is on nfs4", 10, None),
-        ("polling", "", 10, "observer: polling"),
+        ("auto", "", 0, LIMITS, None, False),
+        ("auto", "", 8191, LIMITS, None, False),
+        ("auto", "", 8192, LIMITS, "only 8192", False),
+        ("native", "", 9000, LIMITS, "only 8192", False),
+        ("auto", "it is on nfs4", 10, LIMITS, "nfs4", True),
+        ("native", "it is on nfs4", 10, LIMITS, None, False),
+        ("polling", "", 10, LIMITS, "observer: polling", True),
+        ("auto", "", 1_000_000, InotifyLimits(), None, False),
     ],
 )
-def test_what_can_be_foreseen(choice: ObserverChoice, deaf: str, directories: int, says: str | None) -> None:
-    obstacle = observer.foreseen_obstacle(choice, deaf, directories, LIMITS)
-    if says is None:
-        assert obstacle is None
-    else:
-        assert obstacle is not None
-        assert says in obstacle.why
-
-
-def test_a_limit_that_cannot_be_read_is_no_obstacle() -> None:
-    assert observer.foreseen_obstacle("auto", "", 1_000_000, InotifyLimits()) is None
-
-
-def test_only_what_can_change_is_tried_again() -> None:
-    polling = observer.foreseen_obstacle("polling", "", 1, LIMITS)
-    deaf = observer.foreseen_obstacle("auto", "it is on nfs4", 1, LIMITS)
-    few = observer.foreseen_obstacle("auto", "", 9000, LIMITS)
-    assert [obstacle and obstacle.lasts for obstacle in (polling, deaf, few)] == [True, True, False]
+def test_what_can_be_foreseen_and_what_of_it_is_tried_again(
+    choice: ObserverChoice,
+    shared: str,
+    directories: int,
+    limits: InotifyLimits,
+    says: str | None,
+    lasts: bool,
+) -> None:
+    obstacle = observer.foreseen_obstacle(choice, shared, directories, limits)
+    assert (obstacle is None) == (says is None)
+    if obstacle is not None and says is not None:
+        assert (says in obstacle.why, obstacle.lasts) == (True, lasts)
 
 
 def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +75,13 @@ def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: 
 
 
 @pytest.mark.parametrize("fs_type", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs"])
-def test_file_systems_that_others_change_are_deaf(fs_type: str) -> None:
+def test_file_systems_that_others_change_are_shared(fs_type: str) -> None:
     assert is_shared(fs_type)
+
+
+@pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuseblk", "unknown"])
+def test_file_systems_of_our_own_are_not(fs_type: str) -> None:
+    assert not is_shared(fs_type)
 
 
 def test_what_is_no_place_for_a_state_is_no_place_to_wait_for_events() -> None:
@@ -102,11 +102,6 @@ def test_the_kernel_says_the_number_of_a_file_system() -> None:
     assert magic_of(Path("/proc")) == proc_super_magic
     assert shared_type_of(proc_super_magic) == ""
     assert magic_of(Path("/no/such/folder")) == 0
-
-
-@pytest.mark.parametrize("fs_type", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuseblk", "unknown"])
-def test_file_systems_of_our_own_are_not_deaf(fs_type: str) -> None:
-    assert not is_shared(fs_type)
 
 
 def test_only_mounts_below_the_folder_count() -> None:
