@@ -1,4 +1,4 @@
-"""What is asked of an account: its knowledge bases, and whom it calls back."""
+"""What is asked of an account: its knowledge bases, and the address it calls back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EmbeddingModel:
 class BaseCard:
     """A knowledge base as its account shows it. `size` in bytes; None: the target does not say.
 
-    `settings`: the service's own, as far as it tells them, in the form in which a wish has them.
+    `settings`: those of the service that it shows, in the form in which a `BaseWish` has them.
     """
 
     id: str
@@ -35,23 +35,23 @@ class BaseCard:
 
 @dataclass(frozen=True, slots=True)
 class BaseWish:
-    """What is wanted of a knowledge base; None: as it is, or the target's choice. `model`: its id or name.
+    """What is wanted of a knowledge base; None: no change, or the target's choice. `model`: its id or name.
 
-    `callback`: the address that is told when all of it has been made anew, and what is sent along, which is
-    secret. `settings`: further ones, by the service's names for them; the target reads the texts.
+    `settings`: further ones, by the service's names for them; the target reads the texts.
     """
 
     name: str | None = None
     description: str | None = None
     model: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    # Called when the base was indexed again as a whole; the headers sent along are secrets.
     callback: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes of the whole account, and words where the service counts these, too; None: it does not."""
+    """Bytes of the whole account, and words where the service counts them; None: it does not."""
 
     used: int
     total: int
@@ -93,12 +93,12 @@ class Bases(Protocol):
         """The id that the config names."""
 
     def check_changeable(self) -> None:
-        """Raises `NotOffered` where bases cannot be changed and removed, before anybody is asked."""
+        """Raises `NotOffered` where bases cannot be changed and removed; sends no request."""
 
     def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected` for settings that the service has not, or values that it does not take.
+        """Raises `Rejected` for settings that the service does not have, or values that it does not take.
 
-        Nobody is asked; `create` and `update` do so by themselves, before anything else.
+        It sends no request; `create` and `update` do this first.
         """
 
     async def models(self) -> Sequence[EmbeddingModel]:
@@ -114,7 +114,7 @@ class Bases(Protocol):
         """Make one; a lost answer is looked for. Raises `NameTaken` where there is one of this name."""
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Change what is wanted. Another model makes all vectors anew."""
+        """Change what is wanted. Another model makes all vectors again."""
 
     async def delete(self, base_id: str) -> None:
         """Remove a base with everything in it."""
@@ -134,12 +134,10 @@ class ManagesBases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """An address that a service calls. `headers`: names of what it sends along; their values are secrets.
-
-    `in_use` None: not told.
-    """
+    """An address that a service calls. `in_use` None: not told."""
 
     url: str
+    # Names only: the values are secrets.
     headers: tuple[str, ...] = ()
     in_use: bool | None = None
 

@@ -1,7 +1,4 @@
-"""What is asked of a target about its text: searches, and what it made of a document.
-
-Questions that a target answers from what it keeps, and who answers them there.
-"""
+"""What is asked of a target about its text: searches, what it made of a document, answers to questions."""
 
 from __future__ import annotations
 
@@ -12,21 +9,18 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds.
-
-    `among`: remote ids of the documents that these select, for a target that knows no paths; empty: unknown.
-    `rerank`: a ranking model puts what was found into order, which costs; see `Target.reranks`.
-    `unfinished`: it is still being typed, so its last word may be the beginning of one, where a target can
-    tell; the others take it as it is.
-    """
+    """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds."""
 
     text: str
     top_k: int = 10
     path: str | None = None
     types: tuple[str, ...] = ()
     after: float | None = None
+    # Remote ids that the three above select, for a target that knows no paths; empty: not known.
     among: tuple[str, ...] = ()
+    # A ranking model orders what was found, which costs; see `Target.reranks`.
     rerank: bool = False
+    # Still being typed: the last word may be the beginning of one. A target may ignore that.
     unfinished: bool = False
 
     @property
@@ -37,29 +31,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that stands in a passage as `placeholder`. `url` lets anybody see it: never kept."""
+    """A picture that stands in a passage as `placeholder`."""
 
     placeholder: str
+    # Signed: anybody who has it can see the picture, so it is never kept.
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """Where a passage stands on its page, and that page's size, in the service's unit; None: not told."""
-
-    x0: float | None = None
-    x1: float | None = None
-    top: float | None = None
-    bottom: float | None = None
-    height: float | None = None
-    width: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document that matched. `page` is 1-based where known; `line` 1-based where known.
+    """A piece of a document that matched. `page` and `line` count from 1; `sheet` names that of the line.
 
-    `sheet`: of a table, the name of the sheet that the line is in.
+    `box`: x0, x1, top and bottom on the page, its height and width, in the service's unit; None: not told.
     """
 
     text: str
@@ -68,16 +51,13 @@ class Passage:
     line: int | None = None
     score: float = 0.0
     images: tuple[Image, ...] = ()
-    box: Box | None = None
+    box: Mapping[str, float | None] | None = None
     sheet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that matched, best passage first. `path` is None where only the state knows it.
-
-    `hides_positions`: the service knows no pages and lines of it until it is indexed again; None: not told.
-    """
+    """A document that matched, best passage first. `path` is None where only the state knows it."""
 
     remote_id: str
     score: float
@@ -85,6 +65,7 @@ class Hit:
     path: str | None = None
     title: str | None = None
     modified: float | None = None
+    # The service knows no pages and lines of it until it is indexed again; None: not told.
     hides_positions: bool | None = None
 
 
@@ -106,7 +87,7 @@ class Explains(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ApplicationInfo:
-    """Something that answers questions from knowledge bases: a model, a prompt, the bases' ids.
+    """Something that answers questions from knowledge bases: a model, a prompt, the ids of the bases.
 
     `settings`: as in `BaseCard`.
     """
@@ -122,10 +103,7 @@ class ApplicationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationWish:
-    """What is wanted of an application; None: as it is, or the target's choice.
-
-    `settings`: as in `BaseWish`.
-    """
+    """What is wanted of an application; None: no change, or the target's choice. `settings`: as there."""
 
     name: str | None = None
     description: str | None = None
@@ -159,15 +137,15 @@ class Applications(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The end of an answer. `hits`: the passages it was made from; None where the target does not tell.
+    """The end of an answer; None: the target does not tell.
 
-    `usage`: tokens by the service's own words for what they went into; None: not told. `has_old_document`:
-    some of the documents are kept in a form from before, which tells less; None: not told.
+    `hits`: the passages it was made from. `usage`: tokens, by the service's words for what they went into.
     """
 
     hits: tuple[Hit, ...] | None
     request_id: str = ""
     usage: Mapping[str, int] | None = None
+    # The service keeps some of the documents in an older form, which tells less.
     has_old_document: bool | None = None
 
 
@@ -181,7 +159,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Who answers: an application by its id, or a model that is given passages. Exactly one is set."""
+    """An application by its id, or a model that is given passages. Exactly one of them is set."""
 
     application: str = ""
     model: str = ""

@@ -16,7 +16,7 @@ from kbsync.errors import NotOffered, TargetError
 
 
 class Body(Protocol):
-    """The bytes of one document: what was hashed is what `open` gives, each time from the start."""
+    """The bytes of one document. `open` gives what was hashed, each time from the start (promise 8)."""
 
     @property
     def size(self) -> int:
@@ -49,14 +49,15 @@ class Outgoing:
 class Accepted:
     """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists.
 
-    `name`: the name the target gave it, where that is not the one that was sent. `created`: as in `Listed`;
-    only what is told here and agrees with the moment of the answer lets `Listed.created` disprove anything.
+    `name`: the name the target gave it, where that is not the one that was sent. `created`: as in `Listed`.
     """
 
     remote_id: str
     ready: bool = False
     replaced: bool = False
     name: str = ""
+    # Vendors do not document it: only where it agrees with the moment of the answer may `Listed.created`
+    # disprove anything in this account.
     created: float | None = field(default=None, compare=False)
 
 
@@ -187,7 +188,7 @@ class Target(ABC):
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """The same target, in which every request, repeated ones too, waits for `pace` first.
 
-        For what nobody waits for. It has nothing of its own to let go of.
+        For work that can wait, such as an audit. It shares everything, so it is not closed by itself.
         """
         return self
 
@@ -246,7 +247,7 @@ class Reembeds(Protocol):
 
 @runtime_checkable
 class Reslices(Protocol):
-    """Can cut a document anew under other settings, its bytes unchanged.
+    """Can cut a document that failed again under other settings, its bytes unchanged.
 
     What stands behind a `!` in a recipe is not changed by that: where it differs, a new upload is made.
     """
@@ -273,19 +274,18 @@ class Confirms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a target is given besides its config block: its mirror, and the folders it may write in.
-
-    `read_only`: it only looks, for a command that somebody typed. `prefix` stands before every path of the
-    mirror. `callback_url`: where the service calls us, a secret; "" where nobody listens. `cure` makes a
-    command that can be pasted.
-    """
+    """What a target is given besides its config block: its mirror, and the folders it may write in."""
 
     mirror: str
     state_dir: Path
     spool_dir: Path
+    # Opened by a command that only looks.
     read_only: bool = False
+    # Stands before every path of the mirror.
     prefix: str = ""
+    # Where the service calls us: a secret; "" without a listener.
     callback_url: str = field(default="", repr=False)
+    # Makes a command that can be pasted.
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
 
     def command(self, words: str) -> str:

@@ -198,7 +198,7 @@ def test_bases_that_lack_are_listed_and_made(desk: Desk) -> None:
     flags = elsewhere(desk)
     to_unknown_base(desk)
     shown = desk.run("kb", "show", *flags)
-    assert HOME_ID in paste(desk, shown.err.strip().rpartition("those that are there: ")[2]).out
+    assert HOME_ID in paste(desk, shown.err.strip().rpartition("list them with ")[2]).out
     desk.vendor.play("status", op="create-base", effect=False, args={"status": 503})
     unsure = desk.run("kb", "create", "guides", *flags)
     advice = re.search(r"look with (kbsync kb list .*) before another try", unsure.err)

@@ -260,7 +260,7 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(
 
 def test_bases_of_another_service_are_listed(place: Place, server: Server, flags: list[str]) -> None:
     unknown = place.run("kb", "show", "4711", *flags)
-    assert HOME_AT_GPTBOTS in paste(place, after(unknown.err, "those that are there: ")).out
+    assert HOME_AT_GPTBOTS in paste(place, after(unknown.err, "list them with ")).out
     server.faults.add(Fault("code", op="create-base"))
     unsure = place.run("kb", "create", "guides", *flags)
     look = after(unsure.err, "look with ").partition(" before")[0]

@@ -9,7 +9,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -327,7 +327,7 @@ def reply_json(reply: Reply) -> dict[str, Any]:
                         "page": each.page,
                         "line": each.line,
                         "sheet_name": each.sheet,
-                        "box": None if each.box is None else asdict(each.box),
+                        "box": None if each.box is None else dict(each.box),
                         **images_json(each.images),
                     }
                     for each in found.hit.passages

@@ -29,7 +29,7 @@ from kbsync.targets.gptbots.config import Cutting, GptbotsTargetConfig
 from kbsync.targets.gptbots.shapes import DocumentRow, GptbotsCall
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, id_of, object_of
 
 MOST_FILES = 10
 """Documents in one request: 20 are documented, production refused 20 and took 10."""
@@ -146,8 +146,8 @@ class GptbotsApi:
         """Make a base, sent once; its id. Raises `Unsure` where it may have been made."""
         body = {"name": name, "desc": description, **settings}
         answer = await self._client.post(GptbotsCall.CREATE_BASE, "/v1/bot/knowledge/base/create", json=body)
-        made = shapes.made_base_of(answer.body)
-        if not made:
+        made = id_of(object_of(answer.body).get("knowledge_base_id"))
+        if made is None:
             raise Unsure(f"{GptbotsCall.CREATE_BASE}: the vendor's answer has no id", code="no-id")
         return made
 
@@ -188,7 +188,7 @@ class GptbotsApi:
     async def retry(self) -> int | None:
         """Have every failed document of the bot indexed again, sent once; how many, None: not told."""
         answer = await self._client.post(GptbotsCall.RETRY, "/v1/bot/data/retry/batch", json={})
-        return shapes.affected_of(answer.body)
+        return count_of(object_of(answer.body).get("affectCount"))
 
     async def search(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
         """Search this base. `prompt` is not empty; `ranking` names the ranking model, None: not ranked."""
@@ -248,7 +248,7 @@ class Lookup:
         self.rows |= {row.id: row for row in page.rows}
 
     def next_page(self, remote_id: str, known: int | None) -> int | None:
-        """The page to read next for a document that is on none so far; None: no page is likelier than others.
+        """The page to read next for a document that is on none so far; None: any page is as good.
 
         `known`: the page it was on before. Of fifty pages, halving asks for five in vain at most.
         """
@@ -346,7 +346,7 @@ class DocumentList:
 
     async def known(self, ids: Collection[str]) -> Mapping[str, ListedVersion]:
         """As `read`, of documents at which nothing is under way: what was said a moment ago is as good."""
-        async with self._turn:  # whoever waited knows what the one before him read
+        async with self._turn:  # after waiting, what the last look has read can be used
             now, lookup = self._steady(), Lookup(self._api.count)
             self._fresh = {one: told for one, told in self._fresh.items() if told[0] > now - MOMENT}
             fresh = {one: self._seen(self._fresh[one][1]) for one in ids if one in self._fresh}
@@ -360,7 +360,7 @@ class DocumentList:
             self._fresh.pop(one, None)
 
     async def read(self, ids: Collection[str]) -> Mapping[str, ListedVersion]:
-        """What the list says now of `ids`; who is not in it is not listed. That alone takes all of it."""
+        """What the list says now of `ids`. Only for an id that is not listed all of it is read."""
         async with self._turn:
             return await self._read(ids, Lookup(self._api.count))
 

@@ -130,7 +130,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
             )
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the service; nobody is asked yet."""
+        """The knowledge base at the service; no request is sent yet."""
         from kbsync.targets.gptbots.target import GptbotsTarget
         from kbsync.targets.http.target import account_of
 
@@ -213,7 +213,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 
 def described(recipe: str) -> str:
-    """The settings that a recipe stands for; '' for what is none of these recipes."""
+    """The settings that a recipe stands for; "" for a text of another form."""
     found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if found is None:
         return ""

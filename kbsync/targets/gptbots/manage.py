@@ -25,7 +25,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "access_control_enabled": truth(),
     GRAPH_PROMPT: sentence(),
 }
-"""What can be set of a base that is made; the vendor shows none of it later."""
+"""What can be set when a base is made; the vendor never shows it again."""
 
 
 class GptbotsBases:
@@ -60,7 +60,7 @@ class GptbotsBases:
             raise Halted(
                 "knowledge-base-missing",
                 f"there is no knowledge base {base_id} at {self.address} for this api_key; "
-                f"those that are there: {self._surroundings.pasted('kb list')}",
+                f"list them with {self._surroundings.pasted('kb list')}",
             )
         return found
 

@@ -73,16 +73,6 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     )
 
 
-def made_base_of(body: Any) -> str:
-    """The id of a base that was made; "" where the answer has none."""
-    return id_of(object_of(body).get("knowledge_base_id")) or ""
-
-
-def affected_of(body: Any) -> int | None:
-    """How many documents a retry concerns; None: not told in a way that counts."""
-    return count_of(object_of(body).get("affectCount"))
-
-
 def page_of(body: Any) -> ListPage[DocumentRow] | None:
     """A page of documents."""
     listed = _first_list(body, "list", "data")
@@ -207,7 +197,7 @@ def write_marker(base: str, marker: Marker) -> str:
 
 
 def read_marker(base: str, url: str) -> Marker | None:
-    """What `url` says; None where it is none of ours. A damaged fragment leaves the path."""
+    """What `url` says; None for an address that is not ours. A damaged fragment leaves the path."""
     where, _, rest = url.partition("#")
     path = _path(base, where)
     told = _FRAGMENT.fullmatch(rest)

@@ -78,7 +78,7 @@ def outcomes_of(receipt: UploadReceipt, parcel: Sequence[UploadItem]) -> Mapping
     """What an answer says of each document that was sent, by place and never by position. Pure.
 
     The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
-    an update is told by its id, which stays. A document in both lists or in neither: nobody knows.
+    an update is told by its id, which stays. A document in both lists or in neither is `Unsure`.
     """
     # An update's id tells more than any name beside it; that of a new document tells nothing.
     is_update = bool(parcel[0].doc_id)
@@ -216,7 +216,7 @@ class StatusReader:
         return {one: states.get(one, _UNKNOWN) for one in ids}
 
     async def shown(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """`data_status` of those that are told of at all; a request that is refused is asked in halves."""
+        """`data_status` of those that the vendor knows; a request that is refused is sent in halves."""
         try:
             return await self._api.states(ids)
         except Rejected:
@@ -282,7 +282,7 @@ class GptbotsUploads:
         items = [self._item(place, one, known) for place, one in sendable.items()]
         for parcel in packed(items, self._most):
             results |= await self._deliver(parcel)
-        # A change may be refused because the document is not there any more: then it is made anew.
+        # A change may be refused because the document is gone: then it is sent as a new one.
         refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
         try:
             shown = await self._statuses.shown([one.doc_id for one in refused]) if refused else {}
@@ -380,7 +380,7 @@ class GptbotsUploads:
         if isinstance(error, NotOffered):
             if not is_qa_update:
                 return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
-            # What cannot be changed where it lies is made anew.
+            # What cannot be changed in place is sent as a new document.
             self._missing.note(QA_UPDATE, error)
             return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
         if len(parcel) == 1:
@@ -409,7 +409,7 @@ class GptbotsTarget(RemoteTarget):
     keeps_old_on_failure = True
     """Its page says that new content is swapped in at the end."""
 
-    retry_reach = "the whole bot, in all of its knowledge bases, whoever put it there"
+    retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
 
     def __init__(
         self,
@@ -453,7 +453,7 @@ class GptbotsTarget(RemoteTarget):
         return await self._api.base()
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send documents, several to a request; those that replace one change it in place."""
+        """Send documents, several to a request; a document that replaces another changes it in place."""
         return await self._uploader.put(documents)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:

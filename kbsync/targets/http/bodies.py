@@ -1,8 +1,7 @@
 """Bodies of requests, sent in pieces without a file in memory, and bodies of answers, read up to a bound.
 
-Streams of events are read as they come and as loosely as services write them: after the HTML standard, 9.2,
-and its frequent breaches, which are names in any case, quoted values, fields of the service's own, a last
-event without the blank line after it.
+Streams of events are read as they come, after the HTML standard, 9.2, and as loosely as services write them:
+names in any case, quoted values, fields of their own, a last event without the blank line after it.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class RequestBody(httpx.AsyncByteStream):
 
 
 def json_text(value: Any) -> bytes:
-    """JSON as it is sent. A lone surrogate, as odd file names have, becomes a question mark."""
+    """JSON as bytes. A lone surrogate, as odd file names have, becomes a question mark."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace")
 
@@ -127,7 +126,7 @@ def base64_size(size: int) -> int:
 
 
 class MeasuredFile:
-    """A document as it is read for sending: exactly as long as it was measured, or an error (promise 8).
+    """A document that is read for sending: exactly as long as it was measured, or an error (promise 8).
 
     Raises `BodyMissingError` where it cannot be opened. `seek` and `tell` are there for httpx, which learns
     the length of a file by them: not the length it has by now, but the one that was hashed.
@@ -203,7 +202,7 @@ def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
     """The bytes of an answer. Raises `TooLargeError` where they are more than `most`.
 
-    Raises `PackedError` where they are packed: nobody asked for that, and a small pack may be a bomb.
+    Raises `PackedError` where they are packed, which was not asked for: a small pack may be a bomb.
     """
     packing = response.headers.get("content-encoding", "").strip().lower()
     if packing not in ("", "identity"):

@@ -122,7 +122,7 @@ class Client:
     `judge` reads the vendor's answers; `slow_codes` are its codes that mean "too many requests" as HTTP
     429 does. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
     the other ways to the same account. `skew`: how far the target's clock is off, which `judge` may know
-    better. Raises `UsageError` where the endpoint cannot be used as it is set.
+    better. Raises `UsageError` where the endpoint cannot be used.
     """
 
     def __init__(
@@ -280,8 +280,8 @@ class Client:
         """One request when its turn has come, or a refusal while the target is left alone."""
         if self._unhurried is not None:
             await self._unhurried()
-        # Asked before the gate, so that nobody lines up for a target that is down, and again behind it:
-        # it may have gone down meanwhile, and only one call at a time probes it.
+        # Asked before the gate, so that no queue forms for a target that is down, and again behind it: the
+        # target may have gone down meanwhile, and only one call at a time probes it.
         if (rest := self.breaker.rest) is not None:
             return self._refusal(call.op, rest)
         burst = await self.gate.enter()
@@ -417,7 +417,7 @@ class Client:
         )
 
     async def _answered(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
-        """The answer. Redirects of a look are followed within the target's origin: the key goes along."""
+        """The answer. Redirects of a GET are followed within the target's origin: the key is sent there."""
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
@@ -451,7 +451,7 @@ class Client:
         return answer
 
     def _judged(self, call: HttpCall, answer: HttpAnswer) -> HttpAnswer | FailedRequest:
-        # A redirect is no word of the vendor: whoever sent it, the work was hardly done there.
+        # A redirect says nothing of the vendor's: some gateway sent it, and the work was hardly done there.
         is_redirect = 300 <= answer.status < 400
         error = by_status(answer) if is_redirect else self._judge(answer)
         if error is None:

@@ -1,4 +1,4 @@
-"""The way to a service: its address, how hard it may be asked, whom to trust, and the proxy in between."""
+"""The way to a service: its address, the limits of asking it, trusted certificates, proxies, connections."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Timeouts:
 class Endpoint:
     """A target's address, without trailing slash, and the limits of asking it; 0 means no limit of ours.
 
-    `concurrency`: requests in flight, never more. `is_first`: nobody asked it in the last minute, as far as
-    `requests_per_minute` goes. `ca_file`: certificates to trust besides the usual ones. `proxy`: None takes
-    `HTTPS_PROXY`, `NO_PROXY` and the like from the environment.
+    `concurrency`: requests in flight, never more. `is_first`: no request was sent in the last minute, as far
+    as `requests_per_minute` goes. `ca_file`: certificates to trust besides the usual ones. `proxy`: None
+    takes `HTTPS_PROXY`, `NO_PROXY` and the like from the environment.
     """
 
     base_url: str
@@ -150,10 +150,10 @@ def _proxy_of_environment(url: httpx.URL) -> str | None:
 
 
 class _NoJar(http.cookiejar.CookieJar):
-    """Keeps nothing: no service of ours needs a cookie, and one would tie requests together."""
+    """Keeps no cookie: no service needs one."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Leave them."""
+        """Ignore them."""
 
 
 class _Connections(httpx.AsyncBaseTransport):
@@ -224,7 +224,7 @@ class _Connections(httpx.AsyncBaseTransport):
             task.add_done_callback(self._closing.discard)
 
     def _all_free(self) -> list[httpx.AsyncHTTPTransport]:
-        """Those that nobody uses, which are not free any more then."""
+        """Take the connections that are not in use."""
         taken = [connection for free in self._free.values() for connection in free]
         for free in self._free.values():
             free.clear()
@@ -232,7 +232,7 @@ class _Connections(httpx.AsyncBaseTransport):
 
 
 async def _close(connection: httpx.AsyncHTTPTransport) -> None:
-    with contextlib.suppress(Exception):  # nobody waits for it, and what cannot be closed is broken already
+    with contextlib.suppress(Exception):  # what cannot be closed is broken already
         await connection.aclose()
 
 

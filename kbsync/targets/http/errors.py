@@ -30,7 +30,7 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer that arrived in full. `op`: what was asked, such as `upload`. `host`: of whom.
+    """An answer that arrived in full. `op`: what was asked, such as `upload`; `host`: the service.
 
     `headers` have lower-case names. `body` is the parsed JSON whatever the content type says, None where
     it is none. `text` is the printable beginning of the body. `sent_at`: seconds since the epoch.
@@ -150,7 +150,7 @@ class TooLargeError(AnswerLostError):
 
 
 class PackedError(AnswerLostError):
-    """An answer that is packed, though it was asked for as it is."""
+    """An answer that is packed, which was not asked for."""
 
 
 class BodyChangedError(Exception):

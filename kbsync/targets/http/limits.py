@@ -14,7 +14,7 @@ from kbsync.errors import NotOffered
 FAILURES_IN_A_ROW = 5
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 PROBE_PATIENCE = 10.0
-"""Seconds: a probe that takes longer, a large upload or one that hangs, keeps nobody else from probing."""
+"""Seconds after which another call may probe: the first may be a large upload, or hang."""
 
 REMEMBERED = 3600.0
 """Seconds for which a missing call is not asked for again."""
@@ -90,7 +90,7 @@ class Breaker:
 
 
 class MissingCalls:
-    """Calls that a service turned out not to have, so that nobody asks for them again and again.
+    """Calls that a service turned out not to have, so that they are not asked for again and again.
 
     `steady`: seconds that never go back.
     """
@@ -144,7 +144,7 @@ class MissingCalls:
 
 
 class Account:
-    """Whether the service is down, until when it wants to be left alone, and what it lacks: for everybody.
+    """What all mirrors of an account share: whether the service is down or wants a rest, and what it lacks.
 
     `steady`: a clock in seconds that never steps back.
     """
@@ -157,7 +157,7 @@ class Account:
         """No request begins before."""
 
     def be_quiet(self, seconds: float) -> None:
-        """The service asked for it; the longest wish counts."""
+        """The service asked for a rest of so many seconds; the longest wish counts."""
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
 
 
@@ -233,6 +233,7 @@ class Gate:
         if burst != self._burst:
             return
         self._pause = FIRST_PAUSE
+        # Slowly up and quickly down, as TCP does it: the service's limit is not documented, only felt.
         self._successes += 1
         if self._successes >= self.limit * ROUNDS_TO_RISE:
             self._successes = 0
@@ -248,7 +249,7 @@ class Spacing:
     """
 
     def __init__(self, per_minute: int, since: float | None = None) -> None:
-        burst = min(5, 1 + per_minute // 30)
+        burst = min(5, 1 + per_minute // 30)  # a search need not wait behind the first upload
         self._interval = MINUTE / (per_minute - burst + 1) if per_minute else 0.0
         self._ahead = (burst - 1) * self._interval
         self._due = float("-inf") if since is None else since + self._ahead + self._interval
@@ -264,7 +265,7 @@ class Spacing:
 
 
 class Pace:
-    """At most `per_second` bytes a second for all who claim from it together; 0: no limit."""
+    """At most `per_second` bytes a second for all uploads together; 0: no limit."""
 
     def __init__(self, per_second: int, steady: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -272,7 +273,7 @@ class Pace:
         self._free_at = 0.0
 
     def chunk(self, most: int) -> int:
-        """Bytes to claim at a time: less than `most` at a slow pace, lest a line is silent for long."""
+        """Bytes to claim at a time: less than `most` at a slow pace, so that no connection is long silent."""
         return min(most, max(1024, self._per_second // 4)) if self._per_second else most
 
     def claim(self, size: int) -> float:

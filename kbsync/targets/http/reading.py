@@ -1,7 +1,7 @@
-"""Reading what a service answers: fields without trust, and lists whole.
+"""Reads what a service answers: fields without trust, and lists as a whole.
 
-Of a field, what is missing or of another type is None, "" or empty. A list may have no order that is told and
-no cursor; its `total` may be wrong, missing or text, a page beyond the end may repeat the last one, and while
+A field that is missing or of another type is None, "" or empty. A list may have no documented order and no
+cursor; its `total` may be wrong, missing or text, a page beyond the end may repeat the last one, and while
 others add and delete, rows move from page to page.
 """
 
@@ -34,7 +34,7 @@ def id_of(value: object) -> str | None:
 
 
 def integer(value: object) -> int | None:
-    """A number that is none of a bool or a fraction: an integer, or a string of digits."""
+    """An integer, or a string of digits; None for everything else."""
     if isinstance(value, str):
         return number_in(value.strip())
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -133,7 +133,7 @@ class ListSweep(Generic[T]):
 
     @property
     def is_doubtful(self) -> bool:
-        """Less was listed than the count said all the time, or nothing and no count of 0 vouches for that."""
+        """Less was listed than every count said, or nothing without a count of 0 beside it."""
         return self.shown < self.claimed or not (self._seen or self._is_vouched)
 
     async def rows(self) -> AsyncGenerator[T, None]:

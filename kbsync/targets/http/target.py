@@ -27,7 +27,7 @@ from kbsync.targets.http.limits import Account
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
-"""Seconds between requests that nobody waits for, and their share of `requests_per_minute`."""
+"""Seconds between requests of work that can wait, and its share of `requests_per_minute`."""
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
@@ -100,15 +100,17 @@ async def search_ranked(
         return found
 
 
+# Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
 def account_of(config: RemoteTargetConfig) -> Account:
     """What the mirrors in this process that use one account know of it together."""
-    who = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
-    account = _accounts.get(who)
+    # A digest, so that no key of this dictionary shows the secret in a traceback.
+    key = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
+    account = _accounts.get(key)
     if account is None:
-        account = _accounts[who] = Account(time.monotonic)
+        account = _accounts[key] = Account(time.monotonic)
     return account
 
 

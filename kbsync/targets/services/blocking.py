@@ -1,6 +1,6 @@
-"""The services as the index asks them: from threads, which wait for the answer.
+"""Embedding and rerank services as the index asks them: from threads that wait for the answer.
 
-Their clients, and the HTTP library, are loaded when the first text or question needs them.
+The clients, and the HTTP library with them, are loaded when the first text or question needs them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ServiceEncoder:
     """`Encoder` over a service. Safe to use from several threads."""
 
     def __init__(self, config: EmbeddingConfig) -> None:
-        """Nobody is asked yet."""
+        """No request is sent yet."""
         self._config = config
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
@@ -130,7 +130,7 @@ class ServiceRanker:
     """Orders texts through a service. Safe to use from several threads."""
 
     def __init__(self, config: RerankConfig) -> None:
-        """Nobody is asked yet. Raises `UsageError` where the address cannot be used."""
+        """No request is sent yet. Raises `UsageError` where the address cannot be used."""
         from kbsync.targets.services.clients import RerankService
 
         self._service: RerankService = RerankService(config)

@@ -185,7 +185,7 @@ HARMLESS = EmbeddingItem("dimensions")
 """A service that refuses this one refuses everything."""
 
 SOON = 5.0
-"""Seconds in which a search has its vector, and then its order, or does without: whoever searches waits."""
+"""Seconds in which a search has its vector, and then its order, or goes on without: somebody waits for it."""
 
 SHORTEST = 200
 """Characters below which a text is not shortened any more to make it fit."""

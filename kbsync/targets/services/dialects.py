@@ -91,7 +91,7 @@ def _named(config: EmbeddingConfig) -> Body:
 
 
 def _plain(config: EmbeddingConfig, items: Sequence[EmbeddingItem], _is_query: bool) -> Body:
-    """Strings; what OpenAI takes and everybody else's imitation of it."""
+    """Strings, as OpenAI takes them and all who imitate it."""
     return {**_named(config), "input": [item.text for item in items]}
 
 
@@ -153,7 +153,7 @@ RERANK: Mapping[str, Rerank] = {
     "vllm": Rerank("/rerank", 128, 8192, _documents),
 }
 LONGEST_QUESTION = 4096
-"""Characters (the vendor zhipu's limit; nobody else's is lower)."""
+"""Characters: the limit of zhipu, the lowest of all."""
 
 MOST_DIMENSIONS = 16_384
 

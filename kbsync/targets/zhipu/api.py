@@ -1,4 +1,4 @@
-"""The vendor's calls about one knowledge base: who asks, how answers are judged, the path of each call."""
+"""The vendor's calls about one knowledge base: the key they show, their paths, how answers are judged."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
 """Seconds by which the clocks may differ before that is told with a refused key; tokens carry times."""
 
 FORECAST = 5.0
-"""Seconds in which the account's space is told, all tries among them; who asked goes on without it then."""
+"""Seconds to wait for the account's space, all tries among them; uploads go on without it then."""
 
 _SHORTEST_SECRET = 6
 
@@ -65,7 +65,7 @@ T = TypeVar("T")
 
 
 class Keys:
-    """The header that shows who asks: the API key itself, or a token of short life that its secret signs.
+    """The header with the key: the API key itself, or a token of short life that its secret signs.
 
     A token is replaced before it runs out, and once when it is called expired all the same; when the new
     one is refused too, no third is tried. `wall`: our clock.
@@ -333,6 +333,7 @@ class ZhipuApi:
                     if isinstance(error, Halted):
                         answers.halted = error
 
+        # As many as the gate lets in: more would only wait there, and go on after a `Halted`.
         async with asyncio.TaskGroup() as group:
             for _ in range(self._config.concurrency):
                 group.create_task(ask_some())

@@ -11,10 +11,10 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.contract.searching import Answerer, Box, Hit, Passage, Query, Sources, Turn
+from kbsync.contract.searching import Answerer, Hit, Passage, Query, Sources, Turn
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http.bodies import Event, EventReader
 from kbsync.targets.http.client import Client
@@ -55,6 +55,7 @@ _BREAKS = {
 }
 """What is said of an answer that ended for such a reason, or for none."""
 
+_BOX = ("x0", "x1", "top", "bottom", "height", "width")
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")
 _ENVELOPED = frozenset({"msg", "extra_input", "usage"})
 
@@ -267,15 +268,15 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         passages = []
         for one in objects_in(item.get("slice_info")):
             images |= images_in(one.get("images"))
-            # Pages of PDFs, lines and sheets of tables are told, of other files none of them.
+            # The vendor tells pages of PDFs, lines and sheets of tables, and nothing of other files.
             place = object_of(one.get("position"))
-            box = Box(**{side.name: number(place.get(side.name)) for side in fields(Box)})
+            box = {side: number(place.get(side)) for side in _BOX}
             passages.append(
                 Passage(
                     text_of(one.get("text")),
                     page=integer(place.get("page")) or None,
                     line=integer(one.get("line")) or None,
-                    box=None if box == Box() else box,
+                    box=box if any(value is not None for value in box.values()) else None,
                     sheet=text_of(one.get("sheet_name")) or None,
                 )
             )

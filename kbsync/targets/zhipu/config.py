@@ -239,7 +239,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             yield "knowledge_type", f"{number} does not take {extension} files; {allowed}"
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the service; nobody is asked yet."""
+        """The knowledge base at the service; no request is sent yet."""
         from kbsync.targets.http.target import account_of
         from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -338,7 +338,7 @@ def recipe_of(row: ZhipuDocument) -> str | None:
 
 
 def described(recipe: str) -> str:
-    """The settings that a recipe stands for; '' for what is none of these recipes."""
+    """The settings that a recipe stands for; "" for a text of another form."""
     found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if found is None:
         return ""

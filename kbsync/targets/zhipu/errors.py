@@ -4,7 +4,7 @@ Source: the vendor's page of error codes, the knowledge API's manual, and bodies
 counts whether it comes as a string or a number, flat or inside `error`, under HTTP 200 or not. Texts are
 Chinese as a rule, sometimes English, and one number stands for different causes (10001 is a full space in
 the manual and a damaged document in production), so the words decide where a code is vague. The names of
-documents in them are nobody's words: `without_names` comes first.
+documents in them say nothing: `without_names` takes them out first.
 """
 
 from __future__ import annotations
@@ -333,7 +333,7 @@ def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
     meaning = _meaning(answer, envelope)
     if meaning is None and not answer.is_success:
         return _by_status(answer)
-    # a code that nobody knows is a failure all the same
+    # an unknown code is a failure all the same (promise 10)
     meaning = meaning or Meaning(Blame.REQUEST, "the vendor refused the request")
     return _error(answer, envelope, meaning)
 
@@ -384,7 +384,7 @@ def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
 
 
 def _error(answer: HttpAnswer, envelope: Envelope, meaning: Meaning) -> TargetError:
-    """What a meaning is for the one who asked, in our sentence and the vendor's own words."""
+    """The error that a meaning is for the call, in our sentence and the vendor's own words."""
     code = envelope.code
     named = f"code {code}" if code else envelope.kind
     inside = ": ".join(part for part in (named, quoted(envelope.message)) if part)

@@ -106,7 +106,7 @@ _BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
 """Lists in `knowledge_info` that have a row for each knowledge base."""
 
 _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-_SHORTEST_SECRET = 4
+_SHORTEST_SECRET = 4  # a shorter beginning is in too many words
 
 T = TypeVar("T", bound=Named)
 
@@ -250,7 +250,7 @@ class ZhipuBases:
         return Halted(
             "knowledge-base-missing",
             f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
-            f"those that are there: {self._surroundings.pasted('kb list')}",
+            f"list them with {self._surroundings.pasted('kb list')}",
         )
 
 
@@ -406,9 +406,9 @@ def _check_application(wish: ApplicationWish) -> None:
 
 
 def _recall(bases: Sequence[str] | None, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """How passages are found in `bases`: as before, without what was set for a base that is none of them.
+    """How passages are found in `bases`: as before, without what was set for bases that are gone.
 
-    None: they are not known, and nothing is said of them that the vendor did not say.
+    None: they are not known, and only what the vendor showed is sent back.
     """
     recall = {**RECALL, **_given(_shown_recall(shown))}
     if bases is None:

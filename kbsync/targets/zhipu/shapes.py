@@ -302,9 +302,9 @@ def request_for(query: Query, search: ZhipuSearchConfig = USUAL) -> RetrieveRequ
 
 
 def request_about(remote_id: str, name: str) -> RetrieveRequest:
-    """Looks in one document for the words of its name; tag and extension are none of them.
+    """Looks in one document for the words of its name, without tag and extension.
 
-    Always in the usual way: whether a document can be found is no matter of taste.
+    The config's wishes for searches do not count here: the question is whether it can be found at all.
     """
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)

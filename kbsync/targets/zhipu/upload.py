@@ -142,13 +142,13 @@ class ZhipuUploads:
         self._max_bytes, self._api, self._space, self._cure = max_bytes, api, space, cure
 
     async def put(self, document: Outgoing) -> PutOutcome:
-        """What became of it. Where room was lacking the account is asked who is to blame."""
+        """What became of it. A lack of room is the account's or the document's: the account is asked."""
         try:
             if is_link(document.path):
                 return await self._put_page(document)
             return await self._put_file(document)
         except NoRoom as error:
-            # The vendor says "space" of one document, too: the capacity tells whom it means.
+            # The vendor says "space" of one document, too; the capacity tells the two apart.
             try:
                 return await self._space.blamed(error, document.size)
             except TargetError as trouble:
@@ -235,7 +235,7 @@ def accepted(body: Any, name: str, cure: str, key: str = "fileName") -> Accepted
 
 
 def refused(failure: FailInfo, name: str, cure: str) -> TargetError:
-    """`failReason` is free text: its words decide who is to blame, and not those of the document's name."""
+    """`failReason` is free text: its words decide whether account or document is to blame, not the name's."""
     said = errors.quoted(failure.text) or "no reason is given"
     text = errors.without_names(failure.text, name, failure.name)
     if errors.says_full(text):
@@ -253,7 +253,7 @@ def refused(failure: FailInfo, name: str, cure: str) -> TargetError:
 
 
 FEW = 2
-"""So many are asked for one by one from the start."""
+"""So many are asked for one by one: a page of the list would cost more."""
 
 _FULL = "the account has no room left to make documents searchable"
 _STATES = {0: DocState.INDEXING, 1: DocState.READY, 2: DocState.FAILED}
@@ -312,7 +312,7 @@ class Indexing:
             raise answers.halted
         away = [error for error in answers.refused.values() if isinstance(error, Unavailable)]
         if away and len(away) == len(answers.refused) and not seen and not answers.given:
-            raise away[0]  # nobody answered at all: the target's trouble and not the documents'
+            raise away[0]  # no answer at all: the trouble is the target's and not the documents'
         states = dict.fromkeys(ids, DocStatus(DocState.UNKNOWN))
         for one, error in answers.refused.items():
             states[one] = DocStatus(DocState.UNKNOWN, error.reason, error.code)
@@ -323,7 +323,7 @@ class Indexing:
                 seen[one] = document
         states |= {one: status_of(document) for one, document in seen.items()}
         full = [one for one, state in states.items() if state.halt]
-        if full and await self._space.has_room():  # then the documents are to blame, which halts nobody
+        if full and await self._space.has_room():  # then the documents are to blame, and no mirror halts
             states |= {one: status_of(seen[one], has_room=True) for one in full}
         return states
 
