@@ -39,13 +39,6 @@ def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
         assert look(tmp_path, path) == MISSING, path
 
 
-def test_symlinks_in_a_circle_are_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    assert look(tmp_path, "a").kind is FileKind.SYMLINK
-    assert look(tmp_path, "a/x.md") == MISSING
-
-
 @pytest.mark.parametrize(
     "number",
     [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],

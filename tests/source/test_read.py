@@ -202,13 +202,6 @@ def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: 
     assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no longer a regular file")
 
 
-def test_nothing_is_read_through_a_symlinked_folder(root: Path, spool_dir: Path) -> None:
-    (root / "real").mkdir()
-    (root / "real/a.md").write_bytes(b"x")
-    (root / "linked").symlink_to("real")
-    assert copy_stable(root, "linked/a.md", spool_dir) == Vanished()
-
-
 @pytest.mark.parametrize("path", ["a.md", "nowhere/a.md", "file/a.md"])
 def test_a_file_that_is_not_there_has_vanished(root: Path, spool_dir: Path, path: str) -> None:
     (root / "file").touch()
@@ -335,31 +328,24 @@ class Writer:
             self.steps.pop(0)()
 
 
-def test_a_file_that_holds_still_between_two_reads_is_taken(root: Path, spool_dir: Path) -> None:
-    file = root / "a.md"
-    file.write_bytes(b"words")
-    pause = Writer(lambda: os.utime(file))
-    with taken(copy_growing(root, "a.md", spool_dir, pause=pause)) as body:
-        assert body.digest == hexed(b"words")
-        assert body.stamp == stamp(root, "a.md")
-    assert pause.pauses == [0.25]
-
-
-def test_a_log_that_only_grows_is_taken(root: Path, spool_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("sample", "then", "pauses"),
+    [
+        (None, b"one\n", [0.25]),  # it holds still between two reads
+        (None, b"one\ntwo\n", [0.25]),  # it only grows
+        (Sample(2, hashlib.sha256(b"on").hexdigest()), b"one\n", []),  # it grew since an earlier sample
+    ],
+)
+def test_a_file_that_holds_still_for_a_moment_or_only_grows_is_taken(
+    root: Path, spool_dir: Path, sample: Sample | None, then: bytes, pauses: list[float]
+) -> None:
     file = root / "a.log"
     file.write_bytes(b"one\n")
-    pause = Writer(lambda: file.write_bytes(b"one\ntwo\n"))
-    with taken(copy_growing(root, "a.log", spool_dir, pause=pause)) as body:
-        assert body.open().read() == b"one\ntwo\n"
-
-
-def test_a_log_that_grew_since_an_earlier_sample_is_taken_at_once(root: Path, spool_dir: Path) -> None:
-    (root / "a.log").write_bytes(b"one\n" + LARGE)
-    pause = Writer()
-    sample = Sample(4, hexed(b"one\n"))
+    pause = Writer(lambda: file.write_bytes(then))
     with taken(copy_growing(root, "a.log", spool_dir, sample, pause)) as body:
-        assert body.size == 4 + len(LARGE)
-    assert pause.pauses == []
+        assert body.open().read() == then
+        assert (body.digest, body.stamp) == (hexed(then), stamp(root, "a.log"))
+    assert pause.pauses == pauses
 
 
 def test_a_file_that_is_rewritten_all_the_time_is_not_taken(root: Path, spool_dir: Path) -> None:
@@ -396,10 +382,3 @@ def test_a_file_that_vanishes_meanwhile_has_vanished(root: Path, spool_dir: Path
     file = root / "a.md"
     file.write_bytes(b"words")
     assert copy_growing(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()
-
-
-def test_small_files_stay_in_memory(root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "a.md").write_bytes(b"x" * IN_MEMORY)
-    monkeypatch.setattr(reader, "_nameless_file", lambda folder: pytest.fail("a file was made"))
-    with taken(copy_stable(root, "a.md", spool_dir)) as body:
-        assert body.size == IN_MEMORY

@@ -172,12 +172,6 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
     assert listed(root, tree) == {}
 
 
-def test_changed_limits_select_anew_everywhere(root: Path, tree: Tree) -> None:
-    known(root, tree, "docs/a.md")
-    found = listed(root, tree, Rules(None, (), Limits(extensions=frozenset({"md", "txt"}))))
-    assert [listing.reselect for listing in found.values()] == [True, True]
-
-
 @pytest.mark.parametrize("obstacle", ["unreadable", "symlink", "folder", "fifo", "broken", "huge"])
 def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, obstacle: str
@@ -354,13 +348,6 @@ def test_a_folder_that_races_away_or_becomes_a_symlink_is_not_reported(
 def test_a_root_that_is_missing_is_a_problem_and_nothing_is_missing_in_it(tmp_path: Path, tree: Tree) -> None:
     (listing,) = listed(tmp_path / "nowhere", tree).values()
     assert listing.path == "" and "no such file" in listing.problem
-
-
-def test_a_root_that_is_a_symlink_is_followed(root: Path, tree: Tree) -> None:
-    write(root, "a.md")
-    link = root.parent / "link"
-    link.symlink_to(root)
-    assert names(listed(link, tree)[""]) == ["a.md"]
 
 
 def test_a_scan_can_start_in_the_middle_with_the_rules_from_above(root: Path, tree: Tree) -> None:
