@@ -1,9 +1,8 @@
-"""The bytes of a batch: read stably, checked against what was intended, held until the put has ended.
+"""Carries out what the journal says: sends, looks, polls, renames and deletes.
 
-Carries out what the journal says: sends, looks, polls, renames and deletes.
-
-The worker decides nothing. It takes due rows by rank, announces an effect on disk, makes it, and records the
-answer. It can be cut anywhere: the next start finds every announced effect in the journal.
+The worker decides nothing. It takes due rows by rank, writes down what it is about to do, does it, and
+records the answer. It can be cut off anywhere: the next start finds every announced effect in the journal
+(promise 3).
 """
 
 from __future__ import annotations
@@ -39,10 +38,18 @@ from kbsync.state.uploads import DueWork
 KEPT = 64
 """Bodies kept for files that are never quiet; each may hold a descriptor."""
 
+LONGEST_REST = 30.0
+BUSY_REST = 1.0
+LONGEST_LOOK_REST = 15.0
+CLOCK_STEP = 30.0
+"""Seconds: a clock that was set back by more has left rows due too late."""
+
+log = structlog.get_logger("kbsync")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Opened bodies by upload id, and the uploads whose bytes are not what was intended any more.
+    """Opened bodies by upload id, and the uploads whose files no longer hold the bytes that were intended.
 
     `addresses`: of the pages that link files stand for, where the target will list them by these.
     """
@@ -53,9 +60,11 @@ class Batch:
 
 
 class Bodies:
-    """Opens the bytes of uploads of one mirror; keeps those of files that are never quiet until sent.
+    """Opens the bytes of the uploads of one mirror.
 
-    Judgements keep bodies and sends take them, each in a thread of its own, while the loop may close all.
+    Those of a file that is never quiet are kept from the read that decided about them, until they are sent:
+    a later read would find other bytes. The reconciler keeps bodies and sends take them, each in a thread of
+    its own, while the loop may close all.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -93,8 +102,15 @@ class Bodies:
         finally:
             if reading.done():
                 stack.close()
-            else:  # cut off: the thread goes on, and what it opens is let go when it ends
-                reading.add_done_callback(partial(_let_go, stack))
+            else:
+
+                def let_go(ended: asyncio.Future[Batch]) -> None:
+                    stack.close()
+                    if not ended.cancelled():
+                        ended.exception()  # nobody waits for it any more
+
+                # We are cut off and the thread goes on; what it opens is closed when it ends.
+                reading.add_done_callback(let_go)
 
     def _read(self, rows: Sequence[Upload], stack: ExitStack) -> Batch:
         bodies: dict[int, Spooled] = {}
@@ -125,46 +141,6 @@ class Bodies:
             kept.close()
         taken = copy_stable(self._binding.settings.root, row.path, self._binding.spool_dir, row.digest)
         return taken if isinstance(taken, Spooled) else None
-
-
-def _let_go(stack: ExitStack, ended: asyncio.Future[Batch]) -> None:
-    stack.close()
-    if not ended.cancelled():
-        ended.exception()  # nobody waits for it any more
-
-
-def outgoing(binding: Binding, upload: Upload, body: Spooled, replaces: str | None) -> Outgoing:
-    """The document as the target gets it."""
-    path = upload.path or upload.label
-    return Outgoing(
-        upload_id=upload.id,
-        path=path,
-        name=upload.name,
-        digest=upload.digest,
-        size=upload.size,
-        mtime=body.stamp.mtime_ns / 1e9,
-        recipe=upload.recipe,
-        body=body,
-        replaces=replaces,
-        settings=binding.settings.document_settings(path),
-    )
-
-
-def replaced_by(journal: Journal, tx: Tx, upload: Upload) -> str | None:
-    """The remote id that an in-place update of this upload's path would change."""
-    if not journal.binding.abilities.updates or upload.path is None or upload.predecessor is None:
-        return None
-    server = next((u for u in journal.uploads(tx, upload.path) if u.state.serves), None)
-    return None if server is None else server.remote_id
-
-
-log = structlog.get_logger("kbsync")
-
-LONGEST_REST = 30.0
-BUSY_REST = 1.0
-LONGEST_LOOK_REST = 15.0
-CLOCK_STEP = 30.0
-"""Seconds: a clock that was set back by more has left rows due too late."""
 
 
 class Worker:
@@ -286,7 +262,9 @@ class Worker:
             return self.health.not_before - now
         await self._catch_up()
         binding, limits = self._journal.binding, self._journal.binding.limits
-        may_poll = self._slots and self._polling < self._most_polls and now >= self._next_poll
+        # One slot is kept from polls, where there are more: what is saved just now must not wait for them.
+        most_polls = max(1, limits.concurrency - 1)
+        may_poll = self._slots > 0 and self._polling < most_polls and now >= self._next_poll
         # Of this moment: other tasks go on while the state is read in its thread.
         wall, busy, requests = self._clock.wall(), frozenset(self._busy), limits.batch * self._slots
         may_look = not self._is_looking and now >= self._next_look
@@ -303,16 +281,27 @@ class Worker:
             )
 
         due = await self._store.read(find)
-        tries = None  # how many documents may find out whether the account has room again; None: there is
+        # How many documents may find out whether the account has room again; None: there is.
+        tries = None
         if self.health.is_full:
             _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
-        started = [
-            self._start_look(due.looks),
-            self._start_polls(due.polls, tries),
-            self._start_turns(await self._waiting(due), tries),
-        ]
-        seconds = 0.0 if any(started) else await self._until_next(held_back=tries is not None)
+        # One look at a time: what is lost meanwhile shares the next.
+        is_looking = self._start(due.looks, self._look)
+        self._is_looking = self._is_looking or is_looking
+        is_polling = may_poll and self._slots > 0 and self._start(due.polls, partial(self._poll, tries=tries))
+        if is_polling:
+            self._polling += 1
+            self._next_poll = self._clock.steady() + limits.poll_first
+        waiting = {**due.sends, Lane.PROVE: due.proofs}
+        if isinstance(self._target, Renames):
+            waiting[Lane.RENAME] = due.renames
+        # The root is looked at before every delete: a folder that is away is not empty (promise 1).
+        if due.deletes and await self._may_delete():
+            waiting[Lane.DELETE] = due.deletes
+        is_working = self._start_turns(waiting, tries)
+        is_started = is_looking or is_polling or is_working
+        seconds = 0.0 if is_started else await self._until_next(held_back=tries is not None)
         self.health.failures.rounds = 0
         return seconds
 
@@ -396,16 +385,6 @@ class Worker:
 
     # -- turns -----------------------------------------------------------------------------------------
 
-    async def _waiting(self, due: DueWork) -> dict[Lane, list[Upload]]:
-        """What waits for its turn, by lane."""
-        waiting = dict(due.sends)
-        if isinstance(self._target, Renames):
-            waiting[Lane.RENAME] = due.renames
-        waiting[Lane.PROVE] = due.proofs
-        if due.deletes and await self._may_delete():
-            waiting[Lane.DELETE] = due.deletes
-        return waiting
-
     def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
         """Lane by lane as their turns come, while slots are free; at most `tries` are sent, None: all.
 
@@ -437,11 +416,6 @@ class Worker:
         rows = sum(len(waiting.get(each, ())) for each in lanes)
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
-    @property
-    def _most_polls(self) -> int:
-        """One slot is kept from them, where there are more."""
-        return max(1, self._journal.binding.limits.concurrency - 1)
-
     async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
         begun = self._clock.steady()
         work = {Lane.DELETE: self._delete, Lane.RENAME: self._rename, Lane.PROVE: self._prove}
@@ -453,34 +427,55 @@ class Worker:
     # -- sending ---------------------------------------------------------------------------------------
 
     async def _send(self, rows: Sequence[Upload]) -> None:
+        journal, binding = self._journal, self._journal.binding
         async with self._bodies.opened(rows) as batch:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
                 """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
                 for number in batch.unsendable:
-                    self._journal.unsendable(tx, number)
-                claimed = self._journal.claim(tx, list(batch.bodies), batch.addresses)
-                return [(upload, replaced_by(self._journal, tx, upload)) for upload in claimed]
+                    journal.unsendable(tx, number)
+                claimed = []
+                for upload in journal.claim(tx, list(batch.bodies), batch.addresses):
+                    # Where the target updates in place, the document that serves now is written to.
+                    is_update = binding.abilities.updates and upload.predecessor is not None
+                    others = journal.uploads(tx, upload.path or "") if is_update else []
+                    replaced = next((row.remote_id for row in others if row.state.serves), None)
+                    claimed.append((upload, replaced))
+                return claimed
 
-            claims = await self._store.write(announce)
+            claimed = await self._store.write(announce)
             for row in rows:
                 if row.id in batch.unsendable and row.path is not None:
                     self._on_doubt(row.path)
-            if not claims:
+            if not claimed:
                 return
-            answers = await self._put(
-                [outgoing(self._journal.binding, row, batch.bodies[row.id], old) for row, old in claims]
-            )
-        await self._record_puts([upload for upload, _ in claims], answers)
-
-    async def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        try:
-            return await self._target.put(documents)
-        except TargetError as error:
-            return [error] * len(documents)
-        except Exception as error:
-            log.exception("target.failed", mirror=self._journal.binding.settings.name)
-            return [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
+            documents = []
+            for upload, replaces in claimed:
+                path, body = upload.path or upload.label, batch.bodies[upload.id]
+                documents.append(
+                    Outgoing(
+                        upload_id=upload.id,
+                        path=path,
+                        name=upload.name,
+                        digest=upload.digest,
+                        size=upload.size,
+                        mtime=body.stamp.mtime_ns / 1e9,
+                        recipe=upload.recipe,
+                        body=body,
+                        replaces=replaces,
+                        settings=binding.settings.document_settings(path),
+                    )
+                )
+            answers: Sequence[PutOutcome]
+            try:
+                answers = await self._target.put(documents)
+            except TargetError as error:
+                answers = [error] * len(documents)
+            except Exception as error:
+                # A mistake in a target: bytes may have left, so it is looked for before it is sent again.
+                log.exception("target.failed", mirror=binding.settings.name)
+                answers = [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
+        await self._record_puts([upload for upload, _ in claimed], answers)
 
     async def _record_puts(self, claimed: Sequence[Upload], answers: Sequence[PutOutcome]) -> None:
         pairs = list(zip(claimed, answers, strict=True))
@@ -504,20 +499,12 @@ class Worker:
             ]
 
         happened = await self._store.write(record)
-        self._tell(happened)
         if any(isinstance(answer, Accepted) for answer in answers):
             self.health.accepted()
-        self.health.went_well(happened)
-        await self._prove_well()
+        await self._tell_progress(happened)
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
-    # -- looking for lost answers, waiting, deleting, renaming ------------------------------------------
-
-    def _start_look(self, rows: Sequence[Upload]) -> bool:
-        """One at a time, and about as long a rest after it as it took: what is lost then shares the next."""
-        started = self._start(rows, self._look)
-        self._is_looking = self._is_looking or started
-        return started
+    # -- looking for lost answers, polling, deleting, renaming -----------------------------------------
 
     async def _look(self, rows: Sequence[Upload]) -> None:
         begun, began = self._clock.steady(), self._clock.wall()
@@ -529,6 +516,7 @@ class Worker:
             await self._note_trouble([error], 1)
             return
         finally:
+            # The rest is about as long as the look took: a list of thousands takes minutes.
             now, self._is_looking = self._clock.steady(), False
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
@@ -539,24 +527,12 @@ class Worker:
             )
         )
 
-    def _start_polls(self, rows: Sequence[Upload], tries: int | None) -> bool:
-        """Seldom enough that each poll tells of many, and never in all slots at a time."""
-        if self._polling >= self._most_polls or not self._slots:
-            return False
-        started = self._start(rows, partial(self._poll, tries=tries))
-        if started:
-            self._polling += 1
-            self._next_poll = self._clock.steady() + self._journal.binding.limits.poll_first
-        return started
-
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
         begun = self._clock.steady()
         try:
             happened, halted = await self._polls.ask(rows, tries)
             self.health.answers()
-            self.health.went_well(happened)
-            self._tell(happened)
-            await self._prove_well()
+            await self._tell_progress(happened)
             if halted is not None:
                 self.health.is_full = halted.halt == "quota"
                 await self._halt(halted)
@@ -640,14 +616,17 @@ class Worker:
             self.health.halted = error
             await self._on_halt(error)
 
-    async def _prove_well(self) -> None:
-        if self.health.is_proven:
-            await self._on_proof()
-
     def _tell(self, happened: Sequence[Happened | None]) -> None:
         for event in happened:
             if event is not None:
                 self._on_event(event)
+
+    async def _tell_progress(self, happened: Sequence[Happened | None]) -> None:
+        """What puts and polls made searchable shows that the target does its work; a rename does not."""
+        self._tell(happened)
+        self.health.went_well(happened)
+        if self.health.is_proven:
+            await self._on_proof()
 
 
 _SILENT = Unsure("the target did not say what became of it")
