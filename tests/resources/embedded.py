@@ -17,7 +17,7 @@ from tests.resources.shortage import Disk, every_file_on
 NEVER = DeletionRules(hold_fraction=1.0, hold_count=10_000)
 
 
-class Shelf:
+class LocalMirror:
     """A folder and its embedded knowledge base, which may lie on a disk that gets full."""
 
     def __init__(self, place: Path) -> None:
@@ -30,8 +30,8 @@ class Shelf:
 
     def pass_over(self) -> str:
         """One pass; the sentence about what is wrong, or ''."""
-        mirror = MirrorConfig(name="docs", folder=self.folder, settle=0.02, deletions=NEVER)
-        end = asyncio.run(once.once(Installation(Config(mirrors=(mirror,)), self.state)))
+        config = MirrorConfig(name="docs", folder=self.folder, settle=0.02, deletions=NEVER)
+        end = asyncio.run(once.once(Installation(Config(mirrors=(config,)), self.state)))
         passed: PassEnd = end.ends["docs"]
         halt = end.runs["docs"].halt
         return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
@@ -70,41 +70,41 @@ class Shelf:
         return [path for path in files if words.encode() in path.read_bytes()]
 
 
-def begun(place: Path) -> Shelf:
-    """A shelf that is mirrored."""
+def begun(place: Path) -> LocalMirror:
+    """A mirror after its first pass."""
     place.mkdir(exist_ok=True)
-    shelf = Shelf(place)
+    mirror = LocalMirror(place)
     for name in ("a", "b", "changed", "gone0", "moved"):
-        shelf.write(f"{name}.md", f"secret{name}x of the first pass")
-    assert shelf.pass_over() == ""
-    return shelf
+        mirror.write(f"{name}.md", f"secret{name}x of the first pass")
+    assert mirror.pass_over() == ""
+    return mirror
 
 
-def edit(shelf: Shelf, number: int) -> str:
+def edit(mirror: LocalMirror, number: int) -> str:
     """Work of every kind: a new file, a change, a rename, a deletion; words that are deleted by it."""
-    (old,) = shelf.folder.glob("gone*")
+    (old,) = mirror.folder.glob("gone*")
     words = old.read_text()
     old.unlink()
-    shelf.write(f"gone{number}.md", f"secret{number}x of this file")
-    shelf.write("new.md", f"new at {number}")
-    shelf.write("changed.md", f"# Changed\n\nat {number}\n")
-    for old in list(shelf.folder.glob("moved*")):
-        old.rename(shelf.folder / f"moved{number}.md")
+    mirror.write(f"gone{number}.md", f"secret{number}x of this file")
+    mirror.write("new.md", f"new at {number}")
+    mirror.write("changed.md", f"# Changed\n\nat {number}\n")
+    for old in list(mirror.folder.glob("moved*")):
+        old.rename(mirror.folder / f"moved{number}.md")
     return words.split()[0]
 
 
-def play_full_disk(shelf: Shelf, full_at: int) -> bool:
+def play_full_disk(mirror: LocalMirror, full_at: int) -> bool:
     """The disk of the index is full from that write on; True where there were so many."""
-    deleted = edit(shelf, full_at)
-    before = dict(shelf.served())
+    deleted = edit(mirror, full_at)
+    before = dict(mirror.served())
     disk = Disk(full_at)
-    sentence = shelf.pass_on(disk)
+    sentence = mirror.pass_on(disk)
     if disk.was_full:
         assert sentence == "" or ("disk-full" in sentence and "df -" in sentence), f"{full_at}: {sentence}"
-        lost = before.keys() & dict(shelf.on_disk()).keys() - dict(shelf.served()).keys()
+        lost = before.keys() & dict(mirror.on_disk()).keys() - dict(mirror.served()).keys()
         assert not lost, f"write {full_at}: {lost} cannot be found while the disk is full"
-    sentence = shelf.pass_over()
+    sentence = mirror.pass_over()
     assert sentence == "", f"after write {full_at}: {sentence}"
-    assert shelf.served() == shelf.on_disk(), f"after write {full_at}"
-    assert not shelf.keeps(deleted), f"after write {full_at}"
+    assert mirror.served() == mirror.on_disk(), f"after write {full_at}"
+    assert not mirror.keeps(deleted), f"after write {full_at}"
     return disk.was_full

@@ -34,9 +34,9 @@ PAGE = b"<p>words of a page</p>"
 def test_a_disk_that_is_full_at_any_write_of_the_index_loses_and_doubles_nothing(
     tmp_path: Path, part: int
 ) -> None:
-    shelf = begun(tmp_path / "shelf")
+    mirror = begun(tmp_path / "mirror")
     for number in boundaries(part):
-        if not play_full_disk(shelf, number):
+        if not play_full_disk(mirror, number):
             assert number > 30
             return
 

@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 from kbsync.source.read import Spooled, copy_stable
-from tests.resources.embedded import Shelf
+from tests.resources.embedded import LocalMirror
 
 HUGE = 5 * 2**30
 LARGE = 64 * 2**20
@@ -20,12 +20,12 @@ def sparse(file: Path, size: int) -> None:
 
 
 def test_a_huge_file_over_the_limit_is_named_and_never_read(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    sparse(shelf.folder / "huge.md", HUGE)
-    before = (shelf.folder / "huge.md").stat().st_atime_ns
-    assert shelf.pass_over() == ""
-    assert shelf.status() == {"failed": 1}
-    assert (shelf.folder / "huge.md").stat().st_atime_ns == before
+    mirror = LocalMirror(tmp_path)
+    sparse(mirror.folder / "huge.md", HUGE)
+    before = (mirror.folder / "huge.md").stat().st_atime_ns
+    assert mirror.pass_over() == ""
+    assert mirror.status() == {"failed": 1}
+    assert (mirror.folder / "huge.md").stat().st_atime_ns == before
 
 
 def test_a_large_file_streams_through_hash_and_copy(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.cli.vendor import desk_in, digests_in
 from tests.resources import embedded
 from tests.resources.disks import play_full_state, play_full_state_of_service
 from tests.resources.spoiling import LOST, SPOILT
-from tests.resources.test_corruption import play_spoilt_base, play_spoilt_service
+from tests.resources.test_corruption import play_spoilt
 from tests.resources.test_descriptors import with_few
 from tests.torture.exercise import Exercise, Tally
 
@@ -29,18 +29,17 @@ def full_state(seed: int, place: Path) -> Tally:
 
 def full_index(seed: int, place: Path) -> Tally:
     """The disk of the embedded knowledge base is."""
-    chance, shelf = random.Random(seed), embedded.begun(place / "shelf")
+    chance, mirror = random.Random(seed), embedded.begun(place / "local")
     for number in chance.sample(range(1, 110), ROUND):
-        embedded.play_full_disk(shelf, number)
+        embedded.play_full_disk(mirror, number)
     return Tally(faults=ROUND)
 
 
 def spoilt_state(seed: int, place: Path) -> Tally:
     """A state file that came to harm in some way."""
     for kind in random.Random(seed).sample(sorted(SPOILT | LOST), ROUND):
-        asyncio.run(play_spoilt_base(place / f"{kind} memory", kind))
-        asyncio.run(play_spoilt_service(place / f"{kind} service", kind))
-    return Tally(faults=2 * ROUND)
+        asyncio.run(play_spoilt(place / kind, kind))
+    return Tally(faults=ROUND)
 
 
 def few_descriptors(seed: int, place: Path) -> Tally:
