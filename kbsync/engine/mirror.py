@@ -1,6 +1,9 @@
 """One mirror at work: how it begins and ends, and what `--once` and the daemon share.
 
-A run is bound to a base only between `begin` and `end`; whatever needs the base takes the `BoundMirror`.
+`MirrorRun` is a mirror for as long as kbsync runs: its root, its halt, its counts. `BoundMirror` is what
+works on it. It exists only between `begin` and `end`, while the mirror is bound to a knowledge base, and
+whatever needs the base takes it. When each step is due is decided in engine/loop.py (the daemon) and once.py
+(a pass).
 """
 
 from __future__ import annotations
@@ -37,12 +40,11 @@ from kbsync.state.store import StateStore
 
 
 class Snapshot:
-    """The files of one pass that are not quiet yet: it waits for those, and for nothing later.
+    """The files of one pass that are not quiet yet: the pass waits for those and for nothing later.
 
-    Without it files that come and go would be waited for in turns, without end.
-
-    A file is waited for once: until it is taken, vanishes, or was being written for the longest wait. One
-    that changed behind the pass's back is waited for a second time, and then belongs to the next pass.
+    Otherwise a folder in which files come and go would keep a pass from ever ending. A file is waited for
+    until it is taken, vanishes, or was being written for the longest wait. One that changed behind the
+    pass's back is waited for a second time; after that it belongs to the next pass.
     """
 
     def __init__(self, settling: Settling, now: float) -> None:
@@ -51,7 +53,7 @@ class Snapshot:
         self._since = {path: settling.since(path) for path in settling.paths()}
         self._second_time: set[str] = set()
         self.missed_until = now
-        """What was missed later than this came and went while the pass was under way."""
+        """Files that were missed later than this came and went while the pass was under way."""
 
     def __bool__(self) -> bool:
         """Files are waited for."""
@@ -63,24 +65,22 @@ class Snapshot:
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Iterable[str]) -> set[str]:
-        """Of files that changed, or are back, those that this pass still takes care of."""
+        """Those of the files that changed, or are back, which this pass still takes care of."""
         admitted = set(paths) - self._second_time
         self._second_time |= admitted
         return admitted
 
     def looked_at(self, paths: Iterable[str], now: float) -> None:
-        """What `admit` gave was looked at: wait for what is being written, and be sure of what is missed."""
+        """Wait for those of the admitted files that are being written."""
         self._since |= {path: self._settling.since(path) for path in paths if path in self._settling}
         self.missed_until = now
 
     def update(self, now: float) -> None:
-        """A round of looks at quiet files ended.
-
-        Another start of the wait than ours means that the file was taken, vanished and came back, or was
-        found being written when the longest wait was over.
-        """
+        """Drop the files that are waited for no longer, after a round of looks at quiet files."""
         if self._since:
             self.missed_until = now
+        # Another start of the wait than ours: the file was taken, vanished and came back, or was found being
+        # written when the longest wait was over.
         self._since = {
             path: since for path, since in self._since.items() if self._settling.since(path) == since
         }
@@ -89,10 +89,10 @@ class Snapshot:
 log = structlog.get_logger("kbsync")
 
 SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
-"""Halts whose cause is surely gone when the base answers; what the work ran into the work has to prove."""
+"""Halts whose cause is gone when the base answers. Whether any other is over, the work itself has to show."""
 
 PATIENCE = 60.0
-"""Seconds: what pauses for longer than this is left to a later pass."""
+"""Seconds: a pass does not wait for what pauses longer than this (promise 9 bounds it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class BoundMirror:
         self.bodies.close()
 
     async def base_changed(self) -> bool:
-        """The base is not the one this run began with: it was deleted, or found damaged and made anew."""
+        """The base is not the one this run began with: it was deleted, or was damaged and replaced."""
         try:
             base = await self.target.base()
         except Halted as error:
@@ -202,14 +202,15 @@ class BoundMirror:
         run = self.run
         run.has_compared = True
         now = run.clock.wall()
-        await run.store.write(lambda tx: tx.mirrors.pass_ended(run.mirror, now, deep))
-        await run.store.write(lambda tx: tx.folders.remove_gone(run.mirror))
+
+        def record(tx: Tx) -> None:
+            tx.mirrors.pass_ended(run.mirror, now, deep)
+            tx.folders.remove_gone(run.mirror)
+
+        await run.store.write(record)
 
     async def is_done(self) -> bool:
-        """Nothing of the last comparison is left to do that will not wait for longer than `PATIENCE`.
-
-        What came after the comparison is not asked about.
-        """
+        """Nothing of the last comparison is left to do, but for what pauses longer than `PATIENCE`."""
         if self.snapshot or self.doubted:
             return False
         until = 0.0 if self.snapshot is None else self.snapshot.missed_until
@@ -220,27 +221,31 @@ class BoundMirror:
     # -- what is due besides scanning ------------------------------------------------------------------
 
     async def do_due_work(self) -> None:
-        """Everything that is due besides scanning: messages, quiet files, second looks, deletions.
-
-        In a pass deletions are weighed as soon as nothing of its snapshot may add to them.
-        """
+        """Everything that is due besides scanning: messages, quiet files, second looks, deletions."""
         run = self.run
+        snapshot = self.snapshot if run.is_pass else None
         answer = await self.inbox.carry_out()
         self.doubted.update(answer.look_at)
         if answer.resumed:
             await self._resume()
         if answer.audits:
             self.auditing.asked.set()
-        await self._look_again(self.snapshot if run.is_pass else None)
+        paths, self.doubted = self.doubted, set()
+        if snapshot is not None:
+            paths = snapshot.admit(paths)  # the next pass looks at the others
+        if paths:
+            await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
+            if snapshot is not None:
+                snapshot.looked_at(paths, run.clock.steady())
         await self.reconciler.settle_due()
         self.doubted.update(await self.deletions.second_looks())
-        # In a pass all have gone once nothing that was changing or missing when it compared can still turn
-        # out to be gone.
-        have_all_gone = False
         if self.snapshot is not None:
             self.snapshot.update(run.clock.steady())
-            if run.is_pass and not self.snapshot and not self.doubted:
-                have_all_gone = not await self.deletions.are_missed(self.snapshot.missed_until)
+        # A pass weighs deletions as soon as nothing of its snapshot can still add to them: weighed one by
+        # one they would slip below the limits (promise 5).
+        have_all_gone = False
+        if snapshot is not None and not snapshot and not self.doubted:
+            have_all_gone = not await self.deletions.are_missed(snapshot.missed_until)
         approve = run.context.cure(f"approve {run.settings.name}")
         held = await self.deletions.weigh(now=have_all_gone)
         if held:
@@ -252,18 +257,8 @@ class BoundMirror:
             )
         self.worker.wake()
 
-    async def _look_again(self, snapshot: Snapshot | None) -> None:
-        """At what is in doubt, as far as it belongs to the snapshot; the next scan looks at all of it."""
-        paths, self.doubted = self.doubted, set()
-        if snapshot is not None:
-            paths = snapshot.admit(paths)
-        if paths:
-            await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
-            if snapshot is not None:
-                snapshot.looked_at(paths, self.run.clock.steady())
-
     async def hurry(self, ids: Collection[str]) -> None:
-        """There may be news of these documents; those that are not ours, or wait for none, are ignored."""
+        """Look soon at these documents: their target called back (ADR 21). Others' ids are ignored."""
         if await self.run.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
@@ -289,12 +284,9 @@ class BoundMirror:
         self.worker.resume()
 
     async def try_again(self) -> None:
-        """The base answers. Where that is what was wrong the halt is over; else the work has to prove it.
-
-        A halt that somebody else ended while the base was asked stays ended.
-        """
+        """The base answers: end the halt where that is what was wrong, else let the work try."""
         halt = self.run.halt
-        if halt is None:
+        if halt is None:  # it was ended while the base was asked
             return
         if halt.reason in SHOWN_BY_BASE or self.worker.health.halted is None:
             await self._resume()
@@ -303,7 +295,7 @@ class BoundMirror:
             self.worker.try_again()
 
     async def end_halt_if_proven(self) -> None:
-        """What the work was taken up for again went well, or nothing of it is left."""
+        """End the halt where the work that was taken up again went well, or none of it is left."""
         if self.run.halt is None or not self.run.proving:
             return
         health = self.worker.health
@@ -313,7 +305,7 @@ class BoundMirror:
     # -- what the parts tell ---------------------------------------------------------------------------
 
     async def _audit_halted(self, error: Halted) -> None:
-        """The base is another one than it was: the run has to begin anew, which looks at it again."""
+        # The base is not what it was: the next beginning of the run looks at it as a whole.
         self.worker.health.halted = error
         await self.run.halted(error)
         self.run.on_doubt()
@@ -352,13 +344,10 @@ class BoundMirror:
 
 @dataclass(slots=True, eq=False)
 class MirrorRun:
-    """A mirror from `begin` to `end`; `begin` may be called again after it failed.
+    """A mirror for as long as kbsync runs: `begin` and `end` may follow each other many times.
 
-    `open_target` gives a fresh target. `on_event` gets a line for every finished document. `halt` is what the
-    state says, `told` what this run has said of it in the log. `proving`: the work was taken up again to see
-    whether the cause of the halt is gone. `counted`: requests of targets that were let go. `pass_seconds`:
-    how long the last whole comparison took. `is_pass`: the run ends with its first comparison, and takes care
-    of its snapshot only.
+    `open_target` gives a fresh target; `on_event` gets every finished document; `on_settled` is for tests,
+    which look at a path's rows within each transaction.
     """
 
     settings: MirrorSettings
@@ -371,16 +360,21 @@ class MirrorRun:
     mirror: int = 0
     halt: Halt | None = None
     told: Halt | None = None
+    """The halt as this run has logged it; one that an earlier run left in the state is logged once more."""
     trouble: str = ""
+    """Why the last `begin` failed over something that passes by itself."""
     counts: PassCounts = field(default_factory=PassCounts)
     proving: bool = False
+    """The work was taken up again to see whether the cause of the halt is gone."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     on_doubt: Callable[[], None] = lambda: None
     has_compared: bool = False
     counted: Meter = field(default_factory=Meter)
+    """Requests of targets that were let go."""
     pass_seconds: float | None = None
     is_pass: bool = False
+    """The run ends with its first comparison, and takes care of its snapshot only."""
 
     # -- beginning and ending --------------------------------------------------------------------------
 
@@ -393,7 +387,13 @@ class MirrorRun:
         target = None
         try:
             target = await self.open_target()
-            bound = await self._bind(target)
+            record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
+            base, spool = await target.base(), self.context.spool_dir
+            binding = await attach.bind(self.store, self.settings, record, target, base, spool)
+            journal = Journal(binding, self.clock, self.on_settled)
+            await attach.prepare(self.store, journal, target, self.clock)
+            self.bound = bound = BoundMirror(self, target, journal)
+            await bound.deletions.count_served()
         except (UsageError, TargetError) as error:
             if target is not None:
                 await self._let_go(target)
@@ -410,7 +410,7 @@ class MirrorRun:
         return bound
 
     async def _let_go(self, target: Target) -> None:
-        """Its counts stay."""
+        # Its requests stay counted: /metrics never goes back.
         if target.meter is not None:
             self.counted.add(target.meter)
         await target.aclose()
@@ -442,16 +442,6 @@ class MirrorRun:
             await self.set_halt(attach.root_differs(self.settings, difference, self.context.cure))
         return not difference
 
-    async def _bind(self, target: Target) -> BoundMirror:
-        record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
-        base = await target.base()
-        binding = await attach.bind(self.store, self.settings, record, target, base, self.context.spool_dir)
-        journal = Journal(binding, self.clock, self.on_settled)
-        await attach.prepare(self.store, journal, target, self.clock)
-        self.bound = bound = BoundMirror(self, target, journal)
-        await bound.deletions.count_served()
-        return bound
-
     async def end(self, grace: float = 0.5) -> None:
         """Stop the work and let go of the target. Repeatable."""
         bound, self.bound = self.bound, None
@@ -481,7 +471,9 @@ class MirrorRun:
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
-        """The root's identity if it is still the one this run began with; else the mirror halts and None."""
+        """The root's identity, if it is still the one this run began with; else None and a halt."""
+        # Asked before and after each look that may prove a file gone: a folder that is swapped or unmounted
+        # meanwhile proves nothing (promise 1).
         try:
             now = await asyncio.to_thread(identify, self.settings.root)
         except RootTrouble as error:
@@ -501,7 +493,7 @@ class MirrorRun:
         if halt is not None:
             halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
         if halt == self.halt == self.told:
-            return
+            return  # nothing new: neither a write nor a line in the log
         before, self.halt, self.told, self.proving = self.halt, halt, halt, False
         await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
         if halt is not None:
@@ -536,7 +528,7 @@ class MirrorRun:
             await self.set_halt(halt)
 
     async def note_unfinished(self, reason: str, trouble: str) -> None:
-        """For `status`, until the next beginning: a pass could not end. Who ran it is told anyway."""
+        """Say in `status` why a pass could not end, until the next one begins."""
         if self.halt is None:
             cure = self.context.cure(f"--once --mirror {self.settings.name}")
             self.halt = halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
