@@ -30,11 +30,6 @@ def test_where_everything_has_to_be_there_it_is_a_failure(monkeypatch: pytest.Mo
         programs.look_for([MISSING])
 
 
-def test_the_summary_counts_by_program() -> None:
-    skipped = ["git is not installed", "root reads everything", "a is not installed", "git is not installed"]
-    assert programs.summary(skipped) == ["1 skipped: a is not installed", "2 skipped: git is not installed"]
-
-
 def test_what_is_needed_is_what_the_machine_that_judges_installs() -> None:
     """By Debian packages named in `.ci/run`, or by the extras of this project."""
     listed = set(re.findall(r"^    (\S+)=\S+$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE))

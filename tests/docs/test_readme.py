@@ -79,9 +79,3 @@ def test_make_try_without_a_folder_takes_the_example(clone: Path, tmp_path: Path
     assert "documents searchable" in printed
     assert "exit 0" in printed
     assert not list(clone.glob(".venv"))
-
-
-def test_make_alone_says_what_there_is(clone: Path, tmp_path: Path) -> None:
-    printed = run("make", clone, tmp_path)
-    assert "make try" in printed
-    assert "make test" in printed

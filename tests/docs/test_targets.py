@@ -5,23 +5,45 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from kbsync.config.kinds import Whole
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.names import Naming
-from kbsync.targets.zhipu.config import EXTENSIONS, SLICES
+from kbsync.core.names import LONGEST, Naming
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.gptbots import api, config, target
+from kbsync.targets.gptbots.api import MOST_FILES
+from kbsync.targets.gptbots.config import (
+    CUTTING,
+    KINDS,
+    RANKING_MODELS,
+    GptbotsTargetConfig,
+)
+from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY, judge_for
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import PAGE_SIZE
+from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
+from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
+from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
+from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
+from tests.targets.blocks import block
 
 FOLDER = ROOT / "docs" / "targets"
 ZHIPU, STAND_IN = FOLDER / "zhipu.md", ROOT / "docs" / "internals" / "stand-in.md"
+CALLS = ROOT / "docs" / "internals" / "calls.md"
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
 PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
 
@@ -103,3 +125,138 @@ def test_commands_of_the_stand_in_are_taken() -> None:
             own = CATALOGUE.get(fault.kind)
             assert own is None or fault.args.keys() <= own.args.keys()
     assert len(kinds) == len(lines)
+
+
+# -- GPTBots
+
+
+def test_kinds_are_those_that_are_taken() -> None:
+    told = {cells[0].strip("`"): cells[1].partition(",")[0].split() for cells in table(GPTBOTS, "kind")}
+    assert {kind: set(files) for kind, files in told.items()} == {
+        kind: set(files) for kind, files in KINDS.items()
+    }
+    assert {one for files in told.values() for one in files} == config.EXTENSIONS
+
+
+def test_limits_are_those_that_are_kept() -> None:
+    most = {key: kind.most for key, kind in CUTTING.items() if isinstance(kind, Whole)}
+    config = block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1")
+    limits = target.limits_of(config)
+    assert [cells[:2] for cells in table(GPTBOTS, "what | at most")] == [
+        ["a pdf", f"{limits.max_bytes_by_extension['pdf'] // 10**6} MB"],
+        ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
+        ["`chunk_token`", f"{most['chunk_token']:,}"],
+        ["`header_row`", f"{most['header_row']}"],
+        ["documents in a request", f"{limits.batch}"],
+        ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
+        ["ids in a question for states, or in a deletion", f"{target.MOST_IDS}"],
+        ["rows of a page of the list", f"{PAGE_SIZE}"],
+        ["passages that a search finds", f"{api.MOST_PASSAGES}"],
+        ["a document's name", f"{LONGEST} bytes"],
+    ]
+    assert limits.batch == MOST_FILES
+
+
+def test_defaults_of_cutting_are_told() -> None:
+    cells = {each[0]: " ".join(each[2:]) for each in table(GPTBOTS, "what | at most")}
+    assert f"{config.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
+    assert f"{config.HEADER_ROW} if nothing is said" in cells["`header_row`"]
+
+
+def test_the_ranking_models_are_told_and_those_that_the_stand_in_takes() -> None:
+    [row] = [
+        line for line in CONFIGURATION.splitlines() if line.startswith("| `target.search.rerank_version`")
+    ]
+    assert tuple(re.findall(r"`([\w-]+)`", row)) == RANKING_MODELS == TAKEN_MODELS
+
+
+DEEDS = {
+    "halt `credentials`": (Halted, "credentials"),
+    "halt `knowledge-base-missing`": (Halted, "knowledge-base-missing"),
+    "the document is to blame": (Rejected, ""),
+    "fewer at a time": (Rejected, ""),
+    "an add or update may have been stored": (Unsure, ""),
+    "not stored": (Unavailable, ""),
+}
+
+
+def test_codes_of_gptbots_are_told_with_what_is_done() -> None:
+    told = dict(table(GPTBOTS, "code | what is done"))
+    assert told.keys() == SENTENCES.keys()
+    for code, what in told.items():
+        [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
+        error = judged(code)
+        assert (type(error), getattr(error, "halt", "")) == deed, code
+    assert told[TOO_MANY].startswith("fewer")
+
+
+def judged(code: str) -> TargetError | None:
+    """What an answer of this code under HTTP 200 is taken for."""
+    body = {"code": int(code), "message": "no more words"}
+    return judge_for("https://example.invalid", "")(HttpAnswer("add", 200, {}, body, "", 0.0))
+
+
+# -- vectors
+
+
+def test_dialects_are_those_that_are_spoken() -> None:
+    told = {cells[0].strip("`"): cells[3] for cells in table(VECTORS, "`type` | speaks to")}
+    assert told.keys() == EMBEDDINGS.keys()
+    for dialect, most in told.items():
+        assert most.startswith(f"{EMBEDDINGS[dialect].most_items} passages"), dialect  # type: ignore[index]
+
+
+def test_calls_of_every_dialect_are_told() -> None:
+    told = {cells[0].strip("`"): cells[1:] for cells in table(CALLS, "`type`")}
+    assert told == {
+        dialect: [
+            f"`POST {one.path}`",
+            str(one.most_items),
+            f"`POST {RERANK[dialect].path}`",
+            str(RERANK[dialect].most_texts),
+        ]
+        for dialect, one in EMBEDDINGS.items()
+    }
+
+
+def test_defaults_of_searches_at_zhipu_are_told() -> None:
+    section = CONFIGURATION.partition("## Zhipu")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `target\.search\.(\w+)` \| `?([^`|]+?)`? \|", section, re.MULTILINE))
+    left = {"recall_ratio": "the service's", "fractional_threshold": "none"}
+    config = ZhipuSearchConfig()
+    assert told == {
+        each.name: left.get(each.name, str(getattr(config, each.name))) for each in fields(config)
+    }
+
+
+# -- calls
+
+
+@pytest.mark.parametrize(
+    ("heading", "routes"),
+    [
+        ("## Zhipu BigModel", [route[:2] for route in ZHIPU_ROUTES]),
+        ("## GPTBots", list(GPTBOTS_ROUTES)),
+    ],
+    ids=["zhipu", "gptbots"],
+)
+def test_calls_in_use_are_those_that_the_stand_in_answers(
+    heading: str, routes: Iterable[tuple[str, str]]
+) -> None:
+    section = CALLS.read_text().partition(f"{heading}\n")[2].partition("\n## ")[0]
+    used, aside = section.split("| left aside |")
+    assert sorted(calls(used)) == sorted(routes)
+    assert not set(calls(aside)) & set(routes)
+
+
+def calls(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"`(GET|POST|PUT|DELETE) (\S+)`", text)
+
+
+@pytest.mark.parametrize(("vendor", "routes"), [("zhipu", ZHIPU_ROUTES), ("gptbots", GPTBOTS_ROUTES)])
+def test_calls_in_use_are_made_by_the_target(vendor: str, routes: Iterable[tuple[str, ...]]) -> None:
+    """Each fixed beginning of a path stands in the target's code."""
+    source = "".join(path.read_text() for path in (ROOT / "kbsync" / "targets" / vendor).glob("*.py"))
+    for route in routes:
+        beginning = re.split(r"\{id\}|text/|spreadsheet/|qa/", route[1])[0]
+        assert beginning in source, route
