@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def revision() -> str:
-    """The commit that this was built from; "" for an editable install, and for a build that did not know."""
+    """The commit that this was built from; "" for an editable install or where the build did not know it."""
     place = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
     try:
         with open(place, encoding="utf-8") as file:
@@ -16,6 +16,27 @@ def revision() -> str:
 
 
 def version_and_revision() -> str:
-    """As people are told: `0.1.0 (5c343f7d01ab)`."""
+    """Such as `0.1.0 (5c343f7d01ab)`."""
     built_from = revision()
     return f"{__version__} ({built_from})" if built_from else __version__
+
+
+def install_command(*packages: str, reinstall: bool = False) -> str:
+    """A command to paste that installs these packages, in the versions that this kbsync requires.
+
+    `reinstall`: they are there but damaged.
+    """
+    import re  # these, too, take long to load
+    import shlex
+    import sys
+    from importlib import metadata
+
+    try:
+        required = metadata.requires("kbsync") or []
+    except metadata.PackageNotFoundError:  # it runs from its source
+        required = []
+    known = {re.split(r"[\[<>=!~; ]", each)[0]: each.partition(";")[0].strip() for each in reversed(required)}
+    options = ["--force-reinstall", "--no-deps"] if reinstall else []
+    # This Python by its path: the `pip` of a shell may be that of another one.
+    command = [sys.executable, "-m", "pip", "install", *options]
+    return shlex.join([*command, *(known.get(name, name) for name in packages)])

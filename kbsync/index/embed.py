@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
+from kbsync import install_command
 from kbsync.errors import Rejected, UsageError
 from kbsync.index.document import Chunk
-from kbsync.packages import installing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,7 +212,7 @@ def _expected(path: Path, sha256: str) -> bytes:
 
 
 def _cure() -> str:
-    return f"reinstall it: {installing('wordllama', anew=True)}"
+    return f"reinstall it: {install_command('wordllama', reinstall=True)}"
 
 
 # -- the user's own model ----------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def _session(graph: Path) -> Any:
     except ImportError as error:
         raise UsageError(
             "embedding.type: onnx needs the package onnxruntime; install it beside kbsync: "
-            + installing("onnxruntime")
+            + install_command("onnxruntime")
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _THREADS

@@ -66,7 +66,7 @@ def _in(tree: ast.AST, named: Texts) -> Iterator[str]:
                 if _writes(func):
                     yield from _texts(first, named)
                 name = func.id if isinstance(func, ast.Name) else ""
-                if name == "installing":
+                if name == "install_command":
                     yield f"install {', '.join(map(ast.unparse, args))}"
                 yield from (text for one in args[PLACES.get(name, 99) :][:1] for text in _texts(one, named))
             case ast.keyword(arg="cure", value=value):

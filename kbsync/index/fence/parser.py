@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from kbsync import install_command
 from kbsync.contract.target import Body
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
@@ -32,7 +33,6 @@ from kbsync.index.errors import trouble_with_scratch
 from kbsync.index.fence.child import LENGTH, pack, unpack_answer, unpack_ready
 from kbsync.index.read.formats import extension_of, needs_parser
 from kbsync.index.read.text import parse_text
-from kbsync.packages import installing
 from kbsync.permissions import make_passing_folder, make_private_folder
 
 LARGEST_TEXT = 64 * 1024 * 1024
@@ -393,7 +393,9 @@ class Parser:
             # Where it ran out of time or memory there is no cure, but to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory
             cure = (
-                f"; reinstall what it reads with: {installing('kreuzberg', anew=True)}" if is_broken else ""
+                f"; reinstall what it reads with: {install_command('kreuzberg', reinstall=True)}"
+                if is_broken
+                else ""
             )
             raise Unavailable(f"the parser does not start ({error}){cure}", code="parser-start") from error
         except OSError as error:

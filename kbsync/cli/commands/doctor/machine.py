@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
 
-from kbsync import version_and_revision
+from kbsync import install_command, version_and_revision
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
 from kbsync.cli.context import look_at
 from kbsync.cli.exit_codes import Code
@@ -27,7 +27,6 @@ from kbsync.core.selection import Rules
 from kbsync.core.text import printable, shell_word, sized
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.installation import BASES, Installation
-from kbsync.packages import installing
 from kbsync.state import lock
 
 
@@ -282,7 +281,7 @@ def versions() -> Iterator[CheckResult]:
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        cure = installing(*missing)
+        cure = install_command(*missing)
         yield wrong("libraries", f"not installed: {', '.join(missing)}", cure, Code.USAGE)
     else:
         yield CheckResult("libraries", ", ".join(found))
