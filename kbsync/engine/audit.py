@@ -1,7 +1,7 @@
 """The audit: the target's own list against what the state knows of it, and the repair of what differs.
 
-It has two callers. `kbsync verify` (engine/verify.py) adds the folder to it and changes nothing. A daemon
-makes it by itself, about once in every `deep_rescan` and slowly: that is `BackgroundAudit`, below. The target
+`Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder to it and changes nothing. A
+daemon audits by itself, slowly and about once in every `deep_rescan` (`BackgroundAudit`, ADR 18). The target
 goes on meanwhile, so whatever looks wrong is looked at a second time before it counts.
 """
 
@@ -102,7 +102,7 @@ class Stray:
 
     @staticmethod
     def from_json(tx: Tx, told: Mapping[str, Any]) -> Stray:
-        """What a `repair` message says, with the row as it is now. Whoever wrote it had a proof."""
+        """What a `repair` message says, with the row as it is now; `verify --repair` had a proof."""
         return Stray(
             str(told["remote_id"]),
             str(told["path"]),
@@ -138,6 +138,7 @@ class Audit:
         self._target = target
         self._read = read
         self._most = most
+        # Nobody else writes to an embedded base, so what lies there can only be ours.
         self._unproven = Proof.BASE if binding.limits.embedded else Proof.NONE
         self.seen: set[str] = set()
         self.strays: list[Stray] = []
@@ -180,7 +181,7 @@ class Audit:
         return (row.mirror, row.binding) == (self._binding.mirror, self._binding.id)
 
     def _ended(self, rows: Sequence[Upload], listed: Listed) -> Stray | None:
-        """A document whose upload came to an end; None where another mirror has to do with it."""
+        """A document whose upload came to an end; None where it is another mirror's business."""
         row = next((row for row in rows if self._is_mine(row)), None)
         if row is None:
             return None
@@ -291,8 +292,7 @@ class Audit:
     async def still_strays(self, strays: Sequence[Stray]) -> list[Stray]:
         """Those that are there at a second look, and that the state still does not count on.
 
-        With the digests of their bytes, where these can be had and nothing else proves them ours. A name says
-        what its giver wants: what no row knows and has other bytes after all is foreign.
+        Where nothing but a name says that one is ours, its bytes are read, if the target gives them.
         """
         left: list[Stray] = []
         for start in range(0, len(strays), PAGE):
@@ -316,6 +316,7 @@ class Audit:
             if any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id)):
                 continue
             if stray.row is None and stray.proof is Proof.NONE:
+                # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
                 entry = tx.entries.get(self._binding.mirror, stray.path)
                 if entry is None or not _has_bytes(entry, stray.digest, stray.size):
                     self.foreign.add(stray.remote_id)
@@ -396,7 +397,7 @@ def _counts_on_document(row: Upload) -> bool:
 
 
 class Repairs:
-    """Mends documents of one mirror, within one transaction, and only what is proven ours (promise 6)."""
+    """Repairs documents of one mirror, within one transaction, and only what is proven ours (promise 6)."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -426,9 +427,9 @@ class Repairs:
         tx.uploads.add(stray.row_for(binding, self._journal.timing.now))
 
     def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
-        """A document proven ours that nothing needs: it never serves, so no path loses anything."""
+        """Delete a document proven ours that nothing needs."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
-        # Things went on since it was found: it may serve by now (promise 2).
+        # Work went on since it was found: it may serve by now (promise 2).
         if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
             return False
         if rows[0].state is not UploadState.RETIRING:
@@ -461,7 +462,7 @@ class Repairs:
 
 LONGEST_REST = 3600.0
 PUT_OFF = 1800.0
-"""Seconds until an audit that was cut short begins anew."""
+"""Seconds until an audit that was cut short starts again."""
 
 PATIENCE, LOOK_EVERY = 60.0, 1.0
 """Seconds that a request waits for fresh work to end at most, and between two looks whether it did."""
@@ -477,7 +478,7 @@ class PutOffError(Exception):
 
 @dataclass(slots=True)
 class AuditResult:
-    """What one audit came to: documents by what is wrong; `mended` counts those among them it saw to.
+    """What one audit came to: documents by what is wrong; `mended` counts those among them that it repaired.
 
     `beyond`: documents that serve nothing and were too many to look at; the next audit sees to them. `left`:
     those that were found and left alone, by what is wrong.
@@ -497,20 +498,20 @@ class AuditResult:
 class BackgroundAudit:
     """The audits of one mirror in a daemon.
 
-    An audit goes through four steps, none of which is on disk: only its end is (`status.LastAudit`).
+    Each goes through four steps. Only its end is recorded (`status.LastAudit`).
 
-    - *resting* until `deep_rescan` after the last audit ended, or until a person asks for one. A restart
+    - It rests until `deep_rescan` after the last audit ended, or until a person asks for one. A restart
       changes nothing about the first and forgets the second.
-    - *reading* the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work.
-    - *asking* about what looked wrong, once more and a horizon later: documents that the list lacks, and
-      those that it shows and nothing needs.
-    - *mending*, a transaction for each page or document: documents that the target says are missing are sent
-      again, deleted ones that are back and twins of which this state made both are retired. Anything else is
+    - It reads the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work.
+    - It asks a second time, a horizon later, about documents that the list lacks and about those that it
+      shows and nothing needs.
+    - It repairs, a transaction for each page or document: documents that the target says are missing are sent
+      again; deleted ones that are back are retired, as are twins where this state made both. Anything else is
       logged.
 
-    Cut anywhere (kill -9, a halt, a target that does not answer) it is as if it had not begun, but for what
-    it mended; the next one begins anew. What it mends are rows, each true by itself: the worker does the
-    rest. Many documents missing at once are a person's business: the mirror halts and nothing is sent.
+    An audit that is cut anywhere (kill -9, a halt, a target that does not answer) leaves nothing behind but
+    the rows it has repaired, and the worker carries those out. Where many documents are missing at once
+    nothing is sent: the mirror halts for a person (ADR 14).
 
     `may_work`: the mirror is not halted and the folder was compared once. `is_idle`: no fresh work is due.
     `on_halt` is told when the base lost many documents, `on_work` that there is something to do.
@@ -544,13 +545,14 @@ class BackgroundAudit:
                     await self.try_once()
 
     async def _until_due(self) -> float:
-        """Seconds. After a clock was set back it is counted from now: one period late, and no more."""
+        """Seconds until the next audit."""
         binding, now = self.journal.binding, self.clock.wall()
         known = await self.store.read(lambda tx: last_audit(tx, binding.mirror))
         if known is None or known.binding != binding.id:
             # As good as audited: all that is known of a new base was learnt just now.
             last = LastAudit(binding.id, now)
         else:
+            # After a clock was set back the period counts from now: an audit is late once, and no more.
             last = replace(known, ended=min(known.ended, now))
         if last != known:
             await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
@@ -614,12 +616,10 @@ class BackgroundAudit:
         return result
 
     async def pace(self) -> None:
-        """Returns when one more request may be made, one caller after the other.
-
-        Fresh work goes first, yet not for ever: a mirror that never rests would never be audited.
-        """
+        """Returns when one more request may be made, one caller after the other."""
         async with self._turn:
             await self.clock.sleep(self.journal.binding.limits.unhurried)
+            # Fresh work goes first, yet not for ever: a mirror that never rests would never be audited.
             latest = self.clock.steady() + PATIENCE
             while not await self.is_idle() and self.clock.steady() < latest:
                 await self.clock.sleep(LOOK_EVERY)
@@ -630,7 +630,7 @@ class BackgroundAudit:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, began: float) -> None:
-        """Halts over a base that lost many documents; a list is believed when single looks agree."""
+        """Halt over a base that lost many documents. A sample has to confirm what the list says."""
         binding = self.journal.binding
         sample: list[Upload] = []
         missing = 0
@@ -667,7 +667,7 @@ class BackgroundAudit:
             self.on_work()
 
     def _retire(self, kind: str, stray: Stray | None, tx: Tx) -> bool:
-        """Only what an upload of this state made: what looks like ours is left to a person."""
+        # Only what an upload of this state made: what merely looks like ours is left to a person (promise 6).
         if stray is None or stray.row is None or stray.proof not in (Proof.ROW, Proof.MARK):
             return False
         row = tx.uploads.get(stray.row.id)

@@ -1,4 +1,8 @@
-"""The daemon's loop for one mirror: hints as they come, a rescan now and then, and patience with trouble."""
+"""The daemon's loop for one mirror: hints as they come, a rescan now and then, retries in between.
+
+`keep` begins the mirror, watches it, and begins it again after trouble; `_turn` is one round of the loop. One
+event wakes it, whatever happened; what is to be done then is found out from the state and the clock.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +27,16 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class Reread(Enum):
-    """What a halted mirror has read again, since a person may have mended there what halts it."""
+    """What a halted mirror has read again, since a person may have corrected there what halts it."""
 
     CONFIG = "config"
-    """All of it: a person asked for something, and believes that the cause is gone."""
+    """All of it: a person asked for something, so may have changed it."""
     SECRETS = "secrets"
-    """What of this mirror is secret, and nothing else: its key was refused, and nobody asked."""
+    """The secrets of this mirror alone: its key was refused, and it may have been rotated since."""
 
 
 AskReread = Callable[[Reread, asyncio.Event], None]
-"""Has it read, and sets the event when that is done. A mirror that changed is told to stop before."""
+"""Has it read, and sets the event when that is done. A mirror whose config changed is stopped before."""
 
 
 def nothing_to_read(_wish: Reread, read: asyncio.Event) -> None:
@@ -43,8 +47,10 @@ def nothing_to_read(_wish: Reread, read: asyncio.Event) -> None:
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
+"""Seconds between two looks at what tells of itself by no event: root, watcher, target."""
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 DOWN_AFTER = 10.0
+"""Seconds a target is down before that is shown as a halt: a restart of the service is none."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_READING = 10.0
 """Seconds that a halted mirror waits for what it has read again."""
@@ -53,7 +59,7 @@ HINTS_AT_ONCE = 1000
 
 @dataclass
 class MirrorLoop:
-    """Keeps one mirror true until `stop` is set."""
+    """Keeps one mirror up to date until `stop` is set."""
 
     run: MirrorRun
     state_dir: Path
@@ -79,7 +85,7 @@ class MirrorLoop:
     _mode: Mode | None = None
 
     async def keep(self) -> None:
-        """Run until `stop`; whatever happens to folder or target, go on when it is over."""
+        """Run until `stop`. Whatever happens to folder or target, go on when it is over."""
         self.run.on_doubt = self._wake.set
         wait = FIRST_RETRY
         while not self.stop.is_set():
@@ -102,7 +108,7 @@ class MirrorLoop:
                 await self._rest(min(CHECK_EVERY / 2, left))
                 if await self._newest_message() > known:
                     break
-            # What halts the mirror may have been mended in the config; a new message is a person's.
+            # What halts the mirror may be corrected in the config by now; a new message is a person's.
             if self.run.halt is not None and await self._newest_message() > known:
                 await self._have_read(Reread.CONFIG)
             elif self._halted_over(CREDENTIALS):
@@ -254,7 +260,7 @@ class MirrorLoop:
             self._wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
-        """Is the cause of the halt gone? Asked ever more seldom, as long as it is not."""
+        """Ask the target whether the cause of the halt is gone, ever more seldom."""
         self._next_probe = self.run.clock.steady() + self._probe_wait
         self._probe_wait = min(LONGEST_PROBE, self._probe_wait * 2)
         if self._halted_over(CREDENTIALS):
@@ -272,6 +278,7 @@ class MirrorLoop:
         times = [self._next_check] if due is None else [self._next_check, due]
         if self._scan is None:
             times.append(self._next_scan)
+            # After a pass in which all that was gone could be weighed, few deletions go unasked again.
             if self._first_pass_open and self._is_compared and not bound.deletions.may_wait:
                 self._first_pass_open = False
                 await self.run.first_pass_over()
@@ -309,7 +316,7 @@ class MirrorLoop:
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Cheap: below a directory that the config's own rules do not enter."""
+    """Whether a path lies below a directory that the config's rules do not enter. Cheap, reads nothing."""
     folder = path.rpartition("/")[0]
     while folder:
         if rules.enters(folder).choice is not FileChoice.SELECTED:

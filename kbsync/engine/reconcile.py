@@ -1,7 +1,8 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
-Every way leads through the same steps: a sight of a file, a judgement (in a thread), a row and its
-consequences (one transaction for a page of files).
+Every way leads through the same three steps: a file is found (`FoundFile`), it is judged in a thread
+(`judge`: skip it, wait for it, or read it), and what follows is recorded, a page of files in a transaction.
+What the document of a file becomes is decided by the journal within that transaction.
 """
 
 from __future__ import annotations
@@ -46,23 +47,23 @@ async def look_in_lost_mounts(
 ) -> list[tuple[str, Look]]:
     """The same looks; those that found nothing where a disk used to be mounted are taken once more.
 
-    While a disk that is mounted below the folder is away, nothing in it is missing.
+    While a disk that was mounted below the folder is away, nothing in it is missing (promise 1).
     """
     missed = [path for path, seen in looked if seen.lacks_file]
     mounts = await store.read(partial(_mounts, binding, missed)) if missed else {}
     if not mounts:
         return list(looked)
     root = binding.settings.root
-    anew = await asyncio.to_thread(
+    again = await asyncio.to_thread(
         lambda: {path: look_in_mounts(root, path, over) for path, over in mounts.items()}
     )
-    return [(path, anew.get(path, seen)) for path, seen in looked]
+    return [(path, again.get(path, seen)) for path, seen in looked]
 
 
 def former_files(
     read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, ino: int, digest: str
 ) -> list[FileRow]:
-    """Stored files with this inode and these bytes that are surely not at their places any more. Blocks."""
+    """Stored files with this inode and these bytes that are gone from their places. Blocks."""
     found: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
     mounts = read(partial(_mounts, binding, [entry.path for entry in found])) if found else {}
 
@@ -79,6 +80,7 @@ def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[st
 
 
 RACY_SECONDS = 2.0
+"""A file read so soon after its last change may change again behind the same stamp: it is read once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: it is being written, or may be. `busy`: even the longest wait did not help.
+    """The file is being written, or may be. `busy`: even the longest wait did not help.
 
     `wanted`: the rules take it as it is now.
     """
@@ -130,7 +132,7 @@ def judge(
     former: Callable[[int, str], list[FileRow]],
     keep: Callable[[str, Spooled], None],
 ) -> Judgement:
-    """What this sight of a file means: skip it, wait for it, or read it. Runs in a thread; touches no rows.
+    """What the found file means: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
     `known`: what the state has of it. `deep`: read it in any case. `awaited`: its quiet is waited for
     already. `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
@@ -142,12 +144,14 @@ def judge(
     verdict = sight.rules.verdict(path, stamp.size, sight.kind)
     is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
+        # A file that a program empties before it writes is no deletion: it has to stay empty for a while.
         had_content = awaited or (known is not None and known.digest is not None)
         is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
             # Also when its longest wait is over: a moment without bytes tells nothing of what is written.
             return Wait(path, stamp, busy=sight.forced, wanted=False)
         return FileSeen(path, stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
+    # The same stamp means the same bytes: nothing is read, nothing is sent (promise 7).
     if known is not None and known.digest and known.stamp == stamp and not (deep or known.racy):
         return FileSeen(path, stamp, verdict, digest=known.digest, fresh=sight.fresh)
     taken: StableDigest | Spooled | ReadProblem
@@ -169,6 +173,7 @@ def judge(
         case _:
             return None
     renamed_from = None
+    # Of a file with several links the inode does not say which of its names is the old one.
     if (known is None or known.digest is None) and sight.links == 1:
         former_ones = former(taken.stamp.ino, taken.digest)
         renamed_from = former_ones[0].path if former_ones else None
@@ -193,7 +198,10 @@ def by_person(sight: FoundFile, known: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """A change of rules is a person's unless only the program's own part of them differs."""
+    """A change of rules is a person's, unless only the program's own part of them differs.
+
+    What an upgrade takes no more keeps its document; what a person takes out is a deletion.
+    """
     return before == now or not before or person_part(before) != person_part(now)
 
 
@@ -276,7 +284,7 @@ PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 """A page of files is read under the lock: a fresh hint waits for no more than this."""
 BURST = 64
-"""So many files at one look were not saved by a person who waits for each: they are backlog."""
+"""More files at one look than this were not saved one by one by a person who waits: they are backlog."""
 
 FORCED = 4
 """Files that never get quiet are read twice, with a pause between: a fresh hint waits for so many at most."""
@@ -330,10 +338,7 @@ class Reconciler:
     # -- whole trees -----------------------------------------------------------------------------------
 
     async def scan(self, start: str = "", *, deep: bool = False) -> ScanSummary:
-        """Compare a tree with the state. `deep`: read every file, whatever its stamp.
-
-        What is missed counts as missed when the end is reached: it may have moved to where no look was yet.
-        """
+        """Compare a tree with the state. `deep`: read every file, whatever its stamp."""
         binding = self._journal.binding
         tree = StateTree(self._store, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
@@ -643,8 +648,8 @@ class Reconciler:
 class _ScanPages:
     """A scan that is pulled in threads and ended by the loop, at any time.
 
-    A scan that is cut off leaves a thread behind, which may hang in a mount for long: whoever comes last
-    lets go of what it uses.
+    A scan that is cut off leaves a thread behind, which may hang in a mount for long. The last of the two to
+    end closes what the scan uses.
     """
 
     def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan, tree: StateTree) -> None:
