@@ -1,9 +1,9 @@
 """The life of an upload: its states, the steps between them, and who takes them.
 
-`STEPS` is all of it: the diagram in docs/internals/architecture.md is held to it, and so is every row that a
-test saves. Below it stands how a row changes with each step. A step never acts: what must follow at the same
-path (a successor takes over, a fresh upload is wanted) is found by `planner.decide`, which runs again after
-every step. Times are seconds since the epoch.
+`STEPS` is all of it: the diagram in docs/internals/architecture.md is held to it, and so is every row that
+a test saves. Below it stands how a row changes with each step. A step never acts: what must follow at the
+same path (a successor takes over, a fresh upload is wanted) is found by `planner.decide`, which runs again
+after every step. Times are seconds since the epoch.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""Recipes, as far as anybody but their target may read them. Pure.
-
-What to do about one path: a pure decision, made again after every change of file or upload.
+"""What to do about one path: a pure decision, made again after every change of a file or an upload.
 
 Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 
 - What cannot be looked at, or is being written, is left alone.
-- A file that is gone or deselected loses its document, but a serving one only after being weighed.
+- A file that is gone or deselected loses its document, but one that serves only after it was weighed.
 - Equal bytes under an equal recipe are served by what already serves.
-- A retirement whose delete was not sent is called off when nothing else serves the path. One whose delete
-  was sent, and not answered, is not gone on with before its successor serves: it may still be found.
-- What the target knows by a page's address is known there whatever its file is called.
+- A retirement is called off while its delete was not sent and nothing else serves the path. Once a delete
+  was sent and not answered, it is not sent again before a successor serves: the document may still be
+  found.
+- The target knows a page by its address, whatever its file is called.
 - A change is sent as a successor; what serves goes on serving until the successor is ready.
 - Where indexing costs money, the same bytes under another recipe keep what serves until that recipe is
   allowed (ADR 23). What has to be sent anyway, for its bytes or its name, goes at once.
-- Newer work supersedes: an older version on its way is retired, never waited for, except where the target
-  updates in place, since there a single document must not be written to twice at once. While nothing serves
-  the path it is left: it may be searchable already, and serves until the newer one is. The same version under
-  a name that is not wished any more is waited for, since nothing is sent twice at once.
+- Newer work supersedes: an older version on its way is retired and never waited for. Three exceptions. A
+  target that updates in place has a single document, which must not be written to twice at once. While
+  nothing serves the path, an older version is left: it may be searchable already, and serves until the
+  newer one does. The same version under a name that is no longer wanted is waited for, since nothing is
+  sent twice at once.
 - A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
   cut anew where it lies, if the target can do that: it serves nothing.
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
@@ -46,13 +46,9 @@ from kbsync.core.model import (
 )
 from kbsync.core.names import tag_of
 
-
-def can_be_cut_to(before: str, after: str) -> bool:
-    """A document of the one recipe can be cut anew to the other: what stands behind a `!` is the same."""
-    return before.partition("!")[2] == after.partition("!")[2]
-
-
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
+"""Why a path shall have no document any more; people see these words."""
+
 UNKNOWN_SIZE = -1
 """The size of a found document whose length the target does not tell."""
 
@@ -150,14 +146,12 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
 
 
 def is_undecided(wish: Wish) -> bool:
-    """Whether the path shall have a document, and which, cannot be said now.
-
-    What a person leaves out shall have none, whether it can be looked at or not: nobody looks there any more.
-    """
+    """Whether the path shall have a document, and which, cannot be said now."""
     if wish.presence is Presence.UNKNOWN:
+        # What a person leaves out goes, whether it can be looked at or not: nobody looks there any more.
         return parting_cause(wish) != DESELECTED
     if wish.presence is Presence.MISSING:
-        return True
+        return True  # one look is not enough (promise 1)
     return not parting_cause(wish) and wish.verdict.choice is FileChoice.SELECTED and wish.digest is None
 
 
@@ -166,6 +160,7 @@ def parting_cause(wish: Wish) -> str:
     if wish.presence is Presence.GONE:
         return GONE
     match wish.verdict.choice:
+        # An upgrade of the program deselects nothing: its document stays.
         case FileChoice.EXCLUDED:
             return DESELECTED if wish.by_person else ""
         case FileChoice.SKIPPED:
@@ -175,6 +170,7 @@ def parting_cause(wish: Wish) -> str:
 
 
 def _parted(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
+    """These uploads are to go, each as far as its state allows."""
     actions = (_part(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
@@ -183,6 +179,7 @@ def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
     match upload.state:
         case UploadState.INTENDED:
             return Drop(upload.id)
+        # Where the target updates in place, what is on its way has overwritten the one document: it goes on.
         case UploadState.SENDING | UploadState.UNSURE if not abilities.updates:
             return Unwant(upload.id) if upload.purpose is Purpose.SERVE else None
         case UploadState.INDEXING if not abilities.updates:
@@ -199,7 +196,9 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     server = next((u for u in uploads if u.state.serves), None)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
         return (Serve(former.id),)
-    back = _released(server)
+    back: tuple[Action, ...] = ()
+    if server is not None:
+        back = (Serve(server.id) if server.state is UploadState.HELD else Keep(server.id),)
     if server is not None and _same_content(server, wish):
         label = _relabelled(server, wish, abilities)
         if label is not None:
@@ -234,14 +233,6 @@ def _same_content(upload: Upload, wish: Wish) -> bool:
     return upload.digest == wish.digest and upload.recipe == wish.recipe
 
 
-def _released(server: Upload | None) -> tuple[Action, ...]:
-    if server is None:
-        return ()
-    if server.state is UploadState.HELD:
-        return (Serve(server.id),)
-    return (Keep(server.id),)
-
-
 def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
     """Nothing or `Relabel` where the server's path is or can be made right; None if a successor must."""
     if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):
@@ -256,6 +247,7 @@ def _chosen(
 ) -> Upload | None:
     """The upload that will serve the wish, if one is there already."""
     fitting = [u for u in uploads if _same_content(u, wish) and not u.state.serves]
+    # The furthest along first: it is searchable soonest.
     for state in reversed(ON_THE_WAY):
         for upload in fitting:
             if upload.state is state and upload.label == wish.path:
@@ -296,6 +288,7 @@ def tells(known: str, known_size: int | None, digest: str, size: int) -> bool:
     """What is known of some bytes, their digest or only the tag of it, says that they are these."""
     if known == digest or not known.startswith(TAG):
         return known == digest
+    # A tag is 40 bits of the digest; with the length it is proof enough (ADR 12).
     return known == by_tag(tag_of(digest)) and known_size in (size, UNKNOWN_SIZE, None)
 
 
@@ -312,7 +305,8 @@ def _can_be_cut_anew(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
         and upload.remote_id is not None
         and upload.digest == wish.digest
         and upload.recipe != wish.recipe
-        and can_be_cut_to(upload.recipe, wish.recipe)
+        # Cutting changes nothing of what a target writes behind a `!` in its recipe.
+        and upload.recipe.partition("!")[2] == wish.recipe.partition("!")[2]
     )
 
 
@@ -379,7 +373,7 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
         return Status.FAILED if is_stuck_under_old_name(wish, server, uploads) else Status.READY
     is_same = server is not None and server.digest == wish.digest
     if server is not None and is_same and server.wanted_recipe == wish.recipe and not wish.may_renew:
-        return Status.HELD
+        return Status.HELD  # a person is asked before it costs money (ADR 23)
     if server is None and is_without_text(wish, uploads):
         return Status.SKIPPED  # while an older version is found, it is out of date, and has failed
     return _progress(wish, uploads)

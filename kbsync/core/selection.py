@@ -1,26 +1,20 @@
-"""The syntax of gitignore: one line becomes one regular expression for a path.
+"""Which files are mirrored: include, exclude, ignore files, the defaults and the target's limits. Pure.
 
-Written out here because the usual libraries judge a path together with everything above it and trip
-over names with a newline in them. Here a line is asked about one entry only; that an excluded folder
-takes along what is below it is for the caller, who does not enter it. Differs from git in two places:
-`?` and `[…]` stand for one character, not for one byte, and a line that could never match
-(an unclosed bracket, a lone backslash at its end) is an error, since its author meant something by it.
+Only the path relative to the mirror's root counts, so a mirror may itself lie below `.cache` or in `foo~`.
+The first of these that speaks of an entry decides: `exclude` of the config, the nearest ignore file, the
+ones above it, the defaults. Within each the last matching line wins, `!` takes back, and an excluded folder
+is not entered. What is left must match `include`, where that is given.
 
-What is never a document unless a person says so: traces of programs, not writing of people.
-
-Each pattern is one name in gitignore syntax (a `/` at its end: folders only). A person brings one back
-with a negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it.
-
-Which files are mirrored: include, exclude, ignore files, the defaults and the target's limits.
-
-Only the path relative to the mirror's root counts, so a mirror may itself lie below `.cache` or in
-`foo~`. The first of these that speaks of an entry decides: `exclude` of the config, the nearest ignore
-file, the ones above it, the defaults. Within each the last matching line wins, `!` takes back, and a
-folder that is excluded is not entered. What is left must match `include`, where that is given.
+Patterns are gitignore's: one line becomes one regular expression. They are written out here because the
+usual libraries judge a path together with everything above it and trip over names with a newline in them.
+Here a line is asked about one entry only. Two differences from git: `?` and `[…]` stand for one character,
+not for one byte, and a line that could never match (an unclosed bracket, a lone backslash at its end) is an
+error, since its author meant something by it.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -269,6 +263,9 @@ def _letter(segment: str, at: int) -> tuple[str, int]:
 IGNORE_FILE = ".kbsyncignore"
 """Holds patterns for the folder it lies in and all below; never mirrored itself."""
 
+# The defaults: traces of programs, never documents. Each is one name in gitignore syntax. A person brings one
+# back with a negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it.
+
 VERSION_CONTROL = (".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/")
 
 EDITORS = (
@@ -404,14 +401,18 @@ class Rules:
     def __init__(self, include: tuple[str, ...] | None, exclude: tuple[str, ...], limits: Limits) -> None:
         chosen = None if include is None else parse_list(include, "include")
         self._include = None if chosen is None else chosen[::-1]
-        self._named = _names_in(chosen or ())
+        # Every name that `include` spells out brings back a default of that name or pattern.
+        lines = [line for line in chosen or () if not line.is_negated]
+        self._named = frozenset(segment for line in lines for segment in line.segments)
         self._layers: tuple[_Layer, ...] = (_Layer("", parse_list(exclude, "exclude")[::-1]),)
         self._defaults = tuple(line for line in _DEFAULTS if line.segments[0] not in self._named)
         self._gate = re.compile("|".join(f"(?:{line.expression.pattern})" for line in self._defaults))
         self._limits = limits
         self._names = frozenset(name.lower() for name in limits.names)
         self.person_version = _hash(include, exclude)
-        self.program_version = _hash(_REVISION, DEFAULTS, _limits_key(limits))
+        by_extension = sorted(limits.max_bytes_by_extension.items())
+        of_limits = sorted(limits.extensions), sorted(limits.names), limits.max_bytes, by_extension
+        self.program_version = _hash(_REVISION, DEFAULTS, of_limits)
 
     @property
     def version(self) -> str:
@@ -425,7 +426,7 @@ class Rules:
         """
         source = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
         layer = _Layer(folder, parse_file(content, source)[::-1])
-        rules = self._copy()
+        rules = copy.copy(self)
         rules._layers = (self._layers[0], layer, *self._layers[1:])
         rules.person_version = _hash(self.person_version, content)
         return rules
@@ -437,13 +438,21 @@ class Rules:
         decisive = self._decisive(folder, is_folder=True)
         if decisive and not decisive.is_negated:
             return _excluded(decisive)
-        return SELECTED if self._may_include_below(folder) else _NOT_INCLUDED
+        if self._include is None:
+            return SELECTED
+        including = decide_upwards(self._include, folder, is_folder=True)
+        if including and not including.is_negated:
+            return SELECTED
+        # Something deeper may be included though nothing speaks of the folder itself.
+        is_above = any(not line.is_negated and line.reaches_below(folder) for line in self._include)
+        return SELECTED if is_above else _NOT_INCLUDED
 
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
         """Whether the entry `path` of `size` bytes is mirrored; its folder is one that is entered."""
         if kind is FileKind.FOLDER:
             return self.enters(path)
-        if path.rpartition("/")[2] == IGNORE_FILE:
+        name = path.rpartition("/")[2]
+        if name == IGNORE_FILE:
             return _NEVER_MIRRORED
         decisive = self._decisive(path, is_folder=False)
         if decisive and not decisive.is_negated:
@@ -451,55 +460,41 @@ class Rules:
         included = decide_upwards(self._include or (), path, is_folder=False)
         if self._include is not None and (included is None or included.is_negated):
             return _NOT_INCLUDED if included is None else _excluded(included)
-        return self._accepted(path, size, kind, included, decisive)
-
-    def _copy(self) -> Rules:
-        twin = object.__new__(Rules)
-        for name in Rules.__slots__:
-            setattr(twin, name, getattr(self, name))
-        return twin
-
-    def _decisive(self, path: str, is_folder: bool) -> PatternLine | None:
-        for layer in self._layers:
-            if line := layer.decide(path, is_folder):
-                return line
-        name = path.rpartition("/")[2]
-        if name in self._named or not self._gate.fullmatch(name):
-            return None
-        return decide(self._defaults, name, is_folder)
-
-    def _may_include_below(self, folder: str) -> bool:
-        if self._include is None:
-            return True
-        including = decide_upwards(self._include, folder, is_folder=True)
-        if including and not including.is_negated:
-            return True
-        return any(not line.is_negated and line.reaches_below(folder) for line in self._include)
-
-    def _accepted(
-        self, path: str, size: int, kind: FileKind, included: PatternLine | None, decisive: PatternLine | None
-    ) -> Verdict:
-        """The verdict for an entry that no rule of a person leaves out."""
+        # No rule of a person leaves it out; what is left are limits.
         if kind is FileKind.SYMLINK:
             return Verdict(FileChoice.SKIPPED, "symlink (not followed)")
         if kind is FileKind.SPECIAL:
             return Verdict(FileChoice.SKIPPED, "socket, fifo or device")
         if size == 0:
             return Verdict(FileChoice.SKIPPED, "empty")
-        return self._limited(path, size, included) or _selected_by(included or decisive)
-
-    def _limited(self, path: str, size: int, included: PatternLine | None) -> Verdict | None:
-        """What the target does not take of `path`, if anything."""
-        name = path.rpartition("/")[2]
         extension = extension_of(name)
         if extension not in self._limits.extensions and name.lower() not in self._names:
-            return _not_taken(extension, included)
+            what = f"the target does not take .{extension} files"
+            if not extension:
+                what = "the target does not take files without an extension"
+            if included is None:
+                return Verdict(FileChoice.SKIPPED, what, "formats")
+            # A person asked for it by name, so its absence is a failure (exit 1), not a matter of course.
+            reason = f"explicitly included but not accepted: {what}"
+            return Verdict(FileChoice.REFUSED, reason, included.rule)
         limit = self._limits.max_bytes_by_extension.get(extension, self._limits.max_bytes)
         if limit is not None and size > limit:
-            return Verdict(
-                FileChoice.REFUSED, f"{size:,} bytes, over the limit of {limit:,} bytes", "max_bytes"
-            )
-        return None
+            reason = f"{size:,} bytes, over the limit of {limit:,} bytes"
+            return Verdict(FileChoice.REFUSED, reason, "max_bytes")
+        selecting = included or decisive
+        if selecting is None:
+            return SELECTED
+        return Verdict(FileChoice.SELECTED, f"selected by {selecting.text}", selecting.rule)
+
+    def _decisive(self, path: str, is_folder: bool) -> PatternLine | None:
+        for layer in self._layers:
+            if line := layer.decide(path, is_folder):
+                return line
+        # Each default is one name: a single expression for all of them answers for nearly every file.
+        name = path.rpartition("/")[2]
+        if name in self._named or not self._gate.fullmatch(name):
+            return None
+        return decide(self._defaults, name, is_folder)
 
 
 def extension_of(name: str) -> str:
@@ -513,33 +508,8 @@ def person_part(version: str) -> str:
     return version.partition(".")[0]
 
 
-def _names_in(include: Sequence[PatternLine]) -> frozenset[str]:
-    """Every name that a line of `include` spells out, to bring back a default of that name or pattern."""
-    return frozenset(segment for line in include if not line.is_negated for segment in line.segments)
-
-
 def _excluded(line: PatternLine) -> Verdict:
     return Verdict(FileChoice.EXCLUDED, f"excluded by {line.text}", line.rule)
-
-
-def _selected_by(line: PatternLine | None) -> Verdict:
-    return Verdict(FileChoice.SELECTED, f"selected by {line.text}", line.rule) if line else SELECTED
-
-
-def _not_taken(extension: str, included: PatternLine | None) -> Verdict:
-    what = f".{extension} files" if extension else "files without an extension"
-    if included is None:
-        return Verdict(FileChoice.SKIPPED, f"the target does not take {what}", "formats")
-    return Verdict(
-        FileChoice.REFUSED,
-        f"explicitly included but not accepted: the target does not take {what}",
-        included.rule,
-    )
-
-
-def _limits_key(limits: Limits) -> tuple[object, ...]:
-    by_extension = sorted(limits.max_bytes_by_extension.items())
-    return sorted(limits.extensions), sorted(limits.names), limits.max_bytes, by_extension
 
 
 def _hash(*parts: object) -> str:

@@ -1,12 +1,7 @@
-"""Texts of strangers made fit for terminal and log: they cannot move a cursor or forge a line. Pure.
+"""Text for people and for protocols: made printable, quoted for a shell, sizes and spans in words. Pure.
 
-Numbers of bytes as people read them.
-
-Spans of time, told to people.
-
-Numbers that strangers write in digits. Pure.
-
-What an HTTP header may hold. Pure.
+Most of what is shown was written by strangers: file names, what services answer. None of it may move a
+terminal's cursor, forge a line of the log or hide what it says.
 """
 
 from __future__ import annotations
@@ -73,12 +68,10 @@ def lasting(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-_LONGEST = 20
-
-
 def number_in(text: str) -> int | None:
     """The number; None for what is none, and for more digits than anything that is counted has."""
-    return int(text) if text.isdecimal() and len(text) <= _LONGEST else None
+    # int() takes quadratic time for a stranger's million digits.
+    return int(text) if text.isdecimal() and len(text) <= 20 else None
 
 
 _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
