@@ -14,6 +14,7 @@ def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
 ) -> float:
     """Seconds before try number `tries + 1`: doubled each time, the upper half of it by chance (0..1)."""
+    # Chance keeps a thousand documents that failed together from being tried together again.
     whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
     return whole * (0.5 + 0.5 * chance())
 

@@ -1,4 +1,4 @@
-"""What only who looks for a cause wants to read: the log has it at level debug, else it costs nothing."""
+"""Lines for `--log-level debug`; at any other level they cost nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _log = logging.getLogger(LOGGER)
 
 
 def is_debugging() -> bool:
-    """Somebody wants to read it."""
+    """The log is at level debug."""
     return _log.isEnabledFor(logging.DEBUG)
 
 
 def tell(event: str, **fields: object) -> None:
-    """One line of the log, where somebody wants to read it."""
+    """One line of the log, at level debug."""
     if is_debugging():
         _log.debug(event, extra={"event": event, "fields": fields})

@@ -1,8 +1,8 @@
-"""Whose turn it is: lanes that share the time of the slots, and the order within a lane.
+"""Whose turn it is: lanes that share the time of the slots, and the order within a lane. Pure.
 
-One number for all cannot keep an order fair: what always goes first starves the rest, and what moves up
-as it ages ends by going before the file that somebody has just saved. So each kind of work has a lane, and
-each lane a share of the time, which the others take up while nothing waits in it.
+One number cannot order all work fairly: what always goes first starves the rest, and what moves up as it ages
+ends by going before the file that somebody has just saved. So each kind of work has a lane, and each lane a
+share of the time, which the others take up while nothing waits in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
 LONGEST_COST = 120.0
-"""Seconds that one turn counts at most: nobody pays for ever for one slow request."""
+"""Seconds that one turn counts at most: a lane does not pay for ever for one slow request."""
 
 LEAST_COST = 0.001
 _NEWEST = 0.2  # of the last turn, in what a turn is thought to take
@@ -30,7 +30,7 @@ class Lane(enum.IntEnum):
     FRESH = 0  # somebody has just saved it
     BACKLOG = 1
     LARGE = 2
-    AGAIN = 3  # it was tried before, to no avail
+    AGAIN = 3  # it failed before
     DELETE = 4
     RENAME = 5
     PROVE = 6  # documents that were found at the target are read
@@ -51,10 +51,8 @@ WEIGHTS = {
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """Where an upload of `size` bytes intended at `now` (epoch seconds) stands: smaller goes first.
-
-    Within a lane it is a deadline, so small goes before huge and nobody waits for ever.
-    """
+    """Where an upload of `size` bytes intended at `now` (epoch seconds) stands: smaller goes first."""
+    # Within a lane it is a deadline: small goes before huge, and nothing waits for ever.
     if size >= LARGE_BYTES:
         lane, late = Lane.LARGE, 0.0 if fresh else BACKLOG_PENALTY
     else:
@@ -63,7 +61,7 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
 
 
 def rank_again(before: float) -> float:
-    """The rank of what was tried to no avail: what was never tried does not wait for it."""
+    """The rank of what failed before: what was never tried does not wait for it."""
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 
@@ -80,8 +78,8 @@ def reach_of(lane: Lane) -> tuple[float, float]:
 class FairTurns:
     """Which lane is next, so that each gets its share of time while something waits in it.
 
-    Every lane has a clock that its turns move on by the time they took over its weight; the one that is
-    behind goes. A lane in which nothing waits saves up nothing. What may take long never holds all slots.
+    Every lane has a clock; a turn moves it on by the time the turn took, divided by the lane's weight. The
+    lane that is furthest behind goes next. What may take long never holds all slots.
     """
 
     def __init__(self) -> None:
@@ -98,6 +96,7 @@ class FairTurns:
         if not able:
             return None
         chosen = min(able, key=lambda lane: (self._clocks[lane], lane))
+        # A lane in which nothing waits saves up no time, or its next files would keep all slots for a while.
         for lane in Lane:
             if lane not in waiting and not self._under_way[lane]:
                 self._clocks[lane] = max(self._clocks[lane], self._clocks[chosen])
@@ -120,7 +119,7 @@ class FairTurns:
         self._clocks[lane] += seconds / WEIGHTS[lane]
 
     def _has_room(self, lane: Lane, slots: int) -> bool:
-        """One slot is kept from what takes long, and half of them from what may do so in vain."""
+        """One slot is kept from what takes long, and half of them from what failed before."""
         slow = sum(self._under_way[each] for each in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:
             case Lane.LARGE | Lane.PROVE:

@@ -93,7 +93,7 @@ PATIENT_TRIES = 3
 """A document that was put off so often goes behind those that were never tried."""
 
 LONGEST_BLINK = 60.0
-"""Seconds between two looks that count as patience with a document that is being indexed."""
+"""Seconds between two looks that count, at the most, as time in which a document was being indexed."""
 
 POLL_SHARE = 0.25
 """Of the time it has taken so far: a document that took long is not looked at for that much longer."""
@@ -101,7 +101,7 @@ POLL_SHARE = 0.25
 CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion when a list is asked for whether it was true, unless one came by before."""
 
-TOLD_IN_VAIN = 7 * 86400.0
+UNDELETABLE_PAUSE = 7 * 86400.0
 """Seconds between looks at a document that no deletion removes."""
 
 RETIRE_TRIES = 3
@@ -144,6 +144,7 @@ class Timing:
         """Seconds after which absent means absent."""
         if self.limits.list_lag <= 0:
             return 0.0
+        # Sent again too early costs one embedding and a twin that is retired later, so this may be short.
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
@@ -227,7 +228,7 @@ def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Up
 def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
     """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
     if upload.purpose is Purpose.RETIRE:
-        return drop(upload)
+        return drop(upload)  # it is not wanted any more, and nothing is there
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
     due = timing.now + seconds
@@ -250,6 +251,7 @@ def doubt(upload: Upload, reason: str, timing: Timing) -> Upload:
         looks=0,
         absences=0,
         elapsed=0.0,
+        # A clock that was set back must not make the document older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
         looked_at=timing.now,
         next_look_at=timing.now + wait,
@@ -257,10 +259,8 @@ def doubt(upload: Upload, reason: str, timing: Timing) -> Upload:
 
 
 def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
-    """A complete list did not have an unsure upload. Past the horizon, absent means absent.
-
-    Its first page is as old as the list is long: it tells of the moment when it `began`.
-    """
+    """A complete list did not have an unsure upload. Past the horizon, absent means absent (promise 3)."""
+    # A list takes minutes, and its first page tells of the moment when it `began`.
     looked = _aged(upload, replace(timing, now=min(began, timing.now)))
     looked = replace(looked, looks=looked.looks + 1, absences=looked.absences + 1)
     if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
@@ -271,20 +271,16 @@ def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
 
 
 def _aged(upload: Upload, timing: Timing) -> Upload:
-    """Elapsed time grows by what passed since the last look; a clock stepped back adds nothing.
-
-    When it was sent is then told by the clock as it is now, as the target's times are.
-    """
+    """Elapsed time grows by what passed since the last look; a clock that was set back adds nothing."""
+    # When it was sent is then told by the clock as it is now, as the target's times are.
     passed = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
     sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, passed)
     return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=timing.now, sent_at=sent_at)
 
 
 def _watched(upload: Upload, timing: Timing) -> Upload:
-    """As `_aged`, but only time in which it was looked at counts.
-
-    A machine that slept, a halt, or a clock that was set forward is no patience with the target.
-    """
+    """As `_aged`, but only time in which it was looked at counts."""
+    # The target gets its time even if this machine slept, halted, or had its clock set forward meanwhile.
     most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
     aged = _aged(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, most))
@@ -298,12 +294,9 @@ def _presume_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:
-    """A later list does not have it either: looked for ever more seldom, for a week.
-
-    A list that was asked for on behalf of others, before its turn, changes nothing.
-    """
+    """A later list does not have it either: looked for ever more seldom, for a week."""
     if upload.next_look_at is not None and timing.now < upload.next_look_at:
-        return upload
+        return upload  # the list was asked for because of others, before this one's turn
     aged = _aged(upload, timing)
     if aged.elapsed >= PRESUMED_LOST_KEPT:
         return drop(aged)
@@ -348,7 +341,8 @@ def may_be_hurried(upload: Upload) -> bool:
 
 
 def hurried(upload: Upload, timing: Timing) -> Upload:
-    """There may be news of it: look soon. However often that is said, `poll_first` lies between two looks."""
+    """There may be news of it: look soon."""
+    # However often a service calls back, `poll_first` lies between two looks.
     since = timing.now if upload.looked_at is None else upload.looked_at
     soon = max(timing.now, min(since, timing.now) + timing.limits.poll_first)
     due = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
@@ -451,24 +445,19 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def vanished(upload: Upload, timing: Timing) -> Upload:
-    """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone.
-
-    Where the list may lag it may come back, and is then deleted as one of ours.
-    """
+    """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone."""
     looked = _aged(upload, timing)
     looked = replace(looked, absences=looked.absences + 1, looks=looked.looks + 1)
     if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
-        return deleted(looked, timing)
+        return deleted(looked, timing)  # should it come back, it is deleted as one of ours
     return replace(looked, next_look_at=timing.now + max(timing.horizon, look_pause(looked.looks)))
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Its document is to be deleted; no request was made yet.
-
-    `purpose` stays SERVE on a row that used to serve: until the request it can serve again.
-    """
+    """Its document is to be deleted; no request was made yet."""
     if upload.remote_id is None:
         return drop(upload)
+    # What used to serve can serve again until the request is made (`planner._can_return`).
     purpose = Purpose.SERVE if upload.state.serves else Purpose.RETIRE
     return replace(
         upload,
@@ -499,11 +488,12 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
     """A list past the horizon still has a document that was deleted: deleted again, a few times."""
+    # Lists lag: one that was begun soon after the delete tells nothing.
     age = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
     if age < timing.horizon:
         return upload
     if upload.repairs >= RETIRE_TRIES:
-        return replace(upload, next_look_at=timing.now + TOLD_IN_VAIN)
+        return replace(upload, next_look_at=timing.now + UNDELETABLE_PAUSE)
     return replace(retire(upload, timing), repairs=upload.repairs + 1)
 
 
@@ -525,20 +515,20 @@ def await_successor(upload: Upload, timing: Timing) -> Upload:
     return replace(upload, next_look_at=timing.now + timing.limits.poll_first)
 
 
-def await_word(upload: Upload, timing: Timing) -> Upload:
+def await_file(upload: Upload, timing: Timing) -> Upload:
     """Its delete is not sent while nobody knows whether the file is back; that may take long."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, next_look_at=timing.now + wait)
 
 
-def awaits_word(upload: Upload) -> bool:
-    """Its delete is put off by `await_word`."""
+def awaits_file(upload: Upload) -> bool:
+    """Its delete is put off by `await_file`."""
     return upload.state is UploadState.RETIRING and upload.postponed > 0
 
 
-def go_on(upload: Upload, timing: Timing) -> Upload:
-    """There is word: something else serves."""
+def delete_after_all(upload: Upload, timing: Timing) -> Upload:
+    """Something else serves now, whatever the file does: its delete is due."""
     return replace(upload, postponed=0, next_look_at=timing.now)
 
 

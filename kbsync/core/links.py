@@ -132,10 +132,10 @@ def _from_desktop(sections: Sections) -> str:
 
 
 def _from_plist(content: bytes) -> str:
-    """plistlib refuses entities by itself."""
     try:
         value = plistlib.loads(content)
-    except Exception as error:  # it lets through whatever its parsers raise
+    except Exception as error:
+        # It lets through whatever its parsers raise; entities it refuses by itself.
         raise NoLink("is no property list that can be read") from error
     address = value.get("URL") if isinstance(value, dict) else None
     if not isinstance(address, str):
@@ -145,6 +145,7 @@ def _from_plist(content: bytes) -> str:
 
 def _sections(content: bytes) -> Sections:
     """Sections and keys in lower case; the first of equal keys counts, lines without sense do not."""
+    # configparser would refuse what Windows and desktops accept: equal keys, lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in _text(content).splitlines():
@@ -158,7 +159,9 @@ def _sections(content: bytes) -> Sections:
 
 
 def _text(content: bytes) -> str:
-    """Other lines may be in the code page of some machine; in an address that shows as a lone surrogate."""
+    """The text of the file, in whatever encoding."""
+    # Lines beside the address may be in the code page of some machine: in an address that shows as a lone
+    # surrogate, and is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     return content.decode("utf-8-sig", "surrogateescape")

@@ -1,7 +1,7 @@
-"""Counts of the requests to a target. Pure and cheap: a few additions a request.
+"""Counts of the requests to a target: a few additions a request. Pure.
 
-Exported as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds` (histogram) and
-`kbsync_uploaded_bytes_total`.
+Exported by `server/metrics` as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
+(histogram) and `kbsync_uploaded_bytes_total`.
 """
 
 from __future__ import annotations

@@ -14,15 +14,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What `stat` says of a file's content; compared for equality only, never for order.
+    """What `stat` says of a file's content; compared for equality only, never for order."""
 
-    ctime is needed: `touch -r` and `cp -p` leave size and mtime alone. `dev` is left out because it
-    may change with every mount.
-    """
-
+    # `dev` is left out because it may change with every mount.
     size: int
     mtime_ns: int
-    ctime_ns: int
+    ctime_ns: int  # `touch -r` and `cp -p` leave size and mtime alone
     ino: int
 
     @property
@@ -267,10 +264,10 @@ class Wish:
     digest: str | None
     size: int
     recipe: str
-    by_person: bool = True  # a deselection was made by a person, not by an upgrade of the program
-    may_renew: bool = (
-        True  # its document may be made again under another recipe: that costs nothing, or is allowed
-    )
+    by_person: bool = True
+    """A deselection was made by a person, not by an upgrade of the program, which deletes nothing."""
+    may_renew: bool = True
+    """Its document may be made again under another recipe: that costs nothing, or a person allowed it."""
 
 
 @dataclass(frozen=True, slots=True)

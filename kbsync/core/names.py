@@ -1,12 +1,12 @@
-"""Names of documents at targets that keep no marker of ours: readable, and they say which file they are.
+"""Names of documents at targets that keep no marker of ours: readable, and they prove which file they are.
 
 `guides/intro.md` becomes `guides__intro~mfrggzdf.md`: the path laid flat, then a tag of the bytes, so that
-a replacement never takes a name in use and a document proves what it is by its name alone. Every name is
-in Unicode's normal form C and no two are equivalent, so that a service may normalise them as it likes.
+a replacement never takes a name in use and a document proves what it is by its name alone. Every name is in
+Unicode's normal form C and no two are equivalent, so that a service may normalise them as it likes.
 
 What would be ambiguous or unsafe in a file name is written `~XX`, one for each byte of UTF-8. Behind a path
-may stand `~d` (the path is in normal form D) and, instead of the end of a path that is too long, `~~` and
-a hash of the whole path. Pure.
+may stand `~d` (the path is in normal form D) and, instead of the end of a path that is too long, `~~` and a
+hash of the whole path (ADR 12). Pure.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class Naming:
             mine = self._begins(shortened["head"]) and len(text.encode()) <= LONGEST
             return ParsedName(None, tag, number, shortened["short"]) if mine else None
         path = self._path(body, ext)
+        # A name that we would not write so is not ours, whatever it looks like (promise 6).
         if path is None or self._written(path, tag, number) != text:
             return None
         return ParsedName(path, tag, number)
@@ -259,6 +260,7 @@ def _safe(match: re.Match[str]) -> str:
 
 def _composed(flat: str) -> str:
     """`flat` with every character escaped that normal form C would change."""
+    # A service may normalise names as it likes: equal before or after, ours stay what they are.
     if unicodedata.is_normalized("NFC", flat):
         return flat
     written, cluster = [], ""  # the cluster begins with ASCII, which joins nothing before it
@@ -328,14 +330,12 @@ def _legible(text: str) -> str:
 
 
 def _is_thinned(sent: str, seen: str) -> bool:
-    """`seen` is `sent` with `?`, `_`, U+FFFD or nothing for characters beyond ASCII.
-
-    Where some of them came through, the others must have left a trace: else `手册` would be `册`.
-    Those beyond the basic plane may vanish alone, as old databases drop them.
-    """
+    """`seen` is `sent` with `?`, `_`, U+FFFD or nothing for characters beyond ASCII."""
     kept = {character for character in seen if not character.isascii()} - {"\ufffd"}
     lost = {character for character in sent if not character.isascii()} - kept
     if not lost or _LOST.sub("", "".join(one for one in sent if one not in lost)) != _LOST.sub("", seen):
         return False
+    # Where some of them came through, the others must have left a trace: else `手册` would be `册`. Those
+    # beyond the basic plane may vanish alone, as old databases drop them.
     has_trace = len(_LOST.findall(seen)) > len(_LOST.findall(sent))
     return has_trace or not kept or min(lost) > "\uffff"

@@ -1,7 +1,7 @@
-"""Decides when a path is quiet: pure, with a clock handed in.
+"""Decides when a path is quiet, with a clock handed in. Pure.
 
-Quiet is measured, not believed: the same stamp at two looks one settle apart. The age of a file is a
-shortcut only, since its stamps come from clocks that are not ours.
+Quiet is measured, not believed: the same stamp at two looks one settle apart (promise 8). The age of a file
+is only a shortcut, since its stamps come from clocks that are not ours.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
 class Settling:
     """The paths being written now, and when each is worth reading.
 
-    `now` is monotonic seconds and never goes back from one call to the next. The paths are looked through
-    one by one: with 100,000 young files that takes a few milliseconds a call, and pages of due files end it
-    early.
+    `now` is monotonic seconds and never goes back from one call to the next.
     """
 
     def __init__(self, settle: float, longest: float) -> None:
@@ -67,9 +65,10 @@ class Settling:
         if wait is None:
             wait = self._waits[path] = _Wait(stamp, since=now)
         elif stamp == wait.stamp:
-            return
+            return  # the quiet goes on
         wait.stamp = stamp
         wait.quiet_at = now + quiet_time(stamp, self._settle)
+        # A log that grows for ever is read all the same; who reads it proves that its bytes are whole.
         wait.due_at = min(wait.quiet_at, wait.since + self._longest)
 
     def restart(self, path: str, now: float) -> None:
@@ -90,8 +89,9 @@ class Settling:
 
         They stay tracked, and are given again, until `forget`, `restart` or a touch with another stamp.
         """
-        ripe = ((path, wait) for path, wait in self._waits.items() if wait.due_at <= now)
-        return [QuietFile(path, wait.stamp, forced=now < wait.quiet_at) for path, wait in islice(ripe, limit)]
+        # Looking through 100,000 young files takes a few milliseconds, and a page of due ones ends it early.
+        due = ((path, wait) for path, wait in self._waits.items() if wait.due_at <= now)
+        return [QuietFile(path, wait.stamp, forced=now < wait.quiet_at) for path, wait in islice(due, limit)]
 
     def next_due(self) -> float | None:
         """When the next path is due (monotonic seconds, may lie in the past); None if none is tracked."""

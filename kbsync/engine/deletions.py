@@ -371,7 +371,7 @@ def begin(
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))
         elif number in kept:
-            tx.uploads.save(lifecycle.await_word(upload, journal.timing))
+            tx.uploads.save(lifecycle.await_file(upload, journal.timing))
         elif (waiting := _put_off(journal, tx, upload, is_full=is_full)) is not None:
             tx.uploads.save(waiting)
         else:
@@ -387,7 +387,7 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
     if wish is None or any(other.state.serves for other in others):
         return None
     if is_undecided(wish):
-        return lifecycle.await_word(upload, journal.timing)
+        return lifecycle.await_file(upload, journal.timing)
     if not is_full and must_stay(upload, wish, others):
         return lifecycle.await_successor(upload, journal.timing)
     return None

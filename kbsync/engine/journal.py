@@ -297,8 +297,8 @@ class Journal:
             if is_page and upload.label != entry.path:
                 tx.uploads.save(replace(upload, label=entry.path))
         if any(upload.state.serves for upload in uploads):
-            for upload in filter(lifecycle.awaits_word, uploads):
-                tx.uploads.save(lifecycle.go_on(upload, self.timing))
+            for upload in filter(lifecycle.awaits_file, uploads):
+                tx.uploads.save(lifecycle.delete_after_all(upload, self.timing))
         if entry.presence is Presence.GONE and all(u.state in WITHOUT_FILE for u in uploads):
             tx.entries.remove(self.binding.mirror, entry.path)
         else:
