@@ -87,7 +87,7 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
     for indices in users.values():
         for first, second in itertools.combinations(indices, 2):
-            if mirrors[first].name != mirrors[second].name:  # else said already
+            if mirrors[first].name != mirrors[second].name:  # else `name_conflicts` says it
                 yield from _pair_conflicts(mirrors[first], first, mirrors[second], second)
 
 
@@ -112,7 +112,7 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
 
 
 def prefixes_clash(one: str, other: str) -> bool:
-    """One begins the other, so a document name would not tell whose it is."""
+    """One begins the other, so a document name would not tell which mirror it belongs to."""
     return one.startswith(other) or other.startswith(one)
 
 
@@ -132,6 +132,7 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
         if path is not None:
             what = f"the knowledge base {path_shown(path)}"
             ours.append((("mirrors", index, "target", "path"), Path(os.path.realpath(path)), what))
+    # Real paths on both sides: a symlink would hide that one lies in the other.
     for index, mirror in enumerate(config.mirrors):
         mirrored = Path(os.path.realpath(mirror.folder))
         folder_loc, folder_what = (

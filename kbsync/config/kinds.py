@@ -98,6 +98,7 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
         if what and isinstance(value, str)
         else f"{value_shown(value)} is not taken"
     )
+    # What came from the environment may be a secret: no word that resembles it is named either.
     close = None if isinstance(value, Substituted) else nearest(str(value), words)
     return f"{reason}; allowed: {', '.join(words)}" + (f"; did you mean {close}?" if close else "")
 
@@ -130,6 +131,7 @@ class Duration(ValueKind):
 
     def read(self, value: object, where: Whereabouts) -> float:
         """Seconds."""
+        # Not guessed: 5 may have been meant as seconds or as minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{value_shown(value)} has no unit; allowed: {DURATION_FORMS}")
         try:
@@ -274,7 +276,7 @@ class Pattern(ValueKind):
             raise RefusedValue(
                 f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !"
             )
-        from pathspec import GitIgnoreSpec
+        from pathspec import GitIgnoreSpec  # late: most commands read no pattern
 
         try:
             compiled = GitIgnoreSpec.from_lines([value]).patterns
@@ -344,7 +346,7 @@ class Secret:
         return hash((Secret, self._text))
 
     def __deepcopy__(self, memo: object) -> Secret:
-        return self
+        return self  # no second copy of the text in memory
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not written anywhere")

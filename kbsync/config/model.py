@@ -281,6 +281,7 @@ class Field:
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
     """The settings of `block` by their names, in the order of the model."""
+    # Evaluating the hints is slow, and reading a config asks for them again and again.
     hints = get_type_hints(block, include_extras=True)
     marked = [(one, *bare(hints[one.name])) for one in fields(block)]
     return {

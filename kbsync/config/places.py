@@ -50,6 +50,7 @@ def network_file_system(path: Path, mountinfo: Path = MOUNTINFO) -> str | None:
         holds = real == point or real.startswith(point.rstrip(b"/") + b"/")
         if len(point) >= longest and holds:
             longest, kind = len(point), after.split(b" ")[0].decode("ascii", "replace")
+    # FUSE alone says nothing: ntfs-3g is local, sshfs is not.
     is_network = kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE
     return kind if is_network else None
 
@@ -104,6 +105,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     """
     if explicit is not None:
         return explicit
+    # Also where it does not exist: another config must not stand in for one that was named.
     if environ.get("KBSYNC_CONFIG"):
         return Path(environ["KBSYNC_CONFIG"])
     return next((place for place in config_places(environ) if os.path.lexists(place)), None)
@@ -133,7 +135,7 @@ def state_dir(
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
-    if folder is not None:
+    if folder is not None:  # a state of its own, which never mixes with that of a service
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir

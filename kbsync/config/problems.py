@@ -35,7 +35,7 @@ def key_of(loc: Loc) -> str:
 
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
     """The known word most like `word`; None where none is. `alike`: how much at least, 1.0 is equal."""
-    import difflib
+    import difflib  # late: only a mistake needs it
 
     plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
     close = difflib.get_close_matches(plain, list(known), n=1, cutoff=alike)

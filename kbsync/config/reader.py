@@ -117,6 +117,7 @@ class Draft:
     def end(self) -> None:
         """Raises ConfigError if there was any problem."""
         if self._problems:
+            # In the order of the file, so that an editor is walked through once.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
 
     def problem(self, loc: Loc, message: str) -> Problem:
@@ -137,6 +138,7 @@ def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_s
 
     What cannot be had is refused; without `with_secrets`, a secret that cannot be had is `Absent`.
     """
+    # References first: a `_file` key may name its file by one.
     for loc, text in list(_references(draft.value, ())):
         try:
             draft.put(loc, substitute(text, environ))
@@ -302,7 +304,7 @@ class _Reader:
                 if one is not None:
                     read[key] = one
                 elif key == "type":
-                    return {}  # what else the block may hold depends on its type
+                    return {}  # the other keys depend on the type: they would all be called unknown
             elif setting.is_required and f"{key}_file" not in value:  # else the file was refused
                 file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
                 self._draft.refuse((*loc, key), f"is required: {setting.mark.about}{file}")

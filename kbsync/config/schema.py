@@ -28,6 +28,7 @@ def schema() -> Schema:
 
 def _block(block: type, about: str = "") -> Schema:
     required = _required(block)
+    # A secret stands in the file or in a file of its own, which `required` alone cannot say.
     forms = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
         for key in secret_keys(block)

@@ -66,6 +66,7 @@ _ALLOWED = "an address that begins with https:// or http://, such as https://ope
 
 def _parts(url: str) -> SplitResult:
     """Raises `RefusedValue` for what is no address of the web."""
+    # No message repeats the address: a key may have been pasted into it by mistake.
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
@@ -93,6 +94,7 @@ def is_in_the_clear(url: str) -> bool:
     import ipaddress
 
     host = parts.hostname or ""
+    # Plain http within a private network is common: gateways there have no certificate.
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_global
     except ValueError:  # a name: is it one that only a private network knows?
@@ -283,7 +285,7 @@ def callback_url(mirror: MirrorConfig) -> str | None:
     target = mirror.target
     if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
         return None
-    import hashlib
+    import hashlib  # late: few configs name a callback
     import hmac
 
     _, *base = target.base_key(mirror.name)

@@ -95,6 +95,7 @@ def quoted(text: str) -> str:
         raise UsageError(
             f"the name of {os.fsencode(text)!r} is not UTF-8, so no config can hold it; use --folder instead"
         ) from None
+    # Double quotes: the only style of YAML that can hold every character.
     return '"' + "".join(map(_escaped, text.replace("${", "$${"))) + '"'
 
 

@@ -223,6 +223,7 @@ def _why_unusable(node: yaml.Node) -> str | None:
 
 
 def _is_text(text: str) -> bool:
+    # SQLite ends a text at NUL, and half of a surrogate pair cannot be encoded.
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 

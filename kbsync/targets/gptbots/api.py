@@ -31,8 +31,8 @@ from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, id_of, object_of
 
+# Documents in one request: 20 are documented, production refused 20 and took 10.
 MOST_FILES = 10
-"""Documents in one request: 20 are documented, production refused 20 and took 10."""
 
 MOST_BYTES = 16_000_000
 """Of one request with several documents; a single one may have more."""
@@ -108,8 +108,8 @@ MOST_PASSAGES = 50
 RANKING = "BGE-Rerank"
 """The ranking model where the config names none."""
 
+# An internal error, which may be that of the ranking model.
 OVERLOADED = frozenset({"50000"})
-"""The code of an internal error, which may be that of the ranking model."""
 
 T = TypeVar("T")
 
@@ -198,7 +198,7 @@ class GptbotsApi:
             "doc_correlation": wish.doc_correlation,
             "rerank_version": ranking,
         }
-        # The base alone, never `data_ids` beside it: the vendor unites the two.
+        # The base alone, never `data_ids` beside it: the vendor finds what is in either.
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in told.items() if value is not None}
         answer = await self._client.ask(GptbotsCall.SEARCH, "POST", "/v1/vector/match", json=body)

@@ -140,8 +140,8 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
 """Bytes of a document (the vendor's page "update text document": pdf 30 MB, all else 10 MB)."""
 
+# The vendor's defaults; sent all the same, because a request without any rule is refused.
 CHUNK_TOKEN, HEADER_ROW = 600, 1
-"""The vendor's defaults; sent all the same, because a request without any rule is refused."""
 
 
 class DocumentKind(enum.StrEnum):
@@ -203,6 +203,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
         if is_sheet
         else DocumentKind.TEXT
     )
+    # The route for spreadsheets has no such field; of the two rules elsewhere `splitter` would win anyway.
     splitter = None if kind is DocumentKind.SPREADSHEET else settings.get("splitter")
     return Cutting(
         kind,

@@ -95,6 +95,7 @@ def receipt_of(body: Any) -> UploadReceipt | None:
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
     stored = tuple(StoredDocument(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc")))
+    # Names after an add, ids after an update, and not everywhere there at all.
     failed = body.get("failed")
     told = map(_words, failed) if isinstance(failed, list) else ()
     return UploadReceipt(stored, tuple(words for words in told if words))
@@ -221,6 +222,7 @@ _SUCCESS = ("", "0")
 _BUSY = ("408", "429")
 _NO_CALL = (404, 405, 501)
 _BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
+# No page lists the codes of an empty account; only the words tell.
 _MONEY = re.compile(r"insufficient|quota|balance|credits?\b|余额|额度", re.IGNORECASE)
 _QUOTES, _END = "\"'“”‘’《》", rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
 _FILE = re.compile(rf"[{_QUOTES}][^{_QUOTES}]*{_END}|[^\s{_QUOTES}]+{_END}", re.IGNORECASE)
@@ -284,7 +286,7 @@ def _judged(answer: HttpAnswer, address: str) -> TargetError | None:
         return NotOffered(reason, code=str(answer.status))
     if answer.status == 403 and answer.op in _OF_DOCUMENTS:
         return Rejected(reason, code=code, may_pass=True)
-    if answer.status in (401, 403):
+    if answer.status in (401, 403):  # the vendor's own body, so no firewall's page
         return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
     # No number, an error of the server's or its gateway's, or 200: it is open what was done.
     is_open = number is None or number >= 50000 or 500 <= number < 600 or number == 200

@@ -171,8 +171,8 @@ class StatusReader:
     ) -> None:
         self._api, self._list = api, listed
         self._steady, self._grace = steady, grace
+        # Of these the next final state is that of the version sent last.
         self._trusted: set[str] = set()
-        """Of these the next final state is that of the version sent last."""
         self._begun: dict[str, float] = {}
 
     def began(self, ids: Sequence[str]) -> None:
@@ -320,6 +320,7 @@ class GptbotsUploads:
         if not ids:
             return {}
         known = await self._list.known(ids)
+        # Without its `update_time` a change could not be told from the version before it (promise 10).
         unlisted = [one for one in ids if one not in known]
         if unlisted and (shown := await self._statuses.shown(unlisted)):
             raise Unavailable(
@@ -386,7 +387,7 @@ class GptbotsUploads:
         if len(parcel) == 1:
             return {parcel[0].place: error}
         middle = len(parcel) // 2
-        if error.code == TOO_MANY:
+        if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
             self._most = min(self._most, max(1, middle))
         return await self._deliver(parcel[:middle]) | await self._deliver(parcel[middle:])
 
@@ -490,7 +491,7 @@ class GptbotsTarget(RemoteTarget):
             return outcomes | dict.fromkeys(left, Unavailable(_STILL_THERE, code="still-there"))
         if len(ids) == 1:
             return outcomes | dict.fromkeys(left, refused)
-        for one in left:  # ids that are not there may have been refused with the rest
+        for one in left:  # one id that is not there may have had all of them refused
             outcomes |= await self._delete([one])
         return outcomes
 
@@ -510,14 +511,11 @@ class GptbotsTarget(RemoteTarget):
         if not query.text.strip():
             return ()
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
-        if ranking is None:
-            matches = await self._api.search(query.text, None)
-        else:
-            matches = await search_ranked(
-                lambda: self._api.search(query.text, ranking),
-                lambda: self._api.search(query.text, None),
-                OVERLOADED,
-            )
+        matches = await search_ranked(
+            lambda ranked: self._api.search(query.text, ranking if ranked else None),
+            ranking is not None,
+            OVERLOADED,
+        )
         found: dict[str, list[Passage]] = {}
         for remote_id, passage in sorted(matches, key=lambda match: -match[1].score):
             if not query.among or remote_id in query.among:
@@ -541,7 +539,7 @@ class GptbotsTarget(RemoteTarget):
         prefix = self._surroundings.prefix
         told = read_marker(self._config.source_url_prefix, row.source_url)
         if told is None:
-            # A document that has another address is not ours, whatever its name.
+            # A document with another address is not ours, whatever its name (promise 6).
             reading = None if row.source_url else Naming(prefix, "plain").read_mangled(row.name)
             return Listed(row.id, row.name, created=row.created, path=reading.path if reading else None)
         is_here = told.path.startswith(prefix) and told.path != prefix

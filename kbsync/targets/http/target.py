@@ -62,6 +62,7 @@ def grace(config: RemoteTargetConfig) -> float:
 def limited(limits: Limits, config: RemoteTargetConfig) -> Limits:
     """What the vendor takes, with what the config says of asking and waiting."""
     waiting = config.vectorization
+    # Work that can wait never takes more than a tenth of the minute from what somebody waits for.
     unhurried = _UNHURRIED
     if config.requests_per_minute > 0:
         unhurried = max(_UNHURRIED, 60.0 / (_SHARE * config.requests_per_minute))
@@ -82,20 +83,22 @@ _log = logging.getLogger(__name__)
 
 
 async def search_ranked(
-    ask: Callable[[], Awaitable[Found]], without: Callable[[], Awaitable[Found]], overloaded: Collection[str]
+    ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """What `ask` finds with the vendor's ranking model, or what is found `without`, and that is said.
+    """What `ask` finds with the vendor's ranking model, where that is wanted; else, or in need, without it.
 
     Without it where it may be what failed: no such model, no money or plan for it, too much work for it,
     which the codes `overloaded` tell. Not for a refused key, nor for no answer. Raises `TargetError`.
     """
+    if not is_ranked:
+        return await ask(False)
     try:
-        return await ask()
+        return await ask(True)
     except TargetError as error:
         is_refusal = error.halt == "quota" if isinstance(error, Halted) else isinstance(error, Rejected)
         if not (is_refusal or error.code in overloaded):
             raise
-        found = await without()
+        found = await ask(False)
         _log.warning("in the order the service finds without its ranking model: %s", error.reason)
         return found
 

@@ -56,6 +56,7 @@ class OwnLoop:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                # A daemon: a service that hangs must not keep a command from ending.
                 threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
             return self._loop
 
@@ -104,6 +105,7 @@ class ServiceEncoder:
     def _service(self) -> EmbeddingService:
         from kbsync.targets.services.clients import EmbeddingService
 
+        # Late, because it loads the HTTP library; locked, because several threads index at once.
         with self._making:
             if self._made is None:
                 self._made = EmbeddingService(self._config)
@@ -120,6 +122,7 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
         for each in chunks
     ]
     made = await service.embed(items)
+    # Half precision: as good for comparing directions, and half the size in the store.
     return {
         each.key: vector if isinstance(vector, Rejected) else vector.astype(np.float16).tobytes()
         for each, vector in zip(chunks, made, strict=True)

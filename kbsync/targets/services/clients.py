@@ -332,7 +332,7 @@ async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as errors:
+    except BaseExceptionGroup as errors:  # callers know single errors, not groups
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
 
@@ -355,6 +355,7 @@ class RerankService:
 
         It comes soon or not at all, since somebody waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
+        # Some services refuse an empty text, and with it all the others.
         asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
         if not asked:
             return []

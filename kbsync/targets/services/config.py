@@ -77,6 +77,7 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
             message = f"has no meaning with type {service.type}; remove it"
             yield Conflict((*loc, "path"), message, rests_on)
     if service.type not in SERVICES:
+        # A key or a model beside `builtin` is a mistake that would otherwise go unnoticed.
         default = type(service)()
         for one in fields(service):
             if one.name not in ("type", "path") and getattr(service, one.name) != getattr(default, one.name):

@@ -51,6 +51,7 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
     """Names the vectors: another name, another recipe. Where the service lies does not matter."""
+    # This text is in every index: another form would have all texts embedded again.
     dimensions = config.dimensions if isinstance(config, EmbeddingConfig) else None
     return f"{config.type}:{config.model}:{dimensions or 'own'}/1"
 
@@ -121,6 +122,7 @@ def _tei(config: EmbeddingConfig, items: Sequence[EmbeddingItem], _is_query: boo
     return {"inputs": inputs, "normalize": True, "truncate": True, **dimensions}
 
 
+# Items in one request as documented (tei: the default of --max-client-batch-size); fewer where refused.
 EMBEDDINGS: Mapping[str, Embeddings] = {
     "openai": Embeddings("/embeddings", 256, 200_000, _compact),
     "jina": Embeddings("/embeddings", 128, 4_000_000, _jina),
@@ -232,6 +234,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
         raise NonsenseError("a row is no vector")
     if any(isinstance(number, list) for number in value):
         raise NonsenseError("a row has several vectors; models of that kind are not supported")
+    # null among the numbers, as JSON has no NaN: the text is asked about again rather than refused.
     try:
         return np.array([math.nan if number is None else number for number in value], np.float32)
     except (ValueError, TypeError, OverflowError):
@@ -244,6 +247,7 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
 
     if not vectors:
         return []
+    # In double precision: the squares of large numbers overflow a float32.
     wide = np.concatenate(vectors, dtype=np.float64).reshape(len(vectors), -1)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     is_sound = np.isfinite(lengths) & (lengths > 0)

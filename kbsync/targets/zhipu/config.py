@@ -49,6 +49,7 @@ class KnowledgeId(BaseId):
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The id."""
+        # 19 digits are more than the 53 bits that many readers of YAML and JSON keep of a number.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
         return super().read(value, where)
@@ -289,6 +290,7 @@ class Slicing:
     @property
     def recipe(self) -> str:
         """Short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`."""
+        # These texts are in the states of all who mirror: another form would have everything sent again.
         rule = json.dumps([self.separators, self.sentence_size]).encode()
         custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
         limit = f"!w{self.word_limit}" if self.word_limit is not None else ""

@@ -191,6 +191,7 @@ KINDS = {
 """`error.type` of bodies that carry no code."""
 
 _LONGEST = 300
+# The signature in the query of a URL lets anybody read the document.
 _SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
 _THING = (
     r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
@@ -245,7 +246,7 @@ def quoted(text: str) -> str:
 
 
 def unsigned(text: str) -> str:
-    """`text` with the queries of its URLs left out: with them anybody can read the document."""
+    """`text` with the queries of its URLs left out."""
     return _SIGNED.sub(r"\1", text)
 
 
@@ -328,7 +329,7 @@ def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
     """
     if envelope is None or not (envelope.code or envelope.failed):
         return _without_code(answer, envelope.message if envelope is not None else "")
-    if envelope.is_success:
+    if envelope.is_success:  # both have to say so: a gateway may wrap an old body in its own status
         return None if answer.is_success else _by_status(answer)
     meaning = _meaning(answer, envelope)
     if meaning is None and not answer.is_success:
@@ -345,6 +346,7 @@ def _by_status(answer: HttpAnswer) -> TargetError | None:
 def _without_code(answer: HttpAnswer, message: str) -> TargetError | None:
     """No code: the HTTP status decides, and 2xx proves nothing."""
     status, text = str(answer.status), without_names(message)
+    # Statuses of this vendor's own: no right to the API, and a file over 100 MB.
     if status in ("434", "435"):
         return _error(answer, Envelope(status, message), CODES[status])
     if answer.status >= 400 and says_surely_full(text):

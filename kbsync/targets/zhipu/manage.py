@@ -53,18 +53,20 @@ MODELS = (
 )
 """The models that make vectors, as documented, for installations that do not list them."""
 
+# By name: the ids of models differ between installations.
 USUAL_MODEL = "embedding-3"
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
 """Characters of an application's."""
 
+# The vendor's default makes an answer of one passage.
 RECALL = {
     "slice_config_type": "customized",
     "recall_method": "embedding",
     "rerank_status": 0,
     "slice_count": 8,
 }
-"""How an application finds passages; without it an answer would be made of one passage."""
+"""How an application finds passages where nothing else is set."""
 
 _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 
@@ -211,6 +213,7 @@ class ZhipuBases:
         """Make a base whose name is not in use yet. Sent once."""
         name, settings = wish.name or "", _base_fields(wish)
 
+        # Models are asked for inside, after the look for namesakes: a taken name costs one request.
         async def make() -> BaseCard:
             model = _chosen_model(wish.model, await self.models())
             fixed = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}

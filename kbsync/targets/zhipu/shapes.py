@@ -328,6 +328,7 @@ def hits_of(found: Sequence[FoundSlice]) -> tuple[Hit, ...]:
 
     Scores count only where every passage has one; else the order in which the passages came.
     """
+    # A passage without its document leads nowhere: the engine finds the file by the id.
     named = [one for one in found if one.doc_id is not None]
     scored = all(one.score is not None for one in named)
     passages: dict[str, list[Passage]] = {}

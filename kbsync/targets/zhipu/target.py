@@ -169,7 +169,8 @@ class ZhipuTarget(RemoteTarget):
             sweep.check(base.documents, base.id)
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """By the list's own filter, of which is not documented how it compares: one page of what it shows."""
+        """One page of what the list's own filter shows."""
+        # How it compares is not documented, so it can show a document and never its absence.
         return [self._listed(row) for row in (await self._page(1, PAGE_SIZE, name)).rows]
 
     async def reembed(self, remote_id: str) -> None:
@@ -184,6 +185,7 @@ class ZhipuTarget(RemoteTarget):
         """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
         digest = hashlib.sha256()
         try:
+            # A fresh detail each time: its URL is signed for some hours only.
             document = await self._api.document(remote_id)
             if document is None or not document.url.startswith(("http://", "https://")):
                 return None
@@ -213,16 +215,13 @@ class ZhipuTarget(RemoteTarget):
         if request is None:
             return ()
         try:
-            if request.rerank:
-                without = replace(request, rerank=False)
-                found = await search_ranked(
-                    lambda: self._retrieve(request), lambda: self._retrieve(without), OVERLOADED
-                )
-            else:
-                found = await self._retrieve(request)
+            found = await search_ranked(
+                lambda ranked: self._retrieve(replace(request, rerank=ranked)), request.rerank, OVERLOADED
+            )
         except NotFound as error:
             raise _no_search(error) from error
         hits = hits_of(found)
+        # The engine filters by path, type and date afterwards: what is cut here would be missing there.
         return hits if query.selects else hits[: query.top_k]
 
     async def _retrieve(self, request: RetrieveRequest) -> Sequence[FoundSlice]:

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from kbsync.targets.http.bodies import FilePart
-
-
-@dataclass
-class Bytes:
-    """A body; `says` is the length it claims to have, `opened` the streams it gave out."""
-
-    content: bytes
-    says: int | None = None
-    opened: list[BinaryIO] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return len(self.content) if self.says is None else self.says
-
-    def open(self) -> BinaryIO:
-        self.opened.append(io.BytesIO(self.content))
-        return self.opened[-1]
-
-    @property
-    def is_let_go(self) -> bool:
-        return bool(self.opened) and all(stream.closed for stream in self.opened)
+from tests.targets.bodies import BytesBody
 
 
 class Vanished:
@@ -39,5 +17,5 @@ class Vanished:
         raise FileNotFoundError(2, "No such file or directory")
 
 
-def part(body: Bytes | Vanished | None = None, filename: str = "a.txt") -> FilePart:
-    return FilePart("files", filename, body or Bytes(b"some text"))
+def part(body: BytesBody | Vanished | None = None, filename: str = "a.txt") -> FilePart:
+    return FilePart("files", filename, body or BytesBody(b"some text"))

@@ -9,7 +9,8 @@ import pytest
 
 from kbsync.targets.http.bodies import CHUNK, FilePart, RequestBody, form_body
 from kbsync.targets.http.errors import BodyChangedError
-from tests.targets.http.bodies import Bytes, part
+from tests.targets.bodies import BytesBody
+from tests.targets.http.bodies import part
 
 
 async def no_wait(_size: int) -> None:
@@ -25,7 +26,7 @@ async def pieces_of(body: RequestBody, chunk: int = CHUNK) -> list[bytes]:
 
 
 async def test_a_form_has_its_fields_in_order_then_the_file() -> None:
-    body = form_body({"knowledge_type": "1", "word": "文"}, part(Bytes(b"\x00\xff text"), "文 件.txt"))
+    body = form_body({"knowledge_type": "1", "word": "文"}, part(BytesBody(b"\x00\xff text"), "文 件.txt"))
     boundary = body.headers["Content-Type"].removeprefix("multipart/form-data; boundary=").encode()
     assert (
         b"".join(await pieces_of(body)).replace(boundary, b"B")
@@ -48,7 +49,7 @@ async def test_a_name_cannot_end_its_quotes_or_its_line() -> None:
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK])
 async def test_the_length_is_exact_and_no_piece_is_large(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
-    body = form_body({"a": "1"}, part(Bytes(content[:size])))
+    body = form_body({"a": "1"}, part(BytesBody(content[:size])))
     pieces = await pieces_of(body)
     assert max(map(len, pieces)) <= CHUNK
     assert len(pieces) == -(-body.size // CHUNK)
@@ -62,7 +63,7 @@ async def test_the_length_is_exact_and_no_piece_is_large(size: int) -> None:
 @pytest.mark.parametrize(("content", "says"), [(b"x" * 99, 100), (b"x" * 101, 100), (b"", 1), (b"x", 0)])
 @pytest.mark.parametrize("chunk", [7, 100, CHUNK])
 async def test_a_file_of_another_length_never_arrives_whole(content: bytes, says: int, chunk: int) -> None:
-    file = Bytes(content, says=says)
+    file = BytesBody(content, says=says)
     body = form_body({}, part(file))
     with pytest.raises(BodyChangedError):
         await pieces_of(body, chunk)

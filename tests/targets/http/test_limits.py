@@ -14,8 +14,9 @@ from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpAnswer
+from tests.targets.bodies import BytesBody
 from tests.targets.clocks import Clock, settled
-from tests.targets.http.bodies import Bytes, part
+from tests.targets.http.bodies import part
 from tests.targets.http.clients import client
 from tests.targets.http.servers import Reader, Writer, answer, answering, seen, serving
 
@@ -79,7 +80,7 @@ async def test_a_call_that_is_cancelled_lets_go_of_its_slot_and_its_file() -> No
         arrived.set()
         await asyncio.sleep(60)
 
-    body = Bytes(bytes(3_000_000))
+    body = BytesBody(bytes(3_000_000))
     async with serving(script) as server, client(server.url, concurrency=1) as http:
         sending = asyncio.create_task(http.send("upload", "/", fields={}, file=part(body)))
         await arrived.wait()
@@ -219,7 +220,7 @@ async def test_a_document_that_cannot_be_read_says_nothing_of_the_target() -> No
     async with answering(answer()) as server, client(server.url) as http:
         for _ in range(8):
             with suppress(TargetError):
-                await http.send("upload", "/", fields={}, file=part(Bytes(b"a", says=2)))
+                await http.send("upload", "/", fields={}, file=part(BytesBody(b"a", says=2)))
         assert http.breaker.rest is None
 
 
@@ -252,7 +253,7 @@ async def test_uploads_together_keep_to_the_bytes_a_second_we_allow() -> None:
         answering(answer()) as server,
         client(server.url, upload_bytes_per_second=100_000, **settings) as http,
     ):
-        sends = [http.send("upload", "/", fields={}, file=part(Bytes(bytes(100_000)))) for _ in range(4)]
+        sends = [http.send("upload", "/", fields={}, file=part(BytesBody(bytes(100_000)))) for _ in range(4)]
         await asyncio.gather(*sends)
         assert http.meter.sent_bytes > 400_000
         assert len(server.seen) == 4
@@ -263,7 +264,7 @@ async def test_waiting_for_our_own_limit_is_not_held_against_the_target() -> Non
     slow = {"upload_bytes_per_second": 10_000, "sleep": asyncio.sleep, "timeouts": Timeouts(whole=0.3)}
     begun = time.monotonic()
     async with answering(answer()) as server, client(server.url, **slow) as http:
-        sent = await http.send("upload", "/", fields={}, file=part(Bytes(bytes(8_000))))
+        sent = await http.send("upload", "/", fields={}, file=part(BytesBody(bytes(8_000))))
     assert sent.status == 200
     assert time.monotonic() - begun > 0.3 + 8_000 / SLOW_LINE
 

@@ -14,7 +14,8 @@ from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http import client as client_module
 from kbsync.targets.http.connection import Timeouts
 from tests.ports import free_port
-from tests.targets.http.bodies import Bytes, Vanished, part
+from tests.targets.bodies import BytesBody
+from tests.targets.http.bodies import Vanished, part
 from tests.targets.http.clients import PATIENT, client
 from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
 
@@ -73,7 +74,7 @@ TIMES = {"silence": SILENT, "one byte at a time": Timeouts(whole=0.3)}
 
 @pytest.mark.parametrize("fault", LOST)
 async def test_an_upload_whose_answer_was_lost_is_unsure_and_not_repeated(fault: str) -> None:
-    body = Bytes(b"some text")
+    body = BytesBody(b"some text")
     times = TIMES.get(fault, PATIENT)
     async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unsure) as caught:
@@ -181,7 +182,7 @@ async def test_an_upload_is_unsure_unless_nothing_can_have_left(
 
 
 async def test_a_server_that_reads_nothing_is_unsure() -> None:
-    body = Bytes(bytes(20_000_000))
+    body = BytesBody(bytes(20_000_000))
     async with serving(deaf) as server, client(server.url, timeouts=SILENT) as http:
         with pytest.raises(Unsure, match=r"did not take the request within 0\.2 s"):
             await http.send("upload", "/up", fields={}, file=part(body))
@@ -193,7 +194,7 @@ async def test_a_server_that_reads_nothing_is_unsure() -> None:
 async def test_a_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(says: int) -> None:
     async with answering(answer()) as server, client(server.url) as http:
         with pytest.raises(Unsure, match="did not get the whole document: the file is"):
-            await http.send("upload", "/up", fields={}, file=part(Bytes(b"ten bytes!", says=says)))
+            await http.send("upload", "/up", fields={}, file=part(BytesBody(b"ten bytes!", says=says)))
         while not server.cut:
             await asyncio.sleep(0)
         assert server.seen == []
@@ -223,7 +224,7 @@ async def test_an_early_refusal_is_read_though_the_body_was_not() -> None:
 
     async with serving(script) as server, client(server.url) as http:
         with pytest.raises(Rejected) as caught:
-            await http.send("upload", "/up", fields={}, file=part(Bytes(bytes(300_000))))
+            await http.send("upload", "/up", fields={}, file=part(BytesBody(bytes(300_000))))
     assert caught.value.code == "413"
 
 
@@ -270,7 +271,7 @@ async def test_a_connection_that_was_closed_between_requests_costs_nothing() -> 
 async def test_a_large_file_arrives_as_it_is() -> None:
     content = bytes(range(251)) * 8000
     async with answering(answer()) as server, client(server.url) as http:
-        await http.send("upload", "/up", fields={"a": "1"}, file=part(Bytes(content), "文.bin"))
+        await http.send("upload", "/up", fields={"a": "1"}, file=part(BytesBody(content), "文.bin"))
         (request,) = server.seen
         assert b'filename="' + "文.bin".encode() + b'"\r\n' in request.body
         assert request.body.partition(b"octet-stream\r\n\r\n")[2].rpartition(b"\r\n--")[0] == content
