@@ -1,6 +1,6 @@
-"""What a command works on: its config, folder and state, targets for reading, and the engine's inbox.
+"""What a command works on: its config, folder and state, targets opened for reading, and the inbox.
 
-Also which file a person means by a path: one answer for all commands that take one.
+It also decides which file a person means by a path.
 """
 
 from __future__ import annotations
@@ -42,24 +42,25 @@ def resolve(
     roots: Mapping[str, Path],
     is_known: Callable[[str, str], bool] = lambda mirror, path: False,
 ) -> list[Place]:
-    """The places that `typed` may mean, by the working directory first and then by the mirrors.
+    """The places that a person may mean by `typed`; one answer for all commands that take a path.
 
-    `roots` are real paths by mirror. What is there, or is known to the state, comes before what is not; of
-    several mirrors each that has it is meant. Empty: it lies in none of them.
+    It is tried below the working directory, then below each root (`roots`: real paths by mirror). What exists
+    or is known to the state goes before what is not; if several mirrors have it, each is meant. Empty: it
+    lies in none of them.
     """
     here = _real(cwd / typed)
-    seen_from_here = [(name, _below(root, here)) for name, root in roots.items() if _is_in(root, here)]
-    seen_from_roots = []
+    from_here = [(name, below) for name, root in roots.items() if (below := _below(root, here)) is not None]
+    from_roots = []
     if not Path(typed).is_absolute():
-        places = [(name, root, _real(root / typed)) for name, root in roots.items()]
-        seen_from_roots = [(name, _below(root, place)) for name, root, place in places if _is_in(root, place)]
-    for ways in (seen_from_here, seen_from_roots):
+        places = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]
+        from_roots = [(name, below) for name, below in places if below is not None]
+    for ways in (from_here, from_roots):
         found = [
             (name, path) for name, path in ways if os.path.lexists(roots[name] / path) or is_known(name, path)
         ]
         if found:
             return found
-    return seen_from_here or (seen_from_roots if len(roots) == 1 else [])
+    return from_here or (from_roots if len(roots) == 1 else [])
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:
@@ -68,24 +69,16 @@ def is_known(tx: Tx, mirror: int, path: str) -> bool:
 
 
 def _real(path: Path) -> Path:
-    """With the directories' symlinks followed. That of the file itself is not: it may be what is meant."""
+    # Symlinks of directories are followed; that of the file itself is not: it may be what is meant.
     folder, name = os.path.split(os.path.normpath(path))
     return Path(os.path.realpath(folder), name)
 
 
-def _is_in(root: Path, place: Path) -> bool:
-    return place.is_relative_to(root) or _is_way_to(root, place)
-
-
-def _below(root: Path, place: Path) -> str:
-    if place == root or not place.is_relative_to(root):
+def _below(root: Path, place: Path) -> str | None:
+    """The path below `root`, '' for the root and for a symlink that leads to it; None outside."""
+    if place == root or (not place.is_relative_to(root) and Path(os.path.realpath(place)) == root):
         return ""
-    return str(place.relative_to(root))
-
-
-def _is_way_to(root: Path, place: Path) -> bool:
-    """A symlink outside of the mirror that leads to its root."""
-    return Path(os.path.realpath(place)) == root
+    return str(place.relative_to(root)) if place.is_relative_to(root) else None
 
 
 T = TypeVar("T")
@@ -99,13 +92,13 @@ def choose(
     with_bases: bool = True,
     mistyped: bool = False,
 ) -> Installation:
-    """What the options, the environment and the usual places say. Nothing is created.
+    """The config and state that options, environment and the usual places name. Creates nothing.
 
-    `here`: without a config and `--folder`, the known folder around the working directory is meant.
-    `with_secrets`: all keys have to be there; a command that asks no service does without.
-    `with_bases`: so do ids of knowledge bases; what lists or makes one does without.
-    `mistyped`: also a `--folder` that is not there and never was. Raises `UsageError` where nothing says
-    which folder is meant, for a bad config and for an unknown `--mirror`.
+    `here`: without a config and `--folder`, take the known folder around the working directory.
+    `with_secrets`: keys have to be there; a command that asks no service does without.
+    `with_bases`: so have ids of knowledge bases; what lists or creates one does without.
+    `mistyped`: take a `--folder` that does not exist and never was mirrored. Raises `UsageError` where
+    nothing names a folder, for a bad config and for an unknown `--mirror`.
     """
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
@@ -118,9 +111,9 @@ def choose(
         chosen = _of_folder(choices, known.folder)
     else:
         raise UsageError(_nothing_found(here))
-    _ = chosen.mirrors  # an unknown name is told before anything is attempted
+    _ = chosen.mirrors  # raises for an unknown name, before anything is attempted
     if choices.folder is not None and not mistyped:
-        # A folder that was mirrored before may be back any moment: its mirror halts. Any other is an error.
+        # A folder that was mirrored before may come back: its mirror halts. Any other is a mistake (exit 2).
         folder = chosen.config.mirrors[0].folder
         if not chosen.state_file.exists() and not os.path.lexists(folder):
             raise UsageError(f"no such folder: {printable(str(folder))}")
@@ -128,7 +121,7 @@ def choose(
 
 
 def _of_folder(choices: Choices, folder: Path) -> Installation:
-    """One folder is one mirror, whichever symlink led there: it goes by its real name."""
+    """One folder is one mirror, whichever symlink leads there: its real path counts."""
     from kbsync.installation import Installation
 
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
@@ -151,14 +144,14 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
             raise
         try:
             load(file, environ, with_secrets=False, with_bases=False)
-        except UsageError:  # more is wrong with it than ids that are not there yet
+        except UsageError:  # ids that are not there yet are not all that is wrong
             raise error from None
         raise UsageError(
-            f"{error}\nsee those of the account with: {choices.typed('kb list')}"
-            f"\nor make one: {choices.typed('kb create NAME')}"
+            f"{error}\nto list those of the account: {choices.typed('kb list')}"
+            f"\nor create one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
-    # Named are a config that is in none of the usual places, and a state that is not where it would be.
+    # A cure names only a config in none of the usual places, and a state that is not where it would be.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
     if elsewhere is None and environ.get("STATE_DIRECTORY"):
@@ -173,7 +166,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(here: bool) -> str:
-    """What was looked for, where, and what to type instead."""
+    """Where kbsync looked, and what to type instead."""
     searched = ", ".join(str(place) for place in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
@@ -186,7 +179,7 @@ def _nothing_found(here: bool) -> str:
 
 
 def again(installation: Installation) -> Installation:
-    """The same installation with its config read anew. Raises `UsageError`."""
+    """The same installation with its config read again. Raises `UsageError`."""
     path = installation.config.path
     if path is None:
         return installation
@@ -195,7 +188,7 @@ def again(installation: Installation) -> Installation:
     fresh = dataclasses.replace(installation, config=load(path, os.environ))
     moved = fresh.config.state_dir
     if moved is not None and moved != installation.config.state_dir:
-        # The caller refuses that: a running kbsync holds the lock of the state it began with.
+        # The daemon refuses that: it holds the lock of the state that it began with.
         return dataclasses.replace(fresh, state_dir=moved)
     _refuse_bad_places(fresh)
     return fresh
@@ -205,7 +198,7 @@ def prepare(installation: Installation) -> None:
     """Make the state directory ready for a pass. Raises `UsageError` where it cannot hold a state."""
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
-        # So that a later command within the folder needs no option.
+        # A later command from within the folder needs no option then.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
 
 
@@ -217,7 +210,7 @@ def _refuse_bad_places(installation: Installation) -> None:
 def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
     """What `look` finds in the state, or in an empty one where nothing was mirrored yet.
 
-    Takes no lock and writes nothing. Raises `StateError` with what to run.
+    Takes no lock and writes nothing. Raises `StateError`, which says what to run.
     """
     from kbsync.state.read_only import looking_at
 
@@ -247,7 +240,7 @@ def look_at(installation: Installation) -> ReadOnlyState | None:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Nothing was mirrored yet, and what to run: beside a running kbsync no pass."""
+    """Nothing was mirrored yet; says what to run, which beside a running kbsync is no pass."""
     names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
     return UsageError(
         f"{names} has not been mirrored yet; {_pass(installation, 'the first pass is under way')}"
@@ -256,11 +249,11 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """What a pass has yet to make is told with what to run."""
+    """An error over something that a pass has yet to make says what to run."""
     try:
         yield
     except UnmadeError as error:
-        raise UsageError(f"{error}; {_pass(installation, 'a kbsync works on it')}") from error
+        raise UsageError(f"{error}; {_pass(installation, 'a kbsync is working on it')}") from error
 
 
 def _pass(installation: Installation, under_way: str) -> str:
@@ -270,7 +263,7 @@ def _pass(installation: Installation, under_way: str) -> str:
 
 
 def mirror_names(choices: Choices) -> list[str]:
-    """The names a config gives, for completion; none where it cannot be read."""
+    """The names in the config, for completion; none where it cannot be read."""
     try:
         chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
     except (UsageError, OSError):
@@ -279,7 +272,7 @@ def mirror_names(choices: Choices) -> list[str]:
 
 
 def set_up_logs(choices: Choices) -> None:
-    """Log only what is wrong, for a command that looks. Where stderr is JSON, what is told is JSON, too."""
+    """Log only what is wrong, for a command that looks; where stderr is JSON, so are our own messages."""
     from kbsync import logs
 
     level = choices.log_level or ("error" if choices.quiet else "warning")
@@ -288,7 +281,7 @@ def set_up_logs(choices: Choices) -> None:
     def say(text: str, error: BaseException | None) -> None:
         logs.say("error", "command.said", detail=text, exc_info=error)
 
-    # Prose until the first line is logged: a command that logs nothing says what it says to a person.
+    # Prose until the first line is logged: most commands log nothing, and their messages are for a person.
     def has_begun(_fields: logs.Fields) -> bool:
         tell_through(None if is_prose else say)
         return True
@@ -297,7 +290,7 @@ def set_up_logs(choices: Choices) -> None:
 
 
 def command_context(installation: Installation) -> CommandContext:
-    """The installation as the views of the engine take it."""
+    """What the engine's plan, verify and explain need to know of the installation."""
     from kbsync.engine.plan import CommandContext
 
     names = [mirror.name for mirror in installation.config.mirrors]
@@ -308,7 +301,7 @@ async def of_each_mirror(
     installation: Installation,
     view: Callable[[MirrorSettings, Target, ReadOnlyState | None, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:
-    """A view of the engine for every mirror asked for, with its target and the state opened for reading."""
+    """Plan or verify every mirror asked for, with its target and the state opened for reading."""
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
@@ -323,9 +316,9 @@ async def of_each_mirror(
 
 @asynccontextmanager
 async def opened_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """The mirror's target; where it was not made yet, an empty one that stands in for it.
+    """The mirror's target; an empty one in its place where the first pass has yet to make it.
 
-    What goes wrong within names the mirror.
+    An error within names the mirror.
     """
     import asyncio
 
@@ -339,10 +332,10 @@ async def opened_for_reading(installation: Installation, mirror: MirrorConfig) -
 
 
 def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
-    """Leave messages for the process that holds the lock, or for the next pass: all of them or none.
+    """Leave messages for the running kbsync or the next pass: all of them or none.
 
-    Each is a verb (approve, retry or repair), the name of a mirror, and arguments as the engine's inbox reads
-    them. Raises `UsageError` where the state cannot be written.
+    Each is a verb (approve, retry or repair), the name of a mirror, and the arguments that the engine's inbox
+    reads. Raises `UsageError` where the state cannot be written.
     """
     import time
 
@@ -350,7 +343,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
 
     prepare(installation)
 
-    def leave(tx: Tx) -> None:  # in one transaction: half of what was typed is worse than none
+    def leave(tx: Tx) -> None:  # in one transaction: half of what was asked for is worse than none
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
@@ -358,7 +351,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
 
 
 def when_done(installation: Installation) -> str:
-    """When such messages are carried out, for a person."""
+    """Who carries out such messages, for a person."""
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
     return printable(f"the next pass does it: {installation.cure('--once')}")

@@ -1,4 +1,4 @@
-"""Exit codes: what each means, which one wins where several apply, and which one an error has."""
+"""Exit codes: what each means, which wins where several apply; and the code and sentence of an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kbsync.errors import (
 
 
 class Code(enum.IntEnum):
-    """What the program says with its exit status."""
+    """The exit codes of the contract, and 70 for a bug of ours."""
 
     MIRRORED = 0
     FAILED = 1  # some documents failed or are quarantined
@@ -55,7 +55,7 @@ class OfMirror(KbsyncError):
 
 @contextmanager
 def concerning(mirror: str) -> Iterator[None]:
-    """What a person can cause within is told with the name of this mirror."""
+    """An error within that a person can cause names this mirror."""
     try:
         yield
     except OfMirror:
@@ -68,7 +68,7 @@ def concerning(mirror: str) -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str:
-    """The error in words for a person: what happened, to which file, and what to do."""
+    """The error for a person: what happened, to which file, and what to do."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}{_cure(error)}"
@@ -102,7 +102,7 @@ _CURES = {
 
 
 def code_of(error: Exception) -> Code | None:
-    """The code of an error that a person can cause; None for one that is ours."""
+    """The code of an error that a person can cause; None for a bug of ours."""
     match error:
         case OfMirror():
             return error.code

@@ -1,6 +1,6 @@
-"""A quick look through a mirrored folder: what would be mirrored, what is left out, what cannot be read.
+"""A quick look through a folder: what would be mirrored, what is left out, what cannot be read.
 
-`kbsync init` tells it as a preview, `kbsync doctor` looks for what is shut and counts folders.
+`kbsync init` shows it as a preview; `kbsync doctor` looks for what cannot be read, and counts folders.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kbsync.installation import Installation
 
 SECONDS = 5.0
-"""A look at a folder that somebody waits for."""
+"""The longest that a person waits for such a look."""
 
 KINDS_NAMED, REASONS_NAMED = 8, 5
 
@@ -131,7 +131,7 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 
 def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
     """For a person: totals, extensions, what is left out, and what is known of the cost."""
-    so_far = "" if contents.is_complete else " so far; the folder is larger than a quick look"
+    so_far = "" if contents.is_complete else " so far; there was no time to see all of it"
     files, size = contents.selected.total(), sized(contents.bytes.total())
     yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"
     named = contents.selected.most_common(KINDS_NAMED)
@@ -146,4 +146,4 @@ def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[
         example = printable(contents.unread_gitignores[0])
         yield f"  not read: {example}; to leave out what it names, copy it to {IGNORE_FILE}"
     if is_paid and files:
-        yield f"  cost: that of {counted(files, 'document')} of {size} by the service's price list"
+        yield f"  cost: {counted(files, 'document')} with {size}, at the service's prices"

@@ -1,4 +1,4 @@
-"""Runs a command line: loads the command's module, and turns errors into a sentence and an exit code."""
+"""Runs a command line: loads the command's module, and turns an error into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from kbsync.core.text import printable, shell_word
 
 COMMANDS = {
     "init": "Write a commented config for a folder.",
-    "plan": "Show what a pass would do; change nothing.",
-    "status": "Show the state of every mirror, or document.",
+    "plan": "Show what a pass would do.",
+    "status": "Show the state of mirrors and documents.",
     "search": "Search the mirrored documents.",
     "open": "Open a hit of the last search.",
-    "ask": "Ask a question, and see what it was answered from.",
+    "ask": "Answer a question, and show from which documents.",
     "explain": "Explain why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",
-    "approve": "Approve held deletions.",
-    "forget": "End a mirror.",
+    "approve": "Approve what is held.",
+    "forget": "Forget a mirror.",
     "kb": "Manage knowledge bases at a target.",
     "state": "Back up the state.",
-    "doctor": "Check what kbsync needs, with the cures.",
-    "completion": "Print a script for your shell.",
+    "doctor": "Check everything kbsync needs.",
+    "completion": "Complete commands in your shell.",
 }
-"""Every command with its one line; its code is `command` in `kbsync.cli.commands.<name>`."""
+"""Every command with its line in `--help`; its code is `command` in `kbsync.cli.commands.<name>`."""
 
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),
@@ -42,19 +42,19 @@ SECTIONS = {
     "When something is wrong": ("explain", "verify", "retry", "approve"),
     "Maintenance": ("forget", "kb", "state", "completion"),
 }
-"""How `--help` has them."""
+"""The order of `--help`."""
 
 
 NEAR_MISS = 0.75
-"""How alike a mistyped command is: `serch` and `search` are, `version` and `verify` are not."""
+"""How alike a mistyped command has to be: `serch` and `search` are, `version` and `verify` are not."""
 
 
 MODULES = {"kb": "kb.bases", "doctor": "doctor.command"}
-"""Commands whose module has another name than they."""
+"""Commands that are folders."""
 
 
 class LazyCommands(click.Group):
-    """Commands by name, loaded one at a time: `search` must not wait for what only the daemon needs."""
+    """Loads one command at a time: `search` must not wait for what only the daemon needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
@@ -69,7 +69,7 @@ class LazyCommands(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands in `--help`, without loading any, their explanations below each other."""
+        """The commands in `--help`, without loading any."""
         width = max(map(len, COMMANDS))
         for title, names in SECTIONS.items():
             with formatter.section(title):
@@ -93,11 +93,11 @@ class LazyCommands(click.Group):
 
 
 def _unknown(ctx: click.Context, name: str) -> click.UsageError:
-    """No such command: told with the nearest or, for a folder, with what mirrors it."""
+    """No such command: names the nearest or, for a folder, the command line that mirrors it."""
     if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
         once = "--once " if ctx.params.get("once") else ""
         return click.UsageError(
-            f"{printable(name)} is a folder, and no command; to mirror it: "
+            f"{printable(name)} is a folder, not a command; to mirror it: "
             f"kbsync {once}--folder {shell_word(name)}"
         )
     near = nearest(name, COMMANDS, alike=NEAR_MISS)
@@ -111,27 +111,27 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="[COMMAND] [ARGS]…",
     epilog=examples(
-        "kbsync --once --folder docs           mirror a folder now, without any config",
+        "kbsync --once --folder docs           mirror a folder now, without a config",
         "kbsync search 'how do I …' --folder docs",
         "kbsync init docs && kbsync            write a config, then keep watching",
-        "kbsync status --watch                 see it work",
-        "kbsync doctor                         check that everything is there",
+        "kbsync status --watch                 watch it work",
+        "kbsync doctor                         check everything it needs",
         "kbsync search --help                  every command has examples",
     ),
 )
 @click.option("--once", is_flag=True, help="One full pass, then exit.")
 @json_option
-@click.option("--dry-run", is_flag=True, help="With --once: show what would be done, as `plan` does.")
+@click.option("--dry-run", is_flag=True, help="With --once: only show what it would do, as `plan` does.")
 @shared_options
 @click.pass_context
 def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_run: bool) -> int | None:
     """Keep a folder of documents mirrored into a knowledge base.
 
-    Without a command and without --once, kbsync watches every mirror until it is told to stop.
+    Without a command and without --once, kbsync watches every mirror until it is stopped.
 
     \b
     Exit codes: 0 mirrored · 1 some documents failed · 2 wrong usage or config ·
-    3 waits for a person · 4 trouble that passes · 130, 143 interrupted
+    3 waits for a person · 4 passing trouble · 130, 143 interrupted
     """
     flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
     if ctx.invoked_subcommand is not None:
@@ -167,11 +167,11 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
 def run_cli(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code. Raises nothing but `SystemExit` of click's completion."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        # A stream that was closed (`2>&-`) would else be the next file that is opened.
+        # The next file that is opened would take the place of a stream that is closed (`2>&-`).
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
     for stream in (sys.stdout, sys.stderr):
-        # A document may have a character that the locale has not.
+        # A document may have a character that the locale lacks.
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors="backslashreplace")
@@ -180,7 +180,7 @@ def run_cli(arguments: Sequence[str]) -> int:
         try:
             with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
-        except OSError as error:  # results could not be written, such as on a full disk
+        except OSError as error:  # such as a full disk: what a script reads would be cut off
             tell(sentence_of(error))
             code = Code.PASSING
         finally:
@@ -198,7 +198,7 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return int(done or 0)
     except click.UsageError as error:
-        # On one line, also where click would set a list below it.
+        # On one line, even where click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")
         tell(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
         return Code.USAGE
@@ -210,7 +210,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         code = code_of(error)
         if code is None:
-            tell("this is an error of kbsync itself; its traceback says where", error)
+            tell("this is a bug in kbsync; please report it with the traceback above", error)
             return Code.BROKEN
         tell(sentence_of(error))
         return code

@@ -1,6 +1,6 @@
-"""The options every command takes, before or after its name.
+"""Options that several commands have in common, above all those that every command takes.
 
-The options that select among the mirrored documents: by path, by type, by date.
+Those may stand before or after the command's name; what comes later wins.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(slots=True)
 class Choices:
-    """What the options say. `config` and `folder` are as typed; None where an option was not given."""
+    """What the shared options say; None where one was not given, paths as they were typed."""
 
     config: Path | None = None
     folder: Path | None = None
@@ -36,7 +36,7 @@ class Choices:
     quiet: bool = False
 
     def typed(self, command: str) -> str:
-        """A command line that can be pasted, for what is said before any config is read."""
+        """A command line to paste, for messages from before a config is read."""
         options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
         words = ["kbsync", *shlex.split(command)]
         for name, place in options.items():
@@ -46,7 +46,7 @@ class Choices:
 
 
 class PathArgument(click.Path):
-    """A path. An empty one, such as that of an unset variable, is an error and not the working directory."""
+    """A path. An empty one, as of an unset variable, is an error and does not mean the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
@@ -61,13 +61,13 @@ class PathArgument(click.Path):
 
 FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
 DOCUMENT = click.Path(readable=False)
-"""A file in a mirror, as typed: whether it can be read is what a person wants to be told."""
+"""A file in a mirror; whether it can be read is for the command to say, not for click to refuse."""
 
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Remember a value that was given; one after the command comes later and wins."""
+    """Note a value; an option after the command comes later and wins."""
     choices = ctx.ensure_object(Choices)
     assert parameter.name is not None
     if parameter.name == "mirrors":
@@ -117,21 +117,21 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         metavar="DIR",
         help="Mirror this folder into a built-in knowledge base, without a config.",
     ),
-    _option("--state-dir", type=FOLDER, metavar="DIR", help="Where the state lies."),
+    _option("--state-dir", type=FOLDER, metavar="DIR", help="The directory of the state."),
     _option(
         "--mirror",
         "mirrors",
         multiple=True,
         metavar="NAME",
         shell_complete=complete_mirror,
-        help="Only this mirror; may be repeated.",
+        help="Only this mirror; can be repeated.",
     ),
     _option(
         "--log-format",
         type=click.Choice(("console", "json")),
-        help="How to log; default: console on a terminal, else json.",
+        help="Form of the log; default: console on a terminal, else json.",
     ),
-    _option("--log-level", type=click.Choice(LEVELS), help="What to log."),
+    _option("--log-level", type=click.Choice(LEVELS), help="The least severe level to log."),
     _option("-q", "--quiet", is_flag=True, help="Say nothing unless a person is needed."),
     click.option(
         "--version",
@@ -145,7 +145,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
 
 
 def shared_options(function: Callable[..., Any]) -> Any:
-    """Give a command the options of all commands; it gets what they say as its first `Choices`."""
+    """Give a command the shared options; it gets their `Choices` as its first argument."""
     command: Any = pass_choices(function)
     for option in reversed(_SHARED):
         command = option(command)
@@ -153,7 +153,7 @@ def shared_options(function: Callable[..., Any]) -> Any:
 
 
 def examples(*lines: str) -> str:
-    """The end of a help text: commands to try, one a line."""
+    """The end of a help text: commands to try, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -175,14 +175,14 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="A setting of the service, see its page in the docs; may be repeated.",
+    help="A setting of the service, see its page in the docs; can be repeated.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A value as `read` takes it from a text; a person is told what its `ValueError` says."""
+    """A value that `read` makes of a text; its `ValueError` becomes the error message."""
 
     def __init__(self, name: str, read: Callable[[str], float]) -> None:
         self.name, self._read = name, read
@@ -198,11 +198,11 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
 
 
 def _read_moment(text: str) -> float:
-    """Seconds since the epoch, of a date or a date with a time; in local time where no zone is given."""
+    """Seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+        raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
 MOMENT = ParsedOption("date", _read_moment)
@@ -210,14 +210,14 @@ MOMENT = ParsedOption("date", _read_moment)
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),
     click.option(
-        "--type", "types", multiple=True, metavar="EXT", help="Only this extension; may be repeated."
+        "--type", "types", multiple=True, metavar="EXT", help="Only this extension; can be repeated."
     ),
-    click.option("--after", type=MOMENT, metavar="DATE", help="Only files changed at or after this date."),
+    click.option("--after", type=MOMENT, metavar="DATE", help="Only files changed on or after this date."),
 )
 
 
 def selection_options(function: Callable[..., Any]) -> Any:
-    """Give a command `--path`, `--type` and `--after`; it gets all of them as the query `selection`."""
+    """Give a command `--path`, `--type` and `--after`; it gets them as the query `selection`."""
 
     @functools.wraps(function)
     def with_selection(

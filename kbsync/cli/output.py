@@ -1,4 +1,4 @@
-"""Results go to stdout, everything else to stderr; styled on a terminal, plain elsewhere."""
+"""Results go to stdout, messages to stderr; styled on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kbsync.core.text import printable, sized
 
 PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that JSON allows in a string and that a terminal or an encoder cannot take."""
+"""Characters that JSON allows in a string, but that harm a terminal or fail to encode."""
 
 Style = Callable[[str], str]
 
@@ -32,7 +32,7 @@ class Output:
 
     @property
     def can_move_cursor(self) -> bool:
-        """A terminal whose cursor can be moved; colours may be unwanted there all the same."""
+        """A terminal whose cursor can be moved, with colours or without."""
         return self.is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
 
     @property
@@ -49,20 +49,20 @@ class Output:
         self.write(f"{text}\n")
 
     def write(self, text: str, *, flush: bool = False) -> None:
-        """Write a part of a line; `flush`: somebody waits for it."""
+        """Write a part of a line; `flush`: at once, as somebody waits for it."""
         with ignore_closed_pipe(self._stream):
             self._stream.write(text)
             if flush:
                 self._stream.flush()
 
     def json(self, value: Any, *, on_one_line: bool = False) -> None:
-        """Write a JSON document, on a terminal with indents unless it has to be `on_one_line`."""
+        """Write a JSON document, on a terminal indented unless `on_one_line`."""
         indent = 2 if self.is_terminal and not on_one_line else None
         text = json.dumps(value, ensure_ascii=False, indent=indent)
         self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:
-        """Write a path's own bytes and `end`; on a terminal nothing that could move its cursor."""
+        """Write a path's own bytes and `end`; on a terminal escape what could move its cursor."""
         if self.is_terminal and end == b"\n":
             self.line(printable(path))
             return
@@ -79,7 +79,7 @@ class Output:
         return self._style(text, "2")
 
     def red(self, text: str) -> str:
-        """For what is wrong, or goes."""
+        """For what is wrong, or is deleted."""
         return self._style(text, "31")
 
     def green(self, text: str) -> str:
@@ -91,7 +91,7 @@ class Output:
         return self._style(text, "33")
 
     def cyan(self, text: str) -> str:
-        """For what moves."""
+        """For what is renamed or marked."""
         return self._style(text, "36")
 
     def link(self, text: str, path: Path) -> str:
@@ -103,7 +103,7 @@ class Output:
 
 
 def is_styled() -> bool:
-    """Colours are not unwanted (no-color.org) and the terminal can show them."""
+    """The terminal can show colours, and nobody has asked for none (no-color.org)."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -113,13 +113,13 @@ _log: Say | None = None
 
 
 def tell_through(log: Say | None) -> None:
-    """From now on `tell` writes through the log, so that stderr has one form; None: prose again."""
+    """From now on `tell` writes through the log, so that stderr has a single form; None: prose again."""
     global _log  # noqa: PLW0603 - there is one stderr
     _log = log
 
 
 def tell(text: str, error: BaseException | None = None) -> None:
-    """Say something on stderr, each line with our name before it, or as one line of the log (`tell_through`).
+    """Say something on stderr: each line begins with our name, or it is a line of the log (`tell_through`).
 
     `error`: a bug of ours, shown with its traceback.
     """
@@ -140,7 +140,7 @@ def tell(text: str, error: BaseException | None = None) -> None:
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
     """The reader of `stream` may be gone: what is written afterwards goes nowhere.
 
-    The same where messages cannot be written; results that cannot be written are an error.
+    Messages that cannot be written stop no work; results that cannot be written are an error.
     """
     try:
         yield
@@ -159,7 +159,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def cells(text: str) -> int:
-    """How many terminal cells `text` takes: two for a wide character, none for a combining one."""
+    """The width of `text` in terminal cells: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
     taken = 0
@@ -177,9 +177,9 @@ SHORTEST_PATH = 12
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and a text for each row. `is_number`: aligned right; `is_path`: may be cut.
+    """A heading and a text for each row. `is_number`: aligned right; `is_path`: may be cut at its beginning.
 
-    `blank` is the text of a row without anything to say; `is_key`: never left out.
+    `blank`: the text of a row that has nothing to say. `is_key`: the column is never left out.
     """
 
     head: str
@@ -206,8 +206,8 @@ class Column:
 def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
     """The heading and the rows in at most `room` cells (None: as wide as they are); nothing wraps.
 
-    Columns that say nothing go first, then long paths lose their beginning. Where that is not enough each row
-    is a block of lines.
+    Columns that say nothing are left out first, then long paths lose their beginning. Where that is not
+    enough, each row becomes a block of lines.
     """
     fitting = list(columns)
     if room is not None:
@@ -233,7 +233,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def elided(path: str, room: int) -> str:
-    """A path's end, from the beginning of a name on where that fits: `…/handbook/guides`."""
+    """The end of a path, from the start of a name where that fits: `…/handbook/guides`."""
     if cells(path) <= room:
         return path
     end = path
@@ -244,7 +244,7 @@ def elided(path: str, room: int) -> str:
 
 
 def _blocks(columns: Sequence[Column]) -> list[str]:
-    """`head text` in lines below the key, what is blank left out."""
+    """`head text` in lines below the key, without what is blank."""
     key, *others = columns
     lines = []
     for number, name in enumerate(key.texts):
@@ -258,7 +258,7 @@ def _blocks(columns: Sequence[Column]) -> list[str]:
 def print_objects(
     key: str, heads: Mapping[str, str], found: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
-    """Objects of one kind, a line each: the fields in `heads`; with `as_json` all of them, under `key`."""
+    """Objects of one kind, a line each with the fields in `heads`; with `as_json` all fields, under `key`."""
     output = Output()
     if as_json:
         output.json({key: found})
@@ -273,7 +273,7 @@ def print_objects(
 
 
 def print_object(key: str, found: dict[str, Any], *, as_json: bool) -> None:
-    """One of them, a line for each field; those of its `settings`, by the service's own names, at the end."""
+    """One object, a line for each field, its `settings` by the service's own names at the end."""
     output = Output()
     if as_json:
         output.json({key: found})
@@ -298,7 +298,7 @@ def _told(field: str, value: Any) -> str:
 
 
 def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
-    """What was deleted for good."""
+    """Say what was deleted for good."""
     if as_json:
         Output().json({"deleted": id_, "name": name})
     elif not quiet:

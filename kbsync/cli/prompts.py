@@ -1,4 +1,4 @@
-"""Questions to a person at a terminal. They go to stderr, as results go to stdout."""
+"""Questions to a person at a terminal, on stderr, as stdout is for results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kbsync.errors import UsageError
 
 PROMPT = "> "
 AGAIN = 0.05
-"""Seconds after which a signal that did not end the wait is raised once more."""
+"""Seconds until a signal that did not end the wait is raised again."""
 
 
 class NoAnswer(Exception):
-    """The input ended (Ctrl-D); nothing is agreed to by that."""
+    """The input ended (Ctrl-D), which agrees to nothing."""
 
 
 def ask(question: str, default: str | None = None) -> str:

@@ -1,7 +1,4 @@
-"""Opens the targets of an installation for `search` and `ask`, and searches all of them.
-
-How search results are shown to a person.
-"""
+"""Searches all mirrors of an installation, for `search` and `ask`, and shows the hits to a person."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ CASES = {
 """The test that pastes each."""
 
 WORDS = {
-    "cli/commands/doctor/command.py: look whether a disk or a network hangs": "tests/cli/test_doctor.py::test_a_check_that_hangs_or_breaks_costs_no_other_its_turn",
-    "cli/commands/doctor/machine.py: mount it, or correct folder: in the config": "tests/cli/test_doctor.py::test_people_read_a_line_each_and_quietly_only_what_is_not_well",
+    "cli/commands/doctor/command.py: look for a disk or a network that hangs": "tests/cli/test_doctor.py::test_a_check_that_hangs_or_breaks_costs_no_other_its_turn",
+    "cli/commands/doctor/machine.py: mount it, or correct `folder` in the config": "tests/cli/test_doctor.py::test_people_read_a_line_each_and_quietly_only_what_is_not_well",
     "cli/commands/doctor/machine.py: restart the daemon that holds the state": f"{DOCTOR}test_of_a_holder_that_cannot_be_named_it_is_told_what_to_restart",
     "cli/commands/doctor/service.py: delete documents at {}, or get more space for the account": f"{DOCTOR}test_an_account_that_is_full_names_where_documents_are_deleted",
     "cli/commands/doctor/service.py: name the authority with ca_file: in the config, or correct base_url": "tests/cli/test_doctor_tls.py::test_one_that_is_not_trusted_comes_with_the_cure",

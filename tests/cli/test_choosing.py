@@ -167,7 +167,7 @@ def test_a_folder_in_place_of_a_command_is_told_with_what_mirrors_it(
 ) -> None:
     ran = place.run(*words)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"kbsync: docs is a folder, and no command; to mirror it: {cure}\n"
+    assert ran.err == f"kbsync: docs is a folder, not a command; to mirror it: {cure}\n"
 
 
 def test_help_is_a_command_too(place: Place) -> None:

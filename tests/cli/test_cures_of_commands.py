@@ -145,8 +145,8 @@ def test_without_a_base_in_the_config_those_of_the_account_are_listed_or_one_is_
     flags = elsewhere(desk)
     told = desk.run("--once", *flags)
     assert told.code == 2
-    assert HOME_ID in paste(desk, after(told.err, "see those of the account with: ")).out
-    made = paste(desk, after(told.err, "or make one: "), NAME="guides")
+    assert HOME_ID in paste(desk, after(told.err, "to list those of the account: ")).out
+    made = paste(desk, after(told.err, "or create one: "), NAME="guides")
     assert made.out.startswith("knowledge_id: "), made
 
 

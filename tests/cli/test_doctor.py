@@ -53,7 +53,7 @@ def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place)
     place.docs.rmdir()
     ran = place.run("doctor", "--folder", "docs", "-q")
     [line] = [line for line in ran.out.splitlines() if line.startswith("wrong")]
-    assert line.endswith("docs is not there; cure: mount it, or correct folder: in the config")
+    assert line.endswith("docs does not exist; cure: mount it, or correct `folder` in the config")
     assert ran.code == 3
     assert "\nok" not in ran.out
 
@@ -240,5 +240,5 @@ def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
         ("c", "ok"),
     ]
     assert [int(one.code) for one in found] == [0, 4, 70, 0]
-    assert found[1].cure == "look whether a disk or a network hangs"
+    assert found[1].cure == "look for a disk or a network that hangs"
     never.set()

@@ -54,7 +54,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
     assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
     assert "TLSv1.3" in found.detail
     assert f"https://127.0.0.1:{port} answers" in found.detail
-    assert "ends in 2 days" in found.detail
+    assert "expires in 2 days" in found.detail
     assert found.cure == "tell the operator of the service"
 
 

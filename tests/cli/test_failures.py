@@ -217,7 +217,7 @@ def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.Mo
     ran = place.run("status")
     assert ran.code == Code.BROKEN
     assert "ZeroDivisionError" in ran.err
-    assert ran.err.splitlines()[-1].startswith("kbsync: this is an error of kbsync itself")
+    assert ran.err.splitlines()[-1].startswith("kbsync: this is a bug in kbsync")
 
 
 @contextlib.contextmanager

@@ -37,9 +37,9 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(place: P
     config, port = place.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     daemon = watch()
-    begun = daemon.until("Ctrl-C ends it\r\n")
+    begun = daemon.until("Ctrl-C stops it\r\n")
     assert f"using {config}\r\n" in begun
-    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; Ctrl-C ends it" in begun
+    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; Ctrl-C stops it" in begun
     said = begun
     for change, line in (
         (lambda: place.write("office/note.md", "a note"), r"\d\d:\d\d:\d\d \+ office/note\.md \d+\.\d s\r\n"),
@@ -74,12 +74,12 @@ def test_a_halt_is_one_line_with_its_cure_and_its_end_another(place: Place, watc
     place.write("a.md", "alpha")
     place.configure()
     daemon = watch()
-    daemon.until("Ctrl-C ends it")
+    daemon.until("Ctrl-C stops it")
     place.docs.rename(place.root / "away")
     halted = seen_until(daemon, "folder is missing")
     assert re.search(rf"\d ! handbook: folder-missing: {re.escape(str(place.docs))}: the folder is", halted)
     (place.root / "away").rename(place.docs)
-    seen_until(daemon, "handbook goes on")
+    seen_until(daemon, "handbook resumed")
 
 
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])

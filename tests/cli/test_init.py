@@ -72,7 +72,7 @@ def test_a_key_is_looked_for_in_a_file(place: Place) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--key-env", "id.secret-of-mine", "--base", BASE), "no name of an environment variable"),
+        (("--key-env", "id.secret-of-mine", "--base", BASE), "not the name of an environment variable"),
         (("--key-env", "A", "--key-file", "b", "--base", BASE), "exclude each other"),
         ((), "add --base ID"),
         (("--key-file", "nowhere", "--base", BASE), "nothing was written: "),
@@ -119,10 +119,10 @@ def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> No
     assert ran.code == 0, ran.err
     assert load(place.config, {}).mirrors[0].folder == place.docs
     told = [
-        "nothere is not there; make it with: mkdir -p nothere",
+        "nothere does not exist; create it with: mkdir -p nothere",
         "docs/a.md is a file; name a folder",
         "did you mean local?",
-        "that is no name of an environment variable",
+        "that is not the name of an environment variable",
         "there is no such file",
     ]
     assert [words for words in told if words not in ran.err] == []
@@ -132,7 +132,7 @@ def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> No
 def test_a_folder_that_was_named_and_is_not_there_is_asked_for(place: Place, answers: list[str]) -> None:
     answers += ["docs"]
     ran = place.run("init", "nothere")
-    assert (ran.code, ran.err) == (0, "kbsync: nothere is not there; make it with: mkdir -p nothere\n")
+    assert (ran.code, ran.err) == (0, "kbsync: nothere does not exist; create it with: mkdir -p nothere\n")
     assert load(place.config, {}).mirrors[0].folder == place.docs
 
 

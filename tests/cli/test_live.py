@@ -203,7 +203,7 @@ def test_a_file_that_has_gone_is_told(place: Place) -> None:
     assert opening.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
     ran = place.run("open", env=env)
     assert ran.code == 2
-    assert "gone.md is not there any more; search again" in ran.err
+    assert "gone.md no longer exists; search again" in ran.err
 
 
 def test_a_folder_that_others_may_write_in_is_not_trusted(

@@ -256,6 +256,6 @@ def test_verify_finds_what_is_stale_and_repair_asks_for_it(place: Place) -> None
 
     repaired = place.run("verify", "--repair")
     assert repaired.code == 1
-    assert "repair of handbook is asked for; the next pass does it: kbsync --once" in repaired.err
+    assert "repair of handbook scheduled; the next pass does it: kbsync --once" in repaired.err
     assert place.run("--once", "--json").json["replaced"] == 1
     assert place.run("verify").code == 0

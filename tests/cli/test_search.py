@@ -231,7 +231,7 @@ def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: st
     options = ("--config", place.config)
     with lock.held(place.state):
         err = place.run(*command.split(), *options).err
-        assert f"a kbsync works on it; see how far it is: kbsync status --config {place.config}" in err
+        assert f"a kbsync is working on it; see how far it is: kbsync status --config {place.config}" in err
         assert "--once" not in err
     ran = place.run(*command.split(), *options)
     assert ran.code == 2

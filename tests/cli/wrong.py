@@ -99,10 +99,15 @@ WRONG = (
     wrong("no place", "--once --state-dir docs/a.md/x", "docs/a.md/x", "name another place with --state-dir"),
     wrong("exists", "init docs", "{config} exists; edit it, or name another file with --config FILE"),
     wrong("init file", "init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
-    wrong("init gone", "init 'no way'", "no way is not there; make it with: mkdir -p 'no way'", before=bare),
+    wrong(
+        "init gone", "init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare
+    ),
     wrong("init folder", "init --folder docs", "init takes the folder as its argument: kbsync init docs"),
     wrong(
-        "init nowhere", "init docs --config docs/a.md/x", "x cannot be made (", "another file with --config"
+        "init nowhere",
+        "init docs --config docs/a.md/x",
+        "x cannot be created (",
+        "another file with --config",
     ),
     wrong("unopened", "open 2", "no search is remembered: ", "kbsync search QUERY --files"),
     wrong("untyped", "search -i", "search -i needs a terminal; leave -i out"),
@@ -119,7 +124,7 @@ WRONG = (
     wrong(
         "no backup",
         "state backup no/x",
-        "no/x cannot be made (no such file",
+        "no/x cannot be created (no such file",
         "name another file",
         before=mirrored,
     ),
@@ -137,7 +142,11 @@ WRONG = (
         before=detached,
     ),
     wrong(
-        "forget unasked", "forget handbook", "forgotten only after a yes; ", "so add --yes", before=mirrored
+        "forget unasked",
+        "forget handbook",
+        "to forget handbook a person has to say yes; ",
+        "so add --yes",
+        before=mirrored,
     ),
     wrong(
         "running",

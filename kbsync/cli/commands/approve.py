@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HeldDocuments:
-    """What waits in one mirror: holds with the paths to be deleted, and `renewed`, those to be made anew.
+    """What is held in a mirror: documents to `delete` and to `reindex`, by path, under `holds` by number.
 
-    `folder`: where a changed root is to be taken.
+    `folder`: the root, where another folder has come in its place.
     """
 
     mirror: str
     holds: tuple[int, ...]
-    paths: tuple[str, ...]
-    renewed: tuple[str, ...] = ()
+    delete: tuple[str, ...]
+    reindex: tuple[str, ...] = ()
     folder: str = ""
 
 
@@ -38,27 +38,27 @@ class HeldDocuments:
 @click.argument("mirror", required=False, shell_complete=complete_mirror)
 @shared_options
 def command(choices: Choices, mirror: str | None) -> int:
-    """Let go what is held now, of MIRROR or of all mirrors, and print it.
+    """Approve what is held in MIRROR, or in all mirrors, and list it.
 
-    That is deletions, and documents to be indexed again because settings changed. What is held later asks
-    again. Of a mirror that halted because its folder is another one than
-    before, the folder as it is now is accepted.
+    Held are deletions, and documents to be indexed again because settings changed. What is held later needs
+    another approval. If a mirror halted because another folder has come in the place of its own, that folder
+    is accepted.
     """
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
     installation = choose(choices, here=True, with_secrets=False)
     with closing(existing_state(installation)) as state:
-        held = [state.read(partial(find_held, each)) for each in installation.mirrors]
-    waiting = [each for each in held if each.holds or each.folder]
-    if waiting:
-        asked = [
+        found = [state.read(partial(find_held, each)) for each in installation.mirrors]
+    held = [each for each in found if each.holds or each.folder]
+    if held:
+        messages = [
             ("approve", each.mirror, {"holds": list(each.holds), **({"root": True} if each.folder else {})})
-            for each in waiting
+            for each in held
         ]
-        post(installation, asked)
-        _tell(Output(), waiting)
+        post(installation, messages)
+        _print(Output(), held)
     if not choices.quiet:
-        Output().line(when_done(installation) if waiting else "nothing is held")
+        Output().line(when_done(installation) if held else "nothing is held")
     return Code.MIRRORED
 
 
@@ -71,31 +71,29 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     if record is None:
         return HeldDocuments(mirror.name, (), ())
     # By their numbers: what is held later joins none of them and asks again (promise 5).
-    holds = [hold.id for hold in tx.holds.current(record.id)]
-    paths = sorted({item.path for hold in holds for item in tx.holds.items(hold)})
-    asked = tx.holds.current(record.id, RENEWALS)
-    renewed = sorted(path for hold in asked for path, *_ in tx.recipes.members(hold))
-    holds += (hold.id for hold in asked)
-    folder = ""
+    deletions = [hold.id for hold in tx.holds.current(record.id)]
+    delete = sorted({item.path for hold in deletions for item in tx.holds.items(hold)})
+    renewals = tx.holds.current(record.id, RENEWALS)
+    reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
+    holds, folder = (*deletions, *(hold.id for hold in renewals)), ""
     if record.halt is not None and record.halt.reason == "folder-missing":
-        # One that is missing cannot be accepted: whatever comes in its place later would be.
+        # A folder that is missing cannot be accepted: that would accept whatever comes in its place later.
         with suppress(RootTrouble):
             identify(mirror.folder.resolve())
             folder = str(mirror.folder)
-    return HeldDocuments(mirror.name, tuple(holds), tuple(paths), tuple(renewed), folder)
+    return HeldDocuments(mirror.name, holds, tuple(delete), tuple(reindex), folder)
 
 
-def _tell(output: Output, waiting: list[HeldDocuments]) -> None:
-
-    for each in waiting:
+def _print(output: Output, held: list[HeldDocuments]) -> None:
+    for each in held:
         if each.folder:
             output.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
-        if each.paths:
-            output.line(f"{each.mirror}: {counted(len(each.paths), 'held deletion')} approved")
-        for path in each.paths:
+        if each.delete:
+            output.line(f"{each.mirror}: {counted(len(each.delete), 'held deletion')} approved")
+        for path in each.delete:
             output.line(f"  {output.red('-')} {printable(path)}")
-        if each.renewed:
-            which = counted(len(each.renewed), "document")
+        if each.reindex:
+            which = counted(len(each.reindex), "document")
             output.line(f"{each.mirror}: {which} to be indexed again as settings changed, approved")
-        for path in each.renewed:
+        for path in each.reindex:
             output.line(f"  {output.yellow('~')} {printable(path)}")

@@ -1,4 +1,4 @@
-"""`kbsync completion`: what a shell sources to complete commands, options and names of mirrors."""
+"""`kbsync completion`: a script for a shell, made by click, that completes the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kbsync.cli.output import Output
 def command(_choices: Choices, shell: str) -> int:
     """Print a script that completes commands, options and names of mirrors in SHELL: bash, zsh or fish.
 
-    Where zsh says `command not found: compdef`, this has to come before it in ~/.zshrc:
+    If zsh says `command not found: compdef`, put this before it in ~/.zshrc:
     autoload -Uz compinit && compinit
     """
     from kbsync.cli.main import kbsync

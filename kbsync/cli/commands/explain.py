@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 @json_option
 @shared_options
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
-    """Tell why the file PATH is or is not found: rules, stability, state, document, extracted text.
+    """Explain why the file PATH is or is not found: rules, stability, state, document, extracted text.
 
-    PATH is relative to the mirror or to the working directory, or absolute. Of a folder it is told what
-    became of the files in it.
+    PATH is absolute, or relative to the mirror or the working directory. For a folder it sums up the files
+    in it.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""`kbsync forget`: the end of a mirror."""
+"""`kbsync forget`: ends a mirror."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "kbsync forget handbook                             its documents stay where they are",
-        "kbsync forget handbook --delete-documents          exactly ours are deleted",
+        "kbsync forget handbook                             its documents stay",
+        "kbsync forget handbook --delete-documents          ours are deleted, no others",
         "kbsync forget handbook --delete-documents --yes    in a script",
     )
 )
 @click.argument("mirror", shell_complete=complete_mirror)
-@click.option("--delete-documents", is_flag=True, help="Delete the documents we own, and no others.")
+@click.option("--delete-documents", is_flag=True, help="Also delete our documents, and no others.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
 def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
-    """Forget everything about MIRROR, after showing what that is. No other kbsync may run on this state.
+    """Forget everything about MIRROR, after showing what that is. Needs the state for itself.
 
-    A mirror that is still in the config starts from scratch with the next pass.
+    A mirror that is still in the config starts from scratch at the next pass.
     """
     all_of_it = dataclasses.replace(choices, mirrors=())
     installation = choose(all_of_it, here=True, with_secrets=delete_documents)
@@ -54,10 +54,10 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
             "or forget it without --delete-documents"
         )
     _show(record, owned, delete_documents)
-    # Shown before it is asked, also in a script: its log then says what was at stake.
+    # Shown before the question, also in a script: its log then says what was at stake.
     if not (yes or sys.stdin.isatty()):
         raise UsageError(
-            f"{mirror} is forgotten only after a yes; there is no terminal to ask on, so add --yes"
+            f"to forget {mirror} a person has to say yes; there is no terminal to ask on, so add --yes"
         )
     if not yes and not agrees(f"Forget {mirror}?"):
         tell("nothing was forgotten")
@@ -72,7 +72,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
 def _look(name: str, tx: Tx) -> tuple[MirrorRecord, Belongings]:
     from kbsync.engine.forget import counts
 
-    # Of documents only those count that a row proves ours (promise 6).
+    # Only documents that a row proves ours count (promise 6).
     record = tx.mirrors.named(name)
     if record is None:
         known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
@@ -82,15 +82,15 @@ def _look(name: str, tx: Tx) -> tuple[MirrorRecord, Belongings]:
 
 def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> None:
     """What is at stake, on stderr as the question is."""
-    staying = "that stays where it is" if owned.documents == 1 else "that stay where they are"
-    fate = "to be deleted" if delete_documents else staying
+    staying = "stays where it is" if owned.documents == 1 else "stay where they are"
+    fate = "will be deleted" if delete_documents else staying
     ours = counted(owned.documents, "document")
     tell(f"{record.name}: {printable(record.folder)} in {record.target}: {ours} {fate}")
     if owned.left_behind:
         left = counted(owned.left_behind, "document")
         tell(f"{record.name}: {left} in knowledge bases used before stay there")
     if owned.unsure:
-        tell(f"{record.name}: {counted(owned.unsure, 'upload')} of unsure outcome may be left at the target")
+        tell(f"{record.name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
 
 
 def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:
@@ -118,6 +118,6 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
         deleted = asyncio.run(work())
         forget_set_aside(installation.state_file)  # its files are named in there
         if config is not None and installation.is_for_one_folder:
-            # It is of this mirror alone, and as long as it is there the folder counts as known.
+            # It belongs to this mirror alone, and as long as it exists the folder counts as known.
             shutil.rmtree(installation.state_dir)
         return deleted

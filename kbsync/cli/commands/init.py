@@ -1,7 +1,7 @@
-"""`kbsync init`: a commented config for a folder, and what is in that folder.
+"""`kbsync init`: writes a commented config for a folder, and says what is in the folder.
 
-Of a service the knowledge bases of the account are listed, and one is created after a yes. What was tried
-with `--folder` becomes a mirror of the config: a second copy would never learn of a deletion (promise 11).
+For a service it lists the knowledge bases of the account, and creates one after a yes. What was mirrored with
+`--folder` before moves to the new config: nothing would ever be deleted from a second copy (promise 11).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The state directory of a folder without a config, held. `into`: where it may move to, held as well."""
+    """The locked state directory that `--folder` made. `into`: where it can move to, locked too."""
 
     place: Path
     into: Path | None
@@ -46,23 +46,23 @@ class Trial:
 
 @contextmanager
 def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[Trial | None]:
-    """What was tried with `folder`, kept from everybody else; None where there is nothing of it.
+    """What `--folder` made for `folder`, locked; None where it made nothing.
 
-    `state_dir` is that of the new config; it is held too where the trial can move there, which needs an
-    embedded knowledge base that is not there yet. Both are held before anything is written or made: who is
-    refused can type the same command again. Raises `LockedError` while a kbsync works on one of them, and
-    `UsageError` for a state directory that cannot be one.
+    `state_dir`, that of the new config, is locked too if the trial can move there, which needs a built-in
+    knowledge base that does not exist yet. Both are locked before anything is written, so that whoever is
+    refused can repeat the command. Raises `LockedError` while a kbsync works on one of them, and `UsageError`
+    for a state directory that cannot be one.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state import lock
 
     try:
-        # `--folder` goes by the real path too, whichever symlink leads there.
+        # As `--folder` does, whichever symlink leads there.
         place = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
     except UsageError:  # no home is known
         yield None
         return
-    # A config whose state lies in there goes on with it as it is.
+    # If the new config keeps its state in there, it continues with what is there.
     if not (place / STATE_FILE).exists() or places.is_inside(state_dir, place):
         yield None
         return
@@ -76,9 +76,9 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
 
 
 def take_over(trial: Trial, fresh: Installation) -> str:
-    """Move state and knowledge base of a trial to those of a new config; what was done, in a sentence.
+    """Move state and knowledge base of a trial to a new config, and say so.
 
-    Where they cannot move they stay as they are, and the sentence has what removes them.
+    If they cannot move they stay as they are, and the sentence has the command that removes them.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state.move import move_mirror, obstacle
@@ -88,22 +88,22 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     base = fresh.embedded_base(mirror)
     with closing(ReadOnlyState(place / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
-    if is_shared:  # a config with this as its `state_dir` has mirrors in there too
-        return f"{printable(str(place))} has more than what was mirrored with --folder, and stays as it is"
+    if is_shared:  # another config has this as its `state_dir`
+        return f"{printable(str(place))} holds other mirrors too, and stays as it is"
     if base is None:
         return _left(trial, f"{mirror.name} has a knowledge base of its own")
     if trial.into is None or base.exists():
         return _left(trial, f"{mirror.name} has {printable(str(base))} already")
     if why := obstacle(place / STATE_FILE, fresh.state_file, mirror.name):
         return _left(trial, why)
-    # The knowledge base first: whatever ends this half way, the next pass adopts what is in it.
+    # The knowledge base first: if this ends half way, the next pass adopts what is in it.
     make_private_folder(base.parent)
     source = place / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
         shutil.move(source, base)
     move_mirror(place / STATE_FILE, fresh.state_file)
     shutil.rmtree(place)
-    return "what was mirrored with --folder is taken over; nothing is indexed again"
+    return "what was mirrored with --folder is taken over, and nothing is indexed again"
 
 
 def _left(trial: Trial, why: str) -> str:
@@ -120,10 +120,10 @@ PLACEHOLDER = "not-the-key"
 """Stands for a key while a new config is checked: the environment may not have it yet."""
 
 UNNAMED = "not-named-yet"
-"""Stands for the base that is still to be chosen."""
+"""Stands for the base until one is chosen."""
 
 MOST = 50
-"""Bases that are shown; of more, any may be named by its id."""
+"""How many bases are listed; any other can be named by its id."""
 
 
 @click.command(
@@ -135,12 +135,12 @@ MOST = 50
     )
 )
 @click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
-@click.option("--target", metavar="TYPE", help="What kind of knowledge base; default: local.")
-@click.option("--base", metavar="ID", help="The knowledge base at a service.")
-@click.option("--create", metavar="NAME", help="Make a knowledge base of this name there, instead.")
-@click.option("--base-url", metavar="URL", help="The address of the service, where it is not the usual one.")
+@click.option("--target", metavar="TYPE", help="The type of knowledge base; default: local.")
+@click.option("--base", metavar="ID", help="The knowledge base at the service.")
+@click.option("--create", metavar="NAME", help="Create a knowledge base of this name there instead.")
+@click.option("--base-url", metavar="URL", help="The address of the service, if it is not the usual one.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
-@click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds it, instead.")
+@click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key.")
 @shared_options
 def command(
     choices: Choices,
@@ -154,10 +154,10 @@ def command(
 ) -> int:
     """Write a commented config that mirrors DIR (default: the working directory).
 
-    It goes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml). A file
-    that is there already is left alone. On a terminal what is not given is asked for: of a service the
-    knowledge bases of the account are listed, and a new one is offered. A key is never written into it, only
-    where the key is. What was mirrored with --folder before is taken over. A --state-dir is written into it.
+    Writes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml), and never
+    overwrites a file. On a terminal it asks for what is not given; for a service it lists the knowledge
+    bases of the account and offers to create one. It never writes a key, only where the key is. What was
+    mirrored with --folder before is taken over. A --state-dir is written into the config.
     """
     from kbsync.installation import Installation
 
@@ -172,7 +172,7 @@ def command(
     if base is not None and create is not None:
         raise UsageError("--base and --create exclude each other")
     state_dir = _state_dir(place, choices, os.environ)
-    # Held before a service is asked to make anything: one that is made twice has its name taken.
+    # Locked before a service creates anything: repeated, the command would find the name taken.
     with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
         lines, key = None, None
         if kind is not None:
@@ -188,7 +188,7 @@ def command(
 
 
 def _usual_place() -> Path:
-    """The first place where a config is looked for."""
+    """The first place where kbsync looks for a config."""
     from kbsync.config.places import SYSTEM_CONFIG, config_places
 
     place = config_places(os.environ)[0]
@@ -211,10 +211,9 @@ def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Pat
 
 
 def _is_only_here(place: Path, state_dir: Path) -> bool:
-    """Without the $STATE_DIRECTORY of this moment, the config at `place` would lead to another one.
+    """The config at `place` leads there only with the $STATE_DIRECTORY of this moment.
 
-    A service gets its own from systemd each time, which a config need not say; what is moved there by hand
-    has to be found by every command.
+    A service gets that from systemd each time; every other command has to find it in the config.
     """
     usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
     try:
@@ -235,7 +234,7 @@ def _ask(what: str, default: str | None = None) -> str:
 
 
 def _until_right(said: str, fault: Callable[[str], str], ask: Callable[[], str]) -> str:
-    """What is said, asked for anew while it has a fault. Raises `UsageError` where nobody can be asked."""
+    """What is said, asked for again as long as it is wrong. Raises `UsageError` where nobody can be asked."""
     while wrong := fault(said):
         if not _asks():
             raise UsageError(wrong)
@@ -245,14 +244,14 @@ def _until_right(said: str, fault: Callable[[str], str], ask: Callable[[], str])
 
 
 def _folder(given: Path | None) -> Path:
-    """One that is there. The working directory is offered to whoever named none."""
+    """A folder that exists; the working directory is offered if none was named."""
 
     def fault(said: str) -> str:
         if os.path.isdir(said):  # noqa: PTH112
             return ""
         if os.path.lexists(said):
             return f"{said} is a file; name a folder"
-        return f"{said} is not there; make it with: mkdir -p {shell_word(said)}"
+        return f"{said} does not exist; create it with: mkdir -p {shell_word(said)}"
 
     def ask(default: str | None = None) -> str:
         return os.path.expanduser(_ask("Folder to mirror", default))  # noqa: PTH111
@@ -262,7 +261,7 @@ def _folder(given: Path | None) -> Path:
 
 
 def _kind(given: str | None, *, asks: bool) -> str | None:
-    """The target's type; None for the embedded one."""
+    """The target's type; None for the built-in knowledge base."""
     from kbsync.config.kinds import not_among
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
@@ -290,13 +289,13 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
     usual = f"{kind.upper()}_API_KEY"
 
     def fault(said: str) -> str:
-        """Not with what was said: it may be the key."""
+        """Without repeating what was said: it may be the key."""
         if "/" in said:
             is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
-            return "" if is_there else "there is no such file; it holds the key and nothing else"
+            return "" if is_there else "there is no such file; it has to hold the key and nothing else"
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
             return ""
-        return "that is no name of an environment variable; the key itself is not written down"
+        return "that is not the name of an environment variable; never type the key itself"
 
     def ask() -> str:
         return _ask("Environment variable that holds the key, or path of a file", usual)
@@ -311,7 +310,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
 def _target_lines(
     kind: str, key: KeyPlace | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """The block of a service in the config, its required keys given, chosen or asked for."""
+    """The block of a service in the config; its required keys are given, chosen or asked for."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     values = {}
@@ -329,7 +328,7 @@ def _target_lines(
 
 
 def _address(kind: str, given: str) -> str:
-    """As a config may have it. Raises `UsageError`."""
+    """The address as a config has it. Raises `UsageError`."""
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
     from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
@@ -344,14 +343,14 @@ def _address(kind: str, given: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccountBases:
-    """The bases of the account behind a key. `kind`: of the target; `settings`: what else its config says."""
+    """The bases of the account behind a key. `kind`: the target's; `settings`: the rest of its config."""
 
     kind: str
     key: KeyPlace
     settings: dict[str, str]
 
     def all(self) -> Sequence[BaseCard] | None:
-        """Every base; None, and a word about why, where the account cannot be asked."""
+        """Every base; where the account cannot be asked, None and a message why."""
         try:
             return self._asked(lambda bases: bases.all())
         except Exception as error:
@@ -361,7 +360,7 @@ class AccountBases:
             return None
 
     def make(self, name: str) -> str:
-        """The id of a new one. Raises `KbsyncError`."""
+        """Create a base; its id. Raises `KbsyncError`."""
         from kbsync.contract.managing import BaseWish
 
         made = self._asked(lambda bases: bases.create(BaseWish(name)))
@@ -400,7 +399,7 @@ class AccountBases:
 
 
 def _base(offer: AccountBases, create: str | None, one: RequiredKey) -> str:
-    """The id of the base: made, chosen among those of the account, or typed where those cannot be listed."""
+    """The id of the base: created, chosen from those of the account, or typed if those cannot be listed."""
     if create is not None:
         return offer.make(create)
     if not _asks():
@@ -423,7 +422,7 @@ def _base(offer: AccountBases, create: str | None, one: RequiredKey) -> str:
 
 
 def _show(cards: Sequence[BaseCard]) -> None:
-    """A line for each, on stderr as the question is."""
+    """A line for each base, on stderr as the question is."""
     if not cards:
         tell("the account has no knowledge base yet")
     for number, card in enumerate(cards[:MOST], 1):
@@ -442,27 +441,27 @@ def _required(key: str, about: str) -> str:
 def _written(
     place: Path, folder: Path, target: list[str] | None, key: KeyPlace | None, state_dir: Path | None
 ) -> Config:
-    """The new config, read back; one that would not do is not left there."""
+    """Write the config and read it back; a bad one is removed again."""
     from kbsync.config.reader import load
     from kbsync.config.template import commented_config
 
     text = commented_config(folder, target=target, state_dir=state_dir)
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # 0600, as it may come to hold keys
+        # A person may add a key later.
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if os.path.lexists(place):
             raise _taken(place) from None
         why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{place} cannot be made ({why}); name another file with --config FILE") from None
+        raise UsageError(f"{place} cannot be created ({why}); name another file with --config FILE") from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
     try:
         return load(place, environ)
     except UsageError as error:
-        place.unlink()  # else the next `init` would refuse to write there
+        place.unlink()  # the next `init` would refuse to overwrite it
         raise UsageError(f"nothing was written: {error}") from error
 
 
@@ -485,12 +484,12 @@ def _say_what_next(
             output.line(line)
     except (OSError, KbsyncError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        tell(f"{mirror.folder} could not be looked at: {why.lower()}")
+        tell(f"{mirror.folder} cannot be read: {why.lower()}")
     if key is not None and key.env and not os.environ.get(key.env):
-        output.line(f"  export {key.env}=…  # the key, before anything else")
+        output.line(f"  export {key.env}=…  # the key, first of all")
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
     if key is not None:
-        next_steps.insert(0, ("doctor", "check that everything is there"))
+        next_steps.insert(0, ("doctor", "check everything it needs"))
     named = "" if choices.config is None else f"--config {shell_word(str(place))}"
     for words, what in next_steps:
         output.line(f"  {' '.join(filter(None, ('kbsync', words, named)))}  # {what}")

@@ -1,9 +1,8 @@
-"""`kbsync open`: the file of a hit of the last search, in the program it is opened with.
+"""`kbsync open`: opens a hit of the last search.
 
-The last search of a person is kept in memory, gone with the session or machine. Its paths, and the command
-that searches there again, lie in `$XDG_RUNTIME_DIR`, or where that is not set or another's in `/dev/shm`, in
-a folder that only its owner may enter. Where there is neither nothing is remembered: a search writes neither
-into the state nor into a home.
+The last search that a person made is kept in memory: its paths, and the command that repeats it, in a folder
+of `$XDG_RUNTIME_DIR` or else `/dev/shm` that only its owner may enter. Without either nothing is remembered:
+a search never writes into the state or a home, where the name of a deleted file would stay (promise 11).
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from kbsync.errors import UsageError
     epilog=examples("kbsync search invoice && kbsync open", "kbsync open 3", 'ls -l "$(kbsync open 2)"')
 )
 @click.argument("number", metavar="[N]", default=1, type=click.IntRange(min=1))
-@click.option("--print", "only_print", is_flag=True, help="Print its path, open nothing.")
+@click.option("--print", "only_print", is_flag=True, help="Only print its path.")
 @shared_options
 def command(choices: Choices, number: int, only_print: bool) -> int:
-    """Open the N-th hit of your last search on a terminal (default: the first).
+    """Open hit N of your last search on a terminal (default: the first).
 
-    With a display by xdg-open; on a terminal without one by $VISUAL or $EDITOR; else its path is printed.
+    With a display xdg-open opens it, on a terminal without one $VISUAL or $EDITOR; else its path is printed.
     """
     last = recall(os.environ)
     if last is None:
@@ -50,7 +49,7 @@ def command(choices: Choices, number: int, only_print: bool) -> int:
         raise UsageError(f"the last search has {counted(len(last.paths), 'hit')}; {again}")
     path = last.paths[number - 1]
     if not path.exists():
-        raise UsageError(f"{printable(str(path))} is not there any more; {again}")
+        raise UsageError(f"{printable(str(path))} no longer exists; {again}")
     if only_print:
         Output().path(str(path))
     else:
@@ -59,12 +58,12 @@ def command(choices: Choices, number: int, only_print: bool) -> int:
 
 
 def open_or_print(path: Path, environ: Mapping[str, str]) -> None:
-    """Show a file to a person as far as there is something to show it with."""
+    """Open a file with what there is to open it with, else print its path."""
     opener = shutil.which("xdg-open", path=environ.get("PATH"))
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and has_display and opener is not None:
-        # Begun out of reach of this terminal, and not waited for: some openers last as long as the window.
+        # In a session of its own and not waited for: some openers run as long as their window is open.
         nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
@@ -86,14 +85,14 @@ _FILE = "last-search"
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A search. `again`: the command that searches there once more; `paths`, best first."""
+    """A search. `again`: the command to repeat it; `paths`: best first."""
 
     again: str
     paths: Sequence[Path]
 
 
 def remember(paths: Sequence[Path], again: str, environ: Mapping[str, str]) -> bool:
-    """Keep a search instead of the one before; False where there is no place for it."""
+    """Replace the remembered search; False where there is no place for one."""
     content = b"\0".join([os.fsencode(again), *map(os.fsencode, paths[:MOST])])
     for folder in _folders(environ):
         with contextlib.suppress(OSError):

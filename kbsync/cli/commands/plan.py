@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 @json_option
 @shared_options
 def command(choices: Choices, as_json: bool, limit: int | None) -> int:
-    """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held. Nothing is changed anywhere.
+    """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held. Changes nothing.
 
-    With --json all paths are listed, whatever the limit.
+    With --json every path is listed, whatever the limit.
     """
     return plan(choices, as_json=as_json, limit=limit)
 
 
 def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
-    """Plan a pass of every mirror asked for; MIRRORED when all could be planned."""
+    """Plan a pass of every mirror asked for. PERSON where one is halted."""
     import asyncio
 
     from kbsync.engine.plan import plan_mirror
@@ -56,12 +56,12 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
 
 
 DESELECTED = "deselected"
-"""The cause of a deletion whose file is there, but no longer selected."""
+"""Why a document is deleted: its file is there, but no rule selects it any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiffSection:
-    """Lines of one kind. `sign` comes first in each, `heading` before all of them where it is not ''."""
+    """Lines of one kind: each begins with `sign`; `heading` stands above them unless it is ''."""
 
     sign: str
     style: Style
@@ -73,7 +73,7 @@ class DiffSection:
 def print_plans(
     output: Output, plans: Sequence[MirrorPlan], limit: int | None, embedded: Collection[str]
 ) -> None:
-    """Every plan, one below the other. `embedded`: mirrors whose documents are sent nowhere."""
+    """One plan below another. `embedded`: mirrors whose documents are indexed here and sent nowhere."""
     for number, plan in enumerate(plans):
         if number:
             output.line()
@@ -96,7 +96,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
         if limit is not None and len(section.items) > limit:
             yield f"{section.style(section.sign)} … and {len(section.items) - limit:,} more"
     if plan.failed:
-        yield output.dim("cannot be mirrored as they are:")
+        yield output.dim("cannot be mirrored:")
     for left_out in plan.failed[:limit]:
         yield f"{output.red('x')} {printable(left_out.path)}  ({printable(left_out.reason)})"
     if limit is not None and len(plan.failed) > limit:

@@ -1,4 +1,4 @@
-"""`kbsync retry`: failed documents get another try."""
+"""`kbsync retry`: another try for failed documents."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What failed in one mirror, of what was asked for. `is_whole`: nothing narrower was asked for.
+    """What failed in a mirror, among what was asked for. `is_whole`: the whole mirror was asked for.
 
-    `under_way`: documents that failed before and are being tried again, which gets them their tries back.
+    `under_way`: documents that failed before and are being tried again; a retry gives them all tries back.
     """
 
     record: MirrorRecord
@@ -44,7 +44,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Something failed, or may fail soon, or the mirror is halted and shall try again."""
+        """Something failed or may fail soon, or the mirror is halted and should try again."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 
@@ -58,9 +58,9 @@ class Failed:
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
 @shared_options
 def command(choices: Choices, paths: tuple[str, ...]) -> int:
-    """Release failed or quarantined documents for another try; without PATH all of them.
+    """Try failed and quarantined documents again: those named by PATH, or all of them.
 
-    A PATH is relative to the mirror or to the working directory, and may be a folder.
+    PATH may be a folder, and is relative to the mirror or to the working directory.
     """
     installation = choose(choices, here=True, with_secrets=False)
     with closing(existing_state(installation)) as state:
@@ -76,7 +76,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
-    """What failed, by mirror. Raises `UsageError` for a path no mirror knows."""
+    """What failed, by mirror. Raises `UsageError` for a path that no mirror knows."""
     from kbsync.cli.context import is_known, resolve
 
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
@@ -107,7 +107,7 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
-    """The failed file at `path`, or what failed below it, directories that cannot be listed among it."""
+    """The failed file at `path`, or what failed below it, including directories that cannot be listed."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED
@@ -124,7 +124,7 @@ def _tell(output: Output, asked: Sequence[Failed]) -> None:
         if each.paths:
             what = counted(len(each.paths), "document")
         elif each.record.halt is not None:
-            what = "what halted it"
+            what = "the halted mirror"
         else:
             what = f"{counted(each.under_way, 'document')} on the way"
         output.line(f"{each.record.name}: {what} will be tried again")

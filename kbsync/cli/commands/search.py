@@ -1,4 +1,4 @@
-"""`kbsync search`. Loads only what a search needs: it must answer at once."""
+"""`kbsync search`: loads only what a search needs, to answer at once."""
 
 from __future__ import annotations
 
@@ -36,10 +36,15 @@ if TYPE_CHECKING:
 @click.argument("words", metavar="[QUERY]...", nargs=-1)
 @click.option("-i", "--interactive", is_flag=True, help="Show results as you type; enter opens one.")
 @click.option(
-    "-k", "--top-k", default=10, show_default=True, type=click.IntRange(min=1), help="How many documents."
+    "-k",
+    "--top-k",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="At most so many documents.",
 )
 @selection_options
-@click.option("--rerank", is_flag=True, help="Let a ranking model put what is found into order.")
+@click.option("--rerank", is_flag=True, help="Have a ranking model order the hits.")
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
 @json_option
@@ -55,9 +60,9 @@ def command(
     null: bool,
     as_json: bool,
 ) -> int:
-    """Search the mirrored documents by words and by meaning; the best come first.
+    """Search the mirrored documents by words and by meaning; the best hits come first.
 
-    On a terminal hits have numbers: `kbsync open N` opens one.
+    On a terminal the hits are numbered: `kbsync open N` opens one.
     """
     if null and not files:
         raise UsageError("-0 goes with --files")
@@ -84,7 +89,7 @@ def command(
 
     hits = find(installation, query, images=not files)
     output = Output()
-    # Also where what is found goes into a pipe: `open` is about the last search of a person.
+    # Also where the hits go into a pipe: `open` is about the last search of a person.
     is_for_a_person = output.is_terminal or sys.stderr.isatty()
     is_kept = is_for_a_person and _keep_for_open(installation, [each.absolute for each in hits])
     if as_json:

@@ -21,14 +21,14 @@ from kbsync.permissions import hand_over
 @click.group(cls=CommandGroup)
 @shared_options
 def command() -> None:
-    """Look after the state file."""
+    """Back up the state."""
 
 
 @command.command(epilog=examples("kbsync state backup /backups/kbsync-$(date +%F).db"))
 @click.argument("file", type=FILE)
 @shared_options
 def backup(choices: Choices, file: Path) -> int:
-    """Copy the state into FILE (new, mode 0600), also while kbsync runs."""
+    """Copy the state to FILE, a new file with mode 0600, even while kbsync runs."""
     import apsw
 
     from kbsync.state.db import told
@@ -37,7 +37,7 @@ def backup(choices: Choices, file: Path) -> int:
     with closing(existing_state(installation)) as state:
         try:
             made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            # Whoever asks owns the copy, but for one in the state directory, where all is its owner's.
+            # The copy belongs to the user who asks; in the state directory it has to belong to its owner.
             if is_inside(file, installation.state_dir):
                 hand_over(made, installation.state_dir)
             os.close(made)

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
         "kbsync verify --json | jq '.mirrors[] | select(.ok | not)'",
     )
 )
-@click.option("--repair", is_flag=True, help="Have what is needed done by kbsync, or by the next pass.")
+@click.option("--repair", is_flag=True, help="Schedule the repairs that are needed.")
 @json_option
 @shared_options
 def command(choices: Choices, repair: bool, as_json: bool) -> int:
-    """Compare the folder with the state, and the state with the knowledge base's own list.
+    """Compare the folder, the state and the knowledge base's own list of documents.
 
     \b
-    missing    recorded, and no longer in the knowledge base
-    stale      the file is newer than its document, and nothing is pending
+    missing    a recorded document that the knowledge base no longer has
+    stale      a file newer than its document, with nothing pending for it
     orphaned   a document of ours whose file is gone
     duplicate  a second document for one file
 
-    Exits 1 when anything was found. It changes nothing itself: --repair asks the running kbsync, or the next
+    Exits 1 if anything was found. Nothing is changed here: --repair asks the running kbsync, or the next
     pass, to do what is needed.
     """
     import asyncio
@@ -75,7 +75,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         for each in found:
             _print(Output(), each, quiet=choices.quiet)
         if repairs and not choices.quiet:
-            tell(f"repair of {', '.join(repairs)} is asked for; {when_done(installation)}")
+            tell(f"repair of {', '.join(repairs)} scheduled; {when_done(installation)}")
     halted = [Code.PERSON for each in found if each.halt is not None]
     return worst([*halted, *(Code.MIRRORED if each.ok else Code.FAILED for each in found)])
 

@@ -1,8 +1,7 @@
-"""What a person sees of a daemon at a terminal: what is watched, and a short line for each change.
+"""`kbsync` alone: the daemon, and what a person sees of it at a terminal.
 
-Made of the same events as the log, which programs read, and who asks for it (--log-format, --log-level).
-
-`kbsync` alone: the daemon.
+That is a short line for each change, made from the same events as the log. Off a terminal, and with
+--log-format or --log-level, it is the log itself.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ MARKS = {
     "document.renamed": ">",
     "document.deleted": "-",
 }
-"""As `plan` marks them; a replaced document, which is an event of the first kind, has `~`."""
+"""As `plan` marks them; a replaced document, which is also `document.ready`, gets `~`."""
 
 BAD = ("warning", "error", "exception", "critical")
 
 
 class Foreground:
-    """Makes lines of events, or drops them. `mirrors`: how many there are; one needs no name."""
+    """Turns events into lines, or drops them. `mirrors`: how many there are; a single one needs no name."""
 
     def __init__(self, mirrors: int) -> None:
         self._mirrors = mirrors
 
     def __call__(self, _logger: Any, method: str, fields: logs.Fields) -> str:
-        """The line for an event. Raises `structlog.DropEvent` for one that tells a person nothing."""
+        """The line for an event. Raises `structlog.DropEvent` for one that a person need not see."""
         event = fields["event"]
         match event:
             case "daemon.started":
@@ -54,18 +53,18 @@ class Foreground:
                 folders, documents = fields["folders"], fields["documents"]
                 watching = f"watching {counted(folders, 'folder')}, {counted(documents, 'document')}"
                 page = f"; http://{fields['listen']}" if fields.get("listen") else ""
-                return f"{watching}{page}; Ctrl-C ends it"
+                return f"{watching}{page}; Ctrl-C stops it"
             case "daemon.stopped":
                 return "stopped"
             case "config.read":
-                return self._at(f"the config was read again: {counted(fields['mirrors'], 'mirror')}")
+                return self._at(f"config read again: {counted(fields['mirrors'], 'mirror')}")
             case "mirror.resumed":
-                return self._at(f"{fields['mirror']} goes on")
+                return self._at(f"{fields['mirror']} resumed")
             case "watch.started" | "watch.changed" if fields.get("cure"):
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; cure: {fields['cure']}")
             case "deletions.held" | "recipe.held":
                 what = counted(fields.get("count", 0), "document")
-                fate = "would be indexed again; they stay as they are until you say yes"
+                fate = "would be indexed again; they stay as they are until you approve"
                 if event == "deletions.held":
                     fate = "would be deleted; they stay until you approve"
                 return self._at(f"! {fields['mirror']}: {what} {fate}; cure: {fields['cure']}")
@@ -90,7 +89,7 @@ class Foreground:
 
 
 def _trouble(fields: logs.Fields) -> str:
-    """Of whom, what, and what to do; the traceback of an error of ours below it."""
+    """Which mirror, what happened, and what to do; below it the traceback of a bug of ours."""
     said = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     parts += said or [str(fields["event"]).replace(".", " ")]
@@ -113,7 +112,7 @@ def watch(choices: Choices) -> int:
 
 
 def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
-    # Signals are heard while all this is loaded.
+    # Loaded after the signal handlers are set: a signal in that second must not be lost.
     from kbsync.cli.report import told_as_log
     from kbsync.daemon import Daemon
     from kbsync.systemd import ServiceManager
@@ -121,8 +120,8 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
     installation = choose(choices)
     prepare(installation)
 
-    def set_up_logs_by(config: Config) -> None:
-        # From where the log begins: the command line goes before the config.
+    def configure_logs(config: Config) -> None:
+        # The command line goes before the config.
         level = choices.log_level or ("warning" if choices.quiet else config.log_level or "info")
         renderer = None
         if logs.is_for_a_person(choices.log_format, choices.log_level, config.log_level):
@@ -130,11 +129,11 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         logs.configure(style=choices.log_format, level=level, renderer=renderer)
         tell_through(None if renderer else told_as_log)
 
-    set_up_logs_by(installation.config)
+    configure_logs(installation.config)
     with closing(ServiceManager(os.environ)) as manager:
         if manager.watchdog is not None:
             faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: say where it hung
-        daemon = Daemon(installation, lambda: again(installation), signals, set_up_logs_by, manager)
+        daemon = Daemon(installation, lambda: again(installation), signals, configure_logs, manager)
 
         async def run() -> None:
             await daemon.run()

@@ -1,4 +1,4 @@
-"""`kbsync doctor`: a line for everything that has to be right, with the cure where it is not."""
+"""`kbsync doctor`: runs the checks side by side and prints a line for each result, with the cure."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 LIMIT = 10.0
-"""Seconds for all checks together: they run side by side."""
+"""Seconds for all checks together."""
 
 
 class Grade(enum.Enum):
-    """How it stands."""
+    """How good a result is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -37,7 +37,7 @@ class Grade(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line. `cure`: a command to paste, or what to change; `code`: the exit code it stands for."""
+    """One line. `cure`: a command to paste, or what to change; `code`: the exit code it calls for."""
 
     subject: str
     detail: str
@@ -47,17 +47,17 @@ class CheckResult:
 
 
 def warning(subject: str, detail: str, cure: str = "") -> CheckResult:
-    """Works for now."""
+    """A result that is no trouble yet."""
     return CheckResult(subject, detail, Grade.WARNING, cure)
 
 
 def wrong(subject: str, detail: str, cure: str, code: Code) -> CheckResult:
-    """Keeps documents from being mirrored."""
+    """A result that keeps documents from being mirrored."""
     return CheckResult(subject, detail, Grade.WRONG, cure, code)
 
 
 def troubled(subject: str, error: Exception) -> CheckResult:
-    """What a check ran into; an error that no person can cause is ours."""
+    """The result of a check that failed; an error that no person can cause is a bug of ours."""
     code = code_of(error)
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
@@ -66,16 +66,16 @@ def troubled(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` gives findings one by one; what it gave before it failed or took too long counts."""
+    """`look` yields results; those from before it failed or took too long count."""
 
     subject: str
     look: Callable[[], Iterable[CheckResult]]
 
 
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
-    """All findings in the order of the checks, after `limit` seconds at the latest.
+    """All results in the order of the checks, after `limit` seconds at the latest.
 
-    Each check has a thread of its own, which nobody waits for longer: a disk that hangs cannot be cut off.
+    Each check runs in a thread of its own: one that hangs in a disk or a network can only be left behind.
     """
 
     def run(check: Check, found: list[CheckResult]) -> None:
@@ -96,11 +96,11 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         thread.join(max(0.0, until - time.monotonic()))
     told = []
     for check, found, thread in zip(checks, results, threads, strict=True):
-        is_over = not thread.is_alive()  # asked first: what it finds meanwhile counts
+        is_over = not thread.is_alive()  # asked before the results are read: no last one is lost
         told += list(found)
         if not is_over:
             detail = f"no answer within {limit:g} s"
-            told.append(wrong(check.subject, detail, "look whether a disk or a network hangs", Code.PASSING))
+            told.append(wrong(check.subject, detail, "look for a disk or a network that hangs", Code.PASSING))
     return told
 
 
@@ -110,10 +110,10 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 @json_option
 @shared_options
 def command(choices: Choices, as_json: bool) -> int:
-    """Check everything kbsync needs: config, rights, disk, kernel limits, network, clock, key, quota.
+    """Check everything kbsync needs: config, permissions, disk, kernel limits, network, clock, key, quota.
 
-    One line each: ok, warning or wrong, with the cure. Nothing is changed anywhere. Exits 0 when nothing is
-    wrong, else as a pass would.
+    Prints a line for each: ok, warning or wrong, with the cure. Changes nothing. Exits 0 if nothing is wrong,
+    else with the code that a pass would exit with.
     """
     set_up_logs(choices)
     found = run_checks(_checks(choices))
@@ -130,7 +130,7 @@ def command(choices: Choices, as_json: bool) -> int:
 
 
 def _checks(choices: Choices) -> list[Check]:
-    """Without a config that can be read, what can be checked all the same."""
+    """All checks; without a readable config those that need none."""
     from kbsync.cli.commands.doctor import machine
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError
@@ -142,7 +142,7 @@ def _checks(choices: Choices) -> list[Check]:
     try:
         return [*_of(choose(choices, here=True, mistyped=True)), *general]
     except UsageError as error:
-        # A config tells each of its problems on a line; any other error is one.
+        # A bad config has a problem per line; any other error is a single problem.
         lines = str(error).splitlines()
         problems = lines if isinstance(error, ConfigError) else ["; ".join(lines)]
     refused = Check("config", lambda: [troubled("config", UsageError(line)) for line in problems])
@@ -155,23 +155,22 @@ def _checks(choices: Choices) -> list[Check]:
 
 def _of(installation: Installation) -> list[Check]:
     from kbsync.cli.commands.doctor import machine, service
-    from kbsync.cli.commands.doctor import machine as places
 
     mirrors = installation.mirrors
     return [
-        Check("config", partial(places.config, installation)),
-        Check("state", partial(places.state, installation)),
-        Check("copies", partial(places.copies, installation)),
+        Check("config", partial(machine.config, installation)),
+        Check("state", partial(machine.state, installation)),
+        Check("copies", partial(machine.copies, installation)),
         Check("disk", partial(machine.disk, installation.state_dir)),
-        Check("listener", partial(places.listener, installation)),
+        Check("listener", partial(machine.listener, installation)),
         Check("inotify", partial(machine.inotify, mirrors)),
-        *(Check(f"{each.name}: folder", partial(places.folder, installation, each)) for each in mirrors),
+        *(Check(f"{each.name}: folder", partial(machine.folder, installation, each)) for each in mirrors),
         *(Check(f"{each.name}: service", partial(service.service, installation, each)) for each in mirrors),
     ]
 
 
 def _print(output: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:
-    """Each on a line of its own; with `quiet` only what is not ok."""
+    """A line for each; with `quiet` only what is not ok."""
     from kbsync.core.text import printable
 
     styles = {Grade.OK: output.green, Grade.WARNING: output.yellow, Grade.WRONG: output.red}

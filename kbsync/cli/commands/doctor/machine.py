@@ -1,7 +1,4 @@
-"""Checks of the places a config names: itself, the state, copies left over, the folders, the listener.
-
-Checks of the machine: versions, disk space and inodes, watches, credentials that systemd hands over.
-"""
+"""Checks of this machine: config, state, copies, folders, listener, disk, watches, versions, credentials."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ from kbsync.state import lock
 
 
 def config(installation: Installation) -> Iterator[CheckResult]:
-    """It could be read; and who else may read it."""
+    """Which config is used, and whether others may read a key in it."""
     path = installation.config.path
     if path is None:
         yield CheckResult("config", f"none; --folder {installation.config.mirrors[0].folder}")
@@ -44,11 +41,11 @@ def config(installation: Installation) -> Iterator[CheckResult]:
             continue
         if is_open and _may_hold_secrets(file):
             cure = f"chmod o-rwx {shell_word(str(file))}"
-            yield warning("config", f"every user may read {file}, which may hold a secret", cure)
+            yield warning("config", f"every user can read {file}, which may hold a secret", cure)
 
 
 def _may_hold_secrets(file: Path) -> bool:
-    """A key written out, in a config; any other file was named because it holds one."""
+    """A config with a key written out, or any other file: it was named because it holds one."""
     if file.suffix not in (".yaml", ".yml"):
         return True
     keys = re.findall(
@@ -58,7 +55,7 @@ def _may_hold_secrets(file: Path) -> bool:
 
 
 def _secret_files(config_file: Path) -> Iterator[Path]:
-    """Files that settings ending in `_file` name, but for certificates, which are no secret."""
+    """Files named by settings that end in `_file`, except certificates, which are no secret."""
     import yaml
 
     def walk(value: object) -> Iterator[Path]:
@@ -76,7 +73,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 
 def state(installation: Installation) -> Iterator[CheckResult]:
-    """The state directory can be used, and what is in it is sound as far as a look tells."""
+    """The state directory can be used, and the state in it can be read."""
     from kbsync.state.lock import cure_of, fault_of, strange
 
     place = installation.state_dir
@@ -84,10 +81,10 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     if not place.exists():
         above = next(each for each in place.parents if each.exists())
         if os.access(above, os.W_OK | os.X_OK):
-            yield CheckResult("state", f"{place}, made by the first pass")
+            yield CheckResult("state", f"{place}; the first pass creates it")
         else:
             cure = f"sudo install -d -m 700 -o {user()} {shell_word(str(place))}"
-            yield wrong("state", f"{place} cannot be made by {user()}", cure, Code.USAGE)
+            yield wrong("state", f"{place} cannot be created by {user()}", cure, Code.USAGE)
         return
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         cure = f"sudo chown -R {user()} {shell_word(str(place))}"
@@ -95,10 +92,10 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         return
     if place.stat().st_mode & 0o077:
         cure = f"chmod go-rwx {shell_word(str(place))}"
-        yield warning("state", f"other users may look into {place}", cure)
+        yield warning("state", f"other users can look into {place}", cure)
     if astray := list(strange(place)):
-        # What one command as another user leaves: the next pass would fail over it.
-        more = f"; {len(astray) - 1:,} more are like it" if len(astray) > 1 else ""
+        # Left by a command that ran as another user: the next pass would fail over it.
+        more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
         yield wrong("state", f"{fault_of(place, astray[0])}{more}", cure_of(place, astray[0]), Code.USAGE)
         return
     found = look_at(installation)
@@ -111,7 +108,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 def copies(installation: Installation) -> Iterator[CheckResult]:
     """Copies of texts that no mirror uses: no pass would ever delete a document from them (promise 11).
 
-    Each with the command that removes it, where nobody else can have it.
+    The cure removes a copy, but only one that no other config can be using.
     """
     served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
@@ -122,17 +119,17 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     for place in (installation.state_dir, *served):
         for file in sorted(place.glob("*.db.damaged-*")):
             if not file.name.endswith(("-wal", "-shm")):
-                # It may hold what was deleted since.
+                # It may hold texts of files that were deleted since.
                 cure = f"rm {shell_word(str(file))}*"
-                detail = f"{file} was set aside, in case somebody wants to inspect it"
+                detail = f"{file} was set aside as damaged, for anybody who wants to inspect it"
                 found.append(warning("copies", detail, cure))
-    yield from found or [CheckResult("copies", "none left over")]
+    yield from found or [CheckResult("copies", "none")]
 
 
 def _of_folders(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
-    """States of `--folder`, where the folder is mirrored by a config as well, is gone, or is not known."""
+    """What `--folder` made for a folder that the config mirrors too, that is gone, or that is unknown."""
     try:
         below = places.state_home(os.environ)
     except UsageError:
@@ -141,27 +138,27 @@ def _of_folders(
     used = [installation.state_dir, *served]
     for place in sorted((below / "folders").glob("*/")):
         folder = known.get(place)
-        # In use by this config or by a running kbsync: nobody may remove it.
+        # This config or a running kbsync uses it: nobody may remove it.
         if any(places.is_inside(each, place) for each in used) or lock.is_held(place):
             continue
         if folder is None:
-            why = "of a folder that is not known any more"
+            why = "for an unknown folder"
         elif str(folder) in mirrored:
-            why = f"of {folder}, which the config mirrors too"
+            why = f"for {folder}, which the config mirrors too"
         elif not os.path.lexists(folder):
-            why = f"of {folder}, which is gone"
+            why = f"for {folder}, which is gone"
         else:
             continue
-        yield warning("copies", f"{place} is what --folder made {why}", f"rm -r {shell_word(str(place))}")
+        yield warning("copies", f"{place} was made by --folder {why}", f"rm -r {shell_word(str(place))}")
 
 
 def _of_former_mirrors(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Embedded knowledge bases that no mirror of this config has.
+    """Built-in knowledge bases that no mirror of this config uses.
 
-    One of a mirror that the state records is not offered for removal: another config may have it, and a
-    mirror that is back in its config goes on with it.
+    One whose mirror the state knows is not offered for removal: another config may use it, and a mirror that
+    comes back into its config continues with it.
     """
     bases = sorted((installation.state_dir / BASES).glob("*/"))
     left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
@@ -175,38 +172,38 @@ def _of_former_mirrors(
     for base in left:
         name = base.name
         if folders is None:
-            yield warning("copies", f"{base} is a knowledge base, and there is no state that tells whose")
+            yield warning("copies", f"{base} is a knowledge base, and there is no state that says whose")
         elif name not in folders:
             detail = f"{base} is the knowledge base of no mirror that the config or the state knows"
             yield warning("copies", detail, f"rm -r {shell_word(str(base))}")
         elif name in targets:
             now = targets[name] or "a service"
-            yield warning("copies", f"{name} is mirrored into {now}; {base} is what it had before")
+            yield warning("copies", f"{name} is mirrored into {now}; {base} is the base it had before")
         elif os.path.realpath(folders[name]) not in mirrored:  # else it gets a new name
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
             end = installation.cure(f"forget {name}")
-            yield warning("copies", f"{detail}; if it is in no other either, end it with: {end}")
+            yield warning("copies", f"{detail}; if it is in no other config either, end it with: {end}")
 
 
 def user() -> str:
-    """Who runs this."""
+    """The user who runs this."""
     from kbsync.state.lock import user_name
 
     return user_name(os.geteuid())
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """It is there, and what is to be mirrored of it can be read by whoever runs this."""
+    """The folder exists, and the user who runs this can read what is to be mirrored of it."""
     subject = f"{mirror.name}: folder"
     try:
         limits = limits_of(installation, mirror)
-    except (KbsyncError, OSError):  # another check tells that the target cannot be opened
+    except (KbsyncError, OSError):  # the check of the service says that the target cannot be opened
         limits = Limits()
     try:
         contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
     except FileNotFoundError:
-        cure = "mount it, or correct folder: in the config"
-        yield wrong(subject, f"{mirror.folder} is not there", cure, Code.PERSON)
+        cure = "mount it, or correct `folder` in the config"
+        yield wrong(subject, f"{mirror.folder} does not exist", cure, Code.PERSON)
         return
     except OSError as error:
         why = (error.strerror or str(error)).lower()
@@ -216,7 +213,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     more = "" if contents.is_complete else " at least"
     if contents.unreadable:
         first = contents.first_unreadable
-        detail = f"{contents.unreadable:,}{more} of it cannot be read by {user()}, first {first}"
+        detail = f"{contents.unreadable:,}{more} in it cannot be read by {user()}, the first is {first}"
         yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(first)), Code.FAILED)
         return
     content = f"{counted(contents.files, 'file')} in {counted(contents.folders, 'folder')}"
@@ -224,23 +221,23 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
 
 
 def _cure_of_rights(folder: Path, shut: Path) -> str:
-    """To the owner of a file an access control list gives nothing."""
+    """A command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
     place = shell_word(str(folder))
-    with suppress(OSError):
+    with suppress(OSError):  # an access control list gives the owner of a file nothing
         if shut.stat().st_uid == os.geteuid():
             return f"chmod -R u+rX {place}"
     return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """The address can be listened on, or this installation's daemon does."""
+    """The address is free, or our daemon listens on it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
 
     http = installation.config.http
     if http is None:
-        yield CheckResult("listener", "none asked for")
+        yield CheckResult("listener", "not configured")
         return
     if not lock.is_held(installation.state_dir):
         for bound in bind_sockets(http.host, http.port):
@@ -255,9 +252,9 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         cure = "restart the daemon that holds the state"
-        if process:  # a daemon listens as its config says, once it reads that again; a pass never does
+        if process:  # a daemon listens once it has read its config again; a pass never does
             cure = f"if process {process} is the daemon, have it read its config again: kill -HUP {process}"
-        yield warning("listener", f"kbsync runs and does not listen on {shown} ({why})", cure)
+        yield warning("listener", f"kbsync is running, but does not listen on {shown} ({why})", cure)
 
 
 LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "tokenizers", "uvicorn", "watchdog")
@@ -266,7 +263,7 @@ FEW_INODES, NO_INODES = 5_000, 50
 
 
 def versions() -> Iterator[CheckResult]:
-    """This program, Python, SQLite and the libraries that matter."""
+    """Versions of this program, of Python, SQLite and the main libraries."""
     import apsw
 
     yield CheckResult(
@@ -288,7 +285,7 @@ def versions() -> Iterator[CheckResult]:
 
 
 def disk(place: Path) -> Iterator[CheckResult]:
-    """Space and inodes where the state lies, or is to lie."""
+    """Free space and inodes where the state is, or will be."""
     there = next(each for each in (place, *place.parents) if each.exists())
     stat = os.statvfs(there)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
@@ -299,7 +296,7 @@ def disk(place: Path) -> Iterator[CheckResult]:
         yield warning("disk", f"only {detail}", cure)
     else:
         yield CheckResult("disk", detail)
-    if stat.f_files == 0:  # btrfs and the like have as many as there is space for
+    if stat.f_files == 0:  # btrfs and others have as many inodes as there is space for
         return
     detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {shell_word(str(there))}"
     if inodes < NO_INODES:
@@ -311,7 +308,7 @@ def disk(place: Path) -> Iterator[CheckResult]:
 
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """The kernel's limits suffice for all folders together."""
+    """The kernel's limits are high enough for all folders together."""
     from kbsync.config.places import network_file_system
     from kbsync.source.observer import cure, read_limits, roomy
 
@@ -326,26 +323,28 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     looks = (look_through(each.folder, Rules(each.include, each.exclude, Limits())) for each in watched)
     limits, needed = read_limits(), sum(contents.folders for contents in looks)
     if limits.watches is None:
-        yield warning("inotify", "its limits cannot be read; folders may be polled")
-    elif needed * 1.2 >= limits.watches:  # other programs of the user need some, too
-        detail = f"{limits.watches:,} watches are allowed and {needed:,} folders need one; some may be polled"
+        yield warning("inotify", "the limits cannot be read; folders may be polled")
+    elif needed * 1.2 >= limits.watches:  # other programs of the user need some too
+        detail = (
+            f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; some may be polled"
+        )
         yield warning("inotify", detail, cure("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
     if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
-        detail = f"only {limits.instances} instances are allowed to all programs of a user"
+        detail = f"a user's programs may have only {limits.instances} instances together"
         yield warning("inotify", detail, cure("max_user_instances", max(1024, 2 * limits.instances)))
 
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
-    """What systemd hands over (`LoadCredential=`), by name; nothing where it hands over nothing."""
+    """Names of the credentials that systemd passes on (`LoadCredential=`), if any."""
     place = environ.get("CREDENTIALS_DIRECTORY")
     if place is None:
         return
     names = sorted(os.listdir(place))
     unreadable = [name for name in names if not os.access(f"{place}/{name}", os.R_OK)]
     if unreadable:
-        # it hands them over when it starts a service, to the user of that service alone
+        # systemd passes them on when it starts a service, to the user of that service alone.
         unit = shell_word(Path(place).name.removesuffix(".service"))
         cure = f"systemctl --user restart {unit}" if "/user/" in place else f"sudo systemctl restart {unit}"
         yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", cure, Code.USAGE)

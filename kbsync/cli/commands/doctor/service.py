@@ -1,4 +1,4 @@
-"""Checks of the service behind a mirror: the way there, its clock, and what the target tells of itself."""
+"""Checks of the service behind a mirror: connection, clock, key, knowledge base, quota."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 CLOCK_APART = 60.0
-"""Seconds from which on clocks are told to differ; signed keys bear a few minutes."""
+"""Seconds by which clocks may differ; signed keys tolerate a few minutes."""
 
 ANSWER_WITHIN = 6.0
 CERTIFICATE_DAYS = 14
@@ -37,14 +37,14 @@ NEARLY_FULL = 0.95
 
 
 def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """The way to each service, then the knowledge base; what cannot be reached is asked nothing."""
+    """The connection to each service, then the knowledge base, unless a service cannot be reached."""
     from kbsync.targets.http.connection import Endpoint
 
     target = mirror.target
     if isinstance(target, RemoteTargetConfig):
         proxy = target.proxy.reveal() if target.proxy else None
         endpoints = [Endpoint(target.base_url, ca_file=target.ca_file, proxy=proxy)]
-    else:  # none for one that needs no network
+    else:  # a built-in knowledge base may use services for vectors and ranking, or none
         endpoints = [Endpoint(address) for address in target.addresses]
     for endpoint in endpoints:
         found = list(_way(mirror, endpoint))
@@ -85,12 +85,12 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
         return
     addresses = sorted({str(address[0]) for *_, address in found})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
-    if not proxy:  # behind a proxy the target itself has to try
+    if not proxy:  # through a proxy only a request of the target can tell
         yield from _reached(endpoint, trust, mirror)
 
 
 def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """A connection, and who answers it: no request, which would have to be one the service knows."""
+    """A connection and its certificate; no request, as that would have to be one the service knows."""
     from kbsync.targets.http import connection
 
     url, is_secure = connection.origin(endpoint), endpoint.base_url.startswith("https:")
@@ -116,19 +116,19 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
     detail = f"{endpoint.base_url} answers with {version}"
     if days < CERTIFICATE_DAYS:
-        detail = f"{detail}; its certificate ends in {days:.0f} days"
+        detail = f"{detail}; its certificate expires in {days:.0f} days"
         yield warning(subject, detail, "tell the operator of the service")
     else:
         yield CheckResult(subject, detail)
 
 
 def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
-    """By the service's own `Date`."""
+    """This machine's clock against the `Date` of the service."""
     if target.clock_apart is None:
         return
     subject, apart = f"{mirror.name}: clock", target.clock_apart
     if abs(apart) <= CLOCK_APART:
-        yield CheckResult(subject, "agrees with the service's")
+        yield CheckResult(subject, "agrees with the service")
         return
     side = "behind" if apart > 0 else "ahead of"
     detail = f"this machine is {abs(apart):,.0f} s {side} the service, which may refuse signed keys"
@@ -138,20 +138,20 @@ def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
 async def _looked_at(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
-    """In the target's own words."""
+    """The key and the knowledge base, in the target's own words."""
     subject, is_remote = f"{mirror.name}: knowledge base", not target.limits.embedded
     try:
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
-            yield CheckResult(f"{mirror.name}: key", "taken")  # it answered, with another complaint
+            yield CheckResult(f"{mirror.name}: key", "accepted")  # the service has another complaint
         yield _halted(installation, mirror, error)
         return
     except TargetError as error:
         yield troubled(subject, error)
         return
     if is_remote:
-        yield CheckResult(f"{mirror.name}: key", "taken")
+        yield CheckResult(f"{mirror.name}: key", "accepted")
     held = "" if base.documents is None else counted(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
     if isinstance(target, ManagesBases):
@@ -160,11 +160,11 @@ async def _looked_at(
 
 
 def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """With a cure as a pass tells it, and of a key also where it comes from."""
+    """The halt with the cure that a pass would name; for a refused key also where it comes from."""
     from kbsync.engine.status import as_halt
 
     def pasted(command: str) -> str:
-        # Where no kbsync is at work a pass is all there is to ask for.
+        # Without a running kbsync nobody would carry out a retry: a pass does the same.
         is_retry = command == f"retry --mirror {mirror.name}" and not lock.is_held(installation.state_dir)
         return installation.cure(f"--once --mirror {mirror.name}" if is_retry else command)
 
@@ -176,16 +176,16 @@ def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> 
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Where the key comes from, for whoever has to mend it: the key itself is not read.
+    """Where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" where that is unknown.
 
-    Such as `api_key is the variable ZHIPU_API_KEY`; "" where the config does not tell.
+    The key itself is not read.
     """
     from kbsync.config.yaml import UnreadableConfig, read_yaml
 
     file = installation.config.path
     try:
         config = {} if file is None else read_yaml(file.read_text("utf-8")).value
-    except (OSError, UnicodeError, UnreadableConfig):  # it cannot be read any more
+    except (OSError, UnicodeError, UnreadableConfig):  # it has changed since it was read
         return ""
     mirrors = config.get("mirrors") if isinstance(config, dict) else None
     for each in mirrors if isinstance(mirrors, list) else ():
@@ -205,7 +205,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
 
 
 async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[CheckResult]:
-    """Where the service tells: some do not."""
+    """How full the account is, if the service says so."""
     try:
         room = await target.bases.room()
     except Rejected:
