@@ -16,8 +16,10 @@ ODD = "odd\x1b[2J\nname.md"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +38,12 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture
-def terminal(mirrored: Place) -> Iterator[Begin]:
-    """Runs kbsync beside the mirrored folder, each time at a terminal of its own."""
+def terminal() -> Iterator[Begin]:
+    """Runs kbsync in a place, each time at a terminal of its own."""
     begun: list[Terminal] = []
 
-    def begin(*words: str, **size_and_env: Any) -> Terminal:
-        begun.append(Terminal(mirrored, *words, **size_and_env))
+    def begin(place: Place, *words: str, **size_and_env: Any) -> Terminal:
+        begun.append(Terminal(place, *words, **size_and_env))
         return begun[-1]
 
     yield begin

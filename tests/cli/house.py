@@ -18,7 +18,8 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
-from tests.cli.vendor import KEY, Daemon, Desk, Vendor, eventually
+from tests.cli.place import Daemon, eventually
+from tests.cli.vendor import KEY, Desk, Vendor
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors with a knowledge base at a vendor of their own."""

@@ -6,18 +6,21 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from kbsync.__main__ import main
 from kbsync.cli.commands import open as opening
 from kbsync.targets.http import target as http_target
-from tests.warm import Warm
+from tests.cli import hasty
+from tests.warm import KBSYNC, Warm
 
 MEMORY = opening.MEMORY
 PIPES: dict[str, Any] = {
@@ -94,11 +97,79 @@ def _sentence(line: dict[str, Any]) -> str:
     return ": ".join(filter(None, parts)) + cure
 
 
+LONGEST = 40.0
+"""Seconds, on a busy machine, after which a process is taken to hang."""
+
+Value = TypeVar("Value")
+
+
+def eventually(look: Callable[[], Value], seconds: float = 60.0) -> Value:
+    """What `look` gives as soon as it is true of anything; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+class Daemon:
+    """A running daemon; its log goes to a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+        self._seen = 0
+
+    def lines(self, event: str = "") -> list[dict[str, Any]]:
+        """Its log so far, or only the lines of an event."""
+        complete = self.log.read_text().rpartition("\n")[0].splitlines()
+        found = [json.loads(line) for line in complete]
+        return [line for line in found if event in ("", line["event"])]
+
+    def says(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
+        """Waits for the line of an event with these fields, or for so many of them."""
+
+        def found() -> dict[str, Any] | None:
+            assert self.process.poll() is None, self.log.read_text()
+            fitting = [line for line in self.lines(event) if fields.items() <= line.items()]
+            return fitting[times - 1] if len(fitting) >= times else None
+
+        return eventually(found)
+
+    def until(self, event: str) -> dict[str, Any]:
+        """Waits for the next line of an event, behind the one that this gave before."""
+
+        def found() -> dict[str, Any] | None:
+            for number, line in enumerate(self.lines()[self._seen :], self._seen + 1):
+                if line["event"] == event:
+                    self._seen = number
+                    return line
+            assert self.process.poll() is None, self.log.read_text()
+            return None
+
+        return eventually(found)
+
+    def tell(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Its exit code after SIGTERM."""
+        self.tell(signal.SIGTERM)
+        return self.process.wait(LONGEST)
+
+
 class Place:
-    """A home in `root` and a folder `docs` below it. Nothing of the real home is seen."""
+    """A home in `root` and a folder `docs` below it. Nothing of the real home is seen.
+
+    `modules`: what its processes run, and what they run in a hurry. Looks that a test takes on its way run
+    in the test's own process (`run`), which is quicker.
+    """
+
+    modules = (KBSYNC, hasty.__name__)
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._running: list[subprocess.Popen[bytes]] = []
         self.home, self.docs = root / "home", root / "docs"
         self.home.mkdir()
         self.docs.mkdir()
@@ -141,13 +212,6 @@ class Place:
             code = main([os.fspath(word) for word in words])
         return Ran(int(code), out.content, err.content.decode())
 
-    def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Run kbsync as a process of its own."""
-        env = {**os.environ, "HOME": str(self.home)}
-        for name in UNSET:
-            env.pop(name, None)
-        return Warm(words, cwd=self.root, env=env, **{**PIPES, **options})
-
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
@@ -162,6 +226,67 @@ class Place:
                 patch.setenv(name, value)
             patch.chdir(cwd)
             yield
+
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+        return {**kept, "HOME": str(self.home), "COLUMNS": "80", **more}
+
+    def start(
+        self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
+    ) -> subprocess.Popen[bytes]:
+        """kbsync as a process; it does not outlive the test."""
+        module, options = self.modules[hurried], {**PIPES, **options}
+        return self.keep(Warm(words, module=module, cwd=self.root, env=self.environ(env), **options))
+
+    def keep(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """It does not outlive the test."""
+        self._running.append(process)
+        return process
+
+    def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Ran:
+        """kbsync as a process, to its end. What it says is never a traceback."""
+        process = self.start(*words, env=env, hurried=hurried)
+        out, err = process.communicate(timeout=LONGEST)
+        ran = Ran(process.returncode, out, err.decode())
+        assert "Traceback" not in ran.err, ran.err
+        return ran
+
+    def once(self) -> dict[str, Any]:
+        """A pass that mirrors everything; its JSON."""
+        ran = self.go("--once", "--json")
+        assert ran.code == 0, (ran.out, ran.err)
+        found: dict[str, Any] = ran.json
+        return found
+
+    def watch(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Daemon:
+        """The daemon, once it watches the folder."""
+        log = self.root / f"daemon-{len(self._running)}.log"
+        with log.open("wb") as file:
+            options = {"stdout": subprocess.DEVNULL, "stderr": file}
+            process = self.start("--log-format", "json", *words, env=env, hurried=hurried, **options)
+        return Daemon(process, log)
+
+    def status(self) -> dict[str, Any]:
+        """What `status --documents` says of the mirror."""
+        [mirror] = self.run("status", "--json", "--documents").json["mirrors"]
+        return dict(mirror)
+
+    def state_of(self, path: str) -> dict[str, Any]:
+        """A document's row in `status`."""
+        [item] = [item for item in self.status()["items"] if item["path"] == path]
+        return dict(item)
+
+    def found(self, *words: str) -> list[str]:
+        """Paths of the hits of a search."""
+        ran = self.run("search", "--json", *words)
+        assert ran.code == 0, ran.err
+        return [hit["path"] for hit in ran.json["hits"]]
+
+    def close(self) -> None:
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Every file and folder, with size and time of change.

@@ -89,20 +89,6 @@ def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None
     assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
 
 
-def test_a_mount_that_is_none_any_more_is_accepted_only_by_a_person(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    place.run("--once")
-    database = apsw.Connection(str(place.state / "state.db"))
-    database.execute("UPDATE mirror SET root_is_mount = 1, root_dev = root_dev + 1")
-    database.close()
-    halted = place.run("--once", "--json")
-    assert (halted.code, halted.json["mirrors"][0]["halt"]["reason"]) == (3, "folder-missing")
-    approved = place.run(*words_of(halted.json["mirrors"][0]["halt"]["cure"]))
-    assert f"{place.docs} is accepted as it is now" in approved.out
-    assert place.run("--once").code == 0
-
-
 # -- init -----------------------------------------------------------------------------------------------
 
 
@@ -186,30 +172,6 @@ def test_every_command_means_the_whole_mirror_by_its_folder(failed: Place, typed
     assert "2 documents" in failed.run("retry", typed, cwd=failed.root / where).out
 
 
-def test_explain_of_a_folder_is_about_what_is_in_it(failed: Place) -> None:
-    failed.write("scans/good.md", "text")
-    failed.write("scans/deep/empty.md", "")
-    assert failed.run("--once").code == 1
-    told = failed.run("explain", "scans")
-    assert told.out.splitlines()[1] == (
-        "It is a directory; of the 3 files in it 1 is searchable, 1 failed, 1 is skipped."
-    )
-    assert "scans/torn.pdf failed: cannot be read" in told.out
-    assert "not known yet" not in told.out
-    shown = failed.run("explain", "scans", "--json").json
-    assert shown["found"] is True
-    assert shown["below"] == {"ready": 1, "indexing": 0, "pending": 0, "failed": 1, "held": 0, "skipped": 1}
-    assert "below" not in failed.run("explain", "good.md", "--json").json
-    whole = failed.run("explain", "docs").out
-    assert "of the 5 files in it 2 are searchable, 2 failed, 1 is skipped." in whole
-    empty = failed.docs / "nothing"
-    empty.mkdir()
-    assert "no file in it is mirrored" in failed.run("explain", "nothing").out
-    shutil.rmtree(failed.docs / "scans")
-    gone = failed.run("explain", "scans").out
-    assert gone.splitlines()[1].startswith("It is a directory that is gone; of the 3 files")
-
-
 # -- forget ---------------------------------------------------------------------------------------------
 
 
@@ -274,16 +236,6 @@ def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folde
     assert [each for each in place.state.rglob("*") if each.is_file()] == []
     assert "no folder is known" in place.run("status").err
     assert place.run("--once", "--folder", "docs").code == 0
-
-
-def test_forget_of_a_folder_leaves_what_else_lies_in_a_state_directory_that_was_named(place: Place) -> None:
-    place.write("a.md", "alpha")
-    options = ("--folder", "docs", "--state-dir", "own")
-    assert place.run("--once", *options).code == 0
-    other = place.root / "own" / "notes.txt"
-    other.write_text("mine")
-    assert place.run("forget", "docs", "--delete-documents", "--yes", *options).code == 0
-    assert other.read_text() == "mine"
 
 
 def test_forget_needs_the_lock(failed: Place) -> None:

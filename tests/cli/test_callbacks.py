@@ -14,8 +14,9 @@ import pytest
 from kbsync.config.reader import load
 from kbsync.config.target import callback_url
 from kbsync_standin.faults import Fault
+from tests.cli.place import eventually
 from tests.cli.test_listener import listen
-from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 from tests.ports import free_port
 
 FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")

@@ -10,12 +10,6 @@ import pytest
 from tests.cli.place import Place, Ran, words_of
 
 
-def test_an_option_given_twice_takes_the_later_value(place: Place) -> None:
-    (place.root / "other").mkdir()
-    ran = place.run("--folder", "docs", "status", "--json", "--folder", "other")
-    assert ran.json["mirrors"][0]["folder"] == str(place.root / "other")
-
-
 @pytest.mark.parametrize(
     "words", [["--folder", "docs", "status", "--json"], ["status", "--json", "--folder", "docs"]]
 )
@@ -73,16 +67,6 @@ def test_a_config_in_the_working_directory_is_not_taken(place: Place) -> None:
     for name in ("config.yaml", "kbsync.yaml"):
         place.configure(file=place.docs / name)
     assert place.run("status", cwd=place.docs).code == 2
-
-
-@pytest.mark.parametrize("command", ["status", "search x", "explain a.md", "verify"])
-def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place, command: str) -> None:
-    ran = mirrored.run(*command.split(), cwd=mirrored.root)
-    assert (ran.code, ran.out) == (2, "")
-    assert str(mirrored.config) in ran.err
-    assert "/etc/kbsync/config.yaml" in ran.err
-    assert str(mirrored.docs) in ran.err  # the known folder
-    assert "--folder DIR" in ran.err
 
 
 @pytest.mark.parametrize("words", [[], ["--once"]])
@@ -148,14 +132,6 @@ def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
     ran = place.run("status", env={"STATE_DIRECTORY": str(place.root / "systemd")})
     assert f"--state-dir {place.root}/systemd" in ran.out
     assert "--config" not in ran.out
-
-
-@pytest.mark.parametrize("word", ["version", "list", "stop", "watch"])
-def test_only_a_near_miss_is_suggested(place: Place, word: str) -> None:
-    ran = place.run(word)
-    assert ran.code == 2
-    assert "Did you mean" not in ran.err
-    assert "Commands are: init, plan, " in ran.err
 
 
 @pytest.mark.parametrize(

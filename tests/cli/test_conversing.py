@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.terminal import Terminal
-from tests.cli.vendor import LONGEST, Desk, desk_in, shelf_in, tidied
+from tests.cli.place import LONGEST
+from tests.cli.terminal import Begin
+from tests.cli.vendor import Desk, shelf_in, tidied
 
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
@@ -55,7 +54,7 @@ def sent(shelf: Desk, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, st
 
 def said_to(desk: Desk, text: str, *words: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a conversation whose questions are the lines of `text`."""
-    process = desk.begin("ask", "-i", *words, stdin=subprocess.PIPE)
+    process = desk.start("ask", "-i", *words, stdin=subprocess.PIPE)
     out, err = process.communicate(text.encode(), timeout=LONGEST)
     assert b"Traceback" not in err, err.decode()
     return process.returncode, out.decode(), err.decode()
@@ -109,22 +108,6 @@ def test_an_answer_that_broke_off_is_no_history(
         assert "error" not in second
 
 
-def test_at_most_fifteen_messages_are_sent_and_the_oldest_are_left_out(desk: Desk, sent: list[Any]) -> None:
-    questions = [f"{OPENS} on day {n}" for n in range(10)]
-    code, _, _ = said_to(desk, "\n".join(questions), "--json")
-    assert code == 0
-    assert [len(one) for one in sent] == [1, 3, 5, 7, 9, 11, 13, 15, 15, 15]
-    assert sent[-1][0]["content"] == questions[2]
-
-
-def test_a_question_that_finds_nothing_is_no_history_and_no_end(desk: Desk, sent: list[Any]) -> None:
-    code, out, err = said_to(desk, f"zebra\n{OPENS}\n", "--model", "glm-4-flash")
-    assert code == 0
-    assert "nothing found for: zebra" in err
-    assert HOURS in out
-    assert [len(one) for one in sent] == [1]
-
-
 def test_a_selection_is_of_every_question(desk: Desk) -> None:
     code, out, _ = said_to(desk, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
@@ -133,16 +116,6 @@ def test_a_selection_is_of_every_question(desk: Desk) -> None:
     code, out, err = said_to(desk, f"{OPENS}\n{COSTS}\n", "--path", "nowhere.md")
     assert (code, out.strip()) == (0, "")
     assert err.count("nothing was asked") == 2
-
-
-def test_missing_applications_are_told_once(desk: Desk) -> None:
-    desk.vendor.turn(not_offered=["applications", "invoke", "sse-invoke", "slice-info"])
-    before = desk.vendor.asked("applications")
-    code, out, err = said_to(desk, f"{OPENS}\n{COSTS}\n{OPENS}\n")
-    assert code == 0
-    assert out.count(HOURS) == 2
-    assert err.count("no applications") == 1
-    assert desk.vendor.asked("applications") == before + 3  # they are gone when a minute later they still are
 
 
 def test_a_question_on_the_command_line_is_the_first(desk: Desk) -> None:
@@ -159,107 +132,89 @@ def test_what_no_other_question_would_change_ends_it(desk: Desk) -> None:
     assert "does not accept the api_key" in err
 
 
-def test_bytes_that_are_no_text_are_a_question_like_any_other(desk: Desk) -> None:
-    process = desk.begin("ask", "-i", stdin=subprocess.PIPE)
-    out, err = process.communicate(b"\xff\xfe the office\n", timeout=LONGEST)
-    assert process.returncode == 0, err
-    assert HOURS.encode() in out
-
-
-def test_an_embedded_base_answers_nothing(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.configure()
-        ran = desk.run("ask", "-i")
-        assert ran.code == 2
-        assert "kbsync search -i" in ran.err
-        assert desk.run("ask").code == 2
-
-
 # -- at a terminal -------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def at(desk: Desk, *words: str) -> Iterator[Terminal]:
-    terminal = Terminal(desk, "ask", "-i", *words, columns=100)
-    try:
-        yield terminal
-    finally:
-        terminal.kill()
+@pytest.fixture
+def at(desk: Desk, terminal: Begin) -> Begin:
+    return lambda *words: terminal(desk, "ask", "-i", *words, columns=100)
 
 
 @BY
-def test_a_terminal_is_asked_until_its_input_ends(desk: Desk, by: tuple[str, ...]) -> None:
+def test_a_terminal_is_asked_until_its_input_ends(desk: Desk, at: Begin, by: tuple[str, ...]) -> None:
     before = desk.files()
-    with at(desk, *by) as terminal:
-        terminal.until("> ")
-        terminal.type(f"{OPENS}\n")
-        terminal.until(HOURS)
-        terminal.until("hours.md")
-        terminal.until("> ")
-        terminal.type(f"{COSTS}\n")
-        terminal.until(COFFEE)
-        terminal.until("> ")
-        terminal.type("\x04")
-        assert terminal.end() == 0
+    terminal = at(*by)
+    terminal.until("> ")
+    terminal.type(f"{OPENS}\n")
+    terminal.until(HOURS)
+    terminal.until("hours.md")
+    terminal.until("> ")
+    terminal.type(f"{COSTS}\n")
+    terminal.until(COFFEE)
+    terminal.until("> ")
+    terminal.type("\x04")
+    assert terminal.end() == 0
     assert desk.files() == before, "nothing of it is stored"
 
 
-def test_an_interrupt_at_the_prompt_ends_it(desk: Desk) -> None:
-    with at(desk) as terminal:
-        terminal.until("> ")
-        terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 0
-        assert "Traceback" not in terminal.seen
+def test_an_interrupt_at_the_prompt_ends_it(desk: Desk, at: Begin) -> None:
+    terminal = at()
+    terminal.until("> ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.seen
 
 
 @BY
 def test_an_interrupt_stops_an_answer_and_nothing_else(
-    desk: Desk, by: tuple[str, ...], sent: list[Any]
+    desk: Desk, at: Begin, by: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
         desk.vendor.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
-    with at(desk, *by) as terminal:
-        terminal.until("> ")
-        terminal.type(f"{OPENS}\n")
-        terminal.until("The ")
-        terminal.process.send_signal(signal.SIGINT)
-        terminal.until("> ")
-        terminal.type(f"{COSTS}\n")
-        terminal.until(COFFEE)
-        terminal.until("> ")
-        terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 0
+    terminal = at(*by)
+    terminal.until("> ")
+    terminal.type(f"{OPENS}\n")
+    terminal.until("The ")
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.until("> ")
+    terminal.type(f"{COSTS}\n")
+    terminal.until(COFFEE)
+    terminal.until("> ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 0
     assert [len(one) for one in sent] == [1, 1]
 
 
-def test_no_signal_is_lost_before_a_key_is_waited_for(desk: Desk) -> None:
+def test_no_signal_is_lost_before_a_key_is_waited_for(desk: Desk, at: Begin) -> None:
     """Right behind what readline shows it looks for none: some of these would go unheard."""
     for _ in range(6):
-        with at(desk) as terminal:
-            terminal.until("> ")
-            terminal.process.send_signal(signal.SIGINT)
-            assert terminal.end() == 0
+        terminal = at()
+        terminal.until("> ")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
-def test_a_terminal_is_left_as_it_was(desk: Desk, number: signal.Signals, amid_an_answer: bool) -> None:
+def test_a_terminal_is_left_as_it_was(
+    desk: Desk, at: Begin, number: signal.Signals, amid_an_answer: bool
+) -> None:
     desk.vendor.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
-    with at(desk) as terminal:
-        terminal.until("> ")
-        if amid_an_answer:
-            terminal.type(f"{OPENS}\n")
-            terminal.until("The ")
-        else:
-            terminal.type("when")
-            terminal.until("when")
-        terminal.process.send_signal(number)
-        assert terminal.end() == (-number if amid_an_answer else 128 + number)
-        assert "Traceback" not in terminal.seen
+    terminal = at()
+    terminal.until("> ")
+    if amid_an_answer:
+        terminal.type(f"{OPENS}\n")
+        terminal.until("The ")
+    else:
+        terminal.type("when")
+        terminal.until("when")
+    terminal.process.send_signal(number)
+    assert terminal.end() == (-number if amid_an_answer else 128 + number)
+    assert "Traceback" not in terminal.seen
 
 
 def test_pieces_and_lines_of_json_come_at_once(desk: Desk) -> None:
-    process = desk.begin("ask", "-i", "--json", stdin=subprocess.PIPE)
+    process = desk.start("ask", "-i", "--json", stdin=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     for question in (OPENS, COSTS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +61,6 @@ def test_init_takes_over_what_was_mirrored_with_folder(tried: Place) -> None:
     assert tried.run("--once", "--json").json["deleted"] == 2
     assert traces(tried) == []
     assert copies(tried) == []
-
-
-def test_init_takes_it_over_beside_mirrors_that_the_state_knows_already(tried: Place) -> None:
-    other = tried.root / "other"
-    other.mkdir()
-    (other / "a.md").write_text("alpha")
-    tried.run("init", "other")
-    assert tried.run("--once").code == 0
-    second = tried.root / "second.yaml"
-    assert "taken over" in tried.run("init", "docs", "--config", str(second)).out
-    both = tried.config.read_text() + second.read_text().partition("mirrors:\n")[2]
-    tried.config.write_text(both)
-    counts = {one["name"]: one["documents"]["ready"] for one in tried.run("status", "--json").json["mirrors"]}
-    assert counts == {"other": 1, "docs": 10}
-    (tried.docs / "secret.md").unlink()
-    shutil.rmtree(tried.docs / "sub")
-    ran = tried.run("--once", "--json").json
-    assert (ran["uploaded"], ran["deleted"]) == (0, 2)
-    assert indexes(tried) == ["kb/docs/index.db", "kb/other/index.db"]
-    assert traces(tried) == []
 
 
 def test_init_changes_nothing_while_a_kbsync_works_on_what_it_would_take_over(tried: Place) -> None:
@@ -159,23 +140,11 @@ def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     assert copies(tried, "--folder", "docs") == []
 
 
-def test_doctor_leaves_alone_what_is_served(tried: Place) -> None:
-    assert copies(tried, "--folder", "docs") == []
-    (tried.root / "other").mkdir()
-    assert tried.run("init", "other").code == 0
-    assert copies(tried) == []  # the folder is there, and searched with --folder
-
-
 # -- what doctor offers to remove --------------------------------------------------------------------------
 
 
-def offers(place: Place, *options: str) -> str:
-    """Every word of `doctor` about copies: what a person may take for an order."""
-    return "\n".join(f"{one['detail']} {one['cure']}" for one in copies(place, *options))
-
-
 def beside(place: Place, name: str) -> tuple[str, ...]:
-    """Another config for another folder, with the usual state directory."""
+    """Another config for another folder, with the usual state directory; the options that name it."""
     (place.root / name).mkdir()
     (place.root / name / "a.md").write_text(f"of {name}")
     file = place.root / f"{name}.yaml"
@@ -183,7 +152,16 @@ def beside(place: Place, name: str) -> tuple[str, ...]:
     return ("--config", str(file))
 
 
-def test_doctor_takes_no_base_for_a_copy_whatever_symlink_leads_to_it(tried: Place) -> None:
+def another_folder(tried: Place) -> tuple[str, ...]:
+    """The folder is still there, and searched with `--folder`."""
+    return beside(tried, "other")
+
+
+def served_by_folder(_tried: Place) -> tuple[str, ...]:
+    return ("--folder", "docs")
+
+
+def reached_by_a_symlink(tried: Place) -> tuple[str, ...]:
     real, link = tried.root / "real", tried.root / "link"
     real.mkdir()
     link.symlink_to(real)
@@ -193,96 +171,88 @@ def test_doctor_takes_no_base_for_a_copy_whatever_symlink_leads_to_it(tried: Pla
     text = tried.config.read_text().replace("# path: /srv/kb", f"path: {real}/kb/docs")
     tried.config.write_text(f"state_dir: {link}\n{text}")
     assert tried.run("--once").code == 0
-    assert copies(tried) == []
-    assert tried.run("search", SECRET, "--json").json["hits"]
+    return ()
 
 
-def test_doctor_takes_no_state_of_a_config_for_what_folder_made(tried: Place) -> None:
-    """A config may point at what `--folder` made, or keep only its knowledge base in there."""
-    link = tried.root / "link"
-    link.symlink_to(trial(tried))
+def taken_as_state_dir(tried: Place) -> tuple[str, ...]:
+    """A config may point at what `--folder` made …"""
     tried.configure()
-    text = tried.config.read_text()
-    tried.config.write_text(f"state_dir: {link}\n{text}")
-    assert copies(tried) == []
-    tried.config.write_text(f"{text}    target: {{type: local, path: {link}/kb/docs}}\n")
-    assert copies(tried) == []
+    tried.config.write_text(f"state_dir: {trial(tried)}\n{tried.config.read_text()}")
+    return ()
 
 
-def test_doctor_leaves_alone_what_a_new_name_of_a_mirror_would_carry(tried: Place) -> None:
+def taken_as_base(tried: Place) -> tuple[str, ...]:
+    """… or keep only its knowledge base in there."""
+    tried.configure(f"target: {{type: local, path: {trial(tried)}/kb/docs}}")
+    return ()
+
+
+def under_a_new_name(tried: Place) -> tuple[str, ...]:
+    """The next pass carries it on."""
     tried.run("init", "docs")
-    tried.run("--once")
+    assert tried.run("--once").code == 0
     tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"'))
-    assert copies(tried) == []
-    ran = tried.run("--once", "--json").json
-    assert ran["uploaded"] == 0
-    assert indexes(tried) == ["kb/new/index.db"]
-    assert copies(tried) == []
+    return ()
 
 
-def test_doctor_offers_to_remove_nothing_of_a_mirror_in_another_config(tried: Place) -> None:
-    tried.run("init", "docs")
-    tried.run("--once")
-    other = beside(tried, "other")
-    for _ in range(2):
-        told = offers(tried, *other)
-        assert "docs is not in this config" in told
-        assert "rm " not in told
-        assert "--yes" not in told
-        assert tried.run("--once", *other).code == 0
-    ran = tried.run("--once", "--json").json
-    assert (ran["uploaded"], ran["mirrors"][0]["documents"]["ready"]) == (0, 10)
-
-
-def test_doctor_offers_no_removal_of_a_base_while_no_state_tells_whose_it_is(tried: Place) -> None:
-    tried.run("init", "docs")
-    tried.run("--once")
-    other = beside(tried, "other")
-    for file in tried.state.glob("state.db*"):
-        file.unlink()
-    assert "rm " not in offers(tried, *other)
-
-
-def test_doctor_offers_no_removal_of_the_base_a_mirror_had_before_as_long_as_the_state_knows_it(
-    tried: Place,
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        another_folder,
+        served_by_folder,
+        reached_by_a_symlink,
+        taken_as_state_dir,
+        taken_as_base,
+        under_a_new_name,
+    ],
+)
+def test_doctor_takes_nothing_for_a_copy_that_is_in_use(
+    tried: Place, arrange: Callable[[Place], tuple[str, ...]]
 ) -> None:
+    assert copies(tried, *arrange(tried)) == []
+
+
+@pytest.mark.parametrize("trouble", ["in another config", "no state", "another path"])
+def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Place, trouble: str) -> None:
     tried.run("init", "docs")
-    tried.run("--once")
-    text = tried.config.read_text()
-    tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
-    told = offers(tried)
-    assert f"docs is mirrored into {tried.root}/kb" in told
-    assert "rm " not in told
-    tried.config.write_text(text)
-    assert copies(tried) == []
+    assert tried.run("--once").code == 0
+    options, says = (), f"docs is mirrored into {tried.root}/kb"
+    if trouble == "another path":
+        text = tried.config.read_text()
+        tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
+    else:
+        options, says = beside(tried, "other"), "docs is not in this config"
+    if trouble == "no state":
+        says = "there is no state that says whose"
+        for file in tried.state.glob("state.db*"):
+            file.unlink()
+    [found] = copies(tried, *options)
+    assert says in found["detail"]
+    assert "rm " not in found["detail"] + found["cure"]
 
 
 # -- what init does whole or not at all --------------------------------------------------------------------
 
 
-def is_taken_over(place: Place, *options: str) -> bool:
-    """By a pass with the config that was written, and with no more options than lead to that."""
-    found = place.run("search", SECRET, "--json", *options).json["hits"]
-    again = place.run("--once", "--json", *options).json
-    counts = again["mirrors"][0]["documents"]["ready"]
-    return bool(found) and not trial(place).exists() and (again["uploaded"], counts) == (0, 10)
-
-
-def test_a_state_directory_named_to_init_is_found_by_all_commands_after_it(tried: Place) -> None:
-    ran = tried.run("init", "docs", "--state-dir", "a state")
-    assert ran.code == 0, ran.err
-    assert "taken over" in ran.out
-    assert (tried.root / "a state" / "kb" / "docs" / "index.db").exists()
-    for line in [line.partition("  #")[0].strip() for line in ran.out.splitlines() if "# mirror now" in line]:
-        assert tried.run(*words_of(line), cwd=tried.home).code == 0
-    assert is_taken_over(tried)
-    assert not (tried.state / "state.db").exists()
-
-
-def test_a_state_directory_of_the_environment_is_found_without_it(tried: Place) -> None:
-    env = {"STATE_DIRECTORY": str(tried.root / "given")}
-    assert "taken over" in tried.run("init", "docs", env=env).out
-    assert is_taken_over(tried)
+@pytest.mark.parametrize(
+    ("folder", "options", "env"),
+    [
+        ("docs", ["--state-dir", "a state"], {}),
+        ("docs", [], {"STATE_DIRECTORY": "given"}),
+        ("way", [], {}),
+    ],
+    ids=["named", "environment", "symlink"],
+)
+def test_what_init_took_over_is_found_by_all_commands_after_it(
+    tried: Place, folder: str, options: list[str], env: dict[str, str]
+) -> None:
+    (tried.root / "way").symlink_to("docs")
+    env = {name: str(tried.root / value) for name, value in env.items()}
+    assert "taken over" in tried.run("init", folder, *options, env=env).out
+    assert not trial(tried).exists()
+    assert tried.run("search", SECRET, "--json").json["hits"]
+    again = tried.run("--once", "--json").json
+    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
 
 
 def test_init_writes_nothing_while_a_kbsync_holds_where_it_would_take_it_to(tried: Place) -> None:
@@ -292,44 +262,23 @@ def test_init_writes_nothing_while_a_kbsync_holds_where_it_would_take_it_to(trie
     assert "stop it first" in ran.err
     assert not tried.config.exists()
     assert "taken over" in tried.run("init", "docs").out
-    assert is_taken_over(tried)
 
 
-def test_init_writes_nothing_for_a_state_directory_that_cannot_be(tried: Place) -> None:
-    ran = tried.run("init", "docs", "--state-dir", "docs/state")
-    assert ran.code == 2
-    assert not tried.config.exists()
-    assert not (tried.docs / "state").exists()
+@pytest.mark.parametrize("state", ["docs/state", "file/state"])
+def test_init_writes_nothing_for_a_state_directory_that_cannot_be(tried: Place, state: str) -> None:
     (tried.root / "file").write_text("")
-    assert tried.run("init", "docs", "--state-dir", "file/state").code == 2
+    assert tried.run("init", "docs", "--state-dir", state).code == 2
     assert not tried.config.exists()
     assert trial(tried).exists()
 
 
-def test_a_config_for_the_state_that_folder_made_takes_it_as_it_is(tried: Place) -> None:
-    ran = tried.run("init", "docs", "--state-dir", str(trial(tried)))
-    assert ran.code == 0, ran.err
-    assert "rm -r" not in ran.out
-    again = tried.run("--once", "--json").json
-    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
-
-
-def test_init_keeps_a_state_directory_that_lies_in_what_it_would_take_over(tried: Place) -> None:
-    inner = trial(tried) / "inner"
-    ran = tried.run("init", "docs", "--state-dir", str(inner))
+@pytest.mark.parametrize("inner", ["", "inner"])
+def test_a_config_whose_state_lies_in_what_folder_made_leaves_that_as_it_is(tried: Place, inner: str) -> None:
+    ran = tried.run("init", "docs", "--state-dir", str(trial(tried) / inner))
     assert ran.code == 0, ran.err
     assert "rm -r" not in ran.out
     assert tried.run("--once").code == 0
-    assert (inner / "state.db").exists()
     assert tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
-    assert "rm -r" not in offers(tried)
-
-
-def test_init_through_a_symlink_takes_over_what_was_mirrored_through_it(tried: Place) -> None:
-    (tried.root / "way").symlink_to("docs")
-    assert "taken over" in tried.run("init", "way").out
-    assert is_taken_over(tried)
-    assert indexes(tried) == ["kb/way/index.db"]
 
 
 @pytest.mark.parametrize("known", ["name", "folder"])

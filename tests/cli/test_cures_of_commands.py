@@ -13,7 +13,7 @@ from kbsync.state import lock
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, words_of
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Begin
 from tests.cli.test_cures import elsewhere
 from tests.cli.vendor import Desk, desk_in
 
@@ -74,19 +74,19 @@ def test_a_search_is_made_again_where_the_last_one_was(mirrored_elsewhere: tuple
     assert "b.md" in paste(place, again, QUERY="alpha").out
 
 
-def test_a_query_is_typed_where_none_was_given(mirrored_elsewhere: tuple[Place, list[str]]) -> None:
+def test_a_query_is_typed_where_none_was_given(
+    mirrored_elsewhere: tuple[Place, list[str]], terminal: Begin
+) -> None:
     place, flags = mirrored_elsewhere
     empty = place.run("search", " ", *flags)
     command = after(empty.err, "or type it: ")
     assert "-i needs a terminal" in paste(place, command).err
-    typing = Terminal(place, *words_of(command))
-    try:
-        typing.until("enter opens")
-        typing.type("alpha")
-        typing.until("a.md")
-    finally:
-        typing.process.send_signal(signal.SIGINT)
-        assert typing.end() == 130
+    typing = terminal(place, *words_of(command))
+    typing.until("enter opens")
+    typing.type("alpha")
+    typing.until("a.md")
+    typing.process.send_signal(signal.SIGINT)
+    assert typing.end() == 130
 
 
 def test_a_question_is_typed_where_none_was_given(desk: Desk) -> None:
@@ -120,18 +120,16 @@ def test_who_searches_during_the_first_pass_is_told_how_to_see_it_go(place: Plac
     assert (early.code, seen.code, "handbook" in seen.out) == (2, 0, True)
 
 
-def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place) -> None:
+def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place, terminal: Begin) -> None:
     for number in range(4):
         place.write(f"{number}.pdf", f"no pdf {number}")
     place.configure()
     flags = elsewhere(place)
     assert place.run("--once", *flags).code == 1
-    watching = Terminal(place, "status", "--watch", *flags, rows=6, columns=500)
-    try:
-        frame = watching.until("Ctrl-C ends")
-    finally:
-        watching.process.send_signal(signal.SIGINT)
-        assert watching.end() == 130
+    watching = terminal(place, "status", "--watch", *flags, rows=6, columns=500)
+    frame = watching.until("Ctrl-C ends")
+    watching.process.send_signal(signal.SIGINT)
+    assert watching.end() == 130
     [command] = re.findall(r"(?:more; see|in full:) (kbsync status[^\x1b\r\n]*)", frame)
     told = paste(place, command)
     assert (told.code, "4 documents failed" in told.out) == (0, True)

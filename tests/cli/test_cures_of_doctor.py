@@ -26,8 +26,8 @@ from kbsync.state import lock
 from tests import warm
 from tests.cli import plainly
 from tests.cli.pasting import machine, paste
-from tests.cli.place import Place
-from tests.cli.vendor import Desk, desk_in, eventually
+from tests.cli.place import Place, eventually
+from tests.cli.vendor import Desk, desk_in
 from tests.ports import free_port
 from tests.targets.bodies import BytesBody
 

@@ -19,9 +19,9 @@ from kbsync_standin.gptbots import application as gptbots
 from kbsync_standin.server import Server
 from tests.cli.house import RECUT
 from tests.cli.pasting import after, paste
-from tests.cli.place import Place
+from tests.cli.place import Place, eventually
 from tests.cli.test_cures import elsewhere
-from tests.cli.vendor import Desk, desk_in, eventually
+from tests.cli.vendor import Desk, desk_in
 from tests.ports import free_port
 
 

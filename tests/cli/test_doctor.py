@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,8 @@ from typing import Any
 import pytest
 
 from kbsync.cli import folder_contents
-from kbsync.cli.commands.doctor import machine, service
-from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
-from kbsync.config.model import folder_config
-from kbsync.state import lock
+from kbsync.cli.commands.doctor import machine
+from kbsync.cli.commands.doctor.command import Check, CheckResult, run_checks
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, Desk, desk_in
 
@@ -141,54 +138,6 @@ def test_a_service_that_is_away_is_one_line(desk: Desk) -> None:
     assert of(ran, "wrong") == {"handbook: connection"}
     assert results(ran)["handbook: connection"]["cure"].startswith("curl -sSI http://127.0.0.1:")
     desk.vendor.arrive()
-
-
-class Clockwork:
-    """A target that learned how far the clocks are apart."""
-
-    def __init__(self, apart: float | None) -> None:
-        self.clock_apart = apart
-
-
-@pytest.mark.parametrize(("apart", "says"), [(600, "behind"), (-600, "ahead of"), (20, "agrees"), (None, "")])
-def test_the_clock_is_compared_with_the_services(apart: float | None, says: str) -> None:
-    found = list(service._clock(folder_config(Path("/x")).mirrors[0], Clockwork(apart)))
-    assert [one.grade for one in found] == {
-        "behind": [Grade.WARNING],
-        "ahead of": [Grade.WARNING],
-        "agrees": [Grade.OK],
-        "": [],
-    }[says]
-    assert all(says in one.detail for one in found)
-
-
-def test_a_port_in_use_is_told_unless_it_is_our_own(place: Place) -> None:
-    config = place.configure()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        config.write_text(config.read_text() + f"http: {{listen: '127.0.0.1:{taken.getsockname()[1]}'}}\n")
-        ran = place.run("doctor", "--json")
-        assert (ran.code, of(ran, "wrong")) == (2, {"listener"})
-        place.state.mkdir(parents=True, mode=0o700)
-        with lock.held(place.state):
-            ran = place.run("doctor", "--json")
-        assert ran.code == 0
-        assert "answers" in results(ran)["listener"]["detail"]
-
-
-def test_a_key_that_all_may_read_is_a_warning_that_does_not_repeat_it(desk: Desk) -> None:
-    desk.config.chmod(0o644)
-    ran = desk.run("doctor", "--json")
-    assert ran.code == 0
-    warnings = [one for one in ran.json["checks"] if one["result"] == "warning" and one["name"] == "config"]
-    assert [one["cure"] for one in warnings] == [f"chmod o-rwx {desk.config}"]
-    assert KEY not in ran.out
-    key = desk.root / "key"
-    key.write_text(KEY)
-    desk.aim(key=f"api_key_file: {key}")
-    desk.config.chmod(0o644)
-    key.chmod(0o604)
-    found = desk.run("doctor", "--json").json["checks"]
-    assert [one["cure"] for one in found if "every user" in one["detail"]] == [f"chmod o-rwx {key}"]
 
 
 def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests import warm
 from tests.cli import plainly
 from tests.cli.place import Place
-from tests.cli.terminal import Begin, Terminal
+from tests.cli.terminal import Begin
 from tests.cli.vendor import desk_in
 
 
@@ -87,27 +87,14 @@ def _plainly(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
 # -- answers at a terminal -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def at_terminal(place: Place) -> Iterator[Begin]:
-    begun: list[Terminal] = []
-
-    def begin(*words: str, **env: str) -> Terminal:
-        begun.append(Terminal(place, *words, columns=200, **env))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.kill()
-
-
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "enter", "end of input"])
 def test_a_mirror_is_not_forgotten_without_a_yes_and_that_is_no_failure(
-    place: Place, at_terminal: Begin, answer: str
+    place: Place, terminal: Begin, answer: str
 ) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0
-    asked = at_terminal("forget", "handbook")
+    asked = terminal(place, "forget", "handbook")
     asked.until("Forget handbook? [y/N]: ")
     asked.type(answer)
     assert asked.end() == 0
@@ -117,12 +104,12 @@ def test_a_mirror_is_not_forgotten_without_a_yes_and_that_is_no_failure(
 
 @pytest.mark.parametrize("words", [("forget", "handbook"), ("init",)], ids=" ".join)
 def test_an_interrupt_at_a_question_has_the_code_of_one(
-    place: Place, at_terminal: Begin, words: tuple[str, ...]
+    place: Place, terminal: Begin, words: tuple[str, ...]
 ) -> None:
     if words[0] == "forget":
         place.configure()
         assert place.run("--once").code == 0
-    asked = at_terminal(*words)
+    asked = terminal(place, *words)
     asked.until("]: ")
     asked.process.send_signal(signal.SIGINT)
     assert asked.end() == 130
@@ -136,8 +123,8 @@ def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
         time.sleep(30)
 
 
-def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, at_terminal: Begin) -> None:
-    asked = at_terminal("init")
+def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal: Begin) -> None:
+    asked = terminal(place, "init")
     asked.until("Folder to mirror [.]: ")
     asked.type("\x04")
     assert asked.end() == 2
@@ -145,18 +132,15 @@ def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, at_termi
     assert not place.config.exists()
 
 
-def test_a_base_is_not_deleted_when_the_input_ends(tmp_path: Path) -> None:
+def test_a_base_is_not_deleted_when_the_input_ends(tmp_path: Path, terminal: Begin) -> None:
     with desk_in(tmp_path) as desk:
-        asked = Terminal(desk, "kb", "delete", HOME_ID, columns=200)
-        try:
-            asked.until("Type its name, ")
-            asked.type("\x04")
-            assert asked.end() == 2
-            assert "the input ended; nothing was changed" in asked.seen
-            asked = Terminal(desk, "kb", "delete", HOME_ID)
-            asked.until("Type its name, ")
-            asked.process.send_signal(signal.SIGINT)
-            assert asked.end() == 130
-        finally:
-            asked.kill()
+        asked = terminal(desk, "kb", "delete", HOME_ID)
+        asked.until("Type its name, ")
+        asked.type("\x04")
+        assert asked.end() == 2
+        assert "the input ended; nothing was changed" in asked.seen
+        asked = terminal(desk, "kb", "delete", HOME_ID)
+        asked.until("Type its name, ")
+        asked.process.send_signal(signal.SIGINT)
+        assert asked.end() == 130
         assert desk.run("kb", "list", "--json").json["knowledge_bases"]

@@ -5,38 +5,25 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.place import Place
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Begin, Terminal
 from tests.ports import free_port
 
-Watch = Callable[..., Terminal]
 CHANGE = re.compile(r"^\d\d:\d\d:\d\d ([-+~>!]) (.+?)(?: \d+\.\d s)?$")
 
 
-@pytest.fixture
-def watch(place: Place) -> Iterator[Watch]:
-    begun: list[Terminal] = []
-
-    def begin(*words: str) -> Terminal:
-        begun.append(Terminal(place, *words, columns=200))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.kill()
-
-
-def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(place: Place, watch: Watch) -> None:
+def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
+    place: Place, terminal: Begin
+) -> None:
     place.write("a.md", "alpha")
     place.write("b.md", "beta")
     config, port = place.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
-    daemon = watch()
+    daemon = terminal(place, columns=200)
     begun = daemon.until("Ctrl-C stops it\r\n")
     assert f"using {config}\r\n" in begun
     assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; Ctrl-C stops it" in begun
@@ -70,10 +57,10 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
     return seen
 
 
-def test_a_halt_is_one_line_with_its_cure_and_its_end_another(place: Place, watch: Watch) -> None:
+def test_a_halt_is_one_line_with_its_cure_and_its_end_another(place: Place, terminal: Begin) -> None:
     place.write("a.md", "alpha")
     place.configure()
-    daemon = watch()
+    daemon = terminal(place, columns=200)
     daemon.until("Ctrl-C stops it")
     place.docs.rename(place.root / "away")
     halted = seen_until(daemon, "folder is missing")
@@ -83,10 +70,10 @@ def test_a_halt_is_one_line_with_its_cure_and_its_end_another(place: Place, watc
 
 
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])
-def test_a_log_that_is_asked_for_is_a_log(place: Place, watch: Watch, options: tuple[str, str]) -> None:
+def test_a_log_that_is_asked_for_is_a_log(place: Place, terminal: Begin, options: tuple[str, str]) -> None:
     place.write("a.md", "alpha")
     place.configure()
-    daemon = watch(*options)
+    daemon = terminal(place, *options, columns=200)
     said = daemon.until("document.ready") + daemon.until("\n")
     assert "watching 1 folder, " not in said
     if "json" in options:

@@ -145,28 +145,6 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(place: Bot, kind: str
     assert there == [made.json["knowledge_base"]["id"]]
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("models",), "models"),
-        (("capacity",), "space"),
-        (("update", HOME_ID, "--name", "other"), "console"),
-        (("update", HOME_ID, "--model", "3"), "console"),
-        (("delete", HOME_ID), "console"),
-        (("delete", HOME_ID, "--yes", "Default"), "console"),
-        (("create", "guides", "--model", "3"), "--model"),
-    ],
-)
-def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
-    place: Bot, words: tuple[str, ...], said: str
-) -> None:
-    ran = place.run("kb", *words)
-    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran.err
-    assert said in ran.err
-    assert "deleted for good" not in ran.err
-    assert bases(place) == {HOME_ID: "Default"}
-
-
 def test_the_doctor_looks_at_the_service_and_shows_no_key(place: Bot) -> None:
     ran = place.run("doctor", "--json")
     assert ran.code == 0, ran.out

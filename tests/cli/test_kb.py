@@ -86,22 +86,6 @@ def test_what_makes_the_id_of_a_base_does_not_need_it(desk: Desk, left: str) -> 
 LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      knowledge_id: ""\n'}
 
 
-def test_two_mirrors_may_both_lack_their_base(desk: Desk) -> None:
-    config = desk.aim()
-    text = config.read_text().replace(f'      knowledge_id: "{HOME_ID}"\n', "")
-    _, _, mirror = text.partition("mirrors:\n")
-    config.write_text(text + mirror.replace("name: handbook", "name: other"))
-    assert HOME_ID in desk.run("kb", "list", "--mirror", "other").out
-
-
-def test_a_config_that_is_wrong_otherwise_is_refused_here_too(desk: Desk) -> None:
-    config = desk.aim(base="")
-    config.write_text(config.read_text().replace("settle: ", "settel: "))
-    ran = desk.run("kb", "list")
-    assert (ran.code, ran.out) == (2, "")
-    assert "did you mean settle?" in ran.err
-
-
 def test_a_second_base_of_one_name_is_refused(desk: Desk) -> None:
     ran = desk.run("kb", "create", "handbook")
     assert (ran.code, ran.out) == (2, "")
@@ -118,13 +102,6 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(desk: Desk, kind: str
     assert made == [ran.json["knowledge_base"]["id"]]
 
 
-def test_an_unknown_model_is_told_with_those_there_are(desk: Desk) -> None:
-    ran = desk.run("kb", "create", "guides", "--model", "Embedding-9")
-    assert ran.code == 2
-    assert "Embedding-3-pro" in ran.err
-    assert len(bases(desk)) == 1
-
-
 def test_models_are_listed_and_known_where_the_service_lists_none(desk: Desk) -> None:
     listed = desk.run("kb", "models", "--json").json["models"]
     assert [one["id"] for one in listed] == ["3", "11", "12"]
@@ -132,15 +109,6 @@ def test_models_are_listed_and_known_where_the_service_lists_none(desk: Desk) ->
     known = desk.run("kb", "models", "--json").json["models"]
     assert [one["name"] for one in known] == [one["name"] for one in listed]
     assert desk.run("kb", "create", "guides").code == 0
-
-
-def test_every_base_is_listed_however_many_there_are(desk: Desk) -> None:
-    made = {desk.run("kb", "create", f"base {n}", "--json").json["knowledge_base"]["id"] for n in range(3)}
-    desk.vendor.turn(page_cap=2)
-    assert set(bases(desk)) == {HOME_ID, *made}
-    ran = desk.run("kb", "list")
-    assert ran.out.splitlines()[0].split() == ["ID", "DOCUMENTS", "SIZE", "WORDS", "MODEL", "MIRRORS", "NAME"]
-    assert len(ran.out.splitlines()) == 5
 
 
 def test_names_of_strangers_move_no_cursor(desk: Desk) -> None:

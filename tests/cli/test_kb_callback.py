@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.place import eventually
 from tests.cli.test_callbacks import called_at
 from tests.cli.test_kb import Terminal
-from tests.cli.vendor import Desk, desk_in, eventually
+from tests.cli.vendor import Desk, desk_in
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
 SECRET = "hush-hush-4711"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kbsync.server.listener import bind_sockets
-from tests.cli.place import Place
-from tests.cli.vendor import Desk, desk_in, eventually
+from tests.cli.place import Place, eventually
+from tests.cli.vendor import Desk, desk_in
 from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
@@ -97,39 +97,6 @@ def test_health_readiness_halts_and_a_changed_config(desk: Desk) -> None:
     assert daemon.end() == 0
     assert asked(other, "/healthz") == (0, None)
     assert TOKEN not in daemon.log.read_text()
-
-
-@pytest.mark.parametrize("target", ["zhipu", "local"])
-def test_a_mirror_without_its_folder_is_searched_all_the_same(desk: Desk, target: str) -> None:
-    if target == "local":
-        desk.configure()
-    assert desk.run("--once").code == 0
-    away = desk.docs.rename(desk.root / "away")
-    port = free_port()
-    listen(desk, f"{{listen: 127.0.0.1:{port}}}")
-    daemon = desk.watch()
-    daemon.says("mirror.halted", reason="folder-missing")
-    status, told = asked(port, "/api/search?q=alpha")
-    assert (status, told["silent"]) == (200, {})
-    assert [hit["path"] for hit in told["hits"]] == desk.found("alpha") == ["a.md"]
-    assert desk.status()["halt"]["reason"] == "folder-missing"
-    away.rename(desk.docs)
-    daemon.says("mirror.resumed", reason="folder-missing")
-    assert asked(port, "/api/search?q=alpha")[1] == told
-    assert daemon.end() == 0
-
-
-def test_a_port_in_use_ends_the_start_with_a_cure(place: Place) -> None:
-    place.configure()
-    [holder] = bind_sockets("127.0.0.1", 0)
-    port = holder.getsockname()[1]
-    with holder:
-        listen(place, f"{{listen: 127.0.0.1:{port}}}")
-        ran = place.run("--log-format", "json")
-        assert place.run("--once").code == 0  # a pass needs no listener
-    assert ran.code == 2
-    assert f"http.listen: 127.0.0.1:{port} is in use; choose another port" in ran.err
-    assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "kb.example"])

@@ -131,7 +131,7 @@ async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
 
 def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    typing = terminal("search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
+    typing = terminal(mirrored, "search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
     typing.until(SECOND_SCREEN)
     typing.type("passw")
     typing.until("install.md")
@@ -146,8 +146,10 @@ def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Pla
 
 
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_however_it_ends_the_terminal_is_as_before(terminal: Begin, ending: str | int, code: int) -> None:
-    typing = terminal("search", "-i", "password", "--folder", "docs")
+def test_however_it_ends_the_terminal_is_as_before(
+    terminal: Begin, mirrored: Place, ending: str | int, code: int
+) -> None:
+    typing = terminal(mirrored, "search", "-i", "password", "--folder", "docs")
     typing.until(SECOND_SCREEN)
     typing.until("install.md")
     if isinstance(ending, str):

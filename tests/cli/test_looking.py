@@ -7,8 +7,7 @@ import pytest
 from kbsync import __version__
 from kbsync.state import lock
 from tests.cli.conftest import ODD
-from tests.cli.place import Place
-from tests.cli.vendor import eventually
+from tests.cli.place import Place, eventually
 
 LOOKING = [
     "status",
@@ -110,15 +109,6 @@ def test_check_exits_as_a_pass_would(place: Place) -> None:
     assert place.run("status", "--check").code == 1
 
 
-def test_check_takes_an_age(mirrored: Place) -> None:
-    assert mirrored.run("status", "--check", "--max-age", "1h", "--folder", "docs").code == 0
-    assert mirrored.run("status", "--check", "--max-age", "1ms", "--folder", "docs").code == 4
-    assert mirrored.run("status", "--max-age", "1h", "--folder", "docs").code == 2
-    wrong = mirrored.run("status", "--check", "--max-age", "soon", "--folder", "docs")
-    assert wrong.code == 2
-    assert "15m" in wrong.err
-
-
 # -- plan -----------------------------------------------------------------------------------------------
 
 
@@ -164,23 +154,6 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
     assert lines[-1].startswith("handbook: 1 new, 1 changed, 1 renamed, 2 deleted; 1 document unchanged; ")
     assert "\x1b" not in "".join(lines)
     assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
-
-
-def test_plan_may_be_limited(changed: Place) -> None:
-    lines = changed.run("plan", "--limit", "0").out.splitlines()
-    assert "- … and 1 more" in lines
-    assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
-
-
-def test_plan_then_once_do_the_same(changed: Place) -> None:
-    planned = changed.run("plan", "--json").json["mirrors"][0]
-    done = changed.run("--once", "--json").json
-    assert done["uploaded"] == len(planned["upload"])
-    assert done["replaced"] == len(planned["replace"])
-    assert done["renamed"] == len(planned["rename"])
-    assert done["deleted"] == len(planned["delete"])
-    after = changed.run("plan").out
-    assert after.startswith("handbook: nothing to do")
 
 
 def test_plan_of_a_missing_folder_waits_for_a_person(place: Place) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from kbsync.cli import report
 from kbsync.cli.commands import once
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
@@ -17,7 +16,6 @@ from kbsync.cli.options import Choices
 from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
-from kbsync.state import lock
 from tests.cli.place import Place, words_of
 
 ONCE_KEYS = {
@@ -121,18 +119,6 @@ def failing(total: int, reasons: list[str]) -> MirrorReport:
     return MirrorReport(MirrorStatus("handbook", "/", "local", DocumentCounts(failed=total), 0.0), failed)
 
 
-def test_many_failures_are_counted_not_listed(place: Place) -> None:
-    installation = choose(Choices(folder=place.docs))
-    all_of_them = installation.cure("status --documents")
-    reasons = [f"damaged at {number}" for number in range(25)]
-    *named, more, _ = report.failures(installation, [failing(25, reasons)])
-    assert named == [f"handbook: {number}.md: damaged at {number}" for number in range(20)]
-    assert more == f"handbook: … and 5 more: {all_of_them}"
-    *named, more, _ = report.failures(installation, [failing(5000, ["no text"] * 1000)])
-    assert [line.partition(":")[2].split()[0] for line in named] == ["1,000"]
-    assert more == f"handbook: … and 4,000 more: {all_of_them}"
-
-
 def fill(place: Place, count: int = 8) -> None:
     for number in range(count):
         place.write(f"{number}.md", f"document number {number}")
@@ -209,17 +195,6 @@ def _wait_until_pending(place: Place) -> None:
         time.sleep(0.05)
 
 
-def test_dry_run_is_plan(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    ran = place.run("--once", "--dry-run", "--json")
-    assert ran.code == 0
-    assert ran.json["mirrors"][0]["upload"] == ["a.md"]
-    assert not place.state.exists()
-    time.sleep(0.2)  # both are to find it quiet
-    assert place.run("--once", "--dry-run").out == place.run("plan").out
-
-
 def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
     (place.root / "other").mkdir()
     (place.root / "other" / "b.md").write_text("beta")
@@ -234,17 +209,6 @@ def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
     assert [mirror["name"] for mirror in both["mirrors"]] == ["handbook", "other"]
     assert both["uploaded"] == 1
     assert place.run("--once").out.startswith("2 mirrors: 2 documents searchable, nothing changed; ")
-
-
-def test_logs_are_json_elsewhere_and_words_on_demand(place: Place) -> None:
-    place.write("broken.pdf", "this is no pdf")
-    place.configure()
-    line = next(line for line in place.run("--once").err.splitlines() if line.startswith("{"))
-    assert json.loads(line)["event"] == "document.failed"
-    place.run("retry")
-    words = place.run("--once", "--log-format", "console", "--log-level", "debug").err
-    assert "document.failed" in words
-    assert not any(line.startswith("{") for line in words.splitlines())
 
 
 def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
@@ -318,10 +282,3 @@ def test_off_a_terminal_a_halt_and_what_is_held_are_told_once_in_json(place: Pla
     place.docs.rename(place.root / "away")
     [halted] = [line for line in told_in(place.run("--once").err) if line["event"] == "mirror.halted"]
     assert (halted["mirror"], halted["reason"]) == ("handbook", "folder-missing")
-
-
-def test_off_a_terminal_what_ends_a_pass_at_once_is_json_too(place: Place) -> None:
-    fill(place, 1)
-    with lock.held(place.state):
-        [said] = told_in(place.run("--once").err)
-    assert "another kbsync" in said["detail"]

@@ -202,14 +202,6 @@ def test_during_the_first_pass_nothing_is_to_be_run_and_no_time_is_left_yet(firs
     assert "left" not in last
 
 
-def test_a_check_during_the_first_pass_fails_and_says_why(first: Place) -> None:
-    ran = first.run("status", "--check", "-q")
-    assert (ran.code, ran.out) == (
-        4,
-        "! handbook: no pass has ended yet; the first one is under way\n\n",
-    )
-
-
 def test_a_first_pass_that_was_cut_short_is_to_be_run_again(waiting: Place) -> None:
     passed(waiting, None)
     assert wrong(waiting) == [f"handbook: no pass has ended yet; {RUN}"]
@@ -262,20 +254,3 @@ def test_the_worst_comes_first_in_the_order_of_exit_codes(
     assert [line.split()[0] for line in frame.table[-6:]] == order
     named_first = dict.fromkeys(line.split()[1].rstrip(":") for line in frame.wrong)
     assert [name for name in named_first if name in order] == ["unread", "held", "down", "failed"]
-
-
-def test_a_narrow_terminal_without_colour_gets_the_same_words(first: Place) -> None:
-    ran = first.run("status", tty=True, env={"COLUMNS": "40", "NO_COLOR": "1"})
-    assert "first pass under way, 6 found so far" in ran.out
-    assert "\x1b[" not in ran.out
-
-
-def test_json_is_as_it_was(waiting: Place) -> None:
-    alone = waiting.run("status", "--json").json
-    with lock.held(waiting.state):
-        beside = waiting.run("status", "--json").json
-    for told_of in (alone, beside):
-        (mirror,) = told_of["mirrors"]
-        mirror.pop("oldest_pending_s")
-        assert list(mirror) == ["name", "folder", "target", "documents", "last_pass", "halt"]
-    assert alone == beside

@@ -21,7 +21,7 @@ from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from tests.cli.place import Place
-from tests.cli.terminal import Begin, Terminal
+from tests.cli.terminal import Begin
 
 SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 WIDE = "/srv/手册/部门/" + "long-name/" * 6 + "配置"
@@ -132,24 +132,22 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
     assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
 
 
-def test_on_a_small_screen_the_table_is_seen_over_twenty_failures(place: Place) -> None:
+def test_on_a_small_screen_the_table_is_seen_over_twenty_failures(place: Place, terminal: Begin) -> None:
     for number in range(22):
         (place.docs / f"{number}.xlsx").write_bytes(b"no spreadsheet %d" % number)
     assert place.run("--once", "--folder", "docs").code == 1
-    watching = Terminal(place, "status", "--watch", "--folder", "docs", rows=12, columns=60)
-    try:
-        watching.until(SECOND_SCREEN)
-        frame = watching.until("Ctrl-C ends")
-    finally:
-        watching.process.send_signal(signal.SIGINT)
-        assert watching.end() == 130
+    watching = terminal(place, "status", "--watch", "--folder", "docs", rows=12, columns=60)
+    watching.until(SECOND_SCREEN)
+    frame = watching.until("Ctrl-C ends")
+    watching.process.send_signal(signal.SIGINT)
+    assert watching.end() == 130
     assert "MIRROR" in frame
     assert "see kbsync status" in frame or "in full: kbsync status" in frame
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_terminal_is_left_as_it_was(terminal: Begin, number: int, code: int) -> None:
-    watching = terminal("status", "--watch", "--folder", "docs")
+def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
+    watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
     watching.until(SECOND_SCREEN)
     shown = watching.until("Ctrl-C ends")
     assert "MIRROR" in shown

@@ -74,10 +74,6 @@ def test_the_command_that_is_told_would_read_it(scanned: Place, tmp_path: Path, 
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
 
 
-def test_it_may_be_tried_again_by_its_name(scanned: Place) -> None:
-    assert SCAN in scanned.run("retry", f"docs/{SCAN}", "--folder", "docs").out
-
-
 def test_a_damaged_document_has_failed(place: Place) -> None:
     place.write("damaged.pdf", samples.pdf()[:200])
     ran = place.run("--once", "--folder", "docs", "--json")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kbsync.core.names import Naming
+from tests.cli.place import eventually
 from tests.cli.test_once import ONCE_KEYS
-from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 
 
 @pytest.fixture
@@ -203,24 +204,13 @@ def test_all_is_well_beside_a_document_of_somebody_else(shelf: Desk) -> None:
     assert ran.json["mirrors"] == [{"name": "handbook", "ok": True, **none, "foreign": 1}]
 
 
-def test_looking_changes_nothing_at_the_vendor_or_here(shelf: Desk) -> None:
-    def effects() -> list[int]:
-        return [shelf.vendor.asked(op) for op in ("upload", "delete", "reembed", "reslice")]
-
-    before, files = effects(), shelf.files()
-    for words in (["status", "--check"], ["plan"], ["verify"], ["explain", "install.md"], ["search", "x"]):
-        assert shelf.run(*words).code == 0
-    assert effects() == before
-    assert shelf.files() == files
-
-
 # -- documents on their way, and documents that fail ------------------------------------------------------
 
 
 def test_a_document_that_is_being_indexed_is_explained(desk: Desk) -> None:
     desk.vendor.turn(vectorize=[600, 600])
     desk.write("a.md", "alpha")
-    process = desk.begin("--once", "--json")
+    process = desk.start("--once", "--json")
     eventually(lambda: desk.vendor.asked("detail") >= 2)
     told = desk.state_of("a.md")
     assert (told["state"], told["document_id"]) == ("indexing", None)

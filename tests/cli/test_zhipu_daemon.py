@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from kbsync.core.names import Naming
-from tests.cli.place import words_of
-from tests.cli.vendor import Daemon, Desk, desk_in, digests_in, eventually
+from tests.cli.place import Daemon, eventually, words_of
+from tests.cli.vendor import Desk, desk_in, digests_in
 
 
 @pytest.fixture
@@ -84,15 +84,6 @@ def test_edits_are_searchable_and_an_idle_daemon_asks_nothing(desk: Desk) -> Non
     assert desk.vendor.violations() == []
 
 
-def test_a_service_that_is_not_there_is_told(desk: Desk) -> None:
-    desk.vendor.leave()
-    daemon = desk.watch(hurried=True)
-    daemon.says("daemon.started")
-    time.sleep(3.0)
-    assert [line for line in daemon.lines() if "refused the connection" in str(line)]
-    assert desk.status()["halt"] is not None
-
-
 @pytest.mark.parametrize(
     ("wrong", "right", "reason"),
     [
@@ -123,17 +114,6 @@ def test_a_halt_is_told_once_and_ends_by_itself(
     assert len(desk.vendor.effects("stored")) == 5
     assert len(daemon.lines("mirror.halted")) == len(daemon.lines("mirror.resumed")) == 1
     assert daemon.end() == 0
-
-
-def test_a_key_that_may_look_but_not_upload_is_told_once(desk: Desk) -> None:
-    daemon = started(desk, hurried=True)
-    desk.vendor.play("unauthorized", op="upload", times=0)
-    desk.write("new.md", "new")
-    daemon.says("mirror.halted", reason="credentials")
-    probes = desk.vendor.asked("base")
-    eventually(lambda: desk.vendor.asked("base") >= probes + 3)
-    assert len(daemon.lines("mirror.halted")) == 1
-    assert daemon.lines("mirror.resumed") == []
 
 
 @contextlib.contextmanager

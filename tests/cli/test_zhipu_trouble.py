@@ -320,14 +320,3 @@ def test_a_document_whose_text_is_too_long_fails_alone_where_the_account_has_roo
     fault = {"code": 10002, "text": LENGTH, "runs": 0}
     desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
     blamed_alone(desk)
-
-
-@pytest.mark.parametrize("room", [{"capacity_bytes": 804}, {"capacity_bytes": 2000, "capacity_words": 268}])
-def test_a_document_that_failed_where_bytes_or_words_are_used_up_halts(
-    desk: Desk, room: dict[str, int]
-) -> None:
-    desk.write("a.md", "a" * 800)
-    desk.vendor.turn(**room)
-    fault = {"code": 10002, "text": LENGTH, "runs": 0}
-    desk.vendor.play("fails", op="upload", match="a*", times=99, args=fault)
-    halted(desk, "quota")

@@ -1,44 +1,22 @@
-"""The stand-in of Zhipu in a thread of the test, and kbsync beside it, each run a process of its own.
-
-Only glances that a test takes on its way are run in the test's own process (`run`), which is quicker.
-"""
+"""The stand-in of Zhipu in a thread of the test, and a place whose mirror leads there."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kbsync.core.names import Naming
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application
-from tests.cli import hasty
-from tests.cli.place import PIPES, UNSET, Place, Ran
-from tests.warm import KBSYNC, Warm
+from tests.cli.place import Place
 
 KEY = "kid-4711.secret-for-tests"
-LONGEST = 40.0
-"""Seconds, on a busy machine, after which a process is taken to hang."""
-
-Value = TypeVar("Value")
-
-
-def eventually(look: Callable[[], Value], seconds: float = 60.0) -> Value:
-    """What `look` gives as soon as it is true of anything; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 class Vendor:
@@ -139,47 +117,12 @@ target:
 """
 
 
-class Daemon:
-    """A running daemon; its log goes to a file."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process = process
-        self.log = log
-
-    def lines(self, event: str = "") -> list[dict[str, Any]]:
-        """Its log so far, or only the lines of an event."""
-        complete = self.log.read_text().rpartition("\n")[0].splitlines()
-        found = [json.loads(line) for line in complete]
-        return [line for line in found if event in ("", line["event"])]
-
-    def says(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
-        """Waits for the line of an event with these fields, or for so many of them."""
-
-        def found() -> dict[str, Any] | None:
-            assert self.process.poll() is None, self.log.read_text()
-            fitting = [line for line in self.lines(event) if fields.items() <= line.items()]
-            return fitting[times - 1] if len(fitting) >= times else None
-
-        return eventually(found)
-
-    def tell(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> int:
-        """Its exit code after SIGTERM."""
-        self.tell(signal.SIGTERM)
-        return self.process.wait(LONGEST)
-
-
 class Desk(Place):
-    """A place whose mirror `handbook` leads to the vendor. `modules`: what it runs, and in a hurry."""
-
-    modules = (KBSYNC, hasty.__name__)
+    """A place whose mirror `handbook` leads to the vendor."""
 
     def __init__(self, root: Path, vendor: Vendor) -> None:
         super().__init__(root)
         self.vendor = vendor
-        self._running: list[subprocess.Popen[bytes]] = []
 
     def aim(
         self,
@@ -195,67 +138,6 @@ class Desk(Place):
         lines = TARGET.format(url=url or self.vendor.url, key=key, base=base)
         lines += "".join(f"  {line}\n" for line in target.splitlines())
         return self.configure(f"{mirror}\n{lines}" if mirror else lines)
-
-    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in UNSET}
-        return {**kept, "HOME": str(self.home), "COLUMNS": "80", **more}
-
-    def begin(
-        self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
-    ) -> subprocess.Popen[bytes]:
-        """kbsync as a process; it does not outlive the test."""
-        module, options = self.modules[hurried], {**PIPES, **options}
-        return self.keep(Warm(words, module=module, cwd=self.root, env=self.environ(env), **options))
-
-    def keep(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """It does not outlive the test."""
-        self._running.append(process)
-        return process
-
-    def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Ran:
-        """kbsync as a process, to its end. What it says is never a traceback."""
-        process = self.begin(*words, env=env, hurried=hurried)
-        out, err = process.communicate(timeout=LONGEST)
-        ran = Ran(process.returncode, out, err.decode())
-        assert "Traceback" not in ran.err, ran.err
-        return ran
-
-    def once(self) -> dict[str, Any]:
-        """A pass that mirrors everything; its JSON."""
-        ran = self.go("--once", "--json")
-        assert ran.code == 0, (ran.out, ran.err)
-        found: dict[str, Any] = ran.json
-        return found
-
-    def watch(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Daemon:
-        """The daemon, once it watches the folder."""
-        log = self.root / f"daemon-{len(self._running)}.log"
-        with log.open("wb") as file:
-            options = {"stdout": subprocess.DEVNULL, "stderr": file}
-            process = self.begin("--log-format", "json", *words, env=env, hurried=hurried, **options)
-        return Daemon(process, log)
-
-    def status(self) -> dict[str, Any]:
-        """What `status --documents` says of the mirror."""
-        [mirror] = self.run("status", "--json", "--documents").json["mirrors"]
-        return dict(mirror)
-
-    def state_of(self, path: str) -> dict[str, Any]:
-        """A document's row in `status`."""
-        [item] = [item for item in self.status()["items"] if item["path"] == path]
-        return dict(item)
-
-    def found(self, *words: str) -> list[str]:
-        """Paths of the hits of a search."""
-        ran = self.run("search", "--json", *words)
-        assert ran.code == 0, ran.err
-        return [hit["path"] for hit in ran.json["hits"]]
-
-    def close(self) -> None:
-        for process in self._running:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
 
 
 @contextlib.contextmanager

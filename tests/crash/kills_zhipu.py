@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cli.vendor import LONGEST, Desk, desk_in, digests_in
+from tests.cli.place import LONGEST
+from tests.cli.vendor import Desk, desk_in, digests_in
 from tests.torture.exercise import Broken, Tally
 
 FILES = 60
@@ -105,7 +106,7 @@ def kill_in_first_mirror(desk: Desk, chance: random.Random, kills: int) -> Tally
     others, tally = plant(desk), Tally()
     while tally.crashes < kills and tally.steps < 2 * kills:
         write_more(desk, tally.steps)
-        tally.crashes += kill(desk, desk.begin("--once"), chance)
+        tally.crashes += kill(desk, desk.start("--once"), chance)
         tally.steps += 1
     judge(desk, others, tally)
     assert len(desk.vendor.effects("stored")) == len(digests_in(desk.docs))
@@ -121,7 +122,7 @@ def kill_while_editing(desk: Desk, chance: random.Random, kills: int) -> Tally:
     while tally.crashes < kills and tally.steps < 2 * kills:
         turn = tally.steps
         lasting -= edit(desk, turn, chance)
-        process = desk.begin("-q", *(["--once"] if turn % 2 else []))
+        process = desk.start("-q", *(["--once"] if turn % 2 else []))
         if not turn % 2:  # the daemon also meets changes while it is at work
             time.sleep(chance.uniform(0.2, 0.5))
             desk.write("hot.md", f"hot in turn {turn}\n")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.cli.place import eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 
 FILES = 6
 
@@ -41,7 +42,7 @@ def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: Desk, kind: str
 
 def test_an_upload_that_was_under_way_when_the_program_was_killed_is_not_sent_again(desk: Desk) -> None:
     desk.vendor.play("late-answer", op="upload", times=0, args={"seconds": 60.0})
-    process = desk.begin("--once")
+    process = desk.start("--once")
     eventually(lambda: stored(desk) == 4)
     process.kill()
     process.wait()
@@ -79,7 +80,7 @@ def test_what_is_sent_is_what_was_looked_at(desk: Desk) -> None:
     """A file that waits for its turn is rewritten, as long as before; its name tells the bytes it had."""
     desk.aim(target="concurrency: 1")
     desk.vendor.play("late-answer", op="upload", args={"seconds": 2.0})
-    process = desk.begin("--once")
+    process = desk.start("--once")
     eventually(lambda: stored(desk) == 1)
     done = desk.vendor.effects("stored")[0]["sha256"]
     for path in sorted(desk.docs.iterdir()):
@@ -109,7 +110,7 @@ def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(des
 @pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
 def test_a_status_that_nobody_knows_is_not_ready(desk: Desk, value: object) -> None:
     desk.vendor.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
-    process = desk.begin("--once")
+    process = desk.start("--once")
     eventually(lambda: desk.vendor.asked("detail") + desk.vendor.asked("list") >= 4)
     eventually(lambda: desk.status()["documents"]["ready"] == FILES - 1)
     assert desk.state_of("f4.md")["state"] == "indexing"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place
-from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.cli.place import Place, eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 
 FILES = [f"f{n}.md" for n in range(10)]
 
@@ -52,7 +52,7 @@ def test_2_a_document_is_never_absent_while_it_is_replaced(desk: Desk) -> None:
 def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: Desk) -> None:
     desk.vendor.play("late-answer", op="upload", args={"seconds": 60.0})
     desk.write("new.md", "a new text")
-    process = desk.begin("--once")
+    process = desk.start("--once")
     eventually(lambda: desk.vendor.effects("stored")[len(FILES) :])  # it arrived, and nobody was told
     process.kill()
     process.wait()

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests import warm
-from tests.cli.vendor import LONGEST, Desk, desk_in, digests_in, eventually
+from tests.cli.place import LONGEST, eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 from tests.programs import needs
 from tests.promises.disk import Keeps, Memory, Record, built
 from tests.share import ONE_IN, enumerated, in_parts

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli import plainly
-from tests.cli.vendor import Desk, Vendor, eventually
+from tests.cli.place import eventually
+from tests.cli.vendor import Desk, Vendor
 
 
 class PlainDesk(Desk):

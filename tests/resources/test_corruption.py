@@ -20,8 +20,8 @@ from kbsync.installation import Installation
 from kbsync.once import PassEnd, open_or_set_aside, run_once
 from kbsync.state.db import set_aside
 from kbsync.state.store import StateStore
-from tests.cli.place import Place
-from tests.cli.vendor import Desk, desk_in, digests_in, eventually
+from tests.cli.place import Place, eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder

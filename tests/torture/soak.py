@@ -22,7 +22,8 @@ from kbsync.config.model import folder_config
 from kbsync.errors import Rejected
 from kbsync.installation import Installation
 from kbsync.targets.local.target import LocalTarget
-from tests.cli.vendor import LONGEST, Daemon, Desk, desk_in, digests_in, eventually
+from tests.cli.place import LONGEST, Daemon, eventually
+from tests.cli.vendor import Desk, desk_in, digests_in
 from tests.torture.exercise import Exercise, Tally
 
 ROUNDS, STEPS, PAUSE = 2, 30, 0.4
