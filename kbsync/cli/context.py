@@ -111,7 +111,8 @@ def choose(
         chosen = _of_folder(choices, known.folder)
     else:
         raise UsageError(_nothing_found(here))
-    _ = chosen.mirrors  # raises for an unknown name, before anything is attempted
+    # Raises for an unknown name, before anything is attempted.
+    _ = chosen.mirrors
     if choices.folder is not None and not mistyped:
         # A folder that was mirrored before may come back: its mirror halts. Any other is a mistake (exit 2).
         folder = chosen.config.mirrors[0].folder
@@ -144,7 +145,8 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
             raise
         try:
             load(file, environ, with_secrets=False, with_bases=False)
-        except UsageError:  # ids that are not there yet are not all that is wrong
+        except UsageError:
+            # Ids that are not there yet are not all that is wrong.
             raise error from None
         raise UsageError(
             f"{error}\nto list those of the account: {choices.typed('kb list')}"
@@ -343,7 +345,8 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
 
     prepare(installation)
 
-    def leave(tx: Tx) -> None:  # in one transaction: half of what was asked for is worse than none
+    def leave(tx: Tx) -> None:
+        # In one transaction: half of what was asked for is worse than none.
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 

@@ -25,11 +25,16 @@ class Code(enum.IntEnum):
     """The exit codes of the contract, and 70 for a bug of ours."""
 
     MIRRORED = 0
-    FAILED = 1  # some documents failed or are quarantined
-    USAGE = 2  # wrong usage or config; nothing was attempted
-    PERSON = 3  # waits for a person
-    PASSING = 4  # trouble that goes away by itself
-    BROKEN = 70  # an error of ours, with a traceback (sysexits.h: EX_SOFTWARE)
+    # Some documents failed or are quarantined.
+    FAILED = 1
+    # Wrong usage or config; nothing was attempted.
+    USAGE = 2
+    # Waits for a person.
+    PERSON = 3
+    # Trouble that goes away by itself.
+    PASSING = 4
+    # An error of ours, with a traceback (sysexits.h: EX_SOFTWARE).
+    BROKEN = 70
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -83,7 +88,8 @@ def _cure(error: OSError) -> str:
     if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):
         return "; free some inodes (df -i)"
     if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
-        with suppress(OSError):  # another user's file in a folder of ours is given back
+        with suppress(OSError):
+            # Another user's file in a folder of ours is given back.
             is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
             if is_astray and (command := cure_of(place.parent, place)):
                 return f"; give it back: {command}"
@@ -113,7 +119,8 @@ def code_of(error: Exception) -> Code | None:
         case Halted():
             return Code.PERSON
         case NotOffered():
-            return Code.USAGE  # it will not pass
+            # A call that the service does not have: trying again will not help.
+            return Code.USAGE
         case TargetError():
             return Code.PASSING
         case KbsyncError():

@@ -65,7 +65,8 @@ def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> Folder
     os.scandir(folder).close()
     left = [("", rules)]
     while left:
-        if time.monotonic() > until:  # a network disk may take hours
+        if time.monotonic() > until:
+            # A network disk may take hours.
             contents.is_complete = False
             break
         below, inherited = left.pop()
@@ -85,7 +86,8 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
     if IGNORE_FILE in names:
         try:
             rules = rules.below(below, (root / below / IGNORE_FILE).read_text("utf-8", "replace"))
-        except ValueError as error:  # a pattern that can never match: a pass tells it
+        except ValueError as error:
+            # A pattern that can never match: a pass tells it.
             contents.leave_out(f"{below}/", str(error))
     elif ".gitignore" in names:
         contents.unread_gitignores.append(f"{below}/.gitignore" if below else ".gitignore")

@@ -88,7 +88,8 @@ class LazyCommands(click.Group):
             raise _unknown(ctx, args[0])
         name, found, rest = super().resolve_command(ctx, args)
         if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and found is not None:
-            found.make_context(name, list(rest), parent=ctx, resilient_parsing=True)  # its options count
+            # A wrong option of the command is reported before a misplaced one of ours.
+            found.make_context(name, list(rest), parent=ctx, resilient_parsing=True)
         return name, found, rest
 
 
@@ -180,7 +181,8 @@ def run_cli(arguments: Sequence[str]) -> int:
         try:
             with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
-        except OSError as error:  # such as a full disk: what a script reads would be cut off
+        except OSError as error:
+            # Such as a full disk: what a script reads would be cut off.
             tell(sentence_of(error))
             code = Code.PASSING
         finally:

@@ -178,7 +178,7 @@ set_option = click.option(
     help="A setting of the service, see its page in the docs; can be repeated.",
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
@@ -223,7 +223,8 @@ def selection_options(function: Callable[..., Any]) -> Any:
     def with_selection(
         *given: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
     ) -> Any:
-        extensions = tuple(part for each in types for part in each.split(","))  # also several in one value
+        # `--type md,txt` is accepted too.
+        extensions = tuple(part for each in types for part in each.split(","))
         return function(*given, selection=Query("", path=path, types=extensions, after=after), **others)
 
     command: Any = with_selection

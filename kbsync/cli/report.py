@@ -363,7 +363,8 @@ class ToldEvents:
 
 def say(event: str, **fields: Any) -> None:
     """A line of the report, where stderr has the form of a log."""
-    from kbsync import logs  # structlog, which `status` does without
+    # Loads structlog, which `status` does without.
+    from kbsync import logs
 
     logs.say(LEVELS[event], event, **fields)
 
@@ -415,7 +416,8 @@ def late(
                 yield f"{name}: no pass has ended yet; the first one is under way"
         elif report.status.halt is None:
             yield f"{name}: no pass has ended yet; {run}"
-        elif report.is_unattended:  # else the halt itself says what to do
+        elif report.is_unattended:
+            # Else the halt itself says what to do.
             yield f"{name}: no pass has ended yet and no kbsync is running; {run}"
         return
     if report.is_unattended and report.waiting:

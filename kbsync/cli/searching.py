@@ -214,7 +214,8 @@ def excerpt(output: Output, text: str, query: str, *, unfinished: bool = False) 
     room = max(20, output.columns - len(INDENT) - 1)
     look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
     shown = look(LINES * room - 6)
-    if (taken := cells(shown.text)) > LINES * room - 6:  # wide characters take two cells
+    if (taken := cells(shown.text)) > LINES * room - 6:
+        # Wide characters take two cells.
         shown = look((LINES * room - 6) * len(shown.text) // taken)
     for start, end in _broken(shown.text, room):
         parts, at = list[str](), start

@@ -40,9 +40,8 @@ class HeldDocuments:
 def command(choices: Choices, mirror: str | None) -> int:
     """Approve what is held in MIRROR, or in all mirrors, and list it.
 
-    Held are deletions, and documents to be indexed again because settings changed. What is held later needs
-    another approval. If a mirror halted because another folder has come in the place of its own, that folder
-    is accepted.
+    These are deletions, and documents to be indexed again because settings changed. What is held later needs
+    another approval. If another folder has taken the place of a mirror's folder, it is accepted.
     """
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))

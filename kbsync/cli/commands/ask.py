@@ -105,7 +105,8 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
                     raise
                 tell(str(error))
                 reply = Reply(account.mirror.name, question, error=str(error))
-            if reply.text.strip():  # only a whole answer counts for the questions that follow
+            if reply.text.strip():
+                # Only a whole answer counts for the questions that follow.
                 turns.append(Turn(question, reply.text))
             if as_json:
                 output.json(reply_json(reply), on_one_line=True)
@@ -273,7 +274,8 @@ class Asker:
 def _print_sources(output: Output, reply: Reply) -> None:
     """The files, below the text that was shown as it came."""
     sources = reply.sources
-    if reply.by is None:  # nobody was asked
+    if reply.by is None:
+        # Nobody was asked.
         return
     if sources is None or sources.hits is None:
         tell("the service does not say which documents the answer is from")

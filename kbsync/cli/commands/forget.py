@@ -116,7 +116,8 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
                     await target.aclose()
 
         deleted = asyncio.run(work())
-        forget_set_aside(installation.state_file)  # its files are named in there
+        # A state that was set aside names the mirror's files too (promise 11).
+        forget_set_aside(installation.state_file)
         if config is not None and installation.is_for_one_folder:
             # It belongs to this mirror alone, and as long as it exists the folder counts as known.
             shutil.rmtree(installation.state_dir)

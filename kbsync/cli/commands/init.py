@@ -59,7 +59,8 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
     try:
         # As `--folder` does, whichever symlink leads there.
         place = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
-    except UsageError:  # no home is known
+    except UsageError:
+        # No home is known.
         yield None
         return
     # If the new config keeps its state in there, it continues with what is there.
@@ -88,7 +89,8 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     base = fresh.embedded_base(mirror)
     with closing(ReadOnlyState(place / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
-    if is_shared:  # another config has this as its `state_dir`
+    if is_shared:
+        # Another config has this as its `state_dir`, and must keep it.
         return f"{printable(str(place))} holds other mirrors too, and stays as it is"
     if base is None:
         return _left(trial, f"{mirror.name} has a knowledge base of its own")
@@ -218,7 +220,8 @@ def _is_only_here(place: Path, state_dir: Path) -> bool:
     usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
     try:
         return _state_dir(place, Choices(), usual) != state_dir
-    except UsageError:  # no home is known
+    except UsageError:
+        # No home is known.
         return True
 
 
@@ -386,7 +389,8 @@ class AccountBases:
         if not key:
             raise UsageError(f"${place.env} is not set")
         config: TargetConfig = TARGETS[self.kind](**{KEY: Secret(key), base: UNNAMED, **self.settings})
-        nowhere = Path(os.devnull)  # a service needs no place on disk
+        # A service needs no place on disk.
+        nowhere = Path(os.devnull)
         target = config.open(Surroundings("", nowhere, nowhere, read_only=True))
 
         async def asked() -> Value:
@@ -461,7 +465,8 @@ def _written(
     try:
         return load(place, environ)
     except UsageError as error:
-        place.unlink()  # the next `init` would refuse to overwrite it
+        # The next `init` would refuse to overwrite it.
+        place.unlink()
         raise UsageError(f"nothing was written: {error}") from error
 
 

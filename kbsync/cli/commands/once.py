@@ -95,7 +95,8 @@ async def _bar(runs: ActiveMirrors) -> None:
         leave=False,
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
         dynamic_ncols=True,
-        nrows=2,  # one is needed; a terminal that does not tell has 0
+        # A terminal that does not tell its size has 0 rows, and tqdm would draw nothing.
+        nrows=2,
         file=sys.stderr,
     )
     with bar:
@@ -153,7 +154,8 @@ def once(choices: Choices, *, as_json: bool) -> int:
             Output().json(_to_json(installation, end, reports))
         else:
             report(installation, end, reports, code, quiet=choices.quiet, told=told)
-        hard.now()  # a parser or an upload may hold a thread for minutes
+        # A parser or an upload may hold a thread for minutes.
+        hard.now()
         return code
 
     with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
@@ -162,7 +164,8 @@ def once(choices: Choices, *, as_json: bool) -> int:
         except LockedError:
             if not choices.quiet:
                 raise
-            return Code.PASSING  # it passes by itself, and nobody is needed for that
+            # It passes by itself, and nobody is needed for that.
+            return Code.PASSING
 
 
 def report(

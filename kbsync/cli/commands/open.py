@@ -67,7 +67,8 @@ def open_or_print(path: Path, environ: Mapping[str, str]) -> None:
         nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
-        import subprocess  # what a search does without
+        # Loaded here, since a search does without it.
+        import subprocess
 
         try:
             subprocess.run([*editor, str(path)], check=False)
@@ -124,7 +125,8 @@ def has_place(environ: Mapping[str, str]) -> bool:
         with contextlib.suppress(OSError), _entered(folder):
             return True
         if not os.path.lexists(folder) and os.access(folder.parent, os.W_OK | os.X_OK):
-            return True  # the first search makes it
+            # The first search makes it.
+            return True
     return False
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +10,7 @@ import click
 from kbsync.cli.context import choose, of_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output, Style, counted
+from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable, sized
 
 if TYPE_CHECKING:
@@ -59,17 +58,6 @@ DESELECTED = "deselected"
 """Why a document is deleted: its file is there, but no rule selects it any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class DiffSection:
-    """Lines of one kind: each begins with `sign`; `heading` stands above them unless it is ''."""
-
-    sign: str
-    style: Style
-    items: Sequence[Planned]
-    write: Callable[[Planned], str]
-    heading: str = ""
-
-
 def print_plans(
     output: Output, plans: Sequence[MirrorPlan], limit: int | None, embedded: Collection[str]
 ) -> None:
@@ -83,52 +71,45 @@ def print_plans(
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:
     """A line for each path, what is deleted and held apart, totals last."""
+    from kbsync.engine.plan import RECIPE
+
+    def section(sign: str, items: Sequence[str], heading: str = "") -> Iterator[str]:
+        if items and heading:
+            yield output.dim(heading)
+        yield from (f"{sign} {item}" for item in items[:limit])
+        if limit is not None and len(items) > limit:
+            yield f"{sign} … and {len(items) - limit:,} more"
+
+    def gone(items: Sequence[Planned]) -> list[str]:
+        return [_with_size(item) for item in items if item.cause not in (DESELECTED, RECIPE)]
+
+    def deselected(items: Sequence[Planned]) -> list[str]:
+        return [_with_size(item) for item in items if item.cause == DESELECTED]
+
     if plan.halt is not None:
         cure = f"; then: {plan.halt.cure}" if plan.halt.cure else ""
         yield output.red(f"{plan.name}: nothing would be done ({plan.halt.reason})")
         yield f"  {printable(plan.halt.detail + cure)}"
         return
-    for section in _sections(output, plan):
-        if section.items and section.heading:
-            yield output.dim(section.heading)
-        for item in section.items[:limit]:
-            yield f"{section.style(section.sign)} {section.write(item)}"
-        if limit is not None and len(section.items) > limit:
-            yield f"{section.style(section.sign)} … and {len(section.items) - limit:,} more"
-    if plan.failed:
-        yield output.dim("cannot be mirrored:")
-    for left_out in plan.failed[:limit]:
-        yield f"{output.red('x')} {printable(left_out.path)}  ({printable(left_out.reason)})"
-    if limit is not None and len(plan.failed) > limit:
-        yield f"{output.red('x')} … and {len(plan.failed) - limit:,} more"
-    if plan.note:
-        yield f"{plan.name}: {printable(plan.note)}"
-    yield output.bold(_totals(plan, work))
-
-
-def _sections(output: Output, plan: MirrorPlan) -> Iterator[DiffSection]:
-    from kbsync.engine.plan import RECIPE
-
-    def gone(items: Sequence[Planned]) -> list[Planned]:
-        return [item for item in items if item.cause not in (DESELECTED, RECIPE)]
-
-    def deselected(items: Sequence[Planned]) -> list[Planned]:
-        return [item for item in items if item.cause == DESELECTED]
-
-    yield DiffSection("+", output.green, plan.upload, _with_size)
-    yield DiffSection("~", output.yellow, plan.replace, _with_size)
-    yield DiffSection("~", output.yellow, plan.reembed, _with_size, "indexed again, as settings changed:")
-    yield DiffSection(">", output.cyan, plan.rename, _renamed)
-    yield DiffSection("-", output.red, gone(plan.delete), _with_size)
-    yield DiffSection("-", output.red, deselected(plan.delete), _with_size, "no longer selected:")
-    why = "deletions that wait for `approve`:"
-    yield DiffSection("!", output.red, gone(plan.held), _with_size, why)
-    why = "no longer selected, and waiting for `approve`:"
-    yield DiffSection("!", output.red, deselected(plan.held), _with_size, why)
+    plus, tilde, minus, held = output.green("+"), output.yellow("~"), output.red("-"), output.red("!")
+    yield from section(plus, [_with_size(item) for item in plan.upload])
+    yield from section(tilde, [_with_size(item) for item in plan.replace])
+    again = [_with_size(item) for item in plan.reembed]
+    yield from section(tilde, again, "indexed again, as settings changed:")
+    yield from section(output.cyan(">"), [_renamed(item) for item in plan.rename])
+    yield from section(minus, gone(plan.delete))
+    yield from section(minus, deselected(plan.delete), "no longer selected:")
+    yield from section(held, gone(plan.held), "deletions that wait for `approve`:")
+    yield from section(held, deselected(plan.held), "no longer selected, and waiting for `approve`:")
     changed = [item for item in plan.held if item.cause == RECIPE]
     size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
     why = f"to be indexed again as settings changed ({size}), waiting for `approve`:"
-    yield DiffSection("!", output.red, changed, _with_size, why)
+    yield from section(held, [_with_size(item) for item in changed], why)
+    failed = [printable(f"{each.path}  ({each.reason})") for each in plan.failed]
+    yield from section(output.red("x"), failed, "cannot be mirrored:")
+    if plan.note:
+        yield f"{plan.name}: {printable(plan.note)}"
+    yield output.bold(_totals(plan, work))
 
 
 def _with_size(item: Planned) -> str:
@@ -139,7 +120,8 @@ def _with_size(item: Planned) -> str:
 def _renamed(item: Planned) -> str:
     sent = f"{sized(item.size)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [sent, item.note]))
-    if item.source in (None, item.path):  # only the prefix before it is another
+    if item.source in (None, item.path):
+        # The file has its old path; only the prefix of its name is new.
         return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
     return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
 

@@ -111,7 +111,8 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED
-        is_page = entry.status is Status.READY and is_link(path)  # it is fetched again
+        # A page is fetched again only when a person asks.
+        is_page = entry.status is Status.READY and is_link(path)
         return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""
     folders = [each.path for each in tx.folders.problems(record.id) if not each.shut]

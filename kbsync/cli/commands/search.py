@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     default=10,
     show_default=True,
     type=click.IntRange(min=1),
-    help="At most so many documents.",
+    metavar="N",
+    help="Find at most N documents.",
 )
 @selection_options
 @click.option("--rerank", is_flag=True, help="Have a ranking model order the hits.")

@@ -110,7 +110,8 @@ class LiveSearch:
             if code_of(error) is None:
                 raise
             trouble = sentence_of(error)
-        if text == self.text:  # else these are hits for something that is no longer typed
+        if text == self.text:
+            # Else these are hits for something that is no longer typed.
             self.found, self.marked, self._trouble = found, 0, trouble
             self.redraw()
 

@@ -51,7 +51,8 @@ def command(
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch goes without --documents, --check and --json")
     installation = choose(choices, here=True, with_secrets=False)
-    if watch:  # ended by Ctrl-C alone
+    if watch:
+        # Ended by Ctrl-C alone.
         from kbsync.cli.commands.status_watch import watch as keep_watching
 
         keep_watching(installation)

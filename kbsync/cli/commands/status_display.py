@@ -43,7 +43,8 @@ def speed(report: MirrorReport) -> str:
         found = sum(report.status.documents.to_json().values())
         first = f"first pass under way, {found:,} found so far" if found else "the first pass has not started"
         words.insert(0, first)
-    elif is_moving and report.has_passed:  # before that nobody knows how many there are
+    elif is_moving and report.has_passed:
+        # During the first pass nobody knows how many documents there are.
         words.append(f"about {lasting(report.waiting / report.rate)} left")
     return f"{report.status.name}: {', '.join(words)}" if words else ""
 
@@ -66,7 +67,8 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
         Column("FOLDER", tuple(printable(each.folder) for each in shown), is_path=True),
     ]
     head, *rows = table(columns, output.columns if output.is_terminal else None)
-    if len(rows) != len(ordered):  # too narrow for a table: a block of lines for each mirror
+    if len(rows) != len(ordered):
+        # Too narrow for a table: a block of lines for each mirror.
         yield from (head, *rows)
         return
     yield output.dim(head)

@@ -132,7 +132,8 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
     configure_logs(installation.config)
     with closing(ServiceManager(os.environ)) as manager:
         if manager.watchdog is not None:
-            faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: say where it hung
+            # A watchdog ends what hangs with SIGABRT: say where it hung.
+            faulthandler.enable()
         daemon = Daemon(installation, lambda: again(installation), signals, configure_logs, manager)
 
         async def run() -> None:

@@ -89,14 +89,16 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     threads = [
         threading.Thread(target=run, args=each, daemon=True) for each in zip(checks, results, strict=True)
     ]
-    until = time.monotonic() + limit  # all together, as a person waits for all of them
+    # All together, as a person waits for all of them.
+    until = time.monotonic() + limit
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     told = []
     for check, found, thread in zip(checks, results, threads, strict=True):
-        is_over = not thread.is_alive()  # asked before the results are read: no last one is lost
+        # Asked before the results are read: no last one is lost.
+        is_over = not thread.is_alive()
         told += list(found)
         if not is_over:
             detail = f"no answer within {limit:g} s"

@@ -164,7 +164,8 @@ def _of_former_mirrors(
     left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
     if not left:
         return
-    folders: dict[str, str] | None = None  # of the mirrors that the state knows
+    # The mirrors that the state knows; None without a state.
+    folders: dict[str, str] | None = None
     if (state := look_at(installation)) is not None:
         with closing(state):
             folders = state.read(lambda tx: {record.name: record.folder for record in tx.mirrors.all()})
@@ -179,7 +180,8 @@ def _of_former_mirrors(
         elif name in targets:
             now = targets[name] or "a service"
             yield warning("copies", f"{name} is mirrored into {now}; {base} is the base it had before")
-        elif os.path.realpath(folders[name]) not in mirrored:  # else it gets a new name
+        elif os.path.realpath(folders[name]) not in mirrored:
+            # A mirror of the same folder carries the base on under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
             end = installation.cure(f"forget {name}")
             yield warning("copies", f"{detail}; if it is in no other config either, end it with: {end}")
@@ -197,7 +199,8 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     subject = f"{mirror.name}: folder"
     try:
         limits = limits_of(installation, mirror)
-    except (KbsyncError, OSError):  # the check of the service says that the target cannot be opened
+    except (KbsyncError, OSError):
+        # The check of the service says that the target cannot be opened.
         limits = Limits()
     try:
         contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
@@ -223,7 +226,8 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
 def _cure_of_rights(folder: Path, shut: Path) -> str:
     """A command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
     place = shell_word(str(folder))
-    with suppress(OSError):  # an access control list gives the owner of a file nothing
+    with suppress(OSError):
+        # An access control list gives the owner of a file nothing.
         if shut.stat().st_uid == os.geteuid():
             return f"chmod -R u+rX {place}"
     return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
@@ -252,7 +256,8 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         cure = "restart the daemon that holds the state"
-        if process:  # a daemon listens once it has read its config again; a pass never does
+        if process:
+            # A daemon listens once it has read its config again; a pass never does.
             cure = f"if process {process} is the daemon, have it read its config again: kill -HUP {process}"
         yield warning("listener", f"kbsync is running, but does not listen on {shown} ({why})", cure)
 
@@ -296,7 +301,8 @@ def disk(place: Path) -> Iterator[CheckResult]:
         yield warning("disk", f"only {detail}", cure)
     else:
         yield CheckResult("disk", detail)
-    if stat.f_files == 0:  # btrfs and others have as many inodes as there is space for
+    if stat.f_files == 0:
+        # On btrfs and others, which have as many inodes as there is space for.
         return
     detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {shell_word(str(there))}"
     if inodes < NO_INODES:
@@ -324,7 +330,8 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     limits, needed = read_limits(), sum(contents.folders for contents in looks)
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; folders may be polled")
-    elif needed * 1.2 >= limits.watches:  # other programs of the user need some too
+    elif needed * 1.2 >= limits.watches:
+        # A fifth is left for other programs of the user.
         detail = (
             f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; some may be polled"
         )

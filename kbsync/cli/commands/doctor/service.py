@@ -44,7 +44,8 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
     if isinstance(target, RemoteTargetConfig):
         proxy = target.proxy.reveal() if target.proxy else None
         endpoints = [Endpoint(target.base_url, ca_file=target.ca_file, proxy=proxy)]
-    else:  # a built-in knowledge base may use services for vectors and ranking, or none
+    else:
+        # A built-in knowledge base may use services for vectors and ranking, or none.
         endpoints = [Endpoint(address) for address in target.addresses]
     for endpoint in endpoints:
         found = list(_way(mirror, endpoint))
@@ -85,7 +86,8 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
         return
     addresses = sorted({str(address[0]) for *_, address in found})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
-    if not proxy:  # through a proxy only a request of the target can tell
+    if not proxy:
+        # Through a proxy only a request of the target can tell.
         yield from _reached(endpoint, trust, mirror)
 
 
@@ -144,7 +146,8 @@ async def _looked_at(
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
-            yield CheckResult(f"{mirror.name}: key", "accepted")  # the service has another complaint
+            # The service answered, and complains about something else.
+            yield CheckResult(f"{mirror.name}: key", "accepted")
         yield _halted(installation, mirror, error)
         return
     except TargetError as error:
@@ -185,7 +188,8 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     file = installation.config.path
     try:
         config = {} if file is None else read_yaml(file.read_text("utf-8")).value
-    except (OSError, UnicodeError, UnreadableConfig):  # it has changed since it was read
+    except (OSError, UnicodeError, UnreadableConfig):
+        # The config has changed since it was read.
         return ""
     mirrors = config.get("mirrors") if isinstance(config, dict) else None
     for each in mirrors if isinstance(mirrors, list) else ():

@@ -47,7 +47,10 @@ def _field_options(function: Callable[..., Any]) -> Any:
 )
 @shared_options
 def command() -> None:
-    """Manage applications, which answer questions from knowledge bases; `kbsync ask` asks them."""
+    """Manage the applications that `kbsync ask` asks.
+
+    Each answers questions from knowledge bases.
+    """
 
 
 @command.command("list")

@@ -47,7 +47,10 @@ command.add_command(callback_of_account, "callback")
 @json_option
 @shared_options
 def list_bases(choices: Choices, as_json: bool) -> int:
-    """List the knowledge bases of the account, and the mirrors that use them."""
+    """List the knowledge bases of the account.
+
+    Each with the mirrors that use it.
+    """
     with open_account(choices) as account:
         found = [_json(card, account) for card in account.call(account.bases.all())]
         create = account.installation.cure_for_mirrors("kb create NAME")
@@ -87,7 +90,10 @@ def create(
     settings: dict[str, str],
     as_json: bool,
 ) -> int:
-    """Create a knowledge base called NAME, and print the line for the config."""
+    """Create a knowledge base called NAME.
+
+    Prints the line for the config.
+    """
     wish = BaseWish(_filled("NAME", name), description, model, settings)
     with open_account(choices) as account:
         card = account.call(account.bases.create(wish))
@@ -158,7 +164,7 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
-    """Delete the knowledge base ID and everything in it. You have to type its name."""
+    """Delete the knowledge base ID and all its documents. You have to type its name."""
     with open_account(choices) as account:
         account.bases.check_changeable()
         card = account.call(account.bases.look(base))
@@ -174,9 +180,10 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
 @json_option
 @shared_options
 def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
-    """Have the service index everything again that failed there, not only our documents.
+    """Have the service retry everything that failed.
 
-    You have to type the knowledge base's name. For the documents of a mirror use `kbsync retry`.
+    That is not only our documents; for those of a mirror use `kbsync retry`. You have to type the knowledge
+    base's name.
     """
     with open_account(choices, needs_own=True) as account:
         target = account.target
@@ -208,7 +215,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
 @json_option
 @shared_options
 def models(choices: Choices, as_json: bool) -> int:
-    """List the embedding models that a knowledge base can have."""
+    """List the embedding models of the service."""
     with open_account(choices) as account:
         models = account.call(account.bases.models())
     found = [{"id": each.id, "name": each.name, "description": each.description} for each in models]

@@ -24,7 +24,7 @@ YES = "The present address, instead of being asked for it."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-HEADER = "A header of each call; its value comes from a file, or with NAME=env:VARIABLE from the environment."
+HEADER = "A header of each call. Its value is read from FILE, or with NAME=env:VARIABLE from the environment."
 
 
 @click.group(
@@ -37,7 +37,7 @@ HEADER = "A header of each call; its value comes from a file, or with NAME=env:V
 )
 @shared_options
 def command() -> None:
-    """Manage the one address that the service calls about the whole account.
+    """Manage the address that the service calls.
 
     Everybody who uses the account shares it. Mirrors do not need it: each upload says where to call.
     """
@@ -123,7 +123,8 @@ def read_headers(given: Iterable[str]) -> dict[str, str]:
         name, equals, source = text.partition("=")
         if not equals or not _NAME.fullmatch(name):
             raise UsageError("--header takes NAME=@FILE or NAME=env:VARIABLE")
-        if name.lower() in map(str.lower, values):  # HTTP takes them for the same
+        if name.lower() in map(str.lower, values):
+            # HTTP does not tell upper case from lower case.
             raise UsageError(f"--header {name} is given twice")
         values[name] = _value(name, source)
     return values
