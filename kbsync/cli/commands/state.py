@@ -45,7 +45,7 @@ def backup(choices: Choices, file: Path) -> int:
             raise UsageError(f"{file} exists; name a new file") from None
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            raise UsageError(f"{file} cannot be made ({why}); name another file") from None
+            raise UsageError(f"{file} cannot be created ({why}); name another file") from None
         try:
             with told(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
