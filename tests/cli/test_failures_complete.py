@@ -61,10 +61,11 @@ def halts() -> set[str]:
     """Every reason a mirror may halt for."""
     named, found = constants(), set[str | None]()
     for call in calls():
-        if isinstance(call.func, ast.Name) and call.func.id in ("Halt", "Halted") and call.args:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if name in ("Halt", "Halted", "show_trouble", "note_unfinished") and call.args:
             found.add(text_of(call.args[0], named))
         found.update(text_of(word.value, named) for word in call.keywords if word.arg == "halt")
-    return {reason for reason in found if reason}
+    return {reason for reason in found if reason} - {"first-pass"}  # of /readyz alone
 
 
 def events() -> dict[str, str]:
