@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.cookiejar
-import importlib.util
 import logging
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -32,10 +30,6 @@ NO_AUTH = httpx.Auth()
 
 for _name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-if importlib.util.find_spec("sniffio") is None:
-    # httpcore 1.0.9 looks for it four times a request, through all of sys.path: a sixth of an upload's CPU
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
