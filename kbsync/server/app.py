@@ -329,7 +329,7 @@ async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterat
         async with aclosing(await reading(run.settings.name)) as target:
             yield target
     else:
-        raise LookupError("its target is not open; kbsync status says why")
+        raise LookupError("its target is not open; its status says why")
 
 
 @cache

@@ -164,16 +164,18 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
                 shown = f"[{shown}]" if family == socket.AF_INET6 else shown
                 match error.errno:
                     case errno.EADDRINUSE:
-                        which = f"the program that ss -ltnp 'sport = :{number}' names"
-                        why = f"is in use; choose another port, or end {which}"
+                        cure = (
+                            "is in use; choose another port, or end the program that "
+                            f"ss -ltnp 'sport = :{number}' names"
+                        )
                     case errno.EADDRNOTAVAIL:
-                        why = "is no address of this machine; choose one that ip addr shows, or 127.0.0.1"
+                        cure = "is no address of this machine; choose one that ip addr shows, or 127.0.0.1"
                     case errno.EACCES:
-                        why = "may not be used by this user; choose a port from 1024 on"
+                        cure = "may not be used by this user; choose a port from 1024 on"
                     case _:
                         words = os.strerror(error.errno or 0).lower()
-                        why = f"cannot be listened on ({words}); choose another"
-                raise UsageError(f"http.listen: {shown}:{number} {why}") from error
+                        cure = f"cannot be listened on ({words}); choose another"
+                raise UsageError(f"http.listen: {shown}:{number} {cure}") from error
             sockets.append(opened.enter_context(one))
         opened.pop_all()
     return sockets

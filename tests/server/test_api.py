@@ -316,7 +316,7 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
 async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
     async with one.open():
         silent = await one.json("/api/search?q=text")
-        assert silent == {"hits": [], "silent": {"docs": "its target is not open; kbsync status says why"}}
+        assert silent == {"hits": [], "silent": {"docs": "its target is not open; its status says why"}}
         await mirrored(one, 3)
         run = one.runs["docs"]
         bound = await run.begin()
@@ -349,7 +349,7 @@ async def test_without_its_folder_a_mirror_is_searched_through_a_target_of_its_o
         assert [hit["path"] for hit in told["hits"]] == ["f1.md"] and run.bound is None
         await run.set_halt(Halt("credentials", "refused", ""))
         told = await one.json("/api/search?q=f1&k=1")
-        assert told["silent"] == {"docs": "its target is not open; kbsync status says why"}
+        assert told["silent"] == {"docs": "its target is not open; its status says why"}
         away.rename(one.world.root)
     [target] = opened
     assert target._closed
