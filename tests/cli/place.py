@@ -286,7 +286,8 @@ class Place:
         for process in self._running:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            with contextlib.suppress(ValueError):  # a test may have closed its pipes
+                process.communicate()
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Every file and folder, with size and time of change.

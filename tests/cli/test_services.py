@@ -62,11 +62,11 @@ def test_what_a_service_embedded_and_ranked_is_found_and_without_it_still_found_
     refused = place.run("search", "bees", "--rerank")
     assert (refused.code, "target.rerank" in refused.err) == (2, True)
     place.aim(place.service("openai", base_url="http://127.0.0.1:9"), place.service("jina"))
-    done = place.run("search", "tax return", "--json")
+    done = place.go("search", "tax return", "--json")  # a process: its log is not set up by other tests
     assert [hit["path"] for hit in done.json["hits"]] == ["taxes.md"]
     assert "searched by words alone" in done.err
     place.aim(place.service("openai"), place.service("jina", base_url="http://127.0.0.1:9"))
-    done = place.run("search", "tax return", "--json")
+    done = place.go("search", "tax return", "--json")  # a process: its log is not set up by other tests
     assert done.json["hits"][0]["path"] == "taxes.md"
     assert "the order kbsync finds by itself" in done.err
     assert KEY not in done.err
