@@ -17,7 +17,7 @@ import enum
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -122,8 +122,8 @@ class _Grammar:
     table: re.Pattern[str] | None = None
 
 
-# None of these may try a stretch of a line again from another place: lines of strangers are as long as they
-# like, and an expression that is at work lets no other thread do anything.
+# None of these may try a stretch of a line again from another place: a line may be of any length, and an
+# expression that is at work lets no other thread do anything.
 _GRAMMARS = {
     Flavour.MARKDOWN: _Grammar(
         heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*)"),
@@ -138,7 +138,7 @@ _GRAMMARS = {
     ),
     Flavour.ORG: _Grammar(
         heading=re.compile(r"(?P<mark>\*+)[ \t]+(?P<title>\S.*)"),
-        # the mark is compared with every line to come, so it is not as long as somebody likes
+        # the mark is compared with every line to come, so its length is bounded
         fence=re.compile(r"[ \t]*#\+begin_(?P<mark>\w{1,40})", re.IGNORECASE),
         table=re.compile(r"[ \t]*\|"),
     ),
@@ -297,7 +297,41 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
     A chunk is at most about twice `LONGEST` tokens. No path is part of a key: a rename changes none.
     """
-    return list(_Cutter(encodable(parsed)).chunks())
+    parsed = encodable(parsed)
+    text, starts = parsed.text, parsed.page_starts
+    chunks = list[Chunk]()
+    trail: list[tuple[int, str]] = []  # level and title of the headings that hold, the outermost first
+    counted, line = 0, parsed.line_offset + 1
+    for group in _groups(_pieces(parsed), text):
+        # A chunk stands below the headings that hold at its first piece which is none itself.
+        headings: tuple[str, ...] | None = None
+        for piece in group:
+            if piece.is_heading:
+                while trail and trail[-1][0] >= piece.level:
+                    trail.pop()
+                trail.append((piece.level, piece.title[:_LONGEST_HEADING]))
+                del trail[:-_MOST_HEADINGS]
+            elif headings is None:
+                headings = tuple(title for _, title in trail if title)
+        if headings is None:
+            headings = tuple(title for _, title in trail if title)
+        start = group[0].start
+        body = text[start : group[-1].end].rstrip()
+        start += len(body) - len(body.lstrip())
+        line += text.count("\n", counted, start)  # never back: chunks follow each other
+        counted = start
+        lead = group[0].lead
+        if lead and not body.lstrip().startswith(lead.strip()):
+            body = f"{lead}\n{body}"
+        body = body.strip("\n")
+        # The vector knows the title and the headings that are not in the text anyway.
+        own = {piece.title for piece in group if piece.is_heading} | {""}
+        above = [title for title in dict.fromkeys([parsed.title or "", *headings]) if title not in own]
+        embed_text = "\n".join([*above, body])
+        key = hashlib.sha256(embed_text.encode()).hexdigest()
+        page = max(1, bisect.bisect_right(starts, start)) if starts else None
+        chunks.append(Chunk(body, embed_text, key, headings, page, line if parsed.has_lines else None))
+    return chunks
 
 
 def encodable(parsed: Parsed) -> Parsed:
@@ -315,54 +349,6 @@ def encodable(parsed: Parsed) -> Parsed:
 def _encodable(text: str) -> str:
     """`text` with U+FFFD for lone surrogates."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-class _Cutter:
-    """Makes the chunks of one text, keeping count of its lines and headings on the way."""
-
-    def __init__(self, parsed: Parsed) -> None:
-        self._parsed = parsed
-        self._trail: list[tuple[int, str]] = []
-
-    def chunks(self) -> Iterator[Chunk]:
-        """The chunks in order."""
-        text, starts = self._parsed.text, self._parsed.page_starts
-        counted, line = 0, self._parsed.line_offset + 1
-        for group in _groups(_pieces(self._parsed), text):
-            headings, parents = self._headings(group)
-            start = group[0].start
-            body = text[start : group[-1].end].rstrip()
-            start += len(body) - len(body.lstrip())
-            line += text.count("\n", counted, start)  # never back: chunks follow each other
-            counted = start
-            lead = group[0].lead
-            if lead and not body.lstrip().startswith(lead.strip()):
-                body = f"{lead}\n{body}"
-            body = body.strip("\n")
-            embed_text = "\n".join([*parents, body])
-            key = hashlib.sha256(embed_text.encode()).hexdigest()
-            page = max(1, bisect.bisect_right(starts, start)) if starts else None
-            yield Chunk(body, embed_text, key, headings, page, line if self._parsed.has_lines else None)
-
-    def _headings(self, group: Sequence[Block]) -> tuple[tuple[str, ...], list[str]]:
-        """The trail at the first piece under a heading, and what of title and trail `group` lacks."""
-        trail: tuple[str, ...] | None = None
-        own = {piece.title for piece in group if piece.is_heading}
-        for piece in group:
-            if piece.is_heading:
-                while self._trail and self._trail[-1][0] >= piece.level:
-                    self._trail.pop()
-                self._trail.append((piece.level, piece.title[:_LONGEST_HEADING]))
-                del self._trail[:-_MOST_HEADINGS]
-            elif trail is None:
-                trail = self._titles()
-        trail = self._titles() if trail is None else trail
-        above = dict.fromkeys([self._parsed.title or "", *trail])
-        return trail, [title for title in above if title and title not in own]
-
-    def _titles(self) -> tuple[str, ...]:
-        """The headings that hold now, outermost first."""
-        return tuple(title for _, title in self._trail if title)
 
 
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:

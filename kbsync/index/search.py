@@ -63,21 +63,22 @@ def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [(index, 1 / (1 + math.exp(-max(-13.0, min(36.0, score))))) for index, score in order]
 
 
-def seated(order: Sequence[tuple[int, float]], seats: Sequence[int]) -> list[tuple[int, float]]:
-    """The order among `seats`, whose places it has; who sits between them stays, with the score before it.
+def with_unranked(order: Sequence[tuple[int, float]], places: Sequence[int]) -> list[tuple[int, float]]:
+    """The order of the candidates at `places`, with the others where they were, up to the last of `places`.
 
-    (place, score) of everybody up to the last seat. Who sits before all seats has the best score there is.
+    (place, score) of each. A candidate that the service was not asked about has the score of the one before
+    it, or the best score where it is before all.
     """
-    placed = {seat: (seats[index], score) for seat, (index, score) in zip(seats, order, strict=True)}
-    everybody, before = list[tuple[int, float]](), order[0][1]
-    for place in range(seats[-1] + 1):
-        everybody.append(placed.get(place, (place, before)))
-        before = everybody[-1][1]
-    return everybody
+    placed = {place: (places[index], score) for place, (index, score) in zip(places, order, strict=True)}
+    merged, before = list[tuple[int, float]](), order[0][1]
+    for place in range(places[-1] + 1):
+        merged.append(placed.get(place, (place, before)))
+        before = merged[-1][1]
+    return merged
 
 
 def behind(scores: Sequence[float], last: float) -> list[float]:
-    """Scores of candidates nobody was asked about: in their order, below `last`."""
+    """Scores of candidates behind all that were ranked: in their order, below `last`."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * last * score / best for score in scores]
 
@@ -143,17 +144,17 @@ def _reranked(
 
     Pictures stay in their places: of them the service would see nothing but the name.
     """
-    seats = [place for place, each in enumerate(ranked) if not is_picture(shown[each.chunk].path)]
-    seats = seats[: ranker.most_texts]
-    if not seats:
+    places = [place for place, each in enumerate(ranked) if not is_picture(shown[each.chunk].path)]
+    places = places[: ranker.most_texts]
+    if not places:
         return ranked
-    passages = [shown[ranked[seat].chunk] for seat in seats]
+    passages = [shown[ranked[place].chunk] for place in places]
     try:
         order = spread(ranker.order(question, ["\n".join([*each.headings, each.text]) for each in passages]))
     except TargetError as error:
         _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
         return ranked
-    head, rest = seated(order, seats), ranked[seats[-1] + 1 :]
+    head, rest = with_unranked(order, places), ranked[places[-1] + 1 :]
     lower = behind([each.score for each in rest], head[-1][1])
     return [replace(ranked[place], score=score) for place, score in head] + [
         replace(each, score=score) for each, score in zip(rest, lower, strict=True)

@@ -1,7 +1,7 @@
-"""What the index asks of whoever keeps it: documents go in, and candidates for a question come out.
+"""What a store of the index does: documents go in, and candidates for a question come out.
 
-`kbsync.index.sqlite.store` is the one there is. What the candidates are worth together is decided above, in
-`kbsync.index.search`, so two stores rank alike.
+`kbsync.index.sqlite.store` is the one there is. What the candidates are worth together is decided above it,
+in `kbsync.index.search`, so that two stores rank alike.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Store(Protocol):
     """
 
     def look(self) -> tuple[str, int]:
-        """Which store this is, and its number of documents. One that is gone or damaged is made anew."""
+        """Which store this is, and its number of documents. One that is gone or damaged is replaced."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | Rejected]:
         """Store each document and show it, in the place of the one it replaces; its id, or why not.

@@ -93,7 +93,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def index(folder: Path) -> Iterator[Stepping]:
-    index = Stepping(folder, clock=lambda: 5.0)
+    index = Stepping(folder)
     yield index
     index.between = lambda: None
     index.close()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.index.search import behind, seated, spread
+from kbsync.index.search import behind, spread, with_unranked
 
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
 
@@ -26,8 +26,8 @@ def test_shares_stay_as_they_are() -> None:
 
 def test_who_is_not_asked_about_keeps_its_place_and_no_score_rises() -> None:
     order = [(2, 0.9), (0, 0.5), (1, 0.1)]
-    assert seated(order, [0, 1, 2]) == order
-    assert seated(order, [1, 3, 4]) == [(0, 0.9), (4, 0.9), (2, 0.9), (1, 0.5), (3, 0.1)]
+    assert with_unranked(order, [0, 1, 2]) == order
+    assert with_unranked(order, [1, 3, 4]) == [(0, 0.9), (4, 0.9), (2, 0.9), (1, 0.5), (3, 0.1)]
 
 
 @given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda each: sorted(each, reverse=True)))

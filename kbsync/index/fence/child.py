@@ -100,7 +100,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-    os.nice(5)  # whoever searches or saves meanwhile goes first
+    os.nice(5)  # searches and saves go first
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it

@@ -313,7 +313,7 @@ class Parser:
         self._closed = True
         process = self._process
         if process is not None:
-            process.kill()  # whoever reads with it sees it end
+            process.kill()  # the thread that reads with it sees it end
         with self._lent:
             self._end()
             if self._timer is not None:
@@ -437,7 +437,7 @@ class Parser:
             self._timer.start()
 
     def _end_idle(self) -> None:
-        """End a process that nobody needed for a while, or come back when that is so."""
+        """End a process that was not needed for a while, or come back when that is so."""
         with self._lent:
             self._timer = None
             if self._process is not None:

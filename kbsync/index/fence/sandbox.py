@@ -259,7 +259,7 @@ def raise_fences() -> tuple[str, ...]:
 def _code() -> Iterable[str]:
     """Where the interpreter, the parsers and their libraries lie, and nothing beside them.
 
-    A path of imports may be anything: a checkout, a home, the folder that somebody works in. Only folders
+    A path of imports may be anything: a checkout, a home, the folder of a project. Only folders
     that are made for packages are opened whole; elsewhere each package that a parser needs, by itself.
     To find one lists every folder before it, which is remembered: once the fences are up they are not listed.
     """

@@ -35,7 +35,7 @@ _CONTAINERS = _UNSEEN | _BLOCKS - _tags("p option summary legend body html") | _
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""What begins anew within what is open around it, and so ends whatever was left open in the part before."""
+"""What begins a new part of what is open around it, and so ends what the part before left open."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 

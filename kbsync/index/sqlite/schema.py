@@ -58,7 +58,7 @@ CREATE UNIQUE INDEX slot_key ON slot(model, key);
 _RUNS = """
 CREATE TABLE run (
   first INTEGER PRIMARY KEY, chunks INTEGER NOT NULL,  -- chunks first, first + 1, …
-  document INTEGER, place INTEGER,                  -- whose they are, in which order; or nobody's
+  document INTEGER, place INTEGER,                  -- whose they are, in which order; NULL: no owner
   lines INTEGER NOT NULL, pages INTEGER NOT NULL,   -- to be added to what its chunks say
   named TEXT NOT NULL, tokeniser INTEGER NOT NULL,  -- title, tags and file stem as they were indexed
   digest BLOB                                       -- of its chunks; NULL where layout 1 or 2 made it

@@ -46,7 +46,7 @@ _Row = tuple[int, int, int | None, float]
 class Reader:
     """A reading connection to the index in `folder`. Calls may come from any thread; one runs at a time.
 
-    A file that was replaced since is opened anew, so every look is at the index that is there now.
+    A file that was replaced since is opened again, so every look is at the index that is there now.
     """
 
     _connection: apsw.Connection
@@ -271,9 +271,9 @@ class SqliteStore:
         self._open_writer = writer
         self._writer = None if writer is None else writer(folder)
         self._reader = Reader(folder)
-        self._finder: Reader | None = None  # most of the time nobody searches in a process that writes
+        self._finder: Reader | None = None  # most processes that write never search
         self._opening = threading.Lock()
-        self._damage = ""  # what was found broken: the file is put aside by the next look
+        self._damage = ""  # what was found broken: the file is set aside by the next look
 
     def look(self) -> tuple[str, int]:
         """The id of the file and its number of documents."""
@@ -294,7 +294,7 @@ class SqliteStore:
         """Store each document."""
         with self._translated():
             outcomes = self._current().put(entries, encoder)
-            # What went into a file that somebody removed meanwhile is not stored, whatever SQLite says.
+            # What went into a file that was removed meanwhile is not stored, whatever SQLite says.
             self._current()
             return outcomes
 
@@ -387,7 +387,7 @@ class SqliteStore:
         return self._writer
 
     def _gone(self) -> Unavailable:
-        return Unavailable(f"the index in {self._folder} is gone; it is made anew", code="index-gone")
+        return Unavailable(f"the index in {self._folder} is gone; a new one is made", code="index-gone")
 
     @contextmanager
     def _looked(self) -> Iterator[apsw.Connection]:
@@ -409,7 +409,7 @@ class SqliteStore:
         except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
             self._damage = error.what if isinstance(error, DamagedError) else str(error)
             raise Unavailable(
-                f"the index in {self._folder} is damaged ({self._damage}); it is put aside and made anew",
+                f"the index in {self._folder} is damaged ({self._damage}) and set aside; a new one is made",
                 code="index-damaged",
             ) from error
         except (apsw.Error, OSError, StateError) as error:

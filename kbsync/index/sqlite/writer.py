@@ -17,11 +17,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import apsw
@@ -82,28 +81,26 @@ class Run:
         return self.first + self.chunks - 1
 
 
-class Turns:
-    """A lock that goes to whoever waits longest; the thread that holds it may take it again.
+class FairLock:
+    """A lock that goes to the thread that waits longest; the one that holds it may take it again.
 
     `threading.RLock` nearly always goes back to the thread that has just let go of it, so a long document in
     many steps would keep all others waiting until its end.
     """
 
     def __init__(self) -> None:
-        self._waiting, self._held = threading.Lock(), threading.Lock()
+        self._queue, self._held = threading.Lock(), threading.Lock()
         self._owner: int | None = None
         self._depth = 0
 
     def __enter__(self) -> None:
         if self._owner != threading.get_ident():
-            with self._waiting:  # whoever held it before queues behind whoever holds this
+            with self._queue:  # the last owner waits here behind the thread that waits for `_held`
                 self._held.acquire()
             self._owner = threading.get_ident()
         self._depth += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if not self._depth:
             self._owner = None
@@ -113,19 +110,21 @@ class Turns:
 class _VectorsLackingError(Exception):
     """Vectors that a document counted on were deleted with another document since it was cut."""
 
-    def __init__(self, document: _Document, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
         self.document, self.chunks = document, chunks
 
 
-class _Document:
-    """A document on its way in: its runs, and which of them are in the file already and nobody's yet."""
+class _Incoming:
+    """A document on its way in: its runs, and those of them that are in the file already without an owner."""
+
+    outcome: int | Rejected
 
     def __init__(self, entry: Entry, model: str) -> None:
         self.entry, self.model = entry, model
         self.named = _named(entry.title, entry.tags, entry.path)
         self.vectors = dict(entry.vectors)
-        self.pieces = [(_digest(chunks, model), chunks) for chunks in cut_into_runs(entry.chunks)]
+        self.pieces = [(_digest(chunks, model), chunks) for chunks in _cut_into_runs(entry.chunks)]
         self.ready = dict[int, Run]()  # by place
 
     @property
@@ -133,7 +132,7 @@ class _Document:
         return len(self.entry.chunks) > STEP
 
 
-def cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
+def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
     """Runs that end where a chunk's own content says so, so that an edit moves few of the ends."""
     start = 0
     for at, chunk in enumerate(chunks, 1):
@@ -158,12 +157,12 @@ def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
 class Writer:
     """Changes the index in `folder`. Calls block and may come from any thread."""
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open or make it. Raises `StateError` where another process writes or the file cannot be used, and
         `TargetError` where the folder cannot be written.
         """
-        self._folder, self._clock = folder, clock
-        self._guard = Turns()
+        self._folder = folder
+        self._guard = FairLock()
         self._lock = _locked(folder)
         try:
             self._connection = open_index(folder)
@@ -177,7 +176,7 @@ class Writer:
         self._identity = identity(folder)
         self._is_open, self._is_closing = True, False
         self._is_merging = False
-        self._staged = set[int]()  # runs that are nobody's because their document is on its way
+        self._staged = set[int]()  # runs without an owner because their document is on its way
         self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
         self.scrub()
 
@@ -188,29 +187,25 @@ class Writer:
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document; its id, or why not. `encoder` makes vectors that went away meanwhile."""
-        outcomes, left = dict[int, int | Rejected](), list[int]()
-        documents = [_Document(entry, encoder.model) for entry in entries]
-        # Short ones first: whoever saved a note does not wait for a book of the same batch.
-        order = sorted(range(len(documents)), key=lambda at: documents[at].is_long)
-        for group in _groups(documents[at] for at in order):
-            done = list[int | Rejected]()
+        documents = [_Incoming(entry, encoder.model) for entry in entries]
+        left = list[int]()
+        # Short ones first: a note that was just saved does not wait for a book of the same batch.
+        for group in _groups(sorted(documents, key=lambda each: each.is_long)):
             try:
-                done += self._put_together(group, encoder, left)
+                self._put_together(group, encoder, left)
             except (*_UNSTORABLE, Rejected):
                 # Which one? A savepoint for each document would cost good batches a third more.
                 for each in group:
                     each.ready.clear()
                     try:
-                        done += self._put_together([each], encoder, left)
+                        self._put_together([each], encoder, left)
                     except Rejected as error:
-                        done.append(error)
+                        each.outcome = error
                     except _UNSTORABLE as error:
                         reason = f"it cannot be stored in the index: {error}"
-                        done.append(Rejected(reason, code="unstorable"))
-            for outcome in done:
-                outcomes[order[len(outcomes)]] = outcome
+                        each.outcome = Rejected(reason, code="unstorable")
         self._clear(left)
-        return [outcomes[at] for at in range(len(documents))]
+        return [each.outcome for each in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time, and the words of the file's stem where they differ. Raises `Rejected`.
@@ -264,7 +259,7 @@ class Writer:
             return not self._is_open or empty_wal(self._connection)
 
     def discard(self, reason: str) -> None:
-        """Close a damaged index and put its files aside; another `Writer` starts anew."""
+        """Close a damaged index and put its files aside; the next `Writer` makes a new one."""
         with self._guard:
             self._connection.close()
             if self.is_current:
@@ -313,7 +308,7 @@ class Writer:
 
     # Putting in
 
-    def _put_together(self, group: Sequence[_Document], encoder: Encoder, left: list[int]) -> list[int]:
+    def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, left: list[int]) -> None:
         """Store short documents in one transaction, or a long one in as many as it takes."""
         try:
             while True:
@@ -323,11 +318,13 @@ class Writer:
                             steps = [self._put_some(each, version, left) for each in group]
                             self._clear_some(left, version)
                         # Only once that is committed, and before another thread may tidy up.
-                        for document, (_, placed) in zip(group, steps, strict=True):
+                        for document, (shown, placed) in zip(group, steps, strict=True):
                             document.ready |= placed
                             self._staged.update(run.first for run in placed.values())
+                            if shown is not None:
+                                document.outcome = shown
                     if all(shown is not None for shown, _ in steps):
-                        return [shown for shown, _ in steps if shown is not None]
+                        return
                     self._refuse_if_closing()
                 except _VectorsLackingError as lacking:
                     # Outside of the transaction: a service may be asked, and all writes would wait for it.
@@ -342,7 +339,7 @@ class Writer:
                 left += firsts
 
     def _put_some(
-        self, document: _Document, version: int, left: list[int]
+        self, document: _Incoming, version: int, left: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
         """Put in up to `STEP` chunks that are not there yet and, where nothing is missing then, show it all.
 
@@ -394,7 +391,7 @@ class Writer:
             "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(earlier, entry.upload_id, path, path, bind(entry.name), entry.digest, entry.size),
-                *(entry.recipe, entry.title, _dumped(entry.tags), entry.modified, self._clock()),
+                *(entry.recipe, entry.title, _dumped(entry.tags), entry.modified, time.time()),
             ),
         )
         # AUTOINCREMENT gives no number twice: the id of a deleted document names no other one (promise 6).
@@ -406,7 +403,7 @@ class Writer:
         return shown, {}
 
     def _remove(self, documents: Iterable[int]) -> None:
-        """Show them no longer; their runs are nobody's then."""
+        """Show them no longer; their runs have no owner then."""
         for each in documents:
             self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (each,))
             self._connection.execute("DELETE FROM document WHERE id = ?", (each,))
@@ -415,8 +412,8 @@ class Writer:
         query = f"SELECT {_COLUMNS} FROM run WHERE document = ? ORDER BY place, first"  # noqa: S608
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
-    def _put_in(self, document: _Document, place: int, version: int) -> Run:
-        """Put in the chunks of a run, which nobody finds until it gets its document.
+    def _put_in(self, document: _Incoming, place: int, version: int) -> Run:
+        """Put in the chunks of a run, which no search finds until it gets its document.
 
         Raises `_VectorsLackingError`.
         """
@@ -440,7 +437,7 @@ class Writer:
         )
         return run
 
-    def _slots(self, document: _Document, chunks: Sequence[Chunk], version: int) -> dict[str, int]:
+    def _slots(self, document: _Incoming, chunks: Sequence[Chunk], version: int) -> dict[str, int]:
         """Where the vector of each key is. Raises `_VectorsLackingError`."""
         keys = {each.key: bytes.fromhex(each.key) for each in chunks}
         model = vectors.find_model(self._connection, document.model)
@@ -514,7 +511,7 @@ class Writer:
             return not left and self._is_open and not self._is_marked()
 
     def _clear_some(self, left: list[int], version: int) -> None:
-        """Take out up to `STEP` chunks of the runs in `left` that are nobody's; `left` loses what is done."""
+        """Take out up to `STEP` chunks of the runs in `left` without an owner; `left` loses what is done."""
         query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
         runs = {
             first: Run(*row)
@@ -544,7 +541,7 @@ class Writer:
             self._is_merging = False
 
     def _take_out(self, run: Run, count: int, version: int) -> None:
-        """Take `count` chunks off the end of a run, with their words and the vectors nobody else has."""
+        """Take `count` chunks off the end of a run, with their words and the vectors that only they use."""
         own = (run.last + 1 - count, run.last)
         rows: list[Any] = self._connection.execute(
             "SELECT id, headings, text, slot FROM chunk WHERE id BETWEEN ? AND ?", own
@@ -559,7 +556,7 @@ class Writer:
         vectors.release(self._connection, used, version)
 
     def _ownerless(self) -> list[int]:
-        """The runs that nobody has and nobody is putting in."""
+        """The runs without an owner that are not on their way in."""
         rows = self._connection.execute("SELECT first FROM run WHERE document IS NULL")
         return [first for (first,) in rows if first not in self._staged]
 
@@ -573,7 +570,7 @@ class Writer:
             if not self._is_open or not self._is_marked():
                 return False
             if not self._is_merging and self._ownerless():
-                return False  # whoever takes that out does this as well
+                return False  # what takes those out does this as well
             with self._transaction():
                 if not self._is_merging:
                     self._connection.execute(
@@ -626,9 +623,9 @@ def _dumped(texts: Sequence[str]) -> str:
     return _ENCODER.encode(texts)
 
 
-def _groups(documents: Iterable[_Document]) -> Iterator[list[_Document]]:
+def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
     """Short ones that are committed together; a long one alone."""
-    group, chunks = list[_Document](), 0
+    group, chunks = list[_Incoming](), 0
     for each in documents:
         if group and (each.is_long or chunks + len(each.entry.chunks) > _TOGETHER):
             yield group

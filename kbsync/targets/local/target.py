@@ -73,7 +73,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
 
 
 def encoder_of(config: LocalTargetConfig) -> Encoder:
-    """What makes the vectors. Loads nothing and asks nobody."""
+    """What makes the vectors. Loads nothing and sends nothing."""
     embedding = config.embedding
     if _is_service(embedding):
         return ServiceEncoder(embedding)
@@ -142,7 +142,7 @@ class LocalTarget(Target):
         return _recipe(self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
-        """The index; one that was removed or found damaged is made anew, with a new id."""
+        """The index; one that was removed or is damaged is replaced by an empty one, with a new id."""
         base = Base(*await asyncio.to_thread(self._store.look))
         # What a killed process left half-way is taken out soon after the start.
         with contextlib.suppress(TargetError):
