@@ -11,7 +11,7 @@ from kbsync.core import lifecycle
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
 from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
-from kbsync.state.mirrors import BindingRecord, MirrorRecord
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -25,41 +25,23 @@ class StillThere(KbsyncError):
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
-    """Documents of a mirror in one knowledge base. `current`: the one its target leads to now."""
-
-    binding: BindingRecord
-    documents: int
-    current: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Belongings:
-    """What a mirror owns. `unsure`: uploads that may have become documents which nobody knows of."""
+    """What a mirror owns: `documents` in the knowledge base its target leads to, others in those used before.
 
-    owned: tuple[Owned, ...] = ()
+    A deletion reaches the first alone. `unsure`: uploads that may have become documents nobody knows of.
+    """
+
+    documents: int = 0
+    left_behind: int = 0
     unsure: int = 0
-
-    @property
-    def documents(self) -> int:
-        """In the knowledge base its target leads to."""
-        return sum(one.documents for one in self.owned if one.current)
-
-    @property
-    def left_behind(self) -> int:
-        """In knowledge bases used before, which a deletion does not reach."""
-        return sum(one.documents for one in self.owned if not one.current)
 
 
 def counts(tx: Tx, record: MirrorRecord) -> Belongings:
     """What would be forgotten, or deleted."""
-    owned = []
-    for number, n in sorted(tx.uploads.owned(record.id, PROVEN).items()):
-        binding = tx.mirrors.binding(number)
-        if binding is not None:
-            owned.append(Owned(binding, n, number == record.binding))
+    owned = tx.uploads.owned(record.id, PROVEN)
+    here = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
-    return Belongings(tuple(owned), unsure)
+    return Belongings(here, sum(owned.values()), unsure)
 
 
 async def forget(

@@ -373,7 +373,14 @@ class PrivatePass:
                 wish, rows = self.journal.wish(entry), self._rows(tx, entry.path)
                 match status:
                     case Status.HELD:
-                        self._add_held(wish, serving(rows), found)
+                        if (server := serving(rows)) is None:
+                            continue
+                        if cause := parting_cause(wish):
+                            found.held.append(Planned(wish.path, server.size, cause=cause))
+                        else:
+                            note = self._change(server, wish)
+                            held = Planned(wish.path, wish.size, sends=True, cause=RECIPE, note=note)
+                            found.held.append(held)
                     case Status.FAILED:
                         self._add_failed(entry, wish, rows, found)
                     case _:
@@ -428,16 +435,6 @@ class PrivatePass:
     def _change(self, server: Upload, wish: Wish) -> str:
         """Which settings of what serves are others now, as far as its recipe tells."""
         return changes_of(self.binding.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
-
-    def _add_held(self, wish: Wish, server: Upload | None, found: MirrorPlan) -> None:
-        """A deletion, or another recipe, that waits for a person."""
-        if server is None:
-            return
-        if cause := parting_cause(wish):
-            found.held.append(Planned(wish.path, server.size, cause=cause))
-        else:
-            change = self._change(server, wish)
-            found.held.append(Planned(wish.path, wish.size, sends=True, cause=RECIPE, note=change))
 
     def _add_failed(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
         server = serving(rows)

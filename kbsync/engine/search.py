@@ -1,10 +1,8 @@
-"""What several targets found, as one list.
+"""Searches mirrors: asks each target, finds the files of the hits, and merges the answers.
 
-Searches mirrors: asks each target, finds the files of the hits, and merges the answers.
-
-`kbsync search`, `kbsync ask` and the listener call this. A target that takes documents of others, too (a
-service), keeps no paths: which document is which file is then looked up in the journal, and `--path`,
-`--type` and `--after` are decided here.
+`kbsync search`, `kbsync ask` and the listener call this. A target that others write to as well (a service)
+keeps no paths: which document is which file is then looked up in the state, and `--path`, `--type` and
+`--after` are decided here.
 """
 
 from __future__ import annotations
@@ -23,28 +21,6 @@ from kbsync.errors import UsageError
 from kbsync.state.read_only import ReadsState, Tx
 
 T = TypeVar("T")
-
-
-def merged(answers: Iterable[tuple[Hashable, Sequence[T]]], score: Callable[[T], float]) -> list[T]:
-    """All that was found, best first. An answer is a scale and what was found, best first.
-
-    Scores of one scale are compared. Those of different scales mean different things (a service's 1.00
-    may be worse than another's 0.30), so of several scales the best hits come first, then the second best,
-    and so on.
-    """
-    scales: dict[Hashable, list[Sequence[T]]] = {}
-    for scale, found in answers:
-        scales.setdefault(scale, []).append(found)
-    ranked = [_by_score(lists, score) for lists in scales.values()]
-    most = max(map(len, ranked), default=0)
-    return [found[rank] for rank in range(most) for found in ranked if rank < len(found)]
-
-
-def _by_score(lists: Sequence[Sequence[T]], score: Callable[[T], float]) -> Sequence[T]:
-    """One list stays in its target's own order."""
-    if len(lists) == 1:
-        return lists[0]
-    return sorted((each for found in lists for each in found), key=lambda each: -score(each))
 
 
 MOST_FOUND = 1000
@@ -97,9 +73,21 @@ async def search_mirror(mirror: SearchedMirror, query: Query) -> list[FoundDocum
 
 
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
-    """The best of what several mirrors found."""
-    scored = [(mirror.target.scale, found) for mirror, found in answers]
-    return merged(scored, lambda each: each.hit.score)[: query.top_k]
+    """The best of what several mirrors found, best first.
+
+    Scores of one scale are compared. Those of different scales mean different things (a service's 1.00 may
+    be worse than another's 0.30): there the best of each come first, then the second best, and so on.
+    """
+    scales: dict[Hashable, list[list[FoundDocument]]] = {}
+    for mirror, found in answers:
+        scales.setdefault(mirror.target.scale, []).append(found)
+    ranked = []
+    for lists in scales.values():
+        # One list stays in its target's own order.
+        several = sorted((each for found in lists for each in found), key=lambda each: -each.hit.score)
+        ranked.append(lists[0] if len(lists) == 1 else several)
+    most = max(map(len, ranked), default=0)
+    return [found[rank] for rank in range(most) for found in ranked if rank < len(found)][: query.top_k]
 
 
 async def with_images(
