@@ -20,7 +20,7 @@ STRANGE = "somebody else's, and longer than any text of ours"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OwnDocument:
     """A document of ours. `shown`: path and text that a search finds at this moment; None: nothing.
 
     `digest`: SHA-256 of its newest version. `failed`: that one was not indexed, whatever is shown.
@@ -68,7 +68,7 @@ class Bench(ABC):
     # -- what is there ---------------------------------------------------------------------------------
 
     @abstractmethod
-    def ours(self) -> list[Kept]:
+    def ours(self) -> list[OwnDocument]:
         """Every document that kbsync brought there and that is there now, the oldest first."""
 
     def documents(self) -> dict[str, list[str]]:
@@ -117,7 +117,7 @@ class SharedBench(Bench):
         """Somebody else uploads a document under a name."""
 
     @abstractmethod
-    def take_away(self, one: Kept) -> None:
+    def take_away(self, one: OwnDocument) -> None:
         """Somebody else deletes a document of ours."""
 
     def lose(self, path: str) -> None:

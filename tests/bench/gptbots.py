@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync_standin.gptbots.bot import Document
-from tests.bench.bench import Change, Kept
+from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, lose_state
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -56,15 +56,17 @@ class GptbotsBench(ZhipuBench):
         path = url if told is None else told.path
         return path.removeprefix(next(one.prefix for one in self._namings() if path.startswith(one.prefix)))
 
-    def ours(self) -> list[Kept]:
+    def ours(self) -> list[OwnDocument]:
         alive = self.world.app.bot.storage.alive()
         return [self._kept_here(one) for one in alive if one.id not in self.world.foreign]
 
-    def _kept_here(self, one: Document) -> Kept:
+    def _kept_here(self, one: Document) -> OwnDocument:
         one.get_on(self.world.app.clock.now())
         latest, serving = one.coming or one.serving, one.serving
         shown = serving and (self._path_in(serving.source_url), serving.content.decode())
-        return Kept(one.id, one.name, self._path_in(one.source_url), latest.sha256 if latest else "", shown)
+        return OwnDocument(
+            one.id, one.name, self._path_in(one.source_url), latest.sha256 if latest else "", shown
+        )
 
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()

@@ -20,7 +20,7 @@ from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local.target import LocalTarget, limits_of
-from tests.bench.bench import Bench, Change, Kept
+from tests.bench.bench import Bench, Change, OwnDocument
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
 
@@ -124,7 +124,7 @@ class LocalBench(Bench):
         if self.world.guillotine is not None:
             self.world.guillotine.boundary(name)
 
-    def ours(self) -> list[Kept]:
+    def ours(self) -> list[OwnDocument]:
         """A document of which a chunk is not in the full-text index is not found."""
         found = (
             "SELECT document.id, path, group_concat(text), group_concat(words_docsize.id IS NOT NULL)"
@@ -135,7 +135,7 @@ class LocalBench(Bench):
         with closing(apsw.Connection(str(self.world.kb / FILE), apsw.SQLITE_OPEN_READONLY)) as connection:
             rows = list(connection.execute(found))
         return [
-            Kept(
+            OwnDocument(
                 str(number),
                 path,
                 path,

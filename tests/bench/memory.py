@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from tests.bench.bench import STRANGE, Change, Kept, SharedBench
+from tests.bench.bench import STRANGE, Change, OwnDocument, SharedBench
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -49,9 +49,9 @@ class MemoryBench(SharedBench):
             change = Change(effect.op, document.path, document.data.decode(), fails)
         self.on_change(change)
 
-    def ours(self) -> list[Kept]:
+    def ours(self) -> list[OwnDocument]:
         return [
-            Kept(
+            OwnDocument(
                 one.remote_id,
                 one.name,
                 one.path,
@@ -84,7 +84,7 @@ class MemoryBench(SharedBench):
         document = self.base.add(name, text.encode())
         self._foreign[document.remote_id] = document.data
 
-    def take_away(self, one: Kept) -> None:
+    def take_away(self, one: OwnDocument) -> None:
         self.base.lose(one.id)
 
     def fault(self, op: str, kind: str) -> None:

@@ -13,7 +13,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.late import Work
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.zhipu.documents import Entry, ZhipuDocument
-from tests.bench.bench import STRANGE, Change, Kept, SharedBench
+from tests.bench.bench import STRANGE, Change, OwnDocument, SharedBench
 from tests.remote.world import RemoteWorld
 
 CHANGED = "another text, changed"
@@ -130,17 +130,19 @@ class ZhipuBench(SharedBench):
 
     # -- what is there ---------------------------------------------------------------------------------
 
-    def ours(self) -> list[Kept]:
+    def ours(self) -> list[OwnDocument]:
         there = self.world.app.account.documents.values()
         return [self._kept(one) for one in there if one.deleted is None and not one.is_foreign]
 
-    def _kept(self, one: ZhipuDocument) -> Kept:
+    def _kept(self, one: ZhipuDocument) -> OwnDocument:
         """Found once is found, whatever the status says for a moment: searches don't look at it."""
         now = self.world.app.clock.now()
         path = self._path(one)
         is_found = any(phase.stat == 1 and phase.at <= now for phase in one.phases)
         shown = (path, one.content.decode()) if is_found else None
-        return Kept(one.id, one.sent_name, path, one.sha256, shown, recipe=f"k{one.slicing.knowledge_type}")
+        return OwnDocument(
+            one.id, one.sent_name, path, one.sha256, shown, recipe=f"k{one.slicing.knowledge_type}"
+        )
 
     def documents(self) -> dict[str, list[str]]:
         """A document of ours whose name says nothing under today's prefix is one too many."""
@@ -174,7 +176,7 @@ class ZhipuBench(SharedBench):
         self.world.plant(name, text)
         self._new_entries()
 
-    def take_away(self, one: Kept) -> None:
+    def take_away(self, one: OwnDocument) -> None:
         self.world.app.put_foreign({"delete": one.id})
         self._new_entries()
 

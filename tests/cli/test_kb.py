@@ -13,7 +13,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.vendor import Desk, desk_in
 
 
-class Terminal(io.StringIO):
+class TypingPerson(io.StringIO):
     """A person at a terminal who types this."""
 
     def isatty(self) -> bool:
@@ -179,10 +179,10 @@ def test_deletion_shows_what_is_in_it_and_wants_its_name(desk: Desk, monkeypatch
         assert (ran.code, ran.out) == (2, "")
         assert "2 documents, 13 B, 1 of them ours" in ran.err
         assert "handbook" in ran.err
-    monkeypatch.setattr(sys, "stdin", Terminal("Handbook\n"))
+    monkeypatch.setattr(sys, "stdin", TypingPerson("Handbook\n"))
     assert desk.run("kb", "delete", HOME_ID).code == 2
     assert bases(desk) == {HOME_ID: "handbook"}
-    monkeypatch.setattr(sys, "stdin", Terminal("handbook\n"))
+    monkeypatch.setattr(sys, "stdin", TypingPerson("handbook\n"))
     assert desk.run("kb", "delete", HOME_ID).code == 0
     assert bases(desk) == {}
     assert desk.run("--once").code == 3

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.place import eventually
 from tests.cli.test_callbacks import called_at
-from tests.cli.test_kb import Terminal
+from tests.cli.test_kb import TypingPerson
 from tests.cli.vendor import Desk, desk_in
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
@@ -71,12 +71,12 @@ def test_an_address_that_is_there_is_shown_and_wants_to_be_typed(
         ran = desk.run("kb", "callback", *command, *words)
         assert (ran.code, ran.out) == (2, "")
         assert f"not only ours, are sent to {OLD}" in ran.err
-    monkeypatch.setattr(sys, "stdin", Terminal(f"{NEW}\n"))
+    monkeypatch.setattr(sys, "stdin", TypingPerson(f"{NEW}\n"))
     assert desk.run("kb", "callback", *command).code == 2
     assert effects(desk) == [("callback-set", OLD)]
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{OLD}\n"))  # no terminal
     assert desk.run("kb", "callback", *command).code == 2
-    monkeypatch.setattr(sys, "stdin", Terminal(f"{OLD}\n"))
+    monkeypatch.setattr(sys, "stdin", TypingPerson(f"{OLD}\n"))
     assert desk.run("kb", "callback", *command).code == 0
     assert effects(desk)[-1] == effect
 

@@ -58,7 +58,7 @@ def test_the_mark_stays_among_what_was_found() -> None:
         assert session.marked == marked
 
 
-class Stage:
+class LiveSession:
     """A session whose searches end when the test says so."""
 
     def __init__(self, text: str = "", *, several: bool = False) -> None:
@@ -86,7 +86,7 @@ def hit(path: str) -> FoundDocument:
 
 
 async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
-    stage = Stage()
+    stage = LiveSession()
     working = asyncio.create_task(stage.session.keep_searching())
     stage.session.type("a")
     await stage.turn()
@@ -105,7 +105,7 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
 
 
 async def test_among_several_mirrors_each_hit_tells_its_own() -> None:
-    stage = Stage("a", several=True)
+    stage = LiveSession("a", several=True)
     working = asyncio.create_task(stage.session.keep_searching())
     await stage.turn()
     stage.asked[0][1].set_result([hit("new.md")])
@@ -115,7 +115,7 @@ async def test_among_several_mirrors_each_hit_tells_its_own() -> None:
 
 
 async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
-    stage = Stage("a")
+    stage = LiveSession("a")
     working = asyncio.create_task(stage.session.keep_searching())
     await stage.turn()
     stage.asked[0][1].set_exception(Unavailable("search answered 503"))

@@ -17,7 +17,7 @@ KEY = "id.secret-for-tests"
 PNG = b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff"
 
 
-class Served(Place):
+class PlaceWithServices(Place):
     """A place whose mirror asks the stand-in at `url` for vectors and orders."""
 
     def __init__(self, root: Path, url: str) -> None:
@@ -42,14 +42,14 @@ class Served(Place):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Served]:
+def place(tmp_path: Path) -> Iterator[PlaceWithServices]:
     server = Server(application(KEY))
     with server.in_thread():
-        yield Served(tmp_path, server.url)
+        yield PlaceWithServices(tmp_path, server.url)
 
 
 def test_what_a_service_embedded_and_ranked_is_found_and_without_it_still_found_by_words(
-    place: Served,
+    place: PlaceWithServices,
 ) -> None:
     place.aim(place.service("openai"), place.service("jina"))
     place.write("bees.md", "bees make honey in a beehive")
@@ -72,7 +72,7 @@ def test_what_a_service_embedded_and_ranked_is_found_and_without_it_still_found_
     assert KEY not in done.err
 
 
-def test_a_picture_is_found_by_text(place: Served) -> None:
+def test_a_picture_is_found_by_text(place: PlaceWithServices) -> None:
     place.aim(place.service("newapi"))
     place.write("garden.png", PNG)
     place.write("taxes.md", "the tax return is due in may")
@@ -86,7 +86,7 @@ def test_a_picture_is_found_by_text(place: Served) -> None:
     assert plan.json["mirrors"][0]["delete"] == []  # not taken any more, and left
 
 
-def test_a_ranking_by_texts_leaves_pictures_where_they_were_found(place: Served) -> None:
+def test_a_ranking_by_texts_leaves_pictures_where_they_were_found(place: PlaceWithServices) -> None:
     place.aim(place.service("newapi"))
     place.write("garden.png", PNG)
     place.write("garden.md", "a beehive")
@@ -100,7 +100,7 @@ def test_a_ranking_by_texts_leaves_pictures_where_they_were_found(place: Served)
     assert set(ranked) == set(plain)
 
 
-def test_another_model_indexes_anew_and_another_address_does_not(place: Served) -> None:
+def test_another_model_indexes_anew_and_another_address_does_not(place: PlaceWithServices) -> None:
     place.aim(place.service("openai"))
     place.write("bees.md", "bees make honey in a beehive")
     place.once()

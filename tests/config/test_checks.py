@@ -103,7 +103,7 @@ def test_a_local_knowledge_base_on_a_network_file_system_is_told(
 
 
 @dataclass(frozen=True)
-class Account:
+class SharedBase:
     """Settings of a target where several mirrors may share a knowledge base."""
 
     base: str
@@ -116,7 +116,7 @@ class Account:
 def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
     """Mirrors from folder, prefix and base."""
     made = [MirrorConfig(name=f"m{n}", folder=Path(one[0]), prefix=one[1]) for n, one in enumerate(rows)]
-    targets: list[Any] = [Account(one[2]) for one in rows]
+    targets: list[Any] = [SharedBase(one[2]) for one in rows]
     return [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
 
 

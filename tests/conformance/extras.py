@@ -11,7 +11,7 @@ from kbsync.contract.managing import Bases, BaseWish, CallsBack, ManagesBases, R
 from kbsync.contract.searching import Answerer, Answers, ApplicationWish, Explains, Query, Sources
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
-from tests.conformance.world import World, texts
+from tests.conformance.world import SuiteWorld, texts
 
 
 class ExtraSuite:
@@ -19,14 +19,14 @@ class ExtraSuite:
 
     # ---- counting and waiting
 
-    async def test_requests_are_counted(self, world: World) -> None:
+    async def test_requests_are_counted(self, world: SuiteWorld) -> None:
         meter = world.meter()
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         before = meter.total
         await world.target.base()
         assert meter.total > before > 0
 
-    async def test_an_answer_tells_how_far_the_clocks_are_apart(self, world: World) -> None:
+    async def test_an_answer_tells_how_far_the_clocks_are_apart(self, world: SuiteWorld) -> None:
         world.meter()
         if not world.tells_time:
             pytest.skip("the service of this world tells no time")
@@ -34,7 +34,7 @@ class ExtraSuite:
         assert isinstance(world.target.clock_apart, float)
 
     async def test_the_room_that_is_left_is_known_after_an_upload_and_costs_no_request(
-        self, world: World
+        self, world: SuiteWorld
     ) -> None:
         target = world.target
         first, second = (world.document(f"{name}.md", *texts(["kestrel"])) for name in "ab")
@@ -48,7 +48,7 @@ class ExtraSuite:
         assert target.bytes_left == before - second.size
         assert meter.total == asked
 
-    async def test_what_nobody_waits_for_waits_before_each_request(self, world: World) -> None:
+    async def test_what_nobody_waits_for_waits_before_each_request(self, world: SuiteWorld) -> None:
         waits: list[int] = []
         meter = world.meter()
 
@@ -69,7 +69,7 @@ class ExtraSuite:
 
     # ---- more of a search
 
-    async def test_ranking_orders_documents_and_loses_none(self, world: World) -> None:
+    async def test_ranking_orders_documents_and_loses_none(self, world: SuiteWorld) -> None:
         if not world.target.reranks:
             pytest.skip("no ranking model is configured")
         await world.make_ready(
@@ -82,7 +82,7 @@ class ExtraSuite:
         assert ranked == plain
         assert len(ranked) == 3
 
-    async def test_explanation_shows_what_was_made_of_a_document(self, world: World) -> None:
+    async def test_explanation_shows_what_was_made_of_a_document(self, world: SuiteWorld) -> None:
         target = world.require(Explains)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         explanation = await target.explain(remote_id)
@@ -91,7 +91,7 @@ class ExtraSuite:
         with pytest.raises(Rejected):
             await target.explain(world.unknown_id)
 
-    async def test_hits_without_pictures_stay_as_they_are_and_cost_nothing(self, world: World) -> None:
+    async def test_hits_without_pictures_stay_as_they_are_and_cost_nothing(self, world: SuiteWorld) -> None:
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         hits = list(await world.target.search(Query("kestrel")))
         meter = world.meter()
@@ -101,7 +101,7 @@ class ExtraSuite:
 
     # ---- answers
 
-    async def test_answer_is_of_the_base_and_ends_with_its_sources(self, world: World) -> None:
+    async def test_answer_is_of_the_base_and_ends_with_its_sources(self, world: SuiteWorld) -> None:
         target = world.require(Answers)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         bases = world.require(ManagesBases).bases
@@ -115,7 +115,7 @@ class ExtraSuite:
         assert isinstance(sources := pieces[-1], Sources)
         assert sources.hits is None or {hit.remote_id for hit in sources.hits} == {remote_id}
 
-    async def test_applications_are_made_changed_and_removed(self, world: World) -> None:
+    async def test_applications_are_made_changed_and_removed(self, world: SuiteWorld) -> None:
         applications = world.require(Answers).applications
         own = world.require(ManagesBases).bases.own
         made = await applications.create(ApplicationWish("helpdesk", "for all", bases=(own,)))
@@ -130,7 +130,7 @@ class ExtraSuite:
 
     # ---- bases
 
-    async def test_own_base_is_one_of_all(self, world: World) -> None:
+    async def test_own_base_is_one_of_all(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(ManagesBases).bases
         base = await world.target.base()
         assert (bases.own, bases.address) == (base.id, base.address)
@@ -140,7 +140,7 @@ class ExtraSuite:
         with contextlib.suppress(NotOffered):
             assert (room := await bases.room()) is None or 0 <= room.used <= room.total
 
-    async def test_base_is_made_changed_and_removed_and_no_other_touched(self, world: World) -> None:
+    async def test_base_is_made_changed_and_removed_and_no_other_touched(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(ManagesBases).bases
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         async with _made(bases, "second") as base_id:
@@ -157,7 +157,9 @@ class ExtraSuite:
         assert caught.value.halt == "knowledge-base-missing"
         assert list(await world.listed()) == ids
 
-    async def test_all_that_failed_is_indexed_again_and_what_serves_is_left_alone(self, world: World) -> None:
+    async def test_all_that_failed_is_indexed_again_and_what_serves_is_left_alone(
+        self, world: SuiteWorld
+    ) -> None:
         target = world.require(RetriesAll)
         [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
@@ -170,7 +172,7 @@ class ExtraSuite:
         assert set(await world.listed()) == {good, bad.remote_id}
         assert await target.retry_all() in (0, None)
 
-    async def test_models_for_a_base_can_be_chosen_among(self, world: World) -> None:
+    async def test_models_for_a_base_can_be_chosen_among(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(ManagesBases).bases
         try:
             [first, *_] = models = await bases.models()
@@ -184,7 +186,9 @@ class ExtraSuite:
 
     # ---- the account
 
-    async def test_the_accounts_address_is_set_shown_without_secrets_and_removed(self, world: World) -> None:
+    async def test_the_accounts_address_is_set_shown_without_secrets_and_removed(
+        self, world: SuiteWorld
+    ) -> None:
         callbacks = world.require(CallsBack).callbacks
         url = "https://events.example.org/kb"
         await callbacks.remove()

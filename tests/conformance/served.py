@@ -9,10 +9,10 @@ import pytest
 
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
-from tests.conformance.world import World
+from tests.conformance.world import SuiteWorld
 
 
-class ServedWorld(World):
+class ServedWorld(SuiteWorld):
     """`app`: the stand-in. `base`: the id of the knowledge base that `open` looks at."""
 
     def __init__(self, app: Any, base: str, behaviour: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ class ServedSuite(TargetSuite):
         raise NotImplementedError("a concrete class makes the world")
 
     @pytest.fixture
-    async def world(self) -> AsyncIterator[World]:
+    async def world(self) -> AsyncIterator[SuiteWorld]:
         world = self.make_world()
         await world.server.start()
         world.target = await world.open()

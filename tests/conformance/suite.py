@@ -25,7 +25,7 @@ from kbsync.contract.target import (
 )
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
 from tests.conformance.extras import ExtraSuite
-from tests.conformance.world import Bytes, World, texts
+from tests.conformance.world import SuiteWorld, TrackedBody, texts
 
 WILD = {
     "newline": "two\nlines.md",
@@ -52,13 +52,13 @@ class TargetSuite(ExtraSuite):
     """What the contract promises, tested from outside."""
 
     @pytest.fixture
-    async def world(self) -> AsyncIterator[World]:
+    async def world(self) -> AsyncIterator[SuiteWorld]:
         raise NotImplementedError("a concrete class gives the world")
         yield
 
     # ---- put, status, list, search
 
-    def test_keeps_the_protocol(self, world: World) -> None:
+    def test_keeps_the_protocol(self, world: SuiteWorld) -> None:
         assert isinstance(world.target, Target)
         limits = world.target.limits
         assert limits.batch >= 1
@@ -66,20 +66,20 @@ class TargetSuite(ExtraSuite):
         assert "md" in limits.extensions
         assert all(one == one.lower() and not one.startswith(".") for one in limits.extensions)
 
-    async def test_accepted_document_becomes_ready_listed_and_searchable(self, world: World) -> None:
+    async def test_accepted_document_becomes_ready_listed_and_searchable(self, world: SuiteWorld) -> None:
         document = world.document("guide.md", *texts(["kestrel"]))
         [remote_id] = await world.make_ready(document)
         assert remote_id in await world.listed()
         assert await world.found("kestrel") == {remote_id}
 
-    async def test_ready_answer_is_true(self, world: World) -> None:
+    async def test_ready_answer_is_true(self, world: SuiteWorld) -> None:
         [accepted] = await world.put(world.document("guide.md", *texts(["kestrel"])))
         if accepted.ready:
             status = await world.target.status([accepted.remote_id])
             assert status[accepted.remote_id].state is DocState.READY
             assert await world.found("kestrel") == {accepted.remote_id}
 
-    async def test_outcomes_come_in_the_order_given(self, world: World) -> None:
+    async def test_outcomes_come_in_the_order_given(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.batch, 5))]
         paths = [f"{word}.md" for word in reversed(words)]
         accepted = await world.put(*map(world.document, paths, texts(words)))
@@ -87,7 +87,7 @@ class TargetSuite(ExtraSuite):
         for word, one in zip(words, accepted, strict=True):
             assert await world.found(word) == {one.remote_id}
 
-    async def test_status_tells_each_of_several_apart(self, world: World) -> None:
+    async def test_status_tells_each_of_several_apart(self, world: SuiteWorld) -> None:
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         gone = await world.make_ready(world.document("b.md", *texts(["heron"])))
         await world.target.delete(gone)
@@ -97,7 +97,7 @@ class TargetSuite(ExtraSuite):
             gone[0]: DocState.MISSING,
         }
 
-    async def test_list_gives_what_it_promises(self, world: World) -> None:
+    async def test_list_gives_what_it_promises(self, world: SuiteWorld) -> None:
         documents = [world.document(f"deep/er/{w}.md", t) for w, t in _pages("kestrel", "heron")]
         outcomes = await world.bring(*documents)
         listed = await world.listed()
@@ -114,7 +114,7 @@ class TargetSuite(ExtraSuite):
             else:
                 assert marks == (None, None, None)
 
-    async def test_a_document_is_found_by_its_name_as_the_list_has_it(self, world: World) -> None:
+    async def test_a_document_is_found_by_its_name_as_the_list_has_it(self, world: SuiteWorld) -> None:
         target = world.require(Finds)
         one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
         [one_id, other_id] = await world.make_ready(one, other)
@@ -127,7 +127,7 @@ class TargetSuite(ExtraSuite):
         await world.pass_time(2 * world.target.limits.list_lag)
         assert one_id not in {row.remote_id for row in await target.find(row.name)}
 
-    async def test_list_tells_the_size_in_bytes(self, world: World) -> None:
+    async def test_list_tells_the_size_in_bytes(self, world: SuiteWorld) -> None:
         document = world.document("手册.md", "# 手册\n\nThe kestrel, 红隼.\n")
         [remote_id] = await world.make_ready(document)
         size = (await world.listed())[remote_id].size
@@ -135,7 +135,7 @@ class TargetSuite(ExtraSuite):
             pytest.skip("the list of this target tells no sizes")
         assert size == document.size
 
-    async def test_list_tells_when_a_document_was_stored(self, world: World) -> None:
+    async def test_list_tells_when_a_document_was_stored(self, world: SuiteWorld) -> None:
         before = world.now()
         [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
         after = world.now()
@@ -145,7 +145,7 @@ class TargetSuite(ExtraSuite):
             pytest.skip("the list of this target tells no times")
         assert before - 1.0 <= created <= after + 1.0  # some tell whole seconds
 
-    async def test_ids_are_strings_everywhere(self, world: World) -> None:
+    async def test_ids_are_strings_everywhere(self, world: SuiteWorld) -> None:
         [accepted] = await world.bring(world.document("a.md", *texts(["kestrel"])))
         [row] = await world.rows()
         [key] = await world.target.status([accepted.remote_id])
@@ -155,28 +155,28 @@ class TargetSuite(ExtraSuite):
         assert len(set(seen)) == 1
         assert accepted.remote_id
 
-    async def test_status_of_many_ids_answers_all_of_them(self, world: World) -> None:
+    async def test_status_of_many_ids_answers_all_of_them(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_IDS)
         status = await world.target.status([*ids, world.unknown_id])
         states = {key: one.state for key, one in status.items()}
         assert states == {**dict.fromkeys(ids, DocState.READY), world.unknown_id: DocState.MISSING}
 
-    async def test_long_list_is_complete_and_without_doubles(self, world: World) -> None:
+    async def test_long_list_is_complete_and_without_doubles(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_DOCUMENTS)
         assert len(set(ids)) == MANY_DOCUMENTS
         assert set(await world.listed()) == set(ids)
 
-    async def test_empty_base_lists_nothing_and_finds_nothing(self, world: World) -> None:
+    async def test_empty_base_lists_nothing_and_finds_nothing(self, world: SuiteWorld) -> None:
         assert await world.rows() == []
         assert await world.found("kestrel") == set()
 
-    async def test_empty_requests_do_nothing(self, world: World) -> None:
+    async def test_empty_requests_do_nothing(self, world: SuiteWorld) -> None:
         assert list(await world.target.put([])) == []
         assert dict(await world.target.status([])) == {}
         assert dict(await world.target.delete([])) == {}
         assert await world.rows() == []
 
-    async def test_search_gives_at_most_as_many_documents_as_asked_for(self, world: World) -> None:
+    async def test_search_gives_at_most_as_many_documents_as_asked_for(self, world: SuiteWorld) -> None:
         target = world.target
         pages = [f"# Page {n}\n\nThe kestrel of page {n}.\n" for n in range(4)]
         await world.make_ready(*(world.document(f"{n}.md", page) for n, page in enumerate(pages)))
@@ -184,7 +184,7 @@ class TargetSuite(ExtraSuite):
         assert len(hits) == len({hit.remote_id for hit in hits}) == 2
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
-    async def test_documents_are_still_there_after_a_restart(self, world: World) -> None:
+    async def test_documents_are_still_there_after_a_restart(self, world: SuiteWorld) -> None:
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         before = await world.target.base()
         await world.reopen()
@@ -195,7 +195,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- exactly one
 
-    async def test_same_upload_put_again_leaves_one_document(self, world: World) -> None:
+    async def test_same_upload_put_again_leaves_one_document(self, world: SuiteWorld) -> None:
         if not world.target.limits.marks:
             pytest.skip("without marks a second put is a second document")
         if not world.repeats_puts:
@@ -208,7 +208,7 @@ class TargetSuite(ExtraSuite):
         assert list(await world.listed()) == first
         assert await world.found("kestrel") == set(first)
 
-    async def test_upload_ids_of_a_lost_state_harm_nothing(self, world: World) -> None:
+    async def test_upload_ids_of_a_lost_state_harm_nothing(self, world: SuiteWorld) -> None:
         """A state that was lost counts from 1 again: equal ids alone do not make equal uploads."""
         documents = [world.document(f"{w}.md", t, upload_id=1) for w, t in _pages("kestrel", "heron")]
         for document in documents:
@@ -217,7 +217,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel")
         assert await world.found("heron")
 
-    async def test_cancelled_put_can_be_sent_again(self, world: World) -> None:
+    async def test_cancelled_put_can_be_sent_again(self, world: SuiteWorld) -> None:
         document = world.document("a.md", *texts(["kestrel"]))
         sending = asyncio.create_task(_put(world.target, document))
         await asyncio.sleep(0)
@@ -230,7 +230,7 @@ class TargetSuite(ExtraSuite):
         if world.target.limits.marks:
             assert list(listed) == [remote_id]
 
-    async def test_equal_bytes_at_two_paths_are_two_documents(self, world: World) -> None:
+    async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
         [text] = texts(["kestrel"])
         first, second = await world.make_ready(
             world.document("one/a.md", text), world.document("two/b.md", text)
@@ -240,7 +240,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") == {second}
         assert list(await world.listed()) == [second]
 
-    async def test_two_versions_of_a_path_are_two_documents(self, world: World) -> None:
+    async def test_two_versions_of_a_path_are_two_documents(self, world: SuiteWorld) -> None:
         ids = [await world.make_ready(world.document("a.md", t)) for t in texts(["kestrel", "heron"])]
         [first], [second] = ids
         assert set(await world.listed()) == {first, second}
@@ -248,7 +248,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("heron") == {second}
         assert await world.found("kestrel") == set()
 
-    async def test_parallel_puts_do_not_mix_outcomes(self, world: World) -> None:
+    async def test_parallel_puts_do_not_mix_outcomes(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.concurrency, 6))]
         documents = [world.document(f"{w}.md", t) for w, t in _pages(*words)]
         outcomes = await asyncio.gather(*(_put(world.target, one) for one in documents))
@@ -260,7 +260,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- replacing
 
-    async def test_old_version_is_searchable_until_the_new_one_is(self, world: World) -> None:
+    async def test_old_version_is_searchable_until_the_new_one_is(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         renewed = world.document("a.md", *texts(["heron"]), replaces=first)
         sending = asyncio.create_task(_put(world.target, renewed))
@@ -274,7 +274,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") == set()
         assert list(await world.listed()) == [accepted.remote_id]
 
-    async def _watch_until_ready(self, world: World, accepted: Accepted) -> None:
+    async def _watch_until_ready(self, world: SuiteWorld, accepted: Accepted) -> None:
         for _ in range(200):
             status = await world.target.status([accepted.remote_id])
             assert await _serves(world, "kestrel", "heron")
@@ -283,7 +283,7 @@ class TargetSuite(ExtraSuite):
             await world.pass_time(world.target.limits.poll_first)
         pytest.fail("the new version never became ready")
 
-    async def test_failed_new_version_leaves_the_old_one_searchable(self, world: World) -> None:
+    async def test_failed_new_version_leaves_the_old_one_searchable(self, world: SuiteWorld) -> None:
         target = world.target
         if not target.keeps_old_on_failure:
             pytest.skip("this target says that it does not keep the old version")
@@ -291,7 +291,7 @@ class TargetSuite(ExtraSuite):
         await _fail(world, world.document("a.md", world.spoiled("a.md"), replaces=first))
         assert await world.found("kestrel") == {first}
 
-    async def test_update_in_place_leaves_one_document(self, world: World) -> None:
+    async def test_update_in_place_leaves_one_document(self, world: SuiteWorld) -> None:
         if not world.target.updates_in_place:
             pytest.skip("this target does not update in place")
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
@@ -300,7 +300,7 @@ class TargetSuite(ExtraSuite):
         assert list(await world.listed()) == [accepted.remote_id]
         assert await world.found("kestrel") == set()
 
-    async def test_replacing_what_is_gone_makes_a_new_document(self, world: World) -> None:
+    async def test_replacing_what_is_gone_makes_a_new_document(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete([first])
         [second] = await world.make_ready(world.document("a.md", *texts(["heron"]), replaces=first))
@@ -308,14 +308,14 @@ class TargetSuite(ExtraSuite):
 
     # ---- deleting
 
-    async def test_deleted_document_is_neither_listed_nor_found(self, world: World) -> None:
+    async def test_deleted_document_is_neither_listed_nor_found(self, world: SuiteWorld) -> None:
         ids = await world.make_ready(*(world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron")))
         assert dict(await world.target.delete(ids[:1])) == {ids[0]: None}
         assert (await world.target.status(ids[:1]))[ids[0]].state is DocState.MISSING
         assert await world.found("kestrel") == set()
         assert list(await world.listed()) == ids[1:]
 
-    async def test_delete_is_repeatable_and_unknown_ids_count_as_done(self, world: World) -> None:
+    async def test_delete_is_repeatable_and_unknown_ids_count_as_done(self, world: SuiteWorld) -> None:
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [other] = await world.make_ready(world.document("b.md", *texts(["heron"])))
         await world.target.delete([remote_id])
@@ -323,14 +323,14 @@ class TargetSuite(ExtraSuite):
         assert dict(again) == {remote_id: None, other: None}
         assert await world.rows() == []
 
-    async def test_document_can_be_deleted_before_it_is_ready(self, world: World) -> None:
+    async def test_document_can_be_deleted_before_it_is_ready(self, world: SuiteWorld) -> None:
         [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
         assert dict(await world.target.delete([accepted.remote_id])) == {accepted.remote_id: None}
         await world.pass_time(world.target.limits.poll_longest)
         assert await world.found("kestrel") == set()
         assert await world.rows() == []
 
-    async def test_deleted_document_can_be_put_again(self, world: World) -> None:
+    async def test_deleted_document_can_be_put_again(self, world: SuiteWorld) -> None:
         document = world.document("a.md", *texts(["kestrel"]))
         await world.target.delete(await world.make_ready(document))
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
@@ -338,7 +338,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- failures and limits
 
-    async def test_one_bad_document_does_not_spoil_the_others(self, world: World) -> None:
+    async def test_one_bad_document_does_not_spoil_the_others(self, world: SuiteWorld) -> None:
         good = [world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron")]
         bad = world.document("bad.md", world.spoiled("bad.md"))
         outcomes = await _put_in_batches(world, [good[0], bad, good[1]])
@@ -347,36 +347,36 @@ class TargetSuite(ExtraSuite):
         await world.until(DocState.READY, *ids)
         assert {*await world.found("kestrel"), *await world.found("heron")} == set(ids)
 
-    async def test_failed_document_says_why(self, world: World) -> None:
+    async def test_failed_document_says_why(self, world: SuiteWorld) -> None:
         assert await _fail(world, world.document("bad.md", world.spoiled("bad.md")))
 
-    async def test_full_batch_is_taken(self, world: World) -> None:
+    async def test_full_batch_is_taken(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.batch, 20))]
         outcomes = await world.target.put([world.document(f"{w}.md", t) for w, t in _pages(*words)])
         assert len(_accepted(outcomes)) == len(words)
 
-    async def test_too_large_document_is_refused_and_leaves_nothing(self, world: World) -> None:
+    async def test_too_large_document_is_refused_and_leaves_nothing(self, world: SuiteWorld) -> None:
         most = world.target.limits.max_bytes
         if most is None:
             pytest.skip("this target has no limit of size")
         await _is_refused(world, world.document("a.md", b"x" * (most + 1)))
 
-    async def test_format_not_taken_is_refused_and_leaves_nothing(self, world: World) -> None:
+    async def test_format_not_taken_is_refused_and_leaves_nothing(self, world: SuiteWorld) -> None:
         await _is_refused(world, world.document("program.exe7", b"MZ\x00\x01 not text"))
 
-    async def test_body_is_read_in_pieces_and_closed(self, world: World) -> None:
+    async def test_body_is_read_in_pieces_and_closed(self, world: SuiteWorld) -> None:
         line = b"A line about kestrels that is repeated again and again.\n"
         data = (line * (world.large_bytes // len(line) + 1))[: world.large_bytes]
         document = world.document("large.txt", data)
         await world.make_ready(document)
-        assert isinstance(document.body, Bytes)
+        assert isinstance(document.body, TrackedBody)
         assert document.body.streams
         assert all(stream.closed for stream in document.body.streams)
 
     # ---- names
 
     @pytest.mark.parametrize("path", WILD.values(), ids=WILD.keys())
-    async def test_wild_names_are_listed_as_they_were_accepted(self, world: World, path: str) -> None:
+    async def test_wild_names_are_listed_as_they_were_accepted(self, world: SuiteWorld, path: str) -> None:
         document = world.document(path, *texts(["kestrel"]))
         [accepted] = await world.bring(document)
         remote_id = accepted.remote_id
@@ -386,7 +386,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") == {remote_id}
         assert dict(await world.target.delete([remote_id])) == {remote_id: None}
 
-    async def test_composed_and_decomposed_names_are_two_documents(self, world: World) -> None:
+    async def test_composed_and_decomposed_names_are_two_documents(self, world: SuiteWorld) -> None:
         composed, decomposed = "caf\u00e9.md", "cafe\u0301.md"
         first = world.document(composed, *texts(["kestrel"]))
         second = world.document(decomposed, *texts(["heron"]))
@@ -397,7 +397,9 @@ class TargetSuite(ExtraSuite):
         assert first.name != second.name
         assert await world.found("heron") == {outcomes[1].remote_id}
 
-    async def test_documents_of_one_name_are_kept_apart_or_the_second_is_refused(self, world: World) -> None:
+    async def test_documents_of_one_name_are_kept_apart_or_the_second_is_refused(
+        self, world: SuiteWorld
+    ) -> None:
         document = world.document("one/a.md", *texts(["kestrel"]))
         [first] = await world.make_ready(document)
         namesake = replace(world.document("two/a.md", *texts(["heron"])), name=document.name)
@@ -414,7 +416,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- proofs
 
-    async def test_bytes_given_back_are_those_that_were_put(self, world: World) -> None:
+    async def test_bytes_given_back_are_those_that_were_put(self, world: SuiteWorld) -> None:
         target = world.require(Reads)
         documents = [world.document("a.md", b"kestrel\r\n\r\n"), world.document("b.md", "\ufeffheron 红隼")]
         ids = await world.make_ready(*documents)
@@ -423,13 +425,13 @@ class TargetSuite(ExtraSuite):
             pytest.skip("this target gives no bytes back")
         assert digests == [one.digest for one in documents]
 
-    async def test_unknown_document_has_no_bytes(self, world: World) -> None:
+    async def test_unknown_document_has_no_bytes(self, world: SuiteWorld) -> None:
         target = world.require(Reads)
         deleted = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete(deleted)
         assert [await _digest(target, one) for one in (*deleted, world.unknown_id)] == [None, None]
 
-    async def test_search_confirms_what_is_ready_and_nothing_else(self, world: World) -> None:
+    async def test_search_confirms_what_is_ready_and_nothing_else(self, world: SuiteWorld) -> None:
         target = world.require(Confirms)
         document = world.document("kestrel.md", *texts(["kestrel"]))
         [accepted] = await world.put(document)
@@ -445,7 +447,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- renaming and indexing again
 
-    async def test_rename_keeps_the_document_and_its_index(self, world: World) -> None:
+    async def test_rename_keeps_the_document_and_its_index(self, world: SuiteWorld) -> None:
         target = world.require(Renames)
         document = world.document("a.md", *texts(["kestrel"]))
         [remote_id] = await world.make_ready(document)
@@ -460,7 +462,7 @@ class TargetSuite(ExtraSuite):
         if world.target.limits.marks:
             assert listed[remote_id].path == "new/b.md"
 
-    async def test_two_documents_can_swap_their_names(self, world: World) -> None:
+    async def test_two_documents_can_swap_their_names(self, world: SuiteWorld) -> None:
         target = world.require(Renames)
         one, other = (world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron"))
         first, second = await world.make_ready(one, other)
@@ -472,14 +474,14 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") >= {first}
         assert await world.found("heron") >= {second}
 
-    async def test_renaming_what_is_gone_is_rejected(self, world: World) -> None:
+    async def test_renaming_what_is_gone_is_rejected(self, world: SuiteWorld) -> None:
         target = world.require(Renames)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete([remote_id])
         with pytest.raises(Rejected):
             await target.rename(remote_id, "b.md", world.name_for("b.md"), 1_700_000_001.0)
 
-    async def test_reembed_makes_a_cured_document_ready(self, world: World) -> None:
+    async def test_reembed_makes_a_cured_document_ready(self, world: SuiteWorld) -> None:
         target = world.require(Reembeds)
         [accepted] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, accepted.remote_id)
@@ -489,7 +491,7 @@ class TargetSuite(ExtraSuite):
         await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
         assert list(await world.listed()) == [accepted.remote_id]
 
-    async def test_a_link_becomes_what_it_leads_to(self, world: World) -> None:
+    async def test_a_link_becomes_what_it_leads_to(self, world: SuiteWorld) -> None:
         if not world.target.limits.links:
             pytest.skip("this target takes no links")
         [remote_id] = await world.make_ready(world.document("deep/prices.url", LINK_FILE))
@@ -499,7 +501,7 @@ class TargetSuite(ExtraSuite):
         assert await world.target.delete([remote_id]) == {remote_id: None}
         assert await world.rows() == []
 
-    async def test_a_link_to_nowhere_is_refused_alone(self, world: World) -> None:
+    async def test_a_link_to_nowhere_is_refused_alone(self, world: SuiteWorld) -> None:
         if not world.target.limits.links:
             pytest.skip("this target takes no links")
         files = {"bad.url": b"no link", "good.url": LINK_FILE}
@@ -509,7 +511,7 @@ class TargetSuite(ExtraSuite):
         assert isinstance(bad, Unfit)
         assert isinstance(good, Accepted)
 
-    async def test_reembed_of_an_unknown_document_is_rejected_or_harmless(self, world: World) -> None:
+    async def test_reembed_of_an_unknown_document_is_rejected_or_harmless(self, world: SuiteWorld) -> None:
         target = world.require(Reembeds)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         with suppress(Rejected):
@@ -517,7 +519,7 @@ class TargetSuite(ExtraSuite):
         assert list(await world.listed()) == [remote_id]
         assert await world.found("kestrel") == {remote_id}
 
-    async def test_reslice_mends_a_document_and_keeps_its_id_and_bytes(self, world: World) -> None:
+    async def test_reslice_mends_a_document_and_keeps_its_id_and_bytes(self, world: SuiteWorld) -> None:
         target = world.require(Reslices)
         document = world.document("bad.md", world.spoiled("bad.md"))
         [accepted] = await world.put(document)
@@ -534,7 +536,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- recipe, base, closing
 
-    def test_recipe_is_told_in_words_and_one_of_others_is_not(self, world: World) -> None:
+    def test_recipe_is_told_in_words_and_one_of_others_is_not(self, world: SuiteWorld) -> None:
         target = world.target
         plain, other = (target.recipe("a.md", settings) for settings in ({}, world.matter or {}))
         if not target.describe(plain):
@@ -542,28 +544,28 @@ class TargetSuite(ExtraSuite):
         assert (target.describe(other) == target.describe(plain)) == (other == plain)
         assert target.describe("no recipe of ours") == ""
 
-    async def test_recipe_is_stable_also_over_a_restart(self, world: World) -> None:
+    async def test_recipe_is_stable_also_over_a_restart(self, world: SuiteWorld) -> None:
         recipes = [world.target.recipe("dir/a.md", {}) for _ in range(2)]
         await world.reopen()
         recipes.append(world.target.recipe("dir/a.md", {}))
         assert len(set(recipes)) == 1
         assert recipes[0]
 
-    def test_recipe_does_not_depend_on_the_rest_of_the_path(self, world: World) -> None:
+    def test_recipe_does_not_depend_on_the_rest_of_the_path(self, world: SuiteWorld) -> None:
         recipe = world.target.recipe
         assert recipe("a.md", {}) == recipe("deep/caf\udce9.MD", {})
 
-    def test_recipe_differs_where_settings_matter(self, world: World) -> None:
+    def test_recipe_differs_where_settings_matter(self, world: SuiteWorld) -> None:
         if world.matter is None:
             pytest.skip("no setting of this target matters to .md files")
         assert world.target.recipe("a.md", world.matter) != world.target.recipe("a.md", {})
 
-    def test_recipe_is_the_same_where_settings_do_not_matter(self, world: World) -> None:
+    def test_recipe_is_the_same_where_settings_do_not_matter(self, world: SuiteWorld) -> None:
         if world.no_matter is None:
             pytest.skip("every setting of this target matters to .md files")
         assert world.target.recipe("a.md", world.no_matter) == world.target.recipe("a.md", {})
 
-    async def test_base_is_the_same_as_long_as_it_lives(self, world: World) -> None:
+    async def test_base_is_the_same_as_long_as_it_lives(self, world: SuiteWorld) -> None:
         before = await world.target.base()
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         after = await world.target.base()
@@ -571,7 +573,7 @@ class TargetSuite(ExtraSuite):
         assert before.documents in (None, 0)
         assert after.documents in (None, 1)
 
-    async def test_base_made_anew_is_another_and_empty(self, world: World) -> None:
+    async def test_base_made_anew_is_another_and_empty(self, world: SuiteWorld) -> None:
         before = await world.target.base()
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.recreate()
@@ -579,7 +581,7 @@ class TargetSuite(ExtraSuite):
         assert await world.rows() == []
         assert (await world.target.status([remote_id]))[remote_id].state is DocState.MISSING
 
-    async def test_aclose_is_repeatable(self, world: World) -> None:
+    async def test_aclose_is_repeatable(self, world: SuiteWorld) -> None:
         await world.target.aclose()
         await world.target.aclose()
 
@@ -620,14 +622,14 @@ def _if_offered() -> Iterator[None]:
         pytest.skip(str(error))
 
 
-async def _put_in_batches(world: World, documents: list[Outgoing]) -> list[PutOutcome]:
+async def _put_in_batches(world: SuiteWorld, documents: list[Outgoing]) -> list[PutOutcome]:
     """All at once where the target takes so many, else one by one."""
     if world.target.limits.batch >= len(documents):
         return list(await world.target.put(documents))
     return [await _put(world.target, document) for document in documents]
 
 
-async def _serves(world: World, *words: str) -> set[str]:
+async def _serves(world: SuiteWorld, *words: str) -> set[str]:
     """What serves any of `words`. The oldest comes first: a swap between two looks is seen by the second."""
     found: set[str] = set()
     for word in words:
@@ -635,7 +637,7 @@ async def _serves(world: World, *words: str) -> set[str]:
     return found
 
 
-async def _fail(world: World, document: Outgoing) -> str:
+async def _fail(world: SuiteWorld, document: Outgoing) -> str:
     """Put a document that fails, at once or in indexing; the reason."""
     outcome = await _put(world.target, document)
     if isinstance(outcome, Accepted):
@@ -645,7 +647,7 @@ async def _fail(world: World, document: Outgoing) -> str:
     return outcome.reason
 
 
-async def _is_refused(world: World, document: Outgoing) -> None:
+async def _is_refused(world: SuiteWorld, document: Outgoing) -> None:
     """The document is rejected, or the request is refused as a mistake of ours; nothing is stored."""
     try:
         outcome = await _put(world.target, document)

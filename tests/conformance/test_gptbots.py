@@ -18,7 +18,7 @@ from tests.targets.blocks import around, block
 KEY = "app-secret-for-tests"
 
 
-class GptbotsWorld(ServedWorld):
+class GptbotsConformance(ServedWorld):
     """A stand-in and a client on the same clock."""
 
     matter: ClassVar[Mapping[str, Any]] = {"splitter": "\n\n"}
@@ -47,8 +47,8 @@ class GptbotsWorld(ServedWorld):
 
 
 class GptbotsSuite(ServedSuite):
-    def make_world(self) -> GptbotsWorld:
-        return GptbotsWorld(**self.behaviour)
+    def make_world(self) -> GptbotsConformance:
+        return GptbotsConformance(**self.behaviour)
 
 
 class TestGptbots(GptbotsSuite):

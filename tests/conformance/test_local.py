@@ -11,12 +11,12 @@ import pytest
 from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.conformance.suite import TargetSuite
-from tests.conformance.world import World
+from tests.conformance.world import SuiteWorld
 
 MAX_BYTES = 4 * 1024 * 1024
 
 
-class LocalWorld(World):
+class LocalConformance(SuiteWorld):
     """An index in a folder, with the real parser and the embedding that comes with kbsync."""
 
     largest_read = None  # a text has to be whole before it can be cut into chunks
@@ -44,8 +44,8 @@ class LocalWorld(World):
 
 class TestLocal(TargetSuite):
     @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[World]:
-        world = LocalWorld(tmp_path)
+    async def world(self, tmp_path: Path) -> AsyncIterator[SuiteWorld]:
+        world = LocalConformance(tmp_path)
         world.target = await world.open()
         yield world
         await world.target.aclose()

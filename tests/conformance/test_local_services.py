@@ -13,12 +13,12 @@ from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Service
 from kbsync_standin.server import Server
 from tests.conformance.suite import TargetSuite
-from tests.conformance.test_local import MAX_BYTES, LocalWorld
-from tests.conformance.world import World
+from tests.conformance.test_local import MAX_BYTES, LocalConformance
+from tests.conformance.world import SuiteWorld
 from tests.targets.services.service import serving, settings_for
 
 
-class LocalWorldAtServices(LocalWorld):
+class LocalWorldAtServices(LocalConformance):
     """As the one that needs nobody, with the stand-in for vectors beside it."""
 
     def __init__(self, folder: Path, server: Server, dialect: Service) -> None:
@@ -44,7 +44,7 @@ def dialect(request: pytest.FixtureRequest) -> Service:
 
 class TestLocalAtServices(TargetSuite):
     @pytest.fixture
-    async def world(self, tmp_path: Path, dialect: Service) -> AsyncIterator[World]:
+    async def world(self, tmp_path: Path, dialect: Service) -> AsyncIterator[SuiteWorld]:
         async with serving() as server:
             world = LocalWorldAtServices(tmp_path, server, dialect)
             world.target = await world.open()

@@ -10,10 +10,11 @@ import pytest
 from kbsync.contract.target import Target
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
+from tests.clocks import Clock
 from tests.conformance.suite import TargetSuite
-from tests.conformance.world import World, texts
+from tests.conformance.world import SuiteWorld, texts
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import FOREVER, Behaviour, Failure, ManualClock
+from tests.memory.behaviour import FOREVER, Behaviour, Failure
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 from tests.memory.variants import (
     AbleMemory,
@@ -25,13 +26,13 @@ MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)
 TAGGED = Naming(style="tagged")
 
 
-class MemoryWorld(World):
+class MemoryWorld(SuiteWorld):
     """A base in memory with a clock of its own."""
 
     def __init__(self, kind: type[MemoryTarget], limits: Limits, behaviour: Behaviour) -> None:
         super().__init__()
         self.matter, self.no_matter = {"chunk_size": 200}, {"rows": 3}
-        self.clock = ManualClock()
+        self.clock = Clock()
         self.memory = MemoryBase(clock=self.clock, behaviour=behaviour)
         self.kind, self.limits = kind, limits
         self.target = kind(self.memory, limits=limits)
@@ -75,7 +76,7 @@ class MemorySuite(TargetSuite):
         return Behaviour()
 
     @pytest.fixture
-    async def world(self) -> AsyncIterator[World]:
+    async def world(self) -> AsyncIterator[SuiteWorld]:
         world = self.world_type(self.kind, self.limits, self.behaviour())
         yield world
         await world.target.aclose()

@@ -57,7 +57,7 @@ class Sips(io.RawIOBase):
 
 
 @dataclass
-class Bytes:
+class TrackedBody:
     """A body that remembers the streams it gave out."""
 
     data: bytes
@@ -74,7 +74,7 @@ class Bytes:
         return cast(BinaryIO, stream)
 
 
-class World(abc.ABC):
+class SuiteWorld(abc.ABC):
     """A fresh, empty knowledge base, a client of it, and the means to play with both.
 
     Methods that a target cannot offer skip the test that asks for them.
@@ -158,7 +158,7 @@ class World(abc.ABC):
             size=len(data),
             mtime=1_700_000_000.0,
             recipe=self.target.recipe(path, settings),
-            body=Bytes(data, self.largest_read),
+            body=TrackedBody(data, self.largest_read),
             replaces=replaces,
             settings=settings,
         )

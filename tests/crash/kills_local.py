@@ -10,7 +10,7 @@ from kbsync.targets.local.target import LocalTarget
 from tests import warm
 from tests.crash import driver
 from tests.crash.driver import installation
-from tests.torture.exercise import Broken, Tally
+from tests.torture.exercise import PromiseBroken, Tally
 
 KEPT = "f0.md"
 
@@ -61,9 +61,9 @@ class KilledMirror:
         return {str(p.relative_to(self.folder)): [p.read_text().strip()] for p in self.folder.rglob("*.md")}
 
     def judge(self, tally: Tally) -> None:
-        """Raises `Broken` unless each file is exactly one document with its text."""
+        """Raises `PromiseBroken` unless each file is exactly one document with its text."""
         if wrong := tally.compare(self.on_disk(), self.indexed()):
-            raise Broken("; ".join(wrong), tally)
+            raise PromiseBroken("; ".join(wrong), tally)
 
     def has_kept(self) -> bool:
         """The file that nobody touches is found."""
@@ -71,10 +71,10 @@ class KilledMirror:
         return index.exists() and self.indexed().get(KEPT) == ["text of f0"]
 
     def judge_kept(self, tally: Tally) -> None:
-        """Raises `Broken` unless the file that nobody touches is found."""
+        """Raises `PromiseBroken` unless the file that nobody touches is found."""
         if not self.has_kept():
             tally.gaps += 1
-            raise Broken(f"{KEPT} was not found after a kill", tally)
+            raise PromiseBroken(f"{KEPT} was not found after a kill", tally)
 
 
 def kill_at_random(seed: int, place: Path, kills: int) -> Tally:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.cli.place import LONGEST
 from tests.cli.vendor import Desk, desk_in, digests_in
-from tests.torture.exercise import Broken, Tally
+from tests.torture.exercise import PromiseBroken, Tally
 
 FILES = 60
 KEPT = "kept.md"
@@ -85,7 +85,7 @@ def searchable(desk: Desk) -> set[str]:
 def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
     """One document a file with the right bytes, nothing of others touched, each version stored once.
 
-    Raises `Broken`.
+    Raises `PromiseBroken`.
     """
     desk.once()
     wrong = tally.compare(digests_in(desk.docs), desk.vendor.digests())
@@ -98,7 +98,7 @@ def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
     verified = desk.go("verify", "--json")
     tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(others))
     if tally.broken:
-        raise Broken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
+        raise PromiseBroken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
 
 
 def kill_in_first_mirror(desk: Desk, chance: random.Random, kills: int) -> Tally:
@@ -130,7 +130,7 @@ def kill_while_editing(desk: Desk, chance: random.Random, kills: int) -> Tally:
         tally.steps += 1
         if missing := lasting - searchable(desk):
             tally.gaps += len(missing)
-            raise Broken(f"not found after a kill: {missing}", tally)
+            raise PromiseBroken(f"not found after a kill: {missing}", tally)
     judge(desk, others, tally)
     assert desk.vendor.document(KEPT)["id"] == kept
     return tally

@@ -13,7 +13,7 @@ from tests.bench.bench import Bench
 from tests.crash.harness import Guillotine
 from tests.crash.jobs import Edit, Job
 from tests.crash.mirror import Mirror
-from tests.torture.exercise import Broken, Tally
+from tests.torture.exercise import PromiseBroken, Tally
 
 HOLD_WINDOW = 3700.0
 """Seconds after which deletions of earlier turns, and of tidying up, are not counted any more."""
@@ -107,7 +107,7 @@ class Turn:
             self._blame("violations", f"{asked} requests in one pass")
 
     def judge(self) -> None:
-        """Raises `Broken` when a promise was not kept."""
+        """Raises `PromiseBroken` when a promise was not kept."""
         wanted = self.mirror.digests()
         self.faults += self.tally.compare(wanted, self.bench.documents())
         for path in wanted.keys() - self.bench.searchable():
@@ -123,7 +123,7 @@ class Turn:
         if set(self.world.statuses()) != {"ready"}:
             self._blame("violations", f"not all is ready: {self.world.statuses()}")
         if self.faults:
-            raise Broken("; ".join(self.faults), self.tally)
+            raise PromiseBroken("; ".join(self.faults), self.tally)
 
     def _judge_sends(self) -> None:
         most = 2 if self.job.may_fail else 1  # a version whose first indexing failed is sent again

@@ -29,7 +29,7 @@ def build(words: list[str]) -> None:
             assert all((Path(__file__).parents[2] / source).exists() for source in sources), line
 
 
-class Service:
+class ComposeService:
     """One service of a compose file, which lies in `folder`."""
 
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
@@ -81,10 +81,10 @@ def main() -> int:
     return 0
 
 
-def services(file: str) -> dict[str, Service]:
+def services(file: str) -> dict[str, ComposeService]:
     """Those of a compose file, in its order."""
     described = yaml.safe_load(Path(file).read_text())["services"]
-    return {name: Service(Path(file).parent, description) for name, description in described.items()}
+    return {name: ComposeService(Path(file).parent, description) for name, description in described.items()}
 
 
 if __name__ == "__main__":

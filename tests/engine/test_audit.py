@@ -350,7 +350,7 @@ async def test_a_crash_anywhere_in_an_audit_leaves_one_document_a_file(tmp_path:
 MANY = 3_000
 
 
-class Huge(MemoryTarget):
+class HugeMemory(MemoryTarget):
     """Lists very many documents of others, made up one at a time."""
 
     async def list(self) -> AsyncIterator[Listed]:
@@ -360,7 +360,7 @@ class Huge(MemoryTarget):
 
 async def test_a_list_is_read_in_pages_and_costs_its_ids_in_memory(world: World) -> None:
     await mirrored(world, 3)
-    world.target_type = Huge
+    world.target_type = HugeMemory
     async with begun(world) as auditing:
         tracemalloc.start()
         outcome = await auditing.audit()

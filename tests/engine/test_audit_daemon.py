@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kbsync.source.wake import wake
-from tests.engine.test_watching import Daemon, until
+from tests.engine.test_watching import WatchingWorld, until
 
 
-def audited_often(tmp_path: Path) -> Daemon:
-    daemon = Daemon(tmp_path)
+def audited_often(tmp_path: Path) -> WatchingWorld:
+    daemon = WatchingWorld(tmp_path)
     daemon.write_many(10)
     daemon.settings = replace(daemon.settings, deep_rescan=0.5)
     return daemon
@@ -43,7 +43,7 @@ async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repair
 
 
 async def test_an_audit_that_a_person_asks_for_begins_at_once(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path)
+    daemon = WatchingWorld(tmp_path)
     daemon.write_many(10)
     async with daemon.kept() as store:
         daemon.base.lose(daemon.base.served("f3.md")[0].remote_id)

@@ -16,7 +16,7 @@ from kbsync.engine import worker
 from kbsync.errors import StateError
 from kbsync.source.scan import Scan
 from kbsync.state.store import StateStore
-from tests.engine.test_watching import Daemon, until
+from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 
 
@@ -30,7 +30,7 @@ def hang() -> Iterator[threading.Event]:
 async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror(
     tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon = Daemon(tmp_path)
+    daemon = WatchingWorld(tmp_path)
     link = tmp_path / "link"
     link.symlink_to(daemon.root)
     daemon.settings = replace(daemon.settings, given=link)

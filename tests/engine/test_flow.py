@@ -138,7 +138,7 @@ def test_an_idle_lane_saves_up_nothing() -> None:
 class SlowTarget(MemoryTarget):
     """Takes a while for each document, told by its path; may give an ending of its own."""
 
-    world: Busy
+    world: BusyWorld
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         for document in documents:
@@ -157,7 +157,7 @@ class SlowTarget(MemoryTarget):
             self.world.looking -= 1
 
 
-class Busy(World):
+class BusyWorld(World):
     """A mirror at work beside a target that needs a second for each document."""
 
     def __init__(self, tmp_path: Path, concurrency: int = 1) -> None:
@@ -199,7 +199,7 @@ async def rows_of(run: MirrorRun, path: str) -> list[Upload]:
 
 
 async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
-    world = Busy(tmp_path)
+    world = BusyWorld(tmp_path)
     world.write_many(190)
     world.seconds = lambda _path: 10.0
     async with world.working() as run:
@@ -213,7 +213,7 @@ async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_pa
 
 
 async def test_a_stream_of_fresh_edits_leaves_the_backlog_its_share(tmp_path: Path) -> None:
-    world = Busy(tmp_path)
+    world = BusyWorld(tmp_path)
     world.write_many(60)
     async with world.working() as run:
         for number in range(150):  # twice as many as the target takes
@@ -226,7 +226,7 @@ async def test_a_stream_of_fresh_edits_leaves_the_backlog_its_share(tmp_path: Pa
 async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_one_slot(
     tmp_path: Path,
 ) -> None:
-    world = Busy(tmp_path)
+    world = BusyWorld(tmp_path)
     world.limits = replace(world.limits, marks=False, list_lag=1.0)
     for number in range(200):
         world.write(f"f{number}.md", f"{number:03}" + "." * number)
@@ -243,7 +243,7 @@ async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_o
 
 
 async def test_a_large_file_gets_its_turn_in_a_stream_of_small_ones(tmp_path: Path) -> None:
-    world = Busy(tmp_path)
+    world = BusyWorld(tmp_path)
     world.write_many(300)
     world.write("large.md", "x" * LARGE_BYTES)
     world.seconds = lambda path: 20.0 if path == "large.md" else 1.0
@@ -253,7 +253,7 @@ async def test_a_large_file_gets_its_turn_in_a_stream_of_small_ones(tmp_path: Pa
 
 
 async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -> None:
-    world = Busy(tmp_path)
+    world = BusyWorld(tmp_path)
     world.write("a.md", "text")
     world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
     async with world.working() as run:
@@ -281,7 +281,7 @@ class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
         return await super().digest(remote_id)
 
 
-class Housekeeping(Busy):
+class Housekeeping(BusyWorld):
     """Much is to be done besides sending, at a target that takes four requests at a time."""
 
     def __init__(self, tmp_path: Path, concurrency: int) -> None:
@@ -372,7 +372,7 @@ FOREVER = 1e9
 async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
-    world, other = Busy(tmp_path / "one", 2), Busy(tmp_path / "other", 2)
+    world, other = BusyWorld(tmp_path / "one", 2), BusyWorld(tmp_path / "other", 2)
     other.clock, other.base = world.clock, MemoryBase(clock=world.clock.wall)
     other.settings = replace(other.settings, name="other")
     world.configured = other.configured = ("docs", "other")
@@ -454,7 +454,7 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
 
 
 async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -> None:
-    world = Busy(tmp_path)
+    world = BusyWorld(tmp_path)
     async with world.working() as run:
         bound = run.bound
         assert bound is not None

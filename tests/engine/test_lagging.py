@@ -49,13 +49,13 @@ async def test_what_never_arrived_is_sent_again_only_past_the_horizon(world: Wor
 
 
 async def test_a_pass_waits_for_what_is_unsure_however_long_a_list_takes(world: World) -> None:
-    class Slow(MemoryTarget):
+    class SlowMemory(MemoryTarget):
         async def list(self) -> AsyncIterator[Listed]:
             async for listed in super().list():
                 yield listed
                 await world.clock.sleep(50.0)
 
-    world.target_type = Slow
+    world.target_type = SlowMemory
     world.write_many(2)
     await world.once()
     world.clock.now += 100.0

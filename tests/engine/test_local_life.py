@@ -19,7 +19,7 @@ from kbsync.state.store import StateStore
 from kbsync.targets.local.target import LocalTarget
 
 
-class Place:
+class FolderAndState:
     def __init__(self, tmp_path: Path) -> None:
         self.folder, self.state = tmp_path / "docs", tmp_path / "state"
         self.folder.mkdir()
@@ -56,8 +56,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path)
+def place(tmp_path: Path) -> FolderAndState:
+    place = FolderAndState(tmp_path)
     place.once()
     return place
 
@@ -66,14 +66,14 @@ def uploaded(end: OnceEnd) -> int:
     return sum(run.counts.uploaded + run.counts.replaced for run in end.runs.values())
 
 
-def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: Place) -> None:
+def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: FolderAndState) -> None:
     place.name = "handbook"
     assert uploaded(place.once()) == 0
     assert place.search("number3")[0] == "f3.md"
     assert [p.name for p in (place.state / "kb").iterdir()] == ["handbook"]
 
 
-def test_a_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None:
+def test_a_moved_folder_with_equal_content_uploads_nothing(place: FolderAndState) -> None:
     moved = place.folder.with_name("moved")
     shutil.copytree(place.folder, moved)
     shutil.rmtree(place.folder)
@@ -82,7 +82,7 @@ def test_a_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None
     assert place.search("number3")[0] == "f3.md"
 
 
-def test_a_lost_index_is_rebuilt_at_once(place: Place) -> None:
+def test_a_lost_index_is_rebuilt_at_once(place: FolderAndState) -> None:
     shutil.rmtree(place.state / "kb")
     end = place.once()
     assert uploaded(end) == 6
@@ -90,7 +90,7 @@ def test_a_lost_index_is_rebuilt_at_once(place: Place) -> None:
     assert place.statuses() == {"ready": 6}
 
 
-def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
+def test_a_damaged_index_is_rebuilt_at_once(place: FolderAndState) -> None:
     index = place.state / "kb" / "docs" / "index.db"
     raw = bytearray(index.read_bytes())
     raw[4096:] = b"\xa5" * (len(raw) - 4096)
@@ -106,7 +106,7 @@ def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold what was deleted
 
 
-def test_a_lost_state_adopts_the_index_and_sends_nothing(place: Place) -> None:
+def test_a_lost_state_adopts_the_index_and_sends_nothing(place: FolderAndState) -> None:
     for file in place.state.glob("state.db*"):
         file.unlink()
     (place.folder / "f5.md").write_text("changed while the state was lost")
@@ -115,7 +115,7 @@ def test_a_lost_state_adopts_the_index_and_sends_nothing(place: Place) -> None:
     assert place.statuses() == {"ready": 6}
 
 
-def test_a_damaged_state_is_set_aside_and_adopted_anew(place: Place) -> None:
+def test_a_damaged_state_is_set_aside_and_adopted_anew(place: FolderAndState) -> None:
     state = place.state / "state.db"
     for suffix in ("-wal", "-shm"):
         state.with_name(state.name + suffix).unlink()
@@ -125,7 +125,7 @@ def test_a_damaged_state_is_set_aside_and_adopted_anew(place: Place) -> None:
     assert list(place.state.glob("state.db.damaged-*"))
 
 
-def test_gone_is_gone_from_every_file(place: Place) -> None:
+def test_gone_is_gone_from_every_file(place: FolderAndState) -> None:
     secret = "Xylophagous"
     (place.folder / "secret.md").write_text(f"the word is {secret} and nobody else uses it")
     place.once()
@@ -140,7 +140,7 @@ def test_gone_is_gone_from_every_file(place: Place) -> None:
     assert left == []
 
 
-def test_five_documents_without_text_fail_and_the_others_go_on(place: Place) -> None:
+def test_five_documents_without_text_fail_and_the_others_go_on(place: FolderAndState) -> None:
     for i in range(7):
         (place.folder / f"broken{i}.pdf").write_bytes(b"%PDF-1.4 broken")
     (place.folder / "good.md").write_text("good")
@@ -150,7 +150,7 @@ def test_five_documents_without_text_fail_and_the_others_go_on(place: Place) -> 
     assert place.statuses() == {"ready": 7, "failed": 7}
 
 
-def test_retry_reaches_a_fixed_document(place: Place) -> None:
+def test_retry_reaches_a_fixed_document(place: FolderAndState) -> None:
     (place.folder / "later.md").write_bytes(b"\x00\x01\x02" * 100)
     place.once()
     assert place.statuses()["failed"] == 1
@@ -162,7 +162,7 @@ def test_retry_reaches_a_fixed_document(place: Place) -> None:
     assert place.statuses() == {Status.READY.word: 7}
 
 
-def test_the_size_limit_fails_new_files_and_keeps_old_documents(place: Place) -> None:
+def test_the_size_limit_fails_new_files_and_keeps_old_documents(place: FolderAndState) -> None:
     mirror = place.installation.mirrors[0]
     small = replace(mirror, target=replace(mirror.target, max_bytes=200))
     (place.folder / "f1.md").write_text("grown " * 100)

@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.source.watch import Mode
 from tests.cli.test_mounts import can_mount, mounted
-from tests.engine.test_watching import Daemon, until
+from tests.engine.test_watching import WatchingWorld, until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
@@ -36,7 +36,7 @@ def overlaid(layers: Path, place: Path) -> Iterator[Path]:
 
 
 async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path)
+    daemon = WatchingWorld(tmp_path)
     daemon.settings = replace(daemon.settings, rescan=1.0)
     with overlaid(tmp_path / "layers", daemon.root) as behind:
         (behind / "a.md").write_text("first")
@@ -52,7 +52,7 @@ async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_
 
 
 async def test_a_bind_mount_is_polled_until_an_event_has_come(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path)
+    daemon = WatchingWorld(tmp_path)
     behind = tmp_path / "volume"
     behind.mkdir()
     (behind / "a.md").write_text("first")

@@ -45,7 +45,7 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-class Daemon(World):
+class WatchingWorld(World):
     def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget) -> None:
         super().__init__(tmp_path, target)
         self.clock = SystemClock()  # type: ignore[assignment]
@@ -86,13 +86,13 @@ class Daemon(World):
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
-    world = Daemon(tmp_path, RenamingMemory)
+def daemon(tmp_path: Path) -> WatchingWorld:
+    world = WatchingWorld(tmp_path, RenamingMemory)
     world.write_many(10)
     return world
 
 
-async def test_edits_reach_the_base_and_identical_saves_do_not(daemon: Daemon) -> None:
+async def test_edits_reach_the_base_and_identical_saves_do_not(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         sent = daemon.puts()
         daemon.write("new/deep/a.md", "created in a new directory")
@@ -104,7 +104,7 @@ async def test_edits_reach_the_base_and_identical_saves_do_not(daemon: Daemon) -
         assert daemon.puts() == sent + 3
 
 
-async def test_deletions_renames_and_directory_moves_are_followed(daemon: Daemon) -> None:
+async def test_deletions_renames_and_directory_moves_are_followed(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         daemon.write("dir/x.md", "x")
         daemon.write("dir/sub/y.md", "y")
@@ -118,7 +118,7 @@ async def test_deletions_renames_and_directory_moves_are_followed(daemon: Daemon
 
 
 @pytest.fixture
-def hasty(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWorld:
     """Deletions are weighed as soon as files are gone."""
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.0)
     daemon.settings = replace(daemon.settings, deletions=DeletionLimits(fraction=0.9))
@@ -126,7 +126,7 @@ def hasty(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
 
 
 async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
-    hasty: Daemon, monkeypatch: pytest.MonkeyPatch
+    hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hasty.write_many(5, "old/")
     async with hasty.kept():
@@ -147,7 +147,7 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
     assert hasty.base.effects_of("delete") == []
 
 
-async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: Daemon) -> None:
+async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: WatchingWorld) -> None:
     async with hasty.kept():
         sent = hasty.puts()
         hasty.move("f1.md", "sub/moved.md")
@@ -159,7 +159,7 @@ async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: Daemon) -
     assert hasty.base.effects_of("delete") == []
 
 
-async def test_what_is_missed_while_its_inode_is_written_to_without_end_goes(hasty: Daemon) -> None:
+async def test_what_is_missed_while_its_inode_is_written_to_without_end_goes(hasty: WatchingWorld) -> None:
     async with hasty.kept():
         hasty.move("f1.md", "sub/moved.md")
         writing = asyncio.create_task(write_on(hasty.root / "sub/moved.md"))
@@ -176,7 +176,7 @@ async def write_on(path: Path) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: Daemon) -> None:
+async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: WatchingWorld) -> None:
     async with daemon.kept() as store:
         for i in range(8):
             daemon.delete(f"f{i}.md")
@@ -190,7 +190,7 @@ async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: 
         assert time.monotonic() - began < 5
 
 
-async def test_a_root_that_vanishes_halts_and_comes_back(daemon: Daemon) -> None:
+async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         away = daemon.root.with_name("away")
         daemon.root.rename(away)
@@ -204,7 +204,7 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: Daemon) -> None
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
-async def test_a_file_that_never_gets_quiet_is_taken_all_the_same(daemon: Daemon) -> None:
+async def test_a_file_that_never_gets_quiet_is_taken_all_the_same(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         log = daemon.root / "log.md"
         deadline = time.monotonic() + PATIENCE
@@ -217,7 +217,7 @@ async def test_a_file_that_never_gets_quiet_is_taken_all_the_same(daemon: Daemon
         await until(daemon.mirrors_disk)
 
 
-async def test_its_own_reads_wake_nothing(daemon: Daemon) -> None:
+async def test_its_own_reads_wake_nothing(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         for path in daemon.root.rglob("*.md"):
             path.read_text()
@@ -227,7 +227,7 @@ async def test_its_own_reads_wake_nothing(daemon: Daemon) -> None:
 
 
 async def test_a_halted_target_is_probed_and_work_goes_on(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
     daemon.base.faults.append(Fault("put", error=lambda: Halted("credentials", "refused"), times=3))
@@ -236,7 +236,7 @@ async def test_a_halted_target_is_probed_and_work_goes_on(
         assert daemon.run.halt is None
 
 
-async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: Daemon) -> None:
+async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
     wishes: list[Reread] = []
 
     async with daemon.kept() as store:
@@ -258,7 +258,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
         await until(daemon.mirrors_disk)
 
 
-async def ask(daemon: Daemon, store: StateStore) -> None:
+async def ask(daemon: WatchingWorld, store: StateStore) -> None:
     """A person retries, and it was done."""
     await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
     wake(daemon.state)
@@ -270,7 +270,7 @@ def asked(store: StateStore) -> bool:
 
 
 async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
     wishes: list[Reread] = []
@@ -285,7 +285,7 @@ async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
             assert wishes == wished
 
 
-async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> None:
+async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: WatchingWorld) -> None:
     daemon.settings = replace(daemon.settings, deletions=DeletionLimits(1.0, 1000, 60.0))
     async with daemon.kept():
         for i in range(5):
@@ -297,8 +297,8 @@ async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: Daemon) -> Non
         await until(daemon.mirrors_disk)
 
 
-async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: Daemon) -> None:
-    clock = Clock()
+async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
+    clock = ClockAhead()
     with capture_logs() as lines:
         async with daemon.kept(partial(Watcher, machine=Machine(clock=clock, make_observer=full_once()))):
             clock.ahead = TRY_AGAIN
@@ -308,7 +308,7 @@ async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daem
     assert second == ("watch.changed", "native", "")
 
 
-class Clock:
+class ClockAhead:
     """Monotonic seconds, `ahead` of the machine's."""
 
     ahead = 0.0
@@ -334,7 +334,9 @@ def told_of_watching(lines: list[MutableMapping[str, Any]]) -> list[tuple[str, s
     return [(line["event"], line["mode"], line["why"]) for line in events]
 
 
-async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(daemon: Daemon) -> None:
+async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(
+    daemon: WatchingWorld,
+) -> None:
     link, other = daemon.root.with_name("current"), daemon.root.with_name("other")
     link.symlink_to(daemon.root)
     other.mkdir()
@@ -349,7 +351,7 @@ async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unaske
         assert len(daemon.served()) == 11
 
 
-async def test_an_error_of_our_own_ends_no_mirror_and_is_told(daemon: Daemon) -> None:
+async def test_an_error_of_our_own_ends_no_mirror_and_is_told(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         healthy, daemon.run.open_target = daemon.run.open_target, broken
         daemon.watching._begin_anew = True  # type: ignore[union-attr]
@@ -365,7 +367,7 @@ async def broken() -> MemoryTarget:
     raise RuntimeError("nobody thought of this")
 
 
-async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon: Daemon) -> None:
+async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         daemon.root.rename(daemon.root.with_name("away"))
         await until(lambda: daemon.run.halt is not None)
@@ -386,7 +388,7 @@ async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon
 
 
 async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_document_along(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.1)
     daemon.write("disk/x.md", "x")
@@ -402,7 +404,7 @@ async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_documen
 
 
 async def test_once_another_folder_was_looked_through_deletions_ask_no_more_than_before(
-    daemon: Daemon,
+    daemon: WatchingWorld,
 ) -> None:
     async with daemon.kept():
         passes = daemon.passes
@@ -416,13 +418,13 @@ async def test_once_another_folder_was_looked_through_deletions_ask_no_more_than
         await until(daemon.mirrors_disk)
 
 
-def is_all_held(daemon: Daemon) -> bool:
+def is_all_held(daemon: WatchingWorld) -> bool:
     assert daemon.store is not None
     return bool(daemon.store.read_now(lambda tx: tx.mirrors.get(daemon.run.mirror).hold_all))
 
 
 async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with daemon.kept():
         pass

@@ -19,7 +19,7 @@ VECTOR = b"\0\0"
 
 
 class Making(Future[Vectors]):
-    """Vectors under way at `Service`; `refused`: a word whose texts get none."""
+    """Vectors under way at `EncoderService`; `refused`: a word whose texts get none."""
 
     def __init__(self, chunks: Sequence[Chunk], refused: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Making(Future[Vectors]):
         return self.made
 
 
-class Service:
+class EncoderService:
     """Stands in for the encoder of a service that takes two texts in a request."""
 
     at_once, model, takes_pictures = 2, "words", False
@@ -50,7 +50,7 @@ class Service:
         return [len(each.texts) for each in self.begun]
 
 
-def preparation(service: Service, **parts: Any) -> Pipeline:
+def preparation(service: EncoderService, **parts: Any) -> Pipeline:
     given = {"parse": lambda path, _body: text(path), "known": lambda _model, _keys: set(), **parts}
     return Pipeline(given["parse"], service, given["known"], 10**9)  # type: ignore[arg-type]
 
@@ -67,7 +67,7 @@ def text(words: str) -> Parsed:
 
 
 def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
-    service, seen = Service(), list[list[int]]()
+    service, seen = EncoderService(), list[list[int]]()
 
     def parse(path: str, _body: Any) -> Parsed:
         seen.append(service.sizes)
@@ -81,7 +81,7 @@ def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
 
 
 def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
-    service, asked = Service(), list[str]()
+    service, asked = EncoderService(), list[str]()
 
     def known(_model: str, keys: Sequence[str]) -> set[str]:
         asked.extend(keys)
@@ -96,12 +96,12 @@ def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
 
 def test_a_text_that_is_refused_fails_every_document_that_has_it() -> None:
     texts = iter(["fine", "poison", "good", "poison"])
-    made = preparation(Service("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
+    made = preparation(EncoderService("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
     assert [isinstance(each, Rejected) for each in next(made)] == [False, True, False, True]
 
 
 def test_what_is_under_way_is_given_up_where_the_rest_cannot_be_had() -> None:
-    service, calls = Service(), list[int]()
+    service, calls = EncoderService(), list[int]()
 
     def known(_model: str, keys: Sequence[str]) -> set[str]:
         calls.append(len(keys))

@@ -1,4 +1,4 @@
-"""What a base in memory always does, what goes wrong there by script, and a clock that is set by hand."""
+"""What a base in memory always does, what goes wrong there by script."""
 
 from __future__ import annotations
 
@@ -233,18 +233,3 @@ def pick(faults: Iterable[Fault], op: str, concerns: Callable[[Fault], bool]) ->
             fault.struck += 1
             chosen = fault
     return chosen
-
-
-class ManualClock:
-    """Called, it gives seconds since the epoch; only `advance` moves it."""
-
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        """Seconds since the epoch."""
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass; negative steps the clock back, as people and time servers do."""
-        self.now += seconds

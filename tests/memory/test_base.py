@@ -15,9 +15,10 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
 )
-from tests.conformance.world import Bytes
+from tests.clocks import Clock
+from tests.conformance.world import TrackedBody
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import Behaviour, ManualClock
+from tests.memory.behaviour import Behaviour
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 from tests.memory.variants import (
@@ -28,17 +29,17 @@ from tests.memory.variants import (
 def outgoing(path: str = "a.md", text: str = "one", upload_id: int = 1, **changes: Any) -> Outgoing:
     data = text.encode()
     digest = hashlib.sha256(data).hexdigest()
-    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", Bytes(data, None))
+    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", TrackedBody(data, None))
     return dataclasses.replace(sent, **changes)
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def base(clock: ManualClock) -> MemoryBase:
+def base(clock: Clock) -> MemoryBase:
     return MemoryBase(clock=clock)
 
 
@@ -82,7 +83,7 @@ async def test_readiness_can_be_kept_from_the_answer(base: MemoryBase, target: A
 # ---- the list lags
 
 
-async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: ManualClock) -> None:
+async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: Clock) -> None:
     base.behaviour.list_lag = 10.0
     remote_id = await put(target, outgoing())
     assert await rows(target) == []
@@ -144,7 +145,7 @@ async def test_names_are_stored_listed_and_given_back_as_behaviour_says(
 
 
 async def test_newer_update_supersedes_the_one_being_indexed(
-    base: MemoryBase, target: AbleMemory, clock: ManualClock
+    base: MemoryBase, target: AbleMemory, clock: Clock
 ) -> None:
     base.behaviour.indexing_seconds = 3.0
     first = await put(target, outgoing())

@@ -12,9 +12,10 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Outgoing
 from kbsync.errors import TargetError, Unsure
-from tests.conformance.world import Bytes
+from tests.clocks import Clock
+from tests.conformance.world import TrackedBody
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import Crash, Fault, ManualClock, Phase
+from tests.memory.behaviour import Crash, Fault, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 from tests.memory.test_base import base, clock, outgoing, put, rows, target
@@ -43,7 +44,7 @@ async def test_lost_answer_leaves_the_work_done_or_not(
 
 
 async def test_late_effect_comes_when_its_time_has_come(
-    base: MemoryBase, target: AbleMemory, clock: ManualClock
+    base: MemoryBase, target: AbleMemory, clock: Clock
 ) -> None:
     base.behaviour.indexing_seconds = 2.0
     base.faults.append(Fault("put", unsure, late=20.0))
@@ -116,7 +117,7 @@ async def test_request_given_up_while_it_hangs_is_closed(base: MemoryBase, targe
     assert (base.open_requests, base.documents) == (0, {})
 
 
-async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: ManualClock) -> None:
+async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> None:
     documents = [outgoing("a.md"), outgoing("b.md", upload_id=2)]
 
     async def run(stop_at: int | None) -> tuple[list[str], set[str]]:
@@ -177,13 +178,13 @@ async def test_wrong_document_is_a_violation(
 
 
 async def test_body_that_is_not_as_long_as_it_says_is_a_violation(target: AbleMemory) -> None:
-    class Short(Bytes):
+    class ShortBody(TrackedBody):
         @property
         def size(self) -> int:
             return 9
 
     with pytest.raises(ProtocolViolation, match="declared 9 bytes, sent 3"):
-        await target.put([outgoing(size=9, body=Short(b"one", None))])
+        await target.put([outgoing(size=9, body=ShortBody(b"one", None))])
 
 
 async def test_document_over_the_limit_is_a_violation(base: MemoryBase) -> None:

@@ -11,8 +11,9 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.errors import Unsure
+from tests.clocks import Clock
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import Behaviour, Crash, Failure, Fault, ManualClock, Phase
+from tests.memory.behaviour import Behaviour, Crash, Failure, Fault, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS
 from tests.memory.test_base import base, clock, outgoing, put, rows, state
@@ -51,7 +52,7 @@ async def test_forgetful_base_gives_nothing_of_ours_back(base: MemoryBase, targe
 
 
 async def test_old_failure_is_told_for_a_while_after_a_reembed(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
+    base: MemoryBase, target: ForgetfulMemory, clock: Clock
 ) -> None:
     base.behaviour = Behaviour(
         failures=[Failure("a.md", reason="broken", code="77")], stale_after_reembed=10.0
@@ -93,7 +94,7 @@ async def test_full_base_takes_the_document_once_there_is_room(
 
 
 async def test_status_never_says_what_a_search_finds_out(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock
+    base: MemoryBase, target: ForgetfulMemory, clock: Clock
 ) -> None:
     base.behaviour = Behaviour(never_says="a*.md", indexing_seconds=3.0)
     silent = await put(target, outgoing())
@@ -111,7 +112,7 @@ async def test_status_never_says_what_a_search_finds_out(
 
 @pytest.mark.parametrize("match", [None, "a.md"], ids=["request", "document"])
 async def test_lost_upload_appears_later_and_was_created_then(
-    base: MemoryBase, target: ForgetfulMemory, clock: ManualClock, match: str | None
+    base: MemoryBase, target: ForgetfulMemory, clock: Clock, match: str | None
 ) -> None:
     base.behaviour.late_puts = 20.0
     base.faults.append(Fault("put", unsure, match=match, effect=True))
@@ -134,7 +135,7 @@ async def test_lost_upload_appears_later_and_was_created_then(
 async def test_upload_of_a_client_that_died_may_arrive_late(
     base: MemoryBase,
     target: ForgetfulMemory,
-    clock: ManualClock,
+    clock: Clock,
     phase: Phase,
     at_once: int,
     in_the_end: int,

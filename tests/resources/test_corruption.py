@@ -180,7 +180,7 @@ def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-class Refusing:
+class ReadOnlyDisk:
     """Sets aside as on a file system that is mounted for reading only, until it `gives`."""
 
     def __init__(self) -> None:
@@ -196,7 +196,7 @@ class Refusing:
 async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusing, told, opened = Refusing(), list[str](), list[StateStore]()
+    refusing, told, opened = ReadOnlyDisk(), list[str](), list[StateStore]()
     monkeypatch.setattr(once, "set_aside", refusing)
     monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 0.05)
     monkeypatch.setattr(daemon, "tell_damage", told.append)
@@ -236,7 +236,7 @@ def test_a_pass_says_so_of_a_damaged_state_that_cannot_be_set_aside(
     place = Place(tmp_path)
     place.write("a.md", "alpha")
     place.configure()
-    monkeypatch.setattr(once, "set_aside", Refusing())
+    monkeypatch.setattr(once, "set_aside", ReadOnlyDisk())
     monkeypatch.setattr(once, "run_once", spoilt)
     for _ in ("met on the way", "met at the start"):
         ran = place.run("--once")

@@ -14,7 +14,7 @@ import pytest
 from kbsync.errors import ShortageError
 from tests.cli.place import PIPES
 from tests.cli.vendor import Desk, desk_in, digests_in
-from tests.engine.test_watching import Daemon, until
+from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 
 FOLDER = ("--folder", "docs", "--state-dir", "own")
@@ -83,7 +83,7 @@ async def test_a_shortage_in_a_pass_halts_nothing_fails_nothing_and_deletes_noth
 async def test_a_daemon_goes_on_by_itself_when_there_are_descriptors_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = Daemon(tmp_path)
+    world = WatchingWorld(tmp_path)
     world.write_many(3)
     descriptors = Descriptors(monkeypatch)
     async with world.kept():

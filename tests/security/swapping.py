@@ -14,7 +14,7 @@ SECRET = b"what lies outside of the folder\n" * 200
 CALLS = ("open", "stat", "fstat", "readv", "scandir", "read", "dup")
 
 
-class Place:
+class SwappedFolder:
     """A mirrored folder with `sub/file.txt`, and beside it a folder with a file of the same name."""
 
     def __init__(self, above: Path) -> None:
@@ -79,9 +79,9 @@ class Place:
         os.mkfifo(self.file.parent / ".kbsyncignore")
 
 
-SWAPS: dict[str, Callable[[Place], None]] = {
+SWAPS: dict[str, Callable[[SwappedFolder], None]] = {
     name: swap
-    for name, swap in vars(Place).items()
+    for name, swap in vars(SwappedFolder).items()
     if name.startswith(("file_to", "folder_", "ignore_")) and callable(swap)
 }
 

@@ -16,7 +16,7 @@ from kbsync.core.selection import Rules
 from kbsync.source.look import RulesUnknown, look, rules_at
 from kbsync.source.read import Spooled, StableDigest, copy_growing, copy_stable, digest
 from kbsync.source.scan import Scan
-from tests.security.swapping import SECRET, SWAPS, Place, swapped_at
+from tests.security.swapping import SECRET, SWAPS, SwappedFolder, swapped_at
 
 PATH = "sub/file.txt"
 RULES = Rules(("*.txt",), (), Limits())
@@ -35,20 +35,20 @@ class NothingKnown:
         return None
 
 
-def _digest(place: Place, spool: Path) -> object:
+def _digest(place: SwappedFolder, spool: Path) -> object:
     seen = look(place.root, PATH)
     return digest(place.root, PATH, seen.stamp) if seen.stamp else None
 
 
-def _take(place: Place, spool: Path) -> object:
+def _take(place: SwappedFolder, spool: Path) -> object:
     return copy_stable(place.root, PATH, spool)
 
 
-def _forced(place: Place, spool: Path) -> object:
+def _forced(place: SwappedFolder, spool: Path) -> object:
     return copy_growing(place.root, PATH, spool, pause=lambda seconds: None)
 
 
-def _scanned(place: Place, spool: Path) -> object:
+def _scanned(place: SwappedFolder, spool: Path) -> object:
     return [
         (found.name, found.stamp)
         for listing in Scan(place.root, NothingKnown(), RULES)
@@ -56,7 +56,7 @@ def _scanned(place: Place, spool: Path) -> object:
     ]
 
 
-def _ruled(place: Place, spool: Path) -> object:
+def _ruled(place: SwappedFolder, spool: Path) -> object:
     try:
         rules, _ = rules_at(place.root, RULES, "sub")
     except (OSError, RulesUnknown):
@@ -64,7 +64,7 @@ def _ruled(place: Place, spool: Path) -> object:
     return rules.version
 
 
-READINGS: dict[str, Callable[[Place, Path], object]] = {
+READINGS: dict[str, Callable[[SwappedFolder, Path], object]] = {
     "digest": _digest,
     "take": _take,
     "forced take": _forced,
@@ -73,7 +73,7 @@ READINGS: dict[str, Callable[[Place, Path], object]] = {
 }
 
 
-def tells(outcome: object, place: Place) -> bool:
+def tells(outcome: object, place: SwappedFolder) -> bool:
     """Whether anything of the file outside, or of its stat, is in what a reading gave."""
     match outcome:
         case Spooled():
@@ -91,7 +91,7 @@ def tells(outcome: object, place: Place) -> bool:
 @pytest.mark.parametrize("swap", SWAPS)
 @pytest.mark.parametrize("reading", READINGS)
 def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path, reading, swap):
-    place, spool = Place(tmp_path), tmp_path / "spool"
+    place, spool = SwappedFolder(tmp_path), tmp_path / "spool"
     spool.mkdir()
     held = len(os.listdir("/proc/self/fd"))
     for number in itertools.count(1):
@@ -115,7 +115,7 @@ def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path
     "path", ["../outside/file.txt", "sub/../../outside/file.txt", "..", "/etc/passwd", "sub/./file.txt/.."]
 )
 def test_a_path_that_leads_up_is_not_read(tmp_path, path):
-    place = Place(tmp_path)
+    place = SwappedFolder(tmp_path)
     place.lay()
     assert not isinstance(copy_stable(place.root, path, tmp_path), Spooled)
     assert look(place.root, path).kind is not FileKind.FILE
@@ -123,7 +123,7 @@ def test_a_path_that_leads_up_is_not_read(tmp_path, path):
 
 def test_a_lay_that_is_never_swapped_is_read(tmp_path):
     """Without this the test above could pass by reading nothing at all."""
-    place = Place(tmp_path)
+    place = SwappedFolder(tmp_path)
     place.lay()
     with copy_stable(place.root, PATH, tmp_path) as spooled, spooled.open() as stream:
         assert stream.read() == b"x" * len(SECRET)

@@ -13,25 +13,16 @@ from kbsync.config.kinds import Secret
 from kbsync.server.auth import AccessControl
 from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
 from kbsync.server.metrics import LoopMonitor
+from tests.clocks import Clock
 
 TOKEN = "a-token-of-the-tests"
-
-
-class Clock:
-    """Seconds that only the test moves on."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Listened:
     """The application of a listener with mirrors by word; counts how often they were asked."""
 
     def __init__(self, *standings: MirrorReadiness, token: str = "", look: Look | None = None) -> None:
-        self.clock = Clock()
+        self.clock = Clock(100.0)
         self.standings: Sequence[MirrorReadiness] = standings
         self.asked = 0
         self.monitor = LoopMonitor(self.clock)

@@ -35,7 +35,7 @@ from kbsync.server.notify import (
     Undelivered,
 )
 from kbsync.state.mirrors import Halt
-from tests.engine.test_watching import Daemon, until
+from tests.engine.test_watching import WatchingWorld, until
 
 ALL: tuple[Occasion, ...] = ("halted", "recovered", "quarantined")
 QUOTA = Halt("quota", "no money\x1b[31m", "kbsync retry")
@@ -246,11 +246,11 @@ async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch
         await process.wait()
 
 
-class Heard(http.server.BaseHTTPRequestHandler):
+class NoticeHandler(http.server.BaseHTTPRequestHandler):
     """Keeps what was sent; answers as its path says."""
 
     def do_POST(self) -> None:
-        server = cast("Server", self.server)
+        server = cast("NoticeServer", self.server)
         server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/hangs":
             server.release.wait()
@@ -263,11 +263,11 @@ class Heard(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Server(http.server.ThreadingHTTPServer):
+class NoticeServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Heard)
+        super().__init__(("127.0.0.1", 0), NoticeHandler)
         self.bodies: list[bytes] = []
         self.release = threading.Event()
 
@@ -276,8 +276,8 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as listening:
+def server() -> Iterator[NoticeServer]:
+    with NoticeServer() as listening:
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
         yield listening
@@ -286,7 +286,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-async def test_an_address_gets_the_notice_by_post(server: Server) -> None:
+async def test_an_address_gets_the_notice_by_post(server: NoticeServer) -> None:
     await server.post("204")
     assert server.bodies == [BODY]
 
@@ -300,7 +300,7 @@ async def test_an_address_gets_the_notice_by_post(server: Server) -> None:
     ],
 )
 async def test_an_address_that_does_not_take_it_is_told_without_the_address(
-    server: Server, path: str, limit: float, why: str
+    server: NoticeServer, path: str, limit: float, why: str
 ) -> None:
     with pytest.raises(Undelivered) as caught:
         await server.post(path, limit)
@@ -330,7 +330,7 @@ async def test_an_address_or_proxy_that_is_none_is_told_without_it(
 # ---- the mirrors of a daemon
 
 
-class Stage:
+class NotifiedMirror:
     """Notifications of one mirror on a clock of the test's, and the notices that a command got."""
 
     def __init__(self, place: Path, command: str = 'cat >>"$0"') -> None:
@@ -364,7 +364,7 @@ class Stage:
 
 
 async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+    stage = NotifiedMirror(tmp_path)
     stage.halt, stage.run.has_compared = QUOTA, False
     await stage.look()
     assert stage.events == [], "before its first look this process does not know whether the halt still holds"
@@ -380,7 +380,7 @@ async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
 
 
 async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, 'test -e "$0.open" && cat >>"$0"')
+    stage = NotifiedMirror(tmp_path, 'test -e "$0.open" && cat >>"$0"')
     stage.halt = QUOTA
     with capture_logs() as lines:
         for _ in range(5):
@@ -401,7 +401,7 @@ async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_o
     async def broken(url: str, _body: bytes) -> None:
         raise RuntimeError(url)
 
-    stage = Stage(tmp_path)
+    stage = NotifiedMirror(tmp_path)
     stage.notifications.turn_to(NotifyConfig(command=stage.config.command, url=Secret("https://sesame/")))
     monkeypatch.setattr(notify, "post_notice", broken)
     stage.halt = QUOTA
@@ -414,7 +414,7 @@ async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_o
 
 
 async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+    stage = NotifiedMirror(tmp_path)
     stage.notifications.turn_to(None)
     stage.fail()
     stage.notifications.turn_to(stage.config)
@@ -423,7 +423,7 @@ async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) ->
 
 
 async def test_an_error_of_ours_ends_no_telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, looks, enough = Stage(tmp_path), itertools.count(1), asyncio.Event()
+    stage, looks, enough = NotifiedMirror(tmp_path), itertools.count(1), asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
         if next(looks) > 3:
@@ -444,7 +444,7 @@ async def test_an_error_of_ours_ends_no_telling(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: Path) -> None:
-    world, stage = Daemon(tmp_path), Stage(tmp_path)
+    world, stage = WatchingWorld(tmp_path), NotifiedMirror(tmp_path)
     world.write_many(10)
     async with world.kept():
         stage.notifications._runs = {"docs": world.run}

@@ -14,7 +14,7 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server.health import Readiness
 from kbsync.source.hints import Hint, HintKind
-from tests.engine.test_watching import PATIENCE, Daemon, until
+from tests.engine.test_watching import PATIENCE, WatchingWorld, until
 from tests.engine.world import World
 
 
@@ -24,8 +24,8 @@ async def reason(readiness: Readiness) -> str:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
-    world = Daemon(tmp_path)
+def daemon(tmp_path: Path) -> WatchingWorld:
+    world = WatchingWorld(tmp_path)
     world.write_many(10)
     return world
 
@@ -83,7 +83,7 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
         await run.end()
 
 
-async def test_a_halt_is_told_as_status_tells_it_and_ends(daemon: Daemon) -> None:
+async def test_a_halt_is_told_as_status_tells_it_and_ends(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         readiness = Readiness({"docs": daemon.run})
         await until(lambda: daemon.run.has_compared)

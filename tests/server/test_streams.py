@@ -41,7 +41,7 @@ class Turns:
             await asyncio.sleep(0)
 
 
-class Watched:
+class WatchedMirrors:
     """Mirrors by word; counts how often a picture was made."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(watched: Watched, n: int = 1) -> AsyncIterator[list[Reader]]:
+async def reading(watched: WatchedMirrors, n: int = 1) -> AsyncIterator[list[Reader]]:
     readers = [Reader(watched.hub) for _ in range(n)]
     await watched.turns.turn()
     yield readers
@@ -106,7 +106,7 @@ async def reading(watched: Watched, n: int = 1) -> AsyncIterator[list[Reader]]:
 
 
 async def test_a_picture_comes_at_once_and_again_when_there_is_another() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     async with reading(watched, 2) as readers:
         for told in (1, 1, 2, 2, 3):
             watched.told = told
@@ -117,7 +117,7 @@ async def test_a_picture_comes_at_once_and_again_when_there_is_another() -> None
 
 
 async def test_nobody_looks_where_nobody_watches() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     async with reading(watched):
         pass
     watched.told = 2
@@ -126,7 +126,7 @@ async def test_nobody_looks_where_nobody_watches() -> None:
 
 
 async def test_who_is_late_gets_the_newest_only() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     client = watched.hub.join()
     assert client is not None
     for told in (1, 2, 3):
@@ -137,7 +137,7 @@ async def test_who_is_late_gets_the_newest_only() -> None:
 
 
 async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     async with reading(watched, 2) as (slow, quick):
         monkeypatch.setattr(events, "SLOWEST", 0.0)
         slow.stuck = True
@@ -150,7 +150,7 @@ async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: 
 
 
 async def test_more_than_are_kept_are_told_so() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     clients = [watched.hub.join() for _ in range(events.MOST_CLIENTS)]
     assert all(clients)
     assert watched.hub.join() is None
@@ -161,13 +161,13 @@ async def test_more_than_are_kept_are_told_so() -> None:
 
 async def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT", 0.0)
-    watched = Watched()
+    watched = WatchedMirrors()
     async with reading(watched) as [reader]:
         await eventually(lambda: reader.events.count(": still here\n\n") > 2)
 
 
 async def test_a_state_that_cannot_be_read_is_told_and_the_stream_goes_on() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     watched.error = StateError("the disk failed")
     async with reading(watched) as [reader]:
         watched.error, watched.told = None, 2
@@ -176,7 +176,7 @@ async def test_a_state_that_cannot_be_read_is_told_and_the_stream_goes_on() -> N
 
 
 async def test_an_error_of_our_own_does_not_end_it() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     watched.error = RuntimeError("a mistake")
     async with reading(watched) as [reader]:
         watched.error, watched.told = None, 2
@@ -185,7 +185,7 @@ async def test_an_error_of_our_own_does_not_end_it() -> None:
 
 
 async def test_every_stream_ends_with_the_listener() -> None:
-    watched = Watched()
+    watched = WatchedMirrors()
     async with reading(watched, 3) as readers:
         await asyncio.to_thread(watched.hub.end)
         await asyncio.gather(*(reader.task for reader in readers))

@@ -238,11 +238,11 @@ def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
 ) -> None:
     known(root, tree, "a.md", "b.md")
 
-    class Broken:
+    class BrokenEntries:
         def __init__(self, fd: int) -> None:
             self.entries = real(fd)
 
-        def __enter__(self) -> Broken:
+        def __enter__(self) -> BrokenEntries:
             return self
 
         def __exit__(self, *error: object) -> None:
@@ -253,7 +253,7 @@ def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
             raise OSError(number, os.strerror(number))
 
     real = os.scandir
-    monkeypatch.setattr(os, "scandir", Broken)
+    monkeypatch.setattr(os, "scandir", BrokenEntries)
     (listing,) = listed(root, tree).values()
     assert listing.problem and not listing.missing
 

@@ -17,8 +17,8 @@ from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
 from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, Watcher
+from tests.clocks import Clock
 from tests.source.watching import (
-    Clock,
     Hearing,
     eventually,
     inotify_fds,
@@ -306,7 +306,7 @@ async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(roo
 
 
 async def test_a_probe_that_is_not_answered_means_a_new_observer(root: Path, state: Path) -> None:
-    clock, asked = Clock(), []
+    clock, asked = Clock(1000.0), []
     async with listening(root, state, machine=machine(clock=clock, touch=asked.append)) as hearing:
         for pause in (0.0, 1.5, 1.0):  # the last is late, but a second look decides
             clock.now += pause
@@ -319,7 +319,7 @@ async def test_a_probe_that_is_not_answered_means_a_new_observer(root: Path, sta
 
 
 async def test_a_probe_that_is_answered_is_no_trouble(root: Path, state: Path) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         probe = hearing.watcher._watch._probe  # type: ignore[union-attr]
         for _ in range(3):
@@ -352,7 +352,7 @@ async def test_directories_that_cannot_be_watched_any_more_mean_polling(
             raise OSError(errno.ENOSPC, "inotify watch limit reached")
         return add(self, path, *rest)
 
-    clock = Clock()
+    clock = Clock(1000.0)
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         watcher = hearing.watcher
         assert await watcher.check() == []
@@ -390,7 +390,7 @@ class Scans:
 
 
 async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(root: Path, state: Path) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         scans, watcher = Scans(hearing, clock), hearing.watcher
         assert await scans.mode_after(changes=5) is Mode.NATIVE, "what is new at the first scan is no news"
@@ -409,7 +409,7 @@ async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(root:
 async def test_changes_of_which_any_event_told_or_a_choice_of_events_are_no_reason_to_poll(
     root: Path, state: Path
 ) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     async with listening(root, state, machine=machine(clock=clock), observer="native") as hearing:
         scans = Scans(hearing, clock)
         assert await scans.mode_after(changes=0) is Mode.NATIVE
@@ -444,7 +444,7 @@ def refuse_instance() -> TreeObserver:
 async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
     root: Path, state: Path, make: type, cure: str
 ) -> None:
-    clock, makers = Clock(), [make]
+    clock, makers = Clock(1000.0), [make]
 
     def make_observer() -> TreeObserver:
         made: TreeObserver = makers[0]()
@@ -482,7 +482,7 @@ async def test_starts_that_fail_leave_no_thread_and_no_descriptor(root: Path, st
 
 
 async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, state: Path) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         files, threads = open_files(), len(library_threads())
         for _ in range(FREE_FAILURES):
@@ -512,14 +512,14 @@ async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, stat
 async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state: Path) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    class Slow(TreeObserver):
+    class SlowObserver(TreeObserver):
         def start(self) -> None:
             entered.set()
             release.wait(30)
             super().start()
 
     fds = inotify_fds()
-    hearing = Hearing(root, state, machine=machine(make_observer=Slow))
+    hearing = Hearing(root, state, machine=machine(make_observer=SlowObserver))
     starting = asyncio.create_task(hearing.watcher.start())
     await eventually(entered.is_set)
     starting.cancel()

@@ -19,16 +19,6 @@ from kbsync.source.watch import Machine, Watcher
 PATIENCE = 60.0
 
 
-class Clock:
-    """Monotonic seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def machine(**changes: object) -> Machine:
     """The real machine but for `changes`, and without mounts that this test machine happens to have."""
     return replace(Machine(mounts=lambda: ()), **changes)  # type: ignore[arg-type]

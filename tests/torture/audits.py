@@ -29,7 +29,7 @@ from tests.engine.auditing import begun
 from tests.remote.test_adversary import verify
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
-from tests.torture.exercise import Broken, Exercise, Tally
+from tests.torture.exercise import Exercise, PromiseBroken, Tally
 from tests.torture.mess import DAY, MOST_MESS, TURNS, Mess, MessyMirror
 
 # -- Zhipu -----------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class AuditedMirror(MessyMirror):
         self.tally.steps += asked
         if asked > most:
             self.tally.violations += 1
-            raise Broken(f"{told}: {asked} looks instead of {most} at most", self.tally)
+            raise PromiseBroken(f"{told}: {asked} looks instead of {most} at most", self.tally)
 
     def hide(self, path: str) -> None:
         """The list lacks a document, however often it is read, and the document is there."""
@@ -341,7 +341,7 @@ class RepairedMirror(MessyMirror):
         self.tally.steps += (asked := self.world.asked() - before)
         if asked > MOST_OF_A_LOOK:
             self.tally.violations += 1
-            raise Broken(f"{told}: {asked} requests of one verification", self.tally)
+            raise PromiseBroken(f"{told}: {asked} requests of one verification", self.tally)
         return found
 
     async def repair(self, told: str) -> None:
@@ -359,7 +359,7 @@ class RepairedMirror(MessyMirror):
         mute = [one.path for findings in lists.values() for one in findings if not one.why]
         if any(overlooked.values()) or wrongly or mute or found.halt is not None:
             self.tally.violations += 1
-            raise Broken(
+            raise PromiseBroken(
                 f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained", self.tally
             )
 

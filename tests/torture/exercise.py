@@ -43,7 +43,7 @@ class Tally:
         return self.lost + self.duplicated + self.gaps + self.foreign + self.violations
 
 
-class Broken(AssertionError):
+class PromiseBroken(AssertionError):
     """A promise was broken, and what had been counted by then is known."""
 
     def __init__(self, sentence: str, tally: Tally) -> None:
@@ -52,5 +52,7 @@ class Broken(AssertionError):
 
 
 Exercise = Callable[[int, Path], Tally]
-"""Takes a seed and an empty scratch directory, tells what was done, and raises AssertionError (`Broken`
-where it can count) when a promise was broken. The same seed does the same. 1 s to about 60 s."""
+"""Takes a seed and an empty scratch directory, and tells what was done, in a second to about a minute.
+
+Raises `AssertionError` (`PromiseBroken` where it can count) when a promise was broken. The same seed does
+the same."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from tests.bench.bench import Kept
+from tests.bench.bench import OwnDocument
 from tests.bench.zhipu import ZhipuBench
 from tests.remote.world import sha_of_folder
-from tests.torture.exercise import Broken, Tally
+from tests.torture.exercise import PromiseBroken, Tally
 
 FILES, TURNS, MOST_MESS = 30, 4, 4
 DAY = 86400.0
@@ -45,7 +45,7 @@ class MessyMirror:
         raise NotImplementedError
 
     async def put_in_order(self, told: str) -> None:
-        """Until the mess, which is told, is over. Raises `Broken`."""
+        """Until the mess, which is told, is over. Raises `PromiseBroken`."""
         raise NotImplementedError
 
     def found(self) -> Mapping[str, Sequence[str]]:
@@ -75,7 +75,7 @@ class MessyMirror:
     def text(self, path: str) -> str:
         return (self.world.root / path).read_text()
 
-    def kept(self, path: str) -> Kept:
+    def kept(self, path: str) -> OwnDocument:
         """The document that a file has."""
         return next(one for one in self.bench.ours() if one.path == path)
 
@@ -124,7 +124,7 @@ class MessyMirror:
         self.gaps |= self.steady - self.covered()
 
     async def turn(self) -> None:
-        """Mess, and order. Raises `Broken`."""
+        """Mess, and order. Raises `PromiseBroken`."""
         self.set_out()
         self.wanted = {}
         self.steady, self.sent = set(sha_of_folder(self.world)), len(self.bench.sent())
@@ -136,7 +136,7 @@ class MessyMirror:
         await self.put_in_order(", ".join(mess.__name__ for mess in done))
 
     def judge(self, told: str, *, is_well: bool, said: object) -> None:
-        """Folder and base are equal, and nothing else was touched. Raises `Broken`."""
+        """Folder and base are equal, and nothing else was touched. Raises `PromiseBroken`."""
         here = sha_of_folder(self.world)
         wrong = self.tally.compare(here, self.found())
         sent = {digest for _, digest in self.bench.sent()[self.sent :]}
@@ -147,4 +147,4 @@ class MessyMirror:
         statuses = self.world.statuses()
         if self.tally.broken or not is_well or set(statuses) != {"ready"}:
             what = f"{wrong}, {sorted(self.gaps)} were gone, {sorted(again)} were sent again"
-            raise Broken(f"{told}: {what}; {statuses} {said}", self.tally)
+            raise PromiseBroken(f"{told}: {what}; {statuses} {said}", self.tally)

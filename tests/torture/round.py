@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kbsync import logs
-from tests.torture.exercise import Broken, Exercise, Tally
+from tests.torture.exercise import Exercise, PromiseBroken, Tally
 
 MODULES = ("crash", "machine", "soak", "faults", "audits", "fuzz", "resources")
 OFTEN = {"machine": 12}
@@ -38,7 +38,7 @@ def play(exercise: Exercise, seed: int) -> tuple[Tally, str]:
     try:
         tally = exercise(seed, scratch)
         return tally, "" if not tally.broken else "the tally itself tells of broken promises"
-    except Broken as error:
+    except PromiseBroken as error:
         return error.tally, traceback.format_exc()
     except Exception:
         return Tally(), traceback.format_exc()

@@ -13,7 +13,7 @@ import pytest
 from tests.torture import contest
 from tests.torture.__main__ import main, seconds
 from tests.torture.contest import Contest, rounds
-from tests.torture.exercise import Broken, Tally
+from tests.torture.exercise import PromiseBroken, Tally
 from tests.torture.round import exercises, play
 
 
@@ -82,7 +82,7 @@ def test_an_exercise_is_played_more_often_with_other_seeds() -> None:
 
 def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path) -> None:
     def broken(_seed: int, _place: Path) -> Tally:
-        raise Broken("b.md twice", Tally(crashes=3, duplicated=1))
+        raise PromiseBroken("b.md twice", Tally(crashes=3, duplicated=1))
 
     tally, trouble = play(broken, 1)
     assert (tally.crashes, tally.duplicated) == (3, 1)

@@ -16,7 +16,7 @@ from kbsync_standin.messages import Request, StandInClock
 KEY = "app-secret-for-tests"
 
 
-class Bot:
+class DirectGptbots:
     """The application, asked without a server."""
 
     def __init__(self, **switches: Any) -> None:
@@ -48,7 +48,7 @@ def file(name: str, text: str = "Hello", **fields: Any) -> dict[str, Any]:
 
 
 def test_adding_tells_id_and_name_and_what_failed() -> None:
-    answer = Bot().add("test_1.txt")
+    answer = DirectGptbots().add("test_1.txt")
     [stored] = answer["doc"]
     assert stored["doc_name"] == "test_1.txt"
     assert len(stored["doc_id"]) == 24
@@ -57,7 +57,7 @@ def test_adding_tells_id_and_name_and_what_failed() -> None:
 
 
 def test_status_is_a_bare_array_and_available_in_the_end() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     [stored] = bot.add("test_1.txt")["doc"]
     where = f"/v1/bot/data/detail/list?data_ids={stored['doc_id']}"
     assert bot.ask("GET", where) == [{"data_id": stored["doc_id"], "data_status": "EMBEDDING"}]
@@ -66,14 +66,14 @@ def test_status_is_a_bare_array_and_available_in_the_end() -> None:
 
 
 def test_ids_that_were_encoded_into_one_are_one_odd_id() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     first, second = (one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
     assert len(bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}&data_ids={second}")) == 2
     assert bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}%26data_ids%3D{second}") == []
 
 
 def test_an_update_keeps_the_id_and_serves_the_old_text_until_it_is_done() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
     change = {"knowledge_base_id": HOME_ID, "chunk_token": 600}
@@ -86,7 +86,7 @@ def test_an_update_keeps_the_id_and_serves_the_old_text_until_it_is_done() -> No
 
 
 def test_empty_lists_search_nothing_and_both_are_united() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
 
@@ -100,7 +100,7 @@ def test_empty_lists_search_nothing_and_both_are_united() -> None:
 
 
 def test_deleting_says_ok_of_everything() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     ids = ",".join(one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
     assert bot.ask("DELETE", f"/v1/bot/doc/batch/delete?doc={ids},f00") == {"code": 0, "message": "OK"}
     listed = bot.ask("GET", f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size=10")
@@ -108,7 +108,7 @@ def test_deleting_says_ok_of_everything() -> None:
 
 
 def test_a_key_of_another_region_is_40127() -> None:
-    assert Bot().ask("GET", "/v1/bot/knowledge/base/page", key="other")["code"] == 40127
+    assert DirectGptbots().ask("GET", "/v1/bot/knowledge/base/page", key="other")["code"] == 40127
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_key_of_another_region_is_40127() -> None:
     ids=lambda change: str(change)[:40],
 )
 def test_what_the_pages_forbid_is_refused_and_told_to_tests(change: dict[str, Any]) -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     assert bot.add("a.txt", **change)["code"] == 40000
     assert len(bot.app.violations) == 1
     assert bot.app.snapshot()["documents"] == []
@@ -142,17 +142,17 @@ def test_what_the_pages_forbid_is_refused_and_told_to_tests(change: dict[str, An
 @pytest.mark.parametrize("size", ["9", "101", "", "ten"])
 def test_a_page_has_10_to_100_rows(size: str) -> None:
     where = f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size={size}"
-    assert Bot().ask("GET", where)["code"] == 40000
+    assert DirectGptbots().ask("GET", where)["code"] == 40000
 
 
 def test_switches_are_checked() -> None:
     for wrong in ({"nonsense": 1}, {"order": "up"}, {"most_files": -1}, {"vectorize": [2, 1]}, {"strict": 1}):
         with pytest.raises(ValueError, match=r"is|there"):
-            Bot().app.set_behaviour(wrong)
+            DirectGptbots().app.set_behaviour(wrong)
 
 
 def test_somebody_else_deletes_by_id_or_name() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     [first, _] = bot.add("a.txt", "b.txt")["doc"]
     bot.app.put_foreign({"delete": first["doc_id"]})
     bot.app.put_foreign({"delete": "b.txt"})
@@ -165,7 +165,7 @@ MAKE = "/v1/bot/knowledge/base/create"
 
 
 def test_a_base_is_made_and_told_with_its_description() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     made = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})
     [_, row] = bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]
     assert made == {"knowledge_base_id": row["id"]}
@@ -185,7 +185,7 @@ def test_a_base_is_made_and_told_with_its_description() -> None:
     ],
 )
 def test_a_base_without_name_or_description_or_with_more_than_is_known_is_refused(body: Any) -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     assert bot.ask("POST", MAKE, body)["code"] == 40000
     assert len(bot.app.violations) == 1
     assert len(bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]) == 1
@@ -194,7 +194,7 @@ def test_a_base_without_name_or_description_or_with_more_than_is_known_is_refuse
 QA_UPDATE = "/v1/bot/doc/qa/update"
 
 
-def questions(bot: Bot) -> str:
+def questions(bot: DirectGptbots) -> str:
     """A document of questions and answers is there; its id."""
     body = {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 2}
     body |= {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", "who,me")]}
@@ -204,7 +204,7 @@ def questions(bot: Bot) -> str:
 
 
 def test_questions_and_answers_are_changed_by_pairs_or_by_files() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     doc_id = questions(bot)
     pair = {"question": "How to register?", "answer": "By mail"}
     body = {"doc_id": doc_id, "knowledge_base_id": HOME_ID, "qaList": [pair]}
@@ -239,7 +239,7 @@ def test_questions_and_answers_are_changed_by_pairs_or_by_files() -> None:
 def test_a_change_of_questions_and_answers_has_the_fields_of_its_page_and_no_others(
     change: dict[str, Any],
 ) -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))], **change}
     answer = bot.ask("PUT", QA_UPDATE, {key: value for key, value in body.items() if value is not None})
     assert answer["code"] == 40000
@@ -247,14 +247,14 @@ def test_a_change_of_questions_and_answers_has_the_fields_of_its_page_and_no_oth
 
 
 def test_a_service_may_have_no_call_to_change_questions_and_answers() -> None:
-    bot = Bot(qa_updates=False)
+    bot = DirectGptbots(qa_updates=False)
     body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))]}
     assert bot.ask("PUT", QA_UPDATE, body)["code"] == 404
     assert bot.app.violations == []
 
 
 def test_a_retry_concerns_every_failed_document_of_the_bot_and_tells_how_many() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     other = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})["knowledge_base_id"]
     fails = Fault("fails", args={"name": "bad*"})
     bot.add("bad.txt", "good.txt", fault=fails)
@@ -288,7 +288,7 @@ MATCH = "/v1/vector/match"
     ids=str,
 )
 def test_a_search_has_the_fields_of_its_page_within_their_bounds(change: dict[str, Any]) -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     legal = {"embedding_rate": 0, "doc_correlation": 0.95, "rerank_version": "BCE-Rerank"}
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **legal}) == {"total": 0, "list": []}
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **change})["code"] == 40000
@@ -296,7 +296,7 @@ def test_a_search_has_the_fields_of_its_page_within_their_bounds(change: dict[st
 
 
 def test_a_ranking_model_orders_and_too_low_a_score_is_left_out() -> None:
-    bot = Bot()
+    bot = DirectGptbots()
     bot.add("long.txt", "short.txt", files=[file("long.txt", "red and blue fish"), file("short.txt", "red")])
     bot.now += 2
 

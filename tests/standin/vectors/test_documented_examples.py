@@ -37,7 +37,7 @@ class Said:
     body: Any
 
 
-class Service:
+class DirectVectors:
     """The application, asked without a server."""
 
     def __init__(self, **switches: Any) -> None:
@@ -78,7 +78,7 @@ def ranking(dialect: str, texts: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "vllm", "zhipu"])
 def test_vectors_come_as_rows_with_an_index(dialect: str) -> None:
-    said = Service().embed(dialect)
+    said = DirectVectors().embed(dialect)
     assert (said.status, said.body["object"], said.body["model"]) == (200, "list", "m")
     assert [(row["object"], row["index"]) for row in said.body["data"]] == [
         ("embedding", 0),
@@ -89,21 +89,21 @@ def test_vectors_come_as_rows_with_an_index(dialect: str) -> None:
 
 
 def test_tei_gives_a_bare_array_of_arrays() -> None:
-    said = Service().embed("tei")
+    said = DirectVectors().embed("tei")
     assert [len(vector) for vector in said.body] == [64, 64]
-    assert Service().ask(EMBED["tei"], {"inputs": "one text"}).body[0] != said.body[0]
+    assert DirectVectors().ask(EMBED["tei"], {"inputs": "one text"}).body[0] != said.body[0]
 
 
 @pytest.mark.parametrize("dialect", ["openai", "zhipu", "vllm"])
 def test_one_text_may_stand_alone(dialect: str) -> None:
-    assert len(Service().embed(dialect, input="one text").body["data"]) == 1
+    assert len(DirectVectors().embed(dialect, input="one text").body["data"]) == 1
 
 
 def test_the_example_of_zhipu_has_vectors_of_the_length_it_asks_for() -> None:
     body = {"model": "embedding-3", "input": ["a", "b"], "dimensions": 1024}
-    rows = Service().ask(EMBED["zhipu"], body).body["data"]
+    rows = DirectVectors().ask(EMBED["zhipu"], body).body["data"]
     assert [len(row["embedding"]) for row in rows] == [1024, 1024]
-    assert Service().embed("zhipu", dimensions=1000).body["error"]["code"] == "1214"
+    assert DirectVectors().embed("zhipu", dimensions=1000).body["error"]["code"] == "1214"
 
 
 @pytest.mark.parametrize(
@@ -112,17 +112,17 @@ def test_the_example_of_zhipu_has_vectors_of_the_length_it_asks_for() -> None:
 )
 def test_base64_is_little_endian_floats_of_the_same_vector(dialect: str, field: str) -> None:
     wish: dict[str, Any] = {field: "base64"}
-    packed = Service().embed(dialect, **wish).body["data"][0]["embedding"]
+    packed = DirectVectors().embed(dialect, **wish).body["data"][0]["embedding"]
     numbers = struct.unpack("<64f", base64.b64decode(packed))
-    plain = Service().embed(dialect).body["data"][0]["embedding"]
+    plain = DirectVectors().embed(dialect).body["data"][0]["embedding"]
     assert numbers == pytest.approx(plain)
     assert math.hypot(*numbers) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("dialect", ["jina", "newapi"])
 def test_an_object_has_exactly_one_of_text_and_image(dialect: str) -> None:
-    assert Service().embed(dialect, input=[{"text": "a goat"}, {"image": PICTURE}]).status == 200
-    both = Service().embed(dialect, input=[{"text": "a goat", "image": PICTURE}])
+    assert DirectVectors().embed(dialect, input=[{"text": "a goat"}, {"image": PICTURE}]).status == 200
+    both = DirectVectors().embed(dialect, input=[{"text": "a goat", "image": PICTURE}])
     assert both.status == (422 if dialect == "jina" else 400)
 
 
@@ -130,7 +130,7 @@ def test_an_object_has_exactly_one_of_text_and_image(dialect: str) -> None:
 def test_the_gateway_wants_all_that_its_page_calls_required(missing: str) -> None:
     body = embedding("newapi", TEXTS)
     del body[missing]
-    assert Service().ask(EMBED["newapi"], body).status == 400
+    assert DirectVectors().ask(EMBED["newapi"], body).status == 400
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_the_gateway_wants_all_that_its_page_calls_required(missing: str) -> Non
 )
 def test_a_model_is_named_where_there_are_several(dialect: str, status: int) -> None:
     body = {key: value for key, value in embedding(dialect, TEXTS).items() if key != "model"}
-    assert Service().ask(EMBED[dialect], body).status == status
+    assert DirectVectors().ask(EMBED[dialect], body).status == status
 
 
 # -- how many
@@ -149,14 +149,14 @@ def test_a_model_is_named_where_there_are_several(dialect: str, status: int) -> 
     [("openai", 2048, 400), ("jina", 2048, 422), ("zhipu", 64, 400), ("tei", 32, 413)],
 )
 def test_a_request_has_no_more_items_than_the_documents_say(dialect: str, most: int, status: int) -> None:
-    assert Service().embed(dialect, most).status == 200
-    said = Service().embed(dialect, most + 1)
+    assert DirectVectors().embed(dialect, most).status == 200
+    said = DirectVectors().embed(dialect, most + 1)
     assert (said.status, f"batch size {most + 1} > {most}" in str(said.body)) == (status, True)
 
 
 @pytest.mark.parametrize("dialect", EMBED)
 def test_the_limit_of_a_request_can_be_set(dialect: str) -> None:
-    service = Service(most_items=10)
+    service = DirectVectors(most_items=10)
     assert (service.embed(dialect, 10).status, service.rank(dialect, ["a"] * 10).status) == (200, 200)
     for said in (service.embed(dialect, 11), service.rank(dialect, ["a"] * 11)):
         assert said.status in (400, 413, 422)
@@ -165,15 +165,15 @@ def test_the_limit_of_a_request_can_be_set(dialect: str) -> None:
 
 @pytest.mark.parametrize(("dialect", "most", "status"), [("zhipu", 128, 400), ("tei", 32, 413)])
 def test_a_ranking_has_no_more_texts_than_the_documents_say(dialect: str, most: int, status: int) -> None:
-    assert Service().rank(dialect, ["a"] * most).status == 200
-    assert Service().rank(dialect, ["a"] * (most + 1)).status == status
+    assert DirectVectors().rank(dialect, ["a"] * most).status == 200
+    assert DirectVectors().rank(dialect, ["a"] * (most + 1)).status == status
 
 
 def test_a_switch_that_is_none_is_named_beside_those_there_are() -> None:
     with pytest.raises(ValueError, match="most_items is a whole number"):
-        Service(most_items="10")
+        DirectVectors(most_items="10")
     with pytest.raises(ValueError, match="there are dimensions, key_refused, most_items"):
-        Service(most=10)
+        DirectVectors(most=10)
 
 
 # -- ranking
@@ -181,7 +181,7 @@ def test_a_switch_that_is_none_is_named_beside_those_there_are() -> None:
 
 @pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "vllm", "zhipu"])
 def test_an_order_comes_best_first_under_results(dialect: str) -> None:
-    said = Service().rank(dialect, ["a boat", "a goat", "nothing"], top_n=2)
+    said = DirectVectors().rank(dialect, ["a boat", "a goat", "nothing"], top_n=2)
     assert (said.body["results"][0]["index"], len(said.body["results"])) == (1, 2)
     assert all(isinstance(row["relevance_score"], float) for row in said.body["results"])
     assert "total_tokens" in said.body["usage"]
@@ -189,12 +189,12 @@ def test_an_order_comes_best_first_under_results(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", ["zhipu", "vllm"])
 def test_none_or_zero_wanted_is_all(dialect: str) -> None:
-    assert len(Service().rank(dialect, TEXTS).body["results"]) == 2
-    assert len(Service().rank(dialect, TEXTS, top_n=0).body["results"]) == 2
+    assert len(DirectVectors().rank(dialect, TEXTS).body["results"]) == 2
+    assert len(DirectVectors().rank(dialect, TEXTS, top_n=0).body["results"]) == 2
 
 
 def test_tei_gives_a_bare_array_of_scores() -> None:
-    said = Service().rank("tei", TEXTS, raw_scores=False)
+    said = DirectVectors().rank("tei", TEXTS, raw_scores=False)
     assert [(row.keys(), row["index"]) for row in said.body] == [
         ({"index", "score"}, 0),
         ({"index", "score"}, 1),
@@ -214,14 +214,14 @@ def test_tei_gives_a_bare_array_of_scores() -> None:
     ],
 )
 def test_texts_are_echoed_as_each_dialect_does(dialect: str, wish: dict[str, bool], echo: Any) -> None:
-    body = Service().rank(dialect, TEXTS, **wish).body
+    body = DirectVectors().rank(dialect, TEXTS, **wish).body
     best = (body if dialect == "tei" else body["results"])[0]
     assert {key: value for key, value in best.items() if key in ("document", "text")} == echo
 
 
 @pytest.mark.parametrize("fields", [{"query": "x" * 4097}, {"documents": ["x" * 4097]}])
 def test_zhipu_takes_4096_characters(fields: dict[str, Any]) -> None:
-    assert Service().rank("zhipu", TEXTS, **fields).status == 400
+    assert DirectVectors().rank("zhipu", TEXTS, **fields).status == 400
 
 
 # -- refusals
@@ -239,7 +239,7 @@ def test_zhipu_takes_4096_characters(fields: dict[str, Any]) -> None:
     ],
 )
 def test_a_refused_key_is_said_in_the_form_of_the_dialect(dialect: str, status: int, form: Any) -> None:
-    said = Service().ask(EMBED[dialect], embedding(dialect, TEXTS), key="wrong")
+    said = DirectVectors().ask(EMBED[dialect], embedding(dialect, TEXTS), key="wrong")
     assert said.status == status
     if isinstance(form, dict):
         assert said.body["error"].keys() == form["error"]
@@ -250,7 +250,7 @@ def test_a_refused_key_is_said_in_the_form_of_the_dialect(dialect: str, status: 
 @pytest.mark.parametrize("routes", [EMBED, RERANK])
 @pytest.mark.parametrize("dialect", EMBED)
 def test_a_model_that_is_not_served_is_404_and_at_zhipu_a_code(dialect: str, routes: dict[str, str]) -> None:
-    said = Service().ask(routes[dialect], {}, fault=Fault("not-found"))
+    said = DirectVectors().ask(routes[dialect], {}, fault=Fault("not-found"))
     if dialect == "zhipu":
         assert (said.status, said.body["error"]["code"]) == (400, "1211")
     else:
@@ -260,23 +260,23 @@ def test_a_model_that_is_not_served_is_404_and_at_zhipu_a_code(dialect: str, rou
 
 
 def test_a_route_that_is_none_is_404() -> None:
-    assert Service().ask("/openai/embed", {}).status == 404
-    assert Service().ask("/zhipu/api/paas/v4/embed", {}).status == 404
+    assert DirectVectors().ask("/openai/embed", {}).status == 404
+    assert DirectVectors().ask("/zhipu/api/paas/v4/embed", {}).status == 404
 
 
 def test_tei_says_overloaded_and_a_text_that_is_too_long_as_its_source_has_it() -> None:
-    said = Service().ask(EMBED["tei"], embedding("tei", TEXTS), fault=Fault("overloaded"))
+    said = DirectVectors().ask(EMBED["tei"], embedding("tei", TEXTS), fault=Fault("overloaded"))
     assert (said.status, said.body["error_type"]) == (429, "Overloaded")
-    assert Service().embed("tei", truncate=False, inputs=["x" * 9000]).status == 413
-    assert Service().embed("tei", truncate=True, inputs=["x" * 9000]).status == 200
+    assert DirectVectors().embed("tei", truncate=False, inputs=["x" * 9000]).status == 413
+    assert DirectVectors().embed("tei", truncate=True, inputs=["x" * 9000]).status == 200
 
 
 def test_no_money_is_429_with_a_code_of_its_own() -> None:
-    said = Service().ask(EMBED["openai"], embedding("openai", TEXTS), fault=Fault("no-money"))
+    said = DirectVectors().ask(EMBED["openai"], embedding("openai", TEXTS), fault=Fault("no-money"))
     assert (said.status, said.body["error"]["code"]) == (429, "insufficient_quota")
 
 
 @pytest.mark.parametrize("dialect", EMBED)
 def test_an_empty_text_is_refused(dialect: str) -> None:
     body = embedding(dialect, [""])
-    assert Service().ask(EMBED[dialect], body).status in (400, 413, 422)
+    assert DirectVectors().ask(EMBED[dialect], body).status in (400, 413, 422)

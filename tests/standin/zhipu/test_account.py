@@ -11,15 +11,15 @@ import pytest
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
 from kbsync_standin.zhipu.documents import EPOCH_MS, Snowflakes
 from kbsync_standin.zhipu.rules import parse_form as parse
-from tests.standin.zhipu.vendor import START, Vendor
+from tests.standin.zhipu.vendor import START, DirectZhipu
 
 
 @pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
+def vendor() -> DirectZhipu:
+    return DirectZhipu()
 
 
-def test_the_journal_tells_effects_in_order(vendor: Vendor) -> None:
+def test_the_journal_tells_effects_in_order(vendor: DirectZhipu) -> None:
     ident = vendor.put("a.txt", "one")
     vendor.clock.advance(7)
     vendor.call("DELETE", f"/document/{ident}")
@@ -31,7 +31,7 @@ def test_the_journal_tells_effects_in_order(vendor: Vendor) -> None:
     ]
 
 
-def test_the_snapshot_tells_the_truth(vendor: Vendor) -> None:
+def test_the_snapshot_tells_the_truth(vendor: DirectZhipu) -> None:
     vendor.fault("stat", value=99)
     ident = vendor.put("a.txt", "one")
     gone = vendor.put("b.txt")
@@ -57,14 +57,14 @@ def test_the_snapshot_tells_the_truth(vendor: Vendor) -> None:
     json.dumps(vendor.app.snapshot())
 
 
-def test_looking_at_the_snapshot_is_no_look(vendor: Vendor) -> None:
+def test_looking_at_the_snapshot_is_no_look(vendor: DirectZhipu) -> None:
     vendor.fault("polls", n=1)
     ident = vendor.put()
     vendor.app.snapshot()
     assert vendor.stat(ident) == 0
 
 
-def test_a_reset_leaves_one_empty_base(vendor: Vendor) -> None:
+def test_a_reset_leaves_one_empty_base(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.app.set_behaviour({"order": "oldest", "base": "deleted"})
     vendor.call("GET", "/nowhere")
@@ -77,7 +77,7 @@ def test_a_reset_leaves_one_empty_base(vendor: Vendor) -> None:
     assert vendor.call("GET", f"/document/{ident}").status == 404
 
 
-def test_others_upload_and_delete(vendor: Vendor) -> None:
+def test_others_upload_and_delete(vendor: DirectZhipu) -> None:
     ours = vendor.put("ours.txt")
     foreign = vendor.app.put_foreign({"name": "theirs.csv", "text": "alpha,beta"})
     assert (foreign["foreign"], foreign["knowledge_type"], foreign["size"]) == (True, 3, 10)
@@ -103,7 +103,7 @@ def test_others_upload_and_delete(vendor: Vendor) -> None:
         ({"delete": "a.txt"}, "no document"),
     ],
 )
-def test_wrong_wishes_of_others_are_refused(vendor: Vendor, args: dict[str, Any], words: str) -> None:
+def test_wrong_wishes_of_others_are_refused(vendor: DirectZhipu, args: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         vendor.app.put_foreign(args)
     assert vendor.effects() == []
@@ -117,7 +117,7 @@ def test_snowflakes_grow_when_the_millisecond_is_used_up_and_when_time_goes_back
     assert {len(str(number)) for number in made} == {19}
 
 
-def test_better_passages_come_first_and_no_more_than_asked_for(vendor: Vendor) -> None:
+def test_better_passages_come_first_and_no_more_than_asked_for(vendor: DirectZhipu) -> None:
     vendor.put("a.txt", "printer\n\nprinter paper jam\r\n\r\nnothing")
     vendor.put("b.txt", "如何更换打印机纸张")
     hits = vendor.search("paper printer")
@@ -127,7 +127,7 @@ def test_better_passages_come_first_and_no_more_than_asked_for(vendor: Vendor) -
     assert [hit["metadata"]["doc_name"] for hit in vendor.search("打印机")] == ["b.txt"]
 
 
-def test_a_search_stays_in_the_documents_asked_for(vendor: Vendor) -> None:
+def test_a_search_stays_in_the_documents_asked_for(vendor: DirectZhipu) -> None:
     first, _ = vendor.put("a.txt", "alpha"), vendor.put("b.txt", "alpha")
     found = vendor.search("alpha", document_ids=[first, "1"])
     assert [hit["metadata"]["doc_id"] for hit in found] == [first]

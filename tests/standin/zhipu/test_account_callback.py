@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.standin.zhipu.vendor import Vendor
+from tests.standin.zhipu.vendor import DirectZhipu
 
 URL = "http://127.0.0.1:9753/events"
 
 
 @pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
+def vendor() -> DirectZhipu:
+    return DirectZhipu()
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ def vendor() -> Vendor:
     ],
     ids=str,
 )
-def test_what_the_manual_does_not_know_is_refused(vendor: Vendor, body: dict[str, object]) -> None:
+def test_what_the_manual_does_not_know_is_refused(vendor: DirectZhipu, body: dict[str, object]) -> None:
     assert vendor.json("PUT", "/callback", body)["code"] == 400
     assert len(vendor.app.violations) == 1
 
 
-def test_it_is_called_for_documents_without_an_address_of_their_own(vendor: Vendor) -> None:
+def test_it_is_called_for_documents_without_an_address_of_their_own(vendor: DirectZhipu) -> None:
     vendor.json("PUT", "/callback", {"url": URL, "callback_header": {"x-a": "b"}})
     own = "http://127.0.0.1:9753/own"
     plain = vendor.put("a.txt")

@@ -8,31 +8,31 @@ from collections.abc import Iterator
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import Vendor
+from tests.standin.zhipu.vendor import DirectZhipu
 
 RECALL = {"recall_method": "embedding", "rerank_status": 0, "slice_count": 3}
 
 
 @pytest.fixture
-def vendor() -> Iterator[Vendor]:
-    vendor = Vendor()
+def vendor() -> Iterator[DirectZhipu]:
+    vendor = DirectZhipu()
     vendor.put("hours.txt", "The office opens at nine.")
     yield vendor
 
 
-def made(vendor: Vendor, **fields: object) -> str:
+def made(vendor: DirectZhipu, **fields: object) -> str:
     body = {"name": "desk", "desc": "", "knowledge_ids": [int(HOME_ID)], **fields}
     answer = vendor.json("POST", "/application", body)
     assert answer["code"] == 200, answer
     return str(answer["data"])
 
 
-def asked(vendor: Vendor, ident: str, call: str = "invoke", **fields: object) -> bytes:
+def asked(vendor: DirectZhipu, ident: str, call: str = "invoke", **fields: object) -> bytes:
     body = {"prompt": [{"role": "user", "content": "when does the office open"}], **fields}
     return vendor.call("POST", f"/model-api/{ident}/{call}", body).body
 
 
-def test_the_bare_id_is_answered_and_bases_may_stand_in_either_place(vendor: Vendor) -> None:
+def test_the_bare_id_is_answered_and_bases_may_stand_in_either_place(vendor: DirectZhipu) -> None:
     inside = {"knowledge_ids": [], "knowledge_info": {**RECALL, "knowledge_ids": [HOME_ID]}}
     for ident in (made(vendor), made(vendor, **inside)):
         assert vendor.json("GET", f"/application/{ident}")["data"]["knowledge_ids"] == [int(HOME_ID)]
@@ -56,13 +56,13 @@ def test_the_bare_id_is_answered_and_bases_may_stand_in_either_place(vendor: Ven
     ],
     ids=str,
 )
-def test_what_the_manual_forbids_is_refused(vendor: Vendor, fields: dict[str, object]) -> None:
+def test_what_the_manual_forbids_is_refused(vendor: DirectZhipu, fields: dict[str, object]) -> None:
     body = {"name": "desk", "desc": "", "knowledge_ids": [HOME_ID], **fields}
     assert vendor.json("POST", "/application", body)["code"] == 400
     assert len(vendor.app.violations) == 1
 
 
-def test_an_answer_in_one_piece_has_content_usage_and_slices(vendor: Vendor) -> None:
+def test_an_answer_in_one_piece_has_content_usage_and_slices(vendor: DirectZhipu) -> None:
     data = json.loads(asked(vendor, made(vendor), request_id="r-1"))["data"]
     assert (data["requestId"], data["content"]) == ("r-1", "The office opens at nine.")
     assert data["usage"]["total_tokens"] > 0
@@ -72,7 +72,7 @@ def test_an_answer_in_one_piece_has_content_usage_and_slices(vendor: Vendor) -> 
     assert vendor.json("GET", "/v2/r-2/slice_info")["code"] != 200
 
 
-def test_a_stream_is_written_as_the_manual_prints_it(vendor: Vendor) -> None:
+def test_a_stream_is_written_as_the_manual_prints_it(vendor: DirectZhipu) -> None:
     text = asked(vendor, made(vendor), "sse-invoke", request_id="r-1", incremental=True).decode()
     first, *_, last, end = text.split("\n\n")
     assert first.splitlines() == ['id: "r-1"', 'event: "add"', 'data: "The "']
@@ -84,12 +84,12 @@ def test_a_stream_is_written_as_the_manual_prints_it(vendor: Vendor) -> None:
 @pytest.mark.parametrize(
     "prompt", [[], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]]
 )
-def test_a_question_has_an_odd_number_of_turns_with_words(vendor: Vendor, prompt: list[object]) -> None:
+def test_a_question_has_an_odd_number_of_turns_with_words(vendor: DirectZhipu, prompt: list[object]) -> None:
     answer = vendor.json("POST", f"/model-api/{made(vendor)}/invoke", {"prompt": prompt})
     assert answer["code"] == 400
 
 
-def test_other_bases_than_the_applications_own_are_not_looked_into(vendor: Vendor) -> None:
+def test_other_bases_than_the_applications_own_are_not_looked_into(vendor: DirectZhipu) -> None:
     other = vendor.json("POST", "/knowledge", {"embedding_id": 11, "name": "other"})["data"]["id"]
     ident = made(vendor, knowledge_ids=[int(other)])
     assert "nine" not in asked(vendor, ident, knowledge_ids=[HOME_ID]).decode()

@@ -9,13 +9,13 @@ import pytest
 
 from kbsync_standin.messages import Letter
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import START, Vendor
+from tests.standin.zhipu.vendor import START, DirectZhipu
 
 URL = "http://127.0.0.1:9753/callback/x"
 FIELDS = {"knowledge_type": "1", "callback_url": URL, "callback_header": '{"x-secret": "s"}'}
 
 
-def letters(vendor: Vendor) -> list[Letter]:
+def letters(vendor: DirectZhipu) -> list[Letter]:
     return vendor.app.letters
 
 
@@ -24,7 +24,7 @@ def told(letter: Letter) -> dict[str, Any]:
 
 
 def test_the_end_of_vectorizing_is_told_when_it_is_reached() -> None:
-    vendor = Vendor(vectorize=(3.0, 3.0))
+    vendor = DirectZhipu(vectorize=(3.0, 3.0))
     ident = vendor.put(**FIELDS)
     [letter] = letters(vendor)
     assert (letter.at, letter.url, letter.about) == (START + 3, URL, ident)
@@ -34,7 +34,7 @@ def test_the_end_of_vectorizing_is_told_when_it_is_reached() -> None:
 
 
 def test_a_failure_is_told_and_so_is_a_re_embed_after_it() -> None:
-    vendor = Vendor(stale_stat=2.0)
+    vendor = DirectZhipu(stale_stat=2.0)
     vendor.fault("fails")
     ident = vendor.put(**FIELDS)
     vendor.reembed(ident)
@@ -42,7 +42,7 @@ def test_a_failure_is_told_and_so_is_a_re_embed_after_it() -> None:
 
 
 def test_a_page_is_told_of_by_the_fields_of_its_own() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     pages = [{"url": f"https://example.org/{name}", "knowledge_type": 1} for name in ("a", "b")]
     pages[1] |= {"callback_url": URL}
     body = {"knowledge_id": HOME_ID, "upload_detail": pages}
@@ -51,7 +51,7 @@ def test_a_page_is_told_of_by_the_fields_of_its_own() -> None:
 
 
 def test_nobody_is_told_who_did_not_ask_and_nothing_that_never_ends() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     vendor.put()
     vendor.fault("stuck")
     vendor.put("b.txt", **FIELDS)
@@ -60,7 +60,7 @@ def test_nobody_is_told_who_did_not_ask_and_nothing_that_never_ends() -> None:
 
 @pytest.mark.parametrize(("form", "count"), [("never", 0), ("twice", 2), ("late", 1), ("slow", 1)])
 def test_it_may_come_too_seldom_too_often_or_too_late(form: str, count: int) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     vendor.fault("callback", form=form, seconds=7)
     vendor.put(**FIELDS)
     assert len(letters(vendor)) == count
@@ -69,7 +69,7 @@ def test_it_may_come_too_seldom_too_often_or_too_late(form: str, count: int) -> 
 
 
 def test_it_may_lie() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     for form in ("other", "status", "malformed"):
         vendor.fault("callback", form=form)
         vendor.put(f"{form}.txt", **FIELDS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import OPEN, START, Vendor
+from tests.standin.zhipu.vendor import OPEN, START, DirectZhipu
 
 ENVELOPE = {"code": 200, "message": "请求成功", "timestamp": 1}
 CAPTURED_ITEM: dict[str, Any] = {
@@ -54,17 +54,17 @@ def same_shape(answer: Any, example: Any, where: str = "answer") -> None:
 
 
 @pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
+def vendor() -> DirectZhipu:
+    return DirectZhipu()
 
 
 @pytest.fixture(autouse=True)
-def no_violations(vendor: Vendor) -> Any:
+def no_violations(vendor: DirectZhipu) -> Any:
     yield
     assert vendor.app.violations == []
 
 
-def test_the_captured_upload_byte_for_byte(vendor: Vendor) -> None:
+def test_the_captured_upload_byte_for_byte(vendor: DirectZhipu) -> None:
     body = (
         b'--B\r\nContent-Disposition: form-data; name="knowledge_type"\r\n\r\n1\r\n'
         b'--B\r\nContent-Disposition: form-data; name="files"; filename="probe.txt"\r\n'
@@ -82,7 +82,7 @@ def test_the_captured_upload_byte_for_byte(vendor: Vendor) -> None:
     assert vendor.app.snapshot()["documents"][0]["size"] == 5
 
 
-def test_an_unsupported_file_stands_in_failed_infos(vendor: Vendor) -> None:
+def test_an_unsupported_file_stands_in_failed_infos(vendor: DirectZhipu) -> None:
     answer = vendor.upload("probe.exe")
     failed = [{"fileName": "probe.exe", "failReason": "不支持的文档类型"}]
     assert answer["data"] == {"successInfos": [], "failedInfos": failed}
@@ -90,7 +90,7 @@ def test_an_unsupported_file_stands_in_failed_infos(vendor: Vendor) -> None:
     assert vendor.effects() == []
 
 
-def test_list_items_are_as_captured(vendor: Vendor) -> None:
+def test_list_items_are_as_captured(vendor: DirectZhipu) -> None:
     vendor.put("probe.txt", "x" * 497)
     answer = vendor.json("GET", "/document", knowledge_id=HOME_ID, page=1, size=10)
     same_shape(answer, {"data": {"total": 1, "list": [CAPTURED_ITEM]}, **ENVELOPE})
@@ -99,7 +99,7 @@ def test_list_items_are_as_captured(vendor: Vendor) -> None:
     assert (item["custom_separator"], item["knowledge_type"]) == (["\n"], 1)
 
 
-def test_a_failed_item_is_as_captured(vendor: Vendor) -> None:
+def test_a_failed_item_is_as_captured(vendor: DirectZhipu) -> None:
     vendor.fault("fails")
     ident = vendor.put("probe.md")
     item = vendor.list()["list"][0]
@@ -110,7 +110,7 @@ def test_a_failed_item_is_as_captured(vendor: Vendor) -> None:
 
 
 def test_md_without_a_type_fails_as_seen_live() -> None:
-    vendor = Vendor(strict=False)
+    vendor = DirectZhipu(strict=False)
     vendor.put("probe.md", "# Title", req_id="1")
     vendor.put("probe.txt", "Title", req_id="2")
     assert [(item["embedding_stat"], item["knowledge_type"]) for item in vendor.list()["list"]] == [
@@ -119,14 +119,14 @@ def test_md_without_a_type_fails_as_seen_live() -> None:
     ]
 
 
-def test_detail_is_one_document(vendor: Vendor) -> None:
+def test_detail_is_one_document(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     answer = vendor.json("GET", f"/document/{ident}")
     same_shape(answer, {"data": CAPTURED_ITEM, **ENVELOPE})
     assert answer["data"]["id"] == ident
 
 
-def test_delete_answers_an_envelope_without_data(vendor: Vendor) -> None:
+def test_delete_answers_an_envelope_without_data(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     same_shape(vendor.json("DELETE", f"/document/{ident}"), ENVELOPE)
     assert vendor.list() == {"total": 0, "list": []}
@@ -135,7 +135,7 @@ def test_delete_answers_an_envelope_without_data(vendor: Vendor) -> None:
     assert vendor.effects() == ["stored", "deleted"]
 
 
-def test_reembed_is_accepted_and_begins_anew(vendor: Vendor) -> None:
+def test_reembed_is_accepted_and_begins_anew(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.app.set_behaviour({"vectorize": [5, 5]})
     same_shape(vendor.reembed(ident), ENVELOPE)
@@ -146,7 +146,7 @@ def test_reembed_is_accepted_and_begins_anew(vendor: Vendor) -> None:
     assert vendor.effects() == ["stored", "reembedded"]
 
 
-def test_reslice_changes_the_slicing_only(vendor: Vendor) -> None:
+def test_reslice_changes_the_slicing_only(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     body = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 500}
     same_shape(vendor.json("PUT", f"/document/{ident}", body), ENVELOPE)
@@ -155,7 +155,7 @@ def test_reslice_changes_the_slicing_only(vendor: Vendor) -> None:
     assert vendor.effects() == ["stored", "resliced"]
 
 
-def test_retrieve_answers_as_captured(vendor: Vendor) -> None:
+def test_retrieve_answers_as_captured(vendor: DirectZhipu) -> None:
     ident = vendor.put("probe.txt", "first things\n\nhow do I print")
     body = {"query": "how do I …", "knowledge_ids": [HOME_ID], "top_k": 3, "recall_method": "mixed"}
     answer = vendor.json("POST", "/knowledge/retrieve", body)
@@ -180,11 +180,11 @@ def test_retrieve_answers_as_captured(vendor: Vendor) -> None:
     assert (found["metadata"]["doc_type"], found["metadata"]["doc_name"]) == ("txt", "probe.txt")
 
 
-def test_an_empty_base_is_found_empty_without_an_error(vendor: Vendor) -> None:
+def test_an_empty_base_is_found_empty_without_an_error(vendor: DirectZhipu) -> None:
     assert vendor.search("anything") == []
 
 
-def test_capacity_counts_the_bytes_of_the_account(vendor: Vendor) -> None:
+def test_capacity_counts_the_bytes_of_the_account(vendor: DirectZhipu) -> None:
     vendor.put("a.txt", "x" * 300)
     gone = vendor.put("b.txt", "x" * 600)
     vendor.json("DELETE", f"/document/{gone}")
@@ -195,7 +195,7 @@ def test_capacity_counts_the_bytes_of_the_account(vendor: Vendor) -> None:
     assert answer["data"]["total"]["length"] == 1_000_000_000
 
 
-def test_bases_are_created_edited_listed_and_deleted(vendor: Vendor) -> None:
+def test_bases_are_created_edited_listed_and_deleted(vendor: DirectZhipu) -> None:
     created = vendor.json("POST", "/knowledge", {"embedding_id": 11, "name": "notes", "description": "…"})
     same_shape(created, {"data": {"id": "2108602882139078656"}, **ENVELOPE})
     ident = created["data"]["id"]
@@ -211,26 +211,26 @@ def test_bases_are_created_edited_listed_and_deleted(vendor: Vendor) -> None:
     assert vendor.effects() == ["base-created", "base-edited", "base-deleted"]
 
 
-def test_models_are_listed(vendor: Vendor) -> None:
+def test_models_are_listed(vendor: DirectZhipu) -> None:
     model = {"name": "zhipu_embedding_v1", "description": "zhipu_embedding_v1", "id": 3}
     same_shape(vendor.json("GET", "/embedding"), {"data": {"list": [model], "total": 1}, **ENVELOPE})
 
 
-def test_document_size_is_the_number_of_documents(vendor: Vendor) -> None:
+def test_document_size_is_the_number_of_documents(vendor: DirectZhipu) -> None:
     vendor.put("a.txt", "12345")
     vendor.put("b.txt", "12345")
     base = vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]
     assert (base["document_size"], base["length"]) == (2, 10)
 
 
-def test_pages_of_bases_are_one_based(vendor: Vendor) -> None:
+def test_pages_of_bases_are_one_based(vendor: DirectZhipu) -> None:
     for name in "abc":
         vendor.json("POST", "/knowledge", {"embedding_id": 3, "name": name})
     second = vendor.json("GET", "/knowledge", page=2, size=2)["data"]
     assert ([base["name"] for base in second["list"]], second["total"]) == (["a", "handbook"], 4)
 
 
-def test_a_deleted_base_takes_its_documents_with_it(vendor: Vendor) -> None:
+def test_a_deleted_base_takes_its_documents_with_it(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.json("DELETE", f"/knowledge/{HOME_ID}")
     assert vendor.call("GET", f"/document/{ident}").status == 404
@@ -239,7 +239,7 @@ def test_a_deleted_base_takes_its_documents_with_it(vendor: Vendor) -> None:
     assert vendor.effects() == ["stored", "deleted-with-base", "base-deleted"]
 
 
-def test_another_model_vectorizes_every_document_anew(vendor: Vendor) -> None:
+def test_another_model_vectorizes_every_document_anew(vendor: DirectZhipu) -> None:
     first, second = vendor.put("a.txt"), vendor.put("b.txt")
     vendor.app.set_behaviour({"vectorize": [9, 9]})
     vendor.json("PUT", f"/knowledge/{HOME_ID}", {"embedding_id": 12})
@@ -248,7 +248,9 @@ def test_another_model_vectorizes_every_document_anew(vendor: Vendor) -> None:
     assert vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]["embedding_model"] == "Embedding-3-pro"
 
 
-def test_the_signed_address_gives_the_bytes_for_ten_hours_and_differs_at_every_read(vendor: Vendor) -> None:
+def test_the_signed_address_gives_the_bytes_for_ten_hours_and_differs_at_every_read(
+    vendor: DirectZhipu,
+) -> None:
     ident = vendor.put("probe.txt", "the bytes")
     first, second = vendor.detail(ident)["url"], vendor.detail(ident)["url"]
     assert first != second
@@ -261,7 +263,7 @@ def test_the_signed_address_gives_the_bytes_for_ten_hours_and_differs_at_every_r
     assert vendor.read(vendor.detail(ident)["url"]).body == b"the bytes"
 
 
-def test_an_address_signed_for_one_file_opens_no_other(vendor: Vendor) -> None:
+def test_an_address_signed_for_one_file_opens_no_other(vendor: DirectZhipu) -> None:
     first, second = vendor.put("a.txt"), vendor.put("b.txt")
     url = vendor.detail(first)["url"]
     assert vendor.read(url.replace(first, second)).status == 403
@@ -275,17 +277,17 @@ def test_an_address_signed_for_one_file_opens_no_other(vendor: Vendor) -> None:
     [{"custom_separator": '["\\n\\n", "。"]'}, {"custom_separator": ["\n\n", "。"]}],
     ids=["one JSON field", "repeated fields"],
 )
-def test_separators_travel_in_any_of_the_known_forms(vendor: Vendor, separator: dict[str, Any]) -> None:
+def test_separators_travel_in_any_of_the_known_forms(vendor: DirectZhipu, separator: dict[str, Any]) -> None:
     ident = vendor.put(knowledge_type="5", sentence_size="500", **separator)
     assert vendor.detail(ident)["custom_separator"] == ["\n\n", "。"]
 
 
-def test_one_separator_travels_as_plain_text(vendor: Vendor) -> None:
+def test_one_separator_travels_as_plain_text(vendor: DirectZhipu) -> None:
     ident = vendor.put(knowledge_type="5", custom_separator="---")
     assert vendor.detail(ident)["custom_separator"] == ["---"]
 
 
-def test_all_documented_form_fields_are_taken(vendor: Vendor) -> None:
+def test_all_documented_form_fields_are_taken(vendor: DirectZhipu) -> None:
     ident = vendor.put(
         knowledge_type="1",
         parse_image="true",
@@ -297,13 +299,13 @@ def test_all_documented_form_fields_are_taken(vendor: Vendor) -> None:
     assert vendor.detail(ident)["parse_image"] == 1
 
 
-def test_a_limit_of_words_cuts_a_document_short(vendor: Vendor) -> None:
+def test_a_limit_of_words_cuts_a_document_short(vendor: DirectZhipu) -> None:
     vendor.put(text="one two three four", knowledge_type="1", word_num_limit="2")
     assert [hit["text"] for hit in vendor.search("one")] == ["one two"]
     assert vendor.search("four") == []
 
 
-def test_all_documented_search_fields_are_taken(vendor: Vendor) -> None:
+def test_all_documented_search_fields_are_taken(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     found = vendor.search(
         "hello",

@@ -11,15 +11,15 @@ import pytest
 from kbsync_standin.faults import Fault, Faults
 from kbsync_standin.kinds import TRANSPORT
 from kbsync_standin.zhipu import HOME_ID, KINDS
-from tests.standin.zhipu.vendor import Vendor
+from tests.standin.zhipu.vendor import DirectZhipu
 
 
 @pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
+def vendor() -> DirectZhipu:
+    return DirectZhipu()
 
 
-def stored(vendor: Vendor) -> list[str]:
+def stored(vendor: DirectZhipu) -> list[str]:
     return [document["name"] for document in vendor.app.snapshot()["documents"]]
 
 
@@ -28,7 +28,7 @@ def test_every_kind_is_explained_in_one_line_and_none_is_the_servers() -> None:
     assert not KINDS.keys() & TRANSPORT.keys()
 
 
-def test_the_code_as_a_string(vendor: Vendor) -> None:
+def test_the_code_as_a_string(vendor: DirectZhipu) -> None:
     vendor.fault("code-in-200", code=200, as_string=True)
     answer = vendor.upload("a.txt")
     assert (answer["code"], answer["data"]["successInfos"][0]["fileName"]) == ("200", "a.txt")
@@ -49,14 +49,14 @@ def test_the_code_as_a_string(vendor: Vendor) -> None:
         ("string", "内部错误"),
     ],
 )
-def test_a_failure_in_each_shape(vendor: Vendor, shape: str, body: Any) -> None:
+def test_a_failure_in_each_shape(vendor: DirectZhipu, shape: str, body: Any) -> None:
     vendor.fault("error-shapes", shape=shape, status=503, effect=False)
     response = vendor.upload_answer("a.txt", b"x")
     assert (response.status, json.loads(response.body)) == (503, body)
     assert stored(vendor) == []
 
 
-def test_fields_of_the_envelope_set_and_missing(vendor: Vendor) -> None:
+def test_fields_of_the_envelope_set_and_missing(vendor: DirectZhipu) -> None:
     vendor.fault("envelope", set={"timestamp": "soon"}, missing=["message"])
     answer = vendor.json("GET", "/knowledge")
     assert answer.keys() == {"data", "code", "timestamp"}
@@ -64,7 +64,7 @@ def test_fields_of_the_envelope_set_and_missing(vendor: Vendor) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 30, 1e9, "Fri, 20 Nov 2026 10:00:00 GMT"])
-def test_a_rate_limit_may_say_when(vendor: Vendor, after: Any) -> None:
+def test_a_rate_limit_may_say_when(vendor: DirectZhipu, after: Any) -> None:
     vendor.fault("rate-limited", retry_after=after)
     assert vendor.call("GET", "/knowledge").headers["retry-after"] == str(after)
 
@@ -72,14 +72,14 @@ def test_a_rate_limit_may_say_when(vendor: Vendor, after: Any) -> None:
 @pytest.mark.parametrize(
     ("form", "status", "code"), [("404", 404, 404), ("code", 200, 400), (None, 200, 200)]
 )
-def test_the_base_gone_for_one_call(vendor: Vendor, form: Any, status: int, code: int) -> None:
+def test_the_base_gone_for_one_call(vendor: DirectZhipu, form: Any, status: int, code: int) -> None:
     vendor.fault("base-gone", form=form)
     response = vendor.call("GET", f"/knowledge/{HOME_ID}")
     assert (response.status, json.loads(response.body)["code"]) == (status, code)
     assert vendor.call("GET", f"/knowledge/{HOME_ID}").status == 200
 
 
-def lists(vendor: Vendor, kind: str, effect: bool = True, **args: Any) -> tuple[Any, Any, list[str]]:
+def lists(vendor: DirectZhipu, kind: str, effect: bool = True, **args: Any) -> tuple[Any, Any, list[str]]:
     vendor.fault(kind, effect=effect, **args)
     answer = vendor.upload("a.txt")
     assert answer["code"] == 200
@@ -88,7 +88,7 @@ def lists(vendor: Vendor, kind: str, effect: bool = True, **args: Any) -> tuple[
     return names, [info["failReason"] for info in failures], stored(vendor)
 
 
-def test_an_id_that_was_answered_without_effect_is_never_given_again(vendor: Vendor) -> None:
+def test_an_id_that_was_answered_without_effect_is_never_given_again(vendor: DirectZhipu) -> None:
     vendor.app.set_behaviour({"ids": "short"})
     vendor.fault("both-lists", effect=False)
     phantom = vendor.upload("a.txt")["data"]["successInfos"][0]["documentId"]
@@ -96,7 +96,7 @@ def test_an_id_that_was_answered_without_effect_is_never_given_again(vendor: Ven
     assert vendor.put("b.txt") != phantom
 
 
-def test_another_name_is_kept_or_only_answered(vendor: Vendor) -> None:
+def test_another_name_is_kept_or_only_answered(vendor: DirectZhipu) -> None:
     assert lists(vendor, "other-name") == (["a(1).txt"], [], ["a(1).txt"])
     assert lists(vendor, "other-name", answer="b.txt") == (["b.txt"], [], ["a(1).txt", "a.txt"])
     vendor.fault("other-name", form="question_marks")
@@ -104,7 +104,7 @@ def test_another_name_is_kept_or_only_answered(vendor: Vendor) -> None:
     assert "?.txt" in vendor.names()
 
 
-def test_faults_are_aimed_at_the_name_that_was_sent(vendor: Vendor) -> None:
+def test_faults_are_aimed_at_the_name_that_was_sent(vendor: DirectZhipu) -> None:
     vendor.app.set_behaviour({"names": "question_marks"})
     ident = vendor.put("手册.txt")
     request = vendor.request("GET", f"/api/llm-application/open/document/{ident}")
@@ -115,7 +115,7 @@ def test_faults_are_aimed_at_the_name_that_was_sent(vendor: Vendor) -> None:
     assert vendor.app.subject(vendor.request("POST", path, b"", headers)) == ""
 
 
-def test_stuck_at_0_for_ever(vendor: Vendor) -> None:
+def test_stuck_at_0_for_ever(vendor: DirectZhipu) -> None:
     vendor.fault("stuck")
     ident = vendor.put()
     vendor.clock.advance(1e7)
@@ -124,13 +124,13 @@ def test_stuck_at_0_for_ever(vendor: Vendor) -> None:
     assert vendor.stat(ident) == 1
 
 
-def test_stuck_at_0_though_searchable(vendor: Vendor) -> None:
+def test_stuck_at_0_though_searchable(vendor: DirectZhipu) -> None:
     vendor.fault("stuck", searchable=True)
     ident = vendor.put()
     assert (vendor.stat(ident), len(vendor.search("hello", document_ids=[ident]))) == (0, 1)
 
 
-def test_0_for_some_looks(vendor: Vendor) -> None:
+def test_0_for_some_looks(vendor: DirectZhipu) -> None:
     vendor.fault("polls", n=2)
     ident = vendor.put()
     assert vendor.search("hello") == []
@@ -138,7 +138,7 @@ def test_0_for_some_looks(vendor: Vendor) -> None:
     assert len(vendor.search("hello")) == 1
 
 
-def test_a_failure_comes_again_and_again(vendor: Vendor) -> None:
+def test_a_failure_comes_again_and_again(vendor: DirectZhipu) -> None:
     vendor.fault("fails", runs=2)
     twice = vendor.put("a.txt")
     vendor.fault("fails", runs=0, silent=True)
@@ -152,7 +152,7 @@ def test_a_failure_comes_again_and_again(vendor: Vendor) -> None:
     assert "failInfo" not in vendor.detail(always)
 
 
-def test_a_reembed_that_fails(vendor: Vendor) -> None:
+def test_a_reembed_that_fails(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.fault("fails")
     vendor.reembed(ident)
@@ -160,7 +160,7 @@ def test_a_reembed_that_fails(vendor: Vendor) -> None:
 
 
 def test_a_failure_takes_its_time_too() -> None:
-    vendor = Vendor(vectorize=(5, 5))
+    vendor = DirectZhipu(vectorize=(5, 5))
     vendor.fault("fails")
     ident = vendor.put()
     assert vendor.stat(ident) == 0
@@ -168,7 +168,7 @@ def test_a_failure_takes_its_time_too() -> None:
     assert vendor.stat(ident) == 2
 
 
-def test_1_then_0_then_1(vendor: Vendor) -> None:
+def test_1_then_0_then_1(vendor: DirectZhipu) -> None:
     vendor.fault("relapse", after=5, back=2)
     ident = vendor.put()
     seen = [vendor.stat(ident)]
@@ -178,7 +178,7 @@ def test_1_then_0_then_1(vendor: Vendor) -> None:
     assert seen == [1, 0, 1]
 
 
-def test_1_then_2_much_later(vendor: Vendor) -> None:
+def test_1_then_2_much_later(vendor: DirectZhipu) -> None:
     vendor.fault("fails-later", after=3600)
     ident = vendor.put()
     assert vendor.stat(ident) == 1
@@ -187,7 +187,7 @@ def test_1_then_2_much_later(vendor: Vendor) -> None:
 
 
 @pytest.mark.parametrize("value", ["1", 1.0, None, 3, 99, "2"])
-def test_a_status_of_any_value_from_the_upload_on(vendor: Vendor, value: Any) -> None:
+def test_a_status_of_any_value_from_the_upload_on(vendor: DirectZhipu, value: Any) -> None:
     vendor.fault("stat", value=value)
     ident = vendor.put()
     vendor.put("other.txt")
@@ -196,7 +196,7 @@ def test_a_status_of_any_value_from_the_upload_on(vendor: Vendor, value: Any) ->
     assert len(vendor.search("hello")) == 2
 
 
-def test_a_status_that_is_missing_for_one_look_or_some_seconds(vendor: Vendor) -> None:
+def test_a_status_that_is_missing_for_one_look_or_some_seconds(vendor: DirectZhipu) -> None:
     ident = vendor.put("a.txt")
     vendor.fault("stat", missing=True)
     assert "embedding_stat" not in vendor.detail(ident)
@@ -208,14 +208,14 @@ def test_a_status_that_is_missing_for_one_look_or_some_seconds(vendor: Vendor) -
     assert vendor.stat(other) == 1
 
 
-def test_a_list_lies_about_the_items_of_one_name(vendor: Vendor) -> None:
+def test_a_list_lies_about_the_items_of_one_name(vendor: DirectZhipu) -> None:
     vendor.put("a.txt")
     vendor.put("b.txt")
     vendor.fault("stat", value=99, name="a.txt")
     assert [item["embedding_stat"] for item in vendor.list()["list"]] == [1, 99]
 
 
-def test_fail_info_beside_any_status(vendor: Vendor) -> None:
+def test_fail_info_beside_any_status(vendor: DirectZhipu) -> None:
     nothing = {"embedding_code": 0, "embedding_msg": ""}
     vendor.fault("fail-info", value=nothing)
     ident = vendor.put()
@@ -229,7 +229,7 @@ def test_fail_info_beside_any_status(vendor: Vendor) -> None:
     assert vendor.detail(failed)["failInfo"] is None
 
 
-def test_fields_of_a_document_set_and_missing(vendor: Vendor) -> None:
+def test_fields_of_a_document_set_and_missing(vendor: DirectZhipu) -> None:
     vendor.put("a.txt")
     vendor.fault("fields", set={"length": "11"}, missing=["name", "word_num"])
     item = vendor.list()["list"][0]
@@ -237,7 +237,7 @@ def test_fields_of_a_document_set_and_missing(vendor: Vendor) -> None:
     assert vendor.names() == ["a.txt"]
 
 
-def test_two_lies_about_one_document(vendor: Vendor) -> None:
+def test_two_lies_about_one_document(vendor: DirectZhipu) -> None:
     vendor.fault("stat", value=99)
     ident = vendor.put()
     vendor.fault("url")
@@ -245,7 +245,7 @@ def test_two_lies_about_one_document(vendor: Vendor) -> None:
     assert (item["embedding_stat"], "url" in item) == (99, False)
 
 
-def test_a_new_document_without_a_detail_or_out_of_the_list(vendor: Vendor) -> None:
+def test_a_new_document_without_a_detail_or_out_of_the_list(vendor: DirectZhipu) -> None:
     vendor.fault("detail-missing", seconds=15)
     ident = vendor.put("a.txt")
     assert (vendor.names(), vendor.call("GET", f"/document/{ident}").status) == (["a.txt"], 404)
@@ -261,7 +261,7 @@ def test_a_new_document_without_a_detail_or_out_of_the_list(vendor: Vendor) -> N
 @pytest.mark.parametrize(
     ("form", "status", "code"), [("404", 404, 404), ("code", 200, 400), (None, 200, 200)]
 )
-def test_a_detail_missing_once(vendor: Vendor, form: Any, status: int, code: int) -> None:
+def test_a_detail_missing_once(vendor: DirectZhipu, form: Any, status: int, code: int) -> None:
     ident = vendor.put()
     vendor.fault("detail-missing", form=form)
     response = vendor.call("GET", f"/document/{ident}")
@@ -269,7 +269,7 @@ def test_a_detail_missing_once(vendor: Vendor, form: Any, status: int, code: int
     assert vendor.stat(ident) == 1
 
 
-def test_a_deleted_document_still_listed(vendor: Vendor) -> None:
+def test_a_deleted_document_still_listed(vendor: DirectZhipu) -> None:
     brief, forever = vendor.put("a.txt", "12345"), vendor.put("b.txt")
     vendor.fault("still-listed", seconds=10)
     vendor.call("DELETE", f"/document/{brief}")
@@ -282,7 +282,7 @@ def test_a_deleted_document_still_listed(vendor: Vendor) -> None:
     assert vendor.names() == ["b.txt"]
 
 
-def test_a_delete_that_leaves_the_document(vendor: Vendor) -> None:
+def test_a_delete_that_leaves_the_document(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.fault("keeps-document")
     assert vendor.json("DELETE", f"/document/{ident}")["code"] == 200
@@ -292,7 +292,7 @@ def test_a_delete_that_leaves_the_document(vendor: Vendor) -> None:
 @pytest.mark.parametrize(
     ("form", "status", "code"), [("404", 404, 404), ("code", 200, 400), ("null", 200, 200), ("ok", 200, 200)]
 )
-def test_a_delete_that_says_unknown(vendor: Vendor, form: str, status: int, code: int) -> None:
+def test_a_delete_that_says_unknown(vendor: DirectZhipu, form: str, status: int, code: int) -> None:
     ident = vendor.put()
     vendor.fault("delete-unknown", form=form)
     response = vendor.call("DELETE", f"/document/{ident}")
@@ -300,7 +300,7 @@ def test_a_delete_that_says_unknown(vendor: Vendor, form: str, status: int, code
     assert vendor.effects() == ["stored", "deleted"]
 
 
-def test_duplicates_across_pages(vendor: Vendor) -> None:
+def test_duplicates_across_pages(vendor: DirectZhipu) -> None:
     vendor.app.set_behaviour({"order": "oldest"})
     for number in range(6):
         vendor.put(f"{number}.txt")
@@ -309,7 +309,7 @@ def test_duplicates_across_pages(vendor: Vendor) -> None:
     assert vendor.list(page=2, size=3)["total"] == 6
 
 
-def test_a_list_without_some(vendor: Vendor) -> None:
+def test_a_list_without_some(vendor: DirectZhipu) -> None:
     vendor.put("a.txt")
     vendor.put("b.txt")
     vendor.fault("left-out", name="a.txt")
@@ -318,7 +318,7 @@ def test_a_list_without_some(vendor: Vendor) -> None:
     assert vendor.names() == []
 
 
-def test_a_list_that_is_null_or_missing_and_a_wrong_total(vendor: Vendor) -> None:
+def test_a_list_that_is_null_or_missing_and_a_wrong_total(vendor: DirectZhipu) -> None:
     vendor.put("a.txt")
     vendor.fault("list-null")
     assert vendor.list() == {"total": 1, "list": None}
@@ -330,7 +330,7 @@ def test_a_list_that_is_null_or_missing_and_a_wrong_total(vendor: Vendor) -> Non
     assert "total" not in vendor.list()
 
 
-def test_searches_that_answer_strangely(vendor: Vendor) -> None:
+def test_searches_that_answer_strangely(vendor: DirectZhipu) -> None:
     vendor.put("a.txt")
     vendor.fault("retrieve-empty")
     assert vendor.search("hello") == []
@@ -343,7 +343,7 @@ def test_searches_that_answer_strangely(vendor: Vendor) -> None:
 
 
 @pytest.mark.parametrize("op", ["reembed", "reslice", "delete", "create-base", "edit-base", "delete-base"])
-def test_without_effect_nothing_is_done(vendor: Vendor, op: str) -> None:
+def test_without_effect_nothing_is_done(vendor: DirectZhipu, op: str) -> None:
     ident = vendor.put()
     calls: dict[str, tuple[str, str, Any]] = {
         "reembed": ("POST", f"/document/embedding/{ident}", {}),
@@ -373,12 +373,14 @@ def test_without_effect_nothing_is_done(vendor: Vendor, op: str) -> None:
         (Fault("envelope", args={"missing": "message"}), "missing cannot be"),
     ],
 )
-def test_a_fault_that_cannot_mean_what_it_says_is_noted(vendor: Vendor, fault: Fault, words: str) -> None:
+def test_a_fault_that_cannot_mean_what_it_says_is_noted(
+    vendor: DirectZhipu, fault: Fault, words: str
+) -> None:
     vendor.app.answer(vendor.request("GET", "/api/llm-application/open/knowledge"), fault)
     assert words in vendor.app.violations[0]
 
 
-def test_foreign_kinds_mean_nothing(vendor: Vendor) -> None:
+def test_foreign_kinds_mean_nothing(vendor: DirectZhipu) -> None:
     vendor.fault("hang")
     assert vendor.upload("a.txt")["code"] == 200
     assert vendor.app.violations == []

@@ -6,18 +6,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from tests.standin.zhipu.vendor import Vendor
+from tests.standin.zhipu.vendor import DirectZhipu
 
 PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 TEXT = f"The badge looks like {PLACEHOLDER}.\n\nAgain {PLACEHOLDER}.\n"
 
 
-def listed(vendor: Vendor, ident: str) -> object:
+def listed(vendor: DirectZhipu, ident: str) -> object:
     return vendor.json("POST", f"/document/slice/image_list/{ident}")["data"]
 
 
 def test_each_placeholder_in_the_text_has_an_address_that_gives_an_image() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     data = vendor.json("POST", f"/document/slice/image_list/{vendor.put(text=TEXT)}")["data"]
     [image] = data["images"]
     assert image["text"] == PLACEHOLDER
@@ -31,7 +31,7 @@ def test_each_placeholder_in_the_text_has_an_address_that_gives_an_image() -> No
 
 
 def test_a_document_without_images_has_an_empty_list() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     assert listed(vendor, vendor.put()) == {"images": []}
     assert vendor.json("POST", "/document/slice/image_list/17")["code"] != 200
 
@@ -40,7 +40,7 @@ def test_a_document_without_images_has_an_empty_list() -> None:
     ("form", "told"), [("none", {"images": []}), ("null", None), ("missing", {})], ids=str
 )
 def test_images_may_be_missing(form: str, told: object) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     ident = vendor.put(text=TEXT)
     vendor.fault("pictures", form=form)
     assert listed(vendor, ident) == told
@@ -48,7 +48,7 @@ def test_images_may_be_missing(form: str, told: object) -> None:
 
 @pytest.mark.parametrize("form", ["others", "malformed"])
 def test_images_may_be_none_of_the_documents(form: str) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     ident = vendor.put(text=TEXT)
     vendor.fault("pictures", form=form)
     assert PLACEHOLDER not in str(listed(vendor, ident))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request
 from kbsync_standin.zhipu import HOME_ID, KINDS
-from tests.standin.zhipu.vendor import HOST, KEY, OPEN, Vendor
+from tests.standin.zhipu.vendor import HOST, KEY, OPEN, DirectZhipu
 
 TEXT = st.text(max_size=12) | st.sampled_from([HOME_ID, "1", "9" * 5000, "²", "\ud800", ""])
 VALUE = st.recursive(
@@ -71,7 +71,7 @@ def requests(draw: Any, idents: list[str]) -> Request:
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.data())
 def test_no_request_and_no_fault_breaks_it_down(data: st.DataObject) -> None:
-    vendor = Vendor(strict=data.draw(st.booleans()))
+    vendor = DirectZhipu(strict=data.draw(st.booleans()))
     idents = [vendor.put("a.txt"), vendor.put("b.csv", knowledge_type="3"), HOME_ID]
     for _ in range(6):
         request = data.draw(requests(idents))
@@ -88,7 +88,7 @@ def test_no_request_and_no_fault_breaks_it_down(data: st.DataObject) -> None:
     st.binary(max_size=200), st.sampled_from([b"", b"--B\r\n", b"--B\r\nContent-Disposition: form-data; "])
 )
 def test_no_form_breaks_it_down(body: bytes, beginning: bytes) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     kind = {"content-type": "multipart/form-data; boundary=B"}
     path = f"{OPEN}/document/upload_document/{HOME_ID}"
     response = vendor.send(vendor.request("POST", path, beginning + body, kind))

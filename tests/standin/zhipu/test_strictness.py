@@ -12,17 +12,17 @@ import pytest
 
 from kbsync_standin.messages import Response
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import KEY, OPEN, START, Vendor
+from tests.standin.zhipu.vendor import KEY, OPEN, START, DirectZhipu
 
 UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"
 
 
 @pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
+def vendor() -> DirectZhipu:
+    return DirectZhipu()
 
 
-def refused(vendor: Vendor, answer: Any, words: str) -> None:
+def refused(vendor: DirectZhipu, answer: Any, words: str) -> None:
     """Answered `code` 400 inside HTTP 200, and noted in one sentence with `words`."""
     assert answer["code"] == 400
     assert answer["message"].startswith("参数错误")
@@ -35,7 +35,7 @@ def multipart(*parts: tuple[str, str]) -> bytes:
     return ("".join(pieces) + "--B--\r\n").encode()
 
 
-def post(vendor: Vendor, body: bytes, kind: str = "multipart/form-data; boundary=B") -> Response:
+def post(vendor: DirectZhipu, body: bytes, kind: str = "multipart/form-data; boundary=B") -> Response:
     return vendor.send(vendor.request("POST", UPLOAD, body, {"content-type": kind}))
 
 
@@ -63,7 +63,7 @@ FILE = ('name="files"; filename="a.txt"', "text")
         (b"--B\r\nX-Other: 1\r\n\r\n1\r\n--B--\r\n", "no Content-Disposition"),
     ],
 )
-def test_a_wrong_form_is_refused(vendor: Vendor, body: bytes, words: str) -> None:
+def test_a_wrong_form_is_refused(vendor: DirectZhipu, body: bytes, words: str) -> None:
     refused(vendor, json.loads(post(vendor, body).body), words)
     assert vendor.effects() == []
 
@@ -90,7 +90,7 @@ def test_a_wrong_form_is_refused(vendor: Vendor, body: bytes, words: str) -> Non
         ("a.txt", {"knowledge_type": "1", "callback_header": "[]"}, "callback_header is"),
     ],
 )
-def test_wrong_slicing_is_refused(vendor: Vendor, name: str, fields: dict[str, str], words: str) -> None:
+def test_wrong_slicing_is_refused(vendor: DirectZhipu, name: str, fields: dict[str, str], words: str) -> None:
     refused(vendor, vendor.upload(name, **fields), words)
     assert vendor.effects() == []
 
@@ -99,7 +99,7 @@ def test_wrong_slicing_is_refused(vendor: Vendor, name: str, fields: dict[str, s
     ("name", "kind"),
     [("a.md", 1), ("a.docx", 2), ("a.csv", 3), ("a.ppt", 5), ("a.pdf", 6), ("a.xls", 7), ("A.TXT", 1)],
 )
-def test_each_type_is_taken_for_its_extensions(vendor: Vendor, name: str, kind: int) -> None:
+def test_each_type_is_taken_for_its_extensions(vendor: DirectZhipu, name: str, kind: int) -> None:
     ident = vendor.put(name, knowledge_type=str(kind))
     assert (vendor.detail(ident)["knowledge_type"], vendor.stat(ident)) == (kind, 1)
     assert vendor.app.violations == []
@@ -108,12 +108,12 @@ def test_each_type_is_taken_for_its_extensions(vendor: Vendor, name: str, kind: 
 @pytest.mark.parametrize(
     "kind", ["application/json", "multipart/form-data", "multipart/mixed; boundary=B", ""]
 )
-def test_what_is_no_form_is_an_unsupported_media_type(vendor: Vendor, kind: str) -> None:
+def test_what_is_no_form_is_an_unsupported_media_type(vendor: DirectZhipu, kind: str) -> None:
     assert post(vendor, multipart(TYPE, FILE), kind).status == 415
     assert "not multipart/form-data" in vendor.app.violations[0]
 
 
-def test_names_are_read_as_raw_utf8_between_quotes(vendor: Vendor) -> None:
+def test_names_are_read_as_raw_utf8_between_quotes(vendor: DirectZhipu) -> None:
     head = 'name="files"; filename="手册 \\"eins\\" a\\\\b; c=d%22.txt"; filename*=utf-8\'\'other.txt'
     post(vendor, multipart(TYPE, (head, "text")))
     assert vendor.names() == ['手册 "eins" a\\b; c=d%22.txt']
@@ -131,11 +131,13 @@ def test_names_are_read_as_raw_utf8_between_quotes(vendor: Vendor) -> None:
         ("DELETE", "/document/1", {"force": "1"}),
     ],
 )
-def test_wrong_queries_are_refused(vendor: Vendor, method: str, path: str, query: dict[str, str]) -> None:
+def test_wrong_queries_are_refused(
+    vendor: DirectZhipu, method: str, path: str, query: dict[str, str]
+) -> None:
     refused(vendor, vendor.json(method, path, **query), "")
 
 
-def test_a_cookie_is_refused(vendor: Vendor) -> None:
+def test_a_cookie_is_refused(vendor: DirectZhipu) -> None:
     request = vendor.request("GET", OPEN + "/knowledge", headers={"cookie": "a=b"})
     refused(vendor, json.loads(vendor.send(request).body), "cookie")
 
@@ -151,7 +153,7 @@ def test_a_cookie_is_refused(vendor: Vendor) -> None:
         (b'{"callback_url": 1}', "application/json", "callback_url is 1"),
     ],
 )
-def test_a_wrong_reembed_is_refused(vendor: Vendor, body: bytes, kind: str, words: str) -> None:
+def test_a_wrong_reembed_is_refused(vendor: DirectZhipu, body: bytes, kind: str, words: str) -> None:
     ident = vendor.put()
     path = f"{OPEN}/document/embedding/{ident}"
     response = vendor.send(vendor.request("POST", path, body, {"content-type": kind}))
@@ -173,7 +175,7 @@ def test_a_wrong_reembed_is_refused(vendor: Vendor, body: bytes, kind: str, word
         {"knowledge_type": 1, "name": "other.txt"},
     ],
 )
-def test_a_wrong_reslice_is_refused(vendor: Vendor, body: Any) -> None:
+def test_a_wrong_reslice_is_refused(vendor: DirectZhipu, body: Any) -> None:
     ident = vendor.put()
     refused(vendor, vendor.json("PUT", f"/document/{ident}", body), "")
     assert vendor.effects() == ["stored"]
@@ -199,12 +201,12 @@ def test_a_wrong_reslice_is_refused(vendor: Vendor, body: Any) -> None:
         {"score_threshold": 0.5},
     ],
 )
-def test_a_wrong_search_is_refused(vendor: Vendor, change: dict[str, Any]) -> None:
+def test_a_wrong_search_is_refused(vendor: DirectZhipu, change: dict[str, Any]) -> None:
     body = {"query": "x", "knowledge_ids": [HOME_ID], **change}
     refused(vendor, vendor.json("POST", "/knowledge/retrieve", body), next(iter(change)))
 
 
-def test_a_query_of_1000_characters_is_taken(vendor: Vendor) -> None:
+def test_a_query_of_1000_characters_is_taken(vendor: DirectZhipu) -> None:
     assert vendor.search("中" * 1000) == []
     assert vendor.app.violations == []
 
@@ -223,12 +225,12 @@ def test_a_query_of_1000_characters_is_taken(vendor: Vendor) -> None:
         {"embedding_id": 11, "name": "x", "callback_url": "http://x/"},
     ],
 )
-def test_a_wrong_base_is_refused(vendor: Vendor, body: Any) -> None:
+def test_a_wrong_base_is_refused(vendor: DirectZhipu, body: Any) -> None:
     refused(vendor, vendor.json("POST", "/knowledge", body), "")
     assert vendor.effects() == []
 
 
-def test_the_key_must_not_go_to_the_host_of_the_files(vendor: Vendor) -> None:
+def test_the_key_must_not_go_to_the_host_of_the_files(vendor: DirectZhipu) -> None:
     url = vendor.detail(vendor.put())["url"]
     assert vendor.read(url, authorization=f"Bearer {KEY}").status == 400
     assert "API key" in vendor.app.violations[0]
@@ -238,14 +240,14 @@ def test_the_key_must_not_go_to_the_host_of_the_files(vendor: Vendor) -> None:
     ("method", "path", "status"),
     [("GET", "/callbacks", 404), ("PATCH", "/document/1", 405), ("GET", "/document/1/", 404)],
 )
-def test_an_unknown_route_is_noted(vendor: Vendor, method: str, path: str, status: int) -> None:
+def test_an_unknown_route_is_noted(vendor: DirectZhipu, method: str, path: str, status: int) -> None:
     assert vendor.call(method, path).status == status
     assert vendor.app.op(vendor.request(method, OPEN + path)) == ""
     assert "no such route" in vendor.app.violations[0]
 
 
 def test_leniency_is_opt_in() -> None:
-    vendor = Vendor(strict=False)
+    vendor = DirectZhipu(strict=False)
     request = vendor.request(
         "GET", f"{OPEN}/document", headers={"cookie": "a=b"}, query={"knowledge_id": HOME_ID, "sort": "1"}
     )
@@ -284,7 +286,7 @@ def token(secret: str = "secret-for-tests", api_key: str = "id", factor: int = 1
         ("Bearer a.b.c", "1002"),
     ],
 )
-def test_a_wrong_authorization_is_answered_401(vendor: Vendor, header: str | None, code: str) -> None:
+def test_a_wrong_authorization_is_answered_401(vendor: DirectZhipu, header: str | None, code: str) -> None:
     vendor.key = header
     response = vendor.call("GET", "/knowledge")
     assert response.status == 401
@@ -292,7 +294,7 @@ def test_a_wrong_authorization_is_answered_401(vendor: Vendor, header: str | Non
     assert vendor.app.violations == []
 
 
-def test_a_signed_token_is_good_until_it_expires(vendor: Vendor) -> None:
+def test_a_signed_token_is_good_until_it_expires(vendor: DirectZhipu) -> None:
     vendor.key = token()
     assert vendor.call("GET", "/knowledge").status == 200
     vendor.clock.advance(211)

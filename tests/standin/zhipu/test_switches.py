@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from tests.standin.zhipu.vendor import START, Vendor
+from tests.standin.zhipu.vendor import START, DirectZhipu
 
 EPOCH_MS = 1288834974657
 
@@ -21,21 +21,21 @@ def created_ms(ident: str) -> int:
     return (int(ident) >> 22) + EPOCH_MS
 
 
-def numbered(vendor: Vendor, count: int) -> list[str]:
+def numbered(vendor: DirectZhipu, count: int) -> list[str]:
     return [vendor.put(f"{number:03}.txt") for number in range(count)]
 
 
-def all_names(vendor: Vendor, size: int, pages: int) -> list[list[str]]:
+def all_names(vendor: DirectZhipu, size: int, pages: int) -> list[list[str]]:
     return [vendor.names(page=page, size=size) for page in range(1, pages + 1)]
 
 
-def walked(vendor: Vendor, size: int, pages: int) -> list[str]:
+def walked(vendor: DirectZhipu, size: int, pages: int) -> list[str]:
     return list(itertools.chain.from_iterable(all_names(vendor, size, pages)))
 
 
 def test_the_seed_decides_how_long_it_takes() -> None:
     def times(seed: int) -> list[float]:
-        vendor = Vendor(vectorize=(0, 100), seed=seed)
+        vendor = DirectZhipu(vectorize=(0, 100), seed=seed)
         numbered(vendor, 5)
         return [document.phases[-1].at for document in vendor.app.account.documents.values()]
 
@@ -44,13 +44,13 @@ def test_the_seed_decides_how_long_it_takes() -> None:
 
 @pytest.mark.parametrize("content", ["", " \n\t", "\ufeff", "a\0b"])
 def test_what_has_no_text_fails(content: str) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     item = vendor.detail(vendor.put("a.txt", content))
     assert (item["embedding_stat"], item["failInfo"]["embedding_code"]) == (2, 10001)
 
 
 def test_an_old_status_is_shown_for_a_while_after_a_reembed() -> None:
-    vendor = Vendor(stale_stat=10.0)
+    vendor = DirectZhipu(stale_stat=10.0)
     vendor.fault("fails")
     ident = vendor.put()
     assert vendor.stat(ident) == 2
@@ -63,7 +63,7 @@ def test_an_old_status_is_shown_for_a_while_after_a_reembed() -> None:
 
 
 def test_an_old_fail_info_may_go_with_status_0() -> None:
-    vendor = Vendor(keeps_fail_info=True)
+    vendor = DirectZhipu(keeps_fail_info=True)
     vendor.fault("fails")
     ident = vendor.put()
     vendor.app.set_behaviour({"vectorize": [5, 5]})
@@ -74,7 +74,7 @@ def test_an_old_fail_info_may_go_with_status_0() -> None:
 
 
 def test_the_list_lags_behind_uploads_and_deletions() -> None:
-    vendor = Vendor(list_lag=15.0)
+    vendor = DirectZhipu(list_lag=15.0)
     ident = vendor.put("a.txt")
     assert (vendor.names(), vendor.stat(ident)) == ([], 1)
     vendor.clock.advance(15)
@@ -86,7 +86,7 @@ def test_the_list_lags_behind_uploads_and_deletions() -> None:
 
 
 def test_what_is_deleted_before_it_was_listed_is_never_listed() -> None:
-    vendor = Vendor(list_lag=15.0)
+    vendor = DirectZhipu(list_lag=15.0)
     ident = vendor.put("a.txt")
     vendor.app.set_behaviour({"list_lag": 0})
     vendor.json("DELETE", f"/document/{ident}")
@@ -96,7 +96,7 @@ def test_what_is_deleted_before_it_was_listed_is_never_listed() -> None:
 
 
 def test_the_detail_lags_behind_uploads_and_deletions() -> None:
-    vendor = Vendor(detail_lag=4.0)
+    vendor = DirectZhipu(detail_lag=4.0)
     ident = vendor.put("a.txt")
     assert (vendor.names(), vendor.call("GET", f"/document/{ident}").status) == (["a.txt"], 404)
     vendor.clock.advance(4)
@@ -109,7 +109,7 @@ def test_the_detail_lags_behind_uploads_and_deletions() -> None:
 
 @pytest.mark.parametrize("cap", [10, 50, 100])
 def test_a_larger_page_is_silently_cut(cap: int) -> None:
-    vendor = Vendor(page_cap=cap, order="oldest")
+    vendor = DirectZhipu(page_cap=cap, order="oldest")
     numbered(vendor, cap + 3)
     pages = all_names(vendor, 1000, 2)
     assert [len(page) for page in pages] == [cap, 3]
@@ -117,7 +117,7 @@ def test_a_larger_page_is_silently_cut(cap: int) -> None:
 
 
 def test_the_order_of_the_list_is_a_switch() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     numbered(vendor, 30)
     newest = walked(vendor, 7, 5)
     vendor.app.set_behaviour({"order": "oldest"})
@@ -131,7 +131,7 @@ def test_the_order_of_the_list_is_a_switch() -> None:
 
 
 def test_a_page_beyond_the_end_is_empty_or_the_last_again() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     numbered(vendor, 5)
     assert vendor.names(page=9, size=2) == []
     vendor.app.set_behaviour({"page_beyond": "repeats"})
@@ -139,7 +139,7 @@ def test_a_page_beyond_the_end_is_empty_or_the_last_again() -> None:
 
 
 def test_unstable_pages_skip_and_repeat_but_not_for_ever() -> None:
-    vendor = Vendor(unstable_pages=True)
+    vendor = DirectZhipu(unstable_pages=True)
     names = {vendor.detail(ident)["name"] for ident in numbered(vendor, 20)}
     walks = [walked(vendor, 5, 4) for _ in range(20)]
     assert any(len(set(walk)) < len(walk) for walk in walks)
@@ -152,7 +152,7 @@ def test_unstable_pages_skip_and_repeat_but_not_for_ever() -> None:
     [("right", 3), ("high", 10), ("low", 2), ("zero", 0), ("string", "3"), ("missing", None)],
 )
 def test_total_takes_each_form(form: str, value: Any) -> None:
-    vendor = Vendor(total=form)
+    vendor = DirectZhipu(total=form)
     numbered(vendor, 3)
     answer = vendor.list(size=2)
     assert answer.get("total") == value
@@ -163,7 +163,7 @@ def test_total_takes_each_form(form: str, value: Any) -> None:
     ("form", "answer"), [("list", {"list": []}), ("null", {"list": None}), ("missing", {})]
 )
 def test_an_empty_list_takes_each_form(form: str, answer: Any) -> None:
-    assert Vendor(empty_list=form).list() == {"total": 0, **answer}
+    assert DirectZhipu(empty_list=form).list() == {"total": 0, **answer}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_empty_list_takes_each_form(form: str, answer: Any) -> None:
     ],
 )
 def test_the_filter_compares_in_each_form(form: str, word: str, found: list[str]) -> None:
-    vendor = Vendor(word=form)
+    vendor = DirectZhipu(word=form)
     for name in ("Plan.txt", "Planet b.txt", "other.txt"):
         vendor.put(name)
     answer = vendor.list(word=word)
@@ -189,7 +189,7 @@ def test_the_filter_compares_in_each_form(form: str, word: str, found: list[str]
 
 
 def test_equal_names_are_allowed_refused_or_replace() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     first, second = vendor.put("a.txt", "one"), vendor.put("a.txt", "two")
     assert vendor.names() == ["a.txt", "a.txt"]
     vendor.app.set_behaviour({"equal_names": "refuse"})
@@ -215,7 +215,7 @@ def test_equal_names_are_allowed_refused_or_replace() -> None:
     ],
 )
 def test_names_are_kept_in_each_form(form: str, sent: str, kept: str) -> None:
-    vendor = Vendor(names=form)
+    vendor = DirectZhipu(names=form)
     answer = vendor.upload(sent)
     assert answer["data"]["successInfos"][0]["fileName"] == kept
     assert vendor.names() == [kept]
@@ -225,7 +225,7 @@ def test_names_are_kept_in_each_form(form: str, sent: str, kept: str) -> None:
     ("form", "kind", "length"), [("number", int, 19), ("short", str, 7), ("uuid", str, 36)]
 )
 def test_ids_take_each_form(form: str, kind: type, length: int) -> None:
-    vendor = Vendor(ids=form)
+    vendor = DirectZhipu(ids=form)
     ident = vendor.upload()["data"]["successInfos"][0]["documentId"]
     assert type(ident) is kind
     assert len(str(ident)) == length
@@ -234,7 +234,7 @@ def test_ids_take_each_form(form: str, kind: type, length: int) -> None:
 
 
 def test_ids_carry_the_time_they_were_made() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     first, second = vendor.put("a.txt"), vendor.put("b.txt")
     assert created_ms(first) == int(START * 1000) <= created_ms(second)
     assert int(first) < int(second)
@@ -244,7 +244,7 @@ def test_ids_carry_the_time_they_were_made() -> None:
 
 @pytest.mark.parametrize(("skewed_ids", "shift"), [(True, 7200), (False, 0)])
 def test_the_vendors_clock_may_be_hours_away(skewed_ids: bool, shift: int) -> None:
-    vendor = Vendor(clock_skew=7200, skewed_ids=skewed_ids)
+    vendor = DirectZhipu(clock_skew=7200, skewed_ids=skewed_ids)
     response = vendor.upload_answer("a.txt", b"x")
     answer = json.loads(response.body)
     assert answer["timestamp"] == int((START + 7200) * 1000)
@@ -253,7 +253,7 @@ def test_the_vendors_clock_may_be_hours_away(skewed_ids: bool, shift: int) -> No
 
 
 def test_unknown_fields_come_at_all_levels() -> None:
-    vendor = Vendor(extra_fields=True)
+    vendor = DirectZhipu(extra_fields=True)
     answer = vendor.upload()
     levels = [
         answer,
@@ -268,7 +268,7 @@ def test_unknown_fields_come_at_all_levels() -> None:
 
 @pytest.mark.parametrize("form", ["missing", "null"])
 def test_optional_fields_are_missing_or_null(form: str) -> None:
-    vendor = Vendor(sparse=form)
+    vendor = DirectZhipu(sparse=form)
     vendor.put()
     answer = vendor.json("GET", "/document", knowledge_id=HOME_ID)
     item = answer["data"]["list"][0]
@@ -280,7 +280,7 @@ def test_optional_fields_are_missing_or_null(form: str) -> None:
 
 @pytest.mark.parametrize(("form", "value"), [("absent", None), ("int", 500), ("string", "500")])
 def test_the_sentence_size_takes_each_type(form: str, value: Any) -> None:
-    vendor = Vendor(sentence_size=form)
+    vendor = DirectZhipu(sentence_size=form)
     item = vendor.detail(vendor.put(knowledge_type="5", sentence_size="500"))
     assert item.get("sentence_size") == value
 
@@ -290,7 +290,7 @@ MISSING = [("404", 404, 404), ("code", 200, 400), ("null", 200, 200)]
 
 @pytest.mark.parametrize(("form", "status", "code"), MISSING)
 def test_a_deleted_document_is_answered_in_each_form(form: str, status: int, code: int) -> None:
-    vendor = Vendor(deleted_detail=form)
+    vendor = DirectZhipu(deleted_detail=form)
     for response in (vendor.call("GET", "/document/1"), vendor.call("POST", "/document/embedding/1", {})):
         answer = json.loads(response.body)
         assert (response.status, answer["code"], answer.get("data")) == (status, code, None)
@@ -298,13 +298,13 @@ def test_a_deleted_document_is_answered_in_each_form(form: str, status: int, cod
 
 @pytest.mark.parametrize(("form", "status", "code"), [*MISSING, ("ok", 200, 200)])
 def test_deleting_what_is_unknown_is_answered_in_each_form(form: str, status: int, code: int) -> None:
-    vendor = Vendor(unknown_delete=form)
+    vendor = DirectZhipu(unknown_delete=form)
     response = vendor.call("DELETE", "/document/1")
     assert (response.status, json.loads(response.body)["code"]) == (status, code)
     assert vendor.effects() == []
 
 
-def base_answers(vendor: Vendor, ident: str) -> list[Any]:
+def base_answers(vendor: DirectZhipu, ident: str) -> list[Any]:
     search = {"query": "x", "knowledge_ids": [HOME_ID]}
     return [
         vendor.call("GET", f"/knowledge/{HOME_ID}"),
@@ -317,7 +317,7 @@ def base_answers(vendor: Vendor, ident: str) -> list[Any]:
 
 @pytest.mark.parametrize(("form", "status", "code"), MISSING)
 def test_a_deleted_base_fails_every_call_and_may_come_back(form: str, status: int, code: int) -> None:
-    vendor = Vendor(deleted_base=form, deleted_detail=form)
+    vendor = DirectZhipu(deleted_base=form, deleted_detail=form)
     ident = vendor.put()
     vendor.app.set_behaviour({"base": "deleted"})
     for response in base_answers(vendor, ident):
@@ -328,7 +328,7 @@ def test_a_deleted_base_fails_every_call_and_may_come_back(form: str, status: in
 
 
 def test_a_base_recreated_by_others_has_another_id_and_nothing_in_it() -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     vendor.put()
     vendor.app.set_behaviour({"base": "recreated"})
     [base] = vendor.json("GET", "/knowledge")["data"]["list"]
@@ -340,7 +340,7 @@ def test_a_base_recreated_by_others_has_another_id_and_nothing_in_it() -> None:
 
 @pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url", "models"])
 def test_optional_routes_may_be_missing(route: str) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     ident = vendor.put()
     calls = {
         "reembed": lambda: vendor.call("POST", f"/document/embedding/{ident}", {}),
@@ -359,14 +359,14 @@ def test_optional_routes_may_be_missing(route: str) -> None:
 
 
 def test_a_file_over_the_limit_is_refused_with_435() -> None:
-    vendor = Vendor(max_bytes=10)
+    vendor = DirectZhipu(max_bytes=10)
     assert vendor.upload_answer("a.txt", b"x" * 11).status == 435
     assert vendor.upload_answer("a.txt", b"x" * 10).status == 200
     assert vendor.app.violations == []
 
 
 def test_the_balance_runs_out() -> None:
-    vendor = Vendor(order="oldest")
+    vendor = DirectZhipu(order="oldest")
     numbered(vendor, 3)
     vendor.app.set_behaviour({"balance": 2})
     numbered(vendor, 3)
@@ -396,16 +396,16 @@ def test_the_balance_runs_out() -> None:
     ],
 )
 def test_wrong_switches_are_refused_and_change_nothing(switches: dict[str, Any], words: str) -> None:
-    vendor = Vendor()
+    vendor = DirectZhipu()
     with pytest.raises(ValueError, match=words):
         vendor.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
     assert vendor.app.behaviour == ZhipuBehaviour()
 
 
 def test_switches_survive_a_trip_through_json() -> None:
-    vendor = Vendor(not_offered=["url", "reembed"], vectorize=(1, 2.5), clock_skew=-3600)
+    vendor = DirectZhipu(not_offered=["url", "reembed"], vectorize=(1, 2.5), clock_skew=-3600)
     written = json.loads(json.dumps(dataclasses.asdict(vendor.app.behaviour)))
-    other = Vendor()
+    other = DirectZhipu()
     other.app.set_behaviour(written)
     assert other.app.behaviour == vendor.app.behaviour
     vendor.app.set_behaviour({"deleted_detail": 404, "deleted_base": None})

@@ -17,7 +17,7 @@ OPEN = "/api/llm-application/open"
 HOST = "127.0.0.1:9000"
 
 
-class Vendor:
+class DirectZhipu:
     """One application at a standing clock. `fault(...)` is played in the next request."""
 
     def __init__(self, seed: int = 0, vectorize: tuple[float, float] = (0.0, 0.0), **switches: Any) -> None:

@@ -14,7 +14,7 @@ from kbsync.core.names import Naming
 from kbsync.errors import Halted, Rejected
 from kbsync.targets import registry
 from tests.conformance.suite import TargetSuite
-from tests.conformance.world import World
+from tests.conformance.world import SuiteWorld
 from tests.targets.blocks import around, block
 from tests.targets.example.config import ExampleTargetConfig
 from tests.targets.example.service import SPOILED, ExampleService
@@ -24,7 +24,7 @@ KEY = "key-for-tests"
 
 
 # -- world
-class ExampleWorld(World):
+class ExampleWorld(SuiteWorld):
     """The service in memory, whose clock moves only when it is told to."""
 
     repeats_puts = False
@@ -59,7 +59,7 @@ class ExampleWorld(World):
 
 class TestExample(TargetSuite):
     @pytest.fixture
-    async def world(self) -> AsyncIterator[World]:
+    async def world(self) -> AsyncIterator[SuiteWorld]:
         world = ExampleWorld()
         world.target = await world.open()
         yield world

@@ -9,7 +9,7 @@ import pytest
 
 from kbsync.contract.target import DocState
 from kbsync.targets.gptbots.target import GptbotsTarget
-from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
+from tests.conformance.test_gptbots import GptbotsConformance
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -19,8 +19,8 @@ BESIDES = 5
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[ConformanceWorld]:
-    world = ConformanceWorld(vectorize=[20, 20], stale_status=60)
+async def served() -> AsyncIterator[GptbotsConformance]:
+    world = GptbotsConformance(vectorize=[20, 20], stale_status=60)
     await world.server.start()
     world.target = await world.open()
     yield world
@@ -36,7 +36,7 @@ async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
 
 
 async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(
-    served: ConformanceWorld,
+    served: GptbotsConformance,
 ) -> None:
     """Others' updates move `update_time`, too: one that was seen before them proves nothing after."""
     mine, theirs = served.target, await served.open()
@@ -98,7 +98,7 @@ async def test_a_look_at_an_old_state_costs_the_documents_own_page(world: Gptbot
 
 
 async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_order(
-    served: ConformanceWorld,
+    served: GptbotsConformance,
 ) -> None:
     served.app.set_behaviour({"order": "shuffled"})
     for number in range(MANY // 2):
@@ -116,7 +116,7 @@ async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_or
 @pytest.mark.parametrize("page_cap", [0, 10])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 async def test_documents_that_moved_to_other_pages_are_found(
-    served: ConformanceWorld, order: str, page_cap: int
+    served: GptbotsConformance, order: str, page_cap: int
 ) -> None:
     """Others add and delete between two changes, and all of ours are of the same second."""
     served.app.set_behaviour({"order": order, "page_cap": page_cap, "vectorize": [1, 1], "stale_status": 9})

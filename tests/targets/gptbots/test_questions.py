@@ -13,8 +13,7 @@ from kbsync.contract.target import Accepted, DocState, Target
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.limits import APART, REMEMBERED
-from tests.conformance.test_gptbots import KEY
-from tests.conformance.test_gptbots import GptbotsWorld as ConformanceWorld
+from tests.conformance.test_gptbots import KEY, GptbotsConformance
 from tests.remote.world import sha_of_folder
 from tests.targets.blocks import around, block
 from tests.targets.gptbots.test_life import cut
@@ -128,7 +127,7 @@ async def test_where_there_is_no_such_call_they_are_replaced(world: GptbotsWorld
     assert effects(world)[2:] == ["stored", "deleted"]
 
 
-class QuestionsWorld(ConformanceWorld):
+class QuestionsWorld(GptbotsConformance):
     """One client that lives on."""
 
     async def open(self) -> Target:

@@ -56,7 +56,7 @@ def reset(writer: Writer) -> None:
     writer.transport.abort()
 
 
-class Server:
+class ScriptedServer:
     """`seen` are the requests that arrived whole, `cut` counts those that did not.
 
     `met` and `closed` count connections."""
@@ -104,9 +104,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
     """A server whose connections play `script`."""
-    server = Server(script)
+    server = ScriptedServer(script)
     listening = await asyncio.start_server(server.meet, "127.0.0.1", 0, ssl=context)
     server.port = listening.sockets[0].getsockname()[1]
     try:
@@ -119,7 +119,7 @@ async def serving(script: Script, context: ssl.SSLContext | None = None) -> Asyn
 @asynccontextmanager
 async def answering(
     *answers: bytes, keep: bool = True, context: ssl.SSLContext | None = None
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[ScriptedServer]:
     """A server that gives these answers, one a request in the order they arrive; the last one goes on."""
     left = list(answers)
 

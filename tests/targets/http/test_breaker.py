@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kbsync.targets.http.limits import Breaker
-from tests.targets.clocks import Clock
+from tests.clocks import Clock
 
 
 @pytest.fixture

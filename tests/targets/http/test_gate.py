@@ -6,7 +6,7 @@ import random
 import pytest
 
 from kbsync.targets.http.limits import Account, Gate, Pace
-from tests.targets.clocks import Clock, settled
+from tests.clocks import Clock, settled
 
 
 @pytest.fixture

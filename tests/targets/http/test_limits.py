@@ -14,8 +14,8 @@ from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpAnswer
+from tests.clocks import Clock, settled
 from tests.targets.bodies import BytesBody
-from tests.targets.clocks import Clock, settled
 from tests.targets.http.bodies import part
 from tests.targets.http.clients import client
 from tests.targets.http.servers import Reader, Writer, answer, answering, seen, serving

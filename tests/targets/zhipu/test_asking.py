@@ -16,7 +16,7 @@ from kbsync.targets.zhipu.config import ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import NotFound
 from kbsync.targets.zhipu.shapes import USUAL
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.targets.clocks import NOW, Clock
+from tests.clocks import NOW, Clock
 from tests.targets.zhipu.vendor import (
     BASE,
     FIRST_ID,

@@ -23,7 +23,7 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall
 from kbsync.targets.zhipu.errors import judge as judge_enveloped
 from kbsync.targets.zhipu.shapes import envelope_of
-from tests.targets.clocks import NOW
+from tests.clocks import NOW
 from tests.targets.zhipu.vendor import BASE, KEY, Vendor, failed, target
 
 OUTCOMES: dict[type[TargetError], str] = {

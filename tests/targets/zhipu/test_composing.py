@@ -13,7 +13,7 @@ from kbsync.contract.searching import Answerer, Sources, Turn
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.ask import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.targets.clocks import Clock
+from tests.clocks import Clock
 from tests.targets.zhipu.vendor import BASE, KEY, Vendor, failed, ok, target
 
 FLASH = Answerer(model="glm-4-flash")

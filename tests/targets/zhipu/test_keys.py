@@ -22,7 +22,7 @@ from tests.targets.blocks import around, block
 KEY = "id.secret-for-tests"
 
 
-class Heard(httpx.AsyncHTTPTransport):
+class KeyRecorder(httpx.AsyncHTTPTransport):
     """The real way to the server, which keeps what was sent as key."""
 
     def __init__(self) -> None:
@@ -34,13 +34,13 @@ class Heard(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-class Scene:
+class SignedCalls:
     """A stand-in, and a target that signs."""
 
     def __init__(self) -> None:
         self.app: Any = application(KEY)
         self.server = Server(self.app)
-        self.way = Heard()
+        self.way = KeyRecorder()
 
     def open(self, key: str = KEY, auth: str = "jwt") -> ZhipuTarget:
         given = {"base_url": f"{self.server.url}/api", "api_key": key, "knowledge_id": HOME_ID, "auth": auth}
@@ -60,8 +60,8 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+async def scene() -> AsyncIterator[SignedCalls]:
+    scene = SignedCalls()
     await scene.server.start()
     yield scene
     await scene.way.aclose()
@@ -74,7 +74,7 @@ def claims(token: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
 
 
-async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_out(scene: Scene) -> None:
+async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_out(scene: SignedCalls) -> None:
     target = scene.open()
     for _ in range(20):
         await target.base()
@@ -96,7 +96,7 @@ def test_a_token_is_signed_as_the_standard_has_it() -> None:
     )
 
 
-async def test_a_token_called_expired_is_made_anew_once(scene: Scene) -> None:
+async def test_a_token_called_expired_is_made_anew_once(scene: SignedCalls) -> None:
     target = scene.open()
     scene.refuse(1003)
     await target.base()
@@ -118,7 +118,7 @@ async def test_a_token_called_expired_is_made_anew_once(scene: Scene) -> None:
     ],
 )
 async def test_clocks_that_differ_are_named_with_the_difference(
-    scene: Scene, skew: float, sentence: str
+    scene: SignedCalls, skew: float, sentence: str
 ) -> None:
     """The refusal has no `timestamp`; its `Date` tells."""
     scene.app.set_behaviour({"clock_skew": skew})
@@ -128,7 +128,7 @@ async def test_clocks_that_differ_are_named_with_the_difference(
     await scene.open(auth="key").base()
 
 
-async def test_a_small_difference_of_the_clocks_does_no_harm(scene: Scene) -> None:
+async def test_a_small_difference_of_the_clocks_does_no_harm(scene: SignedCalls) -> None:
     target = scene.open()
     for skew in (25, -250):
         scene.app.set_behaviour({"clock_skew": skew})
@@ -137,7 +137,7 @@ async def test_a_small_difference_of_the_clocks_does_no_harm(scene: Scene) -> No
             scene.server.advance(30)
 
 
-async def test_a_wrong_secret_is_refused_and_not_shown(scene: Scene) -> None:
+async def test_a_wrong_secret_is_refused_and_not_shown(scene: SignedCalls) -> None:
     with pytest.raises(Halted) as caught:
         await scene.open("id.another-secret").base()
     assert caught.value.code == "1000"

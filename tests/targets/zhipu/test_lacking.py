@@ -12,7 +12,7 @@ from kbsync.contract.target import Outgoing
 from kbsync.errors import Halted, NotOffered, TargetError, Unfit
 from kbsync.targets.http.limits import Account
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.targets.clocks import Clock
+from tests.clocks import Clock
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, is_stray, ok, row, target
 
 MISSING = [404, 405, 501, failed(1220), failed(1222)]

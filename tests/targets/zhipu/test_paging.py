@@ -13,7 +13,7 @@ from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, real_size
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from kbsync.targets.zhipu.upload import look_for
-from tests.targets.clocks import NOW
+from tests.clocks import NOW
 from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
 
 
@@ -22,7 +22,7 @@ def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
     return [ZhipuDocument(snowflake(since + n), f"{n}.md", stat=1) for n in range(count)]
 
 
-class Shelf:
+class PagedList:
     """A list that is asked by pages; `lie` changes the answer to the n-th request (from 1)."""
 
     def __init__(
@@ -68,7 +68,7 @@ def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, ZhipuP
 async def test_every_document_is_listed_once(
     count: int, cap: int, offset_by_asked: bool, beyond_repeats: bool
 ) -> None:
-    shelf = Shelf(rows(count), cap=cap, offset_by_asked=offset_by_asked, beyond_repeats=beyond_repeats)
+    shelf = PagedList(rows(count), cap=cap, offset_by_asked=offset_by_asked, beyond_repeats=beyond_repeats)
     ids = await shelf.swept()
     assert sorted(ids) == sorted(one.id for one in shelf.documents)
 
@@ -87,7 +87,7 @@ async def test_every_document_is_listed_once(
 )
 @pytest.mark.parametrize("cap", [10, 100])
 async def test_a_wrong_count_hides_no_document(total: Callable[[int, int], int | None], cap: int) -> None:
-    shelf = Shelf(rows(230), cap=cap, lie=with_total(total))
+    shelf = PagedList(rows(230), cap=cap, lie=with_total(total))
     ids = await shelf.swept()
     assert len(ids) == len(set(ids)) == 230
     sweeps = sum(number == 1 for number, _ in shelf.asked)
@@ -96,7 +96,7 @@ async def test_a_wrong_count_hides_no_document(total: Callable[[int, int], int |
 
 async def test_a_page_that_shifted_is_read_again() -> None:
     """A document of the first page is deleted by others before the second is read: one row slips past."""
-    shelf = Shelf(rows(250))
+    shelf = PagedList(rows(250))
     slipped = shelf.documents[100].id
 
     def lie(number: int, page: ZhipuPage) -> ZhipuPage:
@@ -109,13 +109,13 @@ async def test_a_page_that_shifted_is_read_again() -> None:
 
 
 async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
-    shelf = Shelf(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
+    shelf = PagedList(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
 
 
 async def test_three_sweeps_are_the_most() -> None:
     numbers = itertools.count()
-    shelf = Shelf(rows(5), lie=with_total(lambda n, true: true + 1 + next(numbers)))
+    shelf = PagedList(rows(5), lie=with_total(lambda n, true: true + 1 + next(numbers)))
     assert len(await shelf.swept()) == 5
     assert sum(number == 1 for number, _ in shelf.asked) == 3
 
@@ -212,7 +212,7 @@ def shown_ids(found: list[ZhipuDocument]) -> set[str]:
 
 async def test_the_newest_are_found_on_the_first_pages() -> None:
     documents = rows(1000)
-    shelf = Shelf(documents[::-1])
+    shelf = PagedList(documents[::-1])
     wanted = shown_ids(documents[-150:])
     seen = await look_for(shelf, wanted)
     assert seen.rows.keys() == wanted
@@ -221,7 +221,7 @@ async def test_the_newest_are_found_on_the_first_pages() -> None:
 
 async def test_with_the_oldest_first_the_last_page_is_asked_next() -> None:
     documents = rows(1030)
-    shelf = Shelf(documents)
+    shelf = PagedList(documents)
     wanted = shown_ids(documents[-60:])
     seen = await look_for(shelf, wanted)
     assert seen.rows.keys() == wanted
@@ -230,7 +230,7 @@ async def test_with_the_oldest_first_the_last_page_is_asked_next() -> None:
 
 async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
     documents = rows(1030)
-    shelf = Shelf(documents, cap=50, offset_by_asked=True)
+    shelf = PagedList(documents, cap=50, offset_by_asked=True)
     wanted = shown_ids(documents[-60:])
     seen = await look_for(shelf, wanted)
     assert seen.rows.keys() == wanted
@@ -239,7 +239,7 @@ async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
     documents = rows(1000)
-    shelf = Shelf(documents[::-1])
+    shelf = PagedList(documents[::-1])
     seen = await look_for(shelf, shown_ids(rows(50, NOW + 5_000)))
     assert not seen.rows
     assert seen.requests == 1
@@ -247,7 +247,7 @@ async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages()
 
 async def test_a_few_old_ones_are_not_worth_reading_pages_for() -> None:
     documents = rows(5000)
-    shelf = Shelf(documents[::-1])
+    shelf = PagedList(documents[::-1])
     seen = await look_for(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
     assert len(seen.rows) == 100
     assert len(shelf.asked) == 1
@@ -266,14 +266,14 @@ async def test_pages_and_left_out_documents_never_cost_more_than_one_by_one(
         "oldest": documents,
         "shuffled": documents[1::2] + documents[::2],
     }
-    shelf = Shelf(shelf_order[order], lie=with_total(lambda _, __: total))
+    shelf = PagedList(shelf_order[order], lie=with_total(lambda _, __: total))
     seen = await look_for(shelf, ids)
     assert seen.requests <= len(ids)
     assert seen.requests + len(ids) - len(seen.rows) <= len(ids) + 1 + len(ids) // 10
 
 
 async def test_a_list_that_repeats_itself_is_left() -> None:
-    shelf = Shelf(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
+    shelf = PagedList(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
     seen = await look_for(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
     assert len(seen.rows) == 100
     assert seen.requests <= 2

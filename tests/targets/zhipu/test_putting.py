@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
-from tests.targets.clocks import Clock
+from tests.clocks import Clock
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, stored, target
 
 CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}

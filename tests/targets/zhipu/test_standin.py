@@ -22,7 +22,7 @@ NAME = "guide.md"
 TEXT = b"# About kestrels\n\nThis guide explains the kestrel.\n"
 
 
-class Scene:
+class TargetAtStandIn:
     """A stand-in and the target that looks at it; the clock passes for both."""
 
     def __init__(self) -> None:
@@ -70,9 +70,9 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def scene() -> AsyncIterator[TargetAtStandIn]:
     """Nothing that the target sends breaks the vendor's rules."""
-    scene = Scene()
+    scene = TargetAtStandIn()
     await scene.open()
     yield scene
     await scene.target.aclose()
@@ -84,7 +84,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 @pytest.mark.parametrize("form", ["nfd", "mojibake", "basename", "suffixed", "question_marks"])
-async def test_the_name_the_vendor_gives_is_told(scene: Scene, form: str) -> None:
+async def test_the_name_the_vendor_gives_is_told(scene: TargetAtStandIn, form: str) -> None:
     scene.app.set_behaviour({"names": form})
     [outcome] = await scene.target.put([document("café 手册.md", TEXT)])
     assert isinstance(outcome, Accepted)
@@ -93,7 +93,7 @@ async def test_the_name_the_vendor_gives_is_told(scene: Scene, form: str) -> Non
 
 
 @pytest.mark.parametrize("full", ["10001", "10002", "refused"])
-async def test_an_account_that_turns_out_full_is_to_blame(scene: Scene, full: str) -> None:
+async def test_an_account_that_turns_out_full_is_to_blame(scene: TargetAtStandIn, full: str) -> None:
     scene.app.set_behaviour({"capacity_bytes": 10, "full": full, "not_offered": ["capacity"]})
     outcome = await scene.put()
     if isinstance(outcome, Accepted):
@@ -105,7 +105,9 @@ async def test_an_account_that_turns_out_full_is_to_blame(scene: Scene, full: st
 
 
 @pytest.mark.parametrize(("room", "halt"), [(10, "quota"), (100_000, "")])
-async def test_a_full_account_is_what_the_capacity_call_says(scene: Scene, room: int, halt: str) -> None:
+async def test_a_full_account_is_what_the_capacity_call_says(
+    scene: TargetAtStandIn, room: int, halt: str
+) -> None:
     scene.fault("fails", "upload", code=10002, text="字数超出限制")
     outcome = await scene.put()
     assert isinstance(outcome, Accepted)
@@ -141,7 +143,7 @@ LISTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("switches", LISTS, ids=str)
-async def test_the_list_is_whole(scene: Scene, switches: dict[str, Any]) -> None:
+async def test_the_list_is_whole(scene: TargetAtStandIn, switches: dict[str, Any]) -> None:
     scene.app.set_behaviour(switches)
     ids = scene.fill(230)
     listed = [one.remote_id for one in await scene.listed()]
@@ -149,7 +151,7 @@ async def test_the_list_is_whole(scene: Scene, switches: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("switches", LISTS, ids=str)
-async def test_statuses_of_many_cost_few_requests(scene: Scene, switches: dict[str, Any]) -> None:
+async def test_statuses_of_many_cost_few_requests(scene: TargetAtStandIn, switches: dict[str, Any]) -> None:
     scene.app.set_behaviour(switches)
     scene.fill(170)
     ids = scene.fill(60)
@@ -172,7 +174,7 @@ async def test_statuses_of_many_cost_few_requests(scene: Scene, switches: dict[s
 )
 @pytest.mark.parametrize("skip", [0, 1])
 async def test_one_bad_page_hides_no_document(
-    scene: Scene, kind: str, args: dict[str, Any], skip: int
+    scene: TargetAtStandIn, kind: str, args: dict[str, Any], skip: int
 ) -> None:
     ids = scene.fill(150)
     scene.server.faults.add(Fault(kind, op="list", skip=skip, args=args))
@@ -184,7 +186,7 @@ async def test_one_bad_page_hides_no_document(
 
 @pytest.mark.parametrize("form", ["404", "code", "null"])
 @pytest.mark.parametrize("code", [400, 404])
-async def test_a_base_that_is_deleted_halts_every_call(scene: Scene, form: str, code: int) -> None:
+async def test_a_base_that_is_deleted_halts_every_call(scene: TargetAtStandIn, form: str, code: int) -> None:
     remote_id = await scene.stored()
     scene.app.set_behaviour(
         {"base": "deleted", "deleted_base": form, "deleted_detail": form, "missing_code": code}
@@ -208,7 +210,7 @@ async def test_a_base_that_is_deleted_halts_every_call(scene: Scene, form: str, 
 
 
 @pytest.mark.parametrize("form", ["missing", "null", "expired", "wrong"])
-async def test_a_bad_address_gives_no_digest(scene: Scene, form: str) -> None:
+async def test_a_bad_address_gives_no_digest(scene: TargetAtStandIn, form: str) -> None:
     remote_id = await scene.stored()
     scene.fault("url", "detail", form=form)
     assert await scene.target.digest(remote_id) is None

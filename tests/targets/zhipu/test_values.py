@@ -19,7 +19,7 @@ from kbsync.targets.zhipu.shapes import (
     path_part,
 )
 from kbsync.targets.zhipu.upload import status_of
-from tests.targets.clocks import NOW
+from tests.clocks import NOW
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, snowflake, target
 
 

@@ -14,9 +14,9 @@ from kbsync.contract.target import Outgoing
 from kbsync.targets.http.limits import Account
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.clocks import NOW, Clock
 from tests.targets.blocks import around, block
 from tests.targets.bodies import BytesBody
-from tests.targets.clocks import NOW, Clock
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"
 BASE = "1734786402936664064"

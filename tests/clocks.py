@@ -1,4 +1,4 @@
-"""The clock of the tests of targets: only sleeping and the test itself move it."""
+"""A clock that only sleeping and the test itself move."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NOW = 1_791_565_590.0
 
 
 class Clock:
-    """`sleep` takes no time and moves the clock; `slept` keeps what was slept."""
+    """Called, it gives seconds; `sleep` takes no time and moves the clock; `slept` keeps what was slept."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -16,6 +16,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass; negative steps the clock back, as people and time servers do."""
+        self.now += seconds
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
