@@ -54,7 +54,7 @@ class Draft:
         self.file = file
         self.value = tree.value
         self._lines = tree.lines
-        self._spoiled: set[Loc] = set()
+        self._refused: set[Loc] = set()
         # A dictionary as an ordered set: two mirrors may suffer from one value, which is told once.
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
         for loc, message in tree.refused:
@@ -96,25 +96,25 @@ class Draft:
 
     def refuse(self, loc: Loc, message: str) -> None:
         """Note a problem with the value at `loc` and go on without that value."""
-        if not any(loc[:length] in self._spoiled for length in range(len(loc) + 1)):
+        if not any(loc[:length] in self._refused for length in range(len(loc) + 1)):
             self._note(loc, message)
-        self._spoiled.add(loc)
+        self._refused.add(loc)
         self.put(loc, None)
 
-    def forgive(self, loc: Loc) -> None:
+    def withdraw(self, loc: Loc) -> None:
         """What was wrong with the value at `loc` does not matter: another one takes its place."""
-        self._spoiled.discard(loc)
+        self._refused.discard(loc)
         self._problems = {one: None for one in self._problems if one.key != key_of(loc)}
 
-    def find(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
+    def note_conflict(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Note a problem between values, unless one it rests on was refused already."""
         # A stand-in took the place of a refused value; what is wrong with that is nobody's fault.
         for one in (loc, *rests_on):
-            if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._spoiled):
+            if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._refused):
                 return
         self._note(loc, message)
 
-    def end(self) -> None:
+    def raise_problems(self) -> None:
         """Raises ConfigError if there was any problem."""
         if self._problems:
             # In the order of the file, so that an editor is walked through once.
@@ -407,12 +407,12 @@ def load(
             written = draft.at(loc)
             for key, setting in settings_of(block).items():
                 if isinstance(setting.mark, BaseId) and isinstance(written, dict) and not written.get(key):
-                    draft.forgive((*loc, key))
+                    draft.withdraw((*loc, key))
                     written[key] = f"{_UNNAMED}{number}"
     config = read(draft, where)
     for finding in conflicts(config):
-        draft.find(finding.loc, finding.message, finding.rests_on)
-    draft.end()
+        draft.note_conflict(finding.loc, finding.message, finding.rests_on)
+    draft.raise_problems()
     return dataclasses.replace(config, path=file)
 
 

@@ -66,10 +66,10 @@ def read_yaml(text: str) -> Tree:
         raise UnreadableConfig(None, "is nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two: escapes beyond Unicode
         raise _sentence(error, text) from None
-    grower = _Grower()
+    builder = _TreeBuilder()
     if root is not None:
-        grower.tree.value = grower.grow(root, ())
-    return grower.tree
+        builder.tree.value = builder.build(root, ())
+    return builder.tree
 
 
 def _sentence(error: Exception, text: str) -> UnreadableConfig:
@@ -121,14 +121,14 @@ def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> st
     return f"not valid YAML: {shown(words)}"
 
 
-class _Grower:
+class _TreeBuilder:
     """Builds one tree; counts what it builds, so that aliases of aliases come to an end."""
 
     def __init__(self) -> None:
         self.tree = Tree()
         self._count = 0
 
-    def grow(self, node: yaml.Node, loc: Loc) -> Value:
+    def build(self, node: yaml.Node, loc: Loc) -> Value:
         """The value of `node`, which stands at `loc`."""
         self._count += 1
         line = node.start_mark.line + 1
@@ -149,7 +149,7 @@ class _Grower:
             case yaml.MappingNode():
                 return self._mapping(node, loc)
             case yaml.SequenceNode():
-                return [self.grow(item, (*loc, index)) for index, item in enumerate(node.value)]
+                return [self.build(item, (*loc, index)) for index, item in enumerate(node.value)]
             case _:
                 return _scalar_value(node)
 
@@ -173,7 +173,7 @@ class _Grower:
 
     def _entry(self, key: yaml.Node, child: yaml.Node, loc: Loc) -> Value:
         self.tree.lines[(*loc, key.value)] = key.start_mark.line + 1
-        return self.grow(child, (*loc, key.value))
+        return self.build(child, (*loc, key.value))
 
     def _named(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         """The entries whose keys are words."""

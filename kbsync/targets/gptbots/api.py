@@ -59,35 +59,35 @@ class UploadItem:
         return base64_size(self.document.size)
 
 
-def packed(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[UploadItem, ...]]:
+def batches_of(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[UploadItem, ...]]:
     """Requests: equally cut, all new or all changed, no name and no document twice, not too large.
 
     `notes.md` and `notes.md.txt` do not go together: an answer that tells names without their extensions
     would call the second as the first is called in full.
     """
-    open_parcels: dict[tuple[Cutting, bool], list[UploadItem]] = {}
+    open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
     for item in items:
-        parcel = open_parcels.setdefault((item.cutting, bool(item.doc_id)), [])
+        batch = open_batches.setdefault((item.cutting, bool(item.doc_id)), [])
         is_namesake = any(
             item.file_name in (one.file_name, one.file_name.rpartition(".")[0])
             or one.file_name == item.file_name.rpartition(".")[0]
             or (item.doc_id and one.doc_id == item.doc_id)
-            for one in parcel
+            for one in batch
         )
-        is_full = len(parcel) >= most_files or sum(one.size for one in parcel) + item.size > MOST_BYTES
-        if parcel and (is_namesake or is_full):
-            yield tuple(parcel)
-            parcel.clear()
-        parcel.append(item)
-    yield from (tuple(parcel) for parcel in open_parcels.values() if parcel)
+        is_full = len(batch) >= most_files or sum(one.size for one in batch) + item.size > MOST_BYTES
+        if batch and (is_namesake or is_full):
+            yield tuple(batch)
+            batch.clear()
+        batch.append(item)
+    yield from (tuple(batch) for batch in open_batches.values() if batch)
 
 
-def stream_of(parcel: tuple[UploadItem, ...], base: str) -> RequestBody:
+def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
     """The body of the request."""
-    first = parcel[0]
+    first = batch[0]
     beginning = {"knowledge_base_id": base, **first.cutting.fields(is_update=bool(first.doc_id))}
     pieces: list[bytes | Body] = [_text(beginning)[:-1] + b',"files":[']
-    for number, item in enumerate(parcel):
+    for number, item in enumerate(batch):
         about: dict[str, Any] = {"doc_id": item.doc_id} if item.doc_id else {}
         about |= {"file_name": item.file_name, "source_url": item.source_url}
         comma = b"," if number else b""
@@ -159,14 +159,14 @@ class GptbotsApi:
         self.count = self.count if page.total is None else page.total
         return page
 
-    async def deliver(self, parcel: tuple[UploadItem, ...]) -> shapes.UploadReceipt:
+    async def deliver(self, batch: tuple[UploadItem, ...]) -> shapes.UploadReceipt:
         """Send documents, once. Raises `Unsure` where they may have been stored."""
-        is_update = bool(parcel[0].doc_id)
+        is_update = bool(batch[0].doc_id)
         op, method, verb = (
             (GptbotsCall.UPDATE, "PUT", "update") if is_update else (GptbotsCall.ADD, "POST", "add")
         )
-        path = f"/v1/bot/doc/{parcel[0].cutting.kind}/{verb}"  # a kind has routes of its own
-        answer = await self._client.deliver(op, method, path, partial(stream_of, parcel, self._base))
+        path = f"/v1/bot/doc/{batch[0].cutting.kind}/{verb}"  # a kind has routes of its own
+        answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
         receipt = shapes.receipt_of(answer.body)
         if receipt is None:
             raise Unsure(

@@ -11,19 +11,19 @@ from kbsync.targets.gptbots.api import GptbotsApi
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.http.target import (
     OfferedSetting,
+    any_text,
+    boolean,
     make_once,
     parse_settings,
-    sentence,
     shown_settings,
-    truth,
 )
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
 
 SETTINGS: Mapping[str, OfferedSetting] = {
-    GRAPH: truth(),
-    "access_control_enabled": truth(),
-    GRAPH_PROMPT: sentence(),
+    GRAPH: boolean(),
+    "access_control_enabled": boolean(),
+    GRAPH_PROMPT: any_text(),
 }
 """What can be set when a base is made; the vendor never shows it again."""
 

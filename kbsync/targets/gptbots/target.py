@@ -42,7 +42,7 @@ from kbsync.targets.gptbots.api import (
     GptbotsApi,
     ListedVersion,
     UploadItem,
-    packed,
+    batches_of,
 )
 from kbsync.targets.gptbots.config import (
     EXTENSIONS,
@@ -74,32 +74,32 @@ from kbsync.targets.http.target import RemoteTarget, grace, limited, search_rank
 FAILED = "failed"
 
 
-def outcomes_of(receipt: UploadReceipt, parcel: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
+def outcomes_of(receipt: UploadReceipt, batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
     """What an answer says of each document that was sent, by place and never by position. Pure.
 
     The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
     an update is told by its id, which stays. A document in both lists or in neither is `Unsure`.
     """
     # An update's id tells more than any name beside it; that of a new document tells nothing.
-    is_update = bool(parcel[0].doc_id)
+    is_update = bool(batch[0].doc_id)
     words = [{one.id if is_update and one.id else one.name} for one in receipt.stored]
     told = [{_composed(word) for word in some if word} for some in (*words, *receipt.failed)]
 
     # Whole names and ids count first: a name without its extension is only one of what these left over.
-    meant = {item.place: _which(told, {_composed(item.file_name), item.doc_id}) for item in parcel}
+    meant = {item.place: _which(told, {_composed(item.file_name), item.doc_id}) for item in batch}
     taken = {number for numbers in meant.values() for number in numbers}
-    for item in parcel:
+    for item in batch:
         if not meant[item.place]:
             bare = _which(told, {_composed(item.file_name).rpartition(".")[0]})
             meant[item.place] = [number for number in bare if number not in taken]
-    if len(parcel) == 1 and not meant[parcel[0].place]:  # whatever it calls the only one
-        meant[parcel[0].place] = list(range(len(receipt.stored) + len(receipt.failed)))
+    if len(batch) == 1 and not meant[batch[0].place]:  # whatever it calls the only one
+        meant[batch[0].place] = list(range(len(receipt.stored) + len(receipt.failed)))
 
     count = len(receipt.stored)
     stored = {place: [receipt.stored[n] for n in numbers if n < count] for place, numbers in meant.items()}
     failed = {place for place, numbers in meant.items() if any(n >= count for n in numbers)}
     holders = Counter(one_id for some in stored.values() for one_id in {one.id for one in some} if one_id)
-    return {item.place: _outcome(item, stored[item.place], holders, item.place in failed) for item in parcel}
+    return {item.place: _outcome(item, stored[item.place], holders, item.place in failed) for item in batch}
 
 
 # Names may come back in another form of the same characters (NFC, NFD).
@@ -280,8 +280,8 @@ class GptbotsUploads:
             results |= dict.fromkeys(sendable, error)
             return [results[place] for place in range(len(documents))]
         items = [self._item(place, one, known) for place, one in sendable.items()]
-        for parcel in packed(items, self._most):
-            results |= await self._deliver(parcel)
+        for batch in batches_of(items, self._most):
+            results |= await self._deliver(batch)
         # A change may be refused because the document is gone: then it is sent as a new one.
         refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
         try:
@@ -289,8 +289,8 @@ class GptbotsUploads:
         except TargetError:
             refused = []
         gone = [self._item(one.place, one.document, {}) for one in refused if one.doc_id not in shown]
-        for parcel in packed(gone, self._most):
-            results |= await self._deliver(parcel)
+        for batch in batches_of(gone, self._most):
+            results |= await self._deliver(batch)
         return [results[place] for place in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
@@ -354,42 +354,42 @@ class GptbotsUploads:
             address,
         )
 
-    async def _deliver(self, parcel: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
+    async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
         """One request; where it is refused as a whole, each half by itself."""
-        self._statuses.began([one.doc_id for one in parcel if one.doc_id])
-        is_qa_update = bool(parcel[0].doc_id) and parcel[0].cutting.kind is DocumentKind.QA
+        self._statuses.began([one.doc_id for one in batch if one.doc_id])
+        is_qa_update = bool(batch[0].doc_id) and batch[0].cutting.kind is DocumentKind.QA
         try:
-            outcomes = outcomes_of(await self._api.deliver(parcel), parcel)
+            outcomes = outcomes_of(await self._api.deliver(batch), batch)
         except Rejected as error:
-            return await self._refused(parcel, error, is_qa_update)
+            return await self._refused(batch, error, is_qa_update)
         except TargetError as error:
-            return {one.place: error for one in parcel}
+            return {one.place: error for one in batch}
         if is_qa_update:
             self._missing.works(QA_UPDATE)
-        if not parcel[0].doc_id:  # all of them are new
+        if not batch[0].doc_id:  # all of them are new
             told = [one.remote_id for one in outcomes.values() if isinstance(one, Accepted)]
             self._statuses.added(told)
         return dict(outcomes)
 
     async def _refused(
-        self, parcel: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
+        self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
     ) -> dict[int, PutOutcome]:
         try:
             await self._api.base()
         except TargetError as missing:  # the base may be gone, which is no fault of any document
-            return {one.place: missing for one in parcel}
+            return {one.place: missing for one in batch}
         if isinstance(error, NotOffered):
             if not is_qa_update:
-                return {one.place: Unavailable(error.reason, code=error.code) for one in parcel}
+                return {one.place: Unavailable(error.reason, code=error.code) for one in batch}
             # What cannot be changed in place is sent as a new document.
             self._missing.note(QA_UPDATE, error)
-            return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in parcel))
-        if len(parcel) == 1:
-            return {parcel[0].place: error}
-        middle = len(parcel) // 2
+            return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in batch))
+        if len(batch) == 1:
+            return {batch[0].place: error}
+        middle = len(batch) // 2
         if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
             self._most = min(self._most, max(1, middle))
-        return await self._deliver(parcel[:middle]) | await self._deliver(parcel[middle:])
+        return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
 
 def _address_in(document: Outgoing) -> str:
@@ -423,7 +423,7 @@ class GptbotsTarget(RemoteTarget):
         judge = judge_for(config.base_url, surroundings.command("retry"))
         super().__init__(config, surroundings, judge, slow_codes=frozenset({"429"}), **options)
 
-    def _speak(self) -> None:
+    def _make_parts(self) -> None:
         config, prefix = self._config, self._surroundings.prefix
         self._api = GptbotsApi(config, self._surroundings.command("retry"), self._client)
         self._list = DocumentList(self._api, config.source_url_prefix, self._steady)

@@ -19,7 +19,13 @@ import httpx
 
 from kbsync.contract.target import Body
 from kbsync.core.text import printable
-from kbsync.targets.http.errors import EXCERPT, BodyChangedError, BodyMissingError, PackedError, TooLargeError
+from kbsync.targets.http.errors import (
+    EXCERPT,
+    BodyChangedError,
+    BodyMissingError,
+    CompressedError,
+    TooLargeError,
+)
 
 CHUNK = 64 * 1024
 """Bytes that are read and sent at a time, at most."""
@@ -202,11 +208,11 @@ def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
     """The bytes of an answer. Raises `TooLargeError` where they are more than `most`.
 
-    Raises `PackedError` where they are packed, which was not asked for: a small pack may be a bomb.
+    Raises `CompressedError` where they are compressed, which was not asked for: few bytes may be a bomb.
     """
-    packing = response.headers.get("content-encoding", "").strip().lower()
-    if packing not in ("", "identity"):
-        raise PackedError(f"it is packed as {printable(packing)[:40]!r}, which was not asked for")
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise CompressedError(f"it is compressed with {printable(encoding)[:40]!r}, which was not asked for")
     count = 0
     async for piece in response.aiter_bytes():
         count += len(piece)

@@ -42,10 +42,10 @@ from kbsync.targets.http.bodies import (
 from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
 from kbsync.targets.http.errors import (
     ON_THE_WAY,
+    CompressedError,
     FailedRequest,
     HttpAnswer,
     Judge,
-    PackedError,
     SendTrace,
     Sign,
     TooLargeError,
@@ -579,9 +579,9 @@ class Download:
                 return await waiting
         except TooLargeError:
             failure = self._too_large()
-        except PackedError as error:
+        except CompressedError as error:
             # what is stored so is so each time, and proves nothing of the file's own bytes
-            failure = Rejected(f"read: {self._host} answered, but {error}", code="packed")
+            failure = Rejected(f"read: {self._host} answered, but {error}", code="compressed")
         except ON_THE_WAY as error:
             failure = self._unavailable(in_words(error, self._timeouts))
         finally:

@@ -259,7 +259,7 @@ def connections(
 ) -> httpx.AsyncClient:
     """A client that sends no header of ours but `User-Agent`; `transport` stands in for the network.
 
-    It asks for bytes as they are: a packed answer of a few kB can unpack to gigabytes.
+    It asks for bytes as they are: a compressed answer of a few kB can unpack to gigabytes.
     """
     times = endpoint.timeouts
     return httpx.AsyncClient(

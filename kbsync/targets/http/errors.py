@@ -149,8 +149,8 @@ class TooLargeError(AnswerLostError):
     """An answer of more bytes than are taken."""
 
 
-class PackedError(AnswerLostError):
-    """An answer that is packed, which was not asked for."""
+class CompressedError(AnswerLostError):
+    """A compressed answer, which was not asked for."""
 
 
 class BodyChangedError(Exception):

@@ -146,9 +146,9 @@ class RemoteTarget(Target):
             skew=skew,
             **options,
         )
-        self._speak()
+        self._make_parts()
 
-    def _speak(self) -> None:
+    def _make_parts(self) -> None:
         """Make what holds the client; a target that asks `_client` alone has nothing to make."""
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
@@ -156,7 +156,7 @@ class RemoteTarget(Target):
         # A copy whose parts hold the slow client: the gate, the breaker and the connections stay the same.
         slow = copy(self)
         slow._client = self._client.unhurried(pace)
-        slow._speak()
+        slow._make_parts()
         return slow
 
     @property
@@ -193,14 +193,14 @@ def choice(*words: str) -> OfferedSetting:
     return OfferedSetting(lambda text: text if text in words else None, ", ".join(words))
 
 
-def flag() -> OfferedSetting:
+def zero_or_one() -> OfferedSetting:
     """Sent as 0 or 1."""
     return OfferedSetting(
         lambda text: None if (known := _WORDS.get(text)) is None else int(known), "0, 1, false, true"
     )
 
 
-def truth() -> OfferedSetting:
+def boolean() -> OfferedSetting:
     """Sent as false or true."""
     return OfferedSetting(_WORDS.get, "false, true")
 
@@ -222,7 +222,7 @@ def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:
     )
 
 
-def sentence() -> OfferedSetting:
+def any_text() -> OfferedSetting:
     """Any text, sent as it is."""
     return OfferedSetting(lambda text: text if text.strip() else None, "a text that is not empty")
 

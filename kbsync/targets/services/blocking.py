@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class OwnLoop:
+class LoopThread:
     """An event loop in a daemon thread, started by the first call. Safe to use from several threads."""
 
     def __init__(self, name: str) -> None:
@@ -79,7 +79,7 @@ class ServiceEncoder:
         self.takes_pictures = takes_pictures(config)
         self._made: EmbeddingService | None = None
         self._making = threading.Lock()
-        self._loop = OwnLoop("kbsync-embedding")
+        self._loop = LoopThread("kbsync-embedding")
 
     @property
     def at_once(self) -> int:
@@ -137,7 +137,7 @@ class ServiceRanker:
         from kbsync.targets.services.clients import RerankService
 
         self._service: RerankService = RerankService(config)
-        self._loop = OwnLoop("kbsync-rerank")
+        self._loop = LoopThread("kbsync-rerank")
         self.model = identity_of(config)
 
     @property

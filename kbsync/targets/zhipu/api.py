@@ -64,7 +64,7 @@ _SHORTEST_SECRET = 6
 T = TypeVar("T")
 
 
-class Keys:
+class KeyHeader:
     """The header with the key: the API key itself, or a token of short life that its secret signs.
 
     A token is replaced before it runs out, and once when it is called expired all the same; when the new
@@ -137,7 +137,7 @@ class MirrorJudge:
         self,
         config: ZhipuTargetConfig,
         surroundings: Surroundings,
-        keys: Keys,
+        keys: KeyHeader,
         skew: ClockSkew,
         wall: Callable[[], float],
         read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge,

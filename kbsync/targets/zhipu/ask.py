@@ -75,7 +75,7 @@ class Piece:
     usage: Mapping[str, int] | None = None
 
 
-class Asking:
+class Answering:
     """Both ways for one knowledge base, which `search` looks into.
 
     `platform` leads to the platform's models; `judge` reads errors that stand in their streams.

@@ -31,20 +31,20 @@ from kbsync.targets.http.reading import (
 from kbsync.targets.http.target import (
     Named,
     OfferedSetting,
+    any_text,
+    boolean,
     choice,
     decimal,
-    flag,
     make_once,
     parse_settings,
-    sentence,
     shown_settings,
-    truth,
     whole,
+    zero_or_one,
 )
 from kbsync.targets.zhipu.api import ask_capacity
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
-from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part
+from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
 
 MODELS = (
     EmbeddingModel("3", "Embedding-2"),
@@ -73,7 +73,7 @@ _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 TOLD_OF_A_BASE: Mapping[str, OfferedSetting] = {
     "background": _COLORS,
     "icon": choice("question", "book", "seal", "wrench", "tag", "horn", "house"),
-    "contextual": flag(),
+    "contextual": zero_or_one(),
 }
 OF_A_BASE: Mapping[str, OfferedSetting] = {
     **TOLD_OF_A_BASE,
@@ -93,14 +93,14 @@ OF_AN_APPLICATION: Mapping[str, OfferedSetting] = {
 }
 
 OF_ITS_RECALL: Mapping[str, OfferedSetting] = {
-    "slice_config_type": sentence(),  # the manual names no values; its example has customized
+    "slice_config_type": any_text(),  # the manual names no values; its example has customized
     "slice_count": whole(1, 1000),
     "recall_method": choice("embedding", "keyword", "mixed"),
-    "rerank_status": flag(),
-    "rerank_model_name": sentence(),
+    "rerank_status": zero_or_one(),
+    "rerank_model_name": any_text(),
     "embedding_recall_ratio": whole(0, 100),
-    "show_recall_result": truth(),
-    "recall_slice_splicing_method": sentence(),  # such as {{切片内容}}
+    "show_recall_result": boolean(),
+    "recall_slice_splicing_method": any_text(),  # such as {{切片内容}}
 }
 """What `knowledge_info` has of it."""
 
@@ -125,10 +125,7 @@ async def _all(
 
     async def page(number: int, size: int) -> ListPage[T]:
         answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
-        listed = listed_in(answer.body)
-        rows = tuple(one for item in objects_in(listed) if (one := read(item)) is not None)
-        total = integer(object_of(data_of(answer.body)).get("total"))
-        return ListPage(rows, total, not isinstance(listed, list))
+        return rows_of(answer.body, read)
 
     return tuple([one async for one in ListSweep(page).rows()])
 

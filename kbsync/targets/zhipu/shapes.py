@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from kbsync.contract.managing import Room
 from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
 from kbsync.targets.http.reading import (
+    Identified,
     ListPage,
     flag_of,
     id_of,
@@ -146,12 +147,20 @@ class ZhipuDocument:
 ZhipuPage = ListPage[ZhipuDocument]
 
 
-def page_of(body: Any) -> ZhipuPage:
-    """A page of `GET /document`."""
+Row = TypeVar("Row", bound=Identified)
+
+
+def rows_of(body: Any, read: Callable[[Mapping[str, Any]], Row | None]) -> ListPage[Row]:
+    """A page of a list, each row as `read` has it; rows that it calls None are left out."""
     listed = listed_in(body)
     total = integer(object_of(data_of(body)).get("total"))
-    rows = tuple(row for item in objects_in(listed) if (row := _document(item)) is not None)
+    rows = tuple(row for item in objects_in(listed) if (row := read(item)) is not None)
     return ListPage(rows, total, not isinstance(listed, list))
+
+
+def page_of(body: Any) -> ZhipuPage:
+    """A page of `GET /document`."""
+    return rows_of(body, _document)
 
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:

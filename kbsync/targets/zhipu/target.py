@@ -33,8 +33,8 @@ from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.reading import PAGE_SIZE, ListSweep
 from kbsync.targets.http.target import RemoteTarget, grace, limited, search_ranked
-from kbsync.targets.zhipu.api import ALARMING, ROOT, Keys, MirrorJudge, ZhipuApi
-from kbsync.targets.zhipu.ask import Asking, judge_chat
+from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
+from kbsync.targets.zhipu.ask import Answering, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
 from kbsync.targets.zhipu.errors import SLOW, NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
@@ -76,7 +76,7 @@ class ZhipuTarget(RemoteTarget):
     ) -> None:
         self._config, self._surroundings = config, surroundings
         self._steady, wall = options.get("steady", time.monotonic), options.get("wall", time.time)
-        keys, self._skew = Keys(config, wall), ClockSkew()
+        keys, self._skew = KeyHeader(config, wall), ClockSkew()
         self._chat_judge = MirrorJudge(config, surroundings, keys, self._skew, wall, judge_chat)
         super().__init__(
             config,
@@ -89,14 +89,16 @@ class ZhipuTarget(RemoteTarget):
             **options,
         )
 
-    def _speak(self) -> None:
+    def _make_parts(self) -> None:
         config, cure = self._config, self._surroundings.command("retry")
         self._api = ZhipuApi(config, self._surroundings, self._client)
         self._space = AccountSpace(self._api.capacity, self._steady, cure)
         self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space, cure)
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
-        self._asking = Asking(self._client, platform, self._chat_judge, config.knowledge_id, self.search)
+        self._answering = Answering(
+            self._client, platform, self._chat_judge, config.knowledge_id, self.search
+        )
 
     @property
     def limits(self) -> Limits:
@@ -290,7 +292,7 @@ class ZhipuTarget(RemoteTarget):
         streamed: bool = True,
     ) -> AsyncIterator[str | Sources]:
         """The answer from this base, piece by piece, and its sources."""
-        return self._asking.answer(question, by, turns=turns, among=among, streamed=streamed)
+        return self._answering.answer(question, by, turns=turns, among=among, streamed=streamed)
 
     async def _page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         try:

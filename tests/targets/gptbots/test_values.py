@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kbsync.contract.target import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
-from kbsync.targets.gptbots.api import UploadItem, packed, stream_of
+from kbsync.targets.gptbots.api import UploadItem, batches_of, stream_of
 from kbsync.targets.gptbots.config import DocumentKind, cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.shapes import (
     Marker,
@@ -141,8 +141,8 @@ def test_whole_names_count_first_and_no_id_counts_twice(
 
 
 def test_updates_are_told_by_id() -> None:
-    parcel = [item("a.md", 0, "7"), item("b.md", 1, "8")]
-    outcomes = outcomes_of(receipt(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), parcel)
+    batch = [item("a.md", 0, "7"), item("b.md", 1, "8")]
+    outcomes = outcomes_of(receipt(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), batch)
     assert isinstance(outcomes[0], Rejected)
     assert outcomes[1] == Accepted("8", replaced=True)
 
@@ -152,13 +152,13 @@ def test_what_is_no_receipt_says_nothing(body: Any) -> None:
     assert receipt_of(body) is None
 
 
-def test_parcels_are_bounded_by_number_bytes_kind_and_name() -> None:
+def test_batches_are_bounded_by_number_bytes_kind_and_name() -> None:
     big = b"x" * 7_000_000
     items = [item(f"{n}.md", n) for n in range(12)] + [item("1.md", 12), item("t.csv", 13)]
-    sizes = sorted(len(parcel) for parcel in packed(items, 10))
+    sizes = sorted(len(batch) for batch in batches_of(items, 10))
     assert sizes == [1, 3, 10]
-    assert [len(parcel) for parcel in packed([item(f"{n}.md", n, "", big) for n in range(2)], 10)] == [1, 1]
-    assert len(list(packed([item("a.md", 0, "7"), item("b.md", 1, "7")], 10))) == 2
+    assert [len(batch) for batch in batches_of([item(f"{n}.md", n, "", big) for n in range(2)], 10)] == [1, 1]
+    assert len(list(batches_of([item("a.md", 0, "7"), item("b.md", 1, "7")], 10))) == 2
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 64])

@@ -64,7 +64,7 @@ LOST: dict[str, Script] = {
     "closed without an answer": ending_with(b""),
     "closed within the body": ending_with(HALF_BODY),
     "no HTTP": ending_with(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
-    "packed": ending_with(answer(200, gzip.compress(b'{"code": 200}'), {"Content-Encoding": "gzip"})),
+    "compressed": ending_with(answer(200, gzip.compress(b'{"code": 200}'), {"Content-Encoding": "gzip"})),
     "silence": silence,
     "one byte at a time": drip,
 }
@@ -102,7 +102,10 @@ async def test_a_look_is_tried_three_times_and_then_the_target_is_unavailable(fa
         ("silence", "did not answer within 0.15 s"),
         ("one byte at a time", "did not finish within 0.3 s"),
         ("reset after the request", "the answer was lost: the connection was closed or reset"),
-        ("packed", "answered, but the answer was lost: it is packed as 'gzip', which was not asked for"),
+        (
+            "compressed",
+            "answered, but the answer was lost: it is compressed with 'gzip', which was not asked for",
+        ),
     ],
 )
 async def test_the_reason_says_in_one_sentence_what_happened(fault: str, words: str) -> None:

@@ -99,12 +99,12 @@ async def test_no_more_than_allowed_is_read(said: bytes) -> None:
     assert caught.value.code == "too-large"
 
 
-async def test_packed_bytes_are_not_those_of_the_file() -> None:
+async def test_compressed_bytes_are_not_those_of_the_file() -> None:
     said = answer(200, gzip.compress(CONTENT), {"Content-Encoding": "gzip"})
     async with answering(said) as server, client("http://kb.example") as http:
-        with pytest.raises(Rejected, match="packed") as caught:
+        with pytest.raises(Rejected, match="compressed") as caught:
             await bytes_at(http, server.url)
-    assert caught.value.code == "packed"
+    assert caught.value.code == "compressed"
 
 
 async def test_bytes_that_end_early_are_not_taken_for_the_whole() -> None:

@@ -23,7 +23,7 @@ class Chunks(httpx.AsyncByteStream):
             yield chunk
 
 
-def packed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Response:
+def compressed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Response:
     return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, chunk))
 
 
@@ -33,7 +33,7 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> No
     tracemalloc.start()
     try:
         with pytest.raises(AnswerLostError, match="not asked for"):
-            await bodies.whole_answer(packed(bomb, "gzip"), MIB)
+            await bodies.whole_answer(compressed(bomb, "gzip"), MIB)
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
