@@ -32,6 +32,7 @@ AT_GPTBOTS = f"{MIRRORS}test_a_base_and_a_key_of_another_service_are_tried_again
 VECTORS = f"{IN_WORDS}test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config"
 SYSTEM = f"{IN_WORDS}test_an_error_of_the_system_names_the_place"
 CLOSED = f"{IN_WORDS}test_a_state_that_cannot_be_opened_names_its_file"
+ADDRESS = f"{IN_WORDS}test_an_address_that_cannot_be_had_names_the_key"
 
 CASES = {
     "cli/commands/kb/applications.py: ask QUESTION --app {}": APPS,
@@ -121,6 +122,8 @@ CASES = {
     "server/views.py: plan": PAGE,
     "server/views.py: status": PAGE,
     "server/views.py: status --documents": PAGE,
+    "server/listener.py: is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names": f"{DOCTOR}test_a_port_in_use_names_who_uses_it",
+    "server/listener.py: is no address of this machine; choose one that ip addr shows, or 127.0.0.1": f"{DOCTOR}test_an_address_of_another_machine_names_what_shows_those_of_this_one",
 }
 """The test that pastes each."""
 
@@ -156,7 +159,8 @@ WORDS = {
     "targets/services/clients.py: put a valid {}.api_key (or api_key_file) into the config": VECTORS,
     "targets/services/clients.py: put an embedding.api_key that may use the model into the config": VECTORS,
     "targets/services/clients.py: top up the account behind {}.api_key": VECTORS,
-    "server/app.py: its target is not open; kbsync status says why": "tests/server/test_api.py::test_a_search_goes_through_the_target_that_is_open",
+    "server/listener.py: cannot be listened on ({}); choose another": ADDRESS,
+    "server/listener.py: may not be used by this user; choose a port from 1024 on": ADDRESS,
     "server/static/page.html: kbsync status": f"{IN_WORDS}test_who_sees_the_page_without_its_script_is_told_which_options_to_add",
 }
 """What no command can do: the test that shows that the words name the key, the file or the place."""
