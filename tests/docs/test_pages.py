@@ -130,6 +130,17 @@ def test_files_named_in_the_docs_exist(page: Path) -> None:
             assert (ROOT / code).exists(), code
 
 
+def test_the_modules_that_the_architecture_names_exist() -> None:
+    page = ROOT / "docs" / "internals" / "architecture.md"
+    rooms = "|".join(room.name for room in (ROOT / "kbsync").iterdir() if room.is_dir())
+    named = set(re.findall(rf"\b(?:{rooms})/[\w/]+", page.read_text()))
+    assert len(named) > 20
+    there = {
+        name for name in named if (ROOT / "kbsync" / name).is_dir() or (ROOT / f"kbsync/{name}.py").is_file()
+    }
+    assert named - there == set()
+
+
 def test_every_dependency_is_explained_with_its_bound() -> None:
     import tomllib
 
