@@ -20,12 +20,11 @@ from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.crash.harness import Guillotine, end_tasks
+from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun
 from tests.engine.world import World
-from tests.memory.behaviour import Crash, Fault
+from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
-from tests.share import boundaries, enumerated, in_parts
 
 PERIOD = 1800.0
 
@@ -82,25 +81,6 @@ async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World
     world.target_type = Late
     assert (await audited(world)).missing == 0
     assert world.puts() == 11
-
-
-async def test_many_missing_documents_halt_the_mirror_and_nothing_is_sent(world: World) -> None:
-    await mirrored(world, 20)
-    for document in list(world.base.documents.values())[:6]:
-        world.base.lose(document.remote_id)
-        world.base.add(f"theirs-{document.name}", b"so that the base counts as many as before")
-    async with begun(world) as auditing:
-        assert not await auditing.try_once()
-        halt = world.run.halt
-    assert halt is not None
-    assert halt.reason == "knowledge-base-emptied"
-    assert "6 of 20" in halt.detail
-    assert "verify --repair" in halt.cure
-    assert world.puts() == 20
-    await world.once()  # its own figure says nothing of it; the halt stays all the same
-    assert world.run.halt is not None
-    assert world.run.halt.reason == "knowledge-base-emptied"
-    assert world.puts() == 20
 
 
 async def test_the_halt_over_an_emptied_base_ends_when_the_documents_are_back(world: World) -> None:
@@ -284,65 +264,6 @@ async def test_a_target_that_does_not_answer_puts_the_audit_off(world: World) ->
         "audit.ended"
     ]
     assert len(lists(world)) - listed == 4
-
-
-# -- crashes -----------------------------------------------------------------------------------------------
-
-
-async def crashed_in(world: World, number: int) -> Guillotine:
-    """An audit and the work that follows from it, cut at a boundary."""
-    guillotine = Guillotine(at=number)
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
-        await bound.compared()
-        store._on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
-        world.base.at_request = lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
-        task = asyncio.create_task(audit_and_work(world))
-        while not task.done() and not guillotine.fallen:
-            await asyncio.sleep(0.0005)
-        with contextlib.suppress(Crash, Exception):
-            await end_tasks([task, bound.working, *bound.worker._tasks])
-        world.base.at_request = None
-        world.base.open_requests = 0
-        with contextlib.suppress(Crash, Exception):
-            await run.end()
-    return guillotine
-
-
-async def audit_and_work(world: World) -> None:
-    bound = world.run.bound
-    assert bound is not None
-    await bound.auditing.try_once()
-    while not await bound.worker.is_idle():
-        await world.clock.sleep(1)
-
-
-@enumerated()
-@in_parts
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_crash_anywhere_in_an_audit_leaves_one_document_a_file(tmp_path: Path, part: int) -> None:
-    for number in boundaries(part):
-        place = tmp_path / str(number)
-        place.mkdir()
-        world = World(place)
-        await mirrored(world, 8)
-        old = world.base.served("f3.md")[0]
-        world.write("f3.md", "another text")
-        await world.once()
-        world.base._documents[old.remote_id] = old
-        world.base.lose(world.base.served("f5.md")[0].remote_id)
-        world.base.add("theirs.md", b"theirs")
-        guillotine = await crashed_in(world, number)
-        await world.once()
-        await audited(world)
-        assert {p: t for p, t in world.served().items() if p != "theirs.md"} == world.on_disk()
-        assert world.puts() == 10, (number, guillotine.passed)
-        if not guillotine.fallen:
-            break
-    assert number > 15
 
 
 # -- bounds --------------------------------------------------------------------------------------------------

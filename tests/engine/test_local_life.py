@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,21 +124,6 @@ def test_a_damaged_state_is_set_aside_and_adopted_anew(place: FolderAndState) ->
     assert list(place.state.glob("state.db.damaged-*"))
 
 
-def test_gone_is_gone_from_every_file(place: FolderAndState) -> None:
-    secret = "Xylophagous"
-    (place.folder / "secret.md").write_text(f"the word is {secret} and nobody else uses it")
-    place.once()
-    assert place.search(secret)[0] == "secret.md"
-    (place.folder / "secret.md").unlink()
-    place.once()
-    left = [
-        p
-        for p in place.state.rglob("*")
-        if p.is_file() and secret.lower() in p.read_bytes().lower().decode("latin-1")
-    ]
-    assert left == []
-
-
 def test_five_documents_without_text_fail_and_the_others_go_on(place: FolderAndState) -> None:
     for i in range(7):
         (place.folder / f"broken{i}.pdf").write_bytes(b"%PDF-1.4 broken")
@@ -160,13 +144,3 @@ def test_retry_reaches_a_fixed_document(place: FolderAndState) -> None:
     (place.folder / "later.md").write_text("now it is text")
     place.once()
     assert place.statuses() == {Status.READY.word: 7}
-
-
-def test_the_size_limit_fails_new_files_and_keeps_old_documents(place: FolderAndState) -> None:
-    mirror = place.installation.mirrors[0]
-    small = replace(mirror, target=replace(mirror.target, max_bytes=200))
-    (place.folder / "f1.md").write_text("grown " * 100)
-    (place.folder / "new.md").write_text("large from the start " * 100)
-    asyncio.run(once.once(Installation(Config(mirrors=(small,)), place.state)))
-    assert place.statuses() == {"ready": 5, "failed": 2}
-    assert place.search("number1")[0] == "f1.md"

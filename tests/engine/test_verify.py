@@ -75,19 +75,6 @@ async def test_a_whole_mirror_is_ok(tmp_path: Path, target: type[MemoryTarget]) 
     }  # fmt: skip
 
 
-async def test_a_document_gone_at_the_target_is_missing_and_sent_again(world: World) -> None:
-    world.write_many(5)
-    await world.once()
-    lost = world.base.served("f2.md")[0].remote_id
-    world.base.lose(lost)
-    found = await verified(world)
-    assert paths(found) == {"missing": ["f2.md"]} and not found.ok
-    assert found.missing[0].remote_id == lost and lost in found.missing[0].why
-    await repair(world)
-    assert world.served() == world.on_disk()
-    assert (await verified(world)).ok
-
-
 async def test_a_base_that_lost_most_documents_can_be_verified_and_repaired(world: World) -> None:
     world.write_many(10)
     await world.once()
@@ -198,17 +185,6 @@ async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
 def twin(world: World, path: str, data: bytes) -> str:
     """A second document under a path of ours, as an earlier state would have left it."""
     return world.base.add(path, data, path=path, upload_id=7, foreign=False).remote_id
-
-
-async def test_an_equal_twin_is_a_duplicate_and_a_repair_removes_it(world: World) -> None:
-    world.write_many(3)
-    twins = {twin(world, "f0.md", b"text of f0"), twin(world, "f0.md", b"text of f0")}
-    await world.once()
-    found = await verified(world)
-    assert paths(found) == {"duplicate": ["f0.md"]}
-    assert found.duplicate[0].remote_id in twins and "the same bytes" in found.duplicate[0].why
-    await repair(world)
-    assert world.served() == world.on_disk() and (await verified(world)).ok
 
 
 async def test_a_leftover_with_other_bytes_is_a_duplicate_and_left_alone(world: World) -> None:

@@ -199,7 +199,7 @@ async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: 
         lose(named, f"f{n}.md")
         named.plant(f"theirs-{n}.md", "others")
     async with begun(named) as auditing:
-        assert not await auditing._try()
+        assert not await auditing.try_once()
     assert named.run.halt is not None
     assert named.run.halt.reason == "knowledge-base-emptied"
     assert named.asked("upload") == 20
