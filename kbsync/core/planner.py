@@ -147,8 +147,8 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
 
 def is_undecided(wish: Wish) -> bool:
     """Whether the path shall have a document, and which, cannot be said now."""
+    # What a person leaves out goes, whether it can be looked at or not: nobody looks there any more.
     if wish.presence is Presence.UNKNOWN:
-        # What a person leaves out goes, whether it can be looked at or not: nobody looks there any more.
         return parting_cause(wish) != DESELECTED
     if wish.presence is Presence.MISSING:
         return True  # one look is not enough (promise 1)

@@ -146,7 +146,7 @@ class RecipeChanges:
     def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:
         rows = tx.recipes.page(self._mirror, recipe, after, PAGE)
         for _, path in rows:
-            self._journal.settle(tx, path)
+            self._journal.decide(tx, path)
         return rows[-1][0] if rows else None
 
 
@@ -171,7 +171,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
             known = tx.uploads.by_remote(journal.binding.id, listed.remote_id)
             if listed.path is not None and not known:
                 tx.uploads.add(adopting(journal.binding, listed, listed.path, journal.timing.now))
-                journal.settle(tx, listed.path)
+                journal.decide(tx, listed.path)
                 added += 1
         return added
 
@@ -431,7 +431,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
 
     def settle(paths: Sequence[str], tx: Tx) -> None:
         for path in paths:
-            journal.settle(tx, path)
+            journal.decide(tx, path)
 
     def end(tx: Tx) -> None:
         tx.meta.set(f"{JUDGED}:{mirror}", judged_by)

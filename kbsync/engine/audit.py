@@ -409,7 +409,7 @@ class Repairs:
         for row in served:
             tx.uploads.save(lifecycle.gone(row))
             tx.holds.release(row.id)
-            self._journal.settle(tx, row.path or "", fresh=True)
+            self._journal.decide(tx, row.path or "", fresh=True)
         tx.holds.end_empty(self._journal.binding.mirror, self._journal.timing.now)
         return bool(served)
 

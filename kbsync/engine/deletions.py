@@ -259,7 +259,7 @@ class Deletions:
             tx.uploads.save(lifecycle.hold(upload))
             tx.holds.withdraw(self._mirror, candidate.path)
             tx.audit.add(self._clock.wall(), self._mirror, "deletion.held", candidate.path)
-            self._journal.settle(tx, candidate.path)
+            self._journal.decide(tx, candidate.path)
 
     def _release(self, tx: Tx, number: int) -> None:
         upload = tx.uploads.get(number)
@@ -268,7 +268,7 @@ class Deletions:
         tx.holds.withdraw(self._mirror, upload.path)
         tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
         tx.audit.add(self._clock.wall(), self._mirror, "deletion.released", upload.path)
-        self._journal.settle(tx, upload.path)
+        self._journal.decide(tx, upload.path)
 
     async def run_approved(self) -> int:
         """Let go what a person approved and is still as it was then; returns how many deletions."""
@@ -363,7 +363,7 @@ def begin(
     for number in numbers:
         before = tx.uploads.get(number)
         if before is not None and before.path is not None:
-            journal.settle(tx, before.path)  # it may be decided otherwise by now
+            journal.decide(tx, before.path)  # it may be decided otherwise by now
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
             continue

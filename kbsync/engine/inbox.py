@@ -77,7 +77,7 @@ class Inbox:
                     lifecycle.retire(upload, timing) if upload.remote_id else lifecycle.drop(upload)
                 )
                 if upload.path is not None:
-                    self._journal.settle(tx, upload.path, fresh=True)
+                    self._journal.decide(tx, upload.path, fresh=True)
         for upload in tx.uploads.tried_in_vain(binding.mirror, binding.id):
             if paths is None or upload.path in paths:
                 tx.uploads.save(lifecycle.forgive(upload))
@@ -93,7 +93,7 @@ class Inbox:
         for upload in self._journal.uploads(tx, path):
             if upload.state is UploadState.SERVING:
                 tx.uploads.recast(upload.id, digest="")
-                self._journal.settle(tx, path, fresh=True)
+                self._journal.decide(tx, path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:
         """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at.

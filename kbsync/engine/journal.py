@@ -1,9 +1,9 @@
 """The rows of files and uploads of one mirror, and what is decided about them, in one transaction.
 
-Every method takes the transaction it runs in. Whatever changes a file's row or an upload's row ends with
-`settle`, which asks the planner what follows, so that rows and intentions never disagree on disk. Those that
-take an upload's number read its row again: the planner may have decided otherwise while a request was on its
-way. They return what is worth a line in the log.
+Every method takes the transaction it runs in. What changes a file's row or an upload's row ends with
+`decide`, which asks the planner what follows, so that rows and intentions never disagree on disk. A method
+that takes an upload's number reads its row again: the planner may have decided otherwise while a request
+was on its way. They return what is worth a line in the log.
 """
 
 from __future__ import annotations
@@ -73,10 +73,13 @@ ROUNDS = 8
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = 2.0
 PROOF_TRIES = 4
+
 TIMES_AGREE = 120.0
 """Seconds that a document's time may be beside its upload; what disproves is further off (`CLOCK_SLACK`)."""
 AGREE, DIFFER = "agree", "differ"
+
 UNPROVEN = "unproven"
+"""Code of a page that failed because nothing proves which document is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +135,11 @@ class Journal:
     """The rows of one mirror in one binding."""
 
     def __init__(
-        self, binding: Binding, clock: Clock, on_settled: Callable[[Tx, str], None] | None = None
+        self, binding: Binding, clock: Clock, on_decided: Callable[[Tx, str], None] | None = None
     ) -> None:
         self.binding = binding
         self._clock = clock
-        self._on_settled = on_settled
+        self._on_decided = on_decided
         self._lag = 0.0
         self._times = ""
         self._allowed: frozenset[str] = frozenset()
@@ -154,16 +157,14 @@ class Journal:
     def recall(self, tx: Tx) -> None:
         """What earlier runs found out: allowed recipes, how late the list is, whether times agree."""
         self.recall_recipes(tx)
-        self._lag = float(tx.meta.get(self._lag_key) or 0.0)
-        self._times = str(tx.meta.get(self._times_key) or "")
+        self._lag = float(tx.meta.get(f"lag:{self.binding.id}") or 0.0)
+        self._times = str(tx.meta.get(f"times:{self.binding.id}") or "")
 
     @property
     def trusts_times(self) -> bool:
-        """When documents were made, by the target's word, may disprove that one is ours.
-
-        Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
-        base have agreed with the clock, and not any more once one did not.
-        """
+        """When documents were made, by the target's word, may disprove that one is ours."""
+        # Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
+        # base have agreed with the clock, and never again once one did not.
         return self._times == AGREE
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
@@ -176,7 +177,7 @@ class Journal:
         if known == self._times:
             return
         self._times = known
-        tx.meta.set(self._times_key, known)
+        tx.meta.set(f"times:{self.binding.id}", known)
         if known == DIFFER:
             detail = (
                 "what the service says about when documents were made differs from the clock by "
@@ -184,19 +185,12 @@ class Journal:
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
-    @property
-    def _times_key(self) -> str:
-        return f"times:{self.binding.id}"
-
-    @property
-    def _lag_key(self) -> str:
-        return f"lag:{self.binding.id}"
-
     def observe(self, tx: Tx, seen: FileSeen) -> None:
-        """A look at a file ended: record it and settle its path."""
+        """A look at a file ended: record it and decide about its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), seen.renamed_from
         rows = [] if old is None else self.uploads(tx, seen.path)
-        # Where a document answers or is on its way though nothing was known of a file, nothing moves in.
+        # The uploads go along with a renamed file, unless a document answers or is on its way at its new path
+        # already: it was sent before the state was lost, say.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
             tx.uploads.move(mirror, self.binding.id, old, seen.path)
             tx.holds.withdraw(mirror, old)
@@ -220,12 +214,12 @@ class Journal:
                 seen.racy,
             )
         tx.entries.put(mirror, entry)
-        self._settle(tx, entry, seen.fresh)
+        self._decide(tx, entry, seen.fresh)
 
     def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
-        """The file changes at this moment: pending, and looked at again by any later scan.
+        """The file is being written: pending, and looked at again by any later scan (promise 8).
 
-        `wanted`: the rules take it as it is now; what was decided because they did not, counts no more.
+        `wanted`: the rules take it as it is now; an earlier verdict that they do not is void.
         """
         now = self._clock.wall()
         known = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
@@ -238,28 +232,28 @@ class Journal:
         tx.entries.put(self.binding.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
-        """There is a document for a file without an entry: a scan finds the file, or misses it."""
+        """A document has no file's row: with one, the next scan finds the file, or misses it."""
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
 
     def gone(self, tx: Tx, path: str) -> None:
         """Two looks did not find the file."""
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
-        self.settle(tx, path)
+        self.decide(tx, path)
 
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
         """The file is there and no longer selected."""
         known = tx.entries.get(self.binding.mirror, path)
         if known is not None:
             tx.entries.put(self.binding.mirror, replace(known, verdict=verdict, by_person=by_person))
-            self.settle(tx, path)
+            self.decide(tx, path)
 
-    def settle(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
+    def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
         """Decide about a path until nothing more follows, then say its status."""
         entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
-            self._settle(tx, entry, fresh)
+            self._decide(tx, entry, fresh)
 
-    def _settle(self, tx: Tx, entry: FileRow, fresh: bool) -> None:
+    def _decide(self, tx: Tx, entry: FileRow, fresh: bool) -> None:
         wish = self.wish(entry)
         for _ in range(ROUNDS):
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
@@ -289,14 +283,20 @@ class Journal:
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
-        if self.binding.abilities.weighs and not is_undecided(wish):
-            uploads = [self._note_wanted_recipe(tx, wish, upload) for upload in uploads]
-        for upload in uploads if is_link(entry.path) else ():
-            # The target knows a page by its address, so a renamed link file only gets its new name here.
-            is_page = upload.state is UploadState.SERVING and is_address(upload.name)
-            if is_page and upload.label != entry.path:
-                tx.uploads.save(replace(upload, label=entry.path))
+        for place, upload in enumerate(uploads):
+            if upload.state is UploadState.SERVING and is_address(upload.name) and is_link(entry.path):
+                # The target knows a page by its address, so a renamed link file only gets its new name here.
+                uploads[place] = replace(upload, label=entry.path)
+            if self.binding.abilities.weighs and not is_undecided(wish):
+                # What serves says which other recipe its file wants, so that such documents can be counted.
+                is_other = upload.state is UploadState.SERVING and not parting_cause(wish)
+                is_other = is_other and only_recipe_differs(upload, wish, self.binding.abilities)
+                wanted = wish.recipe if is_other else ""
+                uploads[place] = replace(uploads[place], wanted_recipe=wanted)
+            if uploads[place] != upload:
+                tx.uploads.save(uploads[place])
         if any(upload.state.serves for upload in uploads):
+            # Their deletes waited for a look at the file; with another document that serves none is needed.
             for upload in filter(lifecycle.awaits_file, uploads):
                 tx.uploads.save(lifecycle.delete_after_all(upload, self.timing))
         if entry.presence is Presence.GONE and all(u.state in WITHOUT_FILE for u in uploads):
@@ -305,20 +305,8 @@ class Journal:
             status = status_of(wish, uploads)
             if status is not entry.status:
                 tx.entries.set_status(self.binding.mirror, entry.path, status, self._clock.wall())
-        if self._on_settled is not None:
-            self._on_settled(tx, entry.path)
-
-    def _note_wanted_recipe(self, tx: Tx, wish: Wish, upload: Upload) -> Upload:
-        """What serves says which other recipe its file wants, so that such documents can be counted."""
-        is_other = upload.state is UploadState.SERVING and only_recipe_differs(
-            upload, wish, self.binding.abilities
-        )
-        wanted = wish.recipe if is_other and not parting_cause(wish) else ""
-        if wanted == upload.wanted_recipe:
-            return upload
-        changed = replace(upload, wanted_recipe=wanted)
-        tx.uploads.save(changed)
-        return changed
+        if self._on_decided is not None:
+            self._on_decided(tx, entry.path)
 
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
         """True when rows changed in a way that may call for more."""
@@ -327,7 +315,25 @@ class Journal:
         tell("action.decided", mirror=self.binding.settings.name, path=wish.path, action=name)
         match action:
             case Send(predecessor):
-                added = tx.uploads.add(self._intend(tx, wish, list(rows.values()), predecessor, fresh))
+                assert wish.digest is not None
+                taken = [upload.name for upload in rows.values()]
+                intent = Upload(
+                    id=0,
+                    mirror=mirror,
+                    binding=self.binding.id,
+                    path=wish.path,
+                    label=wish.path,
+                    name=self._free_name(tx, wish.path, wish.digest, taken),
+                    digest=wish.digest,
+                    size=wish.size,
+                    recipe=wish.recipe,
+                    state=UploadState.INTENDED,
+                    predecessor=predecessor,
+                    created_at=now,
+                    next_look_at=now,
+                    rank=rank(now, wish.size, fresh=fresh),
+                )
+                added = tx.uploads.add(intent)
                 rows[added.id] = added
                 return False
             case Drop(number):
@@ -365,28 +371,6 @@ class Journal:
                 tx.uploads.save(lifecycle.reslice(rows[number], self.timing))
         return True
 
-    def _intend(
-        self, tx: Tx, wish: Wish, others: Sequence[Upload], predecessor: int | None, fresh: bool
-    ) -> Upload:
-        now = self._clock.wall()
-        assert wish.digest is not None
-        return Upload(
-            id=0,
-            mirror=self.binding.mirror,
-            binding=self.binding.id,
-            path=wish.path,
-            label=wish.path,
-            name=self._free_name(tx, wish.path, wish.digest, [u.name for u in others]),
-            digest=wish.digest,
-            size=wish.size,
-            recipe=wish.recipe,
-            state=UploadState.INTENDED,
-            predecessor=predecessor,
-            created_at=now,
-            next_look_at=now,
-            rank=rank(now, wish.size, fresh=fresh),
-        )
-
     def _free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
         """A name at the target for these bytes that no document or upload of this base has, or may have.
 
@@ -408,14 +392,12 @@ class Journal:
         return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
 
     def _enter_service(self, tx: Tx, upload: Upload, path: str, *, replaced: bool) -> None:
-        """A row that is SERVING now is saved and its predecessor retired, in one transaction.
-
-        Where the deletion of the predecessor waits for a person, that of the new one does.
-        """
+        """A row that is SERVING now is saved and its predecessor retired, in one transaction (promise 2)."""
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
                 if entry is not None and parting_cause(self.wish(entry)):
+                    # The deletion of the predecessor waits for a person: now that of the new one does.
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
@@ -428,8 +410,7 @@ class Journal:
     ) -> list[Upload]:
         """INTENDED → SENDING for those still intended; only they may be sent.
 
-        A page is known at the target by its address, which becomes the name of its upload. Two of one address
-        are sent one after the other: of a document that nobody answered for it must be clear whose it is.
+        `addresses`: of pages, by upload. The target knows a page by its address, so that becomes its name.
         """
         claimed = []
         for number in numbers:
@@ -438,6 +419,7 @@ class Journal:
                 continue
             address = addresses.get(number)
             if address is not None and tx.uploads.is_in_doubt(address):
+                # One after the other: were both answers lost, nothing would tell whose document is whose.
                 reason = "waits for another document of the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
@@ -449,13 +431,13 @@ class Journal:
         return claimed
 
     def unsendable(self, tx: Tx, number: int) -> None:
-        """The bytes that were intended are not in the file any more: the next look decides anew."""
+        """The file no longer holds the bytes that were intended: the next look decides again."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
             if upload.path is not None:
                 tx.entries.doubt(self.binding.mirror, upload.path)
-                self.settle(tx, upload.path)
+                self.decide(tx, upload.path)
 
     def put_ended(self, tx: Tx, number: int, outcome: PutOutcome) -> Happened | None:
         """A put was answered, or its answer was lost."""
@@ -466,7 +448,7 @@ class Journal:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
                 if outcome.replaced:
-                    # The predecessor is no more: whatever was wished meanwhile, this one serves now.
+                    # The predecessor is no more: whatever was wanted meanwhile, this one serves (promise 2).
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
                 # The target may call it otherwise than it was sent.
@@ -503,7 +485,7 @@ class Journal:
             self._enter_service(tx, upload, upload.path, replaced=replaced)
         else:
             tx.uploads.save(upload)
-        self._settle_of(tx, upload)
+        self._decide_for(tx, upload)
         if upload.state is not UploadState.SERVING:
             return None
         event = self._ended(upload)
@@ -546,7 +528,7 @@ class Journal:
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
     def resliced(self, tx: Tx, number: int, repair: IndexRetry) -> None:
-        """The target was asked to cut a document anew, or cannot be: then a fresh upload takes its place."""
+        """The target was asked to cut a document again; if it cannot, a fresh upload takes its place."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
             return
@@ -558,7 +540,7 @@ class Journal:
                 tx.uploads.save(lifecycle.wait_on(upload, timing))
             case _:
                 tx.uploads.save(lifecycle.retire(upload, timing))
-        self._settle_of(tx, upload)
+        self._decide_for(tx, upload)
 
     def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
         """The bytes of a found document were read; None: they cannot be had now."""
@@ -571,24 +553,22 @@ class Journal:
             return
         tx.uploads.save(tried)
         tx.uploads.recast(number, digest=digest or UNREADABLE)
-        self._settle_of(tx, upload)
+        self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """The target was to blame for these rejections: as if the documents had not been tried."""
+        """The target was to blame for these rejections: no document spends a try on them (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
                     tx.uploads.save(lifecycle.refund(upload, reason, self.timing))
-                    self.settle(tx, path)
+                    self.decide(tx, path)
 
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, repair: IndexRetry = IndexRetry.NONE
     ) -> Happened | None:
-        """Indexing failed for good this time: a fresh upload while tries are left, else quarantine.
-
-        A fresh upload comes after the target was asked to index again, or in place of that where it cannot be
-        asked. Where the account is to blame it costs the document no try.
-        """
+        """Indexing failed for good this time: a fresh upload while tries are left, else quarantine."""
+        # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
+        # be asked. Where the account is to blame it costs the document no try.
         offered = self.binding.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if why.halt or upload.repairs < tries:
@@ -598,7 +578,7 @@ class Journal:
             is_there = upload.state is UploadState.INDEXING
             tx.uploads.save(lifecycle.retire(upload, self.timing) if is_there else upload)
             tx.uploads.add(fresh)
-            self._settle_of(tx, fresh)
+            self._decide_for(tx, fresh)
             return None
         failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
         self._take_step(tx, failed)
@@ -646,7 +626,8 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
-        """Sent again, it may be there twice; taken for ours, it may be another's: a person decides."""
+        """A page whose answer was lost, and a document that may be it."""
+        # Sent again, it may be there twice; taken for ours, it may be foreign (promise 6): a person decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))
             return None
@@ -665,7 +646,7 @@ class Journal:
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
             self._lag = lag
-            tx.meta.set(self._lag_key, f"{lag:.1f}")
+            tx.meta.set(f"lag:{self.binding.id}", f"{lag:.1f}")
         ready = seen.state is DocState.READY
         if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):
             upload = lifecycle.unwant(upload)
@@ -674,12 +655,9 @@ class Journal:
         return self._take_up(tx, replace(found, name=name))
 
     def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
-        """Something else serves this path, or brings the same version and this one is not `ready`.
-
-        So it is where nobody asks for it any more.
-        """
+        """Something else serves this path, or brings the same version and this one is not `ready`."""
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
-            return True  # no file of ours wants it any more
+            return True  # no file wants it any more
         version = (upload.digest, upload.recipe)
         others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
         is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
@@ -745,11 +723,11 @@ class Journal:
     def _take_step(self, tx: Tx, changed: Upload) -> None:
         """Save the row, then decide about its path again."""
         tx.uploads.save(changed)
-        self._settle_of(tx, changed)
+        self._decide_for(tx, changed)
 
-    def _settle_of(self, tx: Tx, upload: Upload) -> None:
+    def _decide_for(self, tx: Tx, upload: Upload) -> None:
         if upload.path is not None:
-            self.settle(tx, upload.path)
+            self.decide(tx, upload.path)
 
     def _ended(self, upload: Upload) -> Happened:
         """The line of a document that is ready, failed, or was skipped for having no text."""

@@ -346,7 +346,7 @@ class BoundMirror:
 class MirrorRun:
     """A mirror for as long as kbsync runs: `begin` and `end` may follow each other many times.
 
-    `open_target` gives a fresh target; `on_event` gets every finished document; `on_settled` is for tests,
+    `open_target` gives a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
     which look at a path's rows within each transaction.
     """
 
@@ -356,7 +356,7 @@ class MirrorRun:
     clock: Clock
     context: RunContext
     on_event: Callable[[Happened], None] = lambda _event: None
-    on_settled: Callable[[Tx, str], None] | None = None
+    on_decided: Callable[[Tx, str], None] | None = None
     mirror: int = 0
     halt: Halt | None = None
     told: Halt | None = None
@@ -390,7 +390,7 @@ class MirrorRun:
             record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
             base, spool = await target.base(), self.context.spool_dir
             binding = await attach.bind(self.store, self.settings, record, target, base, spool)
-            journal = Journal(binding, self.clock, self.on_settled)
+            journal = Journal(binding, self.clock, self.on_decided)
             await attach.prepare(self.store, journal, target, self.clock)
             self.bound = bound = BoundMirror(self, target, journal)
             await bound.deletions.count_served()

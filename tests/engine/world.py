@@ -331,7 +331,7 @@ class World:
 
     def make_run(self, store: StateStore) -> MirrorRun:
         context = RunContext(self.state, self.configured)
-        run = MirrorRun(self.settings, store, self.open_target, self.clock, context, on_settled=self._check)
+        run = MirrorRun(self.settings, store, self.open_target, self.clock, context, on_decided=self._check)
         self.runs.append(run)
         return run
 
