@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kbsync.errors import StateError
@@ -166,22 +166,17 @@ async def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) 
         await eventually(lambda: reader.events.count(": still here\n\n") > 2)
 
 
-async def test_a_state_that_cannot_be_read_is_told_and_the_stream_goes_on() -> None:
+@pytest.mark.parametrize(
+    ("error", "told"), [(StateError("the disk failed"), ["trouble"]), (RuntimeError("a mistake of ours"), [])]
+)
+async def test_an_error_does_not_end_the_stream(error: Exception, told: list[str]) -> None:
     watched = WatchedMirrors()
-    watched.error = StateError("the disk failed")
+    watched.error = error
     async with reading(watched) as [reader]:
         watched.error, watched.told = None, 2
         await watched.turns.turn()
-        assert [event.partition("\n")[0] for event in reader.events] == ["event: trouble", "event: frame"]
-
-
-async def test_an_error_of_our_own_does_not_end_it() -> None:
-    watched = WatchedMirrors()
-    watched.error = RuntimeError("a mistake")
-    async with reading(watched) as [reader]:
-        watched.error, watched.told = None, 2
-        await watched.turns.turn()
-        assert reader.events == ['event: frame\ndata: {"n":2}\n\n']
+        names = [event.partition("\n")[0] for event in reader.events]
+        assert names == [f"event: {name}" for name in (*told, "frame")]
 
 
 async def test_every_stream_ends_with_the_listener() -> None:
@@ -192,37 +187,27 @@ async def test_every_stream_ends_with_the_listener() -> None:
         assert len(watched.hub.clients) == 0
 
 
-async def heard(one: socket.socket, until: Callable[[bytes], object]) -> bytes:
-    """Bytes of a connection, in a thread."""
-
-    def hear() -> bytes:
-        got = b""
-        while not until(got) and (piece := one.recv(65536)):
-            got += piece
-        return got
-
-    return await asyncio.to_thread(hear)
-
-
-async def test_over_a_real_connection_edits_show_and_stopping_takes_no_time(tmp_path: Path) -> None:
+async def test_over_a_real_connection_edits_show_and_the_stream_ends_with_the_listener(
+    tmp_path: Path,
+) -> None:
     one = scene(tmp_path)
-    async with one.open():
+    async with one.open(), httpx.AsyncClient(timeout=60) as client:
         [listening] = bind_sockets("127.0.0.1", 0)
         thread = ServerThread(one.app, [listening], one.made.hub.end)
         await asyncio.to_thread(thread.start)
-        with socket.create_connection(listening.getsockname(), timeout=20) as client:
-            client.sendall(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            head = await heard(client, lambda got: b"event: frame" in got and b"\n\n" in got)
-            assert b"content-type: text/event-stream" in head
-            assert b"x-kbsync-word: " in head
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api/events"
+        async with client.stream("GET", url) as answer:
+            assert answer.headers["content-type"] == "text/event-stream"
+            assert "x-kbsync-word" in answer.headers
+            lines = answer.aiter_lines()
+            assert await anext(lines) == "event: frame"
             one.world.write("seen.md", "text")
             await run_once(one.runs["docs"])
-            event = await heard(client, lambda got: b"seen.md" in got and b"\n\n" in got)
-            _, _, data = event.partition(b"data: ")  # signs of life may come before it
-            told = json.loads(data.partition(b"\n\n")[0])
-            assert told["changes"][-1]["path"] == "seen.md"
+            async for line in lines:
+                if "seen.md" in line:
+                    break
             stopping = asyncio.create_task(asyncio.to_thread(thread.stop))
-            assert await heard(client, lambda _got: False) is not None
+            assert [line async for line in lines if line.startswith("event")] == []
             await stopping
         assert not thread.is_alive
 
