@@ -61,6 +61,21 @@ def content_types(overrides: Mapping[str, str]) -> str:
     )
 
 
+def office(
+    main: str, kinds: Mapping[str, str], parts: Mapping[str, str | bytes], title: str | None = None
+) -> bytes:
+    """An Office document with `parts`, `main` among them; `kinds` are the types of parts in OOXML."""
+    types = {part: f"{OOXML}.{kind}+xml" for part, kind in kinds.items()}
+    rows = [("rId1", "officeDocument", main)]
+    about: dict[str, str | bytes] = {}
+    if title is not None:
+        types["/docProps/core.xml"] = "application/vnd.openxmlformats-package.core-properties+xml"
+        rows.append(("rId2", "metadata/core-properties", "docProps/core.xml"))
+        about["docProps/core.xml"] = core_properties(title)
+    start = {"[Content_Types].xml": content_types(types), "_rels/.rels": relations(*rows)}
+    return zipped({**start, **about, **parts})
+
+
 OOXML = "application/vnd.openxmlformats-officedocument"
 
 
@@ -92,24 +107,18 @@ def docx(body: str | None = None, title: str = "Staff handbook") -> bytes:
         f'<w:pPr><w:outlineLvl w:val="{n - 1}"/></w:pPr></w:style>'
         for n in (1, 2, 3)
     )
-    return zipped(
+    return office(
+        "word/document.xml",
         {
-            "[Content_Types].xml": content_types(
-                {
-                    "/word/document.xml": f"{OOXML}.wordprocessingml.document.main+xml",
-                    "/word/styles.xml": f"{OOXML}.wordprocessingml.styles+xml",
-                    "/docProps/core.xml": "application/vnd.openxmlformats-package.core-properties+xml",
-                }
-            ),
-            "_rels/.rels": relations(
-                ("rId1", "officeDocument", "word/document.xml"),
-                ("rId2", "metadata/core-properties", "docProps/core.xml"),
-            ),
+            "/word/document.xml": "wordprocessingml.document.main",
+            "/word/styles.xml": "wordprocessingml.styles",
+        },
+        {
             "word/document.xml": document,
             "word/styles.xml": styles + "</w:styles>",
             "word/_rels/document.xml.rels": relations(("rId1", "styles", "styles.xml")),
-            "docProps/core.xml": core_properties(title),
-        }
+        },
+        title,
     )
 
 
@@ -174,7 +183,7 @@ def pptx(slides: Sequence[tuple[str, str]] = DEFAULT_SLIDES, title: str = "Plan 
     """A presentation of (shapes, speaker notes); the files' numbers run against the slides' order."""
     count = len(slides)
     parts: dict[str, str | bytes] = {}
-    kinds = {"/ppt/presentation.xml": f"{OOXML}.presentationml.presentation.main+xml"}
+    kinds = {"/ppt/presentation.xml": "presentationml.presentation.main"}
     for position, (content, notes) in enumerate(slides):
         number = count - position
         rows = [("rId9", "image", "../media/image1.png")] if PICTURE in content else []
@@ -184,25 +193,17 @@ def pptx(slides: Sequence[tuple[str, str]] = DEFAULT_SLIDES, title: str = "Plan 
             parts[f"ppt/notesSlides/notesSlide{number}.xml"] = slide_xml("notes", page)
         parts[f"ppt/slides/slide{number}.xml"] = slide_xml("sld", content)
         parts[f"ppt/slides/_rels/slide{number}.xml.rels"] = relations(*rows)
-        kinds[f"/ppt/slides/slide{number}.xml"] = f"{OOXML}.presentationml.slide+xml"
+        kinds[f"/ppt/slides/slide{number}.xml"] = "presentationml.slide"
     ids = "".join(f'<p:sldId id="{256 + n}" r:id="rId{n + 1}"/>' for n in range(count))
-    return zipped(
-        {
-            "[Content_Types].xml": content_types(kinds),
-            "_rels/.rels": relations(
-                ("rId1", "officeDocument", "ppt/presentation.xml"),
-                ("rId2", "metadata/core-properties", "docProps/core.xml"),
-            ),
-            "ppt/presentation.xml": f'{HEAD}<p:presentation xmlns:p="{P}" xmlns:r="{R}">'
-            f"<p:sldIdLst>{ids}</p:sldIdLst></p:presentation>",
-            "ppt/_rels/presentation.xml.rels": relations(
-                *((f"rId{n + 1}", "slide", f"slides/slide{count - n}.xml") for n in range(count))
-            ),
-            **({"ppt/media/image1.png": PNG} if any(PICTURE in content for content, _ in slides) else {}),
-            "docProps/core.xml": core_properties(title),
-            **parts,
-        }
+    if any(PICTURE in content for content, _ in slides):
+        parts["ppt/media/image1.png"] = PNG
+    parts["ppt/presentation.xml"] = (
+        f'{HEAD}<p:presentation xmlns:p="{P}" xmlns:r="{R}"><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>'
     )
+    parts["ppt/_rels/presentation.xml.rels"] = relations(
+        *((f"rId{n + 1}", "slide", f"slides/slide{count - n}.xml") for n in range(count))
+    )
+    return office("ppt/presentation.xml", kinds, parts, title)
 
 
 def sheet_xml(rows: Sequence[Sequence[str | float]]) -> str:
@@ -228,25 +229,18 @@ DEFAULT_SHEETS: Mapping[str, Sequence[Sequence[str | float]]] = {
 
 def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float]]] = DEFAULT_SHEETS) -> bytes:
     """A workbook of named sheets."""
-    names = list(sheets)
-    kinds = {"/xl/workbook.xml": f"{OOXML}.spreadsheetml.sheet.main+xml"}
-    parts: dict[str, str | bytes] = {}
-    for n, name in enumerate(names, 1):
-        parts[f"xl/worksheets/sheet{n}.xml"] = sheet_xml(sheets[name])
-        kinds[f"/xl/worksheets/sheet{n}.xml"] = f"{OOXML}.spreadsheetml.worksheet+xml"
-    listed = "".join(f'<sheet name="{s}" sheetId="{n}" r:id="rId{n}"/>' for n, s in enumerate(names, 1))
-    return zipped(
-        {
-            "[Content_Types].xml": content_types(kinds),
-            "_rels/.rels": relations(("rId1", "officeDocument", "xl/workbook.xml")),
-            "xl/workbook.xml": f'{HEAD}<workbook xmlns="{S}" xmlns:r="{R}">'
-            f"<sheets>{listed}</sheets></workbook>",
-            "xl/_rels/workbook.xml.rels": relations(
-                *((f"rId{n}", "worksheet", f"worksheets/sheet{n}.xml") for n in range(1, len(names) + 1))
-            ),
-            **parts,
-        }
+    kinds, parts = {"/xl/workbook.xml": "spreadsheetml.sheet.main"}, dict[str, str | bytes]()
+    listed, links = "", list[tuple[str, str, str]]()
+    for n, (name, rows) in enumerate(sheets.items(), 1):
+        parts[f"xl/worksheets/sheet{n}.xml"] = sheet_xml(rows)
+        kinds[f"/xl/worksheets/sheet{n}.xml"] = "spreadsheetml.worksheet"
+        listed += f'<sheet name="{name}" sheetId="{n}" r:id="rId{n}"/>'
+        links.append((f"rId{n}", "worksheet", f"worksheets/sheet{n}.xml"))
+    parts["xl/workbook.xml"] = (
+        f'{HEAD}<workbook xmlns="{S}" xmlns:r="{R}"><sheets>{listed}</sheets></workbook>'
     )
+    parts["xl/_rels/workbook.xml.rels"] = relations(*links)
+    return office("xl/workbook.xml", kinds, parts)
 
 
 ODF = "urn:oasis:names:tc:opendocument:xmlns"

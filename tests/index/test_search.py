@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed import LocalEncoder
+from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
@@ -37,24 +38,21 @@ def entry(number: int, path: str, text: str, modified: float = 1.0) -> Entry:
     return Entry(number, path, "n", f"{number:064}", 1, "r", modified, None, parsed.title, (), chunks)
 
 
-def stored(folder: Path, texts: Sequence[tuple[str, str]]) -> Writer:
+@contextmanager
+def searching(
+    folder: Path, texts: Iterable[tuple[str, str]], encoder: Encoder = ENCODER
+) -> Iterator[tuple[Search, Writer]]:
+    """What searches an index of these texts, and what writes it."""
     index = Writer(folder)
     index.put([entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts, 1)], ENCODER)
-    return index
+    with closing(index), closing(SqliteStore(folder, writer=None)) as store:
+        yield Search(store, encoder), index
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
-    index = stored(tmp_path_factory.mktemp("search") / "kb", list(TEXTS.items()))
-    yield index
-    index.close()
-
-
-@pytest.fixture(scope="module")
-def searcher(index: Writer) -> Iterator[Search]:
-    searcher = Search(SqliteStore(index._folder, writer=None), ENCODER)
-    yield searcher
-    searcher._store.close()
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    with searching(tmp_path_factory.mktemp("search"), TEXTS.items()) as (searcher, _):
+        yield searcher
 
 
 def paths(hits: Sequence[Hit]) -> list[str | None]:
@@ -101,11 +99,8 @@ def test_what_begins_no_word_finds_none(searcher: Search, typed: str) -> None:
 
 def test_a_whole_word_comes_before_those_it_begins(tmp_path: Path) -> None:
     texts = [("word.md", "the password of the office"), ("pass.md", "the pass of the mountain")]
-    index = stored(tmp_path / "kb", texts)
-    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
-    assert paths(searcher.search(Query("pass", unfinished=True))) == ["pass.md", "word.md"]
-    searcher._store.close()
-    index.close()
+    with searching(tmp_path, texts) as (searcher, _):
+        assert paths(searcher.search(Query("pass", unfinished=True))) == ["pass.md", "word.md"]
 
 
 def test_a_snippet_marks_what_the_last_word_begins() -> None:
@@ -169,24 +164,19 @@ def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
         (f"kept/{at}.md", f"a long and winding text that names the budget once, number {at}")
         for at in range(12)
     ]
-    index = stored(tmp_path / "kb", noise + wanted)
-    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
-    for text in ("budget", "budgets of a team by number"):
-        hits = searcher.search(Query(text, top_k=12, path="kept/"))
-        assert {each.path for each in hits} == {path for path, _ in wanted}
-    searcher._store.close()
-    index.close()
+    with searching(tmp_path, noise + wanted) as (searcher, _):
+        for text in ("budget", "budgets of a team by number"):
+            hits = searcher.search(Query(text, top_k=12, path="kept/"))
+            assert {each.path for each in hits} == {path for path, _ in wanted}
 
 
 def test_a_large_document_does_not_crowd_out_the_others(tmp_path: Path) -> None:
     large = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
-    index = stored(tmp_path / "kb", [("large.md", large), *((f"{at}.md", f"budget {at}") for at in range(9))])
-    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
-    hits = searcher.search(Query("budget", top_k=10))
+    texts = [("large.md", large), *((f"{at}.md", f"budget {at}") for at in range(9))]
+    with searching(tmp_path, texts) as (searcher, _):
+        hits = searcher.search(Query("budget", top_k=10))
     assert len(hits) == 10
     assert max(len(each.passages) for each in hits) == 3
-    searcher._store.close()
-    index.close()
 
 
 def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
@@ -216,44 +206,41 @@ def test_no_text_at_all_is_an_error(searcher: Search, text: str) -> None:
 
 
 def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
-    index = stored(tmp_path / "kb", [("a.md", "red wine from France"), ("b.md", "cheese from Holland")])
-    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), ENCODER)
-    for _ in range(3):
-        assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
-    index.put([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
-    assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["c.md"]
-    index.put([entry(9 + at, f"{at}.md", f"filler {at}") for at in range(SLOTS * 2)], ENCODER)
-    index.delete([3])
-    assert paths(searcher.search(Query("alcoholic drinks made of grapes", top_k=1))) == ["a.md"]
-    index.delete(list(range(4, 4 + SLOTS * 2)))
-    assert paths(searcher.search(Query("dutch cheese", top_k=1))) == ["b.md"]
-    index.rename(2, "b/gouda.md", "gouda.md", 9.0)
-    assert paths(searcher.search(Query("gouda", top_k=1))) == ["b/gouda.md"]
-    searcher._store.close()
-    index.close()
+    texts = [("a.md", "red wine from France"), ("b.md", "cheese from Holland")]
+    with searching(tmp_path, texts) as (searcher, index):
+
+        def first(question: str) -> list[str | None]:
+            return paths(searcher.search(Query(question, top_k=1)))
+
+        drinks = "alcoholic drinks made of grapes"
+        assert [first(drinks) for _ in range(3)] == [["a.md"]] * 3
+        index.put([entry(3, "c.md", "alcoholic drinks are made of grapes")], ENCODER)
+        assert first(drinks) == ["c.md"]
+        index.put([entry(9 + at, f"{at}.md", f"filler {at}") for at in range(SLOTS * 2)], ENCODER)
+        index.delete([3])
+        assert first(drinks) == ["a.md"]
+        index.delete(list(range(4, 4 + SLOTS * 2)))
+        assert first("dutch cheese") == ["b.md"]
+        index.rename(2, "b/gouda.md", "gouda.md", 9.0)
+        assert first("gouda") == ["b/gouda.md"]
 
 
-def test_cold_and_warm_scans_agree(index: Writer) -> None:
-    searcher = Search(SqliteStore(index._folder, writer=None), ENCODER)
-    cold = searcher.search(Query("holidays"))
-    warm = searcher.search(Query("holidays"))
+def test_cold_and_warm_scans_agree(tmp_path: Path) -> None:
+    with searching(tmp_path, TEXTS.items()) as (searcher, _):
+        cold, warm = searcher.search(Query("holidays")), searcher.search(Query("holidays"))
     assert paths(cold) == paths(warm)
     assert [each.score for each in cold] == pytest.approx([each.score for each in warm], abs=1e-5)
-    searcher._store.close()
 
 
 def test_documents_without_vectors_of_the_model_answer_by_their_words(tmp_path: Path) -> None:
-    index = stored(tmp_path / "kb", [("a.md", "red wine"), ("b.md", "cheese")])
     other = LocalEncoder()
     other._name = "another model"
-    searcher = Search(SqliteStore(tmp_path / "kb", writer=None), other)
-    assert paths(searcher.search(Query("wine"))) == ["a.md"]
-    assert searcher.search(Query("alcoholic drinks")) == []
-    index.put([entry(7, "c.md", "beer")], other)
-    assert paths(searcher.search(Query("wine")))[0] == "a.md"
-    assert "c.md" in paths(searcher.search(Query("beer brewery")))
-    searcher._store.close()
-    index.close()
+    with searching(tmp_path, [("a.md", "red wine"), ("b.md", "cheese")], other) as (searcher, index):
+        assert paths(searcher.search(Query("wine"))) == ["a.md"]
+        assert searcher.search(Query("alcoholic drinks")) == []
+        index.put([entry(7, "c.md", "beer")], other)
+        assert paths(searcher.search(Query("wine")))[0] == "a.md"
+        assert "c.md" in paths(searcher.search(Query("beer brewery")))
 
 
 TEXT = (
