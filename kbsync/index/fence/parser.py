@@ -264,7 +264,6 @@ class Parser:
         # Held while a document is read, and by whatever else makes or ends the process.
         self._lent = threading.Lock()
         self._process: ParserProcess | None = None
-        self._idle_since = 0.0
         self._timer: threading.Timer | None = None
         self._closed = False
 
@@ -328,6 +327,8 @@ class Parser:
         """What the process makes of the document; `fresh`: one that has read nothing yet. Raises `Ended`."""
         with self._lent:
             self._refuse_if_closed()
+            if self._timer is not None:
+                self._timer.cancel()
             process = self._process
             if process is not None and (not process.is_running() or (fresh and process.documents)):
                 self._end()
@@ -351,8 +352,9 @@ class Parser:
             if is_worn or self._closed:
                 self._end()
             else:
-                self._idle_since = time.monotonic()
-                self._look_again_in(self._idle_seconds)
+                self._timer = threading.Timer(self._idle_seconds, self._end_idle)
+                self._timer.name, self._timer.daemon = "parser-idle", True
+                self._timer.start()
         if isinstance(outcome, Rejected):
             if outcome.code == "memory":
                 raise Ended("MemoryError", by_memory=True)
@@ -429,23 +431,12 @@ class Parser:
             self._process.end()
             self._process = None
 
-    def _look_again_in(self, seconds: float) -> None:
-        """Have an idle process looked at, unless that is due already."""
-        if self._timer is None:
-            self._timer = threading.Timer(seconds, self._end_idle)
-            self._timer.name, self._timer.daemon = "parser-idle", True
-            self._timer.start()
-
     def _end_idle(self) -> None:
-        """End a process that was not needed for a while, or come back when that is so."""
+        """End a process that was not needed for a while."""
         with self._lent:
-            self._timer = None
-            if self._process is not None:
-                left = self._idle_since + self._idle_seconds - time.monotonic()
-                if left > 0:
-                    self._look_again_in(left)
-                else:
-                    self._end()
+            # Another document may have come while this timer waited for the lock.
+            if self._timer is threading.current_thread():
+                self._end()
 
 
 def _locked(folder: Path) -> int:
