@@ -175,7 +175,7 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="A setting of the service, see its page in the docs; can be repeated.",
+    help="A setting of the service; an unknown KEY lists all of them. Can be repeated.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
