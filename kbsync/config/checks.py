@@ -31,7 +31,7 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
-    """A listener that other machines reach without a token, and callbacks that nobody or everybody hears."""
+    """A listener open to other machines without a token, and callbacks without a listener or in the clear."""
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (
@@ -71,7 +71,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Names that two mirrors have; told at the later one."""
+    """Names that two mirrors have, reported at the later one."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
@@ -81,7 +81,7 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Mirrors that get into each other's way in one knowledge base; told at the later one."""
+    """Mirrors that get into each other's way in one knowledge base, reported at the later one."""
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)

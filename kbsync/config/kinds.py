@@ -114,7 +114,7 @@ class ValueKind:
         raise NotImplementedError
 
     def json(self) -> dict[str, Any]:
-        """What editors are told of a value, as JSON schema."""
+        """The JSON schema of a value, for editors."""
         raise NotImplementedError
 
     def written(self, value: Any) -> object:

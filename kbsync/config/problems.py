@@ -66,7 +66,7 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that are each fine and do not go together, told at `loc`. `rests_on`: the others."""
+    """Settings that are each fine and do not go together, reported at `loc`. `rests_on`: the others."""
 
     loc: Loc
     message: str

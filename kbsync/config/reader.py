@@ -2,7 +2,7 @@
 
 The file becomes a `Draft`. `fill` puts in what the environment and the secret files hold, `read` makes the
 classes of the model from it, and `checks` looks at what must hold between settings. A refused value becomes
-None, which no file holds otherwise: the rest can still be checked, and all problems are told at once.
+None, which no file holds otherwise: the rest can still be checked, and all problems appear at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Draft:
         self.value = tree.value
         self._lines = tree.lines
         self._refused: set[Loc] = set()
-        # A dictionary as an ordered set: two mirrors may suffer from one value, which is told once.
+        # A dictionary as an ordered set: two mirrors may suffer from one value, which is reported once.
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
         for loc, message in tree.refused:
             self.refuse(loc, message)
@@ -278,7 +278,7 @@ def read(draft: Draft, where: Whereabouts) -> Config:
 
 
 class _Reader:
-    """Reads what can be used, and gives None for the rest. A None was refused before: it is told once."""
+    """Reads what can be used, and gives None for the rest, which was refused and is reported already."""
 
     def __init__(self, draft: Draft, where: Whereabouts) -> None:
         self._draft = draft

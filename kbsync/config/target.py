@@ -134,7 +134,7 @@ class BaseId(ValueKind):
 _AN_ID = "[A-Za-z0-9_-]{1,64}"
 
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
-"""What a key may be, and how that is told."""
+"""What a key may be, as a pattern and in words."""
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
 """For targets and for services alike."""

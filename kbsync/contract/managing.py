@@ -68,7 +68,7 @@ class RetriesAll(Protocol):
         """Where that is, in words that follow "every failed document of": `the whole bot, …`."""
 
     async def retry_all(self) -> int | None:
-        """How many documents were taken up, None where that is not told. Sent once; repeatable.
+        """How many documents were taken up, None where that is unknown. Sent once; repeatable.
 
         Accepted is not done. Raises `NotOffered` where the target has no such call.
         """
@@ -120,7 +120,7 @@ class Bases(Protocol):
         """Remove a base with everything in it."""
 
     async def room(self) -> Room | None:
-        """The account's space; None where it is not told. Raises `NotOffered` where there is no such call."""
+        """The account's space; None where it is unknown. Raises `NotOffered` where there is no such call."""
 
 
 @runtime_checkable
@@ -134,7 +134,7 @@ class ManagesBases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """An address that a service calls. `in_use` None: not told."""
+    """An address that a service calls. `in_use` None: unknown."""
 
     url: str
     # Names only: the values are secrets.

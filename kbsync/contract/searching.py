@@ -42,7 +42,7 @@ class Image:
 class Passage:
     """A piece of a document that matched. `page` and `line` count from 1; `sheet` names that of the line.
 
-    `box`: x0, x1, top and bottom on the page, its height and width, in the service's unit; None: not told.
+    `box`: x0, x1, top and bottom on the page, its height and width, in the service's unit; None: unknown.
     """
 
     text: str
@@ -65,7 +65,7 @@ class Hit:
     path: str | None = None
     title: str | None = None
     modified: float | None = None
-    # The service knows no pages and lines of it until it is indexed again; None: not told.
+    # The service knows no pages and lines of it until it is indexed again; None: unknown.
     hides_positions: bool | None = None
 
 
@@ -145,7 +145,7 @@ class Sources:
     hits: tuple[Hit, ...] | None
     request_id: str = ""
     usage: Mapping[str, int] | None = None
-    # The service keeps some of the documents in an older form, which tells less.
+    # The service keeps some of the documents in an older form, which has fewer facts.
     has_old_document: bool | None = None
 
 
@@ -188,7 +188,7 @@ class Answers(Protocol):
     ) -> AsyncIterator[str | Sources]:
         """The answer piece by piece (not `streamed`: in one), and at its end the sources.
 
-        `turns`: what was said before, oldest first; the service may be told the last of them only. `among`:
+        `turns`: what was said before, oldest first; a service may get the last of them only. `among`:
         remote ids of the documents to answer from; empty: all. A model is not asked where no passage is
         found: then there are sources without hits and nothing else. Raises `TargetError`, also in the
         middle: then what was given so far is not the whole answer.

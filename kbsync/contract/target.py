@@ -225,7 +225,7 @@ class Finds(Protocol):
     async def find(self, name: str) -> Sequence[Listed]:
         """Some of the documents that may have this name, as `list` has them.
 
-        What is in it is there. What is not may be there all the same: only `list` tells that it is not.
+        What it returns is there. What it leaves out may be there all the same: only `list` proves absence.
         """
 
 

@@ -62,7 +62,7 @@ class UploadItem:
 def batches_of(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[UploadItem, ...]]:
     """Requests: equally cut, all new or all changed, no name and no document twice, not too large.
 
-    `notes.md` and `notes.md.txt` do not go together: an answer that tells names without their extensions
+    `notes.md` and `notes.md.txt` do not go together: an answer that gives names without their extensions
     would call the second as the first is called in full.
     """
     open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
@@ -122,7 +122,7 @@ class GptbotsApi:
         self._config, self._cure, self._client = config, cure, client
         self._base = config.knowledge_base_id
         self.count: int | None = None
-        """Documents of the base, by the last answer that told."""
+        """Documents of the base, by the last answer that counted them."""
 
     async def base(self) -> Base:
         """Look for the base in the list of all. Raises `Halted("knowledge-base-missing")`."""
@@ -175,18 +175,18 @@ class GptbotsApi:
         return receipt
 
     async def states(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """`data_status` of those of `ids` that the vendor tells of."""
+        """`data_status` of those of `ids` that the vendor knows."""
         query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
         answer = await self._client.ask(GptbotsCall.STATUS, "GET", f"/v1/bot/data/detail/list?{query}")
         return _told(GptbotsCall.STATUS, shapes.states_of(answer.body))
 
     async def delete(self, ids: Sequence[str]) -> None:
-        """Remove documents; the answer tells nothing of any one of them."""
+        """Remove documents; the answer says nothing about any one of them."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.ask(GptbotsCall.DELETE, "DELETE", f"/v1/bot/doc/batch/delete?{query}")
 
     async def retry(self) -> int | None:
-        """Have every failed document of the bot indexed again, sent once; how many, None: not told."""
+        """Have every failed document of the bot indexed again, sent once; how many, None: unknown."""
         answer = await self._client.post(GptbotsCall.RETRY, "/v1/bot/data/retry/batch", json={})
         return count_of(object_of(answer.body).get("affectCount"))
 
@@ -277,7 +277,7 @@ class Lookup:
         return beside[0] if beside else still[len(still) // 2] if still else None
 
     def _order(self) -> _Order | None:
-        """What grows with the list, and tells most documents apart; None: nothing that shows does."""
+        """What grows along the list and differs most between documents; None: nothing does."""
         ids = [row.id for _, rows in sorted(self._pages.items()) for row in rows]
         fits: list[tuple[int, _Order]] = []
         for age in _AGES:
@@ -295,12 +295,12 @@ FEW = 12
 """Pages that are read for one document in vain; then all of the list is."""
 
 MOMENT = 1.0
-"""Seconds in which one page serves several requests of a burst of changes: `update_time` tells no less."""
+"""Seconds in which one page serves several requests of a burst: `update_time` counts whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedVersion:
-    """One document of the list. `updated`, `was`, `recipe`: see `Marker`, whole seconds; None: not told."""
+    """One document of the list. `updated`, `was`, `recipe`: see `Marker`, whole seconds; None: unknown."""
 
     updated: int | None
     was: int | None

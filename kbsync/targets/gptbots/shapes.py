@@ -42,7 +42,7 @@ class DocumentRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A document that an answer tells as taken; "" for what it leaves out."""
+    """A document that an answer calls stored; "" for what it leaves out."""
 
     id: str
     name: str
@@ -276,7 +276,7 @@ def _judged(answer: HttpAnswer, address: str) -> TargetError | None:
         return Halted("knowledge-base-missing", f"{reason}; {advice}", code=code)
     if code in (_INVALID, TOO_MANY):
         return Rejected(reason, code=code)
-    # No page tells it: HTTP, words and size of the code do, and what may have been done is unsure.
+    # No page lists other codes: status, words and number decide, and what may have been done is unsure.
     if answer.status == 429 or code in _BUSY:
         return Unavailable(reason, code=code, retry_after=answer.retry_after)
     if _MONEY.search(_FILE.sub(" ", said)):

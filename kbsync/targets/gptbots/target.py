@@ -78,9 +78,9 @@ def outcomes_of(receipt: UploadReceipt, batch: Sequence[UploadItem]) -> Mapping[
     """What an answer says of each document that was sent, by place and never by position. Pure.
 
     The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
-    an update is told by its id, which stays. A document in both lists or in neither is `Unsure`.
+    an update by its id, which stays. A document in both lists or in neither is `Unsure`.
     """
-    # An update's id tells more than any name beside it; that of a new document tells nothing.
+    # An update's id is known beforehand and beats any name; that of a new document is not.
     is_update = bool(batch[0].doc_id)
     words = [{one.id if is_update and one.id else one.name} for one in receipt.stored]
     told = [{_composed(word) for word in some if word} for some in (*words, *receipt.failed)]
@@ -113,7 +113,7 @@ def _outcome(
     if is_failed and not stored:
         return Rejected("the vendor refused the document and gives no reason", code=FAILED)
     ids = {one.id for one in stored}
-    # An id told of two documents is believed of neither: one of them would never be found, and nothing
+    # An id given for two documents is believed for neither: one of them would never be found, and nothing
     # would say so (promise 10).
     if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
         return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
@@ -161,7 +161,7 @@ class StatusReader:
 
     After an update the vendor may go on telling the state of the old version. A final state counts for the
     new one when another state was seen in between, or when the document's `update_time` is not the one that
-    the update's marker remembers. So it can be told after a restart as well.
+    the update's marker remembers, which also works after a restart.
 
     `grace`: seconds after an update in which a failure may be an old one.
     """
@@ -320,7 +320,7 @@ class GptbotsUploads:
         if not ids:
             return {}
         known = await self._list.known(ids)
-        # Without its `update_time` a change could not be told from the version before it (promise 10).
+        # Without its `update_time` a change would look like the version before it (promise 10).
         unlisted = [one for one in ids if one not in known]
         if unlisted and (shown := await self._statuses.shown(unlisted)):
             raise Unavailable(
@@ -476,7 +476,7 @@ class GptbotsTarget(RemoteTarget):
         return outcomes
 
     async def _delete(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
-        """The answer tells nothing of any one of them, so each is looked for afterwards."""
+        """The answer says nothing about any one of them, so each is looked for afterwards."""
         refused: Rejected | None = None
         try:
             await self._api.delete(ids)
@@ -507,7 +507,7 @@ class GptbotsTarget(RemoteTarget):
         return True
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
+        """Best first. The vendor knows no paths, types and dates: with them, everything that was found."""
         if not query.text.strip():
             return ()
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)

@@ -83,7 +83,7 @@ class HttpAnswer:
 
 
 Judge = Callable[[HttpAnswer], TargetError | None]
-"""A vendor's reading of an answer: None is success; what cannot be told is `Unsure`."""
+"""A vendor's reading of an answer: None is success; an unknown outcome is `Unsure`."""
 
 
 def by_status(answer: HttpAnswer, *, of_item: bool = True) -> TargetError | None:

@@ -182,7 +182,7 @@ class ListSweep(Generic[T]):
 
 @dataclass(slots=True)
 class _Turn:
-    """One way through the list. `distinct` counts what it showed, `totals` are the counts that were told."""
+    """One way through the list. `distinct` counts its rows, `totals` are the counts its pages gave."""
 
     mark: int
     number: int = 1

@@ -182,7 +182,7 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class OfferedSetting:
-    """`read` makes of a text what is sent, None of one that is not `allowed`, which is told in words."""
+    """`read` turns a text into what is sent, or None where it is not `allowed`, which says what is."""
 
     read: Callable[[str], object]
     allowed: str

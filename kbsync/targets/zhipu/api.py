@@ -54,7 +54,7 @@ LIFE, KEPT = 210.0, 180.0
 """Seconds a token is good for, and is used for, as in the vendor's own client."""
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
-"""Seconds by which the clocks may differ before that is told with a refused key; tokens carry times."""
+"""Seconds by which the clocks may differ before a refused key mentions it; tokens carry times."""
 
 FORECAST = 5.0
 """Seconds to wait for the account's space, all tries among them; uploads go on without it then."""
@@ -88,7 +88,7 @@ class KeyHeader:
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
-        """A request of `sent_at` was told that its key has run out: another one may be taken."""
+        """A request of `sent_at` was refused because its token has run out: True where a new one may help."""
         if not self._signs:
             return False
         # Requests that were sent with an older token say nothing about this one.
@@ -151,7 +151,7 @@ class MirrorJudge:
         words = re.split(r"""[\s,;:="']+""", rest or scheme)
         called, key = surroundings.callback_url.rpartition("/")[2], config.api_key.reveal()
         parts = {key, *key.split("."), called, gateway, *words}
-        # The longest first: what a part leaves of the whole would still be told.
+        # The longest first: replacing a part before the whole would leave the rest of it.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
@@ -182,7 +182,7 @@ class MirrorJudge:
 
 
 async def ask_capacity(client: Client) -> Room | None:
-    """Space of the account; None where it is not told. Raises `TargetError`, `Unavailable` after `FORECAST`.
+    """Space of the account; None where it is unknown. Raises `TargetError`, `Unavailable` after `FORECAST`.
 
     It is a forecast only, and uploads, plans and people wait for it.
     """
@@ -226,7 +226,7 @@ class ZhipuApi:
         content = object_of(data_of(answer.body))
         if not content:
             raise self._no_base("the vendor answers without any data")
-        # A count that is no integer proves no list short (ADR 14): then nothing is told.
+        # A count that is no integer proves no list short (ADR 14), so it counts as unknown.
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._config.knowledge_id, documents, self._config.base_url)

@@ -66,7 +66,7 @@ Search = Callable[[Query], Awaitable[Sequence[Hit]]]
 class Piece:
     """A piece of an answer. `finish`: why it is the last one, "" while it is not.
 
-    `request_id` and `usage`, tokens by what they went into: where the last one tells them.
+    `request_id` and `usage`, tokens by what they went into, come with the last one if at all.
     """
 
     text: str
@@ -137,7 +137,7 @@ class Answering:
         yield await self._sources(last.request_id or request_id, last.usage)
 
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
-        """What the answer was made from, as far as the vendor tells; an answer is worth having without."""
+        """What the answer was made from, as far as the vendor says; an answer is worth having without."""
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
             answer = await self._client.ask(ZhipuCall.SLICE_INFO, "GET", path)
@@ -268,7 +268,7 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         passages = []
         for one in objects_in(item.get("slice_info")):
             images |= images_in(one.get("images"))
-            # The vendor tells pages of PDFs, lines and sheets of tables, and nothing of other files.
+            # The vendor gives pages of PDFs, lines and sheets of tables, and nothing for other files.
             place = object_of(one.get("position"))
             box = {side: number(place.get(side)) for side in _BOX}
             passages.append(

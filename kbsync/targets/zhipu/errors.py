@@ -325,7 +325,7 @@ def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
     """None where the body says success and the HTTP status agrees, else the error.
 
     A 2xx without a usable body is of unknown outcome; 429 is a rate limit or an empty account, which only
-    the body tells.
+    the body says.
     """
     if envelope is None or not (envelope.code or envelope.failed):
         return _without_code(answer, envelope.message if envelope is not None else "")
@@ -369,7 +369,7 @@ def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
     if is_upload and (envelope.code == "500" or answer.status >= 500):
         return CODES["500"]  # whatever it says, the document may have been stored
     text = without_names(envelope.message)
-    # What is missing says so with 404, or with 400 for the id that came; 500 tells of the vendor's trouble.
+    # A missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor.
     # Under another code these words would have a document called deleted that stays (promise 10).
     is_of_the_id = envelope.code == "400" and answer.status not in _ABOUT_THE_CALLER
     if is_of_the_id and says_not_found(text):

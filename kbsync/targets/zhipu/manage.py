@@ -77,7 +77,7 @@ TOLD_OF_A_BASE: Mapping[str, OfferedSetting] = {
 }
 OF_A_BASE: Mapping[str, OfferedSetting] = {
     **TOLD_OF_A_BASE,
-    "embedding_model": choice(*(model.name for model in MODELS)),  # told as the model itself
+    "embedding_model": choice(*(model.name for model in MODELS)),  # shown as the model itself
 }
 
 OF_AN_APPLICATION: Mapping[str, OfferedSetting] = {
@@ -363,7 +363,7 @@ class ZhipuApplications:
         await _remove(self._client, ZhipuCall.DELETE_APPLICATION, path, ZhipuCall.APPLICATION)
 
     async def _shown(self, application_id: str) -> Mapping[str, Any]:
-        """All that the vendor tells of one. Raises `Rejected` where there is none."""
+        """All that the vendor shows of one. Raises `Rejected` where there is none."""
         answer = await self._client.ask(ZhipuCall.APPLICATION, "GET", _application_path(application_id))
         content = object_of(data_of(answer.body))
         if not content:

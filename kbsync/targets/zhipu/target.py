@@ -212,7 +212,7 @@ class ZhipuTarget(RemoteTarget):
         return True
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. Paths, types and dates are not told to the vendor: with them, all that was found."""
+        """Best first. The vendor knows no paths, types and dates: with them, everything that was found."""
         request = request_for(query, self._config.search)
         if request is None:
             return ()

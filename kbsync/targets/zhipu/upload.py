@@ -33,7 +33,7 @@ _SMALL = 0.05  # of the account's space: less than this is asked again, since ot
 
 
 class AccountSpace:
-    """The rest of the account's space in bytes, as far as the vendor tells, and whether words are left in it.
+    """The rest of the account's space in bytes, as far as it is known, and whether words are left in it.
 
     How many words a document has only the vendor knows: it is foreseen that none are left, and no more.
     Where `ask` raises `TargetError` nothing is known and nothing is checked, unless the key was refused.
@@ -55,7 +55,7 @@ class AccountSpace:
         return None if self._known is None else max(0, self._left)
 
     async def take(self, name: str, size: int) -> None:
-        """Count `size` bytes as used, before they are sent; `ended` has to be told how that went.
+        """Count `size` bytes as used, before they are sent; call `ended` with the outcome.
 
         Raises `Halted("quota")` for too many, `Unavailable` where uploads under way may leave enough.
         """
@@ -346,7 +346,7 @@ class Indexing:
         try:
             await asking
         except (NotFound, NotOffered) as error:
-            # A 404 is about the call or the document: the document's own page tells. The base is there.
+            # A 404 is about the call or the document: the document itself is asked for. The base is there.
             if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
                 raise _gone() from error
             reason = f"{op}: the vendor has no such call here: {error.reason}"
