@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
+from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
@@ -20,6 +21,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
     place.close()
+
+
+@pytest.fixture
+def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
+    """A place beside a vendor of its own, against whose rules nothing is done."""
+    with zhipu_place(tmp_path) as zhipu:
+        yield zhipu
+        assert zhipu.vendor.violations() == []
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ IN_WORDS = "tests/cli/test_cures_in_words.py::"
 OWNERS = "tests/security/test_owners.py::"
 
 GOES_ON = f"{HERE}test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs"
-HOUSE = "tests/cli/test_failures.py::test_the_cures_that_are_pasted_cure"
+TROUBLED = "tests/cli/test_failures.py::test_the_cures_that_are_pasted_cure"
 WRONG = "tests/cli/test_failures.py::test_a_command_says_what_it_cannot_do_and_what_to_do"
 DISK = "tests/cli/test_failures.py::test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure"
 ABOUT_ONE = f"{HERE}test_what_to_do_about_a_document_that_failed"
@@ -83,8 +83,8 @@ CASES = {
     "cli/commands/search.py: search -i": f"{COMMANDS}test_a_query_is_typed_where_none_was_given",
     "cli/commands/search.py: search QUERY": f"{COMMANDS}test_a_search_is_made_again_where_the_last_one_was",
     "cli/report.py: --once": "tests/cli/test_unfinished.py::test_the_command_has_the_options_in_use_and_helps",
-    "engine/attach.py: approve {}": HOUSE,
-    "engine/attach.py: kbsync verify --repair --mirror {}": HOUSE,
+    "engine/attach.py: approve {}": TROUBLED,
+    "engine/attach.py: kbsync verify --repair --mirror {}": TROUBLED,
     "engine/attach.py: retry --mirror {}": GOES_ON,
     "engine/audit.py: kbsync verify --repair --mirror {}": AUDITED,
     "engine/mirror.py: approve {}": DAEMON,
@@ -95,12 +95,12 @@ CASES = {
     "engine/explain.py: verify --repair --mirror {}": EXPLAINED,
     "engine/status.py: --once --mirror {}": GOES_ON,
     "engine/status.py: retry --mirror {}": f"{HERE}test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another",
-    "engine/mirror.py: --once --mirror {}": HOUSE,
-    "engine/mirror.py: retry --mirror {}": HOUSE,
-    "engine/polling.py: kbsync retry --mirror {}": HOUSE,
-    "engine/status.py: approve {}": HOUSE,
+    "engine/mirror.py: --once --mirror {}": TROUBLED,
+    "engine/mirror.py: retry --mirror {}": TROUBLED,
+    "engine/polling.py: kbsync retry --mirror {}": TROUBLED,
+    "engine/status.py: approve {}": TROUBLED,
     "engine/status.py: verify --mirror {}": AUDITED,
-    "engine/worker.py: kbsync retry --mirror {}": HOUSE,
+    "engine/worker.py: kbsync retry --mirror {}": TROUBLED,
     "server/notify.py: retry --mirror {}": f"{MIRRORS}test_who_is_told_of_a_failure_is_told_how_it_is_tried_again",
     "source/observer.py: echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}": WATCHED,
     "source/observer.py: max_user_instances": WATCHED,
@@ -118,7 +118,9 @@ CASES = {
     "targets/zhipu/api.py: retry": GOES_ON,
     "targets/zhipu/manage.py: kb app list": f"{COMMANDS}test_an_application_that_may_have_been_made_is_looked_for",
     "targets/zhipu/manage.py: kb list": BASES,
-    "targets/zhipu/target.py: retry": HOUSE,
+    "targets/zhipu/target.py: retry": TROUBLED,
+    "server/listener.py: is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names": f"{DOCTOR}test_a_port_in_use_names_who_uses_it",
+    "server/listener.py: is no address of this machine; choose one that ip addr shows, or 127.0.0.1": f"{DOCTOR}test_an_address_of_another_machine_names_what_shows_those_of_this_one",
     "server/views.py: plan": PAGE,
     "server/views.py: status": PAGE,
     "server/views.py: status --documents": PAGE,

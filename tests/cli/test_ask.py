@@ -14,14 +14,14 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import LONGEST
-from tests.cli.vendor import Desk, desk_in, shelf_in, tidied
+from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied, zhipu_place
 
 HOURS = 'The "office" opens at nine. 周末不开门。'
 FORMS = ("quoted", "plain", "wrapped")
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
     """A mirrored folder with an application; tests leave no fault and no switch behind."""
     files = {
         "guides/hours.md": f"{HOURS}\n\nNothing else.\n",
@@ -29,78 +29,83 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         "yard.pdf": "wheelbarrow schematic\n",
     }
     others = "The office opens at nine, says somebody else."
-    with shelf_in(tmp_path_factory.mktemp("shelf"), files, others) as desk:
-        assert desk.run("kb", "app", "create", "helpdesk").code == 0
-        yield desk
+    with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
+        assert zhipu.run("kb", "app", "create", "helpdesk").code == 0
+        yield zhipu
 
 
 @pytest.fixture
-def desk(shelf: Desk) -> Iterator[Desk]:
+def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
     with tidied(
-        shelf, not_offered=[], stream_form="quoted", without_positions="", key_revoked=False, money_gone=False
-    ) as desk:
-        yield desk
+        shared,
+        not_offered=[],
+        stream_form="quoted",
+        without_positions="",
+        key_revoked=False,
+        money_gone=False,
+    ) as zhipu:
+        yield zhipu
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
+def own(tmp_path: Path) -> Iterator[ZhipuPlace]:
+    with zhipu_place(tmp_path) as zhipu:
+        yield zhipu
 
 
-def stream(desk: Desk, **args: Any) -> None:
-    desk.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
+def stream(zhipu: ZhipuPlace, **args: Any) -> None:
+    zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
 
-def answer(desk: Desk, *words: str) -> str:
-    ran = desk.run("ask", "when does the office open", "--json", *words)
+def answer(zhipu: ZhipuPlace, *words: str) -> str:
+    ran = zhipu.run("ask", "when does the office open", "--json", *words)
     assert ran.code == 0, ran.err
     return str(ran.json["answer"])
 
 
-def test_the_answer_comes_with_the_files_it_is_from(desk: Desk) -> None:
-    ran = desk.run("ask", "when", "does", "the", "office", "open")
+def test_the_answer_comes_with_the_files_it_is_from(zhipu: ZhipuPlace) -> None:
+    ran = zhipu.run("ask", "when", "does", "the", "office", "open")
     assert ran.code == 0, ran.err
     assert HOURS in ran.out
     assert ran.out.endswith("\n\n[1] guides/hours.md\n")
     assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"
 
 
-def test_json_has_the_answer_and_its_slices(desk: Desk) -> None:
-    ran = desk.run("ask", "what does coffee cost", "--json")
+def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
+    ran = zhipu.run("ask", "what does coffee cost", "--json")
     assert (ran.code, ran.err) == (0, "")
     found = ran.json
     assert found["cites"]
     assert found["answer"] == "coffee costs four,4"
     [cited] = found["citations"]
-    assert (cited["path"], cited["abs_path"]) == ("prices.csv", str(desk.docs / "prices.csv"))
+    assert (cited["path"], cited["abs_path"]) == ("prices.csv", str(zhipu.docs / "prices.csv"))
     line = {"text": "coffee costs four,4", "page": None, "line": 2, "sheet_name": "Sheet1", "box": None}
     assert cited["passages"] == [line]
     assert (cited["hide_positions"], found["has_old_document"]) == (False, False)
 
 
-def test_json_tells_where_on_its_page_a_slice_stands(desk: Desk) -> None:
-    [cited] = desk.run("ask", "wheelbarrow schematic", "--json").json["citations"]
+def test_json_tells_where_on_its_page_a_slice_stands(zhipu: ZhipuPlace) -> None:
+    [cited] = zhipu.run("ask", "wheelbarrow schematic", "--json").json["citations"]
     [slice_] = [one for one in cited["passages"] if "wheelbarrow" in one["text"]]
     assert slice_["page"] == 1
     assert slice_["box"] == {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
 
 
-def test_json_tells_of_documents_whose_positions_are_not_known(desk: Desk) -> None:
+def test_json_tells_of_documents_whose_positions_are_not_known(zhipu: ZhipuPlace) -> None:
     """They come with the next indexing: such a document is an old one."""
-    [name] = [one["name"] for one in desk.vendor.documents() if one["name"].startswith("yard")]
-    desk.vendor.turn(without_positions=name)
-    found = desk.run("ask", "wheelbarrow schematic", "--json").json
+    [name] = [one["name"] for one in zhipu.vendor.documents() if one["name"].startswith("yard")]
+    zhipu.vendor.turn(without_positions=name)
+    found = zhipu.run("ask", "wheelbarrow schematic", "--json").json
     assert found["has_old_document"] is True
     assert [one["hide_positions"] for one in found["citations"]] == [True]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_json_tells_what_an_answer_took(desk: Desk, form: str) -> None:
+def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
     """Whole, and where the stream tells it, which its plain form does not."""
-    desk.vendor.turn(stream_form=form)
+    zhipu.vendor.turn(stream_form=form)
     for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
-        found = desk.run("ask", "when does the office open", "--json", *words).json
+        found = zhipu.run("ask", "when does the office open", "--json", *words).json
         tokens = {"prompt_tokens": 5, "completion_tokens": len(found["answer"])}
         told = {**tokens, "total_tokens": sum(tokens.values())}
         assert found["usage"] == (None if form == "plain" and not words else told)
@@ -108,40 +113,42 @@ def test_json_tells_what_an_answer_took(desk: Desk, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("args", [{}, {"crlf": True, "comments": True}, {"end": "no-blank"}], ids=str)
-def test_every_form_of_stream_gives_the_whole_answer(desk: Desk, form: str, args: dict[str, Any]) -> None:
+def test_every_form_of_stream_gives_the_whole_answer(
+    zhipu: ZhipuPlace, form: str, args: dict[str, Any]
+) -> None:
     """Pieces hold blanks, quotes, line ends and Chinese; the answer in one piece is the measure."""
-    whole = answer(desk, "--whole")
+    whole = answer(zhipu, "--whole")
     assert HOURS in whole
     assert "\n\n" in whole
-    desk.vendor.turn(stream_form=form)
-    stream(desk, **args)
-    assert answer(desk) == whole
+    zhipu.vendor.turn(stream_form=form)
+    stream(zhipu, **args)
+    assert answer(zhipu) == whole
 
 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
 @pytest.mark.parametrize("form", FORMS)
-def test_an_answer_that_breaks_off_is_not_taken_for_one(desk: Desk, end: str, form: str) -> None:
-    desk.vendor.turn(stream_form=form)
-    stream(desk, end=end)
-    ran = desk.run("ask", "when does the office open")
+def test_an_answer_that_breaks_off_is_not_taken_for_one(zhipu: ZhipuPlace, end: str, form: str) -> None:
+    zhipu.vendor.turn(stream_form=form)
+    stream(zhipu, end=end)
+    ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 4
     assert ran.out.startswith("The ")  # what came is shown, on a line of its own
     assert ran.out.endswith("\n")
     assert "[1]" not in ran.out
     assert "broke" in ran.err
     assert ("大模型内部错误" in ran.err) is (end != "no-finish")
-    stream(desk, end=end)
-    quiet = desk.run("ask", "when does the office open", "--json")
+    stream(zhipu, end=end)
+    quiet = zhipu.run("ask", "when does the office open", "--json")
     assert (quiet.code, quiet.out) == (4, "")
 
 
-def test_an_answer_is_worth_having_without_its_slices(desk: Desk) -> None:
-    desk.vendor.turn(not_offered=["slice-info"])
-    ran = desk.run("ask", "when does the office open")
+def test_an_answer_is_worth_having_without_its_slices(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.turn(not_offered=["slice-info"])
+    ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 0
     assert HOURS in ran.out
     assert "does not say which documents" in ran.err
-    assert not desk.run("ask", "when does the office open", "--json").json["cites"]
+    assert not zhipu.run("ask", "when does the office open", "--json").json["cites"]
 
 
 # -- without an application ----------------------------------------------------------------------------
@@ -149,24 +156,24 @@ def test_an_answer_is_worth_having_without_its_slices(desk: Desk) -> None:
 NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
 
 
-def test_without_applications_a_model_answers_from_the_passages(desk: Desk) -> None:
-    desk.vendor.turn(not_offered=NO_APPLICATIONS)
-    ran = desk.run("ask", "when does the office open")
+def test_without_applications_a_model_answers_from_the_passages(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.turn(not_offered=NO_APPLICATIONS)
+    ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 0, ran.err
     assert ran.out == f"{HOURS}\n\n[1] guides/hours.md\n"
     assert "no applications" in ran.err
     assert "glm-4-flash answers from the passages" in ran.err
-    quiet = desk.run("ask", "when does the office open", "-q")
+    quiet = zhipu.run("ask", "when does the office open", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, ran.out, "")
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
-def test_json_names_the_way(desk: Desk, missing: list[str]) -> None:
-    found = desk.run("ask", "when does the office open", "--json").json
+def test_json_names_the_way(zhipu: ZhipuPlace, missing: list[str]) -> None:
+    found = zhipu.run("ask", "when does the office open", "--json").json
     assert found["way"] == "application"
     assert found["application"].isdigit()
-    desk.vendor.turn(not_offered=missing)
-    found = desk.run("ask", "when does the office open", "--json").json
+    zhipu.vendor.turn(not_offered=missing)
+    found = zhipu.run("ask", "when does the office open", "--json").json
     assert (found["way"], found["model"], found["answer"]) == ("passages", "glm-4-flash", HOURS)
     assert (found["question"], found["cites"]) == ("when does the office open", True)
     [cited] = found["citations"]
@@ -174,24 +181,24 @@ def test_json_names_the_way(desk: Desk, missing: list[str]) -> None:
     assert [one["text"] for one in cited["passages"]] == [HOURS]
 
 
-def test_a_model_may_be_asked_though_there_is_an_application(desk: Desk) -> None:
-    before = desk.vendor.asked("applications")
-    found = desk.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
+def test_a_model_may_be_asked_though_there_is_an_application(zhipu: ZhipuPlace) -> None:
+    before = zhipu.vendor.asked("applications")
+    found = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
     assert (found["way"], found["model"]) == ("passages", "glm-4.5-air")
-    assert desk.vendor.asked("applications") == before
-    assert desk.run("ask", "when", "--model", "a", "--app", "1").code == 2
+    assert zhipu.vendor.asked("applications") == before
+    assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
 def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.write("a.md", "alpha")
-        assert desk.run("--once").code == 0
-        ran = desk.run("ask", "alpha", "--model", "nobody-9")
+    with zhipu_place(tmp_path) as zhipu:
+        zhipu.write("a.md", "alpha")
+        assert zhipu.run("--once").code == 0
+        ran = zhipu.run("ask", "alpha", "--model", "nobody-9")
         assert ran.code == 2
         assert "no such model" in ran.err
 
 
-def test_the_model_may_be_switched_off(own: Desk) -> None:
+def test_the_model_may_be_switched_off(own: ZhipuPlace) -> None:
     own.aim(target="chat_model: ''")
     own.write("a.md", "alpha")
     assert own.run("--once").code == 0
@@ -203,15 +210,15 @@ def test_the_model_may_be_switched_off(own: Desk) -> None:
     assert own.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
 
 
-def test_an_application_that_is_named_is_asked_and_no_other(desk: Desk) -> None:
-    desk.vendor.turn(not_offered=NO_APPLICATIONS)
+def test_an_application_that_is_named_is_asked_and_no_other(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.turn(not_offered=NO_APPLICATIONS)
     for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
-        ran = desk.run(*words)
+        ran = zhipu.run(*words)
         assert (ran.code, ran.out) == (2, ""), words
         assert "no such call" in ran.err
 
 
-def test_numbers_are_those_that_the_model_was_told(own: Desk) -> None:
+def test_numbers_are_those_that_the_model_was_told(own: ZhipuPlace) -> None:
     own.write("b.md", "the office opens at nine\n\nthe office")
     own.write("c.md", "office")
     assert own.run("--once").code == 0
@@ -219,8 +226,8 @@ def test_numbers_are_those_that_the_model_was_told(own: Desk) -> None:
     assert [(one["number"], one["path"]) for one in found["citations"]] == [(1, "b.md"), (2, "c.md")]
 
 
-def test_documents_of_others_are_not_given_to_the_model(desk: Desk) -> None:
-    assert "somebody else" not in answer(desk, "--model", "glm-4-flash")
+def test_documents_of_others_are_not_given_to_the_model(zhipu: ZhipuPlace) -> None:
+    assert "somebody else" not in answer(zhipu, "--model", "glm-4-flash")
 
 
 # -- selection -----------------------------------------------------------------------------------------
@@ -241,9 +248,9 @@ BOTH = "what does the coffee cost at the office"
     ],
 )
 def test_only_documents_that_are_selected_answer(
-    desk: Desk, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
+    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
 ) -> None:
-    found = desk.run("ask", BOTH, *by, *words, "--json").json
+    found = zhipu.run("ask", BOTH, *by, *words, "--json").json
     assert {one["path"] for one in found["citations"]} == paths
     assert ("coffee" in found["answer"]) is ("prices.csv" in paths)
     assert ("office" in found["answer"]) is ("guides/hours.md" in paths)
@@ -252,32 +259,34 @@ def test_only_documents_that_are_selected_answer(
 @EITHER
 @pytest.mark.parametrize("words", [("--path", "nowhere/**"), ("--after", "2199-01-01"), ("--type", "pptx")])
 def test_where_nothing_is_selected_nothing_is_sent(
-    desk: Desk, by: tuple[str, ...], words: tuple[str, ...]
+    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    before = desk.vendor.asked()
-    ran = desk.run("ask", BOTH, *by, *words)
+    before = zhipu.vendor.asked()
+    ran = zhipu.run("ask", BOTH, *by, *words)
     assert (ran.code, ran.out) == (0, "")
     assert "no document of handbook is selected" in ran.err
-    found = desk.run("ask", BOTH, *by, *words, "--json").json
+    found = zhipu.run("ask", BOTH, *by, *words, "--json").json
     assert (found["answer"], found["citations"], found["way"]) == ("", [], None)
-    assert desk.vendor.asked() == before
+    assert zhipu.vendor.asked() == before
 
 
-def test_more_documents_than_can_be_named_are_not_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_documents_than_can_be_named_are_not_asked(
+    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kbsync.engine.search.MOST_NAMED", 1)
-    ran = desk.run("ask", BOTH, "--type", "md,csv")
+    ran = zhipu.run("ask", BOTH, "--type", "md,csv")
     assert (ran.code, ran.out) == (2, "")
     assert "narrow --path" in ran.err
-    assert desk.run("ask", BOTH, "--type", "csv").code == 0
+    assert zhipu.run("ask", BOTH, "--type", "csv").code == 0
 
 
 # -- as it comes ---------------------------------------------------------------------------------------
 
 
-def test_pieces_are_shown_as_they_come(desk: Desk) -> None:
+def test_pieces_are_shown_as_they_come(zhipu: ZhipuPlace) -> None:
     """The first is on stdout while the service has yet to send the rest."""
-    stream(desk, every=0.05)
-    process = desk.start("ask", "when does the office open", env={"PYTHONUNBUFFERED": ""})
+    stream(zhipu, every=0.05)
+    process = zhipu.start("ask", "when does the office open", env={"PYTHONUNBUFFERED": ""})
     assert process.stdout is not None
     first = os.read(process.stdout.fileno(), 100)
     seen_at = time.monotonic()
@@ -288,9 +297,9 @@ def test_pieces_are_shown_as_they_come(desk: Desk) -> None:
     assert time.monotonic() - seen_at > 0.5  # some thirty pieces were still to come, 50 ms apart
 
 
-def test_an_interrupt_ends_it_cleanly(desk: Desk) -> None:
-    stream(desk, every=0.2)
-    process = desk.start("ask", "when does the office open")
+def test_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) -> None:
+    stream(zhipu, every=0.2)
+    process = zhipu.start("ask", "when does the office open")
     assert process.stdout is not None
     first = os.read(process.stdout.fileno(), 100)
     process.send_signal(signal.SIGINT)
@@ -301,36 +310,36 @@ def test_an_interrupt_ends_it_cleanly(desk: Desk) -> None:
     assert b"[1]" not in rest
 
 
-def test_text_of_the_model_moves_no_cursor(desk: Desk) -> None:
-    planted = desk.vendor.plant("evil.txt", "zebra \x1b[2J stripes")
+def test_text_of_the_model_moves_no_cursor(zhipu: ZhipuPlace) -> None:
+    planted = zhipu.vendor.plant("evil.txt", "zebra \x1b[2J stripes")
     try:
-        ran = desk.run("ask", "zebra", tty=True)
+        ran = zhipu.run("ask", "zebra", tty=True)
         assert "stripes" in ran.out
         assert "\x1b[2J" not in ran.out
     finally:
-        desk.vendor.take_away(planted)
+        zhipu.vendor.take_away(planted)
 
 
 # -- applications --------------------------------------------------------------------------------------
 
 
-def test_an_application_is_made_shown_changed_and_deleted(own: Desk) -> None:
+def test_an_application_is_made_shown_changed_and_deleted(own: ZhipuPlace) -> None:
     ran = own.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
     assert ran.code == 0, ran.err
     ident = ran.out.strip()
     shown = own.run("kb", "app", "show", ident, "--json").json["application"]
     assert (shown["name"], shown["model"], shown["knowledge_bases"]) == ("helpdesk", "GLM-4-Plus", [HOME_ID])
-    changed = own.run("kb", "app", "update", ident, "--name", "desk", "--json").json["application"]
-    assert (changed["name"], changed["description"]) == ("desk", "Answers")
+    changed = own.run("kb", "app", "update", ident, "--name", "zhipu", "--json").json["application"]
+    assert (changed["name"], changed["description"]) == ("zhipu", "Answers")
     assert [one["id"] for one in own.run("kb", "app", "list", "--json").json["applications"]] == [ident]
     assert own.run("kb", "app", "delete", ident).code == 2
-    assert own.run("kb", "app", "delete", ident, "--yes", "desk").code == 0
+    assert own.run("kb", "app", "delete", ident, "--yes", "zhipu").code == 0
     assert own.run("kb", "app", "list", "--json").json == {"applications": []}
     assert own.run("kb", "app", "show", ident).code == 2
     assert own.vendor.violations() == []
 
 
-def test_a_lost_answer_leaves_one_application(own: Desk) -> None:
+def test_a_lost_answer_leaves_one_application(own: ZhipuPlace) -> None:
     own.vendor.play("lost-answer", op="create-application")
     ran = own.run("kb", "app", "create", "helpdesk")
     assert ran.code == 0, ran.err
@@ -339,7 +348,7 @@ def test_a_lost_answer_leaves_one_application(own: Desk) -> None:
     assert own.run("kb", "app", "create", "helpdesk").code == 2
 
 
-def test_without_one_application_of_the_base_a_person_says_which(own: Desk) -> None:
+def test_without_one_application_of_the_base_a_person_says_which(own: ZhipuPlace) -> None:
     own.write("a.md", "alpha")
     assert own.run("--once").code == 0
     none = own.run("ask", "alpha")

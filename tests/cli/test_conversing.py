@@ -15,30 +15,30 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from tests.cli.place import LONGEST
 from tests.cli.terminal import Begin
-from tests.cli.vendor import Desk, shelf_in, tidied
+from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied
 
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
     files = {"hours.md": HOURS, "coffee.md": COFFEE}
-    with shelf_in(tmp_path_factory.mktemp("shelf"), files, "unrelated") as desk:
-        assert desk.run("kb", "app", "create", "helpdesk").code == 0
-        yield desk
+    with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, "unrelated") as zhipu:
+        assert zhipu.run("kb", "app", "create", "helpdesk").code == 0
+        yield zhipu
 
 
 @pytest.fixture
-def desk(shelf: Desk) -> Iterator[Desk]:
-    with tidied(shelf, not_offered=[], key_revoked=False, money_gone=False) as desk:
-        yield desk
+def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
+    with tidied(shared, not_offered=[], key_revoked=False, money_gone=False) as zhipu:
+        yield zhipu
 
 
 @pytest.fixture
-def sent(shelf: Desk, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
+def sent(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
     """What was said in each question to an application or a model, without the system."""
-    app = shelf.vendor.server.app
+    app = shared.vendor.server.app
     answered, told = app.answer, []
 
     def answer(request: Request, fault: Fault | None) -> Response:
@@ -52,9 +52,9 @@ def sent(shelf: Desk, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, st
     return told
 
 
-def said_to(desk: Desk, text: str, *words: str) -> tuple[int, str, str]:
+def said_to(zhipu: ZhipuPlace, text: str, *words: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a conversation whose questions are the lines of `text`."""
-    process = desk.start("ask", "-i", *words, stdin=subprocess.PIPE)
+    process = zhipu.start("ask", "-i", *words, stdin=subprocess.PIPE)
     out, err = process.communicate(text.encode(), timeout=LONGEST)
     assert b"Traceback" not in err, err.decode()
     return process.returncode, out.decode(), err.decode()
@@ -65,9 +65,9 @@ BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["appli
 
 @BY
 def test_each_line_is_a_question_and_the_next_ones_know_of_it(
-    desk: Desk, by: tuple[str, ...], sent: list[Any]
+    zhipu: ZhipuPlace, by: tuple[str, ...], sent: list[Any]
 ) -> None:
-    code, out, err = said_to(desk, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
+    code, out, err = said_to(zhipu, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
     assert (code, err) == (0, "")
     assert out.startswith(f"{HOURS}\n\n[1] hours.md\n\n{COFFEE}\n\n[1] ")
     assert out.endswith("] coffee.md\n\n")
@@ -79,8 +79,8 @@ def test_each_line_is_a_question_and_the_next_ones_know_of_it(
 
 
 @BY
-def test_json_is_a_document_for_each_line(desk: Desk, by: tuple[str, ...]) -> None:
-    code, out, _ = said_to(desk, f"{OPENS}\n{COSTS}", *by, "--json", "--whole")
+def test_json_is_a_document_for_each_line(zhipu: ZhipuPlace, by: tuple[str, ...]) -> None:
+    code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}", *by, "--json", "--whole")
     replies = [json.loads(line) for line in out.splitlines()]
     assert code == 0
     assert [one["question"] for one in replies] == [OPENS, COSTS]
@@ -92,11 +92,11 @@ def test_json_is_a_document_for_each_line(desk: Desk, by: tuple[str, ...]) -> No
 @BY
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_an_answer_that_broke_off_is_no_history(
-    desk: Desk, by: tuple[str, ...], words: tuple[str, ...], sent: list[Any]
+    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
-        desk.vendor.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
-    code, out, err = said_to(desk, f"{OPENS}\n{COSTS}\n", *by, *words)
+        zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
+    code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", *by, *words)
     assert code == 0
     assert "broke off" in err
     assert COFFEE in out
@@ -108,25 +108,25 @@ def test_an_answer_that_broke_off_is_no_history(
         assert "error" not in second
 
 
-def test_a_selection_is_of_every_question(desk: Desk) -> None:
-    code, out, _ = said_to(desk, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
+def test_a_selection_is_of_every_question(zhipu: ZhipuPlace) -> None:
+    code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
     paths = [cited["path"] for line in out.splitlines() for cited in json.loads(line)["citations"]]
     assert set(paths) == {"coffee.md"}
-    code, out, err = said_to(desk, f"{OPENS}\n{COSTS}\n", "--path", "nowhere.md")
+    code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "nowhere.md")
     assert (code, out.strip()) == (0, "")
     assert err.count("nothing was asked") == 2
 
 
-def test_a_question_on_the_command_line_is_the_first(desk: Desk) -> None:
-    code, out, _ = said_to(desk, f"{COSTS}\n", OPENS)
+def test_a_question_on_the_command_line_is_the_first(zhipu: ZhipuPlace) -> None:
+    code, out, _ = said_to(zhipu, f"{COSTS}\n", OPENS)
     assert code == 0
     assert out.index(HOURS) < out.index(COFFEE)
 
 
-def test_what_no_other_question_would_change_ends_it(desk: Desk) -> None:
-    desk.vendor.turn(key_revoked=True)
-    code, out, err = said_to(desk, f"{OPENS}\n{COSTS}\n")
+def test_what_no_other_question_would_change_ends_it(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.turn(key_revoked=True)
+    code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
     assert err.count("kbsync: ") == 1
     assert "does not accept the api_key" in err
@@ -136,13 +136,13 @@ def test_what_no_other_question_would_change_ends_it(desk: Desk) -> None:
 
 
 @pytest.fixture
-def at(desk: Desk, terminal: Begin) -> Begin:
-    return lambda *words: terminal(desk, "ask", "-i", *words, columns=100)
+def at(zhipu: ZhipuPlace, terminal: Begin) -> Begin:
+    return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
 @BY
-def test_a_terminal_is_asked_until_its_input_ends(desk: Desk, at: Begin, by: tuple[str, ...]) -> None:
-    before = desk.files()
+def test_a_terminal_is_asked_until_its_input_ends(zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...]) -> None:
+    before = zhipu.files()
     terminal = at(*by)
     terminal.until("> ")
     terminal.type(f"{OPENS}\n")
@@ -154,10 +154,10 @@ def test_a_terminal_is_asked_until_its_input_ends(desk: Desk, at: Begin, by: tup
     terminal.until("> ")
     terminal.type("\x04")
     assert terminal.end() == 0
-    assert desk.files() == before, "nothing of it is stored"
+    assert zhipu.files() == before, "nothing of it is stored"
 
 
-def test_an_interrupt_at_the_prompt_ends_it(desk: Desk, at: Begin) -> None:
+def test_an_interrupt_at_the_prompt_ends_it(zhipu: ZhipuPlace, at: Begin) -> None:
     terminal = at()
     terminal.until("> ")
     terminal.process.send_signal(signal.SIGINT)
@@ -167,10 +167,10 @@ def test_an_interrupt_at_the_prompt_ends_it(desk: Desk, at: Begin) -> None:
 
 @BY
 def test_an_interrupt_stops_an_answer_and_nothing_else(
-    desk: Desk, at: Begin, by: tuple[str, ...], sent: list[Any]
+    zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
-        desk.vendor.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
+        zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
     terminal = at(*by)
     terminal.until("> ")
     terminal.type(f"{OPENS}\n")
@@ -185,7 +185,7 @@ def test_an_interrupt_stops_an_answer_and_nothing_else(
     assert [len(one) for one in sent] == [1, 1]
 
 
-def test_no_signal_is_lost_before_a_key_is_waited_for(desk: Desk, at: Begin) -> None:
+def test_no_signal_is_lost_before_a_key_is_waited_for(zhipu: ZhipuPlace, at: Begin) -> None:
     """Right behind what readline shows it looks for none: some of these would go unheard."""
     for _ in range(6):
         terminal = at()
@@ -197,9 +197,9 @@ def test_no_signal_is_lost_before_a_key_is_waited_for(desk: Desk, at: Begin) -> 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
 def test_a_terminal_is_left_as_it_was(
-    desk: Desk, at: Begin, number: signal.Signals, amid_an_answer: bool
+    zhipu: ZhipuPlace, at: Begin, number: signal.Signals, amid_an_answer: bool
 ) -> None:
-    desk.vendor.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
+    zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
     terminal = at()
     terminal.until("> ")
     if amid_an_answer:
@@ -213,8 +213,8 @@ def test_a_terminal_is_left_as_it_was(
     assert "Traceback" not in terminal.seen
 
 
-def test_pieces_and_lines_of_json_come_at_once(desk: Desk) -> None:
-    process = desk.start("ask", "-i", "--json", stdin=subprocess.PIPE)
+def test_pieces_and_lines_of_json_come_at_once(zhipu: ZhipuPlace) -> None:
+    process = zhipu.start("ask", "-i", "--json", stdin=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     for question in (OPENS, COSTS):

@@ -22,7 +22,7 @@ def tried(place: Place) -> Place:
     """A folder that was mirrored with `--folder`."""
     for number in range(8):
         place.write(f"{number}.md", f"document {number}")
-    place.write("secret.md", f"the {SECRET} of the house")
+    place.write("secret.md", f"the {SECRET} of the place")
     place.write("sub/deep/secret.md", f"another {SECRET}")
     assert place.run("--once", "--folder", "docs").code == 0
     return place

@@ -10,7 +10,7 @@ import ast
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,9 @@ from tests.cli.cure_cases import CASES, WORDS
 from tests.cli.cures import cures
 from tests.cli.pasting import paste
 from tests.cli.place import Place
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
 
 
 def elsewhere(place: Place) -> list[str]:
@@ -41,40 +35,40 @@ def elsewhere(place: Place) -> list[str]:
 
 # -- halts, where no kbsync is at work -------------------------------------------------------------------
 
-Act = Callable[[Desk], object]
+Act = Callable[[ZhipuPlace], object]
 
 
-def away(desk: Desk) -> object:
-    return desk.docs.rename(desk.root / "away")
+def away(zhipu: ZhipuPlace) -> object:
+    return zhipu.docs.rename(zhipu.root / "away")
 
 
-def back(desk: Desk) -> object:
-    return (desk.root / "away").rename(desk.docs)
+def back(zhipu: ZhipuPlace) -> object:
+    return (zhipu.root / "away").rename(zhipu.docs)
 
 
-def to_unknown_base(desk: Desk) -> object:
-    config = desk.root / "an odd place" / "kb.yaml"
+def to_unknown_base(zhipu: ZhipuPlace) -> object:
+    config = zhipu.root / "an odd place" / "kb.yaml"
     return config.write_text(config.read_text().replace(HOME_ID, "1999999999999999999"))
 
 
-def to_own_base(desk: Desk) -> object:
-    config = desk.root / "an odd place" / "kb.yaml"
+def to_own_base(zhipu: ZhipuPlace) -> object:
+    config = zhipu.root / "an odd place" / "kb.yaml"
     return config.write_text(config.read_text().replace("1999999999999999999", HOME_ID))
 
 
-def down(desk: Desk) -> object:
-    return desk.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
+def down(zhipu: ZhipuPlace) -> object:
+    return zhipu.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
 
 
 HALTS: dict[str, tuple[Act, Act]] = {
     "folder-missing": (away, back),
     "credentials": (
-        lambda desk: desk.vendor.turn(key_revoked=True),
-        lambda desk: desk.vendor.turn(key_revoked=False),
+        lambda zhipu: zhipu.vendor.turn(key_revoked=True),
+        lambda zhipu: zhipu.vendor.turn(key_revoked=False),
     ),
     "quota": (
-        lambda desk: desk.vendor.turn(money_gone=True),
-        lambda desk: desk.vendor.turn(money_gone=False),
+        lambda zhipu: zhipu.vendor.turn(money_gone=True),
+        lambda zhipu: zhipu.vendor.turn(money_gone=False),
     ),
     "knowledge-base-missing": (to_unknown_base, to_own_base),
 }
@@ -82,58 +76,58 @@ HALTS: dict[str, tuple[Act, Act]] = {
 
 @pytest.mark.parametrize("reason", HALTS)
 def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
-    desk: Desk, reason: str
+    zhipu: ZhipuPlace, reason: str
 ) -> None:
     cause, end = HALTS[reason]
-    desk.write("a.md", "alpha")
-    flags = elsewhere(desk)
-    assert desk.run("--once", *flags).code == 0
-    cause(desk)
+    zhipu.write("a.md", "alpha")
+    flags = elsewhere(zhipu)
+    assert zhipu.run("--once", *flags).code == 0
+    cause(zhipu)
     if reason != "folder-missing":
-        desk.write("b.md", "beta")
-    halted = desk.run("--once", *flags)
+        zhipu.write("b.md", "beta")
+    halted = zhipu.run("--once", *flags)
     assert halted.code == 3
     [told] = [json.loads(line) for line in halted.err.splitlines() if '"mirror.halted"' in line]
     printed = {
         "log": told["cure"],
-        "status": desk.run("status", "--json", *flags).json["mirrors"][0]["halt"]["cure"],
-        "terminal": desk.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("cure: ")[2],
+        "status": zhipu.run("status", "--json", *flags).json["mirrors"][0]["halt"]["cure"],
+        "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("cure: ")[2],
     }
     if reason == "folder-missing":
-        printed["plan"] = desk.run("plan", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
-        printed["verify"] = desk.run("verify", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
-        explained = desk.run("explain", str(desk.docs / "a.md"), *flags).out
+        printed["plan"] = zhipu.run("plan", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
+        printed["verify"] = zhipu.run("verify", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
+        explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
         printed["explain"] = explained.partition("run `")[2].partition("`")[0]
     assert set(printed.values()) == {told["cure"]}, printed
-    assert paste(desk, told["cure"]).code == 3  # as long as nobody did what the halt says, it is a halt
-    end(desk)
-    cured = paste(desk, told["cure"])
+    assert paste(zhipu, told["cure"]).code == 3  # as long as nobody did what the halt says, it is a halt
+    end(zhipu)
+    cured = paste(zhipu, told["cure"])
     assert cured.code == 0, cured.err
-    [mirror] = desk.run("status", "--json", *flags).json["mirrors"]
+    [mirror] = zhipu.run("status", "--json", *flags).json["mirrors"]
     assert (mirror["halt"], mirror["documents"]["pending"]) == (None, 0)
 
 
-def test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another(desk: Desk) -> None:
+def test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another(zhipu: ZhipuPlace) -> None:
     """A halt that a pass wrote down is cured by a daemon that came later, and the other way round."""
-    desk.write("a.md", "alpha")
-    assert desk.run("--once").code == 0
-    away(desk)
-    assert desk.run("--once").code == 3
-    daemon = desk.watch(hurried=True)
+    zhipu.write("a.md", "alpha")
+    assert zhipu.run("--once").code == 0
+    away(zhipu)
+    assert zhipu.run("--once").code == 3
+    daemon = zhipu.watch(hurried=True)
     daemon.says("mirror.halted", reason="folder-missing")
-    [mirror] = desk.run("status", "--json").json["mirrors"]
+    [mirror] = zhipu.run("status", "--json").json["mirrors"]
     assert mirror["halt"]["cure"] == "kbsync retry --mirror handbook"
-    back(desk)
-    assert "does it now" in paste(desk, mirror["halt"]["cure"]).out
+    back(zhipu)
+    assert "does it now" in paste(zhipu, mirror["halt"]["cure"]).out
     daemon.says("mirror.resumed")
-    away(desk)
+    away(zhipu)
     daemon.says("mirror.halted", times=2, reason="folder-missing")
     assert daemon.end() == 0
-    back(desk)
-    [mirror] = desk.run("status", "--json").json["mirrors"]
+    back(zhipu)
+    [mirror] = zhipu.run("status", "--json").json["mirrors"]
     assert mirror["halt"]["cure"] == "kbsync --once --mirror handbook"
-    assert paste(desk, mirror["halt"]["cure"]).code == 0
-    assert desk.run("status", "--json").json["mirrors"][0]["halt"] is None
+    assert paste(zhipu, mirror["halt"]["cure"]).code == 0
+    assert zhipu.run("status", "--json").json["mirrors"][0]["halt"] is None
 
 
 # -- what commands say -----------------------------------------------------------------------------------
@@ -194,31 +188,31 @@ def test_without_a_config_one_is_begun(place: Place) -> None:
     assert place.run("--once").code == 0
 
 
-def test_bases_that_lack_are_listed_and_made(desk: Desk) -> None:
-    flags = elsewhere(desk)
-    to_unknown_base(desk)
-    shown = desk.run("kb", "show", *flags)
-    assert HOME_ID in paste(desk, shown.err.strip().rpartition("list them with ")[2]).out
-    desk.vendor.play("status", op="create-base", effect=False, args={"status": 503})
-    unsure = desk.run("kb", "create", "guides", *flags)
+def test_bases_that_lack_are_listed_and_made(zhipu: ZhipuPlace) -> None:
+    flags = elsewhere(zhipu)
+    to_unknown_base(zhipu)
+    shown = zhipu.run("kb", "show", *flags)
+    assert HOME_ID in paste(zhipu, shown.err.strip().rpartition("list them with ")[2]).out
+    zhipu.vendor.play("status", op="create-base", effect=False, args={"status": 503})
+    unsure = zhipu.run("kb", "create", "guides", *flags)
     advice = re.search(r"look with (kbsync kb list .*) before another try", unsure.err)
     assert advice is not None
-    assert HOME_ID in paste(desk, advice[1]).out
-    desk.vendor.server.faults.clear()
-    assert desk.run("kb", "delete", HOME_ID, "--yes", "handbook", *flags).code == 0
-    none = desk.run("kb", "list", *flags)
+    assert HOME_ID in paste(zhipu, advice[1]).out
+    zhipu.vendor.server.faults.clear()
+    assert zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", *flags).code == 0
+    none = zhipu.run("kb", "list", *flags)
     create = none.err.strip().rpartition("create one with: ")[2]
-    assert paste(desk, create, NAME="guides").code == 0
+    assert paste(zhipu, create, NAME="guides").code == 0
 
 
-def test_applications_that_lack_are_made_and_asked(desk: Desk) -> None:
-    flags = elsewhere(desk)
-    for one in desk.run("kb", "app", "list", "--json", *flags).json["applications"]:
-        assert desk.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
-    none = desk.run("kb", "app", "list", *flags)
-    made = paste(desk, none.err.strip().rpartition("create one with: ")[2], NAME="helpdesk")
+def test_applications_that_lack_are_made_and_asked(zhipu: ZhipuPlace) -> None:
+    flags = elsewhere(zhipu)
+    for one in zhipu.run("kb", "app", "list", "--json", *flags).json["applications"]:
+        assert zhipu.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
+    none = zhipu.run("kb", "app", "list", *flags)
+    made = paste(zhipu, none.err.strip().rpartition("create one with: ")[2], NAME="helpdesk")
     assert made.code == 0, made.err
-    answer = paste(desk, made.err.strip().rpartition("ask it with: ")[2], QUESTION="'how do I'")
+    answer = paste(zhipu, made.err.strip().rpartition("ask it with: ")[2], QUESTION="'how do I'")
     assert answer.code == 0, answer.err
 
 
@@ -231,7 +225,7 @@ def test_every_cure_that_can_be_printed_has_a_case() -> None:
 
 
 PASTES = {"paste", "is_cured", "pasted"}
-"""What pastes, or what a fixture has that did (`tests.cli.house.Evidence.pasted`)."""
+"""What pastes, or what a fixture has that did (`tests.cli.troubles.Evidence.pasted`)."""
 
 
 def test_every_case_is_there_and_pastes() -> None:

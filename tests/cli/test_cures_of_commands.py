@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -15,15 +14,9 @@ from tests.cli.pasting import after, paste
 from tests.cli.place import Place, words_of
 from tests.cli.terminal import Begin
 from tests.cli.test_cures import elsewhere
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace
 
 Said = tuple[str, Callable[[Place, str], object]]
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
 
 
 @pytest.fixture
@@ -89,13 +82,13 @@ def test_a_query_is_typed_where_none_was_given(
     assert typing.end() == 130
 
 
-def test_a_question_is_typed_where_none_was_given(desk: Desk) -> None:
-    desk.write("a.md", "alpha")
-    flags = elsewhere(desk)
-    assert desk.run("--once", *flags).code == 0
-    assert desk.run("kb", "app", "create", "helpdesk", *flags).code == 0
-    command = after(desk.run("ask", " ", *flags).err, "or type it: ")
-    asked = paste(desk, f"echo 'where is alpha' | {command}")
+def test_a_question_is_typed_where_none_was_given(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    flags = elsewhere(zhipu)
+    assert zhipu.run("--once", *flags).code == 0
+    assert zhipu.run("kb", "app", "create", "helpdesk", *flags).code == 0
+    command = after(zhipu.run("ask", " ", *flags).err, "or type it: ")
+    asked = paste(zhipu, f"echo 'where is alpha' | {command}")
     assert (asked.code, "a.md" in asked.out) == (0, True), asked.err
 
 
@@ -138,42 +131,46 @@ def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place
 # -- knowledge bases and applications --------------------------------------------------------------------
 
 
-def test_without_a_base_in_the_config_those_of_the_account_are_listed_or_one_is_made(desk: Desk) -> None:
-    desk.config.write_text(desk.config.read_text().replace(f'knowledge_id: "{HOME_ID}"', ""))
-    flags = elsewhere(desk)
-    told = desk.run("--once", *flags)
+def test_without_a_base_in_the_config_those_of_the_account_are_listed_or_one_is_made(
+    zhipu: ZhipuPlace,
+) -> None:
+    zhipu.config.write_text(zhipu.config.read_text().replace(f'knowledge_id: "{HOME_ID}"', ""))
+    flags = elsewhere(zhipu)
+    told = zhipu.run("--once", *flags)
     assert told.code == 2
-    assert HOME_ID in paste(desk, after(told.err, "to list those of the account: ")).out
-    made = paste(desk, after(told.err, "or create one: "), NAME="guides")
+    assert HOME_ID in paste(zhipu, after(told.err, "to list those of the account: ")).out
+    made = paste(zhipu, after(told.err, "or create one: "), NAME="guides")
     assert made.out.startswith("knowledge_id: "), made
 
 
-def test_who_would_retry_all_at_a_service_that_cannot_is_told_how_to_retry_the_mirrors(desk: Desk) -> None:
-    desk.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
-    desk.write("a.md", "alpha")
-    flags = elsewhere(desk)
-    assert desk.run("--once", *flags).code == 1
-    refused = desk.run("kb", "retry", *flags)
+def test_who_would_retry_all_at_a_service_that_cannot_is_told_how_to_retry_the_mirrors(
+    zhipu: ZhipuPlace,
+) -> None:
+    zhipu.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+    zhipu.write("a.md", "alpha")
+    flags = elsewhere(zhipu)
+    assert zhipu.run("--once", *flags).code == 1
+    refused = zhipu.run("kb", "retry", *flags)
     assert refused.code == 2
-    assert "a.md" in paste(desk, after(refused.err, "to retry the documents of handbook: ")).out
+    assert "a.md" in paste(zhipu, after(refused.err, "to retry the documents of handbook: ")).out
 
 
-def test_a_question_without_an_application_names_how_to_make_one(desk: Desk) -> None:
-    desk.write("a.md", "alpha")
-    flags = elsewhere(desk)
-    assert desk.run("--once", *flags).code == 0
-    for one in desk.run("kb", "app", "list", "--json", *flags).json["applications"]:
-        assert desk.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
-    none = desk.run("ask", "where is alpha", *flags)
+def test_a_question_without_an_application_names_how_to_make_one(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    flags = elsewhere(zhipu)
+    assert zhipu.run("--once", *flags).code == 0
+    for one in zhipu.run("kb", "app", "list", "--json", *flags).json["applications"]:
+        assert zhipu.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
+    none = zhipu.run("ask", "where is alpha", *flags)
     assert none.code == 2
-    made = paste(desk, after(none.err, "create one with: "), NAME="helpdesk")
+    made = paste(zhipu, after(none.err, "create one with: "), NAME="helpdesk")
     assert made.code == 0, made.err
-    assert desk.run("ask", "where is alpha", *flags).code == 0
+    assert zhipu.run("ask", "where is alpha", *flags).code == 0
 
 
-def test_an_application_that_may_have_been_made_is_looked_for(desk: Desk) -> None:
-    flags = elsewhere(desk)
-    desk.vendor.play("status", op="create-application", effect=False, args={"status": 503})
-    unsure = desk.run("kb", "app", "create", "helpdesk", *flags)
+def test_an_application_that_may_have_been_made_is_looked_for(zhipu: ZhipuPlace) -> None:
+    flags = elsewhere(zhipu)
+    zhipu.vendor.play("status", op="create-application", effect=False, args={"status": 503})
+    unsure = zhipu.run("kb", "app", "create", "helpdesk", *flags)
     look = after(unsure.err, "look with ").partition(" before")[0]
-    assert paste(desk, look).code == 0
+    assert paste(zhipu, look).code == 0

@@ -9,7 +9,7 @@ import resource
 import socket
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests import warm
 from tests.cli import plainly
 from tests.cli.pasting import machine, paste
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace, zhipu_place
 from tests.ports import free_port
 from tests.targets.bodies import BytesBody
 
@@ -35,12 +35,6 @@ OTHER = 10001
 """A user that needs no name."""
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
 
 
 Look = Callable[[], list[dict[str, Any]]]
@@ -332,44 +326,43 @@ def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: 
 # -- services --------------------------------------------------------------------------------------------
 
 
-def test_a_service_that_is_away_is_asked_by_another_program(desk: Desk) -> None:
-    desk.vendor.leave()
-    [cure] = [
-        one["cure"] for one in desk.run("doctor", "--json").json["checks"] if "connection" in one["name"]
-    ]
-    assert paste(desk, cure).code == 7  # it could not connect either
-    desk.vendor.arrive()
-    answered = paste(desk, cure)
-    assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
+def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> None:
+    with zhipu_place(tmp_path) as zhipu:
+        zhipu.vendor.leave()
+        cure = found_by(zhipu, "connection")["cure"]
+        assert paste(zhipu, cure).code == 7  # it could not connect either
+        zhipu.vendor.arrive()
+        answered = paste(zhipu, cure)
+        assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
 
 
-def test_a_host_without_an_address_is_looked_up_by_another_program(desk: Desk) -> None:
-    desk.aim(url="https://nowhere.invalid:1")
-    cure = found_by(desk, "DNS")["cure"]
-    assert paste(desk, cure).code == 2  # no such name for anybody on this machine
-    assert "127.0.0.1" in paste(desk, cure, **{"nowhere.invalid": "127.0.0.1"}).out
+def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuPlace) -> None:
+    zhipu.aim(url="https://nowhere.invalid:1")
+    cure = found_by(zhipu, "DNS")["cure"]
+    assert paste(zhipu, cure).code == 2  # no such name for anybody on this machine
+    assert "127.0.0.1" in paste(zhipu, cure, **{"nowhere.invalid": "127.0.0.1"}).out
 
 
-def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(desk: Desk) -> None:
-    desk.write("a.md", "alpha")
-    desk.vendor.turn(key_revoked=True)
-    cure = found_by(desk, "key")["cure"]
-    assert paste(desk, cure).code == 3
-    desk.vendor.turn(key_revoked=False)
-    assert paste(desk, cure).code == 0
+def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    zhipu.vendor.turn(key_revoked=True)
+    cure = found_by(zhipu, "key")["cure"]
+    assert paste(zhipu, cure).code == 3
+    zhipu.vendor.turn(key_revoked=False)
+    assert paste(zhipu, cure).code == 0
 
 
-def test_a_clock_that_is_wrong_is_set_by_the_network(desk: Desk) -> None:
-    desk.vendor.turn(clock_skew=7200)
-    found = found_by(desk, "clock")
-    assert paste(desk, found["cure"]).code == 0
+def test_a_clock_that_is_wrong_is_set_by_the_network(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.turn(clock_skew=7200)
+    found = found_by(zhipu, "clock")
+    assert paste(zhipu, found["cure"]).code == 0
 
 
-def test_an_account_that_is_full_names_where_documents_are_deleted(desk: Desk) -> None:
-    desk.vendor.plant("theirs.md", "somebody else's")
-    desk.vendor.turn(capacity_bytes=1)
-    found = found_by(desk, "quota")
-    assert found["cure"].startswith(f"delete documents at {desk.vendor.url}")
+def test_an_account_that_is_full_names_where_documents_are_deleted(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.plant("theirs.md", "somebody else's")
+    zhipu.vendor.turn(capacity_bytes=1)
+    found = found_by(zhipu, "quota")
+    assert found["cure"].startswith(f"delete documents at {zhipu.vendor.url}")
 
 
 # -- the listener ----------------------------------------------------------------------------------------
@@ -397,13 +390,13 @@ def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place:
     assert "127.0.0.1" in paste(place, command).out
 
 
-def test_a_daemon_that_listens_on_nothing_reads_its_config_again(desk: Desk) -> None:
-    daemon = desk.watch()
+def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPlace) -> None:
+    daemon = zhipu.watch()
     daemon.says("daemon.started")
-    listen(desk, f"127.0.0.1:{free_port()}")
-    command = found_by(desk, "listener")["cure"].partition(" read its config again: ")[2]
-    assert paste(desk, command).code == 0
-    eventually(lambda: found_by(desk, "listener")["result"] == "ok")
+    listen(zhipu, f"127.0.0.1:{free_port()}")
+    command = found_by(zhipu, "listener")["cure"].partition(" read its config again: ")[2]
+    assert paste(zhipu, command).code == 0
+    eventually(lambda: found_by(zhipu, "listener")["result"] == "ok")
     assert daemon.end() == 0
 
 

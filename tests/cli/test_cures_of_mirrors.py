@@ -17,37 +17,31 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
 from kbsync_standin.gptbots import application as gptbots
 from kbsync_standin.server import Server
-from tests.cli.house import RECUT
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, eventually
 from tests.cli.test_cures import elsewhere
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.troubles import RECUT
+from tests.cli.vendor import ZhipuPlace
 from tests.ports import free_port
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
-
-
-def mirror(desk: Place, flags: list[str]) -> dict[str, Any]:
-    [one] = desk.run("status", "--json", *flags).json["mirrors"]
+def mirror(zhipu: Place, flags: list[str]) -> dict[str, Any]:
+    [one] = zhipu.run("status", "--json", *flags).json["mirrors"]
     return dict(one)
 
 
-def filled(desk: Place, count: int = 8) -> list[str]:
+def filled(zhipu: Place, count: int = 8) -> list[str]:
     """So many documents mirrored by a config in no usual place; the options that lead there."""
     for number in range(count):
-        desk.write(f"{number}.md", f"document {number}")
-    flags = elsewhere(desk)
-    assert desk.run("--once", *flags).code == 0
+        zhipu.write(f"{number}.md", f"document {number}")
+    flags = elsewhere(zhipu)
+    assert zhipu.run("--once", *flags).code == 0
     return flags
 
 
-def delete(desk: Place, count: int) -> None:
+def delete(zhipu: Place, count: int) -> None:
     for number in range(count):
-        (desk.docs / f"{number}.md").unlink()
+        (zhipu.docs / f"{number}.md").unlink()
 
 
 # -- held ------------------------------------------------------------------------------------------------
@@ -55,84 +49,84 @@ def delete(desk: Place, count: int) -> None:
 
 @pytest.mark.parametrize("tty", [True, False])
 def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_something_else(
-    desk: Desk, tty: bool
+    zhipu: ZhipuPlace, tty: bool
 ) -> None:
-    flags = filled(desk, 24)
-    delete(desk, 23)
-    assert desk.run("--once", *flags).code == 3
-    desk.vendor.turn(key_revoked=True)
-    desk.write("new.md", "new")
-    ran = desk.run("--once", *flags, tty=tty)
+    flags = filled(zhipu, 24)
+    delete(zhipu, 23)
+    assert zhipu.run("--once", *flags).code == 3
+    zhipu.vendor.turn(key_revoked=True)
+    zhipu.write("new.md", "new")
+    ran = zhipu.run("--once", *flags, tty=tty)
     assert ran.code == 3
     if tty:
         whole, approve = after(ran.err, "and 3 more: "), after(ran.err, "to approve what is held: ")
     else:
         told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
         whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]
-    assert paste(desk, whole).out.count("waits for approval") == 23
-    assert "23 held deletions approved" in paste(desk, approve).out
-    desk.vendor.turn(key_revoked=False)
-    assert desk.run("--once", "--json", *flags).json["deleted"] == 23
+    assert paste(zhipu, whole).out.count("waits for approval") == 23
+    assert "23 held deletions approved" in paste(zhipu, approve).out
+    zhipu.vendor.turn(key_revoked=False)
+    assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
 
 
-def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(desk: Desk) -> None:
-    filled_by = [desk.write(f"{number}.md", f"document {number}") for number in range(8)]
-    daemon = desk.watch()
-    eventually(lambda: len(desk.vendor.ours()) == len(filled_by))
-    eventually(lambda: desk.status()["documents"]["ready"] == 8)
-    desk.aim(f"documents: {json.dumps(RECUT['documents'])}")
-    paste(desk, f"kill -HUP {daemon.process.pid}")
+def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(zhipu: ZhipuPlace) -> None:
+    filled_by = [zhipu.write(f"{number}.md", f"document {number}") for number in range(8)]
+    daemon = zhipu.watch()
+    eventually(lambda: len(zhipu.vendor.ours()) == len(filled_by))
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 8)
+    zhipu.aim(f"documents: {json.dumps(RECUT['documents'])}")
+    paste(zhipu, f"kill -HUP {daemon.process.pid}")
     renewals = daemon.says("recipe.held")
-    assert "8 documents to be indexed again" in paste(desk, renewals["cure"]).out
-    eventually(lambda: desk.status()["halt"] is None and desk.status()["documents"]["ready"] == 8)
-    delete(desk, 7)
+    assert "8 documents to be indexed again" in paste(zhipu, renewals["cure"]).out
+    eventually(lambda: zhipu.status()["halt"] is None and zhipu.status()["documents"]["ready"] == 8)
+    delete(zhipu, 7)
     held = daemon.says("deletions.held")
-    assert "7 held deletions approved" in paste(desk, held["cure"]).out
-    eventually(lambda: desk.status()["documents"]["ready"] == 1)
+    assert "7 held deletions approved" in paste(zhipu, held["cure"]).out
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
     assert daemon.end() == 0
 
 
 # -- explained -------------------------------------------------------------------------------------------
 
 
-def explained(desk: Place, path: str, flags: list[str]) -> tuple[str, str]:
+def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
     """What is said of a path, and the command in it."""
-    told = desk.run("explain", str(desk.docs / path), *flags).out
+    told = zhipu.run("explain", str(zhipu.docs / path), *flags).out
     found = re.search(r"run `([^`]*)`", told)
     return told, found[1] if found else ""
 
 
-def test_what_explain_says_to_run_is_the_right_thing(desk: Desk) -> None:
-    flags = filled(desk)
-    desk.write("new.md", "new")
-    once = eventually(lambda: explained(desk, "new.md", flags)[1])  # before, it is too fresh
-    assert paste(desk, once).code == 0
-    assert "It is searchable" in explained(desk, "new.md", flags)[0]
+def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
+    flags = filled(zhipu)
+    zhipu.write("new.md", "new")
+    once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before, it is too fresh
+    assert paste(zhipu, once).code == 0
+    assert "It is searchable" in explained(zhipu, "new.md", flags)[0]
 
-    desk.vendor.take_away(desk.vendor.document("0.md")["id"])
-    lost, repair = explained(desk, "0.md", flags)
+    zhipu.vendor.take_away(zhipu.vendor.document("0.md")["id"])
+    lost, repair = explained(zhipu, "0.md", flags)
     assert "no longer has its document" in lost
-    repaired = paste(desk, repair)
+    repaired = paste(zhipu, repair)
     assert (repaired.code, "the next pass does it" in repaired.out + repaired.err) == (1, True)
-    assert desk.run("--once", *flags).code == 0
-    assert "It is searchable" in explained(desk, "0.md", flags)[0]
+    assert zhipu.run("--once", *flags).code == 0
+    assert "It is searchable" in explained(zhipu, "0.md", flags)[0]
 
-    delete(desk, 8)
-    assert desk.run("--once", *flags).code == 3
-    assert "8 held deletions approved" in paste(desk, explained(desk, "3.md", flags)[1]).out
-    assert desk.run("--once", "--json", *flags).json["deleted"] == 8
+    delete(zhipu, 8)
+    assert zhipu.run("--once", *flags).code == 3
+    assert "8 held deletions approved" in paste(zhipu, explained(zhipu, "3.md", flags)[1]).out
+    assert zhipu.run("--once", "--json", *flags).json["deleted"] == 8
 
 
-def test_explain_says_how_settings_that_changed_are_let_have_their_way(desk: Desk) -> None:
-    flags = filled(desk)
+def test_explain_says_how_settings_that_changed_are_let_have_their_way(zhipu: ZhipuPlace) -> None:
+    flags = filled(zhipu)
     config = Path(flags[1])
     config.write_text(config.read_text() + f"    documents: {json.dumps(RECUT['documents'])}\n")
-    assert desk.run("--once", *flags).code == 3
-    held, approve = explained(desk, "0.md", flags)
+    assert zhipu.run("--once", *flags).code == 3
+    held, approve = explained(zhipu, "0.md", flags)
     assert "indexing it with the new settings waits for your approval" in held
-    assert "8 documents to be indexed again" in paste(desk, approve).out
-    assert desk.run("--once", *flags).code == 0
-    assert explained(desk, "0.md", flags)[1] == ""
+    assert "8 documents to be indexed again" in paste(zhipu, approve).out
+    assert zhipu.run("--once", *flags).code == 0
+    assert explained(zhipu, "0.md", flags)[1] == ""
 
 
 def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Place) -> None:
@@ -149,75 +143,75 @@ def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Pla
 # -- the knowledge base ----------------------------------------------------------------------------------
 
 
-def test_a_plan_over_a_base_that_was_emptied_says_how_it_is_filled_again(desk: Desk) -> None:
-    flags = filled(desk)
-    desk.vendor.turn(base="emptied")
-    halt = desk.run("plan", "--json", *flags).json["mirrors"][0]["halt"]
+def test_a_plan_over_a_base_that_was_emptied_says_how_it_is_filled_again(zhipu: ZhipuPlace) -> None:
+    flags = filled(zhipu)
+    zhipu.vendor.turn(base="emptied")
+    halt = zhipu.run("plan", "--json", *flags).json["mirrors"][0]["halt"]
     assert halt["reason"] == "knowledge-base-emptied"
-    assert paste(desk, halt["cure"]).code == 1
-    assert desk.run("--once", "--json", *flags).json["uploaded"] == 8
+    assert paste(zhipu, halt["cure"]).code == 1
+    assert zhipu.run("--once", "--json", *flags).json["uploaded"] == 8
 
 
-def test_what_an_audit_of_the_daemon_found_is_shown_and_mended_with_what_it_says(desk: Desk) -> None:
+def test_what_an_audit_of_the_daemon_found_is_shown_and_mended_with_what_it_says(zhipu: ZhipuPlace) -> None:
     for number in range(8):
-        desk.write(f"{number}.md", f"document {number}")
-    daemon = desk.watch(hurried=True)
-    eventually(lambda: desk.status()["documents"]["ready"] == 8)
+        zhipu.write(f"{number}.md", f"document {number}")
+    daemon = zhipu.watch(hurried=True)
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 8)
 
     def audit() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HOME", str(desk.home))
-            post(choose(Choices(config=desk.config)), [("audit", "handbook", {})])
+            patch.setenv("HOME", str(zhipu.home))
+            post(choose(Choices(config=zhipu.config)), [("audit", "handbook", {})])
 
-    desk.vendor.plant(desk.vendor.document("0.md")["sent_name"], "document 0")
+    zhipu.vendor.plant(zhipu.vendor.document("0.md")["sent_name"], "document 0")
     audit()
     daemon.says("audit.found")
-    note = eventually(lambda: desk.status().get("note"))
-    verified = paste(desk, note.rpartition(": ")[2])
+    note = eventually(lambda: zhipu.status().get("note"))
+    verified = paste(zhipu, note.rpartition(": ")[2])
     assert (verified.code, "0.md" in verified.out) == (1, True)
 
-    for one in desk.vendor.ours():
-        desk.vendor.take_away(one["id"])
+    for one in zhipu.vendor.ours():
+        zhipu.vendor.take_away(one["id"])
     audit()
     halted = daemon.says("mirror.halted", reason="knowledge-base-emptied")
-    assert paste(desk, halted["cure"]).code == 1
-    eventually(lambda: desk.status()["halt"] is None and len(desk.vendor.documents()) == 8)
+    assert paste(zhipu, halted["cure"]).code == 1
+    eventually(lambda: zhipu.status()["halt"] is None and len(zhipu.vendor.documents()) == 8)
     assert daemon.end() == 0
 
 
 # -- told by others --------------------------------------------------------------------------------------
 
 
-def test_who_is_told_of_a_failure_is_told_how_it_is_tried_again(desk: Desk) -> None:
-    told = desk.root / "told"
+def test_who_is_told_of_a_failure_is_told_how_it_is_tried_again(zhipu: ZhipuPlace) -> None:
+    told = zhipu.root / "told"
     command = ["sh", "-c", f"cat >>{told}; echo >>{told}"]
-    desk.config.write_text(f"{desk.config.read_text()}notify: {{command: {json.dumps(command)}}}\n")
-    flags = elsewhere(desk)
-    desk.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
-    desk.write("a.md", "alpha")
-    daemon = desk.watch(*flags, hurried=True)
+    zhipu.config.write_text(f"{zhipu.config.read_text()}notify: {{command: {json.dumps(command)}}}\n")
+    flags = elsewhere(zhipu)
+    zhipu.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+    zhipu.write("a.md", "alpha")
+    daemon = zhipu.watch(*flags, hurried=True)
     notice = json.loads(eventually(lambda: told.exists() and told.read_text().strip()))
     assert (notice["event"], notice["count"]) == ("quarantined", 1)
-    desk.vendor.server.faults.clear()
-    assert "a.md" in paste(desk, notice["cure"]).out
+    zhipu.vendor.server.faults.clear()
+    assert "a.md" in paste(zhipu, notice["cure"]).out
     daemon.says("document.ready", path="a.md")
     assert daemon.end() == 0
 
 
-def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(desk: Desk) -> None:
-    desk.write("a.md", "alpha")
+def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
     port = free_port()
-    desk.config.write_text(f"{desk.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
-    flags = elsewhere(desk)
-    daemon = desk.watch(*flags)
+    zhipu.config.write_text(f"{zhipu.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
+    flags = elsewhere(zhipu)
+    daemon = zhipu.watch(*flags)
     daemon.says("listener.started")
-    eventually(lambda: mirror(desk, flags)["documents"]["ready"] == 1)
+    eventually(lambda: mirror(zhipu, flags)["documents"]["ready"] == 1)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=60) as stream:
         line = next(line for line in stream if line.startswith(b"data: ") and b'"commands"' in line)
     commands = json.loads(line.removeprefix(b"data: "))["commands"]
     assert set(commands) == {"status", "status --documents", "plan"}
     for command in commands.values():
-        shown = paste(desk, command)
+        shown = paste(zhipu, command)
         assert (shown.code, "handbook" in shown.out) == (0, True), shown
     assert daemon.end() == 0
 

@@ -15,7 +15,7 @@ from kbsync.cli import folder_contents
 from kbsync.cli.commands.doctor import machine
 from kbsync.cli.commands.doctor.command import Check, CheckResult, run_checks
 from tests.cli.place import Place, Ran, words_of
-from tests.cli.vendor import KEY, Desk, desk_in
+from tests.cli.vendor import KEY, ZhipuPlace
 
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
@@ -25,12 +25,6 @@ def results(ran: Ran) -> dict[str, dict[str, Any]]:
 
 def of(ran: Ran, result: str) -> set[str]:
     return {name for name, one in results(ran).items() if one["result"] == result}
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
 
 
 def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
@@ -67,14 +61,14 @@ def test_a_bad_config_keeps_nothing_else_from_being_checked(place: Place, text: 
     assert {"versions", "libraries"} <= of(ran, "ok")
 
 
-def test_a_service_that_takes_the_key_is_well(desk: Desk) -> None:
-    ran = desk.run("doctor", "--json")
+def test_a_service_that_takes_the_key_is_well(zhipu: ZhipuPlace) -> None:
+    ran = zhipu.run("doctor", "--json")
     assert ran.code == 0, ran.out
     wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
     assert {f"handbook: {name}" for name in wanted} <= of(ran, "ok")
     assert KEY.partition(".")[2] not in ran.out + ran.err
-    assert desk.vendor.effects("upload") == []
-    assert desk.vendor.violations() == []
+    assert zhipu.vendor.effects("upload") == []
+    assert zhipu.vendor.violations() == []
 
 
 @pytest.mark.parametrize(
@@ -86,11 +80,11 @@ def test_a_service_that_takes_the_key_is_well(desk: Desk) -> None:
     ],
 )
 def test_a_service_says_itself_what_is_wrong(
-    desk: Desk, switches: dict[str, Any], name: str, code: int
+    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, code: int
 ) -> None:
-    desk.vendor.plant("theirs.md", "somebody else's")
-    desk.vendor.turn(**switches)
-    ran = desk.run("doctor", "--json")
+    zhipu.vendor.plant("theirs.md", "somebody else's")
+    zhipu.vendor.turn(**switches)
+    ran = zhipu.run("doctor", "--json")
     assert (ran.code, of(ran, "wrong")) == (code, {name}), ran.out
 
 
@@ -103,23 +97,23 @@ def test_a_service_says_itself_what_is_wrong(
     ],
 )
 def test_a_refused_key_is_told_with_its_setting_and_a_cure_to_paste(
-    desk: Desk, form: str, says: str, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuPlace, form: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "other.secret-of-nobody"
     monkeypatch.setenv("TEST_KEY", wrong)
-    file = desk.root / "key"
+    file = zhipu.root / "key"
     file.write_text(wrong)
-    desk.aim(key=form.replace("{file}", str(file)).replace("{key}", wrong))
-    moved = desk.config.rename(desk.root / "my config.yaml")
-    found = results(desk.run("doctor", "--json", "--config", moved))["handbook: key"]
+    zhipu.aim(key=form.replace("{file}", str(file)).replace("{key}", wrong))
+    moved = zhipu.config.rename(zhipu.root / "my config.yaml")
+    found = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
     assert found["result"] == "wrong"
     assert found["detail"].endswith(says.format(file=file, config=moved))
     assert wrong not in found["detail"]
     assert words_of(found["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
-    assert desk.run("--once", "--config", moved).code == 3
-    again = results(desk.run("doctor", "--json", "--config", moved))["handbook: key"]
+    assert zhipu.run("--once", "--config", moved).code == 3
+    again = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
     assert words_of(again["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
-    assert desk.run(*words_of(again["cure"])).code == 3  # the key is still refused
+    assert zhipu.run(*words_of(again["cure"])).code == 3  # the key is still refused
 
 
 def test_a_cure_quotes_a_place_with_a_blank_in_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +125,13 @@ def test_a_cure_quotes_a_place_with_a_blank_in_it(place: Place, monkeypatch: pyt
     assert Path(there).is_relative_to(place.root / "my state")
 
 
-def test_a_service_that_is_away_is_one_line(desk: Desk) -> None:
-    desk.vendor.leave()
-    ran = desk.run("doctor", "--json")
+def test_a_service_that_is_away_is_one_line(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.leave()
+    ran = zhipu.run("doctor", "--json")
     assert ran.code == 4
     assert of(ran, "wrong") == {"handbook: connection"}
     assert results(ran)["handbook: connection"]["cure"].startswith("curl -sSI http://127.0.0.1:")
-    desk.vendor.arrive()
+    zhipu.vendor.arrive()
 
 
 def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

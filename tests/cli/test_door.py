@@ -20,7 +20,7 @@ from tests import warm
 from tests.cli import plainly
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
-from tests.cli.vendor import desk_in
+from tests.cli.vendor import zhipu_place
 
 
 def commands(above: click.Command = kbsync, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -133,14 +133,14 @@ def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal
 
 
 def test_a_base_is_not_deleted_when_the_input_ends(tmp_path: Path, terminal: Begin) -> None:
-    with desk_in(tmp_path) as desk:
-        asked = terminal(desk, "kb", "delete", HOME_ID)
+    with zhipu_place(tmp_path) as zhipu:
+        asked = terminal(zhipu, "kb", "delete", HOME_ID)
         asked.until("Type its name, ")
         asked.type("\x04")
         assert asked.end() == 2
         assert "the input ended; nothing was changed" in asked.seen
-        asked = terminal(desk, "kb", "delete", HOME_ID)
+        asked = terminal(zhipu, "kb", "delete", HOME_ID)
         asked.until("Type its name, ")
         asked.process.send_signal(signal.SIGINT)
         assert asked.end() == 130
-        assert desk.run("kb", "list", "--json").json["knowledge_bases"]
+        assert zhipu.run("kb", "list", "--json").json["knowledge_bases"]

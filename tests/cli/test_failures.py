@@ -33,9 +33,9 @@ from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local.target import LocalTarget, limits_of
 from kbsync.targets.services.clients import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
-from tests.cli.house import Evidence, house_in
 from tests.cli.pasting import paste
 from tests.cli.place import Place
+from tests.cli.troubles import Evidence, troubled_place
 from tests.cli.wrong import WRONG, Wrong, places
 from tests.targets.bodies import BytesBody
 
@@ -44,18 +44,18 @@ NAMES = [row.name for row in MIRRORS]
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
-    with house_in(tmp_path_factory.mktemp("house")) as house:
-        yield Evidence(house)
+    with troubled_place(tmp_path_factory.mktemp("place")) as place:
+        yield Evidence(place)
 
 
 def said(row: Trouble, evidence: Evidence) -> list[str]:
     """Each of the row's sayings, as it begins after the mirror's name."""
-    places = {"folder": evidence.house.folder(row.name), "base": evidence.house.base(row.name)}
+    places = {"folder": evidence.place.folder(row.name), "base": evidence.place.base(row.name)}
     return [words.format(**places) for words in row.says]
 
 
 def cure_of(row: Trouble, evidence: Evidence) -> str:
-    return row.cure.format(name=row.name, base=evidence.house.base(row.name))
+    return row.cure.format(name=row.name, base=evidence.place.base(row.name))
 
 
 def lines_about(row: Trouble, text: str) -> list[str]:
@@ -101,7 +101,7 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
     lines = [line for line in evidence.log if line["event"] == "mirror.halted" and line["mirror"] == row.name]
     first = lines[0]
     assert (first["level"], first["reason"]) == ("error", row.logged)
-    assert first["folder"] == str(evidence.house.folder(row.name))
+    assert first["folder"] == str(evidence.place.folder(row.name))
     assert said(row, evidence)[0] in first["detail"]
     halt = evidence.watched[row.name]["halt"]
     assert (first["detail"], first["cure"]) == (halt["detail"], halt["cure"])
@@ -114,7 +114,7 @@ def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
     assert evidence.left["shrunk"]["documents"]["ready"] == 1
     assert evidence.left["emptied"]["documents"]["ready"] == 8
-    last = evidence.house.run("--once", "--json")
+    last = evidence.place.run("--once", "--json")
     assert (last.code, last.json["uploaded"], last.json["deleted"]) == (0, 0, 0), last.json
 
 
@@ -148,7 +148,7 @@ def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Pla
     assert not cure or paste(place, cure).code == 0
 
 
-# -- what no mirror of the house can be in ----------------------------------------------------------------
+# -- what no mirror of the place can be in ----------------------------------------------------------------
 
 
 def halt_of(folder: Path, error: apsw.Error | OSError) -> Halted:
@@ -294,4 +294,4 @@ def test_what_libraries_log_comes_in_the_form_of_the_log() -> None:
 
 def test_a_bad_config_is_refused_whole_and_said(evidence: Evidence) -> None:
     assert evidence.refused["level"] == "error"
-    assert f"{evidence.house.config}:1: mirrors: is empty" in evidence.refused["reason"]
+    assert f"{evidence.place.config}:1: mirrors: is empty" in evidence.refused["reason"]

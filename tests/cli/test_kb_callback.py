@@ -5,57 +5,48 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cli.place import eventually
 from tests.cli.test_callbacks import called_at
 from tests.cli.test_kb import TypingPerson
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
 SECRET = "hush-hush-4711"
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        yield desk
-        assert desk.vendor.violations() == []
-
-
-def effects(desk: Desk) -> list[tuple[str, str]]:
-    entries = desk.vendor.effects("callback-set") + desk.vendor.effects("callback-removed")
+def effects(zhipu: ZhipuPlace) -> list[tuple[str, str]]:
+    entries = zhipu.vendor.effects("callback-set") + zhipu.vendor.effects("callback-removed")
     return [(one["effect"], one["name"]) for one in entries]
 
 
-def shown(desk: Desk) -> object:
-    return desk.run("kb", "callback", "show", "--json").json["callback"]
+def shown(zhipu: ZhipuPlace) -> object:
+    return zhipu.run("kb", "callback", "show", "--json").json["callback"]
 
 
-def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(desk: Desk) -> None:
-    (desk.root / "token").write_text(f"{SECRET}\n")
-    assert shown(desk) is None
-    assert desk.run("kb", "callback", "show").out == "the account has no address for its events\n"
-    ran = desk.run("kb", "callback", "set", NEW, "--header", f"X-Token=@{desk.root / 'token'}")
+def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(zhipu: ZhipuPlace) -> None:
+    (zhipu.root / "token").write_text(f"{SECRET}\n")
+    assert shown(zhipu) is None
+    assert zhipu.run("kb", "callback", "show").out == "the account has no address for its events\n"
+    ran = zhipu.run("kb", "callback", "set", NEW, "--header", f"X-Token=@{zhipu.root / 'token'}")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines() == [
         f"url:      {NEW}",
         "headers:  X-Token (values not shown)",
         "in use:   yes",
     ]
-    assert shown(desk) == {"url": NEW, "headers": ["X-Token"], "in_use": True}
+    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token"], "in_use": True}
     assert SECRET not in ran.out + ran.err
-    assert effects(desk) == [("callback-set", NEW)]
+    assert effects(zhipu) == [("callback-set", NEW)]
 
 
-def test_a_value_comes_from_the_environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_comes_from_the_environment(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
     words = ["--header", "X-Token=env:TOKEN_OF_TESTS", "--header", "X-More=env:TOKEN_OF_TESTS"]
-    assert desk.run("kb", "callback", "set", NEW, *words).code == 0
-    assert shown(desk) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
+    assert zhipu.run("kb", "callback", "set", NEW, *words).code == 0
+    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
 
 
 @pytest.mark.parametrize(
@@ -64,29 +55,29 @@ def test_a_value_comes_from_the_environment(desk: Desk, monkeypatch: pytest.Monk
     ids=["set", "delete"],
 )
 def test_an_address_that_is_there_is_shown_and_wants_to_be_typed(
-    desk: Desk, command: list[str], effect: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuPlace, command: list[str], effect: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert desk.run("kb", "callback", "set", OLD).code == 0
+    assert zhipu.run("kb", "callback", "set", OLD).code == 0
     for words in ([], ["--yes", NEW], ["--yes", "yes"]):
-        ran = desk.run("kb", "callback", *command, *words)
+        ran = zhipu.run("kb", "callback", *command, *words)
         assert (ran.code, ran.out) == (2, "")
         assert f"not only ours, are sent to {OLD}" in ran.err
     monkeypatch.setattr(sys, "stdin", TypingPerson(f"{NEW}\n"))
-    assert desk.run("kb", "callback", *command).code == 2
-    assert effects(desk) == [("callback-set", OLD)]
+    assert zhipu.run("kb", "callback", *command).code == 2
+    assert effects(zhipu) == [("callback-set", OLD)]
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{OLD}\n"))  # no terminal
-    assert desk.run("kb", "callback", *command).code == 2
+    assert zhipu.run("kb", "callback", *command).code == 2
     monkeypatch.setattr(sys, "stdin", TypingPerson(f"{OLD}\n"))
-    assert desk.run("kb", "callback", *command).code == 0
-    assert effects(desk)[-1] == effect
+    assert zhipu.run("kb", "callback", *command).code == 0
+    assert effects(zhipu)[-1] == effect
 
 
-def test_deletion_is_done_once_and_where_there_is_none_it_is_said(desk: Desk) -> None:
-    assert desk.run("kb", "callback", "set", OLD).code == 0
-    assert desk.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": OLD}
-    assert desk.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": None}
-    assert desk.run("kb", "callback", "delete").out == "the account has no address for its events\n"
-    assert effects(desk) == [("callback-set", OLD), ("callback-removed", OLD)]
+def test_deletion_is_done_once_and_where_there_is_none_it_is_said(zhipu: ZhipuPlace) -> None:
+    assert zhipu.run("kb", "callback", "set", OLD).code == 0
+    assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": OLD}
+    assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": None}
+    assert zhipu.run("kb", "callback", "delete").out == "the account has no address for its events\n"
+    assert effects(zhipu) == [("callback-set", OLD), ("callback-removed", OLD)]
 
 
 @pytest.mark.parametrize(
@@ -107,48 +98,48 @@ def test_deletion_is_done_once_and_where_there_is_none_it_is_said(desk: Desk) ->
     ids=str,
 )
 def test_what_cannot_be_set_is_refused_before_anybody_is_asked(
-    desk: Desk, words: list[str], said: str
+    zhipu: ZhipuPlace, words: list[str], said: str
 ) -> None:
-    ran = desk.run("kb", "callback", "set", *words)
+    ran = zhipu.run("kb", "callback", "set", *words)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert SECRET not in ran.err
-    assert desk.vendor.asked() == 0
+    assert zhipu.vendor.asked() == 0
 
 
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
-def test_a_service_without_the_call_says_so(desk: Desk, command: list[str]) -> None:
-    desk.vendor.turn(not_offered=["callback"])
-    ran = desk.run("kb", "callback", *command)
+def test_a_service_without_the_call_says_so(zhipu: ZhipuPlace, command: list[str]) -> None:
+    zhipu.vendor.turn(not_offered=["callback"])
+    ran = zhipu.run("kb", "callback", *command)
     assert (ran.code, ran.out) == (2, "")
     assert "no such call" in ran.err
 
 
-def test_names_of_strangers_move_no_cursor(desk: Desk) -> None:
+def test_names_of_strangers_move_no_cursor(zhipu: ZhipuPlace) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
-    desk.vendor.play("envelope", op="callback", args=args)
-    ran = desk.run("kb", "callback", "show", tty=True)
+    zhipu.vendor.play("envelope", op="callback", args=args)
+    ran = zhipu.run("kb", "callback", "show", tty=True)
     assert ran.code == 0, ran.err
     assert "\x1b[2J" not in ran.out
 
 
-def test_an_embedded_base_has_no_account(desk: Desk) -> None:
-    desk.configure()
-    ran = desk.run("kb", "callback", "show")
+def test_an_embedded_base_has_no_account(zhipu: ZhipuPlace) -> None:
+    zhipu.configure()
+    ran = zhipu.run("kb", "callback", "show")
     assert ran.code == 2
     assert "built-in" in ran.err
 
 
-def test_the_listener_ignores_what_the_account_tells_of_documents_of_others(desk: Desk) -> None:
-    url = called_at(desk)
-    assert desk.run("kb", "callback", "set", url).code == 0
-    desk.write("a.md", "alpha")
-    daemon = desk.watch()
-    eventually(lambda: desk.status()["documents"]["ready"] == 1)
-    desk.vendor.plant("others.md", "of others")
-    sent = desk.vendor.server.outbox.sent
+def test_the_listener_ignores_what_the_account_tells_of_documents_of_others(zhipu: ZhipuPlace) -> None:
+    url = called_at(zhipu)
+    assert zhipu.run("kb", "callback", "set", url).code == 0
+    zhipu.write("a.md", "alpha")
+    daemon = zhipu.watch()
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
+    zhipu.vendor.plant("others.md", "of others")
+    sent = zhipu.vendor.server.outbox.sent
     eventually(lambda: len(sent) == 2)
     assert {(each.status, json.loads(each.body)["code"]) for each in sent} == {(200, 200)}
-    assert desk.status()["documents"]["ready"] == 1
+    assert zhipu.status()["documents"]["ready"] == 1
     assert daemon.end() == 0

@@ -14,17 +14,17 @@ import pytest
 
 from kbsync.server.listener import bind_sockets
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace, zhipu_place
 from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
-        desk.write("a.md", "alpha")
-        yield desk
+def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
+    with zhipu_place(tmp_path) as zhipu:
+        zhipu.write("a.md", "alpha")
+        yield zhipu
 
 
 def listen(place: Place, what: str) -> None:
@@ -54,35 +54,35 @@ def read(body: bytes) -> Any:
         return body.decode()
 
 
-def test_health_readiness_halts_and_a_changed_config(desk: Desk) -> None:
+def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     port, other = free_port(), free_port()
-    listen(desk, f"{{listen: 127.0.0.1:{port}}}")
-    desk.vendor.turn(vectorize=[3600, 3600])
-    daemon = desk.watch()
+    listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
+    zhipu.vendor.turn(vectorize=[3600, 3600])
+    daemon = zhipu.watch()
     assert daemon.says("listener.started")["listen"] == f"127.0.0.1:{port}"
     assert asked(port, "/healthz") == (200, "ok\n")
-    eventually(desk.vendor.names)
+    eventually(zhipu.vendor.names)
     status, told = asked(port, "/readyz")
     assert (status, told["mirrors"][0]["reason"]) == (503, "first-pass")
-    desk.vendor.server.advance(3600)
+    zhipu.vendor.server.advance(3600)
     eventually(lambda: asked(port, "/readyz")[0] == 200)
     metrics = asked(port, "/metrics")[1]
     assert 'kbsync_documents{mirror="handbook",state="ready"} 1.0' in metrics
     assert 'kbsync_requests_total{op="upload",outcome="ok",target="zhipu"} 1.0' in metrics
     assert 'kbsync_freshness_seconds_count{mirror="handbook"} 1.0' in metrics
-    assert asked(port, "/api/status")[1] == json.loads(desk.run("status", "--json").out)
+    assert asked(port, "/api/status")[1] == json.loads(zhipu.run("status", "--json").out)
     assert "<title>kbsync</title>" in asked(port, "/")[1]
 
-    desk.vendor.turn(key_revoked=True)
-    desk.write("b.md", "bravo")
+    zhipu.vendor.turn(key_revoked=True)
+    zhipu.write("b.md", "bravo")
     daemon.says("mirror.halted")
     eventually(lambda: asked(port, "/readyz")[0] == 503)
     [mirror] = asked(port, "/readyz")[1]["mirrors"]
     assert (mirror["name"], mirror["reason"]) == ("handbook", "credentials")
     assert mirror["cure"] == "kbsync retry --mirror handbook"
-    assert desk.vendor.key not in json.dumps(mirror)
+    assert zhipu.vendor.key not in json.dumps(mirror)
 
-    listen(desk, f"{{listen: 127.0.0.1:{other}, token: {TOKEN}}}")
+    listen(zhipu, f"{{listen: 127.0.0.1:{other}, token: {TOKEN}}}")
     daemon.tell(signal.SIGHUP)
     daemon.says("config.read")
     assert asked(port, "/healthz") == (0, None)
@@ -90,7 +90,7 @@ def test_health_readiness_halts_and_a_changed_config(desk: Desk) -> None:
     assert asked(other, "/readyz", TOKEN)[0] == 503
     [holder] = bind_sockets("127.0.0.1", port)
     with holder:
-        listen(desk, f"{{listen: 127.0.0.1:{port}}}")
+        listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
         daemon.tell(signal.SIGHUP)
         assert "is in use" in daemon.says("config.refused")["reason"]
     assert asked(other, "/healthz")[0] == 200

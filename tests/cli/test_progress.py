@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.cli.commands import once
-from tests.cli.vendor import desk_in
+from tests.cli.vendor import zhipu_place
 
 
 @pytest.mark.parametrize(("tty", "told"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
@@ -16,10 +16,10 @@ def test_a_pass_shows_how_much_space_is_left(
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
         monkeypatch.setattr(once, name, 0.05)
-    with desk_in(tmp_path, latency=0.03) as desk:
-        desk.vendor.turn(capacity_bytes=100_000)
+    with zhipu_place(tmp_path, latency=0.03) as zhipu:
+        zhipu.vendor.turn(capacity_bytes=100_000)
         for number in range(10):
-            desk.write(f"{number}.md", f"document {number}\n")
-        ran = desk.run("--once", tty=tty)
+            zhipu.write(f"{number}.md", f"document {number}\n")
+        ran = zhipu.run("--once", tty=tty)
     assert ran.code == 0
     assert told in ran.err

@@ -117,7 +117,7 @@ target:
 """
 
 
-class Desk(Place):
+class ZhipuPlace(Place):
     """A place whose mirror `handbook` leads to the vendor."""
 
     def __init__(self, root: Path, vendor: Vendor) -> None:
@@ -141,37 +141,37 @@ class Desk(Place):
 
 
 @contextlib.contextmanager
-def desk_in(root: Path, **vendor: Any) -> Iterator[Desk]:
+def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
     """A vendor that is there, an aimed config, and an empty folder."""
     there = Vendor(**vendor)
     there.arrive()
-    desk = Desk(root, there)
-    desk.aim()
+    zhipu = ZhipuPlace(root, there)
+    zhipu.aim()
     try:
-        yield desk
+        yield zhipu
     finally:
-        desk.close()
+        zhipu.close()
         there.leave()
 
 
 @contextlib.contextmanager
-def shelf_in(root: Path, files: Mapping[str, str], others: str) -> Iterator[Desk]:
+def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Iterator[ZhipuPlace]:
     """`files` (paths and texts) mirrored, beside a document of somebody else's: for many tests to look at."""
-    with desk_in(root) as desk:
+    with zhipu_place(root) as zhipu:
         for path, text in files.items():
-            desk.write(path, text)
-        assert desk.run("--once").code == 0
-        desk.vendor.plant("others.txt", others)
-        yield desk
-        broken = desk.vendor.violations()
+            zhipu.write(path, text)
+        assert zhipu.run("--once").code == 0
+        zhipu.vendor.plant("others.txt", others)
+        yield zhipu
+        broken = zhipu.vendor.violations()
         assert broken == [], broken
 
 
 @contextlib.contextmanager
-def tidied(shelf: Desk, **switches: Any) -> Iterator[Desk]:
-    """A shelf for one test, which leaves no fault behind, and the `switches` as they are here."""
+def tidied(shared: ZhipuPlace, **switches: Any) -> Iterator[ZhipuPlace]:
+    """A shared place for one test, which leaves no fault behind, and the `switches` as they are here."""
     try:
-        yield shelf
+        yield shared
     finally:
-        shelf.vendor.server.faults.clear()
-        shelf.vendor.turn(**switches)
+        shared.vendor.server.faults.clear()
+        shared.vendor.turn(**switches)

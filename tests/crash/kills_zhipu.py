@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cli.place import LONGEST
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.torture.exercise import PromiseBroken, Tally
 
 FILES = 60
@@ -20,9 +20,9 @@ KEPT = "kept.md"
 
 
 @contextmanager
-def busy_desk(place: Path) -> Iterator[Desk]:
+def busy_desk(place: Path) -> Iterator[ZhipuPlace]:
     """Answers take 40 ms, the list is 300 ms behind, documents are searchable after 50 to 400 ms."""
-    with desk_in(place, latency=0.04) as desk:
+    with zhipu_place(place, latency=0.04) as desk:
         desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         for n in range(FILES):
             folder = "" if n % 3 else "guides/"
@@ -31,7 +31,7 @@ def busy_desk(place: Path) -> Iterator[Desk]:
         yield desk
 
 
-def kill(desk: Desk, process: subprocess.Popen[bytes], chance: random.Random) -> bool:
+def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Random) -> bool:
     """Kill it somewhere within its work; False when it came to its end before.
 
     The time it takes to start tells nothing, so the moment counts from its first request, or from its
@@ -48,25 +48,25 @@ def kill(desk: Desk, process: subprocess.Popen[bytes], chance: random.Random) ->
     return process.wait(LONGEST) == -signal.SIGKILL
 
 
-def write_more(desk: Desk, turn: int) -> None:
+def write_more(desk: ZhipuPlace, turn: int) -> None:
     """So that every run has something to send."""
     for n in range(3):
         desk.write(f"new/{turn}-{n}.md", f"new {n} in turn {turn}\n")
 
 
-def plant(desk: Desk) -> dict[str, str]:
+def plant(desk: ZhipuPlace) -> dict[str, str]:
     """Documents of others, one of them under the name of a file of ours."""
     for name in ("guide.md", "f1.md"):
         desk.vendor.plant(name, f"somebody's {name}")
     return foreign(desk)
 
 
-def foreign(desk: Desk) -> dict[str, str]:
+def foreign(desk: ZhipuPlace) -> dict[str, str]:
     """SHA-256 of others' documents by id."""
     return {one["id"]: one["sha256"] for one in desk.vendor.documents() if one["foreign"]}
 
 
-def edit(desk: Desk, turn: int, chance: random.Random) -> set[str]:
+def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
     """Some of everything, each text a new one; the paths that are no more."""
     files = sorted(path for path in desk.docs.rglob("*.md") if path.name != KEPT)
     changed, moved, gone = chance.sample(files, 3)
@@ -77,12 +77,12 @@ def edit(desk: Desk, turn: int, chance: random.Random) -> set[str]:
     return {str(path.relative_to(desk.docs)) for path in (moved, gone)}
 
 
-def searchable(desk: Desk) -> set[str]:
+def searchable(desk: ZhipuPlace) -> set[str]:
     """Paths of which some version is found at this moment."""
     return {path for path, them in desk.vendor.by_path().items() if any(one["stat"] == 1 for one in them)}
 
 
-def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
+def judge(desk: ZhipuPlace, others: dict[str, str], tally: Tally) -> None:
     """One document a file with the right bytes, nothing of others touched, each version stored once.
 
     Raises `PromiseBroken`.
@@ -101,7 +101,7 @@ def judge(desk: Desk, others: dict[str, str], tally: Tally) -> None:
         raise PromiseBroken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
 
 
-def kill_in_first_mirror(desk: Desk, chance: random.Random, kills: int) -> Tally:
+def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) -> Tally:
     """Killed while everything has yet to be sent."""
     others, tally = plant(desk), Tally()
     while tally.crashes < kills and tally.steps < 2 * kills:
@@ -113,7 +113,7 @@ def kill_in_first_mirror(desk: Desk, chance: random.Random, kills: int) -> Tally
     return tally
 
 
-def kill_while_editing(desk: Desk, chance: random.Random, kills: int) -> Tally:
+def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> Tally:
     """Killed, passes and daemons in turn, while files change."""
     desk.aim("deletions: {hold_fraction: 1.0, hold_count: 1000}")
     desk.once()

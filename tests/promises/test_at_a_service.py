@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import eventually
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 
 FILES = 6
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with desk_in(tmp_path) as desk:
+def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
+    with zhipu_place(tmp_path) as desk:
         for n in range(FILES):
             desk.write(f"f{n}.md", f"text of {n}")
         yield desk
         assert desk.vendor.violations() == []
 
 
-def stored(desk: Desk) -> int:
+def stored(desk: ZhipuPlace) -> int:
     """How often the service was made to keep a document."""
     return len(desk.vendor.effects("stored"))
 
@@ -33,14 +33,14 @@ def stored(desk: Desk) -> int:
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-headers", "cut-body", "truncated-json", "empty"])
-def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: Desk, kind: str) -> None:
+def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
     desk.vendor.play(kind, op="upload", match="f2*")
     desk.once()
     assert (stored(desk), desk.vendor.asked("upload")) == (FILES, FILES)
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def test_an_upload_that_was_under_way_when_the_program_was_killed_is_not_sent_again(desk: Desk) -> None:
+def test_an_upload_that_was_under_way_when_the_program_was_killed_is_not_sent_again(desk: ZhipuPlace) -> None:
     desk.vendor.play("late-answer", op="upload", times=0, args={"seconds": 60.0})
     process = desk.start("--once")
     eventually(lambda: stored(desk) == 4)
@@ -55,7 +55,7 @@ def test_an_upload_that_was_under_way_when_the_program_was_killed_is_not_sent_ag
 # -- 7: same bytes, no work --------------------------------------------------------------------------------
 
 
-def test_a_rename_that_is_kept_back_uploads_nothing(desk: Desk) -> None:
+def test_a_rename_that_is_kept_back_uploads_nothing(desk: ZhipuPlace) -> None:
     desk.aim("renames: keep")
     desk.once()
     (desk.docs / "f1.md").rename(desk.docs / "moved.md")
@@ -64,7 +64,7 @@ def test_a_rename_that_is_kept_back_uploads_nothing(desk: Desk) -> None:
     assert desk.found("text of 1")[0] == "moved.md"
 
 
-def test_a_rename_uploads_once_and_leaves_no_gap(desk: Desk) -> None:
+def test_a_rename_uploads_once_and_leaves_no_gap(desk: ZhipuPlace) -> None:
     desk.once()
     (desk.docs / "f1.md").rename(desk.docs / "moved.md")
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_rename_uploads_once_and_leaves_no_gap(desk: Desk) -> None:
 # -- 8: a half-written file is never sent ------------------------------------------------------------------
 
 
-def test_what_is_sent_is_what_was_looked_at(desk: Desk) -> None:
+def test_what_is_sent_is_what_was_looked_at(desk: ZhipuPlace) -> None:
     """A file that waits for its turn is rewritten, as long as before; its name tells the bytes it had."""
     desk.aim(target="concurrency: 1")
     desk.vendor.play("late-answer", op="upload", args={"seconds": 2.0})
@@ -97,7 +97,7 @@ def test_what_is_sent_is_what_was_looked_at(desk: Desk) -> None:
 # -- 9: failures are seen and bounded ----------------------------------------------------------------------
 
 
-def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(desk: Desk) -> None:
+def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(desk: ZhipuPlace) -> None:
     desk.vendor.play("fails", op="upload", match="f3*")  # cured by a re-embed
     desk.once()
     assert (desk.vendor.asked("reembed"), desk.vendor.asked("upload")) == (1, FILES)
@@ -108,7 +108,7 @@ def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(des
 
 
 @pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
-def test_a_status_that_nobody_knows_is_not_ready(desk: Desk, value: object) -> None:
+def test_a_status_that_nobody_knows_is_not_ready(desk: ZhipuPlace, value: object) -> None:
     desk.vendor.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
     process = desk.start("--once")
     eventually(lambda: desk.vendor.asked("detail") + desk.vendor.asked("list") >= 4)
@@ -123,7 +123,7 @@ def test_a_status_that_nobody_knows_is_not_ready(desk: Desk, value: object) -> N
 # -- 11: gone is gone --------------------------------------------------------------------------------------
 
 
-def test_a_document_that_is_still_listed_after_its_deletion_is_deleted_again(desk: Desk) -> None:
+def test_a_document_that_is_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPlace) -> None:
     """And never taken for the document of a file again."""
     desk.once()
     desk.vendor.play("keeps-document", op="delete")

@@ -15,22 +15,22 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 
 FILES = [f"f{n}.md" for n in range(10)]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """Ten files that are mirrored into a knowledge base at a service."""
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         for name in FILES:
             desk.write(name, f"the text of {name}")
         desk.once()
         yield desk
 
 
-def test_1_unreadable_is_never_deleted(desk: Desk) -> None:
+def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
     desk.docs.rename(desk.root / "unmounted")
     ran = desk.go("--once", "--json")
     assert ran.code == 3
@@ -38,7 +38,7 @@ def test_1_unreadable_is_never_deleted(desk: Desk) -> None:
     assert desk.vendor.asked("delete") == 0
 
 
-def test_2_a_document_is_never_absent_while_it_is_replaced(desk: Desk) -> None:
+def test_2_a_document_is_never_absent_while_it_is_replaced(desk: ZhipuPlace) -> None:
     desk.vendor.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version gets searchable
     desk.write("f3.md", "an edited text of f3.md")
     assert desk.go("--once").code == 1
@@ -49,7 +49,7 @@ def test_2_a_document_is_never_absent_while_it_is_replaced(desk: Desk) -> None:
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: Desk) -> None:
+def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuPlace) -> None:
     desk.vendor.play("late-answer", op="upload", args={"seconds": 60.0})
     desk.write("new.md", "a new text")
     process = desk.start("--once")
@@ -61,7 +61,7 @@ def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: Desk) 
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def test_4_the_daemon_never_wakes_itself(desk: Desk) -> None:
+def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
     daemon.says("daemon.watching")
     asked = desk.vendor.asked()
@@ -75,7 +75,7 @@ def test_4_the_daemon_never_wakes_itself(desk: Desk) -> None:
     assert desk.vendor.asked("upload") == len(FILES) + 1
 
 
-def test_5_mass_deletion_asks(desk: Desk) -> None:
+def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
     for name in FILES[:6]:
         (desk.docs / name).unlink()
     ran = desk.go("--once", "--json")
@@ -86,7 +86,7 @@ def test_5_mass_deletion_asks(desk: Desk) -> None:
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def test_6_documents_of_others_are_untouched(desk: Desk) -> None:
+def test_6_documents_of_others_are_untouched(desk: ZhipuPlace) -> None:
     desk.vendor.plant("theirs.md", "a text of somebody else")
     for name in FILES:
         (desk.docs / name).unlink()
@@ -98,7 +98,7 @@ def test_6_documents_of_others_are_untouched(desk: Desk) -> None:
     assert [one["name"] for one in desk.vendor.documents()] == ["theirs.md"]
 
 
-def test_7_same_bytes_are_no_work(desk: Desk) -> None:
+def test_7_same_bytes_are_no_work(desk: ZhipuPlace) -> None:
     for name in FILES:
         file = desk.docs / name
         file.write_bytes(file.read_bytes())
@@ -108,7 +108,7 @@ def test_7_same_bytes_are_no_work(desk: Desk) -> None:
     assert desk.vendor.asked("upload") == len(FILES)
 
 
-def test_8_a_half_written_file_is_never_sent(desk: Desk) -> None:
+def test_8_a_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
     """The writer pauses for less than `settle` between its pieces."""
     desk.config.write_text(desk.config.read_text().replace("settle: 100ms", "settle: 1500ms"))
     pieces = [f"piece {n}\n" for n in range(40)]
@@ -131,7 +131,7 @@ def test_8_a_half_written_file_is_never_sent(desk: Desk) -> None:
     assert sent == [whole]
 
 
-def test_9_failures_are_seen_and_bounded(desk: Desk) -> None:
+def test_9_failures_are_seen_and_bounded(desk: ZhipuPlace) -> None:
     desk.vendor.play(
         "fails", op="upload", match="bad*", args={"runs": 0, "text": "document damaged"}, times=0
     )
@@ -145,7 +145,7 @@ def test_9_failures_are_seen_and_bounded(desk: Desk) -> None:
     assert desk.vendor.asked("upload") == asked
 
 
-def test_10_http_200_is_not_success(desk: Desk) -> None:
+def test_10_http_200_is_not_success(desk: ZhipuPlace) -> None:
     desk.vendor.play("fails", op="upload", match="new*", args={"runs": 0}, times=0)
     desk.write("new.md", "accepted with HTTP 200, and never searchable")
     assert desk.go("--once").code == 1

@@ -13,21 +13,21 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 SETTLE = 1.5
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """A mirror that takes a file when it was quiet for `SETTLE` seconds."""
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         config = desk.config.read_text().replace("settle: 100ms", f"settle: {SETTLE}s")
         desk.config.write_text(config)
         yield desk
 
 
-def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: Desk) -> None:
+def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: ZhipuPlace) -> None:
     """Its time is in the future, so its age says nothing. The program first asks, then looks at files."""
     arrived: dict[str, float] = {}
     app = desk.vendor.server.app
@@ -44,7 +44,7 @@ def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: Desk)
     assert arrived["upload"] - min(arrived.values()) >= SETTLE
 
 
-def test_of_a_file_that_is_written_piece_by_piece_only_the_whole_is_sent(desk: Desk) -> None:
+def test_of_a_file_that_is_written_piece_by_piece_only_the_whole_is_sent(desk: ZhipuPlace) -> None:
     whole = "".join(f"piece {n}\n" for n in range(10))
     file = desk.write("growing.md", "")
 

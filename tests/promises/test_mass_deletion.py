@@ -9,25 +9,25 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """Thirty files that are mirrored."""
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         for n in range(30):
             desk.write(f"f{n:02}.md", f"text of {n}")
         desk.once()
         yield desk
 
 
-def remove(desk: Desk, *numbers: int) -> None:
+def remove(desk: ZhipuPlace, *numbers: int) -> None:
     for n in numbers:
         (desk.docs / f"f{n:02}.md").unlink()
 
 
-def test_bursts_of_deletions_add_up(desk: Desk) -> None:
+def test_bursts_of_deletions_add_up(desk: ZhipuPlace) -> None:
     """Six of thirty may go without a question, and so might four; ten within the hour may not."""
     remove(desk, *range(6))
     assert desk.once()["deleted"] == 6
@@ -41,7 +41,7 @@ BROKEN_OFF = 3
 """Tries of one call; the worker takes the deletion up anew some time later."""
 
 
-def test_the_root_is_looked_at_before_a_deletion_is_sent(desk: Desk) -> None:
+def test_the_root_is_looked_at_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
     """The service is down for the first try, and before the next an empty folder is in the root's place."""
     app = desk.vendor.server.app
     answer = app.answer

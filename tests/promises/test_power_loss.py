@@ -14,7 +14,7 @@ import pytest
 
 from tests import warm
 from tests.cli.place import LONGEST, eventually
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.programs import needs
 from tests.promises.disk import Keeps, Memory, Record, built
 from tests.share import ONE_IN, enumerated, in_parts
@@ -37,7 +37,7 @@ def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
     tmp_path: Path, library: Path
 ) -> None:
     """Nobody can see it at the service yet: only the journal knows of it."""
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         desk.config.write_text(desk.config.read_text().replace("absent_after: 2s", "absent_after: 30s"))
         desk.write("there.md", "mirrored before")
         desk.once()
@@ -52,7 +52,7 @@ def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
         assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def end_at_upload(desk: Desk, memory: Memory) -> None:
+def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
     """A pass in a process of its own, killed once its upload is under way."""
     sent = desk.vendor.asked("upload")
     process = desk.keep(
@@ -68,7 +68,7 @@ def end_at_upload(desk: Desk, memory: Memory) -> None:
     assert process.wait(LONGEST) == -signal.SIGKILL
 
 
-def forget(desk: Desk, memory: Memory) -> None:
+def forget(desk: ZhipuPlace, memory: Memory) -> None:
     place = desk.state.with_name("after")
     memory.after(memory.records(), place, lambda _name: False)
     desk.state.rename(desk.state.with_name("lost"))

@@ -9,17 +9,17 @@ import pytest
 
 from tests.cli import plainly
 from tests.cli.place import eventually
-from tests.cli.vendor import Desk, Vendor
+from tests.cli.vendor import Vendor, ZhipuPlace
 
 
-class PlainDesk(Desk):
+class PlainDesk(ZhipuPlace):
     """Its kbsync has not root's right to read everything."""
 
     modules = (plainly.__name__, plainly.__name__)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """Ten files, two of them in a folder that can be shut."""
     vendor = Vendor()
     vendor.arrive()
@@ -37,7 +37,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         vendor.leave()
 
 
-def test_a_folder_that_cannot_be_listed_is_not_gone(desk: Desk) -> None:
+def test_a_folder_that_cannot_be_listed_is_not_gone(desk: ZhipuPlace) -> None:
     desk.once()
     (desk.docs / "shut").chmod(0)
     for _ in range(2):  # what is gone at two looks is deleted, and so few go without a question
@@ -51,7 +51,7 @@ def test_a_folder_that_cannot_be_listed_is_not_gone(desk: Desk) -> None:
     assert (last["deleted"], last["uploaded"]) == (1, 0)
 
 
-def test_a_running_daemon_deletes_nothing_of_a_folder_that_is_shut(desk: Desk) -> None:
+def test_a_running_daemon_deletes_nothing_of_a_folder_that_is_shut(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
     eventually(lambda: len(desk.vendor.ours()) == 10)
     (desk.docs / "shut").chmod(0)

@@ -21,7 +21,7 @@ from kbsync.once import PassEnd, open_or_set_aside, run_once
 from kbsync.state.db import set_aside
 from kbsync.state.store import StateStore
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -156,11 +156,13 @@ def test_a_store_that_met_damage_says_so(tmp_path: Path) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         yield desk
 
 
-def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_each_time(desk: Desk) -> None:
+def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_each_time(
+    desk: ZhipuPlace,
+) -> None:
     for n in range(6):
         desk.write(f"f{n}.md", f"text {n}")
     daemon = desk.watch()

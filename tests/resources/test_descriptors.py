@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.errors import ShortageError
 from tests.cli.place import PIPES
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 
@@ -22,7 +22,7 @@ FOLDER = ("--folder", "docs", "--state-dir", "own")
 
 @pytest.fixture
 def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         yield desk
 
 
@@ -40,13 +40,13 @@ class Descriptors:
         return int(self._open(path, *rest, **options))
 
 
-def with_few(desk: Desk, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
+def with_few(desk: ZhipuPlace, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
     limited = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
     return desk.keep(subprocess.Popen([*limited, *words], cwd=desk.root, env=desk.environ({}), **PIPES))
 
 
 def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_next_goes_on(
-    desk: Desk,
+    desk: ZhipuPlace,
 ) -> None:
     for n in range(20):
         desk.write(f"f{n}.md", f"text {n}")

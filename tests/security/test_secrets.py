@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.cli.test_zhipu_trouble import bytes_kept
-from tests.cli.vendor import KEY, desk_in
+from tests.cli.vendor import KEY, zhipu_place
 from tests.ports import free_port
 
 PASSWORD = "pass/word+of=the?proxy"
@@ -25,7 +25,7 @@ def forms(secret: str) -> set[bytes]:
 
 @pytest.mark.parametrize("way", ["config", "environment"])
 def test_the_password_of_a_proxy_is_seen_nowhere(tmp_path: Path, way: str) -> None:
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         address = f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:{free_port()}"
         env = {"HTTP_PROXY": address, "http_proxy": address, "NO_PROXY": "", "no_proxy": ""}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
 from tests.cli.place import Place, Ran
-from tests.cli.vendor import Desk, desk_in
+from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07",
@@ -171,7 +171,7 @@ SAID = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" 
 
 @pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
 def test_what_a_service_says_is_cut_and_made_harmless(tmp_path: Path, kind: str) -> None:
-    with desk_in(tmp_path) as desk:
+    with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         desk.vendor.play(
             kind, op="upload", times=0, args={"reason" if kind == "failed-info" else "message": SAID}
@@ -182,7 +182,7 @@ def test_what_a_service_says_is_cut_and_made_harmless(tmp_path: Path, kind: str)
         assert len(ran.err) + len(ran.out) < 20_000
 
 
-def _looks(desk: Desk) -> list[Ran]:
+def _looks(desk: ZhipuPlace) -> list[Ran]:
     return [
         desk.run("status", "--documents"),
         desk.run("status", "--json", "--documents"),

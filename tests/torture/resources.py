@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.cli.vendor import desk_in, digests_in
+from tests.cli.vendor import digests_in, zhipu_place
 from tests.resources import embedded
 from tests.resources.disks import play_full_state, play_full_state_of_service
 from tests.resources.spoiling import LOST, SPOILT
@@ -45,7 +45,7 @@ def spoilt_state(seed: int, place: Path) -> Tally:
 def few_descriptors(seed: int, place: Path) -> Tally:
     """A pass with too few of them, then one with enough."""
     place.mkdir(exist_ok=True)
-    with desk_in(place) as desk:
+    with zhipu_place(place) as desk:
         for n in range(20):
             desk.write(f"f{n}.md", f"text {n}")
         descriptors = random.Random(seed).randrange(10, 26)

@@ -23,7 +23,7 @@ from kbsync.errors import Rejected
 from kbsync.installation import Installation
 from kbsync.targets.local.target import LocalTarget
 from tests.cli.place import LONGEST, Daemon, eventually
-from tests.cli.vendor import Desk, desk_in, digests_in
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.torture.exercise import Exercise, Tally
 
 ROUNDS, STEPS, PAUSE = 2, 30, 0.4
@@ -40,7 +40,7 @@ LOSING = ("lost-answer", "cut-body")
 class Soak:
     """One folder and one daemon; what it does follows from `chance`."""
 
-    def __init__(self, desk: Desk, chance: random.Random) -> None:
+    def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         self.desk = desk
         self.chance = chance
         self.tally = Tally()
@@ -159,7 +159,7 @@ class Soak:
 class RemoteSoak(Soak):
     """Against the stand-in, which now and then is away, loses answers, and is used by others as well."""
 
-    def __init__(self, desk: Desk, chance: random.Random) -> None:
+    def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         desk.aim(NO_HOLDS)
         desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         super().__init__(desk, chance)
@@ -208,7 +208,7 @@ class RemoteSoak(Soak):
 class LocalSoak(Soak):
     """Against the embedded knowledge base, which is asked by way of its own code, opened for reading."""
 
-    def __init__(self, desk: Desk, chance: random.Random) -> None:
+    def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         desk.configure(NO_HOLDS)
         super().__init__(desk, chance)
 
@@ -236,8 +236,8 @@ class LocalSoak(Soak):
 
 
 @contextlib.contextmanager
-def _desk(scratch: Path) -> Iterator[Desk]:
-    with desk_in(scratch, latency=0.01) as desk:
+def _desk(scratch: Path) -> Iterator[ZhipuPlace]:
+    with zhipu_place(scratch, latency=0.01) as desk:
         yield desk
 
 

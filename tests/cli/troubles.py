@@ -1,4 +1,4 @@
-"""A house with a mirror for each trouble that a mirror can be in, all in one config and one process."""
+"""A place with a mirror for each trouble that a mirror can be in, all in one config and one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
 from tests.cli.place import Daemon, eventually
-from tests.cli.vendor import KEY, Desk, Vendor
+from tests.cli.vendor import KEY, Vendor, ZhipuPlace
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors with a knowledge base at a vendor of their own."""
@@ -37,7 +37,7 @@ PATIENCE = {"stuck": "2s"}
 """How long a vectorization is waited for where it is to be given up; elsewhere 60 s."""
 
 
-class House(Desk):
+class TroubledPlace(ZhipuPlace):
     """`break_all` brings every trouble about, `mend_all` takes its cause away.
 
     Its kbsync is without the rights of root, and always in a hurry.
@@ -186,42 +186,42 @@ RIGHT = {"key_revoked": False, "money_gone": False, "capacity_bytes": 1_000_000,
 
 
 class Evidence:
-    """What the house said in its troubles, and what the cures did.
+    """What the place said in its troubles, and what the cures did.
 
     `once`: a pass. `shown`, `text`, `quiet`, `checked`: what `status` said then. `watched`, `log`: the
     daemon's `status` and log; `refused`: its word on a bad config. `pasted`: what its cures said. `left`:
     `status` after them.
     """
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        house.settle_in()
-        house.break_all()
-        self.once = house.go("--once", env={"LC_ALL": "C"})
-        self.shown = house.mirrors()
-        self.text = house.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
-        self.quiet = house.run("status", "-q").out
+    def __init__(self, place: TroubledPlace) -> None:
+        self.place = place
+        place.settle_in()
+        place.break_all()
+        self.once = place.go("--once", env={"LC_ALL": "C"})
+        self.shown = place.mirrors()
+        self.text = place.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
+        self.quiet = place.run("status", "-q").out
         self.checked = {row.name: self._check(row.name) for row in MIRRORS}
         self._watch()
 
     def _check(self, mirror: str) -> int:
-        return self.house.run("status", "--check", "-q", "--mirror", mirror).code
+        return self.place.run("status", "--check", "-q", "--mirror", mirror).code
 
     def _watch(self) -> None:
         """The daemon in the midst of it; the causes are taken away and the cures pasted while it runs."""
-        daemon = self.house.watch("-q")
+        daemon = self.place.watch("-q")
         for row in MIRRORS:
             if row.logged:
                 daemon.says("mirror.halted", mirror=row.name, reason=row.logged)
-        self.watched = self.house.mirrors()
-        self.house.config.write_text("mirrors: []")
+        self.watched = self.place.mirrors()
+        self.place.config.write_text("mirrors: []")
         daemon.tell(signal.SIGHUP)
         self.refused = daemon.says("config.refused")
-        self.house.mend_all()
+        self.place.mend_all()
         daemon.tell(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
-        self.pasted = {name: paste(self.house, cure) for name, cure in cures.items() if cure}
+        self.pasted = {name: paste(self.place, cure) for name, cure in cures.items() if cure}
         self.left = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
@@ -230,12 +230,12 @@ class Evidence:
         try:
             return eventually(self._all_well, 120)
         except AssertionError:
-            unwell = [one for one in self.house.mirrors().values() if not _is_well(one)]
+            unwell = [one for one in self.place.mirrors().values() if not _is_well(one)]
             raise AssertionError((unwell, daemon.log.read_text()[-20_000:])) from None
 
     def _all_well(self) -> dict[str, Any] | None:
-        shown = self.house.mirrors()
-        is_full_again = len(self.house.vendors["emptied"].ours()) == 8
+        shown = self.place.mirrors()
+        is_full_again = len(self.place.vendors["emptied"].ours()) == 8
         return shown if is_full_again and all(map(_is_well, shown.values())) else None
 
 
@@ -247,11 +247,11 @@ def _is_well(mirror: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def house_in(root: Path) -> Iterator[House]:
-    house = House(root)
+def troubled_place(root: Path) -> Iterator[TroubledPlace]:
+    place = TroubledPlace(root)
     with contextlib.ExitStack() as stack:
-        for vendor in (house.vendor, *house.vendors.values()):
+        for vendor in (place.vendor, *place.vendors.values()):
             vendor.arrive()
             stack.callback(vendor.leave)
-        stack.callback(house.close)
-        yield house
+        stack.callback(place.close)
+        yield place
