@@ -124,8 +124,6 @@ CASES = {
     "server/views.py: plan": PAGE,
     "server/views.py: status": PAGE,
     "server/views.py: status --documents": PAGE,
-    "server/listener.py: is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names": f"{DOCTOR}test_a_port_in_use_names_who_uses_it",
-    "server/listener.py: is no address of this machine; choose one that ip addr shows, or 127.0.0.1": f"{DOCTOR}test_an_address_of_another_machine_names_what_shows_those_of_this_one",
 }
 """The test that pastes each."""
 
