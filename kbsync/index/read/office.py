@@ -1,13 +1,9 @@
-"""Presentations: slides in their order, with titles, texts, tables, charts and speaker notes.
+"""PDF, Word, Excel, OpenDocument and RTF through kreuzberg with what it loses put right, and PowerPoint.
 
-Read here because the general parser goes by the numbers of the part names, not by the order of the
-slides, and leaves the notes out.
-
-PDF and office documents through kreuzberg, with what it loses put right.
-
-Measured with kreuzberg 4.10.4: its Word reader drops every XML entity (`R&amp;D` becomes `RD`) and
-every tab, its markdown hides `snake_case` behind backslashes, its PDF markdown knows no pages (the
-document structure does), and a PDF of pictures is an empty text and no error.
+Measured with kreuzberg 4.10.4: its Word reader drops every XML entity (`R&amp;D` becomes `RD`) and every
+tab, its markdown hides `snake_case` behind backslashes, its PDF markdown knows no pages (the document
+structure does), and a PDF of pictures is an empty text and no error. Presentations are read here, since it
+takes slides in the order of their part names and leaves the notes out.
 """
 
 from __future__ import annotations
@@ -175,7 +171,7 @@ def read_xlsx(raw: bytes) -> Parsed:
     """A workbook: each sheet as a heading and a table."""
     workbook = _read_archive(_checked(raw, "xl/workbook.xml", "workbook"), "xlsx")
     text = _EMPTY_ROW.sub("", workbook.text + "\n").rstrip()
-    is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is nobody's title
+    is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is no title
     return replace(workbook, text=text, title=None if is_sheet_name else workbook.title)
 
 

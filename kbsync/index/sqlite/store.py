@@ -270,6 +270,7 @@ class SqliteStore:
         self._folder = folder
         self._open_writer = writer
         self._writer = None if writer is None else writer(folder)
+        # A listing of a large base holds its connection for long, and a search does not wait for it.
         self._reader = Reader(folder)
         self._finder: Reader | None = None  # most processes that write never search
         self._opening = threading.Lock()

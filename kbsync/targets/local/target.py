@@ -161,6 +161,7 @@ class LocalTarget(Target):
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
         present = await asyncio.to_thread(self._store.present, wanted)
+        # What is stored is shown in the same commit: there is nothing between the two.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         return {each: ready if number in present else missing for each, number in numbers.items()}
 
@@ -169,6 +170,7 @@ class LocalTarget(Target):
         numbers = [number for each in ids if (number := number_of(each)) is not None]
         if not await asyncio.to_thread(self._store.delete, numbers):
             self._scrub_soon()
+        # An id that was never given names nothing of ours: it is as good as deleted.
         return dict.fromkeys(ids)
 
     async def list(self) -> AsyncIterator[Listed]:
@@ -239,6 +241,7 @@ class LocalTarget(Target):
                 for each in batch:
                     outcome = each if isinstance(each, TargetError) else next(stored)
                     if isinstance(outcome, int):
+                        # The old version went in the commit that shows the new one (promise 2).
                         replaced = documents[len(outcomes)].replaces is not None
                         outcomes.append(Accepted(str(outcome), ready=True, replaced=replaced))
                     else:
