@@ -337,8 +337,8 @@ class NotifiedMirror:
         structlog.reset_defaults()  # whatever a command that ran in this process before has set
         self.halt: Halt | None = None
         self.now, self.told = 0.0, place / "told"
-        site = SimpleNamespace(cure=lambda words: f"kbsync {words}")
-        self.run = SimpleNamespace(told=None, has_compared=True, site=site, store=self)
+        context = SimpleNamespace(cure=lambda words: f"kbsync {words}")
+        self.run = SimpleNamespace(told=None, has_compared=True, context=context, store=self)
         self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.told)))
         runs = cast(Any, {"a": self.run})
         self.notifications = Notifications(runs, steady=lambda: self.now, wall=lambda: EPOCH)
