@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,19 +13,12 @@ import pytest
 
 from kbsync.core.names import Naming
 from kbsync.engine.audit import PutOffError
-from kbsync.engine.verify import Verification, repair_request
 from kbsync.state.mirrors import Halt
 from tests.crash.harness import end_tasks
-from tests.engine.auditing import audited, begun, paths, verified
+from tests.engine.auditing import audited, begun, paths
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 DAY = 86400.0
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
-    async with RemoteWorld(tmp_path).serving() as world:
-        yield world
 
 
 @pytest.fixture(params=["tagged", "plain"])
@@ -35,42 +27,13 @@ def named(world: RemoteWorld, request: pytest.FixtureRequest) -> RemoteWorld:
     return world
 
 
-async def verify(world: RemoteWorld) -> Verification:
-    async with world.running():
-        target = world.make_target()
-        try:
-            return await verified(world, target)
-        finally:
-            await target.aclose()
-
-
-async def repaired(world: RemoteWorld) -> Verification:
-    """`verify --repair`, the pass that carries it out, and `verify` again."""
-    world.tell("repair", **repair_request(await verify(world)))
-    await world.once()
-    return await verify(world)
-
-
 async def mirrored(world: RemoteWorld, n: int = 10) -> None:
     world.write_many(n)
     await world.once()
 
 
-def ours(world: RemoteWorld, path: str) -> dict[str, Any]:
-    """The document of a path."""
-    naming = Naming("", world.settings.names)
-    [one] = [
-        one
-        for one in world.documents()
-        if str(one["id"]) not in world.foreign and (r := naming.read(one["sent_name"])) and r.path == path
-    ]
-    return one
-
-
-def lose(world: RemoteWorld, path: str) -> str:
-    """Somebody else deletes the document of a path; its name."""
-    one = ours(world, path)
-    world.app.put_foreign({"delete": str(one["id"])})
+def name_of(world: RemoteWorld, path: str) -> str:
+    [one] = world.documents_of(path)
     return str(one["sent_name"])
 
 
@@ -79,20 +42,24 @@ def lose(world: RemoteWorld, path: str) -> str:
 
 async def test_a_deleted_document_is_missing_and_sent_again(named: RemoteWorld) -> None:
     await mirrored(named)
-    lose(named, "f2.md")
-    lose(named, "f7.md")
-    found = await verify(named)
+    named.lose("f2.md")
+    named.lose("f7.md")
+    found = await named.verify()
     assert paths(found) == {"missing": ["f2.md", "f7.md"]}
     assert "does not have it" in found.missing[0].why
-    assert (await repaired(named)).ok
+    await named.repair()
+    assert (await named.verify()).ok
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
 async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
     await mirrored(named)
-    theirs = named.plant(lose(named, "f2.md"), "somebody else wrote this, and more of it")
-    assert paths(await verify(named)) == {"missing": ["f2.md"]}
-    again = await repaired(named)
+    name = name_of(named, "f2.md")
+    named.lose("f2.md")
+    theirs = named.plant(name, "somebody else wrote this, and more of it")
+    assert paths(await named.verify()) == {"missing": ["f2.md"]}
+    await named.repair()
+    again = await named.verify()
     assert again.ok
     assert again.foreign == 1
     assert named.keeps_foreign()
@@ -102,8 +69,8 @@ async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: R
 
 async def test_another_document_of_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
     await mirrored(named)
-    named.plant(str(ours(named, "f2.md")["sent_name"]), "TEXT OF F2")  # as long as ours
-    found = await verify(named)
+    named.plant(name_of(named, "f2.md"), "TEXT OF F2")  # as long as ours
+    found = await named.verify()
     assert found.ok
     assert found.foreign == 1
     await audited(named)
@@ -116,21 +83,22 @@ async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: Rem
     for n in range(3):  # as many as are asked for by the list
         named.delete(f"f{n}.md")
     await named.once()
-    assert (await verify(named)).ok
+    assert (await named.verify()).ok
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
 async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteWorld) -> None:
     await mirrored(named)
-    twin = named.plant(str(ours(named, "f2.md")["sent_name"]), "text of f2")
-    found = await verify(named)
+    twin = named.plant(name_of(named, "f2.md"), "text of f2")
+    found = await named.verify()
     assert paths(found) == {"duplicate": ["f2.md"]}
     assert "the same bytes" in found.duplicate[0].why
     outcome = await audited(named)
     assert (outcome.duplicate, outcome.mended) == (1, 0)
     assert named.keeps_foreign()
     named.foreign.discard(twin)
-    assert (await repaired(named)).ok
+    await named.repair()
+    assert (await named.verify()).ok
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
@@ -140,7 +108,8 @@ async def test_after_lost_state_an_older_document_is_explained_and_left_alone(na
     named.clock.now += 10
     named.write("f2.md", "another text")
     await named.once()
-    again = await repaired(named)
+    await named.repair()
+    again = await named.verify()
     assert paths(again) == {"duplicate": ["f2.md"]}
     assert "left alone" in again.duplicate[0].why
     assert len(named.bytes_by_path()["f2.md"]) == 2
@@ -150,12 +119,12 @@ async def test_a_base_made_anew_under_its_id_is_filled_by_a_repair(named: Remote
     await mirrored(named, 8)
     named.turn(base="emptied")
     await named.once()
-    assert named.run.halt is not None
-    assert named.run.halt.reason == "knowledge-base-emptied"
+    assert named.halted == "knowledge-base-emptied"
     assert named.asked("upload") == 8
-    assert len((await verify(named)).missing) == 8
-    assert (await repaired(named)).ok
-    assert named.run.halt is None
+    assert len((await named.verify()).missing) == 8
+    await named.repair()
+    assert (await named.verify()).ok
+    assert named.halted == ""
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
@@ -181,11 +150,11 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
     named.turn(**switches)
     named.write("caf\u00e9 手册/one.md", "one")
     await mirrored(named, 9)
-    assert (await verify(named)).ok
+    assert (await named.verify()).ok
     outcome = await audited(named)
     assert (outcome.missing, outcome.duplicate, outcome.orphaned) == (0, 0, 0)
-    named.app.put_foreign({"delete": str(ours(named, "f4.md")["id"])})
-    assert paths(await verify(named)) == {"missing": ["f4.md"]}
+    named.lose("f4.md")
+    assert paths(await named.verify()) == {"missing": ["f4.md"]}
     assert (await audited(named)).mended == 1
     assert named.bytes_by_path() == sha_of_folder(named)
 
@@ -196,28 +165,17 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
 async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: RemoteWorld) -> None:
     await mirrored(named, 20)
     for n in range(8):
-        lose(named, f"f{n}.md")
+        named.lose(f"f{n}.md")
         named.plant(f"theirs-{n}.md", "others")
     async with begun(named) as auditing:
         assert not await auditing.try_once()
-    assert named.run.halt is not None
-    assert named.run.halt.reason == "knowledge-base-emptied"
+    assert named.halted == "knowledge-base-emptied"
     assert named.asked("upload") == 20
-    assert (await repaired(named)).ok
-    assert named.run.halt is None
+    await named.repair()
+    assert (await named.verify()).ok
+    assert named.halted == ""
     assert named.bytes_by_path() == sha_of_folder(named)
     assert named.keeps_foreign()
-
-
-async def test_a_late_effect_makes_a_twin_that_an_audit_sees_to(world: RemoteWorld) -> None:
-    await mirrored(world)
-    world.play("late-effect", op="upload", args={"after": 40})
-    world.write("a.md")
-    await world.once()
-    world.clock.now += 2 * DAY
-    await audited(world)
-    await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
 
 
 def taken_over(world: RemoteWorld, n: int) -> None:

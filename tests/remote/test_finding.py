@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from kbsync.contract.target import Listed
@@ -14,12 +11,6 @@ from tests.remote.world import RemoteWorld, sha_of_folder
 
 MANY = 5_000
 WORDS = ["substring", "exact", "case_insensitive"]
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
-    async with RemoteWorld(tmp_path).serving() as world:
-        yield world
 
 
 async def in_a_crowd(world: RemoteWorld) -> None:

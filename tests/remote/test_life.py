@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +11,11 @@ from kbsync.core.model import UploadState
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
-    async with RemoteWorld(tmp_path).serving() as world:
-        yield world
-
-
 async def mirrored(world: RemoteWorld, n: int = 6) -> None:
     world.write_many(n)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     world.server.requests.clear()
-
-
-def reason(world: RemoteWorld) -> str:
-    return "" if world.run.halt is None else world.run.halt.reason
 
 
 # -- requests ------------------------------------------------------------------------------------------
@@ -155,17 +144,6 @@ async def test_every_answer_lost_still_makes_one_document_a_file(world: RemoteWo
     assert len(world.effects("stored")) == (5 if lag < 15 else 10)
 
 
-async def test_a_request_that_takes_effect_late_makes_no_lasting_twin(world: RemoteWorld) -> None:
-    world.play("late-effect", op="upload", args={"after": 40})
-    world.write("a.md")
-    await world.once()
-    for _ in range(3):
-        world.clock.now += 100
-        await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-    assert len(world.effects("stored")) == 2
-
-
 # -- what only a person can mend -----------------------------------------------------------------------
 
 
@@ -175,16 +153,16 @@ async def test_a_revoked_key_halts_and_nothing_is_lost(world: RemoteWorld) -> No
     world.delete("f1.md")
     world.play("unauthorized", op="upload", times=0)
     await world.once()
-    assert reason(world) == "credentials"
+    assert world.halted == "credentials"
     world.server.faults.clear()
     world.turn(key_revoked=True)
     await world.once()
-    assert reason(world) == "credentials"
+    assert world.halted == "credentials"
     assert "api_key" in (world.run.halt.detail + world.run.halt.cure if world.run.halt else "")
     assert len(world.documents()) >= 5
     world.turn(key_revoked=False)
     await world.once()
-    assert reason(world) == ""
+    assert world.halted == ""
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
@@ -193,7 +171,7 @@ async def test_money_gone_halts_at_once_and_spends_no_attempt(world: RemoteWorld
     world.turn(money_gone=True)
     world.write("new.md")
     await world.once()
-    assert reason(world) == "quota"
+    assert world.halted == "quota"
     assert world.asked("upload") <= world.target_settings["concurrency"]
     world.turn(money_gone=False)
     await world.once()
@@ -205,7 +183,7 @@ async def test_a_file_the_account_has_no_room_for_is_not_sent(world: RemoteWorld
     world.turn(capacity_bytes=1000)
     world.write("new.md", "x" * 2000)
     await world.once()
-    assert reason(world) == "quota"
+    assert world.halted == "quota"
     assert world.run.halt is not None
     assert "new" in world.run.halt.detail
     assert world.asked("upload") == 0
@@ -218,7 +196,7 @@ async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(w
     world.turn(not_offered=["capacity"], capacity_bytes=40)
     world.write_many(6)
     await world.once()
-    assert reason(world) == "quota"
+    assert world.halted == "quota"
     uploads = world.asked("upload")
     world.turn(capacity_bytes=100_000)
     for _ in range(3):
@@ -236,7 +214,7 @@ async def test_a_deleted_base_halts_and_comes_back(world: RemoteWorld, form: str
     world.write("new.md")
     world.delete("f1.md")
     await world.once()
-    assert reason(world) == "knowledge-base-missing"
+    assert world.halted == "knowledge-base-missing"
     assert world.asked("upload") + world.asked("delete") == 0
     world.turn(base="present")
     await world.once()
@@ -249,7 +227,7 @@ async def test_a_base_deleted_in_mid_run_halts_before_anything_is_sent_twice(wor
     world.play("base-gone", op="upload", times=0)
     world.play("base-gone", op="base", times=0, skip=1)
     await world.once()
-    assert reason(world) == "knowledge-base-missing"
+    assert world.halted == "knowledge-base-missing"
     assert not world.effects("deleted")
     world.server.faults.clear()
     await world.once()
@@ -261,7 +239,7 @@ async def test_an_emptied_base_halts(world: RemoteWorld) -> None:
     world.turn(base="emptied")
     world.write("new.md")
     await world.once()
-    assert reason(world) == "knowledge-base-emptied"
+    assert world.halted == "knowledge-base-emptied"
     assert world.asked("upload") == 0
 
 
@@ -331,14 +309,14 @@ async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(t
         world.turn(zero_balance=True)
         world.write_many(8)
         await world.once()
-        assert reason(world) == "target-stuck"
+        assert world.halted == "target-stuck"
         assert world.asked("upload") == 8
         assert "failed" not in world.statuses()
         world.turn(zero_balance=False)
         for _ in range(4):
             await world.once()
             world.clock.now += 60
-        assert reason(world) == ""
+        assert world.halted == ""
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
@@ -346,7 +324,7 @@ async def test_documents_refused_because_of_the_target_are_sent_when_it_is_mende
     world.play("failed-info", op="upload", times=5, args={"reason": "服务配置错误"})
     world.write_many(8)
     await world.once()
-    assert reason(world) == "target-rejects"
+    assert world.halted == "target-rejects"
     assert "failed" not in world.statuses()
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)

@@ -13,7 +13,6 @@ from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import Unsure
 from kbsync.state.read_only import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
-from tests.remote.test_adversary import verify
 from tests.remote.world import BASE, CountedZhipu, RemoteWorld
 
 PAGE = "https://example.org/guides/faq"
@@ -296,7 +295,7 @@ async def test_a_page_is_no_stranger_to_verify(world: RemoteWorld, names: str) -
     world.write("faq.url", shortcut())
     world.write("a.md", "text")
     await world.once()
-    found = await verify(world)
+    found = await world.verify()
     assert (found.ok, found.foreign) == (True, 0)
 
 

@@ -11,7 +11,6 @@ import pytest
 from kbsync.contract.managing import BaseWish
 from kbsync.contract.searching import ApplicationWish
 from kbsync.errors import TargetError
-from tests.remote.test_adversary import verify
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 MISLEADING = [
@@ -60,7 +59,7 @@ async def test_a_deletion_that_was_not_done_is_done_in_the_end(
         world.clock.now += 600
         await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert (await verify(world)).ok
+    assert (await world.verify()).ok
 
 
 async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world: RemoteWorld) -> None:
@@ -99,4 +98,4 @@ async def test_a_document_that_others_deleted_is_done_at_once(world: RemoteWorld
     world.clock.now += 10
     await world.once()
     assert world.asked("delete") == 1
-    assert (await verify(world)).ok
+    assert (await world.verify()).ok

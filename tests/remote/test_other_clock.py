@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from structlog.testing import capture_logs
 
@@ -15,12 +12,6 @@ CLOCKS = [
     {"skewed_ids": False, "clock_skew": 200.0},
     {"skewed_ids": False, "clock_skew": -200.0},
 ]
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
-    async with RemoteWorld(tmp_path).serving() as world:
-        yield world
 
 
 @pytest.mark.parametrize("clock", CLOCKS, ids=str)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from kbsync.engine.verify import Verification, repair_request
-from tests.engine.auditing import audited, paths, verified
+from tests.engine.auditing import audited, paths
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 
@@ -34,32 +32,16 @@ def replace(world: RemoteWorld, path: str, twins: int = 1) -> list[str]:
     return planted
 
 
-async def looked(world: RemoteWorld) -> Verification:
-    async with world.running(), aclosing(world.make_target()) as target:
-        return await verified(world, target)
-
-
-async def repaired(world: RemoteWorld) -> None:
-    """One `verify --repair` and one pass."""
-    found = await looked(world)
-    world.tell("repair", **repair_request(found))
-    await world.once()
-
-
-async def is_clean(world: RemoteWorld) -> bool:
-    return paths(await looked(world)) == {}
-
-
 @pytest.mark.parametrize("twins", [1, 3])
 async def test_one_repair_and_one_pass_adopt_a_twin_and_leave_nothing_to_find(
     world: RemoteWorld, twins: int
 ) -> None:
     planted = replace(world, "f1.md", twins)
-    await repaired(world)
+    await world.repair()
     assert world.asked("upload") == 0
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert str(world.documents_of("f1.md")[0]["id"]) in planted
-    assert await is_clean(world)
+    assert paths(await world.verify()) == {}
 
 
 async def test_a_namesake_with_other_bytes_is_not_adopted(world: RemoteWorld) -> None:
@@ -67,7 +49,7 @@ async def test_a_namesake_with_other_bytes_is_not_adopted(world: RemoteWorld) ->
     namesake = world.plant(ours["sent_name"], "other bytes, of another length")
     world.lose("f1.md")
     world.clock.now += 100
-    await repaired(world)
+    await world.repair()
     assert namesake in {str(one["id"]) for one in world.documents()}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -78,4 +60,4 @@ async def test_an_audit_of_a_daemon_adopts_the_twin_too(world: RemoteWorld) -> N
     assert (outcome.missing, outcome.duplicate) == (1, 0)
     assert world.asked("upload") == 0
     assert [str(one["id"]) for one in world.documents_of("f1.md")] == [planted]
-    assert await is_clean(world)
+    assert paths(await world.verify()) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import httpx
 
 from kbsync.core.names import Naming
 from kbsync.engine.settings import MirrorSettings
+from kbsync.engine.verify import Verification, repair_request
 from kbsync.once import PassEnd, run_once
 from kbsync.state.store import StateStore
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
@@ -22,6 +23,7 @@ from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import application
 from tests.crash.harness import Guillotine
+from tests.engine.auditing import verified
 from tests.engine.world import World
 from tests.targets.blocks import around, block
 
@@ -132,6 +134,21 @@ class RemoteWorld(World):
         assert self.breaches == []
         assert self.violations() == []
         return end
+
+    async def verify(self) -> Verification:
+        """What `kbsync verify` says."""
+        async with self.running(), aclosing(self.make_target()) as target:
+            return await verified(self, target)
+
+    async def repair(self) -> None:
+        """`verify --repair`, and the pass that carries it out."""
+        self.tell("repair", **repair_request(await self.verify()))
+        await self.once()
+
+    @property
+    def halted(self) -> str:
+        """Why the mirror is halted; "" where it is not."""
+        return "" if self.run.halt is None else self.run.halt.reason
 
     def violations(self) -> list[str]:
         """What was done against the vendor's rules."""

@@ -26,7 +26,6 @@ from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.zhipu import ZhipuBench
 from tests.engine.auditing import begun
-from tests.remote.test_adversary import verify
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.torture.exercise import Exercise, PromiseBroken, Tally
@@ -322,7 +321,7 @@ class RepairedMirror(MessyMirror):
         before = self.changes()
         self.world.play(**trouble)
         with contextlib.suppress(TargetError):
-            await verify(self.world)
+            await self.world.verify()
         self.world.server.faults.clear()
         assert self.changes() == before
 
@@ -336,7 +335,7 @@ class RepairedMirror(MessyMirror):
             hidden = self.ours(self.chance.choice(sorted(self.steady)))
             self.world.play("left-out", op="list", times=0, args={"name": hidden.name})
         before = self.world.asked()
-        found = await verify(self.world)
+        found = await self.world.verify()
         self.world.server.faults.clear()
         self.tally.steps += (asked := self.world.asked() - before)
         if asked > MOST_OF_A_LOOK:

@@ -12,7 +12,6 @@ import pytest
 from kbsync.engine.verify import repair_request
 from kbsync.once import run_once
 from tests.crash.harness import Guillotine
-from tests.remote.test_adversary import verify
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -34,10 +33,6 @@ async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:
 
 def ids_by_path(world: GptbotsWorld) -> dict[str, str]:
     return {one["name"]: one["id"] for one in world.documents()}
-
-
-def reason(world: GptbotsWorld) -> str:
-    return "" if world.run.halt is None else world.run.halt.reason
 
 
 async def cut(world: GptbotsWorld, *upon: str) -> None:
@@ -180,7 +175,7 @@ async def test_what_only_a_person_can_mend_halts_and_nothing_is_sent(
     world.write("new.md", "new")
     world.clock.now += 10
     await world.once()
-    assert reason(world) == halt
+    assert world.halted == halt
     assert len(world.app.journal()) == effects
 
 
@@ -223,7 +218,7 @@ async def test_what_came_late_from_before_another_prefix_is_found_and_removed(wo
     world.settings = replace(world.settings, prefix="other/")
     await world.once()
     world.clock.now += 10_000.0
-    found = await verify(world)
+    found = await world.verify()
     assert [one.path for one in found.duplicate] == ["f0.md"]
     world.tell("repair", **repair_request(found))
     await world.once()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.test_adversary import verify
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -33,4 +32,4 @@ async def test_no_two_files_are_told_one_document(
         world.play("neither-list", op="add", match=f"*{lost}*", args={"name": lost, "stored": stored})
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert (await verify(world)).ok
+    assert (await world.verify()).ok
