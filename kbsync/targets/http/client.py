@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, TypedDict, TypeVar
 
 import httpx
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 
 from kbsync.core.backoff import pause
 from kbsync.core.debugging import tell
@@ -187,13 +188,16 @@ class Client:
         """An idempotent call, tried `TRIES` times at most. Raises `Unavailable`, `Rejected` or `Halted`."""
         body = None if json is None else partial(json_body, json_text(json))
         call = HttpCall(op, method, path, body, params, is_repeatable=True)
-        outcome = await self._request(call)
-        for tries in range(1, TRIES):
-            if isinstance(outcome, HttpAnswer) or not outcome.again:
-                break
-            await self._sleep(pause(tries, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
-            outcome = await self._request(call)
-        return _answer(outcome)
+        retrying = AsyncRetrying(
+            sleep=self._sleep,
+            stop=stop_after_attempt(TRIES),
+            wait=lambda state: pause(
+                state.attempt_number, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE
+            ),
+            retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.again),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        return _answer(await retrying(self._request, call))
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
