@@ -1,6 +1,6 @@
-"""What can go wrong, by what has to be done about it.
+"""Errors, by what has to be done about them: four kinds of target errors, and those of this machine.
 
-A target translates its vendor's codes into these at its own door and nowhere else.
+A target translates its vendor's codes into these in its own folder and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """A pass has yet to make what was to be read; whoever knows how passes are made here adds the cure."""
+    """Nothing was mirrored yet; the caller adds the command that makes a pass."""
 
 
 class LockedError(KbsyncError):
@@ -27,15 +27,15 @@ class StateError(KbsyncError):
 
 
 class ForeignError(StateError):
-    """What lies in the state directory is shut by another user (exit 2): the message has the command."""
+    """Another user owns what lies in the state directory (exit 2): the message has the command."""
 
 
 class ShortageError(StateError):
-    """This process or the whole system ran out of what any file needs, such as descriptors."""
+    """This process or the whole system ran out of something that any file needs, such as descriptors."""
 
 
 class TargetError(KbsyncError):
-    """A request to a target did not succeed; `code` is the vendor's own code, for counting blame."""
+    """A request to a target did not succeed; `code` is the vendor's own code."""
 
     def __init__(self, reason: str, *, code: str = "") -> None:
         super().__init__(reason)
@@ -44,7 +44,7 @@ class TargetError(KbsyncError):
 
 
 class Unavailable(TargetError):
-    """Nothing was stored; try again later. `retry_after` is the target's wish in seconds.
+    """Nothing was stored; try again later. `retry_after`: the seconds that the target asks for.
 
     `untried`: the target was not even asked, so nothing is known of the document.
     """
@@ -64,8 +64,8 @@ class Unsure(TargetError):
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: what refused it may let it through another time, so it is sent again first, a bounded number
-    of times with growing pauses (promise 9).
+    `may_pass`: it may be accepted another time, so it is sent again first, a bounded number of times with
+    growing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
@@ -74,21 +74,21 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target refuses a name it has already: the same bytes can be sent under another."""
+    """The target has a document of this name already: the same bytes can be sent under another."""
 
 
 class Unfit(Rejected):
-    """The document is to blame and nothing else: however many there are, the target is not."""
+    """The document alone is to blame: even many of these in a row say nothing of the target."""
 
 
 class NotOffered(Rejected):
-    """The target has no such call; another way has to be found."""
+    """The target has no such call; the caller takes another way."""
 
 
 class Halted(TargetError):
     """Nothing works until a person acts; `halt` is the contract's word (credentials, quota, …).
 
-    `cure` is a command for when that is done, or '': one of kbsync gets the options in use added later.
+    `cure` is a command for after that, or ''; a command of kbsync gets the options in use added later.
     """
 
     def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:

@@ -1,10 +1,9 @@
-"""Logs on stderr: for people on a terminal, one JSON object a line elsewhere, priorities under journald.
+"""Logs on stderr: readable on a terminal, one JSON object per line elsewhere, with priorities under journald.
 
-A stream has one form: where the lines of a log are JSON, a report and a last error are, too (`say`).
-
-Secrets never reach a log line because no module is given one to log. What a folder or a target says is
+A stream has one form: if log lines are JSON, so are a report and a last error (`say`), and what libraries
+log. Secrets never reach a log line because no module is given one to log. What a folder or a target says is
 escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
-stops no work. What libraries log comes in the same form.
+stops no work.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ def configure(
     wanted: Wanted = lambda _fields: True,
     renderer: Renderer | None = None,
 ) -> None:
-    """Set up logging once. `style`: console, json, or None to choose by where stderr goes.
+    """Set up logging. `style`: console, json, or None to choose by where stderr goes.
 
-    `wanted`: whether an event whose level is logged is logged. `renderer`: makes its lines, in any style.
+    `wanted` may drop events whose level is logged. `renderer` makes the lines instead of the style's own.
     """
     stream = stream or sys.stderr
     style = style_of(style, stream)
     render: Any = renderer
     if render is None and style == "json":
-        # A person reads Chinese names in a log more easily than their numbers.
+        # A person reads Chinese names in a log more easily than their escapes.
         encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
         render = structlog.processors.JSONRenderer(ensure_ascii=encoding != "utf8")
     elif render is None:
@@ -77,17 +76,17 @@ def configure(
 
 
 def style_of(style: str | None, stream: TextIO) -> str:
-    """The style that is asked for, or the one that fits where `stream` goes."""
+    """The style asked for, or the one that fits where `stream` goes."""
     return style or ("console" if stream.isatty() else "json")
 
 
 def is_for_a_person(*asked: str | None) -> bool:
-    """Somebody reads stderr on a terminal, and none of these options asks for a log."""
+    """stderr is a terminal, and none of these options asks for a log."""
     return sys.stderr.isatty() and not any(asked)
 
 
 def say(level: str, event: str, **fields: Any) -> None:
-    """A line in the log's own form that neither a level nor `wanted` leaves out: the result of a run."""
+    """A line in the log's form that no level and no `wanted` drops: the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),
@@ -98,28 +97,28 @@ def say(level: str, event: str, **fields: Any) -> None:
 
 
 class _Lossy:
-    """A stream that loses what cannot be written: whoever read it is gone, or its disk is full."""
+    """A stream that drops what cannot be written: its reader is gone, or its disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Of the text as much as can be written."""
+        """Write as much of the text as can be written."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """At once, or never."""
+        """Flush if that is possible."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
 
 class _Relay(logging.Handler):
-    """Passes on what libraries log, so that each line of the log can be read in one way."""
+    """Passes on what libraries log, so that all lines of the log have one form."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line for the record; its `extra` may name the event."""
+        """Log the record; its `extra` may name the event."""
         log = structlog.get_logger("kbsync")
         event = getattr(record, "event", "library.logged")
         if record.name == LOGGER:
@@ -143,7 +142,7 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """A traceback keeps its lines, but no line of a log begins with what a stranger wrote."""
+    # A traceback keeps its lines, indented: no line of a log begins with what a stranger wrote.
     shown = {printable(key): _shown(value) for key, value in fields.items()}
     if isinstance(trace := fields.get("exception"), str):
         shown["exception"] = printable_lines(trace).replace("\n", "\n  ")
@@ -151,7 +150,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """A person reads what there is; a program finds every key of an event."""
+    """For people, who need not see what an event does not have; a program finds every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 
@@ -167,7 +166,7 @@ def _shown(value: Any) -> Any:
 
 
 class _Only:
-    """Drops the events that nobody wants."""
+    """Drops the events that are not wanted."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted

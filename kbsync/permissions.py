@@ -1,7 +1,7 @@
-"""Keeps what is ours from other users and processes: memory, environment, folders, files.
+"""Keeps memory, environment, folders and files from other users and processes.
 
-What root makes belongs to whom the folder around it belongs: one `sudo kbsync …` must not shut a service out
-of its own state.
+What root makes belongs to the owner of the folder around it: one `sudo kbsync …` must not shut a service out of
+its own state.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def keep_memory_private() -> None:
     try:
         open(_PROBE, "rb").close()
     except PermissionError:
-        # Kernels before 5.14 hide from such a process which mount its own files came through.
+        # Kernels before 5.14 hide from such a process through which mount its files were opened.
         prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
     except OSError:
-        pass  # no such descriptor, or no /proc: nothing that we could spoil
+        pass  # no such descriptor, or no /proc
 
 
 def make_private_folder(path: Path) -> None:
@@ -51,7 +51,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def make_passing_folder(prefix: str, folder: Path) -> Path:
-    """Make a folder with a name of its own in `folder`, 0700. Raises OSError."""
+    """Make a folder with a unique name in `folder`, 0700. Raises OSError."""
     import tempfile  # which few commands need
 
     made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
@@ -71,7 +71,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def hand_over(made: int, folder: Path) -> None:
-    """Let a file or folder that was just made in `folder` belong to the same user, if we are root.
+    """As root: give a file or folder that was just made in `folder` to the owner of that folder.
 
     In a container root may lack the right to; then it stays root's.
     """
@@ -84,8 +84,8 @@ def hand_over(made: int, folder: Path) -> None:
 
 
 def _hand_over_folder(made: Path) -> None:
-    """By its descriptor: another user may have put a link in its place meanwhile."""
     if os.geteuid() == 0:
+        # By its descriptor: another user may have put a link in its place meanwhile.
         descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             hand_over(descriptor, made.parent)

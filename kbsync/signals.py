@@ -1,4 +1,4 @@
-"""Signals, from the first moment on: none is lost before the loop turns, and none waits for a busy one."""
+"""Signals from the first moment on: none is lost before the loop runs, and none waits for a busy loop."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""SIGTERM has two seconds in all. A thread that parses or makes vectors cannot be cut off, but the process
-can: the journal is made for that."""
+"""Seconds; SIGTERM has two in all. A thread that parses or embeds cannot be cut off, but the process can: the
+journal is made for that."""
 
 Tell = Callable[[int], None]
-"""Told the number of a signal, in a thread that only listens."""
+"""Gets the number of a signal, in a thread that only listens."""
 
 
 class HardEnd:
-    """Within, the process may be ended whatever its threads are at; nothing happens before `arm`."""
+    """Within, the process can be ended whatever its threads are doing; nothing happens before `arm`."""
 
     def __init__(self) -> None:
         self._code: int | None = None
         self._timer: threading.Timer | None = None
 
     def arm(self, code: int) -> None:
-        """A signal asked for the end: it comes, with this code, at the latest in `STOP_LATEST` seconds."""
+        """End the process with this code in `STOP_LATEST` seconds, unless it has ended by then."""
         if self._timer is None:
             self._code = code
             self._timer = threading.Timer(STOP_LATEST, os._exit, (code,))
@@ -36,7 +36,7 @@ class HardEnd:
             self._timer.start()
 
     def now(self) -> None:
-        """Everything is recorded: nobody waits for threads that still read or parse."""
+        """End the process now if `arm` was called: all is recorded, and threads need not be waited for."""
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
@@ -53,9 +53,9 @@ class HardEnd:
 
 
 class Signals:
-    """Within, signals of these `numbers` do nothing by themselves but are told, in their order.
+    """Within, signals of these `numbers` are only reported, in their order.
 
-    `at_once` is told even while the main thread is in a long call, such as one that opens a large state.
+    `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
     Enter it in the main thread, and before other threads or a loop listen for signals.
     """
 
@@ -78,7 +78,7 @@ class Signals:
             signal.set_wakeup_fd, signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         )
         for number in self._numbers:
-            # Nothing is left to do: the wake-up descriptor has it already.
+            # The handler does nothing: the wake-up descriptor has the signal already.
             before = signal.signal(number, lambda _number, _frame: None)
             self._undo.callback(signal.signal, number, before)
         return self
@@ -97,7 +97,7 @@ class Signals:
 
     @contextlib.contextmanager
     def told_to(self, tell: Tell) -> Iterator[None]:
-        """Within, `tell` gets each signal, first those that nobody was told of."""
+        """Within, `tell` gets each signal, first those that came before."""
         with self._lock:
             for number in self._waiting:
                 tell(number)

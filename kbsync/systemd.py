@@ -1,4 +1,4 @@
-"""What systemd is told of a daemon (sd_notify(3)): ready, reloading, stopping, its state, signs of life."""
+"""Tells systemd about the daemon (sd_notify(3)): ready, reloading, stopping, its counts, signs of life."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PATIENCE = 0.5
-"""Seconds that an important word waits for a manager whose queue is full."""
+"""Seconds that an important message waits for a manager whose queue is full."""
 
 READY_LATEST = 30.0
-"""Seconds after which a mirror that still begins, such as one whose service is slow, holds nobody back."""
+"""Seconds after which READY no longer waits for a mirror, such as one whose service is slow."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 """Seconds at least and at most between two looks at the counts."""
 
 
 class ServiceManager:
-    """Sends words where `$NOTIFY_SOCKET` says; without one, or where nobody listens, they are lost.
+    """Sends messages to `$NOTIFY_SOCKET`; without one, or if nobody listens, they are dropped.
 
     `watchdog`: seconds between two signs of life that the manager allows, or None (sd_watchdog_enabled(3)).
     """
@@ -46,11 +46,11 @@ class ServiceManager:
 
     @property
     def is_heard(self) -> bool:
-        """Somebody asked to be told."""
+        """There is a manager that wants messages."""
         return self._socket is not None
 
     def tell(self, *words: str, patience: float = PATIENCE) -> None:
-        """Send `NAME=value` words in one datagram; what cannot be sent within `patience` seconds is lost."""
+        """Send `NAME=value` words in one datagram, or drop them after `patience` seconds."""
         if self._socket is None:
             return
         self._socket.settimeout(patience)
@@ -58,7 +58,7 @@ class ServiceManager:
             self._socket.sendto("\n".join(words).encode(), self._address)
 
     def close(self) -> None:
-        """Say no more."""
+        """Send no more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -66,21 +66,21 @@ class ServiceManager:
 
 @dataclass
 class ServiceReports:
-    """Tells the service manager how one daemon is doing. Without a manager it tells nobody."""
+    """Tells the service manager how the daemon is doing; does nothing without a manager."""
 
     manager: ServiceManager
     clock: Clock
     is_ready: bool = False
     is_stopping: bool = False
     complaint: str = ""
-    """Told before the counts, such as that a config was refused."""
+    """Sent before the counts, such as that a config was refused."""
 
     def __post_init__(self) -> None:
         self._news = asyncio.Event()
         self._said = ""
 
     def nudge(self) -> None:
-        """Something happened that the counts tell of."""
+        """The counts have changed."""
         self._news.set()
 
     async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
@@ -103,7 +103,7 @@ class ServiceReports:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Around the reading of a new config; before READY there is nothing to tell."""
+        """RELOADING and READY around the reading of a new config; nothing before the first READY."""
         if not self.is_ready:
             yield
             return
@@ -115,7 +115,7 @@ class ServiceReports:
                 self.manager.tell("READY=1")
 
     def stopping(self) -> None:
-        """STOPPING; nothing is told after it."""
+        """STOPPING; nothing is sent after it."""
         if not self.is_stopping:
             self.is_stopping = True
             self.manager.tell("STOPPING=1", "STATUS=stopping")
@@ -142,7 +142,7 @@ class ServiceReports:
             self.manager.tell("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Give signs of life while the loop turns and the writer answers, if only that the disk is full."""
+        """Give signs of life while the loop turns and the writer answers, even with an error."""
         while True:
             began = self.clock.steady()
             with contextlib.suppress(StateError):
