@@ -1,7 +1,7 @@
 """Keeps memory, environment, folders and files from other users and processes.
 
-What root makes belongs to the owner of the folder around it: one `sudo kbsync …` must not shut a service out of
-its own state.
+What root makes belongs to the owner of the folder around it: one `sudo kbsync …` must not shut a service out
+of its own state.
 """
 
 from __future__ import annotations
