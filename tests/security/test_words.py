@@ -20,21 +20,10 @@ from tests.cli.place import Place, Ran
 from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 HOSTILE = [
-    "\x1b[2J\x1b]0;owned\x07",
-    "\nFORGED line",
-    "\r\x1b[1AFORGED",
-    "\u2028FORGED",
-    "\u202egnp.exe",
-    "\x9b31m",
-    "\x9d0;owned\x9c",
-    "\u2066\u2067\u200b\ufeff",
-    "\udcff\udc9b",
-    "\ud800",
-    '","forged":"',
-    "\x85FORGED",
-    "\x7f\x08\x08\x08",
-    "\U000e0041",
-]
+    "\x1b[2J\x1b]0;owned\x07", "\nFORGED line", "\r\x1b[1AFORGED", "\u2028FORGED", "\u202egnp.exe",
+    "\x9b31m", "\x9d0;owned\x9c", "\u2066\u2067\u200b\ufeff", "\udcff\udc9b", "\ud800", '","forged":"',
+    "\x85FORGED", "\x7f\x08\x08\x08", "\U000e0041",
+]  # fmt: skip
 TEXT = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=6), max_size=6).map("".join)
 
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|(?:\x1b\[1A)?\x1b\[2K|\r")

@@ -230,15 +230,8 @@ _BOMS = (
 _SAMPLE = 64 * 1024
 _JUDGED = 16 * 1024  # bytes that the legacy encodings are told apart by
 _MAGIC = (
-    b"%PDF-",
-    b"PK\x03\x04",
-    b"\x89PNG",
-    b"\x7fELF",
-    b"\x1f\x8b",
-    b"GIF8",
-    b"\xff\xd8\xff",
-    b"7z\xbc\xaf",
-)
+    b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"\x7fELF", b"\x1f\x8b", b"GIF8", b"\xff\xd8\xff", b"7z\xbc\xaf",
+)  # fmt: skip
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
 _HARMLESS = frozenset("\t\n\r\f\b\x1b")  # back-space and escape: manual pages and coloured logs
