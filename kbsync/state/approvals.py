@@ -1,6 +1,9 @@
-"""Holds that ask a person; of deletions also the candidates to be weighed, and the log of what went.
+"""What waits for a person: deletions beyond the limits, and documents to be made again because settings
+changed.
 
-Documents that are to be made anew because settings changed: to be weighed, let go, or held.
+Deletions are collected as candidates, weighed as one batch, and let through or held; what was let through
+is logged, so that the next batch is weighed together with it. Recipes that cost money are allowed, asked
+about or undecided, one row each (ADR 23).
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class Holds(Table):
     """Candidates, holds and the deletion log of one connection."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float) -> None:
-        """A deletion to be weighed; saying it twice changes nothing but the upload."""
+        """A deletion to be weighed; the time of the first nomination stays."""
         self._db.execute(
             "INSERT INTO candidate VALUES(?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause",
@@ -111,7 +114,7 @@ class Holds(Table):
         return int(row[0])  # type: ignore[index]
 
     def release(self, upload: int) -> None:
-        """The path came back: no hold is about this upload any more; a hold about nothing ends."""
+        """The path came back, or its document went: no hold is about this upload any more."""
         self._db.execute("DELETE FROM hold_item WHERE upload = ?", (upload,))
 
     def inherit(self, old: int, new: int, digest: str) -> None:
@@ -127,11 +130,11 @@ class Holds(Table):
         )
 
     def approve(self, hold: int, now: float) -> None:
-        """A person said yes to exactly this hold."""
+        """A person approved exactly this hold; deletions found later are a hold of their own."""
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """An approval that could not be used for a week is no approval any more."""
+        """Approvals given before then were not used and are void."""
         self._db.execute(
             "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND ended_at IS NULL AND approved_at < ?",
             (mirror, before),
@@ -143,6 +146,7 @@ class Holds(Table):
 
     def logged_since(self, mirror: int, since: float) -> int:
         """Deletions let through without asking since then; older ones are forgotten."""
+        # Kept on disk, so that a restart does not open the window again (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
         row = self._db.execute(
             "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?", (mirror,)
@@ -193,7 +197,7 @@ class Recipes(Table):
         )
 
     def stop_asking(self, mirror: int) -> None:
-        """Whatever a person was asked about recipes of this mirror is void."""
+        """What a person was asked about the recipes of this mirror is void."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL", (mirror,))
         self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
 
@@ -202,7 +206,7 @@ class Recipes(Table):
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """The mirror has another base now: nothing of what was asked about the last one counts any more."""
+        """The mirror has another base now: what was asked and allowed for the last one is void."""
         self.stop_asking(mirror)
         self.forget_allowed(mirror)
         self._db.execute(

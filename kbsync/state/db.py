@@ -21,6 +21,7 @@ BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
 """How long readers are waited for, and writes wait with us: longer than a search reads on a slow machine."""
+
 _NOT_FOR_ALL = 0o027
 
 
@@ -55,11 +56,9 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file where it is missing; take back what all may do.
-
-    SQLite makes -wal and -shm with the mode of the file and, as root, with its owner. What its group may
-    read, a person has granted, for `status` and `search`.
-    """
+    """Make the file where it is missing; take back what all may do."""
+    # SQLite makes -wal and -shm with the mode of the file and, as root, with its owner. What its group may
+    # read, a person has granted, for `status` and `search`.
     os.close(open_private(path, os.O_RDWR))
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -69,16 +68,15 @@ def _make_private(path: Path) -> None:
 
 
 def _keep_wal_files(connection: apsw.Connection) -> None:
-    """A reader of another user must never have to create -wal or -shm, so they stay when we close."""
+    """The WAL files stay when we close."""
+    # A reader of another user could not create them.
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
 
 
 def empty_wal(connection: apsw.Connection) -> bool:
-    """Copy the WAL of a writer into the file and empty it; False where a reader or a full disk is in the way.
-
-    What was deleted is overwritten in the file at once (`secure_delete`), and in the WAL only so.
-    """
+    """Copy the WAL of a writer into the file and empty it; False if a reader or a full disk is in the way."""
+    # What was deleted is overwritten in the file at once (`secure_delete`), and in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -115,13 +113,11 @@ def open_temporary() -> apsw.Connection:
 
 
 def _set_up(connection: apsw.Connection) -> None:
-    """Nothing is written outside of the file's folder; a plan is made once, not for each set of values.
-
-    Temporary files would hold what is private, and with a read-only root there could be none. Without the
-    "query planner stability guarantee" a statement is often compiled anew when its values change, which
-    takes longer than most of ours do.
-    """
+    """Nothing is written outside of the file's folder; a plan is made once, not for each set of values."""
+    # Temporary files would hold what is private, and with a read-only root there could be none.
     connection.pragma("temp_store", 2)
+    # The "query planner stability guarantee": without it a statement is often compiled again when its values
+    # change, which takes longer than most of ours do.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
@@ -152,7 +148,8 @@ def told(path: Path) -> Iterator[None]:
 
 
 def _cure_of_closed(path: Path) -> str:
-    """SQLite does not say that it was out of descriptors, or the disk out of inodes."""
+    """What a person can do about it."""
+    # SQLite does not say that it was out of descriptors, or the disk out of inodes.
     try:
         os.close(os.dup(2))
     except OSError as error:
@@ -208,5 +205,5 @@ class DamagedError(StateError):
     """The file is no (longer a) sound database; `what` says which and why, without the cure."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; the next start of kbsync sets it aside and makes it anew")
+        super().__init__(f"{what}; the next start of kbsync sets it aside and makes a new one")
         self.what = what

@@ -1,9 +1,8 @@
-"""The directories of a mirror, as a tree of rows.
+"""The directories of a mirror, as a tree of rows, and its files, one row each, skipped and excluded ones
+included.
 
-Subtrees are walked by `parent`, not by path prefix: a path that is not UTF-8 is a BLOB, and BLOBs do not sort
-among TEXT.
-
-The files of a mirror, one row each, skipped and excluded ones included.
+Subtrees are walked by `parent`, not by the beginning of a path: a path that is not UTF-8 is a BLOB, and
+BLOBs do not sort among TEXT.
 """
 
 from __future__ import annotations
@@ -103,10 +102,8 @@ class Folders:
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (problem, self.ensure(mirror, path)))
 
     def unsettle(self, mirror: int, path: str) -> None:
-        """Its files are about to be judged by other rules: who is cut off half way judges all of them anew.
-
-        Of the version, the person's part stays, for what it says of who changed the rules.
-        """
+        """Its files are about to be judged by other rules: if that is cut off, all are judged again."""
+        # The person's part of the version stays: it tells whether a person or an upgrade changed the rules.
         self._db.execute(_UNSETTLED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def unsettle_tree(self, mirror: int, path: str) -> None:
@@ -115,7 +112,7 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def shut(self, mirror: int, path: str) -> None:
-        """Selection does not enter it any more; entered again, everything in it is judged anew."""
+        """Selection does not enter it any more; if it is entered again, all in it is judged again."""
         sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -322,10 +319,8 @@ class Entries:
         )
 
     def forget_first_looks(self, mirror: int) -> None:
-        """A new process counts both looks itself.
-
-        What is pending is looked at again whatever its stamp: while a file is missed nothing is begun for it.
-        """
+        """A new process counts both looks itself."""
+        # What is pending is looked at again whatever its stamp: for a missed file nothing is begun.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
             " size = iif(status = ?, -1, size) WHERE presence = 1"
@@ -404,7 +399,8 @@ class Entries:
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
         """Files that are there and whose stamp proves nothing yet."""
-        return self._page("e.racy = 1 AND e.presence = 0", mirror, limit)
+        where = "e.racy = 1 AND e.presence = 0 AND f.mirror = ?"
+        return self._limited("entry e JOIN folder f ON e.folder = f.id", where, (mirror,), limit)
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
         """Files last seen with this inode and these bytes."""
@@ -421,7 +417,7 @@ class Entries:
 
     def of_status(self, mirror: int, status: Status, *, in_order: bool = True) -> Iterator[FileRow]:
         """Every file in one of the `NOTED` statuses, by directory. Sorting them takes memory for all rows."""
-        # The index's own condition, word for word, lets SQLite use it.
+        # The condition of the index, word for word, so that SQLite uses it.
         sql = (
             f"SELECT f.path, {_FIELDS} FROM entry e INDEXED BY entry_noted"  # noqa: S608
             " CROSS JOIN folder f ON e.folder = f.id"
@@ -445,10 +441,8 @@ class Entries:
                 yield _read_entry(path, row)
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
-        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it.
-
-        Without those that are gone: one that comes back as it was, say with its mount, is news.
-        """
+        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it."""
+        # Without those that are gone: one that comes back as it was, say with its mount, is news.
         return self._db.execute(
             "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
@@ -468,10 +462,3 @@ class Entries:
         )
         row = self._db.execute(sql, (mirror,)).fetchone()
         return None if row is None else float(row[0])
-
-    def _page(self, where: str, mirror: int, limit: int) -> list[FileRow]:
-        sql = (
-            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
-            f" WHERE {where} AND f.mirror = ? LIMIT ?"
-        )
-        return [_read_entry(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (mirror, limit))]

@@ -1,4 +1,4 @@
-"""What commands ask of the process that holds the lock, and the bounded audit trail."""
+"""What commands ask of the process that holds the lock, small facts by name, and the bounded audit trail."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One process at a time holds a state directory.
+"""One process at a time holds a state directory, and only its user works with what lies in it.
 
-Whether what lies in a state directory can be used by its user, and the command that makes it so.
+The second half says which files there its user cannot use, and the command that changes that.
 """
 
 from __future__ import annotations
@@ -31,22 +31,17 @@ def held(state_dir: Path) -> Iterator[None]:
     """
     fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
-        _acquire(fd, state_dir)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            process = _noted(state_dir / "lock")[2]
+            named = f" (process {process})" if process else ""
+            raise LockedError(f"another kbsync{named} works on {state_dir}; stop it first") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
-
-
-def _acquire(fd: int, state_dir: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        process = _noted(state_dir / "lock")[2]
-        raise LockedError(
-            f"another kbsync{f' (process {process})' if process else ''} works on {state_dir}; stop it first"
-        ) from None
 
 
 def is_held(state_dir: Path) -> bool:
@@ -75,16 +70,14 @@ def holding(state_dir: Path) -> bool | None:
     except OSError:
         return None
     for *_, holder, inode, _, _ in found:
+        # Btrfs gives files another device than the kernel knows their locks by: inode and process tell then.
         if inode == place or (holder == process and inode.endswith(f":{number}")):
             return True
     return False if _sees_into(namespace) else None
 
 
 def _noted(path: Path) -> tuple[int, str, str, str]:
-    """The lock file's inode, that with its device as the kernel writes it, and what its last holder noted.
-
-    Btrfs gives files another device than the kernel knows their locks by: inode and process tell then.
-    """
+    """The lock file's inode, that with its device as the kernel writes it, and what its last holder noted."""
     status = path.stat()
     process, namespace, *_ = [*path.read_text(errors="replace").split(), "", ""]
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
@@ -109,7 +102,7 @@ NOT_OURS = ("lost+found",)
 
 
 def user_of(state_dir: Path) -> str:
-    """Who works with the state: whoever runs this or, where that is root, the directory's owner."""
+    """Who works with the state: the user who runs this or, where that is root, the directory's owner."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 

@@ -195,11 +195,9 @@ class Mirrors(Table):
         return [int(row[0]) for row in self._db.execute(sql, (binding,))]
 
     def remove_unused_bindings(self) -> None:
-        """Forget bindings that no mirror is bound to and no upload belongs to.
-
-        One that stayed would say that its base was taken over already: a mirror made anew would send
-        everything a second time.
-        """
+        """Forget bindings that no mirror is bound to and no upload belongs to."""
+        # One that stayed would say that its base was taken over already: a mirror that is made again would
+        # send everything a second time.
         self._db.execute(
             "DELETE FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"
             " AND id NOT IN (SELECT DISTINCT binding FROM upload)"

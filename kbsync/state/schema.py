@@ -201,22 +201,25 @@ def migrate(connection: apsw.Connection) -> None:
 
 
 def choose_next_upload(connection: apsw.Connection) -> None:
-    """Upload ids are marks at a target: those of a lost state must never be given to other documents."""
-    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
+    """Upload ids begin at random in each state."""
+    # They are marks at a target: those of a lost state must never be given to other documents (promise 6).
     import secrets
 
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
     first = secrets.randbelow(2**51) + 2**32
     highest = connection.execute("SELECT coalesce(max(id), 0) FROM upload").get
     connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (highest + first,))
 
 
 CHECK_UP_TO = 256 * 1024 * 1024
+"""Bytes of a file that is checked for damage at the start: a larger one takes too long."""
+
 _MADE = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
 _DROPPED = re.compile(r"DROP (?:TABLE|INDEX) (\w+)")
 
 
 def refuse_no_file(path: Path) -> None:
-    """Anything but a file has to make way, and a pipe would hold us. Raises `DamagedError`."""
+    """Raises `DamagedError` for anything but a file: it has to make way, and a pipe would block us."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -224,7 +227,7 @@ def refuse_no_file(path: Path) -> None:
             return
         raise DamagedError(f"{path} is a link that leads nowhere") from None
     if not stat.S_ISREG(mode):
-        raise DamagedError(f"{path} is no file")
+        raise DamagedError(f"{path} is not a file")
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
@@ -240,9 +243,9 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
 
 
 def _made_by(version: int) -> set[str]:
-    """Names of what a schema has; of a newer one what will hardly ever go."""
+    """Names of the tables, indexes and triggers of a schema."""
     if version > VERSION:
-        return {"meta", "mirror", "upload"}
+        return {"meta", "mirror", "upload"}  # a newer one surely still has these
     names = set[str]()
     for script in MIGRATIONS[:version]:
         names |= set(_MADE.findall(script))
@@ -251,27 +254,24 @@ def _made_by(version: int) -> set[str]:
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
-    """Before anything is built on it; a file so large that this takes long is checked as it is read."""
+    """Raises `DamagedError` before anything is built on a damaged file."""
     if path.stat().st_size > CHECK_UP_TO:
-        return
+        return  # SQLite notices damage as it reads
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
 
 
 def is_turned_back(path: Path) -> bool:
-    """The file is older than the last thing that was done with it: ours always has its WAL file beside it.
-
-    It was put there from a backup, or its WAL was taken away together with the newest changes.
-    """
+    """The file is older than the last thing that was done with it."""
+    # Ours always has its WAL file beside it. Without one it came from a backup, or the WAL was taken away
+    # together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()
 
 
 def catch_up(connection: apsw.Connection) -> None:
-    """What was done since the file was written is not in it.
-
-    So what the knowledge bases hold is taken over once more, and no upload gets a number that was given then.
-    """
+    """For a file that is turned back: what was done since it was written is not in it."""
+    # What the bases hold is taken over once more, and no upload gets a number that was given since.
     with connection:
         connection.execute("UPDATE binding SET adopted = 0")
         choose_next_upload(connection)

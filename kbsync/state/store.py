@@ -1,9 +1,9 @@
 """The state file as the rest of the program sees it: `write` and `read`, and nothing of SQLite.
 
-One thread owns all writes. Writes that come close together share one commit (group commit), each in a
-savepoint of its own, and a `write` returns only after its commit is on disk: what it announces may then be
-done. Reads run on another connection and in another thread: they never wait for a writer, nor for threads
-that look at a slow disk.
+One thread owns all writes. Writes that come close together share one commit, each in a savepoint of its
+own, and a `write` returns only after its commit is on disk: then what it announces may be done (promise 3).
+Reads run on another connection and in another thread: they wait neither for a writer nor for threads that
+look at a slow disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +40,7 @@ class _Job:
 class StateStore:
     """The state of all mirrors.
 
-    `check`: look for damage first, for whoever holds the lock. `on_commit("before"|"after")` lets tests
+    `check`: the caller holds the lock, so look for damage first. `on_commit("before"|"after")` lets tests
     stop the program there.
     """
 
@@ -60,6 +59,7 @@ class StateStore:
         self._on_damage: Callable[[], object] = lambda: None
         with told(path):
             schema.refuse_no_file(path)
+            # Asked before the writer makes the WAL file whose absence tells it.
             turned_back = schema.is_turned_back(path)
             self._writer = open_writer(path)
             schema.refuse_unfit(self._writer, path)
@@ -112,7 +112,7 @@ class StateStore:
     async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
         """Paths of all stored files in a directory and below it; each page is read when it is asked for."""
         for below in await self.read(lambda tx: [path for _, path in tx.folders.tree(mirror, folder)]):
-            paths = await self.read(partial(_names, mirror, below))
+            paths = await self.read(lambda tx, below=below: tx.entries.names(mirror, below))  # type: ignore[misc]
             for start in range(0, len(paths), size):
                 yield paths[start : start + size]
 
@@ -141,7 +141,7 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """`aclose` for threads; repeatable. Whoever holds the lock leaves nothing of what was deleted."""
+        """`aclose` for threads; repeatable. The holder of the lock leaves nothing of what was deleted."""
         with self._asking:
             self._is_closed = True
             self._jobs.put(None)
@@ -214,7 +214,7 @@ class StateStore:
             self._told("before")
             db.execute("COMMIT")
         except BaseException:
-            if db.in_transaction:
+            if db.in_transaction:  # some trouble with the disk ends it by itself
                 db.execute("ROLLBACK")
             raise
         self._told("after")
@@ -222,6 +222,7 @@ class StateStore:
 
     def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
         db = self._writer
+        # One failing write must not undo its neighbours in the group.
         db.execute("SAVEPOINT job")
         try:
             result = job.work(Tx(db))
@@ -251,17 +252,11 @@ class StateStore:
                 left.done.set_exception(stop)
 
 
-def _names(mirror: int, folder: str, tx: Tx) -> list[str]:
-    return tx.entries.names(mirror, folder)
-
-
 class StateCopy(StateStore):
-    """A private copy of a state, to be written to and thrown away. One call at a time; no lock, no thread.
+    """A private copy of a state, to be written to and thrown away. One call at a time; no lock, no thread."""
 
-    It is SQLite's own temporary database: in memory while it is small, else in a file that has no name from
-    the moment it is made, so nothing is left of it however the process ends.
-    """
-
+    # SQLite's own temporary database: in memory while it is small, else in a file that has no name from the
+    # moment it is made, so nothing is left of it however the process ends.
     def __init__(self, original: ReadOnlyState | None) -> None:
         """Copy what a command looks at, or begin with empty tables. Raises `StateError`."""
         self.path = Path("the temporary copy of the state") if original is None else original.path

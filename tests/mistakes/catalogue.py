@@ -100,8 +100,8 @@ MISTAKES = (
         "two-programs-one-state",
         "a second kbsync works on a state that another one holds",
         "kbsync/state/lock.py",
-        "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/state", "tests/cli/test_once.py"),
     ),
     Mistake(
