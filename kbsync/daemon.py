@@ -105,8 +105,15 @@ class Daemon:
             try:
                 if not self._stop.is_set():
                     await self._work(is_start=True)
+                # The state was deleted or damaged: a new one adopts what is in the knowledge bases.
                 while not self._stop.is_set():
-                    await self._work_with_a_new_state()
+                    try:
+                        await self._work()
+                    except (KbsyncError, OSError) as error:
+                        log.error("state.failed", reason=str(error))
+                    self._reports.alive()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stop.wait(), CHECK_STATE_EVERY)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -138,16 +145,6 @@ class Daemon:
             async with self._reports.over(store, lambda: list(self._mirrors)):
                 await self._watch_mirrors(store)
 
-    async def _work_with_a_new_state(self) -> None:
-        """The state was deleted or damaged: what is in the knowledge bases is adopted into a new one."""
-        try:
-            await self._work()
-        except (KbsyncError, OSError) as error:
-            log.error("state.failed", reason=str(error))
-        self._reports.alive()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), CHECK_STATE_EVERY)
-
     async def _watch_mirrors(self, store: StateStore) -> None:
         self._start_missing(store, self._installation.mirrors)
         begun = [each.loop.begun for each in self._mirrors.values()]
@@ -159,9 +156,10 @@ class Daemon:
             await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
-            # Somebody may have deleted the state, or put another one there.
+            # Somebody may have deleted the state, or put another one there: what is written to the old file
+            # would be lost.
             if not store.is_there and not self._state_lost.is_set():
-                detail = f"{store.path} is not the file any more that was opened; begun anew"
+                detail = f"{store.path} was removed or replaced; starting again with the file there is"
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
@@ -171,7 +169,7 @@ class Daemon:
         await self._end(list(self._mirrors))
 
     async def _log_what_is_watched(self, store: StateStore) -> None:
-        """Once every folder was compared: before that nobody knows how many documents there are."""
+        """Log what is watched once every folder was compared: before that the documents are not counted."""
         for each in list(self._mirrors.values()):
             await each.loop.compared.wait()
         http, runs = self._installation.config.http, list(self._runs.values())

@@ -37,7 +37,7 @@ from kbsync.state.store import StateStore
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0
-"""Seconds between two looks whether all is done; within these, a fifth of what the pass took until then."""
+"""Seconds between two looks whether all is done: a fifth of what the pass took until then, within these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
     try:
         end = await _pass(run, budget)
         if end.trouble and run.bound is not None and await run.bound.base_changed():
-            await run.end()  # a damaged base was made anew: everything goes there
+            await run.end()  # a damaged base was replaced by an empty one: everything goes there
             end = await _pass(run, budget)
         if run.trouble:
             await run.note_unfinished(TARGET_DOWN, run.trouble)
@@ -93,6 +93,7 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
     begun = run.clock.steady()
     while run.halt is None:
         await bound.do_due_work()
+        # One mirror's trouble ends its pass and nothing else; what was done so far is recorded.
         health = worker.health
         if health.down_since is not None and run.clock.steady() - health.down_since >= budget:
             run.trouble = health.trouble
@@ -301,7 +302,7 @@ def tell_damage(sentence: str) -> None:
 
 
 def _empty_spool(state_dir: Path, spool: Path) -> None:
-    """Scratch files of a run that was killed. Raises `ForeignError` where another user has shut them."""
+    """Remove scratch files of a run that was killed. Raises `ForeignError` where they are another user's."""
     shutil.rmtree(spool, ignore_errors=True)
     with contextlib.suppress(OSError):
         spool.rmdir()  # one that may not be listed can be empty
@@ -324,10 +325,8 @@ def open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
 
 
 def _set_aside(path: Path, damage: str) -> str:
-    """Keep a damaged state for whoever wants to look, and say so; the documents are adopted, not sent again.
-
-    Raises `StateError` where it cannot be set aside.
-    """
+    """Keep a damaged state under another name, and say so. Raises `StateError` where that cannot be done."""
+    # An empty state is safe: the next pass adopts the documents instead of sending them again.
     try:
         aside = set_aside(path)
     except OSError as error:

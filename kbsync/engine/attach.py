@@ -46,7 +46,7 @@ class RecipeChanges:
         self._journal = journal
         self._clock = clock
         self.may_wait = True
-        """Something may wait to be decided; False only when surely nothing does."""
+        """Something may wait to be decided; False only while nothing does."""
         self._put_off_since: float | None = None
         self._to_release: set[str] | None = None
         """Allowed recipes whose documents are still to be sent; None: those of the last run are not known."""
@@ -156,11 +156,9 @@ ADOPT_PAGE = 200
 async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     """List a base this state has never seen; returns how many documents may be ours.
 
-    Each becomes an ADOPTING row at its path. Proof is the file's own digest, once it is known, against the
-    marker, the tag in the name, or the document's bytes: it then serves, or is looked after until it does
-    where the target does not call it searchable. What is never proven is left alone and reported by
-    `verify`. Repeatable: rows that are known already are passed over, so a crash in the middle costs a
-    second listing.
+    Each becomes an ADOPTING row at its path. It is proven ours by the digest of the file, once that is known:
+    against the marker, the tag in the name, or the document's bytes (ADR 12). Then it serves, as soon as the
+    target calls it searchable. What is never proven is left alone and reported by `verify`.
     """
     page: list[Listed] = []
     found = 0
@@ -168,6 +166,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     def record(page: Sequence[Listed], tx: Tx) -> int:
         added = 0
         for listed in page:
+            # A crash in the middle costs a second listing: what has a row already is passed over.
             known = tx.uploads.by_remote(journal.binding.id, listed.remote_id)
             if listed.path is not None and not known:
                 tx.uploads.add(adopting(journal.binding, listed, listed.path, journal.timing.now))
@@ -245,6 +244,7 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> tuple
     if record is None:
         record = tx.mirrors.add(settings.name, folder, settings.target_type)
     elif record.folder != folder:
+        # Another folder: a person may have mistyped it, so every deletion asks (promise 5).
         tx.mirrors.set_hold_all(record.id, True)
     tx.mirrors.attach(record.id, settings.name, folder, settings.target_type)
     return tx.mirrors.get(record.id), record.name
@@ -329,11 +329,9 @@ async def bind(
 async def _counted(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """The base with its documents counted one by one, where its own figure says that many are gone.
-
-    A figure may lag behind what was just uploaded, and counts what others put there: a base that was found
-    emptied stays so until the list says otherwise. What the list has of ours is certainly there.
-    """
+    """The base with its documents counted one by one, where its own figure says that many are gone."""
+    # A figure may lag behind what was just uploaded, and it counts what others put there (ADR 14). So a base
+    # that was found emptied stays so until its list says otherwise: what the list has of ours is there.
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
     if binding is None or target.limits.embedded:
@@ -356,6 +354,7 @@ def _rebind(
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)
+        # Documents at a service stay where they are and may be used again; an embedded base is gone.
         if target.limits.embedded:
             tx.uploads.lose(record.id, record.binding)
     serving = tx.uploads.serving_count(record.id, binding)
@@ -374,7 +373,7 @@ def _rebind(
 def _rename_all(
     tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, abilities: Abilities
 ) -> None:
-    """Another prefix in the same base is another name for every document, and the base stays the same."""
+    """Another prefix in the same base renames every document; the base stays the same (ADR 17)."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
     here = (settings.target_type, base.address, base.id)
     if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != here:

@@ -1,8 +1,8 @@
-"""Time and chance, given to everything that needs them so that tests hold them in their hands.
+"""Time, chance, tasks and threads, for everything that runs for long.
 
-What is to go on for as long as the program does: a task that fails is said to have, and begun again.
-
-Threads by mirror: one whose disk is slow, or hangs, takes none of another's.
+`Clock` is given to whatever waits, so that tests turn it by hand. `keep_running` is for work that goes on as
+long as the program does: where it fails the log says so, and it begins again. `Threads` keeps the threads of
+one mirror apart from those of the others: one whose disk hangs holds up no other.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class SystemClock:
 
 async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
     """Wait until one of the events is set or the time is up."""
+    # Other tasks get their turn even when there is nothing to wait for.
     if seconds <= 0 or any(event.is_set() for event in events):
         await asyncio.sleep(0)
         return
@@ -79,7 +80,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """An error that nobody foresaw, in words for a person."""
+    """A bug of kbsync, in words for a person; the traceback is in the log."""
     return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
 
 
@@ -89,13 +90,14 @@ def pause_after(failures: int) -> float:
 
 
 async def keep_running(clock: Clock, work: Callable[[], Awaitable[None]], name: str, **shown: Any) -> None:
-    """Until `work` ends by itself; where it fails the log says so, and it is begun again after a pause."""
+    """Run `work` until it ends by itself. Where it fails, log that and run it again after a pause."""
     failures = 0
     while True:
         began = clock.steady()
         try:
             return await work()
         except Exception:
+            # What went well for a while before it failed is not failing all the time: the pause starts small.
             failures = 1 if clock.steady() - began > LONGEST_PAUSE else failures + 1
             seconds = pause_after(failures)
             log.exception("task.failed", task=name, again_in=seconds, **shown)
@@ -115,7 +117,7 @@ class Threads(ThreadPoolExecutor):
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run it in a thread of whoever asks."""
+        """Run it in a thread of the mirror that asks, or in a common one."""
         whose = _whose.get()
         if not whose:
             return super().submit(fn, *args, **kwargs)

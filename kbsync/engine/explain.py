@@ -1,7 +1,8 @@
 """Why a file is found in searches, or is not: one sentence, what to do about it, and what that rests on.
 
 `kbsync explain` gathers what the disk, the rules, the state and the target say of one path (`Evidence`) and
-puts it into sentences (`_Sentences`). It takes no lock and writes nothing.
+puts it into sentences (`_Sentences`). It takes no lock and writes nothing. The first thing that holds is the
+answer: what a person has to do about the whole mirror comes before what is wrong with one file.
 """
 
 from __future__ import annotations
@@ -311,7 +312,7 @@ def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: Look) ->
 
 
 def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: CommandContext) -> Halt | None:
-    """What halts the mirror; of the root, as it is now, and not as it was when a pass met it."""
+    # Of the root, what is there now: it may have come or gone since a pass met it.
     try:
         now = identify(settings.root)
     except RootTrouble as error:
@@ -346,11 +347,11 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes", "it has"),
     (r"holds|matches|cannot be", "it"),
 )
-"""How reasons begin that are told in a row with the file's name, and what makes them a clause."""
+"""How the reasons of the rules begin, and what makes each a clause with a subject."""
 
 
 def clause(reason: str) -> str:
-    """A reason with its file as the subject, where it names none."""
+    """A reason as a clause: with the file as its subject, where it has none."""
     for beginning, subject in _BEGINNINGS:
         if re.match(rf"(?:{beginning})\b", reason):
             return f"{subject} {reason}"
@@ -406,7 +407,8 @@ class _Sentences:
         return f"run `{self.context.cure(command)}`"
 
     def _next_pass(self) -> str:
-        """What a person does to have a pass: nothing, or run it. A second one would find the state locked."""
+        """How a pass comes about."""
+        # Beside a running kbsync a second one would find the state locked.
         return "the running kbsync does it by itself" if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:

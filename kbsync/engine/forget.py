@@ -123,7 +123,7 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
 
 
 def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
-    """What is deleted is known to be, also when the rest fails: a pass would send those files again."""
+    # Recorded also when the rest fails: where the mirror goes on, a pass sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))
         tx.holds.release(row.id)

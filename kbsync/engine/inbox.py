@@ -1,4 +1,8 @@
-"""What people asked for while this process holds the lock: approve, retry, repair, audit."""
+"""What people asked for while this process holds the lock: approve, retry, repair, audit.
+
+A command leaves a message in the state and wakes the process that holds it, so its effect is in one
+transaction with the end of the message: a crash neither loses nor repeats it.
+"""
 
 from __future__ import annotations
 
@@ -60,10 +64,7 @@ class Inbox:
         tx.inbox.done(message.id)
 
     def _retry(self, tx: Tx, paths: list[str] | None, answer: InboxResult) -> None:
-        """Release failed documents: all, or those of these paths; what is unreadable is looked at again.
-
-        Those on their way begin anew to count: one that the trouble caught too must not fail right after.
-        """
+        """Release failed documents: all, or those of these paths. What is unreadable is looked at again."""
         answer.resumed = True
         binding = self._journal.binding
         for path in paths or ():
@@ -78,6 +79,8 @@ class Inbox:
                 )
                 if upload.path is not None:
                     self._journal.decide(tx, upload.path, fresh=True)
+        # The tries of those on their way are forgotten: the same trouble may have caught them, and they would
+        # fail right after it is over.
         for upload in tx.uploads.tried_in_vain(binding.mirror, binding.id):
             if paths is None or upload.path in paths:
                 tx.uploads.save(lifecycle.forgive(upload))
@@ -86,10 +89,8 @@ class Inbox:
         answer.look_at.update(path for path in troubled if paths is None or path in paths)
 
     def _fetch_again(self, tx: Tx, path: str) -> None:
-        """A page changes without its link file: who names that file wants the page as it is now.
-
-        What is known of the page's bytes is forgotten, so it is sent and replaced like an edited file.
-        """
+        # A page changes without its link file, so naming the file in `retry` means the page as it is now.
+        # Without a digest the document is sent again and replaced like that of an edited file.
         for upload in self._journal.uploads(tx, path):
             if upload.state is UploadState.SERVING:
                 tx.uploads.recast(upload.id, digest="")

@@ -171,7 +171,7 @@ async def plan_mirror(
 
 
 def halt_told(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
-    """Why a pass would stop, with the cure for who reads it."""
+    """Why a pass would stop, with the cure as it can be pasted here."""
     return going_on(as_halt(error, context.cure), settings.name, context.cure, at_work=context.at_work)
 
 
@@ -197,7 +197,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
 
 @dataclass(slots=True)
 class _ClockAhead:
-    """A clock that was moved on by what a pass waits for files to be quiet."""
+    """A clock that is moved on instead of waiting: a plan answers at once."""
 
     clock: Clock
     ahead: float = 0.0
@@ -279,7 +279,8 @@ class PrivatePass:
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
         binding = await attach.bind(copy, settings, record, self._target, base, nowhere)
         self.journal = Journal(binding, self._clock)
-        if self.note:  # what is there cannot be listed either
+        # A base that does not answer cannot be listed either: it counts as taken over, and the note says so.
+        if self.note:
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
         try:
             await attach.prepare(copy, self.journal, self._target, self._clock)
@@ -359,7 +360,7 @@ class PrivatePass:
         """What the pass would do."""
         found = MirrorPlan(self._settings.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, found))
-        # There may be a million of them: lines are sorted, rows are not.
+        # There may be a million rows: only the lines of the plan are sorted.
         for planned in (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held):
             planned.sort(key=attrgetter("path"))
         found.failed.sort(key=attrgetter("path"))

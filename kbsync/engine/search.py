@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 MOST_FOUND = 1000
-"""Hits asked of a service: documents of others are among them and are dropped afterwards."""
+"""Hits asked of a service: those in documents of others are among them and are dropped afterwards."""
 
 MOST_NAMED = 200
 """Documents that a search can be limited to by their ids."""

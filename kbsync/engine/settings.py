@@ -1,4 +1,7 @@
-"""What is fixed while a mirror runs: its place, its rules, its target's abilities."""
+"""What is fixed while a mirror runs: its settings, and their binding to one knowledge base.
+
+The config's own types stay outside of the engine: `kbsync.once.settings_of` makes these of them.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class MirrorSettings:
     given: Path | None = None
 
     def resolved(self) -> MirrorSettings:
-        """The settings with `root` as `given` leads there now: a symlink may have been set anew."""
+        """The settings with the real path of `given` as it is now: a symlink may lead elsewhere since."""
         return self if self.given is None else replace(self, root=Path(os.path.realpath(self.given)))
 
 
@@ -80,9 +83,10 @@ class Binding:
         return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:
-        """A listed document with the path, and the digest as far as it goes, that its name tells.
+        """A listed document with the path and the digest that its name tells (ADR 12).
 
-        A target that keeps our marker has told both already. A shortened name tells no path.
+        A target that keeps our marker has told both already. A shortened name tells no path, and of the
+        digest a name tells the beginning only.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:
             return listed

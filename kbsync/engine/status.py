@@ -56,14 +56,14 @@ RELEASED = ("target-rejects", TARGET_STUCK)
 def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
     """The halt of mirror `name` with the command that goes on once its cause is gone.
 
-    That depends on who reads it, not on who wrote it down. A kbsync that is `at_work` is told to try at once,
-    and no second one may run. Where none is, `retry` would leave a word for nobody: a pass goes on.
+    The command depends on the moment at which the halt is read. Beside a kbsync that is `at_work` no second
+    one may run, so `retry` tells it to try at once. Where none is, nobody would read that message: a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
     begins = halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}"))
     if halt.reason in RELEASED or not begins:
         return halt
-    return replace(halt, cure=write(retry if at_work else once))  # with the options of who reads it
+    return replace(halt, cure=write(retry if at_work else once))  # with the options of the reading command
 
 
 def as_halt(error: Halted, write: Callable[[str], str]) -> Halt:

@@ -1,4 +1,8 @@
-"""What a worker knows of its target at this moment: halted, down, to blame, or well."""
+"""What a worker knows of its target at this moment: halted, down, to blame, or well.
+
+One document's trouble is that document's (promise 9). Here is decided from when on it is the target's: then
+nothing is spent on further documents until a person, or time, has cured it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
 BLAME_LIMIT = 5
+"""Documents in a row refused for one reason, with none accepted between: then it is not the documents."""
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
@@ -66,6 +71,7 @@ class TargetHealth:
 
     def taken_up(self) -> TargetHealth:
         """To see whether the cause of a halt is gone: one more of the same halts again."""
+        # One refusal more is enough: a try costs one document, not five again.
         counted = [""] * max(0, len(self.blamed) - 1)
         is_stuck = self.is_stuck or (self.halted is not None and self.halted.halt == TARGET_STUCK)
         return TargetHealth(
@@ -88,6 +94,7 @@ class TargetHealth:
             if isinstance(error, Halted):
                 return error
         late = [error for error in errors if isinstance(error, Unavailable | Unsure)]
+        # One answer about one document shows that the target is there, whatever became of the others.
         if not late or len(late) < asked:
             self.down_since = None
             return None
