@@ -201,7 +201,10 @@ class Fraction(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
-    """One of `words`. `what` names the thing chosen where the key alone would not say it."""
+    """One of `words`: those of the annotated `Literal`, where there is one.
+
+    `what` names the thing chosen where the key alone would not say it.
+    """
 
     words: tuple[str, ...] = ()
     what: str = ""

@@ -12,7 +12,7 @@ import os
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -43,11 +43,6 @@ if TYPE_CHECKING:
 
     from kbsync.config.yaml import Value  # it loads yaml, which `kbsync init` does not need
 
-RenamePolicy = Literal["replace", "keep"]
-NamePolicy = Literal["tagged", "plain"]
-Observer = Literal["auto", "native", "polling"]
-AdoptPolicy = Literal["content", "name"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
@@ -141,23 +136,23 @@ class MirrorConfig:
         Text("put before document names; in a shared knowledge base none may begin another", longest=200),
     ] = ""
     renames: Annotated[
-        RenamePolicy,
-        Choice("where the target cannot rename: upload again, or keep the old name", get_args(RenamePolicy)),
+        Literal["replace", "keep"],
+        Choice("where the target cannot rename: upload again, or keep the old name"),
     ] = "replace"
     names: Annotated[
-        NamePolicy,
-        Choice("whether document names carry our mark, where the target keeps none", get_args(NamePolicy)),
+        Literal["tagged", "plain"],
+        Choice("whether document names carry our mark, where the target keeps none"),
     ] = "tagged"
     observer: Annotated[
-        Observer,
-        Choice("how changes are noticed; polling for network and bind mounts", get_args(Observer)),
+        Literal["auto", "native", "polling"],
+        Choice("how changes are noticed; polling for network and bind mounts"),
     ] = "auto"
     deletions: Annotated[DeletionRules, About("when a mass deletion waits for a person")] = field(
         default_factory=DeletionRules
     )
     adopt: Annotated[
-        AdoptPolicy,
-        Choice("what proves a document ours when the state was lost", get_args(AdoptPolicy)),
+        Literal["content", "name"],
+        Choice("what proves a document ours when the state was lost"),
     ] = "content"
     documents: Annotated[
         tuple[DocumentRule, ...], About("settings for some of the documents; the first match wins")
@@ -213,7 +208,7 @@ class NotifyConfig:
         ),
     ] = None
     on: Annotated[
-        tuple[Annotated[Occasion, Choice("", get_args(Occasion))], ...],
+        tuple[Annotated[Occasion, Choice()], ...],
         About("what to tell of", empty="is empty; name what to tell of, or remove the key for all"),
     ] = get_args(Occasion)
 
@@ -230,10 +225,8 @@ class Config:
         Path | None, Location("where the state lies; a local file system, outside of every mirrored folder")
     ] = None
     log_level: Annotated[
-        LogLevel | None,
-        Choice(
-            "what the daemon logs; --log-level goes before it, SIGHUP takes a new one", get_args(LogLevel)
-        ),
+        Literal["debug", "info", "warning", "error"] | None,
+        Choice("what the daemon logs; --log-level goes before it, SIGHUP takes a new one"),
     ] = None
     http: Annotated[HttpConfig | None, About("health, readiness and callbacks; absent: no listener")] = None
     notify: Annotated[NotifyConfig | None, About("whom to tell when a person is needed")] = None
@@ -257,6 +250,7 @@ def _compiled(pattern: str) -> GitIgnoreSpec:
 
 def folder_name(folder: Path) -> str:
     """The name of a mirror of `folder`: basename in lower case, other characters as `-`, none at the ends."""
+    # Not resolved: the mirror has the name that the person typed, and not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
 
@@ -298,6 +292,9 @@ def bare(hint: Any) -> tuple[Any, Any]:
         hint, mark = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(one for one in get_args(hint) if one is not type(None))
+    # The words of a choice stand in its type, once.
+    if isinstance(mark, Choice) and get_origin(hint) is Literal:
+        mark = replace(mark, words=get_args(hint))
     return hint, mark
 
 

@@ -226,7 +226,7 @@ class TargetConfig(ABC):
 class RemoteTargetConfig(TargetConfig):
     """What the block of every target at a service has. Sizes are bytes; 0 is no limit of ours."""
 
-    type: Annotated[str, Choice("the type of the target", ())]
+    type: Annotated[str, Choice("the type of the target")]
     base_url: Annotated[str, BaseUrl("the API's address")]
     api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
     concurrency: Annotated[int, CONCURRENCY] = 4

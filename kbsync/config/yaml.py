@@ -160,13 +160,13 @@ class _TreeBuilder:
             if key.value == "<<" and key.style is None:
                 self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
                 merged.extend(self._merged(child, loc))
-            elif key.value in value:
+            elif key.value in value:  # YAML forbids it, PyYAML takes the last one without a word
                 here = (*loc, key.value)
                 message = f"is written twice, first in line {self.tree.lines[here]}; keep one"
                 self.tree.notes.append((here, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
-        for key, child in merged:
+        for key, child in merged:  # last, since a key of the block itself wins over a merged one
             if key.value not in value:
                 value[key.value] = self._entry(key, child, loc)
         return value

@@ -80,9 +80,7 @@ CUTTING: Mapping[str, ValueKind] = {
 class GptbotsTargetConfig(RemoteTargetConfig):
     """A knowledge base at GPTBots. Sizes are bytes; 0 is no limit of ours."""
 
-    type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots", ("gptbots",))] = (
-        "gptbots"
-    )
+    type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots")] = "gptbots"
     base_url: Annotated[str, BaseUrl("the API's address, in the region of the key: sg, jp or th")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the bot", *KEY_ALLOWED)]
     knowledge_base_id: Annotated[str, GptbotsBaseId("the id of the knowledge base, in quotes")]
@@ -93,7 +91,6 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         Literal["replace", "in_place"],
         Choice(
             "how a document of questions and answers is changed: by a new one, or where it lies",
-            ("replace", "in_place"),
         ),
     ] = "replace"
     search: Annotated[GptbotsSearchConfig, About("how searches are asked for")] = field(

@@ -147,7 +147,8 @@ class ListSweep(Generic[T]):
             # Rows may have slipped from page to page while others worked; what is missed would look gone.
 
     def check(self, counted: int | None, base_id: str) -> None:
-        """Raises `Unavailable` where far less was listed than the base counts: documents would look gone."""
+        """Raises `Unavailable` where far less was listed than the base counts."""
+        # Believed, such a list would make documents look gone (promise 1).
         if counted is not None and self.shown < counted * _ENOUGH:
             raise Unavailable(
                 f"the list shows {self.shown} of {counted} documents of knowledge base {base_id}"

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class LocalTargetConfig(TargetConfig):
     """The built-in knowledge base. `path` None: `kb/<mirror>` under the state directory."""
 
-    type: Annotated[
-        Literal["local"], Choice("local: a knowledge base of files on this machine", ("local",))
-    ] = "local"
+    type: Annotated[Literal["local"], Choice("local: a knowledge base of files on this machine")] = "local"
     path: Annotated[
         Path | None,
         Location("where the knowledge base lies; default: kb/<mirror> under the state directory"),

@@ -12,8 +12,6 @@ from kbsync.config.problems import Conflict, Loc
 from kbsync.config.target import CONCURRENCY, IN_THE_CLEAR, KEY_ALLOWED, BaseUrl, is_in_the_clear
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
-EmbeddingType = Literal["builtin", "onnx", "openai", "jina", "newapi", "zhipu", "tei", "vllm"]
-RerankType = Literal["builtin", "openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 SERVICES: tuple[str, ...] = get_args(Service)
 """The dialects that services speak."""
 
@@ -30,11 +28,10 @@ class EmbeddingConfig:
     """
 
     type: Annotated[
-        EmbeddingType,
+        Literal["builtin", "onnx", Service],
         Choice(
             "builtin: the model kbsync brings along; onnx: a model of yours; else the dialect of a service",
-            get_args(EmbeddingType),
-            "embedding type",
+            what="embedding type",
         ),
     ] = "builtin"
     path: Annotated[Path | None, Location("the ONNX model; for type onnx")] = None
@@ -53,11 +50,10 @@ class RerankConfig:
     """How `local` orders what it found. All but `type` is for services."""
 
     type: Annotated[
-        RerankType,
+        Literal["builtin", Service],
         Choice(
             "builtin: the order kbsync finds itself; else the dialect of a service",
-            get_args(RerankType),
-            "rerank type",
+            what="rerank type",
         ),
     ] = "builtin"
     base_url: Annotated[str | None, BaseUrl("what comes before /rerank")] = None

@@ -55,16 +55,13 @@ class KnowledgeId(BaseId):
         return super().read(value, where)
 
 
-_RECALL_METHODS, _RANKING = ("embedding", "keyword", "mixed"), ("rerank", "rerank-pro")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuSearchConfig:
     """How passages are looked for. None: left to the service."""
 
     recall_method: Annotated[
         Literal["embedding", "keyword", "mixed"],
-        Choice("by vectors, by words, or by both", _RECALL_METHODS),
+        Choice("by vectors, by words, or by both"),
     ] = "mixed"
     recall_ratio: Annotated[
         int | None,
@@ -72,7 +69,7 @@ class ZhipuSearchConfig:
     ] = None
     top_n: Annotated[int, Whole("passages among which the best are chosen", least=1, most=100)] = 100
     rerank_model: Annotated[
-        Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks", _RANKING)
+        Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks")
     ] = "rerank"
     fractional_threshold: Annotated[
         float | None,
@@ -155,15 +152,13 @@ SLICING: Mapping[str, ValueKind] = {
 class ZhipuTargetConfig(RemoteTargetConfig):
     """A knowledge base at Zhipu BigModel. Sizes are bytes; 0 is no limit of ours."""
 
-    type: Annotated[Literal["zhipu"], Choice("zhipu: a knowledge base at Zhipu BigModel", ("zhipu",))] = (
-        "zhipu"
-    )
+    type: Annotated[Literal["zhipu"], Choice("zhipu: a knowledge base at Zhipu BigModel")] = "zhipu"
     base_url: Annotated[
         str, BaseUrl("the API's address; requests go to {base_url}/llm-application/open/…")
     ] = BASE_URL
     auth: Annotated[
         Literal["key", "jwt"],
-        Choice("how requests show the key: itself, or a token of short life that it signs", ("key", "jwt")),
+        Choice("how requests show the key: itself, or a token of short life that it signs"),
     ] = "key"
     knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
     chat_model: Annotated[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ExampleTargetConfig(RemoteTargetConfig):
     """A knowledge base at the example service."""
 
-    type: Annotated[Literal["example"], Choice("example: a base at the example service", ("example",))]
+    type: Annotated[Literal["example"], Choice("example: a base at the example service")]
     base: Annotated[str, Text("the knowledge base", "[a-z0-9-]+", "small letters, digits and -")]
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ class ExampleTargetConfig(RemoteTargetConfig):
         return ("example", self.base_url, self.base)
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The target of a mirror; nobody is asked yet."""
+        """The target of a mirror; no request is sent yet."""
         from tests.targets.example.target import ExampleTarget
 
         return ExampleTarget(self, surroundings)
