@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
+from pathlib import Path
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 S = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -501,49 +501,9 @@ def scanned_pdf() -> bytes:
     )
 
 
-def rc4(key: bytes, text: bytes) -> bytes:
-    """The stream cipher of old PDF encryption."""
-    box = list(range(256))
-    j = 0
-    for i in range(256):
-        j = (j + box[i] + key[i % len(key)]) % 256
-        box[i], box[j] = box[j], box[i]
-    out = bytearray()
-    i = j = 0
-    for byte in text:
-        i = (i + 1) % 256
-        j = (j + box[i]) % 256
-        box[i], box[j] = box[j], box[i]
-        out.append(byte ^ box[(box[i] + box[j]) % 256])
-    return bytes(out)
-
-
-PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
-
-
-def encrypted_pdf(password: bytes = b"sesame") -> bytes:
-    """A PDF that opens only with `password` (40-bit RC4, revision 2)."""
-    padded = (password + PADDING)[:32]
-    owner = rc4(hashlib.md5(padded).digest()[:5], padded)
-    identity = b"0123456789abcdef"
-    key = hashlib.md5(padded + owner + (0xFFFFFFFC).to_bytes(4, "little") + identity).digest()[:5]
-    content = rc4(
-        hashlib.md5(key + (5).to_bytes(3, "little") + b"\0\0").digest()[:10], page_content(["Secret plan"])
-    )
-    encrypt = b"<< /Filter /Standard /V 1 /R 2 /O <%b> /U <%b> /P -4 >>" % (
-        owner.hex().encode(),
-        rc4(key, PADDING).hex().encode(),
-    )
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /Font << /F1 4 0 R >> >> "
-        b"/Contents 5 0 R >>",
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-        pdf_stream(content),
-        encrypt,
-    ]
-    return pdf_file(objects, b"/Encrypt 6 0 R /ID [<%b> <%b>]" % ((identity.hex().encode(),) * 2))
+def encrypted_pdf() -> bytes:
+    """A page that opens only with the password `sesame` (40-bit RC4, revision 2)."""
+    return Path(__file__).with_name("password.pdf").read_bytes()
 
 
 def encrypted_office() -> bytes:
@@ -555,16 +515,13 @@ def encrypted_office() -> bytes:
 def encrypted_odt() -> bytes:
     """An OpenDocument text whose content is encrypted, as its manifest says."""
     key = '<manifest:encryption-data manifest:checksum-type="SHA1" manifest:checksum="x"/>'
-    plain = zipfile.ZipFile(io.BytesIO(odt(manifest_extra=key)))
-    parts = {name: plain.read(name) for name in plain.namelist()}
-    parts["content.xml"] = bytes(range(256)) * 20
+    parts = {**parts_of(odt(manifest_extra=key)), "content.xml": bytes(range(256)) * 20}
     return zipped(parts, stored=["mimetype"])
 
 
 def zip_bomb(build: bytes, part: str, size: int) -> bytes:
     """The archive `build` with `part` swollen to `size` bytes of blanks behind its declaration."""
-    archive = zipfile.ZipFile(io.BytesIO(build))
-    parts: dict[str, bytes] = {name: archive.read(name) for name in archive.namelist()}
+    parts = parts_of(build)
     parts[part] = parts.get(part, b"<?xml?>").replace(b"?>", b"?><!--" + b" " * size + b"-->", 1)
     return zipped(parts, stored=["mimetype"])
 

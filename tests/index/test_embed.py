@@ -59,12 +59,6 @@ def test_vectors_have_length_one_and_equal_those_of_a_question(builtin: BuiltinE
     assert not builtin.embed_query("").any()
 
 
-def test_likeness_is_meaning(builtin: BuiltinEmbedder) -> None:
-    leave, code = builtin.embed(["How much vacation do workers have?", "compile the source code"])
-    text = builtin.embed_query(TEXTS[0])
-    assert leave @ text > code @ text + 0.2
-
-
 def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
     long = "day leave " * 2_000
     assert np.allclose(
