@@ -242,3 +242,13 @@ def test_forget_needs_the_lock(failed: Place) -> None:
     with lock.held(failed.state):
         assert failed.run("forget", "handbook", "--yes").code == 4
     assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
+
+
+def test_forget_of_a_folder_leaves_what_else_lies_in_a_state_directory_that_was_named(place: Place) -> None:
+    place.write("a.md", "alpha")
+    options = ("--folder", "docs", "--state-dir", "own")
+    assert place.run("--once", *options).code == 0
+    other = place.root / "own" / "notes.txt"
+    other.write_text("mine")
+    assert place.run("forget", "docs", "--delete-documents", "--yes", *options).code == 0
+    assert other.read_text() == "mine"

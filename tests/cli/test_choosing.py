@@ -159,3 +159,13 @@ def test_options_of_a_pass_go_with_a_pass(place: Place, words: list[str]) -> Non
     ran = place.run(*words)
     assert (ran.code, ran.out) == (2, "")
     assert words[0] in ran.err
+
+
+@pytest.mark.parametrize("command", ["status", "search x", "explain a.md", "verify"])
+def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place, command: str) -> None:
+    ran = mirrored.run(*command.split(), cwd=mirrored.root)
+    assert (ran.code, ran.out) == (2, "")
+    assert str(mirrored.config) in ran.err
+    assert "/etc/kbsync/config.yaml" in ran.err
+    assert str(mirrored.docs) in ran.err  # the known folder
+    assert "--folder DIR" in ran.err

@@ -118,6 +118,28 @@ def test_a_base_is_made_with_what_its_service_has_to_set(place: Bot) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("models",), "models"),
+        (("capacity",), "space"),
+        (("update", HOME_ID, "--name", "other"), "console"),
+        (("update", HOME_ID, "--model", "3"), "console"),
+        (("delete", HOME_ID), "console"),
+        (("delete", HOME_ID, "--yes", "Default"), "console"),
+        (("create", "guides", "--model", "3"), "--model"),
+    ],
+)
+def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
+    place: Bot, words: tuple[str, ...], said: str
+) -> None:
+    ran = place.run("kb", *words)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran.err
+    assert said in ran.err
+    assert "deleted for good" not in ran.err
+    assert bases(place) == {HOME_ID: "Default"}
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [
         (["icon=book"], "it has: graph_enable, access_control_enabled, kg_ner_extraction_user_prompt"),

@@ -67,6 +67,7 @@ def test_a_key_is_looked_for_in_a_file(place: Place) -> None:
     text = place.config.read_text()
     assert f'api_key_file: "{key}"' in text
     assert "secret-of-mine" not in text
+    assert place.config.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

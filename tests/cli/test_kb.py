@@ -123,6 +123,27 @@ def test_capacity_is_told(zhipu: ZhipuPlace) -> None:
     assert "no such call" in ran.err
 
 
+def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(zhipu: ZhipuPlace) -> None:
+    """There are bytes left, and none of the words that the account may have."""
+    zhipu.write("a.md", "x" * 3000)
+    mirror(zhipu)
+    zhipu.vendor.turn(capacity_words=1000)
+    zhipu.write("b.md", "y" * 30)
+    assert "none left of 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
+    doctor = zhipu.run("doctor")
+    assert doctor.code == 3
+    assert "1,000 of 1,000 words: full" in doctor.out
+    uploads = zhipu.vendor.server.requests.by_op["upload"]
+    ran = zhipu.run("--once")
+    assert ran.code == 3
+    assert "none left of 1,000 words" in ran.out + ran.err
+    assert zhipu.vendor.server.requests.by_op["upload"] == uploads
+    zhipu.vendor.turn(capacity_words=1040)
+    doctor = zhipu.run("doctor")
+    assert (doctor.code, "1,000 of 1,040 words" in doctor.out, "warning" in doctor.out) == (0, True, True)
+    assert zhipu.run("retry").code == zhipu.run("--once").code == 0
+
+
 def test_name_and_description_change_without_a_question(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)

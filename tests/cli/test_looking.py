@@ -156,6 +156,12 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
     assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
 
 
+def test_plan_may_be_limited(changed: Place) -> None:
+    lines = changed.run("plan", "--limit", "0").out.splitlines()
+    assert "- … and 1 more" in lines
+    assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
+
+
 def test_plan_of_a_missing_folder_waits_for_a_person(place: Place) -> None:
     place.configure()
     place.docs.rmdir()

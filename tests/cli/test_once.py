@@ -211,6 +211,17 @@ def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
     assert place.run("--once").out.startswith("2 mirrors: 2 documents searchable, nothing changed; ")
 
 
+def test_dry_run_is_plan(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.json["mirrors"][0]["upload"] == ["a.md"]
+    assert not place.state.exists()
+    time.sleep(0.2)  # both are to find it quiet
+    assert place.run("--once", "--dry-run").out == place.run("plan").out
+
+
 def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
     place.write("broken.pdf", "this is no pdf")
     place.configure()

@@ -263,3 +263,14 @@ def test_a_changed_concurrency_counts_after_a_hup(zhipu: ZhipuPlace) -> None:
     zhipu.write("last.md", "last")
     mirrors(zhipu)
     assert daemon.end() == 0
+
+
+def test_a_key_that_may_look_but_not_upload_is_told_once(zhipu: ZhipuPlace) -> None:
+    daemon = started(zhipu, hurried=True)
+    zhipu.vendor.play("unauthorized", op="upload", times=0)
+    zhipu.write("new.md", "new")
+    daemon.says("mirror.halted", reason="credentials")
+    probes = zhipu.vendor.asked("base")
+    eventually(lambda: zhipu.vendor.asked("base") >= probes + 3)
+    assert len(daemon.lines("mirror.halted")) == 1
+    assert daemon.lines("mirror.resumed") == []
