@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.cli.commands import init
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
 from tests.cli.vendor import ZhipuPlace, zhipu_place
@@ -58,3 +59,18 @@ def terminal() -> Iterator[Begin]:
     yield begin
     for one in begun:
         one.kill()
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What a person types to `init`; "" takes what is offered. All of it has to be asked for."""
+    typed: list[str] = []
+
+    def ask(_what: str, default: str | None = None) -> str:
+        return typed.pop(0) or default or ""
+
+    monkeypatch.setattr(init, "_asks", lambda: True)
+    monkeypatch.setattr(init, "_ask", ask)
+    monkeypatch.setattr(init, "agrees", lambda _question: ask("") == "y")
+    yield typed
+    assert typed == []

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kbsync.cli.commands import init
 from kbsync.cli.folder_contents import describe, look_through
 from kbsync.config.reader import load
 from kbsync.config.template import has_key, required_keys
@@ -20,20 +18,6 @@ from tests.cli.place import Place
 SERVICES = [kind for kind in TARGETS if has_key(kind)]
 BASE = "1734786402936664064"
 MARKDOWN = Limits(extensions=frozenset({"md"}))
-
-
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a person types at a terminal; "" takes what is offered. All of it has to be asked for."""
-    typed: list[str] = []
-
-    def ask(_what: str, default: str | None = None) -> str:
-        return typed.pop(0) or default or ""
-
-    monkeypatch.setattr(init, "_asks", lambda: True)
-    monkeypatch.setattr(init, "_ask", ask)
-    yield typed
-    assert typed == []
 
 
 @pytest.mark.parametrize("kind", SERVICES)

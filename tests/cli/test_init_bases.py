@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from kbsync.cli.commands import init
 from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.state import lock
 from kbsync_standin.zhipu import HOME_ID
-from tests.cli.vendor import KEY, ZhipuPlace, zhipu_place
+from tests.cli.vendor import KEY, ZhipuPlace
 
 ENV = {"ZHIPU_API_KEY": KEY}
 
 
 @pytest.fixture
-def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    with zhipu_place(tmp_path) as zhipu:
-        zhipu.config.unlink()
-        yield zhipu
-        assert zhipu.vendor.violations() == []
-
-
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a person types at a terminal; "" takes what is offered. All of it has to be asked for."""
-    typed: list[str] = []
-
-    def ask(_what: str, default: str | None = None) -> str:
-        return typed.pop(0) or default or ""
-
-    monkeypatch.setattr(init, "_asks", lambda: True)
-    monkeypatch.setattr(init, "_ask", ask)
-    monkeypatch.setattr(init, "agrees", lambda _question: ask("") == "y")
-    yield typed
-    assert typed == []
+def zhipu(zhipu: ZhipuPlace) -> ZhipuPlace:
+    """Without a config so far."""
+    zhipu.config.unlink()
+    return zhipu
 
 
 def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:

@@ -292,25 +292,21 @@ def versions() -> Iterator[CheckResult]:
 def disk(place: Path) -> Iterator[CheckResult]:
     """Free space and inodes where the state is, or will be."""
     there = next(each for each in (place, *place.parents) if each.exists())
-    stat = os.statvfs(there)
+    stat, quoted = os.statvfs(there), shell_word(str(there))
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
-    detail, cure = f"{sized(free)} free at {place}", f"df -h {shell_word(str(there))}"
-    if free < NO_SPACE:
-        yield wrong("disk", f"only {detail}", cure, Code.PASSING)
-    elif free < LITTLE_SPACE:
-        yield warning("disk", f"only {detail}", cure)
-    else:
-        yield CheckResult("disk", detail)
-    if stat.f_files == 0:
-        # On btrfs and others, which have as many inodes as there is space for.
-        return
-    detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {shell_word(str(there))}"
-    if inodes < NO_INODES:
-        yield wrong("inodes", f"only {detail}", cure, Code.PASSING)
-    elif inodes < FEW_INODES:
-        yield warning("inodes", f"only {detail}", cure)
-    else:
-        yield CheckResult("inodes", detail)
+    detail, cure = f"{sized(free)} free at {place}", f"df -h {quoted}"
+    found = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, cure)]
+    # On btrfs and others there are as many inodes as there is space for, and none are counted.
+    if stat.f_files:
+        detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {quoted}"
+        found.append(("inodes", inodes, FEW_INODES, NO_INODES, detail, cure))
+    for subject, left, few, none, detail, cure in found:
+        if left < none:
+            yield wrong(subject, f"only {detail}", cure, Code.PASSING)
+        elif left < few:
+            yield warning(subject, f"only {detail}", cure)
+        else:
+            yield CheckResult(subject, detail)
 
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
