@@ -125,15 +125,6 @@ def test_a_cure_quotes_a_place_with_a_blank_in_it(place: Place, monkeypatch: pyt
     assert Path(there).is_relative_to(place.root / "my state")
 
 
-def test_a_service_that_is_away_is_one_line(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.leave()
-    ran = zhipu.run("doctor", "--json")
-    assert ran.code == 4
-    assert of(ran, "wrong") == {"handbook: connection"}
-    assert results(ran)["handbook: connection"]["cure"].startswith("curl -sSI http://127.0.0.1:")
-    zhipu.vendor.arrive()
-
-
 def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("a.md", "alpha")
     shut = {

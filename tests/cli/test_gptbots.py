@@ -167,24 +167,6 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(place: Bot, kind: str
     assert there == [made.json["knowledge_base"]["id"]]
 
 
-def test_the_doctor_looks_at_the_service_and_shows_no_key(place: Bot) -> None:
-    ran = place.run("doctor", "--json")
-    assert ran.code == 0, ran.out
-    checks = {one["name"]: one["result"] for one in ran.json["checks"]}
-    wanted = ("DNS", "connection", "key", "knowledge base")
-    assert {checks[f"handbook: {name}"] for name in wanted} == {"ok"}
-    assert KEY not in ran.out + ran.err
-    place.server.app.set_behaviour({"key_revoked": True})
-    refused = place.run("doctor")
-    assert refused.code == 3
-    assert "wrong    handbook: key" in refused.out
-    place.server.app.set_behaviour({"key_revoked": False, "base": "deleted"})
-    missing = place.run("doctor")
-    assert missing.code == 3
-    assert "ok       handbook: key" in missing.out
-    assert "wrong    handbook: knowledge base" in missing.out
-
-
 def fail_once(place: Bot) -> None:
     """A document of ours fails there for good."""
     config = place.config

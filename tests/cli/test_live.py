@@ -284,17 +284,6 @@ def test_what_others_laid_there_is_not_believed_and_that_is_told(
     assert (folder / "last-search").read_bytes() == b"/etc/passwd"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives away")
-def test_nothing_is_left_in_the_runtime_directory_of_another_user(tmp_path: Path, memory: Path) -> None:
-    theirs = tmp_path / "theirs"
-    theirs.mkdir(mode=0o700)
-    os.chown(theirs, 12345, -1)
-    env = {"XDG_RUNTIME_DIR": str(theirs)}
-    assert opening.remember([Path("/a")], "kbsync search QUERY", env)
-    assert list(theirs.iterdir()) == []
-    assert opening.recall(env) == opening.Remembered("kbsync search QUERY", [Path("/a")])
-
-
 def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     odd = Path(os.fsdecode(b"/srv/caf\xe9\n.md"))

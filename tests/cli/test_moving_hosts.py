@@ -53,13 +53,6 @@ def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(old: Place, tmp_p
     assert new.run("verify").code == 0
 
 
-def test_changes_made_on_the_way_are_all_that_is_sent(old: Place, tmp_path: Path) -> None:
-    new = moved(old, tmp_path / "new", with_base=True)
-    new.write("sub/1.md", "another word")
-    ran = new.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"], ran.json["replaced"]) == (0, 0, 1)
-
-
 def test_without_the_knowledge_base_that_comes_along_it_is_made_anew(old: Place, tmp_path: Path) -> None:
     new = moved(old, tmp_path / "new", with_base=False)
     ran = new.run("--once", "--json")

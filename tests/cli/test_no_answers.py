@@ -29,14 +29,6 @@ def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place
     assert "A badge opens the door." in found.out
 
 
-def test_a_folder_without_a_config_is_searched_instead(place: Place) -> None:
-    place.write("a.md", "A badge opens the door.")
-    assert place.run("--once", "-q", "--folder", "docs").code == 0
-    ran = place.run("ask", "badge", "--folder", "docs")
-    assert (ran.code, ran.out) == (2, "")
-    assert "A badge opens the door." in place.run(*cure_in(ran.err)).out
-
-
 def test_a_service_without_applications_is_searched_instead(place: Place) -> None:
     """Nobody is asked: nothing listens at the address."""
     place.configure(GPTBOTS)

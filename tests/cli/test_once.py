@@ -275,21 +275,3 @@ def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(
         assert (ran.err.count("broken.pdf"), ran.err.count("odd.bin")) == (1, 1)
         [advice] = [line for line in told if line["event"] == "documents.failed"]
         assert (advice["count"], advice["cure"]) == (2, "kbsync retry")
-
-
-def test_off_a_terminal_a_halt_and_what_is_held_are_told_once_in_json(place: Place) -> None:
-    fill(place)
-    for number in range(7):
-        (place.docs / f"{number}.md").unlink()
-    for _ in range(2):
-        ran = place.run("--once")
-        assert ran.code == 3
-        told = told_in(ran.err)
-        [held] = [line for line in told if line["event"] == "deletions.held"]
-        assert held["cure"] == "kbsync approve handbook"
-        assert [line["path"] for line in told if line["event"] == "document.held"] == [
-            f"{number}.md" for number in range(7)
-        ]
-    place.docs.rename(place.root / "away")
-    [halted] = [line for line in told_in(place.run("--once").err) if line["event"] == "mirror.halted"]
-    assert (halted["mirror"], halted["reason"]) == ("handbook", "folder-missing")

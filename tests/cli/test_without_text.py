@@ -72,20 +72,3 @@ def test_the_command_that_is_told_would_read_it(scanned: Place, tmp_path: Path, 
     ran = scanned.run("--once", "--folder", "docs", "--json")
     assert (ran.code, ran.json["uploaded"]) == (0, 1)
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
-
-
-def test_a_damaged_document_has_failed(place: Place) -> None:
-    place.write("damaged.pdf", samples.pdf()[:200])
-    ran = place.run("--once", "--folder", "docs", "--json")
-    assert (ran.code, ran.json["failed"]) == (1, 1)
-    assert item(place, "damaged.pdf")["state"] == "failed"
-
-
-def test_a_document_that_loses_its_text_has_failed_while_the_old_one_is_found(place: Place) -> None:
-    place.write("a.pdf", samples.pdf([["The invoice is over ninety crowns"]]))
-    assert place.run("--once", "--folder", "docs").code == 0
-    place.write("a.pdf", samples.scanned_pdf())
-    assert place.run("--once", "--folder", "docs").code == 1
-    found = item(place, "a.pdf")
-    assert found["state"] == "failed" and found["document_id"] is not None
-    assert "no text in it" in str(found["reason"]) and "out of date" in str(found["reason"])
