@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.torture import contest
-from tests.torture.__main__ import main, seconds
+from tests.torture.__main__ import main
 from tests.torture.contest import Contest, rounds
 from tests.torture.exercise import PromiseBroken, Tally
-from tests.torture.round import exercises, play
+from tests.torture.round import play
 
 
 def script(text: str) -> subprocess.Popen[str]:
@@ -60,26 +58,6 @@ def test_a_round_that_dies_or_hangs_is_a_failure(
     assert played.failed == 2
 
 
-def test_no_round_is_begun_after_the_time(endings: dict[str, str]) -> None:
-    endings["good"] = GOOD
-    played = Contest(1)
-    played.play(rounds(["good"], 1), time.monotonic() - 1)
-    assert played.scores == {}
-
-
-def test_the_first_round_is_played_with_the_seed_itself_and_each_seed_once_by_everyone() -> None:
-    first, second = list(rounds(["a", "b"], 4, 3)), list(rounds(["a", "b"], 4, 3))
-    assert first == second
-    assert first[:2] == [("a", 4), ("b", 4)]
-    assert len(set(itertools.chain(first))) == 6
-
-
-def test_an_exercise_is_played_more_often_with_other_seeds() -> None:
-    played = list(itertools.islice(rounds(["a", "b"], 4, often={"b": 3}), 8))
-    assert [name for name, _ in played] == ["a", "b", "b", "b"] * 2
-    assert len({seed for name, seed in played if name == "b"}) == 6
-
-
 def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path) -> None:
     def broken(_seed: int, _place: Path) -> Tally:
         raise PromiseBroken("b.md twice", Tally(crashes=3, duplicated=1))
@@ -87,19 +65,6 @@ def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path)
     tally, trouble = play(broken, 1)
     assert (tally.crashes, tally.duplicated) == (3, 1)
     assert "b.md twice" in trouble
-
-
-def test_a_tally_that_tells_of_a_loss_is_a_failure_also_without_a_word() -> None:
-    _, trouble = play(lambda _seed, _place: Tally(lost=1), 1)
-    assert trouble
-
-
-def test_every_exercise_has_a_name_of_its_own_and_an_unknown_one_is_refused(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert {"crash-memory", "crash-local", "crash-zhipu"} <= exercises().keys()
-    assert main(["--only", "nobody", "--rounds", "1"]) == 2
-    assert "there is no exercise nobody" in capsys.readouterr().err
 
 
 def test_a_table_has_a_row_for_each_exercise_and_one_for_all(
@@ -110,8 +75,3 @@ def test_a_table_has_a_row_for_each_exercise_and_one_for_all(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows] == ["exercise", "crash-memory", "all"]
     assert dict(zip(rows[0], rows[1], strict=True))["crashes"] == "21"
-
-
-@pytest.mark.parametrize(("text", "meant"), [("90", 90), ("2s", 2), ("10m", 600), ("1.5h", 5400)])
-def test_times_are_written_as_in_the_config(text: str, meant: float) -> None:
-    assert seconds(text) == meant
