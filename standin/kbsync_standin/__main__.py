@@ -15,7 +15,7 @@ from typing import Any
 
 from kbsync_standin.faults import Fault, Faults, parsed
 from kbsync_standin.kinds import TRANSPORT
-from kbsync_standin.messages import StandInClock, Vendor
+from kbsync_standin.messages import Vendor
 from kbsync_standin.server import Server
 
 ADDRESS_TAKEN = 1
@@ -41,34 +41,18 @@ def read_options(arguments: list[str] | None = None) -> Options:
     """Options from the command line. Raises `SystemExit(2)` after a sentence on stderr."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    # What is not given is left to the stand-in.
+    chosen = {"key": given.key, "vectorize": given.vectorize}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
-        return _options(given)
+        module = importlib.import_module(f"kbsync_standin.{given.vendor}")
+        app: Vendor = module.application(seed=given.seed, **chosen)
+        if given.behaviour:
+            app.set_behaviour(dict(given.behaviour))
+        faults = tuple(Faults(app.kinds).checked(fault) for fault in given.fault)
     except ValueError as error:
         parser.error(str(error))
-
-
-def _options(given: argparse.Namespace) -> Options:
-    app = application(given.vendor, given.key, given.seed, given.vectorize)
-    if given.behaviour:
-        app.set_behaviour(dict(given.behaviour))
-    return Options(
-        app=app,
-        host=given.host,
-        port=given.port,
-        latency=given.latency,
-        faults=tuple(Faults(app.kinds).checked(fault) for fault in given.fault),
-        list_faults=given.list_faults,
-        quiet=given.quiet,
-    )
-
-
-def application(vendor: str, key: str | None, seed: int, vectorize: tuple[float, float] | None) -> Vendor:
-    """The stand-in for a vendor; what is None is left to it."""
-    module = importlib.import_module(f"kbsync_standin.{vendor}")
-    chosen = {"key": key, "vectorize": vectorize}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    app: Vendor = module.application(seed=seed, clock=StandInClock(), **given)
-    return app
+    return Options(app, given.host, given.port, given.latency, faults, given.list_faults, given.quiet)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,31 +124,21 @@ def _switch(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def kinds_table(app: Vendor) -> str:
-    """Every fault kind with its explanation, the vendor's own first."""
-    own = [f"  {name}: {line}" for name, line in app.kinds.items()]
-    transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
-    return "\n".join([f"{app.name}:", *own, "on the way:", *transport])
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 0 when told to stop, 1 when the address cannot be had. Wrong usage exits 2."""
     options = read_options(arguments)
     if options.list_faults:
-        return _told(kinds_table(options.app))
+        own = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
+        transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
+        try:
+            print("\n".join([f"{options.app.name}:", *own, "on the way:", *transport]), flush=True)
+        except BrokenPipeError:  # the reader has seen enough: `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest its end complains
+        return 0
     server = Server(options.app, options.host, options.port, options.latency)
     for fault in options.faults:
         server.faults.add(fault)
     return asyncio.run(_serve(server, options))
-
-
-def _told(text: str) -> int:
-    """0, also when the reader has seen enough: `| head`."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest its end complains
-    return 0
 
 
 async def _serve(server: Server, options: Options) -> int:
@@ -178,15 +152,11 @@ async def _serve(server: Server, options: Options) -> int:
         return ADDRESS_TAKEN
     print(f"listening on {server.url}", flush=True)
     if not options.quiet:
-        print(_how_to_use(server), flush=True)
+        print(server.app.config_hint(server.url).rstrip())
+        print(f"# to see and to change what it does: curl {server.url}/_standin", flush=True)
     await stop.wait()
     await server.stop()
     return 0
-
-
-def _how_to_use(server: Server) -> str:
-    hint = server.app.config_hint(server.url).rstrip()
-    return f"{hint}\n# to see and to change what it does: curl {server.url}/_standin"
 
 
 if __name__ == "__main__":

@@ -255,16 +255,22 @@ _RANKING = re.compile(rb'"rerank_version"\s*:\s*("[^"\\]*")')
 
 
 class GptbotsApplication:
-    """One bot with its knowledge bases."""
+    """One bot, with one empty knowledge base, `HOME_ID`, at first. Arguments as in `ZhipuApplication`."""
 
     name = "gptbots"
     kinds: Mapping[str, str] = KINDS
 
-    def __init__(self, key: str, seed: int, vectorize: tuple[float, float], clock: StandInClock) -> None:
-        self.clock = clock
+    def __init__(
+        self,
+        key: str = "app-secret-for-tests",
+        seed: int = 0,
+        vectorize: tuple[float, float] = (0.0, 0.0),
+        clock: StandInClock | None = None,
+    ) -> None:
+        self.clock = clock or StandInClock()
         self._key = key
         self.letters: list[Letter] = []
-        self.bot = Bot(seed, GptbotsBehaviour(vectorize=vectorize), clock)
+        self.bot = Bot(seed, GptbotsBehaviour(vectorize=vectorize), self.clock)
 
     @property
     def behaviour(self) -> GptbotsBehaviour:

@@ -7,17 +7,7 @@ its bytes.
 
 from __future__ import annotations
 
-from kbsync_standin.messages import StandInClock, Vendor
 from kbsync_standin.vectors.app import VectorsApplication
+from kbsync_standin.vectors.app import VectorsApplication as application
 
 __all__ = ["VectorsApplication", "application"]
-
-
-def application(
-    key: str = "id.secret-for-tests",
-    seed: int = 0,
-    vectorize: tuple[float, float] = (0.0, 0.0),
-    clock: StandInClock | None = None,
-) -> Vendor:
-    """`key`: the only API key it takes. Nothing is left to chance and nothing takes time."""
-    return VectorsApplication(key, clock or StandInClock())

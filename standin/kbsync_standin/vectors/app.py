@@ -133,9 +133,16 @@ class VectorsApplication:
     name = "vectors"
     kinds: Mapping[str, str] = KINDS
 
-    def __init__(self, key: str, clock: StandInClock) -> None:
+    def __init__(
+        self,
+        key: str = "id.secret-for-tests",
+        seed: int = 0,
+        vectorize: tuple[float, float] = (0.0, 0.0),
+        clock: StandInClock | None = None,
+    ) -> None:
+        """`key`: the only API key it takes. Nothing is left to chance and nothing takes time."""
         self.behaviour = VectorsBehaviour()
-        self.clock = clock
+        self.clock = clock or StandInClock()
         self.violations: list[str] = []
         self.letters: list[Letter] = []
         self._key = key

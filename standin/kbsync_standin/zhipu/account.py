@@ -127,18 +127,11 @@ class Account:
         self.used_bytes = 0
         self._snowflakes = Snowflakes(seed)
         self._ordinals = itertools.count()
-        self._paid = 0
 
     @property
     def now(self) -> float:
         """Seconds since the epoch by the stand-in's clock."""
         return self.clock.now()
-
-    def turn(self, behaviour: ZhipuBehaviour) -> None:
-        """It behaves so from now on; a changed balance is counted down anew."""
-        if behaviour.balance != self.behaviour.balance:
-            self._paid = 0
-        self.behaviour = behaviour
 
     def new_number(self) -> int:
         """A fresh snowflake."""
@@ -258,9 +251,7 @@ class Account:
             ready = max(ready, now + stale)
             under_way = Phase(now + stale, 0, before.info if behaviour.keeps_fail_info else None)
             phases = [Phase(now, before.stat, before.info), under_way] if stale else [under_way]
-        is_paid = not behaviour.zero_balance and (behaviour.balance < 0 or self._paid < behaviour.balance)
-        self._paid += is_paid
-        if is_paid and not script.stuck:
+        if not behaviour.zero_balance and not script.stuck:
             end = self._end(document, ready)
             phases.append(end)
             if end.stat == 1:

@@ -182,14 +182,25 @@ _SWITCHED = (
 
 
 class ZhipuApplication:
-    """Documents in memory behind the vendor's interface. Asked by one thread at a time."""
+    """Documents in memory behind the vendor's interface, in one empty knowledge base, `HOME_ID`, at first.
+
+    `key`: the only API key it knows. `seed`: of everything left to chance. `vectorize`: least and most
+    seconds from an upload until the document is searchable. `clock`: real time by default. Asked by one
+    thread at a time.
+    """
 
     name = "zhipu"
     kinds: Mapping[str, str] = KINDS
 
-    def __init__(self, key: str, seed: int, vectorize: tuple[float, float], clock: StandInClock) -> None:
-        """See `application`. Raises `ValueError` for a wrong `vectorize`."""
-        self.clock = clock
+    def __init__(
+        self,
+        key: str = "id.secret-for-tests",
+        seed: int = 0,
+        vectorize: tuple[float, float] = (0.0, 0.0),
+        clock: StandInClock | None = None,
+    ) -> None:
+        """Raises `ValueError` for a wrong `vectorize`."""
+        self.clock = clock or StandInClock()
         self.violations: list[str] = []
         self._key = key
         self._seed = seed
@@ -213,7 +224,7 @@ class ZhipuApplication:
     @behaviour.setter
     def behaviour(self, behaviour: ZhipuBehaviour) -> None:
         before = self.behaviour
-        self.account.turn(behaviour)
+        self.account.behaviour = behaviour
         if behaviour.base != before.base:
             turn_home(self.account, behaviour.base)
 

@@ -56,8 +56,7 @@ class ZhipuBehaviour:
     capacity_bytes, capacity_words: what all documents together may have (0: as many words as go into the
         bytes). full: what an upload beyond it meets: the
         failure 10001 or 10002 later, or a refusal. max_bytes: a larger file is refused with HTTP 435.
-    balance: so many more vectorizations are paid for, the rest stays at status 0; -1: endless.
-    zero_balance: none is paid for. money_gone: what costs money is answered 1113 in HTTP 429.
+    zero_balance: no vectorizing is paid for, and the status stays 0. money_gone: what costs money is answered 1113 in HTTP 429.
     key_revoked: every request is answered 1004 in HTTP 401.
     base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
         with `present`); `recreated` by others under another id, empty; or `emptied` by others.
@@ -98,14 +97,13 @@ class ZhipuBehaviour:
     capacity_words: int = 0
     full: Literal["10001", "10002", "refused"] = "10001"
     max_bytes: int = 100_000_000
-    balance: int = -1
     zero_balance: bool = False
     money_gone: bool = False
     key_revoked: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
-_LEAST = {"balance": -1, "missing_code": 1, "clock_skew": -switching.LARGEST}
+_LEAST = {"missing_code": 1, "clock_skew": -switching.LARGEST}
 
 
 def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:

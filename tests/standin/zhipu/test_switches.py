@@ -365,14 +365,6 @@ def test_a_file_over_the_limit_is_refused_with_435() -> None:
     assert vendor.app.violations == []
 
 
-def test_the_balance_runs_out() -> None:
-    vendor = DirectZhipu(order="oldest")
-    numbered(vendor, 3)
-    vendor.app.set_behaviour({"balance": 2})
-    numbered(vendor, 3)
-    assert [item["embedding_stat"] for item in vendor.list()["list"]] == [1, 1, 1, 1, 1, 0]
-
-
 @pytest.mark.parametrize(
     ("switches", "words"),
     [
@@ -385,7 +377,7 @@ def test_the_balance_runs_out() -> None:
         ({"list_lag": float("nan")}, "list_lag"),
         ({"page_cap": 10.5}, "whole number"),
         ({"page_cap": True}, "whole number"),
-        ({"balance": -2}, "from -1 on"),
+        ({"missing_code": 0}, "from 1 on"),
         ({"order": "random"}, "newest, oldest, shuffled"),
         ({"deleted_detail": True}, "404, code, null"),
         ({"vectorize": [5]}, "pair of seconds"),
