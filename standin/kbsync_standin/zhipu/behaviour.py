@@ -54,9 +54,9 @@ class ZhipuBehaviour:
     without_positions: names of documents, with blanks between, whose slices tell none (`hide_positions`).
     not_offered: the optional routes that answer 404 (`url`: the signed addresses of files).
     capacity_bytes, capacity_words: what all documents together may have (0: as many words as go into the
-        bytes). full: what an upload beyond it meets: the
-        failure 10001 or 10002 later, or a refusal. max_bytes: a larger file is refused with HTTP 435.
-    zero_balance: no vectorizing is paid for, and the status stays 0. money_gone: what costs money is answered 1113 in HTTP 429.
+        bytes). full: what an upload beyond it meets: the failure 10001 or 10002 later, or a refusal.
+    max_bytes: a larger file is refused with HTTP 435.
+    zero_balance: no vectorizing is paid for. money_gone: what costs money is answered 1113 in HTTP 429.
     key_revoked: every request is answered 1004 in HTTP 401.
     base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
         with `present`); `recreated` by others under another id, empty; or `emptied` by others.
