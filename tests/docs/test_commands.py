@@ -1,4 +1,7 @@
-"""Every command of kbsync that a page shows in a block is run, in the page's order, in a reader's home."""
+"""Every command that a page shows in a block is run, in the page's order.
+
+`test_service.py`, `test_readme.py` and `test_targets.py` run the pages that are not named here.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.docs.console import environment
-from tests.docs.pages import ROOT, Block, blocks
+from tests.docs.machine import Machine
+from tests.docs.pages import PAGES, README, ROOT, Block, blocks
+from tests.docs.test_service import PAGE as SERVICE
+from tests.docs.test_targets import GPTBOTS, STAND_IN, VECTORS, ZHIPU
 from tests.index.samples import pdf
 
 DOCS = ROOT / "docs"
-PAGES = {
+AT_HOME = {
     DOCS / "getting-started.md": "notes",
     DOCS / "commands.md": "handbook",
     DOCS / "deletions.md": "handbook",
@@ -22,31 +28,34 @@ PAGES = {
     DOCS / "troubleshooting.md": "handbook",
     DOCS / "targets" / "local.md": "handbook",
 }
-"""Pages whose blocks are not run as consoles elsewhere, and the folder their reader has."""
+"""Pages and the folder their reader has."""
 
-ELSEWHERE = ("pipx ", "uv ", "sudo ", "echo fs.")
-"""What installs programs or changes the machine; `test_installing.py` does it."""
+ON_A_MACHINE = {
+    DOCS / "getting-started.md": ("pipx ", "uv "),
+    DOCS / "troubleshooting.md": ("echo fs.", "sudo "),
+    DOCS / "upgrading.md": ("kbsync ", "pipx ", "systemctl "),
+    DOCS / "docker.md": ("docker ",),
+    README: ("pipx ", "uv "),
+}
+"""Pages with commands that install programs, change the machine or start containers, and how these begin."""
 
-PAPERS = {
-    "password.md": "# Password\n\nTo reset a password, ask at the desk. Whoever cannot, writes an invoice.\n",
+FILES = {
+    "password.md": "# Password\n\nTo reset a password, ask at the desk. Otherwise write an invoice.\n",
     "guides/errors.md": "# Errors\n\nError handling: every error has a cure.\n",
     "draft.txt": "A draft of the next letter.\n",
 }
 
 
 def home_of(reader: Path, folder: str) -> Path:
-    """A home with a folder of papers, which is mirrored already where the page speaks of a mirror."""
-    for place, text in PAPERS.items():
-        file = reader / folder / place
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    file = reader / folder / "path/to/file.pdf"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(pdf([["Opening hours", "The office opens at nine.", "An invoice can be had then."]]))
-    for place in ("kbsync", "fish/completions"):
-        (reader / ".config" / place).mkdir(parents=True)
-    for place in ("backups", ".local/share/bash-completion/completions"):
+    """A home with a folder of files, which is mirrored already where the page speaks of a mirror."""
+    for place in (".config/kbsync", ".config/fish/completions", ".local/share/bash-completion/completions"):
         (reader / place).mkdir(parents=True)
+    for place in ("backups", f"{folder}/guides", f"{folder}/path/to"):
+        (reader / place).mkdir(parents=True)
+    for place, text in FILES.items():
+        (reader / folder / place).write_text(text)
+    letter = pdf([["Opening hours", "The office opens at nine.", "An invoice can be had then."]])
+    (reader / folder / "path/to/file.pdf").write_bytes(letter)
     if folder == "handbook":
         config = reader / ".config/kbsync/config.yaml"
         config.write_text(f"mirrors:\n  - {{name: handbook, folder: {reader / folder}}}\n")
@@ -70,18 +79,62 @@ def run(script: str, home: Path) -> str:
     return done.stderr
 
 
-def runnable(block: Block, home: Path) -> str:
-    """A block without what is run elsewhere; who watches is ended after a while, who asks is told yes."""
-    lines = [line for line in block.text.splitlines() if not line.startswith(ELSEWHERE)]
-    script = "\n".join(lines).replace("/backups/", f"{home}/backups/")
+def at_home(block: Block, home: Path) -> str:
+    """A block without what is run on a machine; watching ends after a while, questions are answered."""
+    elsewhere = ON_A_MACHINE.get(block.page, ("no such line",))
+    script = "\n".join(line for line in block.text.splitlines() if not line.startswith(elsewhere))
+    script = script.replace("/backups/", f"{home}/backups/")
     script = re.sub(r"(kbsync forget .*)", r"\1 --yes", script)
     return re.sub(r"^(kbsync --folder .*)", r"timeout --preserve-status 4 \1", script, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_of_the_page_succeeds(page: Path, tmp_path: Path) -> None:
-    home = home_of(tmp_path, PAGES[page])
-    shown = [runnable(block, home) for block in blocks(page, "sh")]
+@pytest.mark.parametrize("page", AT_HOME, ids=lambda page: page.stem)
+def test_every_command_succeeds_at_home(page: Path, tmp_path: Path) -> None:
+    home = home_of(tmp_path, AT_HOME[page])
+    shown = [at_home(block, home) for block in blocks(page, "sh")]
     assert any(re.search(r"^kbsync ", script, re.MULTILINE) for script in shown)
     for script in shown:
         assert "Traceback" not in run(script, home)
+
+
+def on_a_machine(page: Path) -> list[str]:
+    lines = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
+    return [line for line in lines if line.startswith(ON_A_MACHINE[page])]
+
+
+@pytest.mark.parametrize("page", ON_A_MACHINE, ids=lambda page: page.stem)
+def test_every_command_succeeds_on_a_machine(page: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.installed()
+    assert on_a_machine(page)
+    for line in on_a_machine(page):
+        done = machine.do(line)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def test_a_file_that_the_program_beside_kbsync_writes_is_found(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    *_, status, search = [machine.do(line) for line in on_a_machine(DOCS / "docker.md")]
+    assert "handbook" in status.stdout
+    assert search.stdout.startswith("today.md")
+
+
+@pytest.mark.parametrize("installs", ["pipx install .", "uv tool install ."])
+def test_what_was_installed_can_be_run(installs: str, tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    assert installs in on_a_machine(DOCS / "getting-started.md")
+    assert machine.do(installs).returncode == 0
+    assert machine.do("kbsync --version").stdout.startswith("kbsync ")
+
+
+def test_no_block_of_a_page_is_left_out() -> None:
+    others = {
+        SERVICE,
+        ZHIPU,
+        GPTBOTS,
+        VECTORS,
+        STAND_IN,
+        DOCS / "internals" / "testing.md",
+    }  # the last: hours
+    shown = {page for page in PAGES if any(blocks(page, "sh", "console"))}
+    assert shown <= {*others, *AT_HOME, *ON_A_MACHINE}
