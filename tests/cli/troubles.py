@@ -19,7 +19,7 @@ from tests.cli import plainly
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
 from tests.cli.place import Daemon, eventually
-from tests.cli.vendor import KEY, Vendor, ZhipuPlace
+from tests.cli.vendor import KEY, ZhipuPlace, ZhipuStandIn
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors with a knowledge base at a vendor of their own."""
@@ -46,8 +46,8 @@ class TroubledPlace(ZhipuPlace):
     modules = (plainly.__name__, plainly.__name__)
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root, Vendor())
-        self.vendors = {name: Vendor() for name in SERVED}
+        super().__init__(root, ZhipuStandIn())
+        self.vendors = {name: ZhipuStandIn() for name in SERVED}
         self._held: list[int] = []
         self._is_recut = False
 

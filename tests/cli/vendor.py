@@ -19,7 +19,7 @@ from tests.cli.place import Place
 KEY = "kid-4711.secret-for-tests"
 
 
-class Vendor:
+class ZhipuStandIn:
     """The stand-in. It may go away and come back with everything it holds, under the same address."""
 
     def __init__(self, key: str = KEY, latency: float = 0.0) -> None:
@@ -102,7 +102,7 @@ class Vendor:
 
 
 def digests_in(folder: Path) -> dict[str, list[str]]:
-    """What `Vendor.digests` must be for this folder."""
+    """What `ZhipuStandIn.digests` must be for this folder."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): [hashlib.sha256(path.read_bytes()).hexdigest()] for path in files}
 
@@ -120,7 +120,7 @@ target:
 class ZhipuPlace(Place):
     """A place whose mirror `handbook` leads to the vendor."""
 
-    def __init__(self, root: Path, vendor: Vendor) -> None:
+    def __init__(self, root: Path, vendor: ZhipuStandIn) -> None:
         super().__init__(root)
         self.vendor = vendor
 
@@ -143,7 +143,7 @@ class ZhipuPlace(Place):
 @contextlib.contextmanager
 def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
     """A vendor that is there, an aimed config, and an empty folder."""
-    there = Vendor(**vendor)
+    there = ZhipuStandIn(**vendor)
     there.arrive()
     zhipu = ZhipuPlace(root, there)
     zhipu.aim()

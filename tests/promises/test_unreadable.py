@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli import plainly
 from tests.cli.place import eventually
-from tests.cli.vendor import Vendor, ZhipuPlace
+from tests.cli.vendor import ZhipuPlace, ZhipuStandIn
 
 
 class PlainDesk(ZhipuPlace):
@@ -21,7 +21,7 @@ class PlainDesk(ZhipuPlace):
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """Ten files, two of them in a folder that can be shut."""
-    vendor = Vendor()
+    vendor = ZhipuStandIn()
     vendor.arrive()
     desk = PlainDesk(tmp_path, vendor)
     desk.aim()
