@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import Target
 from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
 from tests.engine.test_renewals import set_to
-from tests.engine.viewing import open_target
-from tests.memory.target import MemoryTarget
 from tests.server.client import TOKEN
 from tests.server.scene import Scene, renewed, scene
 
@@ -328,31 +325,6 @@ async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None
     [hit] = told["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
     assert "f1" in hit["passages"][0]["text"]
-
-
-async def test_without_its_folder_a_mirror_is_searched_through_a_target_of_its_own(one: Scene) -> None:
-    opened: list[MemoryTarget] = []
-
-    async def reading(name: str) -> Target:
-        assert name == "docs"
-        target = open_target(one.world)
-        opened.append(target)
-        return target
-
-    one.listening._open_target = reading
-    async with one.open():
-        await mirrored(one, 3)
-        run = one.runs["docs"]
-        away = one.world.root.rename(one.world.root.parent / "away")
-        assert not await run.begin()
-        told = await one.json("/api/search?q=f1&k=1")
-        assert [hit["path"] for hit in told["hits"]] == ["f1.md"] and run.bound is None
-        await run.set_halt(Halt("credentials", "refused", ""))
-        told = await one.json("/api/search?q=f1&k=1")
-        assert told["silent"] == {"docs": "its target is not open; its status says why"}
-        away.rename(one.world.root)
-    [target] = opened
-    assert target._closed
 
 
 async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
