@@ -385,7 +385,7 @@ class Reconciler:
         if listing.reselect:
             row = await self._store.read(lambda tx: tx.folders.get(mirror, folder))
             version = "" if row is None else row.version
-        shut = [(join(folder, name), verdict) for name, verdict in listing.shut_folders]
+        shut = [(join(folder, name), verdict) for name, verdict in listing.excluded_folders]
 
         def unsettle(tx: Tx) -> None:
             if listing.reselect:

@@ -123,7 +123,7 @@ class ListenerApp:
         ]
         errors: dict[Any, Any] = {HTTPException: _refused, StateError: _state_failed}
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors))
-        """What is served: the application behind its checks of who asks."""
+        """What is served: the application behind the access checks."""
 
     def turn_to(self, mirrors: Sequence[MirrorConfig]) -> None:
         """Show these mirrors, and let their services call back."""

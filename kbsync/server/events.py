@@ -65,7 +65,7 @@ class OpenPage:
 
 
 class EventHub:
-    """Looks at the mirrors while somebody watches, and only then."""
+    """Looks at the mirrors, but only while a page is open."""
 
     def __init__(self, frame: Frame, news: News, sleep: Sleep = asyncio.sleep) -> None:
         self._frame, self._news, self._sleep = frame, news, sleep

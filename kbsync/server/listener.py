@@ -255,7 +255,7 @@ class HttpListener:
         try:
             await asyncio.to_thread(thread.start)
         except BaseException:
-            # Also where this was cancelled: nobody else knows of the thread.
+            # Even if this was cancelled: only this call knows the thread.
             await asyncio.to_thread(thread.stop)
             raise
         self._app, self._thread, self._http = app, thread, http

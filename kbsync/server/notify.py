@@ -127,7 +127,7 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """What was seen of the mirrors of one daemon, and what of it is still to be told."""
+    """The notices of one daemon that are still to be sent, made from what is seen of its mirrors."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
@@ -198,7 +198,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         )
     )
     try:
-        # Shielded: cancelled in the middle of its start, the command would be ended by nobody.
+        # Shielded: a command whose start is cancelled half-way would go on running.
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
         with contextlib.suppress(OSError):
@@ -295,7 +295,7 @@ class Notifications:
             self._changed.set()
 
     def heard(self, mirror: str, event: Happened) -> None:
-        """A document is finished; kept only while the config names somebody to tell."""
+        """A document is finished; remembered only while notices are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             cure = run.context.cure(f"retry --mirror {mirror}")

@@ -1,4 +1,4 @@
-"""Looks at one place: is it there, gone, or can that not be said? Which rules apply in a folder?"""
+"""Looks at one path (is it there, is it gone, or is that unknown?) and reads the rules of a folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
     """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
     MISSING: the root could be entered and the path leads nowhere (a name is not there, or what should be
-    a folder is a file or a symlink). Whatever else stands in the way makes it UNKNOWN: an error, and a root
+    a folder is a file or a symlink). Anything else makes it UNKNOWN: an error, and a root
     that is not the one of `identity` (taken in this run). `look_in_mounts` knows of disks that are missing.
     """
     try:
@@ -86,7 +86,7 @@ class RulesUnknown(KbsyncError):
     """An ignore file cannot be used: what it would leave out is not known, so its folder stays as it is."""
 
 
-def narrowed(rules: Rules, folder: str, fd: int) -> Rules:
+def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
     """The rules in `folder`, open as `fd`: those from above and its ignore file, if it has one.
 
     Raises RulesUnknown where that file cannot be read or has a line without sense.
@@ -118,13 +118,13 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
     and OSError when a folder on the way cannot be opened.
     """
     with closing(FolderStack(root)) as stack:
-        rules = narrowed(rules, "", stack.enter(0, ""))
+        rules = with_ignore_file(rules, "", stack.enter(0, ""))
         for depth, name in enumerate(folder.split("/") if folder else (), 1):
             place = stack.path_to(depth, name)
             verdict = rules.enters(place)
             if verdict.choice is not FileChoice.SELECTED:
                 return rules, verdict
-            rules = narrowed(rules, place, stack.enter(depth, name))
+            rules = with_ignore_file(rules, place, stack.enter(depth, name))
     return rules, SELECTED
 
 

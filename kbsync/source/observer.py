@@ -107,7 +107,7 @@ class Obstacle:
 def foreseen_obstacle(
     choice: ObserverChoice, shared: str, directories: int, limits: InotifyLimits
 ) -> Obstacle | None:
-    """What stands in the way before events are tried.
+    """Why events will not work, as far as that is known before they are tried.
 
     `shared` names a file system that does not report every change, or is empty; `directories` is how many the
     folder has (0: not known).
@@ -323,7 +323,7 @@ class TreeEvents(FileSystemEventHandler):
 
 
 class OwnFileEvents(FileSystemEventHandler):
-    """Calls what belongs to one of our own files, by its name, from the library's thread; never raises."""
+    """Calls a function for an event on one of our own files; from the library's thread, and never raises."""
 
     def __init__(self, calls: Mapping[str, Callable[[], object]]) -> None:
         self._calls = calls
@@ -338,7 +338,7 @@ class OwnFileEvents(FileSystemEventHandler):
 
 
 class LivenessProbe:
-    """Proves that events still arrive: a file of ours is touched now and then, and its event must come.
+    """Checks that events still arrive: it touches a file of ours now and then, whose event must come.
 
     `now` is monotonic seconds; `heard` is how many events the observer has given so far.
     """

@@ -305,7 +305,7 @@ class FolderStack:
     def enter(self, depth: int, name: str) -> int:
         """Go to `name` in the folder at `depth` - 1 of the present way; its descriptor, kept here.
 
-        Depth 0 is the root. Raises OSError, and then stands on the folder at `depth` - 1.
+        Depth 0 is the root. Raises OSError, and then stays in the folder at `depth` - 1.
         """
         self._leave(max(depth, 1))
         if not depth:

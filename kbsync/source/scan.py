@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits, Stamp, Verdict
 from kbsync.core.selection import Rules
-from kbsync.source.look import RulesUnknown, kind_of, narrowed, stamp_of
+from kbsync.source.look import RulesUnknown, kind_of, stamp_of, with_ignore_file
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
 
 EntryRow = tuple[str, int, int, int, int]
@@ -70,7 +70,7 @@ class FolderListing:
     With a `problem` it could not be listed: everything below is unknown, `version` and all else is empty.
     `changed`: new, or with another stamp, or every entry when the directory is `new`, stored under
     another version (`reselect`), or lies at or below one that had a problem before. `gone_folders`: not
-    there any more. `shut_folders`: there, but the rules do not enter them now. `rules` apply in it.
+    there any more. `excluded_folders`: there, but the rules do not enter them now. `rules` apply in it.
     """
 
     path: str
@@ -80,7 +80,7 @@ class FolderListing:
     changed: tuple[FoundEntry, ...] = ()
     missing: tuple[str, ...] = ()
     gone_folders: tuple[str, ...] = ()
-    shut_folders: tuple[tuple[str, Verdict], ...] = ()
+    excluded_folders: tuple[tuple[str, Verdict], ...] = ()
     new: bool = False
     reselect: bool = False
     rules: Rules = field(default=_NO_RULES, repr=False, compare=False)
@@ -204,7 +204,7 @@ class Scan(Iterator[FolderListing]):
                     continue
                 except _Blocked as blocked:
                     known, problem, mounted = folder.known, str(blocked), folder.was_mounted
-                    # A problem that is known is no news, unless all below is to be reported.
+                    # A known problem is reported again only if all below is.
                     if known is not None and known.problem == problem and not folder.everything:
                         continue
                     listing = FolderListing(folder.path, is_mount=mounted, problem=problem, new=known is None)
@@ -240,7 +240,7 @@ class Scan(Iterator[FolderListing]):
                 folder.is_mount = mount is not None and mount.point == point
             if folder.was_mounted and not folder.is_mount:
                 raise _Blocked(_UNMOUNTED)  # what lay on that disk is unknown, not gone (promise 5)
-            folder.rules = narrowed(folder.rules, folder.path, folder.fd)
+            folder.rules = with_ignore_file(folder.rules, folder.path, folder.fd)
         except (FileNotFoundError, NotADirectoryError):
             if folder.was_mounted:
                 raise _Blocked(_UNMOUNTED) from None
@@ -266,13 +266,13 @@ class Scan(Iterator[FolderListing]):
             # An older kbsync took this file for a folder of link files. Its pages must not count as deleted
             # because a newer one reads the list no more (promise 5).
             kept.add(_PAGE_LIST)
-        shut = []
+        excluded = []
         for name in sorted(folder.folders | kept, reverse=True):  # the first one is taken first
             verdict = folder.rules.enters(folder.path_of(name))
             if verdict.choice is FileChoice.SELECTED or (is_page_list and name == _PAGE_LIST):
                 pending.append(_Folder(folder.depth + 1, name, folder.rules, stored.get(name), everything))
             elif name in stored:
-                shut.append((name, verdict))
+                excluded.append((name, verdict))
         gone = tuple(sorted(stored.keys() - folder.folders - kept))
 
         version = folder.rules.version
@@ -280,11 +280,11 @@ class Scan(Iterator[FolderListing]):
         is_reselected = known is not None and known.version != version
         whole = everything or is_new or is_reselected
         moved = known is not None and known.is_mount != folder.is_mount
-        if rows == folder.rows and not (whole or moved or self._deep or shut or gone or folder.unclear):
+        if rows == folder.rows and not (whole or moved or self._deep or excluded or gone or folder.unclear):
             return None
         present = {row[0] for row in folder.rows} | folder.unclear
         differing = {row[0] for row in folder.rows - rows} | folder.unclear
-        changed = _looked_at(folder.fd, present if whole or self._deep else differing)
+        changed = _entries_of(folder.fd, present if whole or self._deep else differing)
         if not whole and self._deep:
             changed = (one for one in changed if one.kind is FileKind.FILE or one.name in differing)
         certain = {row[0] for row in folder.rows ^ rows} - folder.unclear - folder.raced
@@ -296,15 +296,15 @@ class Scan(Iterator[FolderListing]):
             changed=tuple(changed),
             missing=tuple(sorted({row[0] for row in rows} - present - folder.raced)),
             gone_folders=gone,
-            shut_folders=tuple(shut),
+            excluded_folders=tuple(excluded),
             new=is_new,
             reselect=is_reselected,
             rules=folder.rules,
         )
 
 
-def _looked_at(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
-    """The entries once more, for their kind; what went meanwhile is left out."""
+def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
+    """Stat these entries for their kind; those that are gone by now are left out."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)

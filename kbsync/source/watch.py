@@ -322,7 +322,7 @@ class RootCheck:
         patience = 0.0 if self._asked else LOOK_SECONDS
         if self._asked is None:
             self._asked = asyncio.create_task(run_detached(lambda: self._look(self._folder)))
-            # An answer that comes when nobody waits any more is no error of the program.
+            # An answer that comes after the wait was given up is no error of the program.
             self._asked.add_done_callback(lambda task: task.cancelled() or task.exception())
         asked = self._asked
         await asyncio.wait([asked], timeout=patience)

@@ -65,7 +65,7 @@ class Tree:
             rows[found.name] = (found.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
         for name in listing.missing:
             del rows[name]
-        for name in [*listing.gone_folders, *(name for name, _ in listing.shut_folders)]:
+        for name in [*listing.gone_folders, *(name for name, _ in listing.excluded_folders)]:
             gone = f"{listing.path}/{name}" if listing.path else name
             for path in [path for path in self.stored if f"{path}/".startswith(f"{gone}/")]:
                 del self.stored[path]

@@ -155,7 +155,7 @@ def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tre
     known(root, tree, "drafts/deep/a.md")
     write(root, ".kbsyncignore", "drafts/\n")
     found = learnt(root, tree)
-    ((name, verdict),) = found[""].shut_folders
+    ((name, verdict),) = found[""].excluded_folders
     assert (name, verdict.choice, verdict.rule) == ("drafts", FileChoice.EXCLUDED, ".kbsyncignore:1")
     assert listed(root, tree) == {}
 
