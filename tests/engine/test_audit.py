@@ -19,7 +19,6 @@ from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
 from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import Tx
-from kbsync.state.store import StateStore
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun
 from tests.engine.world import World
@@ -193,9 +192,7 @@ def leave_behind(world: World, n: int) -> None:
         for name, remote_id in zip(names, ids, strict=True):
             tx.uploads.add(replace(row, path=name, label=name, name=name, remote_id=remote_id))
 
-    store = StateStore(world.state / "state.db")
-    store.submit(add).result()
-    store.close()
+    world.change(add)
 
 
 # -- when ------------------------------------------------------------------------------------------------

@@ -190,8 +190,7 @@ async def test_a_refused_change_says_that_the_older_version_is_found(world: Worl
 async def test_a_held_deletion_names_the_cure(world: World) -> None:
     world.write_many(3)
     await world.once()
-    for i in range(3):
-        world.delete(f"f{i}.md")
+    world.delete_many(3)
     await world.once()
     found = await explained(world, "f0.md")
     assert found.found and "still found although the file is gone" in found.answer

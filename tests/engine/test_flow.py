@@ -351,8 +351,7 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
 async def test_a_stream_of_fresh_edits_leaves_deletions_their_share(tmp_path: Path) -> None:
     world = Housekeeping(tmp_path, 4)
     await world.mirrored(100)
-    for number in range(99):
-        world.delete(f"f{number}.md")
+    world.delete_many(99)
     async with world.working() as run:
         for number in range(300):
             await world.save(run, f"e{number}.md", f"edit {number}")

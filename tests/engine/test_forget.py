@@ -82,8 +82,7 @@ async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(
     world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False)
     world.write_many(3)
     await world.once()
-    for i in range(3):
-        world.delete(f"f{i}.md")
+    world.delete_many(3)
     await world.once()
     assert world.statuses() == {"held": 3}
     assert belongings(world).documents == 3

@@ -40,11 +40,6 @@ def ops(world: World, op: str) -> int:
     return sum(request.op == op for request in world.base.requests)
 
 
-def lose_state(world: World) -> None:
-    for file in world.state.iterdir():
-        file.unlink()
-
-
 async def audit(world: World) -> Verification:
     state = ReadOnlyState(world.state / "state.db")
     try:
@@ -233,7 +228,7 @@ async def test_documents_are_taken_over_by_their_names_alone(world: World) -> No
     world.write(unicodedata.normalize("NFD", "sch\u00f6n.md"), "decomposed")
     await world.once()
     puts = world.puts()
-    lose_state(world)
+    world.lose_state()
     await world.once()
     assert world.puts() == puts
     assert ops(world, "digest") == 0
@@ -245,7 +240,7 @@ async def test_documents_are_taken_over_by_their_names_alone(world: World) -> No
 async def test_a_file_changed_meanwhile_is_sent_and_its_old_document_reported(world: World) -> None:
     world.write_many(3)
     await world.once()
-    lose_state(world)
+    world.lose_state()
     world.write("f1.md", "other bytes")
     await world.once()
     assert world.puts() == 4
@@ -258,7 +253,7 @@ async def test_a_file_changed_meanwhile_replaces_it_where_names_are_proof(world:
     world.settings = replace(world.settings, adopt="name")
     world.write_many(3)
     await world.once()
-    lose_state(world)
+    world.lose_state()
     world.write("f1.md", "other bytes")
     await world.once()
     assert world.served() == world.on_disk()
@@ -270,7 +265,7 @@ async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, 
     world.settings = replace(world.settings, names="plain", adopt=adopt)
     world.write_many(3)
     await world.once()
-    lose_state(world)
+    world.lose_state()
     world.write("f1.md", "text of F1")  # as long as it was
     await world.once()
     assert world.puts() == 4
@@ -285,7 +280,7 @@ async def test_what_cannot_be_read_is_not_taken_over(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
     world.write("a.md")
     await world.once()
-    lose_state(world)
+    world.lose_state()
     world.base.behaviour.unreadable = "*"
     await world.once()
     assert world.puts() == 2

@@ -67,14 +67,12 @@ async def test_one_deletion_of_many_goes_through(world: World) -> None:
 async def test_many_deletions_wait_for_a_person(world: World) -> None:
     world.write_many(10)
     await world.once()
-    for i in range(6):
-        world.delete(f"f{i}.md")
+    world.delete_many(6)
     world.write("new.md", "uploads go on")
     await world.once()
     assert len(world.served()) == 11
     assert world.statuses() == {"ready": 5, "held": 6}
-    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
-    world.tell("approve", holds=holds)
+    world.approve()
     await world.once()
     assert world.served() == world.on_disk()
     assert world.statuses() == {"ready": 5}
@@ -144,8 +142,7 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
     world.settings = replace(world.settings, exclude=("d/",))
     for path, text in texts.items():
         world.write(path, text)
-    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
-    world.tell("approve", holds=holds)
+    world.approve()
     await world.once()
     assert world.served() == {}
 
@@ -172,8 +169,7 @@ async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: 
         world.delete(path)
     await world.once()
     assert world.statuses() == {"held": 3}
-    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
-    world.tell("approve", holds=holds)
+    world.approve()
     async with world.running() as store:
         await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
     await world.once()
@@ -327,8 +323,7 @@ async def test_all_deletions_of_one_pass_are_weighed_together(tmp_path: Path) ->
         world.write(f"drafts/{name}.md", name)
     await world.once()
     world.write(".kbsyncignore", "drafts/\n")
-    for i in range(4):
-        world.delete(f"f{i}.md")
+    world.delete_many(4)
     await world.once()
     assert world.statuses()["held"] == 7
 
@@ -337,8 +332,7 @@ async def test_new_files_do_not_hide_that_all_others_go(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(3)
     await world.once()
-    for i in range(3):
-        world.delete(f"f{i}.md")
+    world.delete_many(3)
     world.write("new.md", "new")
     await world.once()
     assert world.statuses() == {"ready": 1, "held": 3}
@@ -409,8 +403,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
     world.base.behaviour.indexing_seconds = 60.0
     await world.crash(AtAnswer())
     assert world.base.effects[-1].op == "update"
-    for n in range(8):
-        world.delete(f"f{n}.md")
+    world.delete_many(8)
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 1}
     world.tell("approve", holds=[hold.id for hold in world.look_up(lambda tx: tx.holds.current(1))])
@@ -421,8 +414,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
 async def test_an_approval_of_deletions_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
     world.write_many(20)
     await world.once()
-    for number in range(12):
-        world.delete(f"f{number}.md")
+    world.delete_many(12)
     await world.once()
     assert world.statuses() == {"ready": 8, "held": 12}
     world.approve()
@@ -460,8 +452,7 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
     """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
     world.write_many(10)
     await world.once()
-    for number in range(6):
-        world.delete(f"f{number}.md")
+    world.delete_many(6)
     await world.once()
     world.approve()
     world.write("f0.md", "back")
@@ -482,8 +473,7 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
 async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more(world: World) -> None:
     world.write_many(20)
     await world.once()
-    for number in range(12):
-        world.delete(f"f{number}.md")
+    world.delete_many(12)
     await world.once()
     lost = [world.base.served(f"f{number}.md")[0].remote_id for number in range(12)]
     for remote_id in lost:

@@ -14,7 +14,6 @@ from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.read_only import Tx
-from kbsync.state.store import StateStore
 from tests.engine.viewing import everything_below, once_for, open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
@@ -29,12 +28,6 @@ def world(tmp_path: Path) -> World:
 
 def paths(listed: list[Planned]) -> list[str]:
     return [one.path for one in listed]
-
-
-def with_store(world: World, work: Any) -> None:
-    store = StateStore(world.state / "state.db")
-    store.submit(work).result()
-    store.close()
 
 
 # -- what is sent --------------------------------------------------------------------------------------
@@ -91,7 +84,7 @@ async def test_planning_goes_on_while_another_process_holds_the_state(world: Wor
 async def test_a_change_behind_an_equal_stamp_is_found_while_the_stamp_is_fresh(world: World) -> None:
     path = world.write("a.md", "one")
     await world.once()
-    with_store(world, lambda tx: make_racy(tx, world, path, "two"))
+    world.change(lambda tx: make_racy(tx, world, path, "two"))
     assert paths((await planned(world)).replace) == ["a.md"]
 
 
@@ -123,8 +116,7 @@ async def test_another_recipe_is_listed_as_reembed(world: World) -> None:
 async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
     world.write_many(4)
     await world.once()
-    for file in world.state.iterdir():
-        file.unlink()
+    world.lose_state()
     world.write("f0.md", "changed meanwhile")
     plan = await planned(world)
     assert paths(plan.upload) == ["f0.md"] and plan.unchanged == 3
@@ -236,15 +228,13 @@ async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
 async def test_what_was_approved_would_go(world: World) -> None:
     world.write_many(10)
     await world.once()
-    for i in range(6):
-        world.delete(f"f{i}.md")
+    world.delete_many(6)
     await world.once()
-    holds = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror)])
-    world.tell("approve", holds=holds)
+    world.approve()
     plan = await planned(world)
     assert len(plan.delete) == 6 and plan.held == []
-    with_store(world, lambda tx: tx.inbox.done(tx.inbox.waiting("docs")[0].id))
-    with_store(world, lambda tx: tx.holds.approve(holds[0], world.clock.wall()))
+    world.change(lambda tx: tx.inbox.done(tx.inbox.waiting("docs")[0].id))
+    world.change(lambda tx: tx.holds.approve(tx.holds.current(world.run.mirror)[0].id, world.clock.wall()))
     assert len((await planned(world)).delete) == 6
 
 
@@ -296,9 +286,8 @@ async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
     await world.once()
     now = identify(world.root)
     was = RootRecord(now.dev, now.ino, now.fs_type, True)
-    with_store(world, lambda tx: tx.mirrors.set_root(world.run.mirror, was))
-    for i in range(3):
-        world.delete(f"f{i}.md")
+    world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.delete_many(3)
     assert is_halted(await planned(world), "folder-missing")
     world.tell("approve", root=True)
     assert len((await planned(world)).held) == 3

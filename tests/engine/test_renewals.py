@@ -286,7 +286,7 @@ async def test_an_approval_that_could_not_be_used_for_a_week_is_none(world: Worl
     set_to(world, 2)
     await world.once()
     week_ago = world.clock.wall() - 8 * 86400
-    with_store(world, partial(approve_at, holds(world), week_ago))
+    world.change(partial(approve_at, holds(world), week_ago))
     await world.once()
     assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
 
@@ -294,14 +294,6 @@ async def test_an_approval_that_could_not_be_used_for_a_week_is_none(world: Worl
 def approve_at(which: list[int], then: float, tx: Tx) -> None:
     for hold in which:
         tx.holds.approve(hold, then)
-
-
-def with_store(world: World, work: Any) -> None:
-    from kbsync.state.store import StateStore
-
-    store = StateStore(world.state / "state.db")
-    store.submit(work).result()
-    store.close()
 
 
 async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
@@ -321,8 +313,7 @@ async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
 
 
 async def test_after_a_lost_state_what_is_taken_over_is_not_made_anew_unasked(world: World) -> None:
-    for file in world.state.iterdir():
-        file.unlink()
+    world.lose_state()
     set_to(world, 2)
     await world.once()
     assert made_as(world, 0) == set(world.served()) and world.statuses() == {"held": MANY}

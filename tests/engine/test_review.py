@@ -294,8 +294,7 @@ async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(w
     world.write_many(3)
     await world.once()
     puts = world.puts()
-    for file in world.state.iterdir():
-        file.unlink()
+    world.lose_state()
     for op in ("digest", "put", "status"):
         world.base.faults.append(Fault(op, error=lambda: Unavailable("down"), times=FOREVER))
     world.base.faults.append(Fault("base", error=lambda: Unavailable("down"), nth=2, times=FOREVER))

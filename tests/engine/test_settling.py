@@ -153,8 +153,7 @@ async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_i
     world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
     world.write_many(10)
     await world.once()
-    for number in range(3):
-        world.delete(f"f{number}.md")
+    world.delete_many(3)
     world.write("churn.md", "at the scan")
     async with world.running() as store:
         churned(world, "churn.md", 100.0)

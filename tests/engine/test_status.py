@@ -140,20 +140,13 @@ async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) 
 
 
 def trouble(world: World, folder: str, problem: str) -> None:
-    with_store(world, lambda tx: tx.folders.trouble(world.run.mirror, folder, problem))
-
-
-def with_store(world: World, work: Callable[[Tx], Any]) -> None:
-    store = StateStore(world.state / "state.db")
-    store.submit(work).result()
-    store.close()
+    world.change(lambda tx: tx.folders.trouble(world.run.mirror, folder, problem))
 
 
 async def test_held_deletions_are_a_halt_with_numbers_and_a_cure(world: World) -> None:
     world.write_many(10)
     await world.once()
-    for i in range(6):
-        world.delete(f"f{i}.md")
+    world.delete_many(6)
     await world.once()
     found = status(world)
     assert found["halt"]["reason"] == "deletions-held"
@@ -170,7 +163,7 @@ def approve_all(world: World) -> None:
         for hold in tx.holds.current(world.run.mirror):
             tx.holds.approve(hold.id, 0.0)
 
-    with_store(world, work)
+    world.change(work)
 
 
 async def test_a_stored_halt_comes_first_and_pending_files_name_it(world: World) -> None:

@@ -53,17 +53,6 @@ def paths(verification: Verification) -> dict[str, list[str]]:
     return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
 
 
-def with_store(world: World, work: Callable[[Tx], Any]) -> None:
-    store = StateStore(world.state / "state.db")
-    store.submit(work).result()
-    store.close()
-
-
-def lose_state(world: World) -> None:
-    for file in world.state.iterdir():
-        file.unlink()
-
-
 @pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])
 async def test_a_whole_mirror_is_ok(tmp_path: Path, target: type[MemoryTarget]) -> None:
     world = World(tmp_path, target)
@@ -130,8 +119,7 @@ async def test_a_failure_that_never_served_is_no_finding(world: World) -> None:
 async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_brake(world: World) -> None:
     world.write_many(10)
     await world.once()
-    for i in range(6):
-        world.delete(f"f{i}.md")
+    world.delete_many(6)
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
     wanted = repair_request(found)
@@ -174,7 +162,7 @@ async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
         binding = tx.mirrors.bind_to(there.id, base.target, base.address, base.base, "other/")
         tx.uploads.add(replace(row, mirror=there.id, binding=binding, path="x.md", remote_id=other.remote_id))
 
-    with_store(world, claim)
+    world.change(claim)
     found = await verified(world)
     assert found.ok and found.foreign == 0
 
@@ -220,7 +208,7 @@ async def test_before_the_pass_that_adopts_nothing_is_wrong(tmp_path: Path) -> N
     world = World(tmp_path, embedded=True)
     world.write_many(3)
     await world.once()
-    lose_state(world)
+    world.lose_state()
     assert paths(await verified(world)) == {}
 
 
@@ -262,9 +250,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     def add(tx: Tx) -> int:
         return tx.uploads.add(lost).id
 
-    store = StateStore(world.state / "state.db")
-    number = store.submit(add).result()
-    store.close()
+    number = world.change(add)
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
@@ -327,7 +313,7 @@ async def test_a_document_added_after_the_list_is_not_missing(world: World) -> N
     def meddle(moment: str) -> None:
         if moment == "after":
             late = world.base.add("late.md", b"late", foreign=False)
-            with_store(world, lambda tx: serve_also(tx, world, late.remote_id))
+            world.change(lambda tx: serve_also(tx, world, late.remote_id))
             world.write("late.md", "late")
 
     found = await meddled(world, meddle)
@@ -347,7 +333,7 @@ async def test_a_document_deleted_during_the_audit_is_not_missing(world: World) 
 
     def meddle(moment: str) -> None:
         if moment == "status":
-            with_store(world, lambda tx: end(tx, world, "f0.md"))
+            world.change(lambda tx: end(tx, world, "f0.md"))
 
     found = await meddled(world, meddle)
     assert found.missing == ()

@@ -300,8 +300,13 @@ class World:
         for i in range(n):
             self.write(f"{prefix}{i}.md", f"text of {prefix}{i}")
 
-    def delete(self, path: str) -> None:
-        (self.root / path).unlink()
+    def delete(self, *paths: str) -> None:
+        for path in paths:
+            (self.root / path).unlink()
+
+    def delete_many(self, n: int, start: int = 0) -> None:
+        """The first of what `write_many` wrote."""
+        self.delete(*(f"f{i}.md" for i in range(start, start + n)))
 
     def move(self, old: str, new: str) -> None:
         (self.root / new).parent.mkdir(parents=True, exist_ok=True)
@@ -411,16 +416,16 @@ class World:
     # -- what came of it -------------------------------------------------------------------------------
 
     def look_up(self, work: Callable[[Tx], Any]) -> Any:
-        store = StateStore(self.state / "state.db")
-        try:
+        with contextlib.closing(StateStore(self.state / "state.db")) as store:
             return store.read_now(work)
-        finally:
-            store.close()
+
+    def change(self, work: Callable[[Tx], Any]) -> Any:
+        """Write to the state behind the program's back."""
+        with contextlib.closing(StateStore(self.state / "state.db")) as store:
+            return store.submit(work).result()
 
     def tell(self, verb: str, **args: Any) -> None:
-        store = StateStore(self.state / "state.db")
-        store.submit(lambda tx: tx.inbox.post(verb, self.settings.name, args, 0.0)).result()
-        store.close()
+        self.change(lambda tx: tx.inbox.post(verb, self.settings.name, args, 0.0))
 
     def approve(self) -> None:
         """A person says yes to everything that is held."""

@@ -86,12 +86,10 @@ async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -
 
 async def test_mass_deletion_is_held_and_approved(world: RemoteWorld) -> None:
     await mirrored(world, 20)
-    for n in range(10):
-        world.delete(f"f{n}.md")
+    world.delete_many(10)
     await world.once()
     assert world.asked("delete") == 0
-    holds = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
-    world.tell("approve", holds=holds)
+    world.approve()
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.asked("delete") == 10
