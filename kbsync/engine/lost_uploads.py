@@ -1,12 +1,12 @@
 """Looking for uploads whose answer was lost: one complete list serves all of them.
 
-A few are asked for by name first, where the target can be: a list of thousands takes minutes and many
-requests. That one is found settles it; that it is not there takes the complete list.
+A few are asked for by name first, where the target can do that: a list of thousands takes minutes and many
+requests. If all are found that way, they are settled; that one is not there takes the complete list.
 
 Where the target keeps our marker, the marker tells. Elsewhere a document is an upload's if its name is the
 one that was sent (as far as the service left it alone), its length is that of the bytes, it is not older
-than the request, as far as its time is evidence (`Journal.trusts_times`), and no other upload holds it. A
-name that does not prove the content is proven by reading.
+than the request, as far as its time is evidence (`Journal.trusts_times`), and no other upload holds it.
+Where the name does not prove the content, the document is read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from kbsync.contract.target import Finds, Listed, Reads, Target
@@ -66,12 +67,12 @@ async def look_for(
     )
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
-    hunt = _ListMatcher(binding, rows, journal.trusts_times)
+    matcher = _ListMatcher(binding, rows, journal.trusts_times)
     async for listed in target.list():
         on_answer()
-        hunt.see(listed)
-    found = await _matched(store, binding, target, hunt)
-    pages = await store.read(lambda tx: _pages(tx, hunt.pages, found))
+        matcher.see(listed)
+    found = await _matched(store, binding, target, matcher)
+    pages = await store.read(lambda tx: _pages(tx, matcher.pages, found))
     return [pages.get(row.id) or FoundUpload(row, found.get(row.id)) for row in rows]
 
 
@@ -84,14 +85,14 @@ async def _found_by_name(
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # where one that was lost or deleted is due, the list is read for all of these
-    hunt = _ListMatcher(binding, rows, journal.trusts_times)
+    matcher = _ListMatcher(binding, rows, journal.trusts_times)
     try:
         for row in rows:
             for listed in await target.find(row.name):
-                hunt.see(listed)
+                matcher.see(listed)
     except TargetError:
-        return None  # a short cut that is not to be had now: the whole list tells, and what is wrong
-    found = await _matched(store, binding, target, hunt)
+        return None  # the short cut fails now: the whole list tells, or says what is wrong
+    found = await _matched(store, binding, target, matcher)
     return [FoundUpload(row, found[row.id]) for row in rows] if len(found) == len(rows) else None
 
 
@@ -109,10 +110,10 @@ EARLIEST, LATEST = 5.0, 120.0
 class Page:
     """The upload of a link file whose outcome is open, and the documents that are or may be it.
 
-    The list tells no name of ours for a page. It is proven by its address, where the list tells one, and by
-    the moment when the document was made: between the request and a while after it. Without both it stays a
-    doubt: it may be nobody's but ours, or a colleague's. A document that was made at another time, or is a
-    file by its name, is no doubt.
+    A list has no name of ours for a page. What proves it is its address, where the list tells one, together
+    with the moment when the document was made: between the request and a while after it. Without both it
+    stays a doubt: it may be ours, or a colleague's. A document that was made at another time, or is a file by
+    its name, is no doubt.
 
     `trusts_times`: that a document was made at another time disproves it; else such a time may only confirm.
     """
@@ -160,15 +161,15 @@ class _ListMatcher:
     rows: Sequence[Upload]
     trusts_times: bool
     pages: list[Page] = field(default_factory=list)
-    buried: dict[int, Listed] = field(default_factory=dict)
-    _graves: dict[str | None, Upload] = field(default_factory=dict)
+    deleted: dict[int, Listed] = field(default_factory=dict)
+    _tombstones: dict[str | None, Upload] = field(default_factory=dict)
     _wanted: dict[Key, list[Upload]] = field(default_factory=lambda: defaultdict(list))
     _seen: dict[int, list[Listed]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if row.state is UploadState.TOMBSTONE:
-                self._graves[row.remote_id] = row
+                self._tombstones[row.remote_id] = row
             elif is_address(row.name) and not self.binding.limits.marks:
                 self.pages.append(Page(self.binding, row, self.trusts_times))
             else:
@@ -181,9 +182,9 @@ class _ListMatcher:
 
     def see(self, listed: Listed) -> None:
         """One document of the list."""
-        grave = self._graves.get(listed.remote_id)
-        if grave is not None:
-            self.buried[grave.id] = listed
+        tombstone = self._tombstones.get(listed.remote_id)
+        if tombstone is not None:
+            self.deleted[tombstone.id] = listed
             return
         for page in self.pages:
             page.see(listed)
@@ -224,31 +225,29 @@ def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[i
 
 
 async def _matched(
-    store: StateStore, binding: Binding, target: Target, hunt: _ListMatcher
+    store: StateStore, binding: Binding, target: Target, matcher: _ListMatcher
 ) -> dict[int, Listed]:
     """The documents of rows, each given to one of them at most, the newest that is one's first."""
-    found = dict(hunt.buried)
-    for row, candidates in hunt.candidates():
+    found = dict(matcher.deleted)
+    # The marker, or the tag in the name, proves the content; else the bytes do, where they can be had.
+    is_proven = binding.limits.marks or binding.settings.names == "tagged"
+    for row, candidates in matcher.candidates():
         for listed in candidates:
-            is_taken = any(listed.remote_id == other.remote_id for other in found.values())
-            if is_taken or not await _is_unclaimed(store, binding, row, listed):
+            remote_id = listed.remote_id
+            if any(remote_id == other.remote_id for other in found.values()):
                 continue
-            if await _has_its_bytes(binding, target, row, listed):
+            if listed.upload_id != row.id:  # it does not carry our mark: another row may hold it
+                known = await store.read(partial(_holders, binding.id, remote_id))
+                if any(other.id != row.id for other in known):
+                    continue
+            if is_proven or not isinstance(target, Reads):
+                found[row.id] = listed
+                break
+            if await target.digest(remote_id) in (None, row.digest):
                 found[row.id] = listed
                 break
     return found
 
 
-async def _is_unclaimed(store: StateStore, binding: Binding, row: Upload, listed: Listed) -> bool:
-    """Documents that another row holds, alive or deleted, are not this one, unless they carry its mark."""
-    if listed.upload_id == row.id:
-        return True
-    known = await store.read(lambda tx: tx.uploads.by_remote(binding.id, listed.remote_id))
-    return all(other.id == row.id for other in known)
-
-
-async def _has_its_bytes(binding: Binding, target: Target, row: Upload, listed: Listed) -> bool:
-    """The marker or the tag in the name proves it; else the bytes do, where they can be had."""
-    if binding.limits.marks or binding.settings.names == "tagged" or not isinstance(target, Reads):
-        return True
-    return await target.digest(listed.remote_id) in (None, row.digest)
+def _holders(binding: int, remote_id: str, tx: Tx) -> list[Upload]:
+    return tx.uploads.by_remote(binding, remote_id)

@@ -7,6 +7,7 @@ few documents find out. What never says that it is done is searched for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ BLAME_LIMIT = 5
 """Documents in a row that never get done before the target is to blame."""
 
 CUT_AT_ONCE = 20
-"""Documents that are asked to be cut anew before those that wait are looked at again."""
+"""Documents that are asked to be cut again before those that wait are looked at again."""
 
 Judged = tuple[Upload, DocStatus, IndexRetry]
 
@@ -33,16 +34,9 @@ Judged = tuple[Upload, DocStatus, IndexRetry]
 class _Turn:
     """One round of asking. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
 
-    tries: int | None
+    tries: float
     gets_done: bool = False
     halted: Halted | None = None
-
-    def may_try(self) -> bool:
-        """One more document that found no room before may ask for it; counted."""
-        if self.tries is None:
-            return True
-        self.tries -= 1
-        return self.tries >= 0
 
 
 class Polls:
@@ -59,11 +53,10 @@ class Polls:
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[Happened | None], Halted | None]:
-        """Look at these documents and record what was seen; the latter: only a person can help.
+        """Look at these documents and record what was seen; `Halted`: only a person can help.
 
-        Raises `TargetError` where nothing was seen.
-
-        `tries`: how many of those that found no room in the account may try once more; None: all.
+        `tries`: how many of those that found no room in the account may try once more; None: all. Raises
+        `TargetError` where nothing was seen.
         """
         asked = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -71,7 +64,9 @@ class Polls:
         if not asked:
             return (), None
         known = await self._target.status([row.remote_id or "" for row in asked])
-        turn = _Turn(tries, any(one.state is DocState.READY for one in known.values()))
+        turn = _Turn(
+            math.inf if tries is None else tries, any(one.state is DocState.READY for one in known.values())
+        )
         if turn.gets_done:
             self._overdue.clear()
         judged: list[Judged] = []
@@ -82,34 +77,40 @@ class Polls:
                 turn.halted = error  # what was done for others is recorded all the same
 
         def record(tx: Tx) -> list[Happened | None]:
-            return [self._journal.status_known(tx, row.id, status, repair) for row, status, repair in judged]
+            return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in judged]
 
         happened = await self._store.write(record)
-        full = next((status for _, status, repair in judged if repair is IndexRetry.AWAITED), None)
+        full = next((status for _, status, retry in judged if retry is IndexRetry.AWAITED), None)
         if turn.halted is None and full is not None:
             cure = f"kbsync retry --mirror {self._journal.binding.settings.name}"
             return happened, Halted(full.halt, full.reason, cure=cure, code=full.code)
         return happened, turn.halted
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
+        """What its status means, after what could be done about a failure was done."""
         timing = self._journal.timing
-        is_failure = status.state is DocState.FAILED
-        if is_failure and lifecycle.may_be_stale(row, timing):
-            return row, _UNKNOWN, IndexRetry.NONE
-        if is_failure:
-            repair = await self._mended(row, status, turn)
-            return row, _UNKNOWN if repair is IndexRetry.LATER else status, repair
+        if status.state is DocState.FAILED:
+            if lifecycle.may_be_stale(row, timing):
+                return row, _UNKNOWN, IndexRetry.NONE
+            retry = await self._retried(row, status, turn)
+            return row, _UNKNOWN if retry is IndexRetry.LATER else status, retry
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
-            return (
-                (row, status, IndexRetry.LATER) if turn.halted else await self._confirmed(row, status, turn)
-            )
+            if turn.halted is not None:
+                return row, status, IndexRetry.LATER
+            return await self._confirmed(row, status, turn)
         return row, status, IndexRetry.NONE
 
-    async def _mended(self, row: Upload, status: DocStatus, turn: _Turn) -> IndexRetry:
+    async def _retried(self, row: Upload, status: DocStatus, turn: _Turn) -> IndexRetry:
+        """Ask the target to index a failed document again, if that may help."""
         if status.halt and row.phase is not Phase.NO_ROOM:
             return IndexRetry.AWAITED
-        if turn.halted is not None or (row.phase is Phase.NO_ROOM and not turn.may_try()):
+        if turn.halted is not None:
             return IndexRetry.LATER
+        if row.phase is Phase.NO_ROOM:
+            # Few find out whether there is room again: asking for all of them would cost a call each.
+            turn.tries -= 1
+            if turn.tries < 0:
+                return IndexRetry.LATER
         if not isinstance(self._target, Reembeds):
             return IndexRetry.NOT_OFFERED
         if not status.halt and row.repairs >= self._journal.binding.limits.reembed_tries:
@@ -125,11 +126,11 @@ class Polls:
         except Unavailable:
             return IndexRetry.NONE if lifecycle.is_overdue(row, self._journal.timing) else IndexRetry.LATER
         except Unsure:
-            return IndexRetry.ASKED  # it costs money: rather waited for than asked twice
+            return IndexRetry.ASKED  # it costs money: better to wait for it than to ask twice
         return IndexRetry.ASKED
 
     async def _confirmed(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
-        """It never said that it is done; a search that finds it decides."""
+        """It never said that it is done; a search that finds it decides (promise 10)."""
         if not isinstance(self._target, Confirms) or row.remote_id is None:
             return await self._given_up(row, turn)
         try:
@@ -156,7 +157,7 @@ class Polls:
                 cure=f"kbsync retry --mirror {self._journal.binding.settings.name}",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
-        return row, status, await self._mended(row, status, turn)
+        return row, status, await self._retried(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
         """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
@@ -165,10 +166,10 @@ class Polls:
             if not await self._store.read(partial(self._journal.is_to_be_resliced, number=row.id)):
                 continue
             try:
-                repair = await self._resliced(row)
+                retry = await self._resliced(row)
             except (Unavailable, Unsure) as error:
-                repair, down = IndexRetry.LATER, error
-            await self._store.write(partial(self._journal.resliced, number=row.id, repair=repair))
+                retry, down = IndexRetry.LATER, error
+            await self._store.write(partial(self._journal.resliced, number=row.id, repair=retry))
         if down is not None and is_alone:
             raise down
 
