@@ -395,7 +395,7 @@ async def look_for(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collect
         misses += not found
         times = [made for row in page.rows if (made := created_of(row.id)) is not None]
         is_timed = len(times) >= max(2, len(page.rows))
-        is_oldest_first = is_timed and times == sorted(times) and times != times[::-1]
+        is_oldest_first = is_timed and times == sorted(times) and times[0] < times[-1]
         is_newest_first = is_timed and times == sorted(times, reverse=True)
         if seen.requests == 1:
             size = real_size(page, size)

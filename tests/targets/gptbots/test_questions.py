@@ -9,13 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import Accepted, DocState, Target
-from kbsync.targets.gptbots.config import GptbotsTargetConfig
-from kbsync.targets.gptbots.target import GptbotsTarget
-from kbsync.targets.http.limits import APART, REMEMBERED
-from tests.conformance.test_gptbots import KEY, GptbotsConformance
 from tests.remote.world import sha_of_folder
-from tests.targets.blocks import around, block
 from tests.targets.gptbots.test_life import cut
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -125,43 +119,3 @@ async def test_where_there_is_no_such_call_they_are_replaced(world: GptbotsWorld
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.statuses() == {"ready": 2}
     assert effects(world)[2:] == ["stored", "deleted"]
-
-
-class QuestionsWorld(GptbotsConformance):
-    """One client that lives on."""
-
-    async def open(self) -> Target:
-        given = {"base_url": self.server.url, "api_key": KEY, "knowledge_base_id": self.base}
-        config = block(GptbotsTargetConfig, qa_update="in_place", **given)
-        return GptbotsTarget(config, around(), wall=self.app.clock.now, steady=self.app.clock.now)
-
-    async def changed(self, path: str, text: str, replaces: str) -> Accepted:
-        document = self.document(path, text, replaces=replaces, settings={"kind": "qa"})
-        [accepted] = await self.put(document)
-        await self.until(DocState.READY, accepted.remote_id)
-        return accepted
-
-
-@pytest.mark.parametrize(("pause", "asked"), [(10.0, 2), (REMEMBERED + 10.0, 3)], ids=["soon", "later"])
-async def test_a_missing_call_is_not_asked_for_again_within_the_hour(pause: float, asked: int) -> None:
-    world = QuestionsWorld(qa_updates=False)
-    await world.server.start()
-    world.target = await world.open()
-    first, second = await world.make_ready(
-        *(world.document(path, "who,me", settings={"kind": "qa"}) for path in FILES)
-    )
-    for path, replaces in zip(FILES, (first, second), strict=True):
-        accepted = await world.changed(path, "who,you", replaces)
-        assert (accepted.replaced, accepted.remote_id == replaces) == (False, False)
-        await world.pass_time(APART)
-    await world.pass_time(pause)
-    accepted = await world.changed(path, "who,we", accepted.remote_id)
-    assert not accepted.replaced
-    assert sum(one.path.endswith("qa/update") for one in world.server.requests.log) == asked
-    world.app.set_behaviour({"qa_updates": True})
-    await world.pass_time(REMEMBERED)
-    third = await world.changed("faq.csv", "who,they", accepted.remote_id)
-    assert third == Accepted(accepted.remote_id, replaced=True)
-    await world.target.aclose()
-    await world.server.stop()
-    assert world.app.violations == []

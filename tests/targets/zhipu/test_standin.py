@@ -164,23 +164,6 @@ async def test_statuses_of_many_cost_few_requests(scene: TargetAtStandIn, switch
         assert scene.server.requests.total <= 3
 
 
-@pytest.mark.parametrize(
-    ("kind", "args"),
-    [
-        *(("duplicates", {"n": 5}), ("list-null", {}), ("list-null", {"form": "missing"}), ("total", {})),
-        *(("total", {"value": "many"}), ("left-out", {"name": "7.md"}), ("truncated-json", {}), ("html", {})),
-        *(("status", {"status": 502}), ("lost-answer", {}), ("cut-body", {}), ("code-in-200", {"code": 500})),
-    ],
-)
-@pytest.mark.parametrize("skip", [0, 1])
-async def test_one_bad_page_hides_no_document(
-    scene: TargetAtStandIn, kind: str, args: dict[str, Any], skip: int
-) -> None:
-    ids = scene.fill(150)
-    scene.server.faults.add(Fault(kind, op="list", skip=skip, args=args))
-    assert {one.remote_id for one in await scene.listed()} == ids
-
-
 # ---- gone, missing, refused
 
 
