@@ -19,16 +19,6 @@ import yaml
 MACHINE = Path(os.environ["MACHINE"])
 
 
-def build(words: list[str]) -> None:
-    """Every file that the image is made of is there."""
-    [flag, file, tag, name, context] = words
-    assert (flag, tag, name, context) == ("-f", "-t", "kbsync", "."), words
-    for line in Path(file).read_text().splitlines():
-        if line.startswith("COPY ") and not line.startswith("COPY --from"):
-            sources = line.split()[1:-1]
-            assert all((Path(__file__).parents[2] / source).exists() for source in sources), line
-
-
 class ComposeService:
     """One service of a compose file, which lies in `folder`."""
 
@@ -69,8 +59,8 @@ class ComposeService:
 def main() -> int:
     """Do what docker would."""
     match sys.argv[1:]:
-        case ["build", *words]:
-            build(words)
+        case ["build", "-f", "docker/Dockerfile", "-t", "kbsync", "."]:
+            pass  # tests/packaging/test_image.py reads the file
         case ["compose", "-f", file, "up", "--detach"]:
             for service in services(file).values():
                 service.up()

@@ -1,33 +1,15 @@
-"""Tests for which a program is missing are skipped by name, or fail where none may be missing."""
+"""The programs that tests need are those that `.ci/run` installs."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
-
-from tests import programs
 from tests.cli.test_completion import SHELLS
 from tests.docs.as_unit import LIBRARY
 from tests.docs.pages import ROOT
 
-MISSING = "no-such-program"
 OF_EXTRAS = {"check-jsonschema", "hadolint", "kubernetes-validate", "pyproject-build"}
-
-
-def test_a_missing_program_is_a_reason_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KBSYNC_NO_SKIP", raising=False)
-    programs.look_for(["sh", "libc.so.6"])
-    for name in (MISSING, "libno-such-library.so.1"):
-        with pytest.raises(pytest.skip.Exception, match=f"{name} is not installed"):
-            programs.look_for(["sh", name])
-
-
-def test_where_everything_has_to_be_there_it_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KBSYNC_NO_SKIP", "1")
-    with pytest.raises(pytest.fail.Exception, match=f"{MISSING} is not installed"):
-        programs.look_for([MISSING])
 
 
 def test_what_is_needed_is_what_the_machine_that_judges_installs() -> None:
