@@ -299,7 +299,7 @@ def command_context(installation: Installation) -> CommandContext:
     return CommandContext(names, installation.cure, lock.is_held(installation.state_dir))
 
 
-async def of_each_mirror(
+async def for_each_mirror(
     installation: Installation,
     view: Callable[[MirrorSettings, Target, ReadOnlyState | None, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:

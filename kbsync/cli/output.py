@@ -264,7 +264,7 @@ def print_objects(
         output.json({key: found})
     elif found:
         columns = [
-            Column(head, tuple(_told(field, one[field]) for one in found)) for field, head in heads.items()
+            Column(head, tuple(_shown(field, one[field]) for one in found)) for field, head in heads.items()
         ]
         first, *rest = table(columns)
         output.line(output.dim(first))
@@ -279,17 +279,17 @@ def print_object(key: str, found: dict[str, Any], *, as_json: bool) -> None:
         output.json({key: found})
         return
     rows = [
-        (field.replace("_", " "), _told(field, value))
+        (field.replace("_", " "), _shown(field, value))
         for field, value in found.items()
         if field != "settings"
     ]
-    rows += [(name, _told(name, value)) for name, value in found["settings"].items()]
+    rows += [(name, _shown(name, value)) for name, value in found["settings"].items()]
     width = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
         output.line(f"{name + ':':<{width}}{text}")
 
 
-def _told(field: str, value: Any) -> str:
+def _shown(field: str, value: Any) -> str:
     if value is None:
         return "?"
     if isinstance(value, int):

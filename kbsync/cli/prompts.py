@@ -75,8 +75,8 @@ def _end_of_input_is_no_answer() -> Iterator[None]:
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
     """Questions that are not empty, `first` before all, then from the terminal or from the lines of stdin.
 
-    `on_stdout`: the prompt may go where answers go. Raises `KeyboardInterrupt` and `SystemExit` out of a wait
-    for a key.
+    `on_stdout`: the prompt may go where answers go. A signal raises `KeyboardInterrupt` or `SystemExit`
+    out of a wait for a key.
     """
     if first:
         yield first
@@ -112,9 +112,9 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 def interruptible() -> Iterator[None]:
     """Within, a signal ends the wait for a key, whenever it comes.
 
-    One that comes between the prompt and the wait for a key would be seen with the next key only, and `input`
-    forgets what was raised while it flushed its prompt. So a timer interrupts the wait again and again, and
-    raises what a signal has asked for.
+    Python would notice one that comes between the prompt and the wait only at the next key, and `input` drops
+    what is raised while it flushes its prompt. So a timer interrupts the wait every `AGAIN` seconds and
+    raises what the signal asked for.
     """
     caught: BaseException | None = None
     is_over = False

@@ -47,8 +47,22 @@ def find(installation: Installation, query: Query, *, images: bool) -> list[Foun
 async def opened_for_search(installation: Installation) -> AsyncIterator[list[SearchedMirror]]:
     """The mirrors that something was mirrored into. Raises `UsageError` where there are none."""
     async with AsyncExitStack() as stack:
-        opened = [await _open(installation, mirror, stack) for mirror in installation.mirrors]
-        mirrors = [mirror for mirror in opened if mirror is not None]
+        mirrors = []
+        for mirror in installation.mirrors:
+            record = read_state(installation, lambda tx: tx.mirrors.named(mirror.name))  # noqa: B023 (read at once)
+            try:
+                with unmade(installation):
+                    target = await asyncio.to_thread(installation.target, mirror, read_only=True)
+            except UsageError as error:
+                # Of several mirrors one that had no pass yet is left out; one that had is broken.
+                if record is not None and record.last_pass is not None:
+                    raise OfMirror(mirror.name, error, Code.USAGE) from error
+                continue
+            await stack.enter_async_context(aclosing(target))
+            # A service's base exists before anything of ours is in it: others' documents are no hits
+            # (promise 6).
+            if record is not None or target.limits.embedded:
+                mirrors.append(searched(installation, mirror, target))
         if not mirrors:
             raise not_yet(installation)
         yield mirrors
@@ -70,25 +84,6 @@ async def search_all(mirrors: Sequence[SearchedMirror], query: Query) -> list[Fo
 
     answers = await asyncio.gather(*map(ask, mirrors))
     return merge(zip(mirrors, answers, strict=True), query)
-
-
-async def _open(
-    installation: Installation, mirror: MirrorConfig, stack: AsyncExitStack
-) -> SearchedMirror | None:
-    """The mirror; None where nothing was mirrored into it yet."""
-    record = read_state(installation, lambda tx: tx.mirrors.named(mirror.name))
-    try:
-        with unmade(installation):
-            target = await asyncio.to_thread(installation.target, mirror, read_only=True)
-    except UsageError as error:
-        if record is not None and record.last_pass is not None:
-            raise OfMirror(mirror.name, error, Code.USAGE) from error
-        return None
-    await stack.enter_async_context(aclosing(target))
-    # A service's base is there before anything of ours is in it: others' documents are no hits (promise 6).
-    if record is None and not target.limits.embedded:
-        return None
-    return searched(installation, mirror, target)
 
 
 def searched(installation: Installation, mirror: MirrorConfig, target: Target) -> SearchedMirror:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, of_each_mirror, set_up_logs
+from kbsync.cli.context import choose, for_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, counted
@@ -43,7 +43,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    plans = asyncio.run(of_each_mirror(installation, plan_mirror))
+    plans = asyncio.run(for_each_mirror(installation, plan_mirror))
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in plans]})
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, not_yet, of_each_mirror, post, set_up_logs, when_done
+from kbsync.cli.context import choose, for_each_mirror, not_yet, post, set_up_logs, when_done
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, counted, tell
@@ -65,7 +65,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)
 
-    found = asyncio.run(of_each_mirror(installation, verify))
+    found = asyncio.run(for_each_mirror(installation, verify))
     repairs = {each.name: wanted for each in found if repair and (wanted := repair_request(each))}
     if repairs:
         post(installation, [("repair", name, wanted) for name, wanted in repairs.items()])

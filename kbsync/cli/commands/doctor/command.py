@@ -142,20 +142,20 @@ def _checks(choices: Choices) -> list[Check]:
         Check("credentials", partial(machine.credentials, os.environ)),
     ]
     try:
-        return [*_of(choose(choices, here=True, mistyped=True)), *general]
+        return [*_checks_of(choose(choices, here=True, mistyped=True)), *general]
     except UsageError as error:
         # A bad config has a problem per line; any other error is a single problem.
         lines = str(error).splitlines()
         problems = lines if isinstance(error, ConfigError) else ["; ".join(lines)]
     refused = Check("config", lambda: [troubled("config", UsageError(line)) for line in problems])
     try:
-        rest = _of(choose(choices, here=True, with_secrets=False, mistyped=True))
+        rest = _checks_of(choose(choices, here=True, with_secrets=False, mistyped=True))
     except UsageError:
         return [refused, *general]
     return [refused, *(one for one in rest if one.subject != refused.subject), *general]
 
 
-def _of(installation: Installation) -> list[Check]:
+def _checks_of(installation: Installation) -> list[Check]:
     from kbsync.cli.commands.doctor import machine, service
 
     mirrors = installation.mirrors

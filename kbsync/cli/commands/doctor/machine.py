@@ -113,8 +113,8 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
     found = [
-        *_of_folders(installation, served, mirrored),
-        *_of_former_mirrors(installation, served, mirrored),
+        *_copies_by_folder_option(installation, served, mirrored),
+        *_copies_of_former_mirrors(installation, served, mirrored),
     ]
     for place in (installation.state_dir, *served):
         for file in sorted(place.glob("*.db.damaged-*")):
@@ -126,7 +126,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     yield from found or [CheckResult("copies", "none")]
 
 
-def _of_folders(
+def _copies_by_folder_option(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
     """What `--folder` made for a folder that the config mirrors too, that is gone, or that is unknown."""
@@ -152,7 +152,7 @@ def _of_folders(
         yield warning("copies", f"{place} was made by --folder {why}", f"rm -r {shell_word(str(place))}")
 
 
-def _of_former_mirrors(
+def _copies_of_former_mirrors(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
     """Built-in knowledge bases that no mirror of this config uses.
