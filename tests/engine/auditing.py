@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from kbsync.engine.audit import AuditResult, BackgroundAudit
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
-from tests.engine.viewing import state_of
+from tests.engine.read_only_commands import state_of
 from tests.engine.world import World
 
 

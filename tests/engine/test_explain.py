@@ -20,7 +20,7 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.store import StateStore
-from tests.engine.viewing import open_target, state_of
+from tests.engine.read_only_commands import open_target, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget

@@ -15,7 +15,7 @@ from kbsync.engine import worker as worker_module
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.mirror import MirrorRun
 from kbsync.state.uploads import Uploads
-from tests.engine.test_review import halts, until, watched
+from tests.engine.test_adversities import halts, until, watched
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
 
@@ -136,7 +136,7 @@ async def test_a_mirror_whose_end_fails_is_watched_again(
 ) -> None:
     from kbsync.engine.clock import keep_running
     from kbsync.engine.loop import MirrorLoop
-    from tests.engine.test_review import Still
+    from tests.engine.test_adversities import Still
 
     def ending() -> Callable[..., Any]:
         real, left = MirrorRun.end, [1]

@@ -13,7 +13,7 @@ from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import open_target
+from tests.engine.read_only_commands import open_target
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 

@@ -14,7 +14,7 @@ from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.read_only import Tx
-from tests.engine.viewing import everything_below, once_for, open_target, planned, state_of
+from tests.engine.read_only_commands import everything_below, once_for, open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget

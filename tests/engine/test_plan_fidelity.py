@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.engine.plan import MirrorPlan, Planned
-from tests.engine.viewing import planned
+from tests.engine.read_only_commands import planned
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
 from tests.memory.target import MemoryTarget

@@ -14,7 +14,7 @@ from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import verify_mirror
 from kbsync.errors import Rejected
 from kbsync.state.read_only import Tx
-from tests.engine.viewing import open_target, planned, state_of
+from tests.engine.read_only_commands import open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 

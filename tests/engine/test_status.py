@@ -16,7 +16,7 @@ from kbsync.state.files import FileRow
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import state_of
+from tests.engine.read_only_commands import state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.variants import UpdatingMemory

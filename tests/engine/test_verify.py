@@ -14,7 +14,7 @@ from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
-from tests.engine.viewing import open_target, state_of
+from tests.engine.read_only_commands import open_target, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget

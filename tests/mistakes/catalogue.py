@@ -86,7 +86,7 @@ MISTAKES = (
         "kbsync/core/lifecycle.py",
         "looked.elapsed >= timing.horizon:\n        return _presume_lost",
         "looked.absences >= 1:\n        return _presume_lost",
-        ("tests/core", "tests/engine/test_lagging.py"),
+        ("tests/core", "tests/engine/test_lagging_lists.py"),
     ),
     Mistake(
         "no-recovery",
@@ -144,7 +144,7 @@ MISTAKES = (
         "kbsync/engine/deletions.py",
         "            self._hold(tx, batch)\n            return len(batch)",
         "            self._hold(tx, batch)\n            batch = batch[1:]",
-        ("tests/engine/test_flow.py", "tests/cli/test_asking.py"),
+        ("tests/engine/test_fairness.py", "tests/cli/test_asking.py"),
     ),
     # 6. Others' documents are untouched.
     Mistake(
@@ -204,7 +204,7 @@ MISTAKES = (
         "kbsync/engine/journal.py",
         "    if why.halt or upload.repairs < tries:",
         "    if True:",
-        ("tests/engine/test_flow.py", "tests/engine/test_once.py", "tests/remote/test_life.py"),
+        ("tests/engine/test_fairness.py", "tests/engine/test_once.py", "tests/remote/test_life.py"),
     ),
     Mistake(
         "nobody-to-blame",

@@ -18,7 +18,7 @@ from kbsync.server.app import WORD_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl
 from kbsync.server.listener import HttpListener
 from kbsync.state.store import StateStore
-from tests.engine.test_renewals import set_to
+from tests.engine.test_changed_settings import set_to
 from tests.engine.world import World
 from tests.server.client import request
 

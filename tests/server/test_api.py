@@ -14,7 +14,7 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
-from tests.engine.test_renewals import set_to
+from tests.engine.test_changed_settings import set_to
 from tests.server.client import TOKEN
 from tests.server.scene import Scene, renewed, scene
 

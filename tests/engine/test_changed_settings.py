@@ -14,7 +14,7 @@ from kbsync.engine.plan import Planned
 from kbsync.engine.status import MirrorStatus, mirror_status
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
-from tests.engine.viewing import planned
+from tests.engine.read_only_commands import planned
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Failure
