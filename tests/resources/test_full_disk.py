@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,14 @@ from tests.share import boundaries, enumerated, in_parts
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.parametrize("play", [play_full_state, play_full_state_of_service])
 @enumerated()
 @in_parts
 async def test_a_disk_that_is_full_at_any_write_of_the_state_loses_and_doubles_nothing(
-    tmp_path: Path, part: int
+    tmp_path: Path, part: int, play: Callable[[Path, int], Awaitable[bool]]
 ) -> None:
     for number in boundaries(part):
-        if not await play_full_state(tmp_path / str(number), number):
-            assert number > 8
-            return
-
-
-@enumerated()
-@in_parts
-async def test_a_disk_that_is_full_at_any_write_of_a_first_pass_sends_no_copy_to_a_service(
-    tmp_path: Path, part: int
-) -> None:
-    for number in boundaries(part):
-        if not await play_full_state_of_service(tmp_path / str(number), number):
+        if not await play(tmp_path / str(number), number):
             assert number > 8
             return
 

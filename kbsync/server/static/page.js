@@ -338,10 +338,10 @@ function makeCard(one) {
 
 function stateOf(one) {
   if (isHalted(one)) return `halted: ${plain(one.halt.reason)}`;
-  if (one.held || isAsked(one)) return "waits for you";
+  if (one.held || isAsked(one)) return "waiting for approval";
   if (one.documents.failed) return `${number(one.documents.failed)} failed`;
   if (one.documents.pending || one.documents.indexing) return "working";
-  return one.last_pass ? "in step" : "not compared yet";
+  return one.last_pass ? "up to date" : "not compared yet";
 }
 
 function bar(documents) {
@@ -371,7 +371,7 @@ function notices(one) {
   if (isHalted(one)) {
     made.push(el("div", { class: "notice" },
       el("p", { class: "why" }, plain(one.halt.detail)),
-      cure(one, retryButton(one, null, "Go on now", `go on ${one.name}`))));
+      cure(one, retryButton(one, null, "Retry now", `resume ${one.name}`))));
   }
   if (isAsked(one)) {
     const { count, size, changes } = one.renewals;
