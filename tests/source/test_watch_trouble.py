@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ def root(root: Path) -> Path:
     return root
 
 
+@pytest.fixture
+async def hearing(root: Path, state: Path) -> AsyncIterator[Hearing]:
+    async with listening(root, state) as hearing:
+        yield hearing
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def timed(root: Path, state: Path, clock: Clock) -> AsyncIterator[Hearing]:
+    """A watcher for which time passes only when told to."""
+    async with listening(root, state, machine=machine(clock=clock)) as hearing:
+        yield hearing
+
+
 async def kinds(watcher: Watcher) -> list[TroubleKind]:
     return [trouble.kind for trouble in await watcher.check()]
 
@@ -59,57 +78,53 @@ async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
     await hearing.hears(Hint(name, HintKind.FILE))
 
 
-async def test_a_healthy_watch_has_no_trouble_and_wants_nothing(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        watcher = hearing.watcher
-        watcher.scan_started()
-        watcher.scan_ended(directories=2, seconds=0.1)
-        assert await watcher.check() == []
-        assert not watcher.rescan_wanted
-        assert watcher.rescan_every == 900
-        report = watcher.report
-        assert (report.mode, report.why, report.cure) == (Mode.NATIVE, "", "")
+async def test_a_healthy_watch_has_no_trouble_and_wants_nothing(hearing: Hearing) -> None:
+    watcher = hearing.watcher
+    watcher.scan_started()
+    watcher.scan_ended(directories=2, seconds=0.1)
+    assert await watcher.check() == []
+    assert not watcher.rescan_wanted
+    assert watcher.rescan_every == 900
+    report = watcher.report
+    assert (report.mode, report.why, report.cure) == (Mode.NATIVE, "", "")
 
 
-async def test_an_overflow_means_a_new_observer_and_a_rescan(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        before = library_threads()
-        reader_of(hearing).handle_event(OVERFLOW)
-        assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
-        assert not before & library_threads()
-        assert hearing.watcher.rescan_wanted
-        assert "queue" in hearing.watcher.rescan_reason
-        assert await hearing.watcher.check() == []
-        assert hearing.watcher.rescan_wanted, "only a scan answers the wish"
-        hearing.watcher.scan_started()
-        assert not hearing.watcher.rescan_wanted
-        await still_hears(hearing, root, "a.md")
+async def test_an_overflow_means_a_new_observer_and_a_rescan(hearing: Hearing, root: Path) -> None:
+    before = library_threads()
+    reader_of(hearing).handle_event(OVERFLOW)
+    assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
+    assert not before & library_threads()
+    assert hearing.watcher.rescan_wanted
+    assert "queue" in hearing.watcher.rescan_reason
+    assert await hearing.watcher.check() == []
+    assert hearing.watcher.rescan_wanted, "only a scan answers the wish"
+    hearing.watcher.scan_started()
+    assert not hearing.watcher.rescan_wanted
+    await still_hears(hearing, root, "a.md")
 
 
-async def test_a_thread_that_dies_of_an_exception_is_replaced(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        reader = reader_of(hearing)
+async def test_a_thread_that_dies_of_an_exception_is_replaced(hearing: Hearing, root: Path) -> None:
+    reader = reader_of(hearing)
 
-        def fail(event: object) -> None:
-            raise ValueError("no such watch")
+    def fail(event: object) -> None:
+        raise ValueError("no such watch")
 
-        reader.handle_event = fail  # type: ignore[method-assign]
-        (root / "a.md").write_text("x")
-        await eventually(lambda: not reader.is_alive())
-        troubles = await hearing.watcher.check()
-        assert [trouble.kind for trouble in troubles] == [TroubleKind.THREAD_DIED]
-        assert "no such watch" in troubles[0].text
-        assert hearing.watcher.rescan_wanted
-        await still_hears(hearing, root, "b.md")
+    reader.handle_event = fail  # type: ignore[method-assign]
+    (root / "a.md").write_text("x")
+    await eventually(lambda: not reader.is_alive())
+    troubles = await hearing.watcher.check()
+    assert [trouble.kind for trouble in troubles] == [TroubleKind.THREAD_DIED]
+    assert "no such watch" in troubles[0].text
+    assert hearing.watcher.rescan_wanted
+    await still_hears(hearing, root, "b.md")
 
 
-async def test_an_emitter_that_stops_is_replaced(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        emitter = next(thread for thread in library_threads() if hasattr(thread, "watch"))
-        emitter.stop()  # type: ignore[attr-defined]
-        await eventually(lambda: not emitter.is_alive())
-        assert await kinds(hearing.watcher) == [TroubleKind.THREAD_DIED]
-        await still_hears(hearing, root, "b.md")
+async def test_an_emitter_that_stops_is_replaced(hearing: Hearing, root: Path) -> None:
+    emitter = next(thread for thread in library_threads() if hasattr(thread, "watch"))
+    emitter.stop()  # type: ignore[attr-defined]
+    await eventually(lambda: not emitter.is_alive())
+    assert await kinds(hearing.watcher) == [TroubleKind.THREAD_DIED]
+    await still_hears(hearing, root, "b.md")
 
 
 async def test_an_event_that_cannot_be_taken_in_ends_no_thread(root: Path, state: Path) -> None:
@@ -129,15 +144,14 @@ async def test_an_event_that_cannot_be_taken_in_ends_no_thread(root: Path, state
         assert hearing.watcher.rescan_wanted
 
 
-async def test_a_root_replaced_by_another_folder_is_watched_anew(root: Path, state: Path) -> None:
-    async with listening(root, state) as hearing:
-        before = hearing.watcher.identity
-        root.rename(root.parent / "away")
-        root.mkdir()
-        assert await kinds(hearing.watcher) == [TroubleKind.ROOT_CHANGED]
-        assert hearing.watcher.rescan_wanted
-        assert hearing.watcher.identity not in (None, before)
-        await still_hears(hearing, root, "a.md")
+async def test_a_root_replaced_by_another_folder_is_watched_anew(hearing: Hearing, root: Path) -> None:
+    before = hearing.watcher.identity
+    root.rename(root.parent / "away")
+    root.mkdir()
+    assert await kinds(hearing.watcher) == [TroubleKind.ROOT_CHANGED]
+    assert hearing.watcher.rescan_wanted
+    assert hearing.watcher.identity not in (None, before)
+    await still_hears(hearing, root, "a.md")
 
 
 @pytest.mark.parametrize("way", ["renamed", "deleted", "a file", "at start"])
