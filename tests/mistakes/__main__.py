@@ -42,7 +42,8 @@ def copy_of_project() -> Iterator[Path]:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
         packages = Path(sysconfig.get_path("purelib", vars={"base": os.fspath(environment)}))
         # Of a folder named in a .pth its own .pth files are not read: the checkout stays out of the way.
-        packages.joinpath("copy.pth").write_text(f"{copy}\n{sysconfig.get_path('purelib')}\n")
+        places = (copy, copy / "standin", sysconfig.get_path("purelib"))
+        packages.joinpath("copy.pth").write_text("".join(f"{place}\n" for place in places))
         program = environment / "bin" / "kbsync"
         program.write_text(f"#!{environment}/bin/python\nfrom kbsync.__main__ import main\n\nmain()\n")
         program.chmod(0o755)

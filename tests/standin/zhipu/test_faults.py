@@ -69,14 +69,46 @@ def test_a_rate_limit_may_say_when(vendor: DirectZhipu, after: Any) -> None:
     assert vendor.call("GET", "/knowledge").headers["retry-after"] == str(after)
 
 
+ABSENT: dict[str, tuple[int, int]] = {"404": (404, 404), "code": (200, 400), "null": (200, 200)}
+"""The forms in which something is said not to be there: HTTP's status, and the code of the body."""
+
+
+@pytest.mark.parametrize("form", ABSENT)
 @pytest.mark.parametrize(
-    ("form", "status", "code"), [("404", 404, 404), ("code", 200, 400), (None, 200, 200)]
+    ("kind", "method", "path", "after"),
+    [
+        ("base-gone", "GET", f"/knowledge/{HOME_ID}", 200),
+        ("detail-missing", "GET", "/document/{ident}", 200),
+        ("delete-unknown", "DELETE", "/document/{ident}", 404),
+    ],
 )
-def test_the_base_gone_for_one_call(vendor: DirectZhipu, form: Any, status: int, code: int) -> None:
-    vendor.fault("base-gone", form=form)
-    response = vendor.call("GET", f"/knowledge/{HOME_ID}")
-    assert (response.status, json.loads(response.body)["code"]) == (status, code)
-    assert vendor.call("GET", f"/knowledge/{HOME_ID}").status == 200
+def test_one_call_says_that_it_is_not_there(
+    vendor: DirectZhipu, kind: str, method: str, path: str, after: int, form: str
+) -> None:
+    where = path.replace("{ident}", vendor.put())
+    vendor.fault(kind, form=None if form == "null" and kind != "delete-unknown" else form)
+    response = vendor.call(method, where)
+    assert (response.status, json.loads(response.body)["code"]) == ABSENT[form]
+    assert vendor.call("GET", where).status == after  # deleted all the same
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "seen"),
+    [
+        ("stuck", {}, [(0, 0), (1e7, 0)]),
+        ("fails", {}, [(0, 0), (5, 2)]),
+        ("relapse", {"after": 5, "back": 2}, [(5, 1), (5, 0), (2, 1)]),
+        ("fails-later", {"after": 3600}, [(5, 1), (3600, 2)]),
+    ],
+)
+def test_the_status_takes_its_course(kind: str, args: Any, seen: list[tuple[float, int]]) -> None:
+    vendor = DirectZhipu(vectorize=(5, 5))
+    vendor.fault(kind, **args)
+    ident, told = vendor.put(), []
+    for seconds, _ in seen:
+        vendor.clock.advance(seconds)
+        told.append(vendor.stat(ident))
+    assert told == [stat for _, stat in seen]
 
 
 def lists(vendor: DirectZhipu, kind: str, effect: bool = True, **args: Any) -> tuple[Any, Any, list[str]]:
@@ -115,15 +147,6 @@ def test_faults_are_aimed_at_the_name_that_was_sent(vendor: DirectZhipu) -> None
     assert vendor.app.subject(vendor.request("POST", path, b"", headers)) == ""
 
 
-def test_stuck_at_0_for_ever(vendor: DirectZhipu) -> None:
-    vendor.fault("stuck")
-    ident = vendor.put()
-    vendor.clock.advance(1e7)
-    assert (vendor.stat(ident), vendor.search("hello")) == (0, [])
-    vendor.reembed(ident)
-    assert vendor.stat(ident) == 1
-
-
 def test_stuck_at_0_though_searchable(vendor: DirectZhipu) -> None:
     vendor.fault("stuck", searchable=True)
     ident = vendor.put()
@@ -152,40 +175,6 @@ def test_a_failure_comes_again_and_again(vendor: DirectZhipu) -> None:
     assert "failInfo" not in vendor.detail(always)
 
 
-def test_a_reembed_that_fails(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    vendor.fault("fails")
-    vendor.reembed(ident)
-    assert vendor.stat(ident) == 2
-
-
-def test_a_failure_takes_its_time_too() -> None:
-    vendor = DirectZhipu(vectorize=(5, 5))
-    vendor.fault("fails")
-    ident = vendor.put()
-    assert vendor.stat(ident) == 0
-    vendor.clock.advance(5)
-    assert vendor.stat(ident) == 2
-
-
-def test_1_then_0_then_1(vendor: DirectZhipu) -> None:
-    vendor.fault("relapse", after=5, back=2)
-    ident = vendor.put()
-    seen = [vendor.stat(ident)]
-    for seconds in (5, 2):
-        vendor.clock.advance(seconds)
-        seen.append(vendor.stat(ident))
-    assert seen == [1, 0, 1]
-
-
-def test_1_then_2_much_later(vendor: DirectZhipu) -> None:
-    vendor.fault("fails-later", after=3600)
-    ident = vendor.put()
-    assert vendor.stat(ident) == 1
-    vendor.clock.advance(3600)
-    assert (vendor.stat(ident), vendor.detail(ident)["failInfo"]["embedding_code"]) == (2, 10001)
-
-
 @pytest.mark.parametrize("value", ["1", 1.0, None, 3, 99, "2"])
 def test_a_status_of_any_value_from_the_upload_on(vendor: DirectZhipu, value: Any) -> None:
     vendor.fault("stat", value=value)
@@ -206,13 +195,6 @@ def test_a_status_that_is_missing_for_one_look_or_some_seconds(vendor: DirectZhi
     assert "embedding_stat" not in vendor.detail(other)
     vendor.clock.advance(10)
     assert vendor.stat(other) == 1
-
-
-def test_a_list_lies_about_the_items_of_one_name(vendor: DirectZhipu) -> None:
-    vendor.put("a.txt")
-    vendor.put("b.txt")
-    vendor.fault("stat", value=99, name="a.txt")
-    assert [item["embedding_stat"] for item in vendor.list()["list"]] == [1, 99]
 
 
 def test_fail_info_beside_any_status(vendor: DirectZhipu) -> None:
@@ -258,17 +240,6 @@ def test_a_new_document_without_a_detail_or_out_of_the_list(vendor: DirectZhipu)
     assert vendor.names() == ["b.txt", "a.txt"]
 
 
-@pytest.mark.parametrize(
-    ("form", "status", "code"), [("404", 404, 404), ("code", 200, 400), (None, 200, 200)]
-)
-def test_a_detail_missing_once(vendor: DirectZhipu, form: Any, status: int, code: int) -> None:
-    ident = vendor.put()
-    vendor.fault("detail-missing", form=form)
-    response = vendor.call("GET", f"/document/{ident}")
-    assert (response.status, json.loads(response.body)["code"]) == (status, code)
-    assert vendor.stat(ident) == 1
-
-
 def test_a_deleted_document_still_listed(vendor: DirectZhipu) -> None:
     brief, forever = vendor.put("a.txt", "12345"), vendor.put("b.txt")
     vendor.fault("still-listed", seconds=10)
@@ -287,17 +258,6 @@ def test_a_delete_that_leaves_the_document(vendor: DirectZhipu) -> None:
     vendor.fault("keeps-document")
     assert vendor.json("DELETE", f"/document/{ident}")["code"] == 200
     assert (vendor.stat(ident), vendor.effects()) == (1, ["stored"])
-
-
-@pytest.mark.parametrize(
-    ("form", "status", "code"), [("404", 404, 404), ("code", 200, 400), ("null", 200, 200), ("ok", 200, 200)]
-)
-def test_a_delete_that_says_unknown(vendor: DirectZhipu, form: str, status: int, code: int) -> None:
-    ident = vendor.put()
-    vendor.fault("delete-unknown", form=form)
-    response = vendor.call("DELETE", f"/document/{ident}")
-    assert (response.status, json.loads(response.body)["code"]) == (status, code)
-    assert vendor.effects() == ["stored", "deleted"]
 
 
 def test_duplicates_across_pages(vendor: DirectZhipu) -> None:
