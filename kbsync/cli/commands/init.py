@@ -162,6 +162,7 @@ def command(
     mirrored with --folder before is taken over. A --state-dir is written into the config.
     """
     from kbsync.installation import Installation
+    from kbsync.targets.registry import DEFAULT_TARGET
 
     if choices.folder is not None:
         own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
@@ -170,7 +171,8 @@ def command(
     if os.path.lexists(place):
         raise _taken(place)
     folder = _folder(directory)
-    kind = _kind(target, asks=directory is None)
+    # Who names the folder is asked nothing about the target: the built-in one needs no answers.
+    kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create exclude each other")
     state_dir = _state_dir(place, choices, os.environ)
@@ -236,13 +238,17 @@ def _ask(what: str, default: str | None = None) -> str:
         raise UsageError("nothing was written: the input ended before the last question") from None
 
 
-def _until_right(said: str, fault: Callable[[str], str], ask: Callable[[], str]) -> str:
-    """What is said, asked for again as long as it is wrong. Raises `UsageError` where nobody can be asked."""
+def _answer(given: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
+    """What was given, or what a person answers, who is asked again as long as `fault` has a complaint.
+
+    Without a terminal `default` is taken, and a complaint is a `UsageError`.
+    """
+    said = given if given is not None else _ask(question, default) if _asks() else default
     while wrong := fault(said):
         if not _asks():
             raise UsageError(wrong)
         tell(wrong)
-        said = ask()
+        said = _ask(question, default)
     return said
 
 
@@ -250,20 +256,18 @@ def _folder(given: Path | None) -> Path:
     """A folder that exists; the working directory is offered if none was named."""
 
     def fault(said: str) -> str:
-        if os.path.isdir(said):  # noqa: PTH112
+        place = os.path.expanduser(said)  # noqa: PTH111
+        if os.path.isdir(place):  # noqa: PTH112
             return ""
-        if os.path.lexists(said):
+        if os.path.lexists(place):
             return f"{said} is a file; name a folder"
-        return f"{said} does not exist; create it with: mkdir -p {shell_word(said)}"
+        return f"{said} does not exist; create it with: mkdir -p {shell_word(place)}"
 
-    def ask(default: str | None = None) -> str:
-        return os.path.expanduser(_ask("Folder to mirror", default))  # noqa: PTH111
-
-    said = str(given) if given is not None else ask(".") if _asks() else "."
-    return Path(_until_right(said, fault, ask))
+    said = _answer(None if given is None else str(given), "Folder to mirror", ".", fault)
+    return Path(os.path.expanduser(said))  # noqa: PTH111
 
 
-def _kind(given: str | None, *, asks: bool) -> str | None:
+def _kind(given: str | None) -> str | None:
     """The target's type; None for the built-in knowledge base."""
     from kbsync.config.kinds import not_among
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
@@ -271,11 +275,7 @@ def _kind(given: str | None, *, asks: bool) -> str | None:
     def fault(said: str) -> str:
         return "" if said in TARGETS else f"--target: {not_among(said, TARGETS, 'target type')}"
 
-    def ask() -> str:
-        return _ask(f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET)
-
-    said = given if given is not None else ask() if asks and _asks() else DEFAULT_TARGET
-    said = _until_right(said, fault, ask)
+    said = _answer(given, f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET, fault)
     return None if said == DEFAULT_TARGET else said
 
 
@@ -289,10 +289,9 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
         raise UsageError("--key-env and --key-file exclude each other")
     if file is not None:
         return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
-    usual = f"{kind.upper()}_API_KEY"
 
     def fault(said: str) -> str:
-        """Without repeating what was said: it may be the key."""
+        # Without repeating what was said: it may be the key.
         if "/" in said:
             is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
             return "" if is_there else "there is no such file; it has to hold the key and nothing else"
@@ -300,11 +299,8 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
             return ""
         return "that is not the name of an environment variable; never type the key itself"
 
-    def ask() -> str:
-        return _ask("Environment variable that holds the key, or path of a file", usual)
-
-    said = env if env is not None else ask() if _asks() else usual
-    said = _until_right(said, fault, ask)
+    question = "Environment variable that holds the key, or path of a file"
+    said = _answer(env, question, f"{kind.upper()}_API_KEY", fault)
     if "/" in said:
         return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
     return KeyPlace(env=said)
