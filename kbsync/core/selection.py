@@ -263,38 +263,6 @@ def _letter(segment: str, at: int) -> tuple[str, int]:
 IGNORE_FILE = ".kbsyncignore"
 """Holds patterns for the folder it lies in and all below; never mirrored itself."""
 
-# The defaults: traces of programs, never documents. Each is one name in gitignore syntax. A person brings one
-# back with a negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it.
-
-VERSION_CONTROL = (".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/")
-
-EDITORS = (
-    "*~",
-    ".*.sw?",  # vim's swap files; 4913 is how it tries whether a folder can be written
-    "4913",
-    ".*.un~",
-    ".#*",
-    r"\#*#",
-    ".*.kate-swp",
-    ".goutputstream-*",
-    "*.bak",
-    "*.orig",
-)
-
-OFFICE_LOCKS = ("~$*", ".~lock.*#")
-
-UNFINISHED = (
-    "*.tmp",
-    "*.temp",
-    "*.part",
-    "*.partial",
-    "*.filepart",
-    "*.crdownload",
-    "*.download/",
-    ".nfs????????????????*",
-    ".fuse_hidden*",
-)
-
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
     """Names that end in six characters of `mkstemp`, one of them no small letter (`sedentary` is a word)."""
@@ -304,61 +272,31 @@ def _with_random_end(beginning: str) -> tuple[str, ...]:
     )
 
 
-RSYNC = _with_random_end(".*.")
-SED = _with_random_end("sed")
-
-SYNC_PROGRAMS = (
-    ".stfolder",
-    ".stversions/",
-    ".stignore",
-    "~syncthing~*",
-    ".syncthing.*",
-    ".sync_*.db*",
-    "._sync_*.db*",
-    ".owncloudsync.log*",
-)
-
-DESKTOPS = (
-    ".DS_Store",
-    "._*",
-    ".AppleDouble/",
-    ".Spotlight-V100/",
-    ".Trashes/",
-    ".fseventsd/",
-    "[Tt]humbs.db",
-    "[Dd]esktop.ini",
-    "$RECYCLE.BIN/",
-    "System Volume Information/",
-    ".Trash-*/",
-    "lost+found/",
-    "@eaDir/",
-    r"\#recycle/",
-    ".snapshot/",
-    ".snapshots/",
-)
-
-MADE_BY_BUILDS = (
-    "node_modules/",
-    "__pycache__/",
-    ".venv/",
-    ".tox/",
-    ".nox/",
-    ".mypy_cache/",
-    ".ruff_cache/",
-    ".pytest_cache/",
-    ".ipynb_checkpoints/",
-)
-
+# Traces of programs, never documents. Each is one name in gitignore syntax. A person brings one back with a
+# negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it.
 DEFAULTS = (
-    *VERSION_CONTROL,
-    *EDITORS,
-    *OFFICE_LOCKS,
-    *UNFINISHED,
-    *RSYNC,
-    *SED,
-    *SYNC_PROGRAMS,
-    *DESKTOPS,
-    *MADE_BY_BUILDS,
+    # version control
+    *(".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/"),
+    # editors; 4913 is how vim tries whether a folder can be written
+    *("*~", ".*.sw?", "4913", ".*.un~", ".#*", r"\#*#", ".*.kate-swp", ".goutputstream-*", "*.bak", "*.orig"),
+    # locks of office programs
+    *("~$*", ".~lock.*#"),
+    # what is not finished: downloads, copies, files that were deleted while a program had them open
+    *("*.tmp", "*.temp", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download/"),
+    *(".nfs????????????????*", ".fuse_hidden*"),
+    # rsync and sed -i
+    *_with_random_end(".*."),
+    *_with_random_end("sed"),
+    # programs that synchronise folders
+    *(".stfolder", ".stversions/", ".stignore", "~syncthing~*", ".syncthing.*"),
+    *(".sync_*.db*", "._sync_*.db*", ".owncloudsync.log*"),
+    # desktops and file servers
+    *(".DS_Store", "._*", ".AppleDouble/", ".Spotlight-V100/", ".Trashes/", ".fseventsd/", "[Tt]humbs.db"),
+    *("[Dd]esktop.ini", "$RECYCLE.BIN/", "System Volume Information/", ".Trash-*/", "lost+found/"),
+    *("@eaDir/", r"\#recycle/", ".snapshot/", ".snapshots/"),
+    # what builds make
+    *("node_modules/", "__pycache__/", ".venv/", ".tox/", ".nox/", ".mypy_cache/", ".ruff_cache/"),
+    *(".pytest_cache/", ".ipynb_checkpoints/"),
 )
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +10,6 @@ from kbsync.core import lifecycle
 from kbsync.core.backoff import look_pause, pause
 from kbsync.core.lifecycle import Timing
 from kbsync.core.model import Limits, Purpose, Upload, UploadState
-from kbsync.engine.deletions import must_hold
-from kbsync.engine.settings import DeletionLimits
 from tests.core.invariants import breaches
 
 S = UploadState
@@ -109,29 +106,6 @@ def test_pauses_grow_and_are_bounded(tries: int, chance: float) -> None:
     assert 0.5 <= pause(tries, lambda: chance) <= 300.0
     assert pause(tries + 1, lambda: 0.5) >= pause(tries, lambda: 0.5)
     assert look_pause(tries) <= 60.0
-
-
-@pytest.mark.parametrize(
-    ("batch", "executed", "serving", "held"),
-    [
-        (0, 0, 10, False),
-        (1, 0, 10, False),
-        (5, 0, 10, False),
-        (6, 0, 10, True),
-        (6, 0, 100, False),
-        (20, 0, 100, False),
-        (21, 0, 100, True),
-        (1, 20, 80, True),
-        (8, 10, 80, False),
-        (9, 10, 80, True),
-        (11, 10, 90, True),
-        (1, 0, 1, True),
-        (3, 0, 3, True),
-        (2, 0, 3, False),
-    ],
-)
-def test_mass_deletions_ask(batch: int, executed: int, serving: int, held: bool) -> None:
-    assert must_hold(batch, executed, serving, DeletionLimits()) is held
 
 
 def test_invariants_notice_what_they_are_for() -> None:

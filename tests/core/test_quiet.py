@@ -42,16 +42,6 @@ def test_another_stamp_restarts_the_quiet_time_and_an_equal_one_does_not() -> No
     assert s.due(3.5) == [QuietFile("changed", stamp(2), False), QuietFile("same", stamp(1), False)]
 
 
-@pytest.mark.parametrize("change", [{"size": 11}, {"mtime_ns": 2}, {"ctime_ns": 2}, {"ino": 2}])
-def test_every_part_of_the_stamp_counts(change: dict[str, int]) -> None:
-    first = {"size": 10, "mtime_ns": 1, "ctime_ns": 1, "ino": 1}
-    s = settling()
-    s.touch("a", Stamp(**first), 0.0)
-    s.touch("a", Stamp(**{**first, **change}), 1.0)
-    assert paths(s, 2.0) == []
-    assert paths(s, 3.0) == ["a"]
-
-
 def test_a_path_that_is_never_quiet_is_forced_at_the_longest_wait() -> None:
     s = settling()
     for second in range(61):
@@ -60,47 +50,11 @@ def test_a_path_that_is_never_quiet_is_forced_at_the_longest_wait() -> None:
     assert s.due(60.0) == [QuietFile("log", stamp(60), forced=True)]
 
 
-def test_a_forced_path_that_falls_quiet_is_no_longer_forced() -> None:
-    s = settling()
-    for second in range(61):
-        s.touch("log", stamp(second), float(second))
-    assert s.due(61.0)[0].forced
-    assert not s.due(62.0)[0].forced
-
-
-def test_restart_gives_a_file_that_is_still_written_another_longest_wait() -> None:
-    s = settling()
-    for second in range(61):
-        s.touch("log", stamp(second), float(second))
-    assert s.due(60.0)[0].forced
-    s.restart("log", 60.0)
-    s.touch("log", stamp(61), 61.0)
-    assert s.due(62.0) == []
-    assert s.next_due() == 63.0
-    s.restart("unknown", 62.0)
-    assert len(s) == 1
-
-
 def test_an_empty_file_needs_three_times_the_quiet() -> None:
     s = settling()
     s.touch("empty", stamp(1, size=0), 0.0)
     assert paths(s, 5.9) == []
     assert paths(s, 6.0) == ["empty"]
-
-
-def test_an_empty_file_that_is_filled_waits_one_settle_only() -> None:
-    s = settling()
-    s.touch("a", stamp(1, size=0), 0.0)
-    s.touch("a", stamp(2, size=5), 1.0)
-    assert s.next_due() == 3.0
-    assert paths(s, 3.0) == ["a"]
-
-
-def test_a_file_that_is_emptied_waits_three_settles_from_then() -> None:
-    s = settling()
-    s.touch("a", stamp(1), 0.0)
-    s.touch("a", stamp(2, size=0), 1.0)
-    assert s.next_due() == 7.0
 
 
 def test_of_due_paths_the_longest_tracked_come_first() -> None:
@@ -112,42 +66,6 @@ def test_of_due_paths_the_longest_tracked_come_first() -> None:
     assert paths(s, 5.0) == ["early"]
     assert paths(s, 100.0) == ["empty", "late", "early"]
     assert [due.path for due in s.due(100.0, limit=2)] == ["empty", "late"]
-
-
-def test_due_paths_are_given_again_until_forgotten() -> None:
-    s = settling()
-    s.touch("a", stamp(1), 0.0)
-    assert paths(s, 2.0) == ["a"]
-    assert paths(s, 2.5) == ["a"]
-    assert len(s) == 1
-    s.forget("a")
-    assert paths(s, 3.0) == []
-    assert len(s) == 0
-    assert s.next_due() is None
-
-
-def test_a_due_path_that_changes_again_waits_again() -> None:
-    s = settling()
-    s.touch("a", stamp(1), 0.0)
-    assert paths(s, 2.0) == ["a"]
-    s.touch("a", stamp(2), 2.5)
-    assert paths(s, 3.0) == []
-    assert s.due(4.5) == [QuietFile("a", stamp(2), forced=False)]
-
-
-def test_a_forgotten_path_starts_a_new_clock() -> None:
-    s = settling()
-    s.touch("a", stamp(1), 0.0)
-    s.forget("a")
-    s.touch("a", stamp(1), 1.0)
-    assert paths(s, 2.0) == []
-    assert paths(s, 3.0) == ["a"]
-
-
-def test_nothing_tracked_is_nothing_due() -> None:
-    s = settling()
-    assert (s.due(5.0), s.next_due(), len(s)) == ([], None, 0)
-    s.forget("unknown")
 
 
 NOW = 1_800_000_000.0

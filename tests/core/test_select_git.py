@@ -23,18 +23,7 @@ NAMES = ["a", "b", "ab", "foo", "foo.md", "b.md", "x y", "a\nb", "#c", "!d", "ö
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
 WORDS = [
     *NAMES,
-    "*",
-    "?",
-    "*.md",
-    "f*",
-    "*o*",
-    "a?",
-    "[ab]",
-    "[!a]",
-    "[a-f]oo",
-    "[[:alpha:]]",
-    "[]z]*",
-    "b*d",
+    *("*", "?", "*.md", "f*", "*o*", "a?", "[ab]", "[!a]", "[a-f]oo", "[[:alpha:]]", "[]z]*", "b*d"),
 ]
 ESCAPED = [r"\#c", r"\!d", r"\[z\]", r"a\*", r"\a", r"[\]z]", "x y", "x\\ y"]
 SEGMENTS = st.sampled_from([word for word in WORDS if "\n" not in word and word != "[z]"] + ESCAPED)
