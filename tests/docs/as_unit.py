@@ -51,9 +51,11 @@ def keep_to(calls: set[str]) -> None:
     """Every other system call fails with EPERM from now on."""
     library = ctypes.CDLL(LIBRARY)
     library.seccomp_init.restype = ctypes.c_void_p
+    # As the units say: `SystemCallErrorNumber=EPERM`.
     context = ctypes.c_void_p(library.seccomp_init(REFUSE_EPERM))
     for call in calls:
         number = library.seccomp_syscall_resolve_name(call.encode())
+        # A set names calls of all architectures; those that this one lacks have no number.
         if number >= 0:
             library.seccomp_rule_add_array(context, ALLOW, number, 0, None)
     if library.seccomp_load(context) != 0:
@@ -63,7 +65,9 @@ def keep_to(calls: set[str]) -> None:
 def main() -> None:
     unit = Path(sys.argv[1])
     libc = ctypes.CDLL(None)
+    # Read before the filter is loaded: `systemd-analyze` needs calls that the unit does not have.
     calls = allowed(unit)
+    # Only root has capabilities to lose, and only root may drop them.
     if os.geteuid() == 0:
         for right in range(CAPABILITIES):
             libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0)

@@ -67,6 +67,7 @@ def run(command: str, cwd: Path, home: Path) -> str:
     with contextlib.ExitStack() as undo:
         mine, theirs = pty.openpty()
         undo.callback(os.close, mine)
+        # A terminal would write \r\n for each \n, and pages show \n.
         modes = termios.tcgetattr(theirs)
         modes[1] &= ~termios.OPOST
         termios.tcsetattr(theirs, termios.TCSANOW, modes)
@@ -82,6 +83,7 @@ def run(command: str, cwd: Path, home: Path) -> str:
         )
         os.close(printing)
         os.close(theirs)
+        # A command that waits for an answer would hang the page.
         too_long = threading.Timer(120, process.kill)
         undo.callback(too_long.cancel)
         too_long.start()
@@ -95,6 +97,7 @@ def _both(terminal: int, pipe: int) -> bytes:
     said, open_ones = b"", [terminal, pipe]
     while open_ones:
         ready, _, _ = select.select(open_ones, [], [])
+        # What a person reads comes before the result, as the pages have it.
         one = min(ready, key=open_ones.index)
         try:
             piece = os.read(one, 65536)
@@ -108,6 +111,7 @@ def _both(terminal: int, pipe: int) -> bytes:
 
 def without_measurements(text: str) -> str:
     """Times, scores and the ids that a service gives differ from run to run."""
+    # Ids first: they are numbers without a unit, and would else be taken for measurements.
     text = re.sub(r"\b\d{16,20}\b", "ID", text)
     text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
     return re.sub(r"\d+\.\d+", "N", text)
@@ -146,8 +150,10 @@ class Console:
 
     def _serve(self, command: str, step: Step) -> str:
         """As many lines as the page shows; the stand-in goes on."""
+        # The page's reader ends the one before with Ctrl-C; both would want the same port.
         self.close()
         self._standin = subprocess.Popen(
+            # `exec`, so that ending the process ends the server and not only its shell.
             ["bash", "-c", f"exec {command}"],
             cwd=ROOT,
             env=environment(self._home),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT
 
+# Paths of the reader's own, such as ~/notes, stay where they are.
 PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
 
 PYTHON = """\
@@ -101,6 +102,7 @@ class Machine:
         programs = stand_ins(root)
         for name in ("srv/handbook", "srv/team", "var/backups", "usr/local/bin", "home/notes"):
             (root / name).mkdir(parents=True)
+        # A page that mirrors nothing would find nothing, and no command would fail for it.
         for folder in ("srv/handbook", "srv/team"):
             (root / folder / "a.md").write_text("alpha")
         self.source = root / "source"  # the project's folder, with a key that is to be installed

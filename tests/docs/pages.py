@@ -67,6 +67,7 @@ def kbsync_lines(page: Path) -> Iterator[list[str]]:
     shown += [step.command for block in blocks(page, "console") for step in steps(block)]
     shown += inline_code(page)
     for text in shown:
+        # What stands behind a pipe, a comment or a redirection is no word of kbsync's.
         for part in re.split(r"\s(?:&&|\|\||\|)\s|\s[#>]\s", text):
             words = shlex.split(part.strip().removeprefix("sudo "))
             if words and words[0] == "kbsync":

@@ -84,6 +84,7 @@ def at_home(block: Block, home: Path) -> str:
     elsewhere = ON_A_MACHINE.get(block.page, ("no such line",))
     script = "\n".join(line for line in block.text.splitlines() if not line.startswith(elsewhere))
     script = script.replace("/backups/", f"{home}/backups/")
+    # There is no terminal to answer at.
     script = re.sub(r"(kbsync forget .*)", r"\1 --yes", script)
     return re.sub(r"^(kbsync --folder .*)", r"timeout --preserve-status 4 \1", script, flags=re.MULTILINE)
 

@@ -53,6 +53,7 @@ def expressions() -> list[str]:
 def test_every_expression_is_about_metrics_and_labels_that_exist(expression: str) -> None:
     named = set(_NAME.findall(expression)) - {"kbsync"}
     assert named <= samples()
+    # `up` is Prometheus' own.
     assert named or "up{" in expression
     for name, chosen in re.findall(r"(kbsync_[a-z_]+)\{([^}]*)\}", expression):
         assert set(re.findall(r"(\w+)\s*[=!]", chosen)) <= labels(name)

@@ -23,6 +23,7 @@ NO_COMMAND = {"…", "NAME"}
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        # Nothing outside is asked for: tests need no network.
         if link.startswith("https://"):
             continue
         place, _, anchor = link.partition("#")
@@ -49,6 +50,7 @@ def test_commands_and_options_exist(page: Path) -> None:
     for words in kbsync_lines(page):
         command = kbsync
         context = click.Context(kbsync)
+        # A word may be the name of a command in a group, an option, or an argument, which can be anything.
         for word in words[1:]:
             if isinstance(command, click.Group) and not word.startswith("-") and word not in NO_COMMAND:
                 found = command.get_command(context, word)
@@ -91,6 +93,7 @@ def test_described_defaults_are_those_of_the_schema() -> None:
     schema = json.loads((ROOT / "config.schema.json").read_text())
     mirror = schema["properties"]["mirrors"]["items"]["properties"]
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| `([^`]+)` \|", CONFIGURATION.read_text(), re.MULTILINE))
+    # The schema writes times and the empty text in another way than people do.
     same = {"1m": "60s", "1d": "24h", "": '""'}
     for key, about in mirror.items():
         if "default" in about:

@@ -24,6 +24,7 @@ def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The files that a clone would have and `make try` needs."""
+    # Blanks and other alphabets in a path break scripts that forget quotes.
     checkout = tmp_path / "kbsync 副本"
     checkout.mkdir()
     for name in ("Makefile", "pyproject.toml"):

@@ -60,6 +60,7 @@ def test_one_person_needs_no_root(tmp_path: Path) -> None:
     install = sections()["Install"][0].splitlines()
     assert machine.do("\n".join(install[:3])).returncode == 0
     del machine.environ["KBSYNC_CONFIG"], machine.environ["STATE_DIRECTORY"]
+    # Without it a command that needs root fails.
     (machine.root / "stand-ins" / "sudo").unlink()
     [commands] = sections()["For one person"]
     done = machine.do(commands)

@@ -50,6 +50,7 @@ def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedPro
     """It also looks whether the program is there, which it need not be on this machine."""
     for one in (*SERVICES, TIMER, USER):
         if one is unit or (one is ONCE and unit is TIMER):
+            # A template can only be looked at as one of its instances.
             copy = tmp_path / one.name.replace("@.", "@team.")
             copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", one.read_text(), flags=re.M))
     name = unit.name.replace("@.", "@team.")
