@@ -82,7 +82,7 @@ CASES = {
     "cli/main.py: plan": TYPED,
     "cli/commands/search.py: search -i": f"{COMMANDS}test_a_query_is_typed_where_none_was_given",
     "cli/commands/search.py: search QUERY": f"{COMMANDS}test_a_search_is_made_again_where_the_last_one_was",
-    "cli/report.py: --once": "tests/cli/test_unfinished.py::test_the_command_has_the_options_in_use_and_helps",
+    "cli/report.py: --once": "tests/cli/test_status_lag.py::test_the_command_has_the_options_in_use_and_helps",
     "engine/attach.py: approve {}": TROUBLED,
     "engine/attach.py: kbsync verify --repair --mirror {}": TROUBLED,
     "engine/attach.py: retry --mirror {}": GOES_ON,

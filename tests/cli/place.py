@@ -19,7 +19,7 @@ import pytest
 from kbsync.__main__ import main
 from kbsync.cli.commands import open as opening
 from kbsync.targets.http import target as http_target
-from tests.cli import hasty
+from tests.cli import impatient
 from tests.warm import KBSYNC, Warm
 
 MEMORY = opening.MEMORY
@@ -165,7 +165,7 @@ class Place:
     in the test's own process (`run`), which is quicker.
     """
 
-    modules = (KBSYNC, hasty.__name__)
+    modules = (KBSYNC, impatient.__name__)
 
     def __init__(self, root: Path) -> None:
         self.root = root

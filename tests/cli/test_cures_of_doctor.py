@@ -24,7 +24,7 @@ from kbsync.source import observer as inotify
 from kbsync.source import observer as obstacles
 from kbsync.state import lock
 from tests import warm
-from tests.cli import plainly
+from tests.cli import without_root
 from tests.cli.pasting import machine, paste
 from tests.cli.place import Place, eventually
 from tests.cli.vendor import ZhipuPlace, zhipu_place
@@ -45,7 +45,7 @@ def looks(place: Place, check: str, env: dict[str, str] | None = None) -> Look:
 
     def look() -> list[dict[str, Any]]:
         whole = {**os.environ, "HOME": str(place.home), **(env or {})}
-        ran = warm.run(["doctor", "--json"], module=plainly.__name__, cwd=place.root, env=whole)
+        ran = warm.run(["doctor", "--json"], module=without_root.__name__, cwd=place.root, env=whole)
         return [one for one in json.loads(ran.stdout)["checks"] if one["name"] == check]
 
     return look

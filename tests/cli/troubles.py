@@ -15,7 +15,7 @@ import apsw
 
 from kbsync.index.sqlite.writer import LOCK
 from kbsync_standin.zhipu import HOME_ID
-from tests.cli import plainly
+from tests.cli import without_root
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
 from tests.cli.place import Daemon, eventually
@@ -43,7 +43,7 @@ class TroubledPlace(ZhipuPlace):
     Its kbsync is without the rights of root, and always in a hurry.
     """
 
-    modules = (plainly.__name__, plainly.__name__)
+    modules = (without_root.__name__, without_root.__name__)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, ZhipuStandIn())

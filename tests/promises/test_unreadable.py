@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import plainly
+from tests.cli import without_root
 from tests.cli.place import eventually
 from tests.cli.vendor import ZhipuPlace, ZhipuStandIn
 
@@ -15,7 +15,7 @@ from tests.cli.vendor import ZhipuPlace, ZhipuStandIn
 class PlainDesk(ZhipuPlace):
     """Its kbsync has not root's right to read everything."""
 
-    modules = (plainly.__name__, plainly.__name__)
+    modules = (without_root.__name__, without_root.__name__)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The real daemon on a real folder for a while, killed and hindered all the time; then calm, and a look.
 
 Against the stand-in of Zhipu over TCP, and against the embedded knowledge base. `kbsync` is always a process
-of its own (with less patience between two tries, see `tests/cli/hasty.py`).
+of its own (with less patience between two tries, see `tests/cli/impatient.py`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from kbsync.cli.main import kbsync
 from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
 from tests import warm
-from tests.cli import plainly
+from tests.cli import without_root
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 from tests.cli.vendor import zhipu_place
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_read_is_explained_and_tried_again(place: Place) -
 def _plainly(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
     """kbsync without root's right to read everything."""
     env = {**os.environ, "HOME": str(place.home)}
-    return warm.run(words, module=plainly.__name__, cwd=place.root, env=env, text=True)
+    return warm.run(words, module=without_root.__name__, cwd=place.root, env=env, text=True)
 
 
 # -- answers at a terminal -------------------------------------------------------------------------------

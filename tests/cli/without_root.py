@@ -1,6 +1,6 @@
 """kbsync without root's right to read and write everything, and with less patience (see `hasty`).
 
-Usage: python -m tests.cli.plainly ARGUMENTS (kbsync's own)
+Usage: python -m tests.cli.without_root ARGUMENTS (kbsync's own)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 
 from kbsync.__main__ import main
-from tests.cli.hasty import hurry
+from tests.cli.impatient import hurry
 
 PR_CAPBSET_DROP = 24  # <linux/prctl.h>
 VERSION_3 = 0x20080522  # <linux/capability.h>

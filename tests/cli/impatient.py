@@ -1,6 +1,6 @@
 """kbsync with less patience: what waits half a minute for a service waits a second or two.
 
-Usage: python -m tests.cli.hasty ARGUMENTS (kbsync's own)
+Usage: python -m tests.cli.impatient ARGUMENTS (kbsync's own)
 """
 
 from __future__ import annotations
