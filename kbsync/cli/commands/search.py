@@ -86,7 +86,7 @@ def command(
             open_or_print(chosen, os.environ)
         return Code.MIRRORED
 
-    from kbsync.cli.searching import find, hit_json, unmatched_options
+    from kbsync.cli.searching import find, hit_json, print_hits, unmatched_options
 
     hits = find(installation, query, images=not files)
     output = Output()
@@ -99,8 +99,6 @@ def command(
         for each in hits:
             output.path(str(each.absolute), b"\0" if null else b"\n")
     else:
-        from kbsync.cli.searching import print_hits
-
         several = len(installation.mirrors) > 1
         print_hits(output, hits, text, several=several, numbered=output.is_terminal and is_kept)
         if not hits and not choices.quiet:

@@ -1,6 +1,6 @@
 """`kbsync search -i`: results as you type, on targets that stay open.
 
-prompt_toolkit handles keys, line and screen, and is loaded only here and for `status --watch`.
+prompt_toolkit draws the screen and handles the keys (see `full_screen`); no other search loads it.
 """
 
 from __future__ import annotations
