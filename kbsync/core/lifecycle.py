@@ -336,7 +336,7 @@ def wait_on(upload: Upload, timing: Timing, *, is_working: bool = False) -> Uplo
 
 
 def may_be_hurried(upload: Upload) -> bool:
-    """It waits for the target's work; one that waits for room, or to be cut anew, has pauses of its own."""
+    """It waits for the target's work; one that waits for room, or to be cut again, has pauses of its own."""
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
@@ -386,7 +386,7 @@ def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
-    """FAILED → INDEXING: the target is to cut it anew, its bytes unchanged."""
+    """FAILED → INDEXING: the target is to cut it again, its bytes unchanged."""
     return replace(
         upload,
         state=UploadState.INDEXING,

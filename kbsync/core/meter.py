@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -51,49 +51,30 @@ class Histogram:
 
 
 class Meter:
-    """Counts requests by what was asked and how it ended, and how long they took."""
+    """Counts requests by what was asked and how it ended, and how long they took.
+
+    `sent_bytes`: of documents, those of requests that failed included.
+    """
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._times: dict[str, Histogram] = {}
-        self._sent_bytes = 0
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.times: dict[str, Histogram] = {}
+        self.sent_bytes = 0
 
     def answered(self, op: str, outcome: Outcome, seconds: float, sent_bytes: int = 0) -> None:
-        """One request ended. `seconds`: from its start to its end; `sent_bytes`: of documents."""
-        self._requests[(op, str(outcome))] += 1
-        if op not in self._times:
-            self._times[op] = Histogram()
-        self._times[op].observe(seconds)
-        self._sent_bytes += sent_bytes
+        """One request ended. `seconds`: from its start to its end."""
+        self.requests[(op, str(outcome))] += 1
+        self.times.setdefault(op, Histogram()).observe(seconds)
+        self.sent_bytes += sent_bytes
 
     def add(self, other: Meter) -> None:
         """What another counted, as well."""
-        self._requests.update(other._requests)
-        for op, times in other._times.items():
-            self._times.setdefault(op, Histogram()).add(times)
-        self._sent_bytes += other._sent_bytes
-
-    @property
-    def requests(self) -> Mapping[tuple[str, str], int]:
-        """How many requests there were by (op, outcome); a copy."""
-        return dict(self._requests)
+        self.requests.update(other.requests)
+        for op, times in other.times.items():
+            self.times.setdefault(op, Histogram()).add(times)
+        self.sent_bytes += other.sent_bytes
 
     @property
     def total(self) -> int:
         """All requests."""
-        return self._requests.total()
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes of documents that were sent, those of requests that failed included."""
-        return self._sent_bytes
-
-    @property
-    def buckets(self) -> Mapping[str, tuple[int, ...]]:
-        """By op: requests that took at most `BOUNDS[i]` seconds, and last all of them (cumulative)."""
-        return {op: times.buckets for op, times in self._times.items()}
-
-    @property
-    def sums(self) -> Mapping[str, float]:
-        """By op: seconds of all requests together."""
-        return {op: times.sum for op, times in self._times.items()}
+        return self.requests.total()

@@ -180,7 +180,7 @@ class Phase(enum.StrEnum):
     PLAIN = ""
     ASKED_AGAIN = "reembedding"  # INDEXING: asked to index it again, it may still show the old failure
     NO_ROOM = "quota"  # INDEXING: the account had no room for it
-    TO_CUT = "reslice"  # INDEXING: the target is still to be asked to cut its text anew
+    TO_CUT = "reslice"  # INDEXING: the target is still to be asked to cut its text again
     LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
 
 

@@ -18,7 +18,7 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
   newer one does. The same version under a name that is no longer wanted is waited for, since nothing is
   sent twice at once.
 - A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
-  cut anew where it lies, if the target can do that: it serves nothing.
+  cut again where it lies, if the target can do that: it serves nothing.
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
 - A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
   is read before anything is sent.
@@ -126,7 +126,7 @@ class Prove:
 
 @dataclass(frozen=True, slots=True)
 class Reslice:
-    """Have the target cut the document anew under the wished recipe."""
+    """Have the target cut the document again under the wished recipe."""
 
     upload: int
 
@@ -213,7 +213,7 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     if server is not None and not wish.may_renew and only_recipe_differs(server, wish, abilities):
         label = _relabelled(server, wish, abilities) or ()
         return (*back, *label, *_supersede(wish, uploads, None, abilities))
-    if failed := next((u for u in uploads if _can_be_cut_anew(u, wish, abilities)), None):
+    if failed := next((u for u in uploads if _can_be_cut_again(u, wish, abilities)), None):
         return (*back, *_supersede(wish, uploads, failed, abilities), Reslice(failed.id))
     return (*back, *_supersede(wish, uploads, None, abilities), Send(server.id if server else None))
 
@@ -298,7 +298,7 @@ def _is_unread(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
     return abilities.reads and could_be and upload.size in (wish.size, UNKNOWN_SIZE)
 
 
-def _can_be_cut_anew(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
+def _can_be_cut_again(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
     return (
         abilities.reslices
         and upload.state is UploadState.FAILED

@@ -25,7 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import CollectorRegistry
 
 from kbsync import __version__, revision
-from kbsync.core.meter import BOUNDS, Histogram, Meter
+from kbsync.core.meter import Histogram, Meter
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import MirrorStatus
@@ -233,8 +233,8 @@ class _Collector:
         for target, meter in counted.requests.items():
             for (op, outcome), n in sorted(meter.requests.items()):
                 requests.add_metric((target, op, outcome), n)
-            for op, buckets in sorted(meter.buckets.items()):
-                durations.add_metric((target, op), _buckets(BOUNDS, buckets), meter.sums[op])
+            for op, times in sorted(meter.times.items()):
+                durations.add_metric((target, op), _buckets(times.bounds, times.buckets), times.sum)
         yield from (requests, durations)
         yield CounterMetricFamily(
             "kbsync_uploaded_bytes", "Bytes of documents given to targets.", value=counted.uploaded

@@ -12,7 +12,7 @@ from kbsync.state.db import open_writer, told
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
-"""Their numbers are given anew: each goes up by the highest that is there already."""
+"""Their rows get new numbers: each goes up by the highest that is there already."""
 
 _MOVED: dict[str, dict[str, str]] = {
     "binding": {"id": "id + :binding"},

@@ -127,7 +127,7 @@ CREATE TABLE renewal(upload INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, recipe
   hold INTEGER, told INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX renewal_hold ON renewal(mirror, hold, told);
 """
-"""Documents to be made anew because settings changed: yet to be weighed (no hold), let go (hold 0), held.
+"""Documents to be made again because settings changed: yet to be weighed (no hold), let go (hold 0), held.
 
 `told`: the document's row says so as well.
 """

@@ -17,17 +17,10 @@ def test_a_bucket_holds_what_took_at_most_its_bound() -> None:
     meter = Meter()
     for seconds in (0.0, 0.005, 0.0051, 120.0, 121.0):
         meter.answered("list", Outcome.OK, seconds)
-    buckets = dict(zip((*BOUNDS, "all"), meter.buckets["list"], strict=True))
+    buckets = dict(zip((*BOUNDS, "all"), meter.times["list"].buckets, strict=True))
     assert (buckets[0.005], buckets[0.01], buckets[60.0]) == (2, 3, 3)
     assert (buckets[120.0], buckets["all"]) == (4, 5)
-    assert meter.sums["list"] == 0.005 + 0.0051 + 241.0
-
-
-def test_what_was_read_does_not_change_with_later_requests() -> None:
-    meter = Meter()
-    before = meter.requests
-    meter.answered("list", Outcome.HALTED, 1.0)
-    assert (before, meter.requests) == ({}, {("list", "halted"): 1})
+    assert meter.times["list"].sum == 0.005 + 0.0051 + 241.0
 
 
 def test_what_two_have_counted_can_be_told_as_one() -> None:
@@ -37,8 +30,8 @@ def test_what_two_have_counted_can_be_told_as_one() -> None:
     other.answered("upload", Outcome.UNSURE, 61.0, sent_bytes=7)
     one.add(other)
     assert one.requests == {("list", "ok"): 2, ("upload", "unsure"): 1}
-    assert (one.buckets["list"][-1], one.buckets["upload"][-1], one.sent_bytes) == (2, 1, 7)
-    assert (one.sums["list"], other.total) == (0.4, 2)
+    assert (one.times["list"].buckets[-1], one.times["upload"].buckets[-1], one.sent_bytes) == (2, 1, 7)
+    assert (one.times["list"].sum, other.total) == (0.4, 2)
 
 
 def test_a_histogram_counts_by_its_own_bounds() -> None:
