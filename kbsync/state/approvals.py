@@ -75,8 +75,8 @@ class Holds(Table):
         sql = (
             "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM candidate WHERE mirror = ?"
         )
-        n, first, last = self._db.execute(sql, (mirror,)).fetchone()  # type: ignore[misc]
-        return int(n), float(first), float(last)
+        n, first, last = self._db.execute(sql, (mirror,)).get
+        return n, first, last
 
     def open(self, mirror: int, now: float, kind: str = DELETIONS) -> int:
         """A new hold."""
@@ -110,8 +110,7 @@ class Holds(Table):
 
     def item_count(self, hold: int) -> int:
         """How many deletions a hold is about."""
-        row = self._db.execute("SELECT count(*) FROM hold_item WHERE hold = ?", (hold,)).fetchone()
-        return int(row[0])  # type: ignore[index]
+        return int(self._db.execute("SELECT count(*) FROM hold_item WHERE hold = ?", (hold,)).get)
 
     def release(self, upload: int) -> None:
         """The path came back, or its document went: no hold is about this upload any more."""
@@ -148,10 +147,8 @@ class Holds(Table):
         """Deletions let through without asking since then; older ones are forgotten."""
         # Kept on disk, so that a restart does not open the window again (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
-        row = self._db.execute(
-            "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?", (mirror,)
-        ).fetchone()
-        return int(row[0])  # type: ignore[index]
+        sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"
+        return int(self._db.execute(sql, (mirror,)).get)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,9 +162,9 @@ class Folders:
             self._db.execute(sql, (mirror,))
 
 
-def _read_folder(row: tuple[object, ...]) -> FolderRow:
-    number, path, version, mount, problem, shut = row
-    return FolderRow(number, unbind(path), str(version), bool(mount), str(problem), bool(shut))  # type: ignore[arg-type]
+def _read_folder(row: tuple[Any, ...]) -> FolderRow:
+    number, path, version, is_mount, problem, shut = row
+    return FolderRow(number, unbind(path), version, bool(is_mount), problem, bool(shut))
 
 
 def folder_label(path: str) -> str:

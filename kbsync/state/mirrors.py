@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kbsync.core.model import Status
 from kbsync.state.db import Table, bind, unbind
@@ -62,24 +63,22 @@ _SELECT = (
 )
 
 
-def _read(row: tuple[object, ...]) -> MirrorRecord:
-    (mid, name, folder, target, binding, attached, dev, ino, fs, mount, reason, detail, cure, *rest) = row
-    hold_all, note, last_pass, last_deep = rest
-    root = None if ino is None else RootRecord(int(dev), int(ino), str(fs), bool(mount))  # type: ignore[call-overload]
-    halt = None if reason is None else Halt(str(reason), unbind(detail), unbind(cure))  # type: ignore[arg-type]
+def _read(row: tuple[Any, ...]) -> MirrorRecord:
+    number, name, folder, target, binding, attached, *rest = row
+    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep = rest
     return MirrorRecord(
-        id=int(mid),  # type: ignore[call-overload]
-        name=str(name),
-        folder=unbind(folder),  # type: ignore[arg-type]
-        target=str(target),
-        binding=binding,  # type: ignore[arg-type]
+        id=number,
+        name=name,
+        folder=unbind(folder),
+        target=target,
+        binding=binding,
         attached=bool(attached),
-        root=root,
-        halt=halt,
+        root=None if ino is None else RootRecord(dev, ino, fs, bool(is_mount)),
+        halt=None if reason is None else Halt(reason, unbind(detail), unbind(cure)),
         hold_all=bool(hold_all),
-        note=str(note or ""),
-        last_pass=last_pass,  # type: ignore[arg-type]
-        last_deep=last_deep,  # type: ignore[arg-type]
+        note=note or "",
+        last_pass=last_pass,
+        last_deep=last_deep,
     )
 
 
@@ -160,12 +159,10 @@ class Mirrors(Table):
         self._db.execute(
             "INSERT OR IGNORE INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)", key
         )
-        row = self._db.execute(
-            "SELECT id FROM binding WHERE target = ? AND address = ? AND base = ? AND prefix = ?", key
-        ).fetchone()
-        assert row is not None
-        self._db.execute("UPDATE mirror SET binding = ? WHERE id = ?", (row[0], mirror))
-        return int(row[0])
+        number = self.binding_for(*key)
+        assert number is not None
+        self._db.execute("UPDATE mirror SET binding = ? WHERE id = ?", (number, mirror))
+        return number
 
     def set_prefix(self, binding: int, prefix: str) -> None:
         """The same documents under names with another beginning."""
@@ -225,17 +222,8 @@ class Mirrors(Table):
         self._db.execute(
             "DELETE FROM hold_item WHERE hold IN (SELECT id FROM hold WHERE mirror = ?)", (mirror,)
         )
-        for table in (
-            "folder",
-            "upload",
-            "candidate",
-            "recipe_change",
-            "hold",
-            "deletion_log",
-            "tally",
-            "serving",
-            "audit",
-        ):
+        tables = "folder upload candidate recipe_change hold deletion_log tally serving audit"
+        for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         self._db.execute("DELETE FROM meta WHERE key = ?", (f"audit:{mirror}",))
         self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))
