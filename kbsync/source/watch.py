@@ -234,30 +234,23 @@ class Watch:
 
     def trouble(self) -> WatchTrouble | None:
         """What is wrong, the likeliest cause first. Cheap; touches the probe's file when it is time."""
-        # The probe is asked whatever else is found: its next question must not wait for another check.
-        now = self._machine.clock()
-        with contextlib.suppress(OSError):  # a state directory that cannot be written to is told of elsewhere
+        # Asked whatever else is found: the probe's next question must not wait for another check.
+        now, observer = self._machine.clock(), self._observer
+        with contextlib.suppress(OSError):  # the store reports a state directory that cannot be written to
             self._probe.ask(now, self.heard)
         is_silent = self._probe.is_silent(now, self.heard)
-        if self._observer is not None:
-            reader = self._observer.reader
-            if reader.overflowed:
-                return self._trouble(TroubleKind.OVERFLOW, "more changed at once than the kernel queues")
-            if reader.reached_watch_limit:
-                words = "the kernel lets kbsync watch no more directories"
-                return self._trouble(TroubleKind.WATCH_LIMIT, words)
-            if death := reader.crash or ", ".join(self._observer.dead_threads()):
-                words = f"a thread of the watch ended by itself ({death})"
-                return self._trouble(TroubleKind.THREAD_DIED, words)
-        if self._tree.fault:
-            words = f"an event could not be taken in ({self._tree.fault})"
-            return self._trouble(TroubleKind.EVENT_FAILED, words)
-        if is_silent:
-            words = "the kernel's events do not arrive any more"
-            return self._trouble(TroubleKind.EVENTS_STOPPED, words)
-        return None
-
-    def _trouble(self, kind: TroubleKind, words: str) -> WatchTrouble:
+        if observer is not None and observer.reader.overflowed:
+            kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
+        elif observer is not None and observer.reader.reached_watch_limit:
+            kind, words = TroubleKind.WATCH_LIMIT, "the kernel lets kbsync watch no more directories"
+        elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
+            kind, words = TroubleKind.THREAD_DIED, f"a thread of the watch ended by itself ({dead})"
+        elif self._tree.fault:
+            kind, words = TroubleKind.EVENT_FAILED, f"an event could not be handled ({self._tree.fault})"
+        elif is_silent:
+            kind, words = TroubleKind.EVENTS_STOPPED, "the kernel's events no longer arrive"
+        else:
+            return None
         return WatchTrouble(kind, f"{self._folder}: {words}")
 
     def scan_started(self) -> None:
