@@ -384,7 +384,7 @@ MISTAKES = (
         "kbsync/server/auth.py",
         '        if is_loopback(host_of(headers.get("host", ""))):',
         "        if True:",
-        ("tests/server/test_pages.py",),
+        ("tests/server/test_auth.py",),
     ),
     Mistake(
         "parser-reads-anything",

@@ -13,9 +13,13 @@ from kbsync.config.kinds import Secret
 from kbsync.server.auth import AccessControl
 from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
 from kbsync.server.metrics import LoopMonitor
+from kbsync.state.mirrors import Halt
 from tests.clocks import Clock
 
 TOKEN = "a-token-of-the-tests"
+READY = MirrorReadiness("handbook")
+HALT = Halt("credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
+HALTED = MirrorReadiness("faq", HALT)
 
 
 class Listened:

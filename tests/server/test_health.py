@@ -1,10 +1,12 @@
-"""A mirror is ready when its first pass ended and nothing halts it."""
+"""Health while the loop turns; readiness when each first pass ended and nothing halts a mirror."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,57 @@ import pytest
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError
 from kbsync.once import run_once
-from kbsync.server.health import Readiness
+from kbsync.server import health
+from kbsync.server.health import MirrorReadiness, Readiness
+from kbsync.server.metrics import STALLED_AFTER
 from kbsync.source.hints import Hint, HintKind
 from tests.engine.test_watching import PATIENCE, WatchingWorld, until
 from tests.engine.world import World
+from tests.server.client import HALT, HALTED, READY, Listened
+
+
+async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
+    listened = Listened()
+    assert (await listened.get("/healthz")).status_code == 200
+    listened.clock.now += STALLED_AFTER
+    stalled = await listened.get("/healthz")
+    assert (stalled.status_code, stalled.text) == (503, "the loop has been stuck for 10 s\n")
+    listened.monitor.beat()
+    assert (await listened.get("/healthz")).status_code == 200
+    assert listened.asked == 0
+
+
+async def test_it_is_ready_when_every_mirror_is_and_names_what_is_not_with_its_cure() -> None:
+    listened = Listened(READY, MirrorReadiness("faq"))
+    answer = await listened.get("/readyz")
+    ready = [{"name": "handbook", "ready": True}, {"name": "faq", "ready": True}]
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "mirrors": ready})
+    answer = await Listened(READY, HALTED).get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **asdict(HALT)}]
+
+
+async def test_a_crowd_asks_the_mirrors_once_in_a_while() -> None:
+    listened = Listened(READY)
+    answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert listened.asked == 1
+    listened.standings = [HALTED]
+    listened.clock.now += health.FRESH
+    assert (await listened.get("/readyz")).status_code == 503
+    assert listened.asked == 2
+
+
+async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE", 0.0)
+
+    async def never() -> Sequence[MirrorReadiness]:
+        await asyncio.Event().wait()
+        return ()
+
+    answer = await Listened(look=never).get("/readyz")
+    assert answer.status_code == 503
+    assert "did not answer" in answer.json()["detail"]
 
 
 async def reason(readiness: Readiness) -> str:

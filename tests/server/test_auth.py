@@ -1,71 +1,13 @@
-"""Health and readiness, and who is let in."""
+"""Who is let in by the listener, and what every answer carries."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Sequence
 
 import pytest
 
 from kbsync.config.kinds import Secret
-from kbsync.server import health
-from kbsync.server.health import MirrorReadiness
-from kbsync.server.metrics import STALLED_AFTER
-from kbsync.state.mirrors import Halt
-from tests.server.client import TOKEN, Listened, request
-
-READY = MirrorReadiness("handbook")
-WHY = {
-    "reason": "credentials",
-    "detail": "the vendor refuses the api_key",
-    "cure": "kbsync retry --mirror faq",
-}
-HALTED = MirrorReadiness("faq", Halt(**WHY))
-
-
-async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
-    listened = Listened()
-    assert (await listened.get("/healthz")).status_code == 200
-    listened.clock.now += STALLED_AFTER
-    stalled = await listened.get("/healthz")
-    assert (stalled.status_code, stalled.text) == (503, "the loop has been stuck for 10 s\n")
-    listened.monitor.beat()
-    assert (await listened.get("/healthz")).status_code == 200
-    assert listened.asked == 0
-
-
-async def test_it_is_ready_when_every_mirror_is_and_names_what_is_not_with_its_cure() -> None:
-    listened = Listened(READY, MirrorReadiness("faq"))
-    answer = await listened.get("/readyz")
-    ready = [{"name": "handbook", "ready": True}, {"name": "faq", "ready": True}]
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "mirrors": ready})
-    answer = await Listened(READY, HALTED).get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **WHY}]
-
-
-async def test_a_crowd_asks_the_mirrors_once_in_a_while() -> None:
-    listened = Listened(READY)
-    answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert listened.asked == 1
-    listened.standings = [HALTED]
-    listened.clock.now += health.FRESH
-    assert (await listened.get("/readyz")).status_code == 503
-    assert listened.asked == 2
-
-
-async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "PATIENCE", 0.0)
-
-    async def never() -> Sequence[MirrorReadiness]:
-        await asyncio.Event().wait()
-        return ()
-
-    answer = await Listened(look=never).get("/readyz")
-    assert answer.status_code == 503
-    assert "did not answer" in answer.json()["detail"]
+from tests.server.client import HALTED, READY, TOKEN, Listened, request
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/nothing"])
