@@ -268,7 +268,9 @@ class MirrorProblem:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) -> Iterator[MirrorProblem]:
+def mirror_problems(
+    installation: Installation, report: MirrorReport, *, quiet: bool
+) -> Iterator[MirrorProblem]:
     """What halts a mirror, and what is held or unfinished; with `quiet` not what passes by itself."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
@@ -310,7 +312,7 @@ def waiting(installation: Installation, report: MirrorReport, *, quiet: bool) ->
 def halts(installation: Installation, reports: Sequence[MirrorReport], *, quiet: bool) -> Iterator[str]:
     """What keeps whole mirrors waiting, the worst first, in lines for a person."""
     for each in worst_first(reports):
-        yield from (one.line for one in waiting(installation, each, quiet=quiet))
+        yield from (one.line for one in mirror_problems(installation, each, quiet=quiet))
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
@@ -380,7 +382,7 @@ def log_problems(
     """What is wrong at the end as events, the worst first, without what was logged before."""
     for each in worst_first(reports):
         name = each.status.name
-        for problem in waiting(installation, each, quiet=quiet):
+        for problem in mirror_problems(installation, each, quiet=quiet):
             key = (problem.event, name, str(problem.fields.get("path", "")))
             if problem.event and key not in told.keys:
                 say(problem.event, mirror=name, **problem.fields)

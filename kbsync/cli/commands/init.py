@@ -167,7 +167,9 @@ def command(
     if choices.folder is not None:
         own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
         raise UsageError(f"init takes the folder as its argument: {own}")
-    place = choices.config or _usual_place()
+    place = choices.config or places.config_places(os.environ)[0]
+    if choices.config is None and place == places.SYSTEM_CONFIG:
+        raise UsageError("no home directory is known; name the file to write with --config FILE")
     if os.path.lexists(place):
         raise _taken(place)
     folder = _folder(directory)
@@ -189,16 +191,6 @@ def command(
         done = "" if trial is None else take_over(trial, installation)
     _say_what_next(place, choices, installation, key, done)
     return Code.MIRRORED
-
-
-def _usual_place() -> Path:
-    """The first place where kbsync looks for a config."""
-    from kbsync.config.places import SYSTEM_CONFIG, config_places
-
-    place = config_places(os.environ)[0]
-    if place == SYSTEM_CONFIG:
-        raise UsageError("no home directory is known; name the file to write with --config FILE")
-    return place
 
 
 def _taken(place: Path) -> UsageError:
