@@ -311,7 +311,7 @@ def _target_lines(
         values["base_url"] = _address(kind, base_url)
     for number, one in enumerate(required_keys(kind)):
         if one.key == base_key(kind) and key is not None and base is None:
-            values[one.key] = _base(AccountBases(kind, key, dict(values)), create, one)
+            values[one.key] = _base(kind, key, dict(values), create, one)
         else:
             known = base if number == 0 else None
             values[one.key] = known or _required(one.key, one.about)
@@ -332,96 +332,85 @@ def _address(kind: str, given: str) -> str:
         raise UsageError(f"--base-url: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class AccountBases:
-    """The bases of the account behind a key. `kind`: the target's; `settings`: the rest of its config."""
+def _asked(
+    kind: str, place: KeyPlace, settings: dict[str, str], work: Callable[[Bases], Awaitable[Value]]
+) -> Value:
+    """What `work` gets from the account behind a key. `settings`: the rest of the target's config."""
+    import asyncio
+    from contextlib import aclosing
 
-    kind: str
-    key: KeyPlace
-    settings: dict[str, str]
+    from kbsync.config.kinds import Secret
+    from kbsync.config.template import KEY, base_key
+    from kbsync.contract.managing import ManagesBases
+    from kbsync.contract.target import Surroundings
+    from kbsync.targets.registry import TARGETS
 
-    def all(self) -> Sequence[BaseCard] | None:
-        """Every base; where the account cannot be asked, None and a message why."""
+    base = base_key(kind)
+    assert base is not None
+    try:
+        key = Path(place.file).read_text().strip() if place.file else os.environ.get(place.env, "")
+    except OSError as error:
+        raise UsageError(f"the key cannot be read ({(error.strerror or str(error)).lower()})") from None
+    if not key:
+        raise UsageError(f"${place.env} is not set")
+    config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
+    # A service needs no place on disk.
+    nowhere = Path(os.devnull)
+    target = config.open(Surroundings("", nowhere, nowhere, read_only=True))
+
+    async def asked() -> Value:
+        async with aclosing(target):
+            if not isinstance(target, ManagesBases):
+                raise UsageError(f"kbsync cannot list knowledge bases of type {kind}")
+            return await work(target.bases)
+
+    return asyncio.run(asked())
+
+
+def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
+    """The id of the base: created, chosen from those of the account, or typed if those cannot be listed."""
+    from kbsync.contract.managing import BaseWish
+
+    def created(name: str) -> str:
+        made = _asked(kind, key, settings, lambda bases: bases.create(BaseWish(name)))
+        tell(f"created the knowledge base {printable(name)}: {made.id}")
+        return made.id
+
+    def listed() -> Sequence[BaseCard] | None:
+        """Every base, shown on stderr as the question is; None where the account cannot be asked."""
         try:
-            return self._asked(lambda bases: bases.all())
+            cards = _asked(kind, key, settings, lambda bases: bases.all())
         except Exception as error:
             if code_of(error) is None:
                 raise
             tell(f"the knowledge bases of the account cannot be listed: {sentence_of(error)}")
             return None
+        if not cards:
+            tell("the account has no knowledge base yet")
+        for number, card in enumerate(cards[:MOST], 1):
+            documents = "" if card.documents is None else f"  {counted(card.documents, 'document')}"
+            tell(f"{number}  {card.id}  {printable(card.name)}{documents}")
+        if len(cards) > MOST:
+            tell(f"… and {len(cards) - MOST:,} more")
+        return cards
 
-    def make(self, name: str) -> str:
-        """Create a base; its id. Raises `KbsyncError`."""
-        from kbsync.contract.managing import BaseWish
-
-        made = self._asked(lambda bases: bases.create(BaseWish(name)))
-        tell(f"created the knowledge base {printable(name)}: {made.id}")
-        return made.id
-
-    def _asked(self, work: Callable[[Bases], Awaitable[Value]]) -> Value:
-        import asyncio
-        from contextlib import aclosing
-
-        from kbsync.config.kinds import Secret
-        from kbsync.config.template import KEY, base_key
-        from kbsync.contract.managing import ManagesBases
-        from kbsync.contract.target import Surroundings
-        from kbsync.targets.registry import TARGETS
-
-        base, place = base_key(self.kind), self.key
-        assert base is not None
-        try:
-            key = Path(place.file).read_text().strip() if place.file else os.environ.get(place.env, "")
-        except OSError as error:
-            raise UsageError(f"the key cannot be read ({(error.strerror or str(error)).lower()})") from None
-        if not key:
-            raise UsageError(f"${place.env} is not set")
-        config: TargetConfig = TARGETS[self.kind](**{KEY: Secret(key), base: UNNAMED, **self.settings})
-        # A service needs no place on disk.
-        nowhere = Path(os.devnull)
-        target = config.open(Surroundings("", nowhere, nowhere, read_only=True))
-
-        async def asked() -> Value:
-            async with aclosing(target):
-                if not isinstance(target, ManagesBases):
-                    raise UsageError(f"knowledge bases of type {self.kind} are not listed from here")
-                return await work(target.bases)
-
-        return asyncio.run(asked())
-
-
-def _base(offer: AccountBases, create: str | None, one: RequiredKey) -> str:
-    """The id of the base: created, chosen from those of the account, or typed if those cannot be listed."""
     if create is not None:
-        return offer.make(create)
+        return created(create)
     if not _asks():
-        if (cards := offer.all()) is not None:
-            _show(cards)
+        listed()
         raise UsageError(
             f"{one.key} ({one.about}) is not given; add --base ID, or --create NAME for a new one, "
             "or run init on a terminal"
         )
-    while (cards := offer.all()) is not None:
-        _show(cards)
+    while (cards := listed()) is not None:
         said = _ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
         if said.isdecimal() and 1 <= int(said) <= len(cards[:MOST]):
             return cards[int(said) - 1].id
         if (known := next((card.id for card in cards if said in (card.id, card.name)), None)) is not None:
             return known
         if agrees(f"There is no {printable(said)}; create a knowledge base of this name?"):
-            return offer.make(said)
+            return created(said)
     return _required(one.key, one.about)
-
-
-def _show(cards: Sequence[BaseCard]) -> None:
-    """A line for each base, on stderr as the question is."""
-    if not cards:
-        tell("the account has no knowledge base yet")
-    for number, card in enumerate(cards[:MOST], 1):
-        documents = "" if card.documents is None else f"  {counted(card.documents, 'document')}"
-        tell(f"{number}  {card.id}  {printable(card.name)}{documents}")
-    if len(cards) > MOST:
-        tell(f"… and {len(cards) - MOST:,} more")
 
 
 def _required(key: str, about: str) -> str:
