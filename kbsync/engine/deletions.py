@@ -305,6 +305,7 @@ class Deletions:
     def _run_item(self, tx: Tx, item: HoldItem, *, is_lacking: bool) -> bool:
         entry, upload = tx.entries.get(self._mirror, item.path), tx.uploads.get(item.upload)
         held = upload is not None and upload.state is UploadState.HELD and upload.path == item.path
+        # An approval is for exactly this document: another one that serves by now is weighed again.
         if not held or entry is None:
             tx.holds.release(item.upload)
             return False
@@ -367,6 +368,7 @@ def begin(
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
             continue
+        # An update in place leaves two rows with one document: it is deleted only when neither counts on it.
         rows = tx.uploads.by_remote(journal.binding.id, upload.remote_id or "")
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))

@@ -68,6 +68,7 @@ async def look_for(
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
     matcher = _ListMatcher(binding, rows, journal.trusts_times)
+    # A list that breaks off raises: absence is only ever told by a complete one (promise 3).
     async for listed in target.list():
         on_answer()
         matcher.see(listed)
@@ -183,7 +184,7 @@ class _ListMatcher:
     def see(self, listed: Listed) -> None:
         """One document of the list."""
         tombstone = self._tombstones.get(listed.remote_id)
-        if tombstone is not None:
+        if tombstone is not None:  # its id tells, whatever name it is listed under
             self.deleted[tombstone.id] = listed
             return
         for page in self.pages:
@@ -215,6 +216,7 @@ def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[i
     others = {listed.remote_id for listed in taken.values()}
     sightings = {}
     for page in pages:
+        # A document that another row holds, in whatever base, is that row's.
         free = [one for one in page.seen if not tx.uploads.holders(one.remote_id)]
         doubts = [one for one in page.doubts if not tx.uploads.holders(one.remote_id)]
         mine = next((one for one in free if one.remote_id not in others), None)

@@ -68,6 +68,7 @@ class Polls:
             math.inf if tries is None else tries, any(one.state is DocState.READY for one in known.values())
         )
         if turn.gets_done:
+            # The target works: those that are overdue have themselves to blame.
             self._overdue.clear()
         judged: list[Judged] = []
         for row in asked:
@@ -149,6 +150,7 @@ class Polls:
             self._overdue.add(row.id)
         seconds = self._journal.timing.limits.give_up
         if len(self._overdue) >= BLAME_LIMIT:
+            # Quarantining one document after the other would hide that the target is stuck (promise 9).
             self._overdue.clear()
             raise Halted(
                 TARGET_STUCK,
@@ -160,7 +162,10 @@ class Polls:
         return row, status, await self._retried(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
-        """One that cannot be cut now keeps no other waiting; `is_alone`: nothing else tells of the target."""
+        """Ask for each of these to be cut again; one that cannot be cut now keeps no other waiting.
+
+        `is_alone`: no other answer tells whether the target is up.
+        """
         down: TargetError | None = None
         for row in rows:
             if not await self._store.read(partial(self._journal.is_to_be_resliced, number=row.id)):
