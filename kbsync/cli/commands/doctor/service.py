@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, warning, wrong
 from kbsync.cli.context import unmade
@@ -186,26 +186,18 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     from kbsync.config.yaml import UnreadableConfig, read_yaml
 
     file = installation.config.path
-    try:
-        config = {} if file is None else read_yaml(file.read_text("utf-8")).value
-    except (OSError, UnicodeError, UnreadableConfig):
-        # The config has changed since it was read.
+    if file is None:
         return ""
-    mirrors = config.get("mirrors") if isinstance(config, dict) else None
-    for each in mirrors if isinstance(mirrors, list) else ():
-        if not isinstance(each, dict) or each.get("name") != mirror.name:
-            continue
-        target = each.get("target")
-        if not isinstance(target, dict):
-            continue
+    try:
+        config: Any = read_yaml(file.read_text("utf-8")).value
+        target = next(each["target"] for each in config["mirrors"] if each["name"] == mirror.name)
         if target.get("api_key_file") is not None:
             return f"api_key_file is {printable(str(target['api_key_file']))}"
-        if not isinstance(key := target.get("api_key"), str):
-            return ""
-        if names := re.findall(r"\$\{(\w+)", key):
-            return f"api_key is the variable {', '.join(names)}"
-        return f"api_key is written in {printable(str(file))}"
-    return ""
+        names = re.findall(r"\$\{(\w+)", target["api_key"])
+    except (OSError, ValueError, UnreadableConfig, LookupError, TypeError, AttributeError, StopIteration):
+        # The config was good when it was read, and has changed since.
+        return ""
+    return f"api_key is the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 
 
 async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[CheckResult]:
