@@ -75,7 +75,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
         case Flavour.PLAIN:  # each run of lines that are not blank
             return (Block(*found.span(), Shape.TEXT) for found in _PARAGRAPH.finditer(text))
         case _:
-            return _Marked(text, _GRAMMARS[flavour]).blocks()
+            return _MarkupReader(text, _GRAMMARS[flavour]).blocks()
 
 
 def _lines(text: str) -> Iterator[_Line]:
@@ -159,7 +159,7 @@ def without_closing(title: str) -> str:
     return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
 
 
-class _Marked:
+class _MarkupReader:
     """Reads a marked-up text line by line, gathering lines into the open block."""
 
     def __init__(self, text: str, grammar: _Grammar) -> None:

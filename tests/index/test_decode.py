@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.errors import Rejected
 from kbsync.index.read.encoding import decode, decode_declared
-from tests.index.tongues import ACCENTED, NAMES, SAMPLES, SCRIPTS, SENTENCES, SIGNS
+from tests.index.languages import ACCENTED, NAMES, SAMPLES, SCRIPTS, SENTENCES, SIGNS
 
 LATIN, SIMPLIFIED = SCRIPTS["latin"], SCRIPTS["simplified"]
 ENCODINGS = {

@@ -78,7 +78,7 @@ class Ended(Exception):
         self.by_memory = by_memory
 
 
-class Overstayed(Exception):
+class TimedOut(Exception):
     """No answer in time."""
 
 
@@ -137,7 +137,7 @@ class ParserProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """The fences it raised. Raises `Ended` or `Overstayed` where it cannot start."""
+        """The fences it raised. Raises `Ended` or `TimedOut` where it cannot start."""
         try:
             self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
@@ -145,7 +145,7 @@ class ParserProcess:
         return fences
 
     def read(self, extension: str, document: BinaryIO, size: int) -> Parsed | Rejected:
-        """Have a document read. Raises `Ended`, `Overstayed`, `Rejected` for an answer over the limit."""
+        """Have a document read. Raises `Ended`, `TimedOut`, `Rejected` for an answer over the limit."""
         self.documents += 1
 
         def request() -> Iterator[bytes]:
@@ -194,7 +194,7 @@ class ParserProcess:
             while length < 0 or len(received) < LENGTH.size + length:
                 events = ready.select(max(0.0, deadline - time.monotonic()))
                 if not events:
-                    raise Overstayed
+                    raise TimedOut
                 for key, _ in events:
                     if key.fileobj is self._stdin:
                         try:
@@ -341,7 +341,7 @@ class Parser:
                 self._end()
                 if isinstance(error, Ended):
                     self._refuse_if_closed()
-                if isinstance(error, Overstayed):
+                if isinstance(error, TimedOut):
                     raise Rejected(
                         f"could not be read within {self._bounds.seconds:g} s, the limit for one document; "
                         "split it or save it in a simpler format",
@@ -380,7 +380,7 @@ class Parser:
             process.kill()
         try:
             process.wait_until_ready()
-        except (Ended, Overstayed) as error:
+        except (Ended, TimedOut) as error:
             # It needs to make a file at its start: where none can be made that is the cause.
             trouble = None
             try:
