@@ -50,7 +50,7 @@ class BaseWish:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """Bytes of the whole account, and words where the service counts them; None: it does not."""
 
     used: int
@@ -119,7 +119,7 @@ class Bases(Protocol):
     async def delete(self, base_id: str) -> None:
         """Remove a base with everything in it."""
 
-    async def room(self) -> Room | None:
+    async def capacity(self) -> Capacity | None:
         """The account's space; None where it is unknown. Raises `NotOffered` where there is no such call."""
 
 
@@ -151,7 +151,7 @@ class Callbacks(Protocol):
     async def look(self) -> Callback | None:
         """What is set now; None: nothing is."""
 
-    async def aim(self, url: str, headers: Mapping[str, str]) -> None:
+    async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
         """Have events go to `url` from now on, with these headers; repeatable."""
 
     async def remove(self) -> None:

@@ -180,7 +180,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     if not plan.bytes_to_send or not isinstance(target, ManagesBases):
         return ""
     try:
-        room = await target.bases.room()
+        room = await target.bases.capacity()
     except TargetError:
         return ""
     if room is None:

@@ -138,7 +138,7 @@ class ExtraSuite:
         assert (await bases.look(bases.own)).id == bases.own
         assert bases.setting
         with contextlib.suppress(NotOffered):
-            assert (room := await bases.room()) is None or 0 <= room.used <= room.total
+            assert (room := await bases.capacity()) is None or 0 <= room.used <= room.total
 
     async def test_base_is_made_changed_and_removed_and_no_other_touched(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(ManagesBases).bases
@@ -194,12 +194,12 @@ class ExtraSuite:
         await callbacks.remove()
         assert await callbacks.look() is None
         for _ in range(2):
-            await callbacks.aim(url, {"X-Token": "hush-hush"})
+            await callbacks.set_url(url, {"X-Token": "hush-hush"})
             known = await callbacks.look()
             assert known is not None
             assert (known.url, known.headers) == (url, ("X-Token",))
             assert "hush-hush" not in repr(known)
-        await callbacks.aim(url, {})
+        await callbacks.set_url(url, {})
         known = await callbacks.look()
         assert known is not None
         assert known.headers == ()

@@ -67,7 +67,7 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
         target = world.make_target()
         base = await target.bases.create(BaseWish("second"))
         application = await target.applications.create(ApplicationWish("helpdesk", bases=(base.id,)))
-        await target.callbacks.aim("https://events.example.org/kb", {})
+        await target.callbacks.set_url("https://events.example.org/kb", {})
         for op in ("delete-base", "delete-application", "delete-callback"):
             world.play("code-in-200", op=op, effect=False, args={"code": 400, "message": _GONE[op]})
         for deed in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kbsync.contract.managing import BaseCard, BaseWish, EmbeddingModel, Room
+from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.gptbots.api import GptbotsApi
@@ -88,7 +88,7 @@ class GptbotsBases:
         """Raises `NotOffered`."""
         self.check_changeable()
 
-    async def room(self) -> Room | None:
+    async def capacity(self) -> Capacity | None:
         """Raises `NotOffered`."""
         raise NotOffered("GPTBots does not tell how much space the account has; see its console")
 

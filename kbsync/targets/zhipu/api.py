@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from kbsync.contract.managing import Room
+from kbsync.contract.managing import Capacity
 from kbsync.contract.target import Base, Outgoing, Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
@@ -181,7 +181,7 @@ class MirrorJudge:
         return error
 
 
-async def ask_capacity(client: Client) -> Room | None:
+async def ask_capacity(client: Client) -> Capacity | None:
     """Space of the account; None where it is unknown. Raises `TargetError`, `Unavailable` after `FORECAST`.
 
     It is a forecast only, and uploads, plans and people wait for it.
@@ -339,7 +339,7 @@ class ZhipuApi:
                 group.create_task(ask_some())
         return answers
 
-    async def capacity(self) -> Room | None:
+    async def capacity(self) -> Capacity | None:
         """As `ask_capacity`; not asked again for an hour where it is refused, in whatever words."""
         with self.missing.remembered(ZhipuCall.CAPACITY):
             try:

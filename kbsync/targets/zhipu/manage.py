@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kbsync.contract.managing import BaseCard, BaseWish, Callback, EmbeddingModel, Room
+from kbsync.contract.managing import BaseCard, BaseWish, Callback, Capacity, EmbeddingModel
 from kbsync.contract.searching import ApplicationInfo, ApplicationWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
@@ -242,7 +242,7 @@ class ZhipuBases:
         """Remove it; one that is gone already is done."""
         await _remove(self._client, ZhipuCall.DELETE_BASE, _base_path(base_id), ZhipuCall.BASE)
 
-    async def room(self) -> Room | None:
+    async def capacity(self) -> Capacity | None:
         """The account's space."""
         return await ask_capacity(self._client)
 
@@ -474,7 +474,7 @@ class AccountCallbacks:
         names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
         return Callback(url, names, flag_of(content.get("be_in_use")))
 
-    async def aim(self, url: str, headers: Mapping[str, str]) -> None:
+    async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
         """Send the address, and the headers where there are any. No error repeats their values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
         with _unsaid(headers.values()):

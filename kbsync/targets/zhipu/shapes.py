@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from kbsync.contract.managing import Room
+from kbsync.contract.managing import Capacity
 from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
 from kbsync.targets.http.reading import (
@@ -204,7 +204,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
     return None
 
 
-def capacity_of(body: Any) -> Room | None:
+def capacity_of(body: Any) -> Capacity | None:
     """The account's space from `GET /knowledge/capacity`; None where it does not say, or says 0 in all."""
     content = object_of(data_of(body))
     used, total = object_of(content.get("used")), object_of(content.get("total"))
@@ -213,8 +213,8 @@ def capacity_of(body: Any) -> Room | None:
     if used_bytes is None or not all_bytes:
         return None
     if used_words is None or not all_words:
-        return Room(used_bytes, all_bytes)
-    return Room(used_bytes, all_bytes, used_words, all_words)
+        return Capacity(used_bytes, all_bytes)
+    return Capacity(used_bytes, all_bytes, used_words, all_words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.contract.managing import Room
+from kbsync.contract.managing import Capacity
 from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.text import sized
@@ -41,12 +41,12 @@ class AccountSpace:
     """
 
     def __init__(
-        self, ask: Callable[[], Awaitable[Room | None]], steady: Callable[[], float], cure: str
+        self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float], cure: str
     ) -> None:
         self._ask, self._steady, self._cure = ask, steady, cure
         self._turn = asyncio.Lock()
         self._asked_at: float | None = None
-        self._known: Room | None = None
+        self._known: Capacity | None = None
         self._left = self._under_way = 0
 
     @property
@@ -127,7 +127,7 @@ class AccountSpace:
             self._left = max(0, self._known.total - self._known.used - self._under_way)
 
 
-def _lacks_words(room: Room | None) -> bool:
+def _lacks_words(room: Capacity | None) -> bool:
     """There may be bytes left, and no words."""
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
 

@@ -41,7 +41,7 @@ async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | No
 async def test_a_missing_call_is_told_as_one(reply: Any) -> None:
     vendor = Vendor(callback=[reply], set_callback=[reply], delete_callback=[reply])
     callbacks = target(vendor).callbacks
-    for deed in (callbacks.look(), callbacks.aim(URL, {}), callbacks.remove()):
+    for deed in (callbacks.look(), callbacks.set_url(URL, {}), callbacks.remove()):
         with pytest.raises(NotOffered):
             await deed
 
@@ -55,9 +55,9 @@ async def test_words_say_that_there_is_none() -> None:
 
 async def test_headers_are_sent_where_there_are_any() -> None:
     vendor = Vendor(set_callback=[ok()])
-    await target(vendor).callbacks.aim(URL, {})
+    await target(vendor).callbacks.set_url(URL, {})
     assert vendor.body("set_callback") == {"url": URL}
-    await target(vendor).callbacks.aim(URL, {"X-Token": SECRET})
+    await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
     assert vendor.body("set_callback") == {"url": URL, "callback_header": {"X-Token": SECRET}}
 
 
@@ -65,6 +65,6 @@ async def test_headers_are_sent_where_there_are_any() -> None:
 async def test_no_error_repeats_a_header(echo: str) -> None:
     vendor = Vendor(set_callback=[failed(1214, f"callback_header {echo}")])
     with pytest.raises(Rejected) as caught:
-        await target(vendor).callbacks.aim(URL, {"X-Token": SECRET})
+        await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
     assert SECRET[:4] not in caught.value.reason + str(caught.value)
     assert "1214" in str(caught.value)

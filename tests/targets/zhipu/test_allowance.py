@@ -7,22 +7,22 @@ import random
 
 import pytest
 
-from kbsync.contract.managing import Room
+from kbsync.contract.managing import Capacity
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 
 
 class Account:
-    """Room of 1000 bytes. A document counts only when its upload has ended, as at the vendor."""
+    """Capacity of 1000 bytes. A document counts only when its upload has ended, as at the vendor."""
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.now, self.asked = used, 0.0, 0
         self.allowance = AccountSpace(self._capacity, lambda: self.now, "kbsync retry")
 
-    async def _capacity(self) -> Room:
+    async def _capacity(self) -> Capacity:
         self.asked += 1
         await asyncio.sleep(0)
-        return Room(self.used, 1000)
+        return Capacity(self.used, 1000)
 
     async def trouble(self, size: int) -> TargetError | None:
         try:

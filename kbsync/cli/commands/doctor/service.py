@@ -203,7 +203,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
 async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[CheckResult]:
     """How full the account is, if the service says so."""
     try:
-        room = await target.bases.room()
+        room = await target.bases.capacity()
     except Rejected:
         return
     except TargetError as error:

@@ -230,7 +230,7 @@ def models(choices: Choices, as_json: bool) -> int:
 def capacity(choices: Choices, as_json: bool) -> int:
     """Show how much of the account's space is used."""
     with open_account(choices) as account:
-        room = account.call(account.bases.room())
+        room = account.call(account.bases.capacity())
     if as_json:
         fields = {"used_bytes": "used", "total_bytes": "total"}
         fields |= {"used_words": "used_words", "total_words": "total_words"}

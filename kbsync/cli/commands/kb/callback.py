@@ -66,7 +66,7 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
     check_address(url, is_secret=bool(values))
     with open_account(choices) as account:
         _confirm(account.call(account.callbacks.look()), "send the account's events elsewhere", yes)
-        account.call(account.callbacks.aim(url, values))
+        account.call(account.callbacks.set_url(url, values))
         found = account.call(account.callbacks.look())
     _print(found, as_json)
     return Code.MIRRORED
