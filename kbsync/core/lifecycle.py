@@ -148,6 +148,13 @@ class Timing:
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
+_UNREMARKED: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
+"""A step that goes well clears what was said about the one before."""
+
+_COUNTED_FROM_NOW: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
+"""How often and for how long it is looked for or waited for."""
+
+
 def send(upload: Upload, timing: Timing) -> Upload:
     """INTENDED → SENDING, the attempt counted before the first byte leaves."""
     return replace(
@@ -156,8 +163,7 @@ def send(upload: Upload, timing: Timing) -> Upload:
         attempts=upload.attempts + 1,
         sent_at=timing.now,
         next_look_at=None,
-        reason="",
-        code="",
+        **_UNREMARKED,
     )
 
 
@@ -170,12 +176,8 @@ def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Uploa
         remote_id=remote_id,
         accepted_at=timing.now,
         looked_at=timing.now,
-        looks=0,
-        absences=0,
-        elapsed=0.0,
-        reason="",
-        code="",
-        phase=Phase.PLAIN,
+        **_COUNTED_FROM_NOW,
+        **_UNREMARKED,
     )
     if upload.purpose is Purpose.RETIRE:
         return retire(accepted, timing)
@@ -201,9 +203,7 @@ def serve(upload: Upload, **news: Any) -> Upload:
         next_look_at=None,
         repairs=0,
         looks=0,
-        reason="",
-        code="",
-        phase=Phase.PLAIN,
+        **_UNREMARKED,
         wanted_recipe="",
     )
 
@@ -248,9 +248,7 @@ def doubt(upload: Upload, reason: str, timing: Timing) -> Upload:
         upload,
         state=UploadState.UNSURE,
         reason=reason,
-        looks=0,
-        absences=0,
-        elapsed=0.0,
+        **_COUNTED_FROM_NOW,
         # A clock that was set back must not make the document older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
         looked_at=timing.now,
@@ -392,9 +390,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
         state=UploadState.INDEXING,
         purpose=Purpose.SERVE,
         repairs=0,
-        looks=0,
-        absences=0,
-        elapsed=0.0,
+        **_COUNTED_FROM_NOW,
         looked_at=timing.now,
         next_look_at=timing.now,
         reason="",
@@ -429,9 +425,7 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         repairs=tries,
         attempts=0,
         names_tried=0,
-        looks=0,
-        absences=0,
-        elapsed=0.0,
+        **_COUNTED_FROM_NOW,
         created_at=timing.now,
         sent_at=None,
         accepted_at=None,
@@ -467,9 +461,7 @@ def retire(upload: Upload, timing: Timing) -> Upload:
         repairs=0,
         postponed=0,
         next_look_at=timing.now,
-        reason="",
-        code="",
-        phase=Phase.PLAIN,
+        **_UNREMARKED,
     )
 
 
