@@ -111,11 +111,14 @@ class MirrorReport:
     def settled_code(self) -> Code:
         """The exit code of a pass that left the mirror so, apart from what still waits."""
         documents, halt = self.status.documents, self.status.halt
-        if halt is not None and halt.reason == BAD_CONFIG:
-            return Code.USAGE
-        if (halt is not None and not self.is_troubled) or documents.held:
-            return Code.PERSON
-        return Code.FAILED if documents.failed else Code.MIRRORED
+        needs_person = (halt is not None and not self.is_troubled) or documents.held
+        return worst(
+            [
+                Code.USAGE if halt is not None and halt.reason == BAD_CONFIG else Code.MIRRORED,
+                Code.PERSON if needs_person else Code.MIRRORED,
+                Code.FAILED if documents.failed else Code.MIRRORED,
+            ]
+        )
 
     @property
     def code(self) -> Code:
