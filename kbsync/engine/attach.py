@@ -461,7 +461,7 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
             if row.path is None or row.wanted_recipe or not row.recipe:
                 continue
             if (recipe := journal.binding.recipe(row.path)) != row.recipe:
-                tx.uploads.recast(row.id, recipe=recipe)
+                tx.uploads.set_content(row.id, recipe=recipe)
 
     async for rows in _pages(store, journal.binding, SERVING):
         await store.write(partial(keep, rows))

@@ -104,12 +104,12 @@ class Deletions:
             for path in since.keys() - moving:
                 del self._waiting[path]
 
-            def miss_anew(tx: Tx, paths: Iterable[str] = moving) -> None:
+            def miss_from(tx: Tx, paths: Iterable[str] = moving) -> None:
                 for path in paths:
-                    tx.entries.miss_anew(self._mirror, path, self._clock.steady())
+                    tx.entries.miss_from(self._mirror, path, self._clock.steady())
 
             if moving:
-                await self._store.write(miss_anew)
+                await self._store.write(miss_from)
             looked = await self._looks(path for path, *_ in rows if path not in moving)
             if looked is None:
                 break

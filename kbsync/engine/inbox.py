@@ -81,7 +81,7 @@ class Inbox:
                     self._journal.decide(tx, upload.path, fresh=True)
         # The tries of those on their way are forgotten: the same trouble may have caught them, and they would
         # fail right after it is over.
-        for upload in tx.uploads.tried_in_vain(binding.mirror, binding.id):
+        for upload in tx.uploads.failed_before(binding.mirror, binding.id):
             if paths is None or upload.path in paths:
                 tx.uploads.save(lifecycle.forgive(upload))
         troubled = [entry.path for entry in tx.entries.unread(binding.mirror)]
@@ -93,7 +93,7 @@ class Inbox:
         # Without a digest the document is sent again and replaced like that of an edited file.
         for upload in self._journal.uploads(tx, path):
             if upload.state is UploadState.SERVING:
-                tx.uploads.recast(upload.id, digest="")
+                tx.uploads.set_content(upload.id, digest="")
                 self._journal.decide(tx, path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:

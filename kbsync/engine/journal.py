@@ -347,7 +347,7 @@ class Journal:
             case Serve(number):
                 upload = rows[number]
                 if upload.state is UploadState.ADOPTING and proves(upload, wish):
-                    tx.uploads.recast(number, digest=wish.digest)
+                    tx.uploads.set_content(number, digest=wish.digest)
                 tx.holds.withdraw(mirror, upload.path or "")
                 tx.holds.release(number)
                 tx.holds.end_empty(mirror, now)
@@ -367,7 +367,7 @@ class Journal:
                     tx.uploads.save(replace(rows[number], next_look_at=now, rank=now))
                 return False
             case Reslice(number):
-                tx.uploads.recast(number, recipe=wish.recipe)
+                tx.uploads.set_content(number, recipe=wish.recipe)
                 tx.uploads.save(lifecycle.reslice(rows[number], self.timing))
         return True
 
@@ -552,7 +552,7 @@ class Journal:
             tx.uploads.save(lifecycle.delete_put_off(tried, "its bytes could not be read", None, self.timing))
             return
         tx.uploads.save(tried)
-        tx.uploads.recast(number, digest=digest or UNREADABLE)
+        tx.uploads.set_content(number, digest=digest or UNREADABLE)
         self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:

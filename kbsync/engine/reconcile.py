@@ -36,7 +36,7 @@ from kbsync.source.read import (
 )
 from kbsync.source.roots import error_words_at
 from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder
-from kbsync.state.db import told, unbind
+from kbsync.state.db import state_errors, unbind
 from kbsync.state.files import Entries, FileRow, FolderRow, Folders, join, split
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -254,7 +254,7 @@ class StateTree:
 
         Names that are not UTF-8 come from SQLite as bytes; they are few, so only then is the set rebuilt.
         """
-        with told(self._path):
+        with state_errors(self._path):
             rows = set(self._entries.rows(self._mirror, directory))
         if any(type(row[0]) is bytes for row in rows):
             return {(unbind(row[0]), *row[1:]) for row in rows}
@@ -262,12 +262,12 @@ class StateTree:
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
         """Stored sub-directories by name."""
-        with told(self._path):
+        with state_errors(self._path):
             return {row.path: _known(row) for row in self._folders.below(self._mirror, directory)}
 
     def folder(self, directory: str) -> StoredFolder | None:
         """The stored directory itself."""
-        with told(self._path):
+        with state_errors(self._path):
             row = self._folders.get(self._mirror, directory)
         return None if row is None else _known(row)
 
@@ -367,7 +367,7 @@ class Reconciler:
         """A few listings, or less when one is large; empty at the end."""
         page: list[FolderListing] = []
         size = 0
-        with self._store.telling():
+        with self._store.state_errors():
             while size < PAGE and not self._stopping:
                 listing = next(listings, None)
                 if listing is None:

@@ -125,7 +125,7 @@ READ_FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def state_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's trouble with the file itself into a `StateError` that names file and cure."""
     try:
         yield

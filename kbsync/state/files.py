@@ -337,7 +337,7 @@ class Entries:
             ((now, scan, mirror) for scan in scans),
         )
 
-    def miss_anew(self, mirror: int, path: str, now: float) -> None:
+    def miss_from(self, mirror: int, path: str, now: float) -> None:
         """The first look without a file that is missed counts from now on."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.state.db import open_writer, told
+from kbsync.state.db import open_writer, state_errors
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
@@ -68,7 +68,7 @@ def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
     """One connection to both, `source` under that name."""
     for path in (source, state):
         StateStore(path).close()  # both have the tables of today
-    with told(state), closing(open_writer(state)) as connection:
+    with state_errors(state), closing(open_writer(state)) as connection:
         connection.execute("ATTACH ? AS source", (str(source),))
         yield connection
 

@@ -11,7 +11,7 @@ import apsw
 
 from kbsync.state import schema
 from kbsync.state.approvals import Holds, Recipes
-from kbsync.state.db import identity, open_reader, told
+from kbsync.state.db import identity, open_reader, state_errors
 from kbsync.state.files import Entries, Folders
 from kbsync.state.inbox import AuditTrail, Messages, Meta
 from kbsync.state.mirrors import Mirrors
@@ -67,7 +67,7 @@ class ReadOnlyState:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with told(path):
+        with state_errors(path):
             schema.refuse_no_file(path)
             opened = open_reader(path)
             schema.refuse_unfit(opened, path)
@@ -82,7 +82,7 @@ class ReadOnlyState:
     @property
     def version(self) -> int:
         """Another number whenever somebody has written since it was last asked for."""
-        with told(self.path):
+        with state_errors(self.path):
             return int(self._reader.pragma("data_version"))
 
     @property
@@ -92,7 +92,7 @@ class ReadOnlyState:
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on one consistent state."""
-        with told(self.path):
+        with state_errors(self.path):
             return within(self._reader, work)
 
     def backup(self, destination: apsw.Connection) -> None:

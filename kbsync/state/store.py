@@ -22,7 +22,15 @@ import apsw
 
 from kbsync.errors import StateError
 from kbsync.state import schema
-from kbsync.state.db import DamagedError, empty_wal, identity, open_reader, open_temporary, open_writer, told
+from kbsync.state.db import (
+    DamagedError,
+    empty_wal,
+    identity,
+    open_reader,
+    open_temporary,
+    open_writer,
+    state_errors,
+)
 from kbsync.state.read_only import EmptyState, ReadOnlyState, Tx, copy_into, looking_at, within
 
 __all__ = ["EmptyState", "ReadOnlyState", "StateStore", "Tx", "copy_into", "looking_at"]
@@ -57,7 +65,7 @@ class StateStore:
         self._asking = threading.Lock()
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
-        with told(path):
+        with state_errors(path):
             schema.refuse_no_file(path)
             # Asked before the writer makes the WAL file whose absence tells it.
             turned_back = schema.is_turned_back(path)
@@ -104,7 +112,7 @@ class StateStore:
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """`read` for threads. The result must not be a lazy iterator."""
-        with self._read_lock, self.telling():
+        with self._read_lock, self.state_errors():
             if self._is_closed:
                 raise self._closed()
             return within(self._reader, work)
@@ -117,10 +125,10 @@ class StateStore:
                 yield paths[start : start + size]
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def state_errors(self) -> Iterator[None]:
         """Within, trouble with the file becomes a `StateError`; `damage` says so of a damaged one."""
         try:
-            with told(self.path):
+            with state_errors(self.path):
                 yield
         except DamagedError as error:
             self.damage = error.what
@@ -157,7 +165,7 @@ class StateStore:
     @contextmanager
     def lend_reader(self) -> Iterator[apsw.Connection]:
         """A connection for one long reading beside all others. Raises `StateError`."""
-        with told(self.path):
+        with state_errors(self.path):
             reader = open_reader(self.path)
         try:
             yield reader
@@ -190,7 +198,7 @@ class StateStore:
 
     def _commit_group(self, jobs: list[_Job]) -> bool:
         try:
-            with self.telling():
+            with self.state_errors():
                 answers = self._transact(jobs)
         except Exception as error:
             for job in jobs:
@@ -260,7 +268,7 @@ class StateCopy(StateStore):
     def __init__(self, original: ReadOnlyState | None) -> None:
         """Copy what a command looks at, or begin with empty tables. Raises `StateError`."""
         self.path = Path("the temporary copy of the state") if original is None else original.path
-        with told(self.path):
+        with state_errors(self.path):
             self._db = open_temporary()
             if original is not None:
                 original.backup(self._db)
@@ -268,7 +276,7 @@ class StateCopy(StateStore):
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. What it raises undoes it."""
-        with told(self.path):
+        with state_errors(self.path):
             self._db.execute("BEGIN")
             try:
                 result = work(Tx(self._db))
@@ -284,13 +292,13 @@ class StateCopy(StateStore):
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
         """`read` for threads."""
-        with told(self.path):
+        with state_errors(self.path):
             return work(Tx(self._db))
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def state_errors(self) -> Iterator[None]:
         """Within, trouble with the copy becomes a `StateError`."""
-        with told(self.path):
+        with state_errors(self.path):
             yield
 
     @contextmanager

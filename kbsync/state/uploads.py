@@ -106,7 +106,7 @@ class Uploads(Table):
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
-    def recast(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
+    def set_content(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
         """Write down what a document was found to be, or is to become: columns `save` leaves alone."""
         self._db.execute(
             "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
@@ -240,7 +240,7 @@ class Uploads(Table):
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(states)} AND id > ? ORDER BY id LIMIT ?"
         return list(self._select(where, (mirror, binding, after, limit)))
 
-    def tried_in_vain(self, mirror: int, binding: int) -> list[Upload]:
+    def failed_before(self, mirror: int, binding: int) -> list[Upload]:
         """Those on their way that failed before."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND repairs > 0"
         return list(self._select(where, (mirror, binding)))

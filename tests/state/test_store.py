@@ -163,7 +163,7 @@ def test_what_a_scan_missed_is_missed_since_its_end(store: StateStore) -> None:
         before = tx.entries.missed_before(m, 9.0, 10)
         tx.entries.scans_ended(m, {1}, 7.0)
         for name in ("seen.md", "second.md"):
-            tx.entries.miss_anew(m, name, 8.0)
+            tx.entries.miss_from(m, name, 8.0)
         assert before == []
         return [[path for path, *_ in tx.entries.missed_before(m, then, 10)] for then in (7.0, 8.0)]
 

@@ -85,7 +85,7 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
     if not paths:
         found_all = []
         for _, record in records.values():
-            vain = () if record.binding is None else tx.uploads.tried_in_vain(record.id, record.binding)
+            vain = () if record.binding is None else tx.uploads.failed_before(record.id, record.binding)
             found_all.append(Failed(record, _failed_in(tx, record, ""), True, len(vain)))
         return found_all
     roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}

@@ -31,7 +31,7 @@ def backup(choices: Choices, file: Path) -> int:
     """Copy the state to FILE, a new file with mode 0600, even while kbsync runs."""
     import apsw
 
-    from kbsync.state.db import told
+    from kbsync.state.db import state_errors
 
     installation = choose(choices, here=True, with_secrets=False)
     with closing(existing_state(installation)) as state:
@@ -47,7 +47,7 @@ def backup(choices: Choices, file: Path) -> int:
             why = (error.strerror or str(error)).lower()
             raise UsageError(f"{file} cannot be created ({why}); name another file") from None
         try:
-            with told(file), closing(apsw.Connection(str(file))) as copy:
+            with state_errors(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)
         except BaseException:
             file.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.index.words import SQLITE_TOKENISER
 from kbsync.state import db as files
-from kbsync.state.db import open_writer, told
+from kbsync.state.db import open_writer, state_errors
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
@@ -95,7 +95,7 @@ def open_index(folder: Path) -> apsw.Connection:
     a new uuid, takes its place. Raises `StateError` where neither can be had.
     """
     path = folder / FILE
-    with told(path):
+    with state_errors(path):
         connection = _sound(path) or open_writer(path)
         if is_empty(connection):
             _create(connection)

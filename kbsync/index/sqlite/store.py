@@ -26,7 +26,7 @@ from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage
 from kbsync.index.words import MOST_TERMS, Term
-from kbsync.state.db import DamagedError, open_reader, told, unbind
+from kbsync.state.db import DamagedError, open_reader, state_errors, unbind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ class Reader:
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
         """All calls and all reads inside see one commit."""
-        with self._guard, told(self._folder / FILE):
+        with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
             if identity(self._folder) != self._identity:
@@ -90,7 +90,7 @@ class Reader:
         path = self._folder / FILE
         if not path.exists():
             raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
-        with told(path):
+        with state_errors(path):
             connection = open_reader(path)
             with connection:  # all as of one moment: it may be being made just now
                 marks = connection.pragma("application_id"), connection.pragma("user_version")
@@ -100,7 +100,7 @@ class Reader:
             if nothing_yet:
                 raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
             raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")
-        with told(path):
+        with state_errors(path):
             connection.execute(_VOCABULARY)
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
