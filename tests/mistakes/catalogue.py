@@ -398,8 +398,8 @@ MISTAKES = (
         "unknown-key-passes",
         "a key of the config that nobody knows is ignored",
         "kbsync/config/reader.py",
-        "                self._draft.refuse((*loc, key), message or unknown_key(key, known))",
-        "                pass",
+        "            self._draft.refuse((*loc, key), unknown_key((*loc, key), known))",
+        "            pass",
         ("tests/config/test_loader.py", "tests/config"),
     ),
     Mistake(
