@@ -1,0 +1,16 @@
+"""The catalogue says what the code and the tests say today; `make mistakes` makes each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mistakes.__main__ import PROJECT
+from tests.mistakes.catalogue import MISTAKES, Mistake
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_each_mistake_can_be_made_and_its_tests_are_there(mistake: Mistake) -> None:
+    assert (PROJECT / mistake.file).read_text().count(mistake.right) == 1
+    assert all(Path(PROJECT, test.partition("::")[0]).exists() for test in mistake.tests)
