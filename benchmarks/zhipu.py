@@ -23,7 +23,7 @@ from bodies import Text
 from tree import build
 from zhipu_rig import KEY, KNOWLEDGE_ID, Mirror, Pass, StandIn, standin
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.contract.target import Accepted, Outgoing, Surroundings
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget

@@ -20,7 +20,6 @@ from kbsync.config.kinds import (
     About,
     Address,
     Choice,
-    Confidential,
     Duration,
     Fraction,
     Location,
@@ -29,12 +28,12 @@ from kbsync.config.kinds import (
     OneOf,
     Others,
     Pattern,
-    Secret,
     Text,
     ValueKind,
     Whole,
 )
 from kbsync.config.problems import Loc
+from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 

@@ -14,11 +14,9 @@ from urllib.parse import SplitResult, urlsplit
 from kbsync.config.kinds import (
     About,
     Choice,
-    Confidential,
     Duration,
     Location,
     RefusedValue,
-    Secret,
     ValueKind,
     Whereabouts,
     Whole,
@@ -26,6 +24,7 @@ from kbsync.config.kinds import (
     write_duration,
 )
 from kbsync.config.problems import Conflict, Loc, path_shown
+from kbsync.config.secrets import Confidential, Secret
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig

@@ -8,7 +8,7 @@ import hmac
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.config.target import CALLBACK_PATH, is_loopback
 from kbsync.server.responses import refusal
 

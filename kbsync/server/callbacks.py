@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.config.target import CALLBACK_PATH
 from kbsync.server.responses import body_of
 

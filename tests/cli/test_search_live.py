@@ -16,8 +16,8 @@ from kbsync.cli.commands import open as opening
 from kbsync.cli.commands.open import open_or_print
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
 from kbsync.cli.output import Output
-from kbsync.config.kinds import Secret
 from kbsync.config.model import folder_config
+from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable

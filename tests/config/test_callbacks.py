@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.kinds import Secret
 from kbsync.config.model import MirrorConfig
+from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets, callback_url
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.config.reading import told

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.kinds import Secret
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load
+from kbsync.config.secrets import Secret
 from kbsync.errors import UsageError
 
 from .reading import problems, read, told

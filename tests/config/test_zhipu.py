@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.kinds import Secret
 from kbsync.config.model import MirrorConfig, settings_for
+from kbsync.config.secrets import Secret
 from kbsync.config.target import VectorizationConfig, is_in_the_clear
 from kbsync.contract.target import Surroundings, Target
 from kbsync.once import settings_of

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from kbsync.config.kinds import Confidential, Secret
 from kbsync.config.model import settings_of
+from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, TargetConfig
 from kbsync.contract import managing, searching
 from kbsync.contract import searching as answering

@@ -365,7 +365,7 @@ MISTAKES = (
     Mistake(
         "secret-in-words",
         "a secret that is formatted into a message shows",
-        "kbsync/config/kinds.py",
+        "kbsync/config/secrets.py",
         '    def __format__(self, spec: str) -> str:\n        return "***"',
         "    def __format__(self, spec: str) -> str:\n        return self._text",
         ("tests/config/test_secrets.py",),

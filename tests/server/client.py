@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.server.auth import AccessControl
 from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
 from kbsync.server.metrics import LoopMonitor

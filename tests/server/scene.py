@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from kbsync.config.kinds import Secret
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.config.secrets import Secret
 from kbsync.once import run_once
 from kbsync.server.app import WORD_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from tests.server.client import HALTED, READY, TOKEN, Listened, request
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.server import callbacks
 from kbsync.server.auth import AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute, document_in

@@ -11,8 +11,8 @@ from typing import Any, NoReturn, cast
 import httpx
 import pytest
 
-from kbsync.config.kinds import Secret
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.errors import UsageError
 from kbsync.server import callbacks, health, listener

@@ -19,8 +19,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from kbsync.config.kinds import Secret
 from kbsync.config.model import NotifyConfig, Occasion
+from kbsync.config.secrets import Secret
 from kbsync.engine.journal import Happened
 from kbsync.server import notify
 from kbsync.server.notify import (

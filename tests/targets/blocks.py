@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.config.target import RemoteTargetConfig, VectorizationConfig
 from kbsync.contract.target import Surroundings
 

@@ -339,7 +339,7 @@ def _asked(
     import asyncio
     from contextlib import aclosing
 
-    from kbsync.config.kinds import Secret
+    from kbsync.config.secrets import Secret
     from kbsync.config.template import KEY, base_key
     from kbsync.contract.managing import ManagesBases
     from kbsync.contract.target import Surroundings

@@ -9,16 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from kbsync.config.kinds import (
-    About,
-    Choice,
-    Confidential,
-    Fraction,
-    Secret,
-    Text,
-    ValueKind,
-    Whole,
-)
+from kbsync.config.kinds import About, Choice, Fraction, Text, ValueKind, Whole
+from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
 

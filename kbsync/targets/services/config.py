@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from kbsync.config.kinds import Choice, Confidential, Location, Secret, Text, Whole
+from kbsync.config.kinds import Choice, Location, Text, Whole
 from kbsync.config.problems import Conflict, Loc
+from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import CONCURRENCY, IN_THE_CLEAR, KEY_ALLOWED, BaseUrl, is_in_the_clear
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]

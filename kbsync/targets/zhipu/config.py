@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from kbsync.config.kinds import (
     About,
     Choice,
-    Confidential,
     Fraction,
     RefusedValue,
-    Secret,
     Text,
     ValueKind,
     Whereabouts,
@@ -28,6 +26,7 @@ from kbsync.config.kinds import (
     value_shown,
 )
 from kbsync.config.problems import Conflict, Loc
+from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
 

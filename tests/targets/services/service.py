@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, get_args
 
-from kbsync.config.kinds import Secret
+from kbsync.config.secrets import Secret
 from kbsync.targets.services.clients import EmbeddingService, RerankService
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Service
 from kbsync_standin.faults import Fault

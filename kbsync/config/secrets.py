@@ -1,0 +1,75 @@
+"""Secrets of a config: where each comes from (`${ENV}`, `*_file`), and what keeps it from being shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from kbsync.config.kinds import Absent, RefusedValue, ValueKind, Whereabouts
+from kbsync.errors import UsageError
+
+
+class Secret:
+    """A key, a token, an address that carries one. Printing, formatting or logging it shows `***`.
+
+    Only `reveal` gives it. `absent`: why there is no text, in a config read by somebody who need not have
+    its secrets.
+    """
+
+    __slots__ = ("_text", "absent")
+
+    def __init__(self, text: str, absent: str = "") -> None:
+        self._text = text
+        self.absent = absent
+
+    def reveal(self) -> str:
+        """The text itself: for the request that needs it, never for a message. Raises `UsageError`."""
+        if self.absent:
+            raise UsageError(self.absent)
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self  # no second copy of the text in memory
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not written anywhere")
+
+
+@dataclass(frozen=True, eq=False)
+class Confidential(ValueKind):
+    """A text held as `Secret`; the key with `_file` behind it reads the text from a file instead."""
+
+    pattern: str = ""
+    allowed: str = ""
+
+    def read(self, value: object, where: Whereabouts) -> Secret:
+        """The secret; no message repeats it."""
+        if isinstance(value, Absent):
+            return Secret("", absent=str(value))
+        if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
+            raise RefusedValue(f"the value is not taken; allowed: {self.allowed}")
+        return Secret(str(value))
+
+    def json(self) -> dict[str, Any]:
+        """A string that editors need not show."""
+        return {"type": "string", "minLength": 1, "writeOnly": True}
+
+    def written(self, value: Secret) -> object:
+        """Nothing: a secret has no default."""
+        return None
