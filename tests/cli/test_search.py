@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from pathlib import Path
@@ -41,6 +42,9 @@ def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
     assert isinstance(best["document_id"], str)
     assert isinstance(best["headings"], list)
     assert best["page"] is None
+    modified = datetime.datetime.fromisoformat(best["modified"])
+    assert best["modified"].endswith("Z")
+    assert abs(modified.timestamp() - (mirrored.docs / best["path"]).stat().st_mtime) <= 1
 
 
 def test_nothing_found_is_no_error(mirrored: Place) -> None:

@@ -117,6 +117,7 @@ WRONG = (
     wrong("no query", "search ' '", "the query is empty; say what to look for"),
     wrong("null", "search x -0", "-0 goes with --files"),
     wrong("files", "search x --files --json", "--files and --json exclude each other"),
+    wrong("no age", "status --check --max-age soon", "15m", "see: kbsync status --help"),
     wrong("age", "status --max-age 1h", "--max-age goes with --check; see: kbsync status --help"),
     wrong("command", "stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
     wrong("option", "status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
