@@ -12,8 +12,7 @@ import pytest
 
 from kbsync.errors import Halted, TargetError
 from kbsync.targets.http.errors import HttpAnswer
-from tests.targets.http.bodies import part
-from tests.targets.http.clients import KEY, client
+from tests.targets.http.clients import KEY, client, part
 from tests.targets.http.servers import Reader, Writer, answer, answering, reset, seen, serving
 
 SECRETS = ("secret-key-0123456789", "hidden-query")
@@ -80,12 +79,6 @@ async def test_a_key_that_changes_is_taken_up_at_once() -> None:
         await http.ask("list", "GET", "/")
         await http.ask("list", "GET", "/")
         assert [one.headers["authorization"][7:] for one in server.seen] == ["first-one", "second-one"]
-
-
-async def test_a_name_and_password_in_base_url_do_not_displace_the_key() -> None:
-    async with answering(answer()) as server, client(f"http://me:pw@127.0.0.1:{server.port}") as http:
-        await http.ask("list", "GET", "/")
-        assert server.seen[0].headers["authorization"] == KEY
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])

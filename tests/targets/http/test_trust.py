@@ -13,8 +13,7 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import by_status
 from tests.targets.http.authorities import Authority, authority
-from tests.targets.http.bodies import part
-from tests.targets.http.clients import client
+from tests.targets.http.clients import client, part
 from tests.targets.http.servers import Reader, Script, Writer, answer, answering, serving
 
 
@@ -166,9 +165,9 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_told(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "refusal",
-    [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b""],
+    [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"SSH-2.0-x\r\n\r\n"],
 )
-async def test_a_proxy_that_refuses_has_stored_nothing(refusal: bytes) -> None:
+async def test_a_proxy_that_refuses_or_talks_rubbish_has_stored_nothing(refusal: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(refusal)
@@ -181,7 +180,7 @@ async def test_a_proxy_that_refuses_has_stored_nothing(refusal: bytes) -> None:
         with pytest.raises(Unavailable) as caught:
             await http.send("upload", "/", fields={}, file=part())
     assert f"kb.invalid (through the proxy 127.0.0.1:{proxy.port}) " in caught.value.reason
-    if refusal:
+    if refusal.startswith(b"HTTP"):
         assert f"was not reached: the proxy answered {refusal[9:].decode().strip()}" in caught.value.reason
 
 

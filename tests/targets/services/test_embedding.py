@@ -11,7 +11,7 @@ from kbsync.targets.services.config import Service
 from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
-from tests.targets.services.service import DIALECTS, embedding, play, serving
+from tests.targets.services.service import DIALECTS, embedding, play
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
 
@@ -24,23 +24,16 @@ def expected(text: str, dimensions: int = 64) -> np.ndarray:
     return np.array(vector_of(text, dimensions), np.float32)
 
 
+@pytest.mark.parametrize("more", [{}, {"dimensions": 256}], ids=str)
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order(
-    server: Server, dialect: Service
+async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order_as_long_as_configured(
+    server: Server, dialect: Service, more: dict[str, int]
 ) -> None:
-    async with embedding(server, dialect) as service:
+    async with embedding(server, dialect, **more) as service:
         vectors = await service.embed(items(TEXTS))
     for vector, text in zip(vectors, TEXTS, strict=True):
-        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+        np.testing.assert_allclose(vector, expected(text, **more), atol=1e-6)
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)  # type: ignore[arg-type]
-    assert server.app.violations == []
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-async def test_the_length_that_is_configured_is_asked_for(server: Server, dialect: Service) -> None:
-    async with embedding(server, dialect, dimensions=256) as service:
-        (vector,) = await service.embed(items(["bees"]))
-    np.testing.assert_allclose(vector, expected("bees", 256), atol=1e-6)
     assert server.app.violations == []
 
 
@@ -314,12 +307,6 @@ async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dial
     assert server.app.violations == []
     assert not any(isinstance(each, Rejected) for each in (seen, near, far))
     assert float(seen @ near) > 0.5 > float(seen @ far)  # type: ignore[operator]
-
-
-async def test_requests_go_side_by_side_and_never_more_than_allowed() -> None:
-    async with serving(latency=0.02) as server, embedding(server, "tei", concurrency=3) as service:
-        await service.embed(items([f"bee {n}" for n in range(32 * 12)]))
-    assert 2 <= server.requests.in_flight_max <= 3
 
 
 async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:

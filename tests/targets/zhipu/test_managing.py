@@ -1,4 +1,4 @@
-"""Changing an application: what is not meant to change is sent as it is, or not at all."""
+"""Applications and the address of the account: what is sent, read, and never repeated."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from kbsync.contract.managing import Callback
 from kbsync.contract.searching import ApplicationWish
 from kbsync.errors import Rejected
-from kbsync.targets.zhipu.manage import OF_ITS_RECALL, RECALL
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, snowflake, target
+from kbsync.targets.zhipu.manage import RECALL
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, failed, ok, snowflake, target
 
 OLD, NEW = snowflake(1_700_000_000), snowflake(1_700_000_001)
 TUNED = {
@@ -69,12 +70,6 @@ async def test_what_the_vendor_does_not_show_is_as_in_a_new_one(fields: Any, kep
     assert body["knowledge_info"] == {**RECALL, **kept, "knowledge_ids": [NEW]}
 
 
-async def test_without_other_bases_nothing_of_the_recall_is_sent() -> None:
-    known = vendor()
-    assert await changed(known, name="help") == {"name": "help"}
-    assert known.asked["application"] == 0
-
-
 async def test_one_setting_of_the_recall_is_sent_with_the_rest_of_it_and_the_bases() -> None:
     known = vendor(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
     body = await changed(known, settings={"slice_count": "3", "rerank_status": "false"})
@@ -89,26 +84,51 @@ async def test_bases_that_are_not_shown_are_not_taken_away() -> None:
     assert body == {"knowledge_info": kept}
 
 
-async def test_settings_of_its_own_are_sent_alone() -> None:
-    known = vendor()
-    assert await changed(known, settings={"temperature": "0.50", "max_token": "12"}) == {
-        "temperature": "0.50",
-        "max_token": 12,
-    }
-    assert known.asked["application"] == 0
-
-
-async def test_settings_are_told_as_they_can_be_given() -> None:
-    fields = {"knowledge_info": {**TUNED, "show_recall_result": False}, "top_p": 0.7, "max_token": 1024}
-    found = await target(vendor(**fields)).applications.look(FIRST_ID)
-    told = {key: str(value) for key, value in TUNED.items() if key in OF_ITS_RECALL}
-    assert found.settings == {**told, "show_recall_result": "false", "top_p": "0.7", "max_token": "1024"}
-    await changed(known := vendor(**fields), settings=dict(found.settings))
-    assert known.body("edit_application")["knowledge_info"]["show_recall_result"] is False
-
-
 async def test_an_application_that_is_not_there_is_not_changed() -> None:
     known = Vendor(application=[ok(None)], edit_application=[ok()])
     with pytest.raises(Rejected, match="there is no application"):
         await changed(known, bases=(NEW,))
     assert known.asked["edit_application"] == 0
+
+
+URL = "https://events.example.org/kb"
+SECRET = "s3cr3t-of-the-header"
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (
+            {"url": URL, "callback_header": {"X-Token": SECRET}, "be_in_use": 1},
+            Callback(URL, ("X-Token",), True),
+        ),
+        ({"url": URL, "callback_header": f'{{"X-Token": "{SECRET}"}}'}, Callback(URL, ("X-Token",))),
+        ({"url": URL, "callback_header": SECRET, "be_in_use": 0}, Callback(URL, in_use=False)),
+        ({"url": URL, "callback_header": None, "be_in_use": "1"}, Callback(URL)),
+        ({"url": " ", "callback_header": {}, "be_in_use": 0}, None),
+        ({"url": None}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | None) -> None:
+    found = await target(Vendor(callback=[ok(data)])).callbacks.look()
+    assert found == known
+    assert SECRET not in repr(found)
+
+
+async def test_words_say_that_there_is_none() -> None:
+    gone = failed(400, "回调地址不存在")
+    callbacks = target(Vendor(callback=[gone], delete_callback=[gone])).callbacks
+    assert await callbacks.look() is None
+    await callbacks.remove()
+
+
+@pytest.mark.parametrize("echo", [SECRET, f"{'x' * 80} {SECRET}", SECRET * 20])
+async def test_no_error_repeats_a_header(echo: str) -> None:
+    vendor = Vendor(set_callback=[failed(1214, f"callback_header {echo}")])
+    with pytest.raises(Rejected) as caught:
+        await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
+    assert SECRET[:4] not in caught.value.reason + str(caught.value)
+    assert "1214" in str(caught.value)
