@@ -13,11 +13,11 @@ from kbsync.config.target import callback_secrets, callback_url
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.config.reading import told
 
-KEY = "0123456789abcdef.s3cr3t-of-the-tests"
-TARGET = ZhipuTargetConfig(
-    api_key=Secret(KEY), knowledge_id="1734786402936664064", callback_base="https://kb.example/in"
+CALLED_KEY = "0123456789abcdef.s3cr3t-of-the-tests"
+CALLED = ZhipuTargetConfig(
+    api_key=Secret(CALLED_KEY), knowledge_id="1734786402936664064", callback_base="https://kb.example/in"
 )
-MIRROR = MirrorConfig("handbook", Path("/srv/handbook"), target=TARGET)
+MIRROR_OF_IT = MirrorConfig("handbook", Path("/srv/handbook"), target=CALLED)
 
 
 def secret(mirror: MirrorConfig) -> str:
@@ -27,32 +27,32 @@ def secret(mirror: MirrorConfig) -> str:
 
 
 def test_the_secret_is_the_same_after_a_restart_and_long_enough() -> None:
-    assert secret(MIRROR) == secret(replace(MIRROR, prefix="x/")) == secret(replace(MIRROR))
-    assert len(secret(MIRROR)) == 40
+    assert secret(MIRROR_OF_IT) == secret(replace(MIRROR_OF_IT, prefix="x/")) == secret(replace(MIRROR_OF_IT))
+    assert len(secret(MIRROR_OF_IT)) == 40
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(MIRROR, name="faq"),
-        replace(MIRROR, target=replace(TARGET, api_key=Secret("x.y"))),
-        replace(MIRROR, target=replace(TARGET, knowledge_id="17")),
+        replace(MIRROR_OF_IT, name="faq"),
+        replace(MIRROR_OF_IT, target=replace(CALLED, api_key=Secret("x.y"))),
+        replace(MIRROR_OF_IT, target=replace(CALLED, knowledge_id="17")),
     ],
 )
 def test_each_mirror_base_and_key_has_its_own(other: MirrorConfig) -> None:
-    assert secret(other) != secret(MIRROR)
+    assert secret(other) != secret(MIRROR_OF_IT)
 
 
 def test_the_listener_knows_the_secrets_of_those_that_are_called() -> None:
-    silent = replace(MIRROR, name="silent", target=replace(TARGET, callback_base=None))
-    known = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
-    assert {name: one.reveal() for name, one in known.items()} == {"handbook": secret(MIRROR)}
-    assert secret(MIRROR) not in str(known)
+    silent = replace(MIRROR_OF_IT, name="silent", target=replace(CALLED, callback_base=None))
+    known = callback_secrets([MIRROR_OF_IT, silent, MirrorConfig("local", Path("/srv/local"))])
+    assert {name: one.reveal() for name, one in known.items()} == {"handbook": secret(MIRROR_OF_IT)}
+    assert secret(MIRROR_OF_IT) not in str(known)
     assert callback_url(silent) is None
 
 
 def test_the_key_is_not_in_it() -> None:
-    assert not any(part in secret(MIRROR) for part in KEY.split("."))
+    assert not any(part in secret(MIRROR_OF_IT) for part in CALLED_KEY.split("."))
 
 
 def findings(place: Path, base: str, http: str = "http: {listen: 127.0.0.1:9753}") -> list[str]:

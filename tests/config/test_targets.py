@@ -231,12 +231,10 @@ def test_the_model_that_ranks_on_request_is_one_of_those_that_can_be_named() -> 
 
 
 def test_what_is_said_of_searches_and_questions_is_read(tmp_path: Path) -> None:
-    said = (
-        "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}, qa_update: in_place"
-    )
+    said = "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}"
     for more, search, update in (
         ("", GptbotsSearchConfig(None, None, None), "replace"),
-        (f", {said}", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank"), "in_place"),
+        (f", {said}, qa_update: in_place", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank"), "in_place"),
     ):
         target = mirror(tmp_path, f"target: {{{GPTBOTS}{more}}}").target
         assert isinstance(target, GptbotsTargetConfig)
