@@ -188,14 +188,6 @@ def test_reading_before_anything_was_mirrored_is_told(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_recipe_is_of_the_model_and_the_kind_of_file_not_of_its_name(target: LocalTarget) -> None:
-    recipe = target.recipe("a/b.md", {})
-    assert recipe == target.recipe("other/c.MD", {})
-    others = {target.recipe(each, {}) for each in ("a/b.txt", "README", "LICENSE")}
-    target._encoder._name = "another"  # type: ignore[attr-defined]
-    assert len({recipe, *others, target.recipe("a/b.md", {})}) == 5
-
-
 async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: Path) -> None:
     target = opened(tmp_path)
     await put(target, document(1, "alpha"))

@@ -245,25 +245,18 @@ def test_long_outputs_of_a_notebook_are_bounded(parser):
     assert 4000 < len(text_of(parser, "ipynb", raw.encode())) < 4200
 
 
+def with_picture(document: bytes, name: str) -> bytes:
+    return samples.zipped({**samples.parts_of(document), name: samples.PNG})
+
+
 @pytest.mark.parametrize(
     ("extension", "raw"),
     [
         ("pdf", samples.scanned_pdf()),
         ("pptx", samples.pptx([(samples.PICTURE, ""), (samples.PICTURE, "")])),
-        (
-            "docx",
-            samples.zipped(
-                {**samples.parts_of(samples.docx("<w:p/>")), "word/media/image1.png": samples.PNG}
-            ),
-        ),
-        (
-            "odt",
-            samples.zipped({**samples.parts_of(samples.odt("<text:p/>")), "Pictures/1.png": samples.PNG}),
-        ),
-        (
-            "epub",
-            samples.zipped({**samples.parts_of(samples.epub(["<img src='p.jpg'/>"])), "OEBPS/p.jpg": b"x"}),
-        ),
+        ("docx", with_picture(samples.docx("<w:p/>"), "word/media/image1.png")),
+        ("odt", with_picture(samples.odt("<text:p/>"), "Pictures/1.png")),
+        ("epub", with_picture(samples.epub(["<img src='p.jpg'/>"]), "OEBPS/p.jpg")),
     ],
 )
 def test_pictures_of_text_are_called_scanned(parser, extension, raw):

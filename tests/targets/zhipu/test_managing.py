@@ -1,16 +1,30 @@
-"""Applications and the address of the account: what is sent, read, and never repeated."""
+"""Applications, the address of the account and that of a mirror: what is sent, read, never repeated."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from kbsync.contract.managing import Callback
 from kbsync.contract.searching import ApplicationWish
+from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
 from kbsync.targets.zhipu.manage import RECALL
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, failed, ok, snowflake, target
+from tests.targets.blocks import around
+from tests.targets.zhipu.vendor import (
+    FIRST_ID,
+    Vendor,
+    document,
+    failed,
+    ok,
+    row,
+    settings,
+    snowflake,
+    stored,
+    target,
+)
 
 OLD, NEW = snowflake(1_700_000_000), snowflake(1_700_000_001)
 TUNED = {
@@ -132,3 +146,53 @@ async def test_no_error_repeats_a_header(echo: str) -> None:
         await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
     assert SECRET[:4] not in caught.value.reason + str(caught.value)
     assert "1214" in str(caught.value)
+
+
+PATH_SECRET = "5ec4e7" * 6
+OUR_URL = f"https://kb.example/callback/{PATH_SECRET}"
+
+
+def field(vendor: Vendor, name: str) -> bool:
+    return f'name="{name}"'.encode() in vendor.requests[-1].content
+
+
+async def test_a_gateway_before_the_listener_is_shown_its_header() -> None:
+    header = {"Authorization": "Bearer of-the-gateway"}
+    told = {"callback_url": OUR_URL, "callback_header": header}
+    vendor = Vendor(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
+    one = target(vendor, callback_url=OUR_URL, callback_authorization=header["Authorization"])
+    await one.put([document()])
+    assert field(vendor, "callback_header")
+    assert json.dumps(header).encode() in vendor.requests[-1].content
+    await one.reembed(FIRST_ID)
+    assert vendor.body("reembed") == told
+    await one.reslice(FIRST_ID, "a.md", {})
+    assert vendor.body("reslice") == {"knowledge_type": 1, **told}
+    assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
+
+
+async def test_the_secret_is_in_no_message_and_no_repr() -> None:
+    assert PATH_SECRET not in repr(around(callback_url=OUR_URL))
+    vendor = Vendor(upload=[failed(1214, f"callback_url {OUR_URL} is not reachable, {PATH_SECRET}")])
+    sent: Outgoing = document()
+    [outcome] = await target(vendor, callback_url=OUR_URL).put([sent])
+    assert isinstance(outcome, Rejected)
+    assert PATH_SECRET not in outcome.reason + str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("header", "echo"),
+    [
+        ("Bearer of-the-gateway", "of-the-gateway"),
+        ("Bearer of-the-gateway", "bearer of-the-gateway"),
+        ("of-the-gateway", "of-the-gateway"),
+        ('Token token="of-the-gateway", user="us"', "token of-the-gateway"),
+        ("Basic of-the-gateway==", "of-the-gateway"),
+    ],
+)
+async def test_no_part_of_the_gateways_header_is_repeated(header: str, echo: str) -> None:
+    vendor = Vendor(upload=[failed(1214, f"Bearer of {echo} is refused: {header}")])
+    [outcome] = await target(vendor, callback_url=OUR_URL, callback_authorization=header).put([document()])
+    assert isinstance(outcome, Rejected)
+    assert "of-the-gateway" not in outcome.reason + str(outcome)
+    assert "Bearer of" in outcome.reason

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from typing import Any
 
 import httpx
@@ -118,26 +117,6 @@ async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
     assert type(outcome) is Rejected
     assert "although the knowledge base is there" in outcome.reason
     assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
-
-
-async def test_the_form_is_as_documented() -> None:
-    vendor = Vendor(upload=[stored("手册.md")])
-    subject = target(vendor)
-    given = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 500, "parse_image": True}
-    assert await subject.put([document("手册.md", b"# text", **given)]) == [Accepted(FIRST_ID)]
-    request = vendor.requests[-1]
-    assert request.url.path.endswith("/document/upload_document/1734786402936664064")
-    form = request.content.decode()
-    fields = dict(re.findall(r'name="(\w+)"\r\n(?:[^\r\n]+\r\n)*\r\n(.*?)\r\n--', form, re.DOTALL))
-    assert fields == {
-        "knowledge_type": "5",
-        "custom_separator": '["\\n\\n"]',
-        "sentence_size": "500",
-        "parse_image": "true",
-        "req_id": "kbsync-7",
-    }
-    assert form.count('name="files"; filename="手册.md"') == 1
-    assert "# text" in form
 
 
 # ---- the account's space
