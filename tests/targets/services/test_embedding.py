@@ -215,20 +215,6 @@ async def test_a_search_waits_for_no_silent_service_and_a_pass_does(
         assert len(await service.embed(items(["bees"]))) == 1
 
 
-@pytest.mark.parametrize("dialect", ["jina", "newapi"])
-async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dialect: Service) -> None:
-    picture = EmbeddingItem(
-        picture=b"\x89PNG\r\n\x1a\n\x00a beehive in the garden\x00\xff", media_type="image/png"
-    )
-    async with embedding(server, dialect, model="clip-v2") as service:
-        seen, near, far = await service.embed(
-            [picture, EmbeddingItem("beehive garden"), EmbeddingItem("tax return")]
-        )
-    assert server.app.violations == []
-    assert not any(isinstance(each, Rejected) for each in (seen, near, far))
-    assert float(seen @ near) > 0.5 > float(seen @ far)  # type: ignore[operator]
-
-
 async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:
     async with embedding(server, "jina") as service:
         await service.embed([EmbeddingItem("bees")], is_query=True)

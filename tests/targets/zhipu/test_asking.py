@@ -215,40 +215,25 @@ async def test_without_all_scores_the_order_counts(scores: tuple[Any, ...]) -> N
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-async def test_a_search_asks_for_as_much_as_there_is() -> None:
-    vendor = Vendor(retrieve=[ok([])])
-    await target(vendor).search(Query("kestrel", top_k=3))
-    assert vendor.body("retrieve") == {
-        "query": "kestrel",
-        "knowledge_ids": [BASE],
-        "top_k": 20,
-        "top_n": 100,
-        "recall_method": "mixed",
-    }
+PLAIN = {"query": "kestrel", "knowledge_ids": [BASE], "top_k": 20, "top_n": 100, "recall_method": "mixed"}
+WISH = ZhipuSearchConfig("keyword", 30, 50, "rerank-pro", 0.25)
+WISHED = {"top_n": 50, "recall_method": "keyword", "recall_ratio": 30, "fractional_threshold": 0.25}
+RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "rerank-pro"}
 
 
-async def test_what_the_config_says_of_searches_goes_with_every_one() -> None:
+@pytest.mark.parametrize(
+    ("search", "query", "more"),
+    [
+        (USUAL, Query("kestrel", top_k=3), {}),
+        (WISH, Query("kestrel", rerank=True, among=(FIRST_ID,)), WISHED | RANKED),
+    ],
+)
+async def test_a_search_asks_for_as_much_as_there_is_in_the_way_of_the_config(
+    search: ZhipuSearchConfig, query: Query, more: dict[str, Any]
+) -> None:
     vendor = Vendor(retrieve=[ok([])])
-    search = ZhipuSearchConfig(
-        recall_method="keyword",
-        recall_ratio=30,
-        top_n=50,
-        rerank_model="rerank-pro",
-        fractional_threshold=0.25,
-    )
-    await target(vendor, search=search).search(Query("kestrel", rerank=True, among=(FIRST_ID,)))
-    assert vendor.body("retrieve") == {
-        "query": "kestrel",
-        "knowledge_ids": [BASE],
-        "document_ids": [FIRST_ID],
-        "top_k": 20,
-        "top_n": 50,
-        "recall_method": "keyword",
-        "recall_ratio": 30,
-        "fractional_threshold": 0.25,
-        "rerank_status": 1,
-        "rerank_model": "rerank-pro",
-    }
+    await target(vendor, search=search).search(query)
+    assert vendor.body("retrieve") == PLAIN | more
 
 
 async def test_whether_one_document_is_found_is_asked_in_the_usual_way() -> None:
