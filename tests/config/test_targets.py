@@ -1,16 +1,17 @@
-"""The settings of targets at services, and how a target is opened with them."""
+"""The settings of targets at services, where these call back, and how a target is opened."""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.secrets import Secret
-from kbsync.config.target import VectorizationConfig, is_in_the_clear
+from kbsync.config.target import VectorizationConfig, callback_secrets, callback_url, is_in_the_clear
 from kbsync.contract.target import Surroundings, Target
 from kbsync.once import settings_of
 from kbsync.targets.gptbots.api import RANKING
@@ -239,3 +240,83 @@ def test_what_is_said_of_searches_and_questions_is_read(tmp_path: Path) -> None:
         target = mirror(tmp_path, f"target: {{{GPTBOTS}{more}}}").target
         assert isinstance(target, GptbotsTargetConfig)
         assert (target.search, target.qa_update) == (search, update)
+
+
+CALLING_KEY = "0123456789abcdef.s3cr3t-of-the-tests"
+TARGET = ZhipuTargetConfig(
+    api_key=Secret(CALLING_KEY), knowledge_id="1734786402936664064", callback_base="https://kb.example/in"
+)
+MIRROR = MirrorConfig("handbook", Path("/srv/handbook"), target=TARGET)
+
+
+def secret(mirror: MirrorConfig) -> str:
+    url = callback_url(mirror)
+    assert url is not None and url.startswith("https://kb.example/in/callback/")
+    return url.rpartition("/")[2]
+
+
+def test_the_secret_is_the_same_after_a_restart_and_long_enough() -> None:
+    assert secret(MIRROR) == secret(replace(MIRROR, prefix="x/")) == secret(replace(MIRROR))
+    assert len(secret(MIRROR)) == 40
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(MIRROR, name="faq"),
+        replace(MIRROR, target=replace(TARGET, api_key=Secret("x.y"))),
+        replace(MIRROR, target=replace(TARGET, knowledge_id="17")),
+    ],
+)
+def test_each_mirror_base_and_key_has_its_own(other: MirrorConfig) -> None:
+    assert secret(other) != secret(MIRROR)
+
+
+def test_the_listener_knows_the_secrets_of_those_that_are_called() -> None:
+    silent = replace(MIRROR, name="silent", target=replace(TARGET, callback_base=None))
+    known = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
+    assert {name: one.reveal() for name, one in known.items()} == {"handbook": secret(MIRROR)}
+    assert secret(MIRROR) not in str(known)
+    assert callback_url(silent) is None
+
+
+def test_the_key_is_not_in_it() -> None:
+    assert not any(part in secret(MIRROR) for part in CALLING_KEY.split("."))
+
+
+def findings(place: Path, base: str, http: str = "http: {listen: 127.0.0.1:9753}") -> list[str]:
+    text = f"""\
+        {http}
+        mirrors:
+          - name: handbook
+            folder: /srv/handbook
+            target: {{type: zhipu, api_key: a.b, knowledge_id: "1", callback_base: {base}}}
+        """
+    return told(place, text)
+
+
+@pytest.mark.parametrize(
+    "base", ["https://kb.example", "https://kb.example:8443/in/", "http://127.0.0.1:9753"]
+)
+def test_an_address_from_outside_is_taken(tmp_path: Path, base: str) -> None:
+    assert findings(tmp_path, base) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("http://kb.example", "is not https, so the secret in its path would travel in the clear"),
+        ("https://user:x@kb.example", "has a user or password in it"),
+        ("https://kb.example/?a=b", "has a ? or # in it"),
+        ("kb.example", "allowed: an address"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told(tmp_path: Path, base: str, words: str) -> None:
+    [found] = findings(tmp_path, f'"{base}"')
+    assert "mirrors[0].target.callback_base" in found
+    assert words in found
+
+
+def test_without_a_listener_nobody_could_answer(tmp_path: Path) -> None:
+    [found] = findings(tmp_path, "https://kb.example", http="")
+    assert "callback_base: needs a listener" in found

@@ -26,9 +26,8 @@ async def pace() -> None:
 
 
 async def searched(subject: ZhipuTarget) -> None:
-    for asked in (subject.search(Query("kestrel")), subject.is_searchable(FIRST_ID, "a.md")):
-        with pytest.raises(NotOffered, match="offers no search"):
-            await asked
+    with pytest.raises(NotOffered, match="offers no search"):
+        await subject.search(Query("kestrel"))
 
 
 async def page_sent(subject: ZhipuTarget) -> None:
@@ -53,6 +52,15 @@ async def test_a_missing_call_is_asked_for_once_an_hour(
         for _ in range(3):
             await deed(subject)
         assert vendor.asked[op] == proven + more
+
+
+async def test_a_search_that_is_missing_confirms_nothing() -> None:
+    vendor = Vendor(retrieve=[failed(1222)])
+    subject = target(vendor)
+    for _ in range(2):
+        with pytest.raises(NotOffered, match="offers no search"):
+            await subject.is_searchable(FIRST_ID, "a.md")
+    assert vendor.asked["retrieve"] == 1
 
 
 async def test_a_page_may_pass_until_the_call_is_known_to_be_missing() -> None:
