@@ -213,6 +213,9 @@ def test_a_folder_noted_through_a_link_is_its_real_path(tmp_path: Path) -> None:
     assert known_folders(tmp_path / "state") == [KnownFolder(tmp_path / "docs", place)]
 
 
+# ---- network file systems
+
+
 MOUNTS = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 30 27 0:40 / /mnt/nfs rw shared:1 - nfs4 host:/x rw

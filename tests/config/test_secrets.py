@@ -203,6 +203,9 @@ def test_a_copy_of_a_secret_is_as_secret() -> None:
     assert repr(copy.deepcopy([Secret("T0KEN")])) == "[***]"
 
 
+# ---- secrets that were given anew are taken alone
+
+
 TWO_MIRRORS = """\
 mirrors:
   - name: one

@@ -192,6 +192,9 @@ async def test_a_service_that_takes_fewer_files_is_given_fewer(world: GptbotsWor
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+# ---- link files: the vendor fetches what they lead to, under our marker
+
+
 FILE = "https://example.org/files/prices.pdf"
 
 

@@ -79,6 +79,9 @@ async def test_a_file_of_another_length_never_arrives_whole(content: bytes, says
 MIB = 1024 * 1024
 
 
+# ---- whole answers
+
+
 class Chunks(httpx.AsyncByteStream):
     def __init__(self, content: bytes, size: int = 65536) -> None:
         self._chunks = [content[at : at + size] for at in range(0, len(content), size)]
@@ -126,6 +129,9 @@ def test_an_excerpt_is_short_and_printable() -> None:
     text = bodies.excerpt(b"\x1b[31m\r\n  \xff " + "文".encode() * 1000)
     assert text.isprintable()
     assert len(text) == 300
+
+
+# ---- streams of events, whatever way they are cut and written
 
 
 PLAIN = "event:add\nid:7\ndata: naïve 猫\n\n:keep-alive\n\nevent:finish\nid:7\ndata:\n\n"

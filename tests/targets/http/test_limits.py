@@ -284,6 +284,9 @@ async def test_an_unhurried_client_waits_before_every_try_and_hurries_nobody_els
         assert slow.meter is http.meter
 
 
+# ---- the gate, by itself
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock(1000.0)
@@ -426,6 +429,9 @@ async def test_what_a_service_wishes_is_kept_by_all_who_use_the_account(clock: C
     assert (one.limit, other.limit) == (4, 8)
 
 
+# ---- the breaker, by itself
+
+
 @pytest.fixture
 def breaker(clock: Clock) -> Breaker:
     return Breaker(clock)
@@ -480,6 +486,9 @@ def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> 
     assert breaker.rest == pytest.approx(2.0)
 
 
+# ---- how far the clocks are apart: what lies outside of the time a request took
+
+
 @pytest.mark.parametrize(
     ("date", "sent", "heard", "apart"),
     [
@@ -505,6 +514,9 @@ def test_an_answer_without_a_date_teaches_nothing() -> None:
     skew.learn(700.0, 100.0, 100.0)
     skew.learn(None, 1.0, 2.0)
     assert skew.apart == 600.0
+
+
+# ---- calls that a service has not
 
 
 def told_missing(calls: MissingCalls, code: str) -> bool:

@@ -195,6 +195,9 @@ async def test_a_proxy_that_is_not_there_is_named_without_its_secrets() -> None:
     assert "s3cr3t" not in caught.value.reason
 
 
+# ---- secrets
+
+
 SECRETS = ("secret-key-0123456789", "hidden-query")
 
 

@@ -12,6 +12,8 @@ from tests.targets.services.service import DIALECTS, play, reranking
 
 QUESTION = "bees make honey"
 TEXTS = ["tax return form", "bees", "bees make honey", "honey bees", "nothing"]
+SAME = [2, 3, 1, 0, 4]
+"""The best first: what most answers come to."""
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -23,7 +25,6 @@ async def test_every_dialect_gives_the_best_first(server: Server, dialect: Servi
     assert server.app.violations == []
 
 
-SAME = [2, 3, 1, 0, 4]
 SHAPES = {
     **dict.fromkeys(("bare", "data", "results", "score", "unsorted"), SAME),
     **dict.fromkeys(("index-text", "index-twice", "index-beyond", "echo-null", "logits"), SAME),

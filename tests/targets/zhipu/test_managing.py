@@ -109,6 +109,9 @@ URL = "https://events.example.org/kb"
 SECRET = "s3cr3t-of-the-header"
 
 
+# ---- the account's one address
+
+
 @pytest.mark.parametrize(
     ("data", "known"),
     [
@@ -146,6 +149,9 @@ async def test_no_error_repeats_a_header(echo: str) -> None:
         await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
     assert SECRET[:4] not in caught.value.reason + str(caught.value)
     assert "1214" in str(caught.value)
+
+
+# ---- the address of a mirror, which goes with everything that makes the vendor index
 
 
 PATH_SECRET = "5ec4e7" * 6

@@ -206,6 +206,9 @@ async def test_deleting_makes_room_at_once() -> None:
     assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Accepted)
 
 
+# ---- its space, by itself: a document counts there only when its upload has ended
+
+
 class Account:
     """Capacity of 1000 bytes. A document counts only when its upload has ended, as at the vendor."""
 
