@@ -216,7 +216,9 @@ async def test_without_all_scores_the_order_counts(scores: tuple[Any, ...]) -> N
 
 
 PLAIN = {"query": "kestrel", "knowledge_ids": [BASE], "top_k": 20, "top_n": 100, "recall_method": "mixed"}
-WISH = ZhipuSearchConfig("keyword", 30, 50, "rerank-pro", 0.25)
+WISH = ZhipuSearchConfig(
+    recall_method="keyword", recall_ratio=30, top_n=50, rerank_model="rerank-pro", fractional_threshold=0.25
+)
 WISHED = {"top_n": 50, "recall_method": "keyword", "recall_ratio": 30, "fractional_threshold": 0.25}
 RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "rerank-pro"}
 
