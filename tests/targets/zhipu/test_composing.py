@@ -199,12 +199,6 @@ async def test_an_error_in_the_stream_is_read_as_everywhere_and_quotes_no_key() 
     assert KEY not in caught.value.reason
 
 
-async def test_without_a_search_nobody_is_asked() -> None:
-    vendor = Vendor(retrieve=[404], chat=[GOOD])
-    with pytest.raises(NotOffered, match="no search"):
-        await asked(target(vendor))
-
-
 async def test_applications_that_cannot_be_asked_are_missing() -> None:
     vendor = Vendor(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
     clock = Clock()
