@@ -168,6 +168,7 @@ async def test_a_gateway_before_the_listener_is_shown_its_header() -> None:
     vendor = Vendor(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
     one = target(vendor, callback_url=OUR_URL, callback_authorization=header["Authorization"])
     await one.put([document()])
+    assert field(vendor, "callback_url")
     assert field(vendor, "callback_header")
     assert json.dumps(header).encode() in vendor.requests[-1].content
     await one.reembed(FIRST_ID)
