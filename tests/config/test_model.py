@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kbsync.config.kinds import parse_duration, write_duration
 from kbsync.config.model import (
     LONGEST_NAME,
     Config,
@@ -92,12 +91,19 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert folder_config(Path("~nobody-of-that-name")).mirrors[0].folder.name == "~nobody-of-that-name"
 
 
-def test_commands_without_a_config_import_nothing_heavy() -> None:
-    program = (
-        "import sys; import kbsync.config.model, kbsync.config.places, kbsync.config.template; "
-        "from pathlib import Path; kbsync.config.model.folder_config(Path('/srv')); "
-        "heavy = {'pydantic', 'pydantic_core', 'yaml', 'tqdm', 'pathspec', 'httpx', 'structlog', 'numpy'}; "
-        "print(*heavy & set(sys.modules))"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == ""
+def test_forms_are_read() -> None:
+    forms = {"500ms": 0.5, "2s": 2.0, "0.5s": 0.5, "15m": 900.0, "1h": 3600.0, "1d": 86400.0, "0s": 0.0}
+    assert {text: parse_duration(text) for text in forms} == forms
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "s", "-1s", "1.s", "2 s", "2S", "2s\n", "1h30m", "٢s", "1e3s", "infs"]
+)
+def test_everything_else_is_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 500ms, 2s, 15m, 1h or 1d"):
+        parse_duration(text)
+
+
+def test_written_durations_are_short() -> None:
+    seconds = (0.0, 0.1, 2.0, 90.0, 900.0, 7200.0, 86400.0)
+    assert " ".join(map(write_duration, seconds)) == "0s 100ms 2s 90s 15m 2h 1d"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.config.model import Config
 from kbsync.config.problems import ConfigError
-from kbsync.config.reader import load
+from kbsync.config.reader import load, with_secrets_of
 from kbsync.config.secrets import Secret
 from kbsync.errors import UsageError
 
@@ -36,12 +37,6 @@ def test_a_secret_shows_itself_to_nobody_but_reveal(tmp_path: Path) -> None:
     assert "T0KEN" not in repr(config)
     with pytest.raises(TypeError):
         pickle.dumps(secret)
-
-
-def test_secrets_are_compared_by_text() -> None:
-    assert Secret("a") == Secret("a") != Secret("b")
-    assert hash(Secret("a")) == hash(Secret("a"))
-    assert Secret("a") != "a"
 
 
 def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
@@ -204,10 +199,46 @@ def test_a_secret_given_twice_is_told(tmp_path: Path) -> None:
     assert problem == "2 notify.url_file: stands beside url; keep one of the two"
 
 
-def test_only_secrets_have_a_file_form(tmp_path: Path) -> None:
-    [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, prefix_file: x}]")
-    assert "prefix_file: unknown key" in problem
-
-
 def test_a_copy_of_a_secret_is_as_secret() -> None:
     assert repr(copy.deepcopy([Secret("T0KEN")])) == "[***]"
+
+
+# ---- secrets that were given anew are taken alone
+
+
+TWO_MIRRORS = """\
+mirrors:
+  - name: one
+    folder: one
+    target: {type: zhipu, knowledge_id: "1", api_key_file: key}
+  - name: two
+    folder: two
+    target: {type: zhipu, knowledge_id: "2", api_key_file: key}
+"""
+
+
+def with_key(place: Path, key: str, text: str = TWO_MIRRORS) -> Config:
+    (place / "key").write_text(key)
+    (place / "config.yaml").write_text(text)
+    return load(place / "config.yaml", {})
+
+
+def test_the_new_key_of_those_that_are_named_is_taken(tmp_path: Path) -> None:
+    before, fresh = with_key(tmp_path, "kid.before"), with_key(tmp_path, "kid.after")
+    assert with_secrets_of(before, fresh, ["two"]).mirrors == (before.mirrors[0], fresh.mirrors[1])
+    assert with_secrets_of(before, before, ["two"]) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [('id: "1"', 'id: "3"'), ("name: one", "name: other")])
+def test_a_mirror_that_differs_otherwise_too_stays_as_it_was(tmp_path: Path, old: str, new: str) -> None:
+    before = with_key(tmp_path, "kid.before")
+    fresh = with_key(tmp_path, "kid.after", TWO_MIRRORS.replace(old, new))
+    assert with_secrets_of(before, fresh, ["one"]) == before
+
+
+def test_nothing_else_is_taken(tmp_path: Path) -> None:
+    before = with_key(tmp_path, "kid.before")
+    fresh = with_key(tmp_path, "kid.after", f"log_level: error\n{TWO_MIRRORS}")
+    taken = with_secrets_of(before, fresh, ["one", "two"])
+    assert taken.mirrors == fresh.mirrors
+    assert taken.log_level is None

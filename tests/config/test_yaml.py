@@ -101,28 +101,6 @@ def test_a_wrong_merged_setting_is_told_where_it_stands(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ("exclude:\n- !drafts", "5 mirrors[0].exclude[0]: has the tag '!drafts', which means nothing here"),
-        ("prefix: !!binary abc", "4 mirrors[0].prefix: has the tag"),
-        ("target: !!python/object:os.system {}", "4 mirrors[0].target: has the tag"),
-        (
-            "deletions: {hold_count: !!int x}",
-            "4 mirrors[0].deletions.hold_count: 'x' is no int that can be used",
-        ),
-        (f"deletions: {{hold_count: {'9' * 5000}}}", "is no int that can be used"),
-        ('prefix: "\\ud800"', "4 mirrors[0].prefix: holds a character that no text may hold"),
-        ('prefix: "a\\0"', "4 mirrors[0].prefix: holds a character that no text may hold"),
-        ("? [a]\n: b", "4 mirrors[0]: holds a key that is not a word"),
-        ("<<: 5", "4 mirrors[0].<<: merges blocks of keys only"),
-    ],
-)
-def test_values_that_yaml_has_and_we_have_not_are_told(tmp_path: Path, settings: str, sentence: str) -> None:
-    [problem] = told(tmp_path, with_settings(settings))
-    assert sentence in problem
-
-
 def test_nothing_in_a_message_can_steer_a_terminal(tmp_path: Path) -> None:
     text = '"a\\x1b[31m\\nb": 1\n"' + "k" * 500 + '": 2\nmirrors: [{name: "\\x1b]0;x", folder: /srv/a}]\n'
     for problem in problems(tmp_path, text):

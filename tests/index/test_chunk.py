@@ -5,8 +5,6 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kbsync.index.chunk import LONGEST, Shape, blocks, chunk, weight
 from kbsync.index.document import Chunk, Flavour, Parsed
@@ -61,31 +59,6 @@ def test_a_paragraph_inserted_at_the_top_leaves_the_rest() -> None:
     rng = random.Random(8)
     text = "\n\n".join(chinese(rng, 120) for _ in range(200))
     assert new_share(cut(text), cut(chinese(rng, 120) + "\n\n" + text)) <= 0.03
-
-
-@pytest.mark.parametrize("flavour", list(Flavour))
-@given(
-    text=st.text(
-        st.one_of(
-            st.characters(exclude_categories=()),
-            st.sampled_from(list("\n\n\n  #=-*|`~中文。.{}\\+.")),
-        ),
-        max_size=400,
-    ),
-    times=st.integers(1, 8),
-)
-@settings(max_examples=25, deadline=None)
-def test_nothing_is_lost_and_chunks_are_bounded(flavour: Flavour, text: str, times: int) -> None:
-    text = text * times
-    chunks = cut(text, flavour)
-    kept = "".join("".join(each.text.split()) for each in chunks)
-    expected = "".join(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
-    position = 0  # a repeated table head may stand between
-    for character in kept:
-        position += position < len(expected) and character == expected[position]
-    assert position == len(expected)
-    assert all(weight(each.text) <= 3 * LONGEST for each in chunks)
-    assert chunks == cut(text, flavour)
 
 
 def test_a_text_without_any_break_is_cut() -> None:

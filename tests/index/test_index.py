@@ -179,15 +179,6 @@ def test_what_cannot_be_stored_leaves_its_old_version_and_the_others(index: Writ
     is_sound(index)
 
 
-def test_an_upload_number_of_a_lost_state_takes_nothing_away(index: Writer, folder: Path) -> None:
-    index.put([entry(1, "alpha", path="a.md")], Fake())
-    assert index.put([entry(1, "beta", path="b.md")], Fake()) == [2]
-    assert (found(index, "alpha"), found(index, "beta")) == ([1], [2])
-    reader = SqliteStore(folder, writer=None)
-    assert [(row.id, row.upload_id) for row in reader.page(0, 9)] == [(1, None), (2, 1)]
-    reader.close()
-
-
 def test_equal_texts_share_a_vector_until_the_last_is_gone(index: Writer) -> None:
     fake = Fake()
     index.put([entry(1, "same", "one"), entry(2, "same", "two")], fake)

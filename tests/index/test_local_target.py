@@ -4,38 +4,25 @@ import asyncio
 import contextlib
 import errno
 import hashlib
-import io
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.local import target as module
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
-
-
-@dataclass(frozen=True)
-class Text:
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.content)
+from tests.targets.bodies import BytesBody
 
 
 def parse(path: str, body: Body) -> Parsed:
@@ -57,7 +44,7 @@ def document(upload: int, text: str, path: str = "", replaces: str | None = None
     path = path or f"folder/{upload}.md"
     digest = hashlib.sha256(content).hexdigest()
     return Outgoing(
-        upload, path, path.rpartition("/")[2], digest, len(content), 5.0, "r", Text(content), replaces
+        upload, path, path.rpartition("/")[2], digest, len(content), 5.0, "r", BytesBody(content), replaces
     )
 
 
@@ -115,21 +102,6 @@ async def test_outcomes_are_each_documents_own(target: LocalTarget, caplog: pyte
     assert await found(target, "words") == {"folder/1.md", "folder/8.md"}
 
 
-async def test_the_list_gives_back_what_was_sent(
-    target: LocalTarget, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PAGE", 2)
-    path = os.fsdecode(b"caf\xe9/\xff.md")
-    sent = [document(at, f"text {at}", path if at == 3 else "") for at in range(1, 6)]
-    await put(target, *sent)
-    rows = [row async for row in target.list()]
-    assert [(row.path, row.digest, row.upload_id, row.recipe, row.size) for row in rows] == [
-        (each.path, each.digest, each.upload_id, each.recipe, each.size) for each in sent
-    ]
-    assert {row.state for row in rows} == {DocState.READY}
-    assert (await target.base()).documents == 5
-
-
 async def test_what_a_killed_process_left_is_taken_out_by_the_next(
     target: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,21 +118,6 @@ async def test_what_a_killed_process_left_is_taken_out_by_the_next(
         while any(b"zqsecret" in each.read_bytes() for each in (tmp_path / "kb").iterdir()):
             await asyncio.sleep(0.01)
     await again.aclose()
-
-
-async def test_a_rename_and_an_edit_embed_only_what_is_new(target: LocalTarget) -> None:
-    made: list[str] = []
-    begin = target._encoder.begin
-    target._encoder.begin = lambda chunks: made.extend(chunks) or begin(chunks)  # type: ignore
-    paragraphs = [f"Paragraph {at}. " + f"word{at} and some more of it. " * 12 for at in range(20)]
-    (first,) = await put(target, document(1, "\n\n".join(paragraphs)))
-    count = len(made)
-    await target.rename(first, "elsewhere/name.md", "name.md", 9.0)
-    await put(target, document(2, "\n\n".join(paragraphs), "elsewhere/name.md", first))
-    assert len(made) == count > 10
-    paragraphs[7] = paragraphs[7].replace("some", "any")
-    await put(target, document(3, "\n\n".join(paragraphs), "elsewhere/name.md", "2"))
-    assert len(made) == count + 1
 
 
 async def test_a_damaged_index_is_put_aside_and_made_anew(target: LocalTarget, tmp_path: Path) -> None:
@@ -229,14 +186,6 @@ def test_reading_before_anything_was_mirrored_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing has been mirrored yet"):
         opened(tmp_path, read_only=True)
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_the_recipe_is_of_the_model_and_the_kind_of_file_not_of_its_name(target: LocalTarget) -> None:
-    recipe = target.recipe("a/b.md", {})
-    assert recipe == target.recipe("other/c.MD", {})
-    others = {target.recipe(each, {}) for each in ("a/b.txt", "README", "LICENSE")}
-    target._encoder._name = "another"  # type: ignore[attr-defined]
-    assert len({recipe, *others, target.recipe("a/b.md", {})}) == 5
 
 
 async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
-from kbsync.index.search import Search
+from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
@@ -280,3 +280,28 @@ def test_a_chinese_snippet_marks_pairs() -> None:
 def test_what_a_snippet_marks(text: str, query: str, marked: list[str]) -> None:
     found = snippet(text, query, 200)
     assert [found.text[start:end] for start, end in found.spans] == marked
+
+
+SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
+
+
+@given(SCORES)
+def test_the_order_is_kept_and_every_score_is_a_share(scores: list[float]) -> None:
+    order = spread(list(enumerate(scores)))
+    assert [index for index, _ in order] == list(range(len(scores)))
+    shares = [score for _, score in order]
+    assert shares == sorted(shares, reverse=True)
+    assert all(0 < share <= 1 for share in shares)
+
+
+def test_who_is_not_asked_about_keeps_its_place_and_no_score_rises() -> None:
+    order = [(2, 0.9), (0, 0.5), (1, 0.1)]
+    assert with_unranked(order, [0, 1, 2]) == order
+    assert with_unranked(order, [1, 3, 4]) == [(0, 0.9), (4, 0.9), (2, 0.9), (1, 0.5), (3, 0.1)]
+
+
+@given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda each: sorted(each, reverse=True)))
+def test_what_was_not_asked_about_stays_behind_in_its_order(scores: list[float]) -> None:
+    rest = behind(scores, 0.3)
+    assert rest == sorted(rest, reverse=True)
+    assert all(score < 0.3 for score in rest)

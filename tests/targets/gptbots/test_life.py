@@ -12,6 +12,7 @@ import pytest
 from kbsync.engine.verify import repair_request
 from kbsync.once import run_once
 from tests.crash.harness import Guillotine
+from tests.remote.test_links import items, shortcut
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -68,31 +69,23 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
     assert world.asked() == world.asked("base") == 1
 
 
-async def test_an_old_available_is_not_taken_for_the_new_one(world: GptbotsWorld) -> None:
+@pytest.mark.parametrize("upon", [(), ("PUT answer",), ("PUT answer", "commit after")], ids=str)
+async def test_an_old_available_is_not_taken_for_the_new_one(
+    world: GptbotsWorld, upon: tuple[str, ...]
+) -> None:
+    """Nor after a crash."""
     world.turn(vectorize=[20, 20])
     await mirrored(world, 2)
     world.turn(stale_status=60)
     world.clock.now += 10
     world.write("f0.md", "changed")
     begun = world.clock.now
+    if upon:
+        await cut(world, *upon)
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.clock.now - begun >= 20
-
-
-@pytest.mark.parametrize("upon", [("PUT answer",), ("PUT answer", "commit after")], ids=str)
-async def test_an_old_available_is_not_taken_for_the_new_one_after_a_crash(
-    world: GptbotsWorld, upon: tuple[str, ...]
-) -> None:
-    world.turn(vectorize=[20, 20], stale_status=60)
-    await mirrored(world, 2)
-    world.clock.now += 10
-    world.write("f0.md", "changed")
-    await cut(world, *upon)
-    await world.once()
-    assert world.statuses() == {"ready": 2}
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
 async def test_lost_state_sends_nothing_that_is_already_right(world: GptbotsWorld) -> None:
@@ -141,42 +134,6 @@ async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
     await world.once()
     assert ids_by_path(world) == before
     assert [one["rules"] for one in world.documents()] == [{"splitter": "\n"}] * 2
-
-
-async def test_a_failing_update_keeps_the_old_text_and_is_told(world: GptbotsWorld) -> None:
-    await mirrored(world, 2)
-    old = world.bytes_by_path(searchable=True)
-    world.clock.now += 10
-    world.write("f0.md", "changed")
-    world.play("fails", op="update", times=0)
-    await world.once()
-    assert world.statuses() == {"ready": 1, "failed": 1}
-    assert world.bytes_by_path(searchable=True) == old
-    world.server.faults.clear()
-    world.clock.now += 100
-    world.write("f0.md", "mended")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-
-
-@pytest.mark.parametrize(
-    ("switches", "halt"),
-    [
-        ({"key_revoked": True}, "credentials"),
-        ({"base": "deleted"}, "knowledge-base-missing"),
-    ],
-)
-async def test_what_only_a_person_can_mend_halts_and_nothing_is_sent(
-    world: GptbotsWorld, switches: dict[str, Any], halt: str
-) -> None:
-    await mirrored(world, 2)
-    effects = len(world.app.journal())
-    world.turn(**switches)
-    world.write("new.md", "new")
-    world.clock.now += 10
-    await world.once()
-    assert world.halted == halt
-    assert len(world.app.journal()) == effects
 
 
 async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
@@ -233,3 +190,64 @@ async def test_a_service_that_takes_fewer_files_is_given_fewer(world: GptbotsWor
         await run_once(world.make_run(store))
     assert world.statuses() == {"ready": 10}
     assert world.bytes_by_path() == sha_of_folder(world)
+
+
+# ---- link files: the vendor fetches what they lead to, under our marker
+
+
+FILE = "https://example.org/files/prices.pdf"
+
+
+def fetched(world: GptbotsWorld) -> list[tuple[str, str]]:
+    return [(one["address"], one["text"][:7]) for one in world.documents()]
+
+
+async def test_a_link_file_is_fetched_and_changed_in_place(world: GptbotsWorld) -> None:
+    world.write("prices.url", shortcut(FILE))
+    world.write("a.md", "a file")
+    await world.once()
+    assert (FILE, "Visit 1") in fetched(world)
+    before = items(world)["prices.url"].document_id
+    world.write("prices.url", shortcut(f"{FILE}.docx"))
+    await world.once()
+    assert (f"{FILE}.docx", "Visit 1") in fetched(world)
+    assert items(world)["prices.url"].document_id == before
+    world.delete("prices.url")
+    await world.once()
+    assert [address for address, _ in fetched(world)] == [""]
+
+
+@pytest.mark.parametrize("effect", [True, False])
+async def test_a_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect: bool) -> None:
+    world.write("prices.url", shortcut(FILE))
+    world.play("lost-answer", op="add", effect=effect)
+    await world.once()
+    assert fetched(world) == [(FILE, "Visit 1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(shortcut("https://example.org/a-page"), "no pages"), (shortcut("ftp://example.org/a.pdf"), "http")],
+)
+async def test_pages_and_what_is_no_link_fail_with_the_reason(
+    world: GptbotsWorld, text: str, word: str
+) -> None:
+    for number in range(6):  # more than it takes to blame a target
+        world.write(f"{number}.url", text)
+    world.write("a.md", "a file")
+    await world.once()
+    assert world.statuses() == {"failed": 6, "ready": 1}
+    assert word in items(world)["0.url"].reason
+
+
+async def test_a_file_is_fetched_again_in_place_when_a_person_asks(world: GptbotsWorld) -> None:
+    world.write("prices.url", shortcut(FILE))
+    await world.once()
+    before = items(world)["prices.url"].document_id
+    await world.once()
+    assert fetched(world) == [(FILE, "Visit 1")]
+    world.tell("retry", paths=["prices.url"])
+    await world.once()
+    assert fetched(world) == [(FILE, "Visit 2")]
+    assert items(world)["prices.url"].document_id == before
+    assert (world.asked("add"), world.asked("update")) == (1, 1)

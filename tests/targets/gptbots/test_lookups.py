@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,28 +74,23 @@ async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
     world.server.requests.clear()
 
 
+@pytest.mark.parametrize("switches", [{}, {"vectorize": [20, 20], "stale_status": 60}], ids=str)
 @pytest.mark.parametrize(("order", "before"), [("newest", 0.0), ("newest", 0.37), ("oldest", 0.81)])
 async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
-    world: GptbotsWorld, order: str, before: float
+    world: GptbotsWorld, order: str, before: float, switches: dict[str, Any]
 ) -> None:
+    """And a look at an old state the document's own page."""
     await in_a_crowd(world, order, before)
-    world.write("f3.md", "changed")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert 1 <= world.asked("list") <= BESIDES + 1
-
-
-@pytest.mark.parametrize("order", ["newest", "oldest"])
-async def test_a_look_at_an_old_state_costs_the_documents_own_page(world: GptbotsWorld, order: str) -> None:
-    await in_a_crowd(world, order, 0.6)
-    world.turn(vectorize=[20, 20], stale_status=60)
+    world.turn(**switches)
     begun = world.clock.now
     world.write("f3.md", "changed")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.clock.now - begun >= 20
-    assert world.asked("status") >= 3
-    assert world.asked("list") <= BESIDES + 1 + world.asked("status")
+    looks = world.asked("status") if switches else 0
+    assert 1 <= world.asked("list") <= BESIDES + 1 + looks
+    if switches:
+        assert world.clock.now - begun >= 20
+        assert looks >= 3
 
 
 async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_order(

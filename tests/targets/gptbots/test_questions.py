@@ -45,15 +45,6 @@ def effects(world: GptbotsWorld) -> list[str]:
     return [one["effect"] for one in world.app.journal()]
 
 
-async def test_they_are_changed_in_place_and_no_other_document_is_made(world: GptbotsWorld) -> None:
-    before = ids(world)
-    await edited(world, *FILES)
-    assert ids(world) == before
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.statuses() == {"ready": 2}
-    assert effects(world)[2:] == ["updated", "updated"]
-
-
 async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
     before = ids(world)
     world.target_settings["qa_update"] = "replace"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import Unsure
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -80,13 +79,3 @@ async def test_a_change_that_it_mends_is_found_and_sent_once_more_in_place(world
     await again(world)
     assert {one["name"]: one["id"] for one in world.documents()} == before
     assert [world.asked(op) for op in ("add", "update", "delete")] == [0, 1, 0]
-
-
-async def test_it_is_asked_once_and_a_lost_answer_is_told(world: GptbotsWorld) -> None:
-    await f0_fails(world)
-    world.server.requests.clear()
-    world.play("lost-answer", op="retry")
-    with pytest.raises(Unsure, match="no harm"):
-        await retry(world)
-    assert world.asked("retry") == 1
-    assert await retry(world) == 0

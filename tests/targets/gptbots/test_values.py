@@ -180,22 +180,18 @@ def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
     return judge_for("https://api-sg.gptbots.ai", "kbsync retry")(HttpAnswer(op, status, {}, body, "", 0.0))
 
 
+BY_CODE: dict[type[TargetError], tuple[int, ...]] = {
+    Rejected: (40000, 40332),
+    Halted: (40127, 20059),
+    Unavailable: (408, 429),
+    Unsure: (500, 502, 599, 50000),
+}
+
+
 @pytest.mark.parametrize("status", [200, 400, 500])
 @pytest.mark.parametrize("as_text", [True, False])
 @pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        (40000, Rejected),
-        (40127, Halted),
-        (20059, Halted),
-        (40332, Rejected),
-        (50000, Unsure),
-        (429, Unavailable),
-        (408, Unavailable),
-        (500, Unsure),
-        (502, Unsure),
-        (599, Unsure),
-    ],
+    ("code", "expected"), [(one, kind) for kind, those in BY_CODE.items() for one in those]
 )
 def test_a_code_counts_whatever_the_status(code: int, expected: type, as_text: bool, status: int) -> None:
     error = judged({"code": str(code) if as_text else code, "message": "why"}, status)

@@ -1,14 +1,16 @@
-"""Clients as the tests want them."""
+"""Clients as the tests want them, and documents to send."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
+from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
 from kbsync.targets.http.errors import by_status
+from tests.targets.bodies import BytesBody
 
 KEY = "Bearer secret-key-0123456789"
 PATIENT = Timeouts(connect=5.0, write=5.0, read=5.0, pool=5.0, whole=10.0)
@@ -35,3 +37,16 @@ async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
         yield made
     finally:
         await made.aclose()
+
+
+class Vanished:
+    """A body whose file is gone."""
+
+    size = 10
+
+    def open(self) -> BinaryIO:
+        raise FileNotFoundError(2, "No such file or directory")
+
+
+def part(body: BytesBody | Vanished | None = None, filename: str = "a.txt") -> FilePart:
+    return FilePart("files", filename, body or BytesBody(b"some text"))

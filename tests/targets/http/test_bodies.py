@@ -1,16 +1,21 @@
+"""Bodies on their way out, whole answers and streams of events on their way in."""
+
 from __future__ import annotations
 
-import io
+import gzip
 import tracemalloc
+from collections.abc import AsyncIterator
 from email import message_from_bytes
-from typing import BinaryIO, cast
+from typing import Any
 
+import httpx
 import pytest
 
-from kbsync.targets.http.bodies import CHUNK, FilePart, RequestBody, form_body
-from kbsync.targets.http.errors import BodyChangedError
+from kbsync.targets.http import bodies
+from kbsync.targets.http.bodies import CHUNK, Event, EventReader, RequestBody, form_body
+from kbsync.targets.http.errors import AnswerLostError, BodyChangedError
 from tests.targets.bodies import BytesBody
-from tests.targets.http.bodies import part
+from tests.targets.http.clients import part
 
 
 async def no_wait(_size: int) -> None:
@@ -71,30 +76,119 @@ async def test_a_file_of_another_length_never_arrives_whole(content: bytes, says
     assert file.is_let_go
 
 
-async def test_a_large_file_is_never_in_memory() -> None:
-    class Zeros(io.RawIOBase):
-        left = 100_000_000
+MIB = 1024 * 1024
 
-        def read(self, size: int = -1) -> bytes:
-            size = min(size, self.left)
-            self.left -= size
-            return bytes(size)
 
-    class Large:
-        size = Zeros.left
+# ---- whole answers
 
-        def open(self) -> BinaryIO:
-            return cast(BinaryIO, Zeros())
 
+class Chunks(httpx.AsyncByteStream):
+    def __init__(self, content: bytes, size: int = 65536) -> None:
+        self._chunks = [content[at : at + size] for at in range(0, len(content), size)]
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+def compressed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Response:
+    return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, chunk))
+
+
+async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> None:
+    bomb = gzip.compress(bytes(48 * MIB))
+    assert len(bomb) < 65536
     tracemalloc.start()
     try:
-        body = form_body({}, FilePart("files", "a.bin", Large()))
-        body.start(no_wait)
-        sent = 0
-        async for piece in body:
-            sent += len(piece)
-        body.close()
-        assert sent == body.size > Large.size
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        with pytest.raises(AnswerLostError, match="not asked for"):
+            await bodies.whole_answer(compressed(bomb, "gzip"), MIB)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        ('{"a": 1}'.encode("utf-16"), {"a": 1}),
+        (b"", None),
+        (b"<html>", None),
+        (b'{"a": ', None),
+        (b"\xff\xfe\xfd", None),
+        (b"[" * 100_000, None),
+        (b"1" * 10_000, None),
+    ],
+)
+def test_json_is_read_or_there_is_none(content: bytes, value: Any) -> None:
+    assert bodies.parsed(content) == value
+
+
+def test_an_excerpt_is_short_and_printable() -> None:
+    text = bodies.excerpt(b"\x1b[31m\r\n  \xff " + "文".encode() * 1000)
+    assert text.isprintable()
+    assert len(text) == 300
+
+
+# ---- streams of events, whatever way they are cut and written
+
+
+PLAIN = "event:add\nid:7\ndata: naïve 猫\n\n:keep-alive\n\nevent:finish\nid:7\ndata:\n\n"
+SPACED = "id: 7\nevent: add\ndata:  naïve 猫\n\n: keep-alive\n\nId: 7\nevent: finish\ndata:\nusage: {}\n\n"
+QUOTED = 'Id: "7"\nevent: "add"\ndata: " naïve 猫"\n\n\n\nID: "7"\nEvent: "finish"\nData: ""\n\n'
+
+
+def read(*pieces: bytes) -> list[Event]:
+    reader = EventReader()
+    return [event for piece in pieces for event in reader.feed(piece)] + list(reader.end())
+
+
+@pytest.mark.parametrize("text", [PLAIN, SPACED, QUOTED])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "bom"])
+def test_an_event_is_the_same_however_it_is_cut(text: str, end: str, mark: bytes) -> None:
+    content = mark + text.replace("\n", end).encode()
+    for cut in range(len(content) + 1):
+        events = read(content[:cut], content[cut:])
+        assert [(one.name, one.id, one.data) for one in events] == [
+            ("add", "7", " naïve 猫"),
+            ("finish", "7", ""),
+        ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_event_is_given_with_its_last_line_and_not_a_byte_later(end: str) -> None:
+    reader = EventReader()
+    content = "event: add\ndata: a\n\n".replace("\n", end).encode()
+    before, last = content[: -len(end)], end[:1].encode()
+    assert list(reader.feed(before)) == []
+    assert [event.data for event in reader.feed(last)] == ["a"]
+
+
+@pytest.mark.parametrize("left_out", [1, 2])
+def test_a_last_event_needs_no_blank_line(left_out: int) -> None:
+    assert [one.data for one in read(b"data: a\n\ndata: b\n\n"[:-left_out])] == ["a", "b"]
+
+
+def test_lines_of_data_are_joined_and_fields_of_their_own_are_kept() -> None:
+    [event] = read(b'data: a\ndata:\ndata: b\nusage: {"total_tokens": 5}\nodd\n\n')
+    assert event.data == "a\n\nb"
+    assert event.fields == {"usage": '{"total_tokens": 5}', "odd": ""}
+
+
+def test_quotes_belong_to_the_text_where_nothing_else_is_quoted() -> None:
+    assert [one.data for one in read(b'event: add\ndata: "no"\n\n')] == ['"no"']
+    assert [one.data for one in read(b'event: "add"\ndata: "a \\"b\\"\\n"\n\n')] == ['a "b"\n']
+    assert [one.data for one in read(b'event: "add"\ndata: "a "b""\n\n')] == ['a "b"']
+
+
+def test_comments_alone_are_no_event() -> None:
+    assert read(b": a\n\n:\n\n\n\n") == []
+
+
+def test_bytes_that_are_no_text_spoil_no_more_than_themselves() -> None:
+    assert [one.data for one in read(b"data: a\xff\xfeb\n\n", b"data: c\xe7")] == [
+        "a\ufffd\ufffdb",
+        "c\ufffd",
+    ]

@@ -10,15 +10,15 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from kbsync.errors import Halted, TargetError, Unavailable, Unsure
-from kbsync.targets.http.client import Client
+from kbsync.errors import Halted, NotOffered, TargetError, Unavailable, Unsure
+from kbsync.targets.http.client import A_SECOND, Client, ClockSkew
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.limits import APART, REMEMBERED, Account, Breaker, Gate, MissingCalls, Pace
 from tests.clocks import Clock, settled
 from tests.targets.bodies import BytesBody
-from tests.targets.http.bodies import part
-from tests.targets.http.clients import client
-from tests.targets.http.servers import Reader, Writer, answer, answering, seen, serving
+from tests.targets.http.clients import client, part
+from tests.targets.http.servers import Reader, Writer, answer, answering, serving
 
 
 class Busy:
@@ -49,27 +49,6 @@ async def test_never_more_requests_are_in_flight_than_allowed(concurrency: int) 
         await asyncio.gather(*calls, *sends)
         assert (busy.all, busy.most) == (80, concurrency)
         assert http.gate.in_flight == 0
-
-
-async def test_never_more_connections_are_open_than_requests_allowed() -> None:
-    now = most = 0
-
-    async def script(reader: Reader, writer: Writer) -> None:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        try:
-            while True:
-                await seen(reader)
-                await asyncio.sleep(0)
-                writer.write(answer())
-                await writer.drain()
-        finally:
-            now -= 1
-
-    async with serving(script) as server, client(server.url, concurrency=4) as http:
-        await asyncio.gather(*[http.send("upload", "/", fields={}, file=part()) for _ in range(60)])
-    assert most == 4
 
 
 async def test_a_call_that_is_cancelled_lets_go_of_its_slot_and_its_file() -> None:
@@ -303,3 +282,270 @@ async def test_an_unhurried_client_waits_before_every_try_and_hurries_nobody_els
         [_ async for _ in slow.read("http://files/read", most=100)]
         assert events[-2:] == ["pace", "/read"]
         assert slow.meter is http.meter
+
+
+# ---- the gate, by itself
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1000.0)
+
+
+def gate(clock: Clock, concurrency: int = 4, per_minute: int = 0) -> Gate:
+    return Gate(concurrency, per_minute, clock, clock.sleep)
+
+
+async def test_first_come_first_served(clock: Clock) -> None:
+    the_gate, order = gate(clock, 1), []
+
+    async def caller(number: int) -> None:
+        await the_gate.enter()
+        order.append(number)
+        await asyncio.sleep(0)
+        the_gate.leave()
+
+    await asyncio.gather(*[caller(number) for number in range(20)])
+    assert order == list(range(20))
+
+
+async def test_a_caller_who_gives_up_waiting_keeps_nobody_out(clock: Clock) -> None:
+    the_gate = gate(clock, 1)
+    await the_gate.enter()
+    waiting = [asyncio.create_task(the_gate.enter()) for _ in range(3)]
+    await settled()
+    waiting[0].cancel()
+    waiting[1].cancel()
+    the_gate.leave()
+    await waiting[2]
+    assert the_gate.in_flight == 1
+
+
+async def test_a_limit_of_the_target_halves_once_a_burst_and_never_below_one(clock: Clock) -> None:
+    the_gate = gate(clock, 8)
+    bursts = [await the_gate.enter() for _ in range(8)]
+    for burst in bursts:
+        the_gate.slowed(burst, None)
+        the_gate.leave()
+    assert the_gate.limit == 4
+    for expected in (2, 1, 1):
+        the_gate.slowed(await the_gate.enter(), None)
+        the_gate.leave()
+        assert the_gate.limit == expected
+
+
+async def test_a_longer_wish_within_a_burst_counts(clock: Clock) -> None:
+    the_gate = gate(clock)
+    first, second = await the_gate.enter(), await the_gate.enter()
+    the_gate.slowed(first, 1.0)
+    the_gate.slowed(second, 9.0)
+    assert the_gate.limit == 2
+    the_gate.leave()
+    await the_gate.enter()
+    assert sum(clock.slept) == pytest.approx(9.0)
+
+
+async def test_pauses_of_our_own_grow_to_half_a_minute_until_it_goes_well_again(clock: Clock) -> None:
+    the_gate = gate(clock)
+    for _ in range(7):
+        burst = await the_gate.enter()
+        the_gate.leave()
+        the_gate.slowed(burst, None)
+    burst = await the_gate.enter()
+    assert clock.slept == pytest.approx([1, 2, 4, 8, 16, 30, 30])
+    the_gate.succeeded(burst)
+    the_gate.slowed(burst, 0.0)
+    the_gate.leave()
+    await the_gate.enter()
+    assert clock.slept[-1] == pytest.approx(1.0)
+
+
+async def test_the_limit_rises_by_one_after_four_rounds_and_not_above_its_start(clock: Clock) -> None:
+    the_gate = gate(clock, 4)
+    old = await the_gate.enter()
+    the_gate.slowed(old, None)
+    the_gate.leave()
+    burst = await the_gate.enter()
+    the_gate.succeeded(old)
+    for _ in range(7):
+        the_gate.succeeded(burst)
+    assert the_gate.limit == 2
+    the_gate.succeeded(burst)
+    assert the_gate.limit == 3
+    for _ in range(100):
+        the_gate.succeeded(burst)
+    assert the_gate.limit == 4
+
+
+async def test_a_lowered_limit_holds_even_when_many_are_in_flight(clock: Clock) -> None:
+    the_gate = gate(clock, 4)
+    bursts = [await the_gate.enter() for _ in range(4)]
+    the_gate.slowed(bursts[0], 1.0)
+    next_one = asyncio.create_task(the_gate.enter())
+    for _ in range(2):
+        the_gate.leave()
+        await settled()
+        assert not next_one.done()
+    the_gate.leave()
+    await next_one
+    assert the_gate.in_flight == 2
+
+
+@pytest.mark.parametrize("per_minute", [1, 2, 10, 30, 60, 100, 600])
+async def test_requests_are_spaced_and_never_more_than_allowed_in_any_minute(
+    clock: Clock, per_minute: int
+) -> None:
+    the_gate, starts = gate(clock, 1000, per_minute), []
+    for _ in range(3 * per_minute + 5):
+        await the_gate.enter()
+        starts.append(clock.now)
+        the_gate.leave()
+    for first, beyond in zip(starts, starts[per_minute:], strict=False):
+        assert beyond - first >= 60.0 - 1e-6
+    at_once = sum(start == starts[0] for start in starts)
+    assert at_once <= 5
+    assert starts[-1] - starts[0] < 60.0 * 3.7 + 60.0 * 5 / per_minute
+
+
+async def test_without_a_limit_nobody_waits(clock: Clock) -> None:
+    pace = Pace(0, clock)
+    assert [pace.claim(10**9), pace.claim(10**9)] == [0.0, 0.0]
+    assert pace.chunk(65536) == 65536
+    assert Pace(10_000, clock).chunk(65536) == 2500
+
+
+async def test_a_command_that_somebody_typed_begins_at_once(clock: Clock) -> None:
+    the_gate = Gate(4, 1, clock, clock.sleep, is_first=True)
+    await the_gate.enter()
+    assert clock.slept == []
+
+
+async def test_what_a_service_wishes_is_kept_by_all_who_use_the_account(clock: Clock) -> None:
+    account = Account(clock)
+    one, other = (Gate(8, 0, clock, clock.sleep, account=account) for _ in range(2))
+    one.slowed(await one.enter(), 7.0)
+    await other.enter()
+    assert clock.slept == pytest.approx([7.0])
+    assert (one.limit, other.limit) == (4, 8)
+
+
+# ---- the breaker, by itself
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(clock)
+
+
+def fail(breaker: Breaker, times: int) -> None:
+    for _ in range(times):
+        assert breaker.admit() is None
+        breaker.failed("it is down")
+
+
+def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 5)
+    pauses = []
+    for _ in range(8):
+        assert breaker.rest is not None
+        pauses.append(breaker.rest)
+        clock.now += breaker.rest
+        fail(breaker, 1)
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
+    breaker.succeeded()
+    fail(breaker, 5)
+    assert breaker.rest == pytest.approx(1.0)
+
+
+def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 5)
+    clock.now += 0.75
+    for _ in range(16):
+        breaker.failed("it is down")
+    assert breaker.rest == pytest.approx(0.25)
+
+
+def test_a_probe_that_takes_long_keeps_nobody_else_from_probing(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 5)
+    clock.now += 1.0
+    assert breaker.admit() is None
+    clock.now += 9.9
+    assert breaker.admit() is not None
+    clock.now += 0.2
+    assert breaker.admit() is None
+    assert breaker.admit() is not None
+
+
+def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 4)
+    breaker.failed("it is down", 40.0)
+    assert breaker.rest == pytest.approx(40.0)
+    clock.now += 40.0
+    assert breaker.admit() is None
+    breaker.failed("it is down", 0.5)
+    assert breaker.rest == pytest.approx(2.0)
+
+
+# ---- how far the clocks are apart: what lies outside of the time a request took
+
+
+@pytest.mark.parametrize(
+    ("date", "sent", "heard", "apart"),
+    [
+        (100.0, 99.5, 100.2, 0.0),
+        (100.0, 100.9, 101.0, 0.0),  # a Date leaves out the second's parts
+        (100.0, 40.0, 160.0, 0.0),  # a slow upload is no difference
+        (700.0, 100.0, 100.5, 599.5),
+        (100.0, 700.0, 700.5, -599.0),
+    ],
+)
+def test_only_what_lies_outside_of_the_request_counts(
+    date: float, sent: float, heard: float, apart: float
+) -> None:
+    skew = ClockSkew()
+    skew.learn(date, sent, heard, leaves_out=A_SECOND)
+    assert skew.apart == pytest.approx(apart)
+
+
+def test_an_answer_without_a_date_teaches_nothing() -> None:
+    skew = ClockSkew()
+    skew.learn(None, 1.0, 2.0)
+    assert skew.apart is None
+    skew.learn(700.0, 100.0, 100.0)
+    skew.learn(None, 1.0, 2.0)
+    assert skew.apart == 600.0
+
+
+# ---- calls that a service has not
+
+
+def told_missing(calls: MissingCalls, code: str) -> bool:
+    """It is asked for and not there; whether it counts as missing then."""
+    with pytest.raises(NotOffered), calls.remembered("search"):
+        raise NotOffered("no such call", code=code)
+    return calls.lacks("search")
+
+
+@pytest.mark.parametrize("code", ["404", "405", "501"])
+def test_a_call_is_missing_when_two_answers_a_minute_apart_say_so(clock: Clock, code: str) -> None:
+    calls = MissingCalls(clock)
+    assert [told_missing(calls, code) for _ in range(3)] == [False] * 3
+    clock.now += APART
+    assert told_missing(calls, code)
+    assert not calls.lacks("upload")
+    clock.now += REMEMBERED
+    assert not calls.lacks("search")
+    assert told_missing(calls, code)
+
+
+def test_the_vendors_own_code_is_enough_and_a_call_that_works_was_never_missing(clock: Clock) -> None:
+    calls = MissingCalls(clock)
+    assert not told_missing(calls, "404")
+    calls.works("search")
+    clock.now += APART
+    assert not told_missing(calls, "404")
+    assert told_missing(calls, "1222")
+    with pytest.raises(NotOffered, match="no such call"):
+        calls.check("search")
+    calls.works("search")
+    assert not calls.lacks("search")

@@ -1,13 +1,19 @@
-"""A redirect never carries the key elsewhere, and never repeats what has an effect."""
+"""A redirect carries the key nowhere and repeats nothing; other addresses are read without it."""
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+from pathlib import Path
+
 import pytest
 
-from kbsync.errors import Unavailable, Unsure
-from tests.targets.http.bodies import part
-from tests.targets.http.clients import KEY, client
-from tests.targets.http.servers import answer, answering
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.connection import Timeouts
+from tests.targets.http.authorities import authority
+from tests.targets.http.clients import KEY, client, part
+from tests.targets.http.servers import Reader, Writer, answer, answering, seen, serving
 
 
 def to(address: str, status: int = 302) -> bytes:
@@ -78,3 +84,146 @@ async def test_kbsync_says_who_it_is() -> None:
         await http.ask("list", "GET", "/", params={"word": "a b&文"})
         assert server.seen[0].headers["user-agent"].startswith("kbsync/")
         assert server.seen[0].target == "/?word=a+b%26%E6%96%87"
+
+
+# ---- addresses that are not the target's own
+
+
+CONTENT = bytes(range(256)) * 1000
+
+
+async def bytes_at(http: Client, url: str, most: int = 1_000_000) -> bytes:
+    return b"".join([piece async for piece in http.read(url, most=most)])
+
+
+async def test_the_bytes_are_read_without_our_key() -> None:
+    async with answering(answer(200, CONTENT)) as server, client("http://kb.example") as http:
+        assert await bytes_at(http, f"{server.url}/f.txt?q-sign=1%3B2&x=%E6%96%87") == CONTENT
+        (request,) = server.seen
+        assert request.target == "/f.txt?q-sign=1%3B2&x=%E6%96%87"
+        assert set(request.headers) == {"host", "accept", "accept-encoding", "connection", "user-agent"}
+        assert http.gate.in_flight == 0
+
+
+async def test_redirects_are_followed_five_times() -> None:
+    async with answering(answer(200, CONTENT)) as last, client("http://kb.example") as http:
+        hops = [answer(302, None, {"Location": "/on"})] * 4 + [answer(302, None, {"Location": last.url})]
+        async with answering(*hops) as server:
+            assert await bytes_at(http, server.url) == CONTENT
+        async with answering(hops[0]) as server:
+            with pytest.raises(Unavailable, match="more than 5 times"):
+                await bytes_at(http, server.url)
+            assert len(server.seen) == 6
+
+
+async def test_https_is_never_left_for_http(tmp_path: Path) -> None:
+    ours = authority(tmp_path)
+    async with answering(answer(200, CONTENT)) as plain:
+        down = answer(302, None, {"Location": plain.url})
+        async with (
+            answering(down, context=ours.server) as server,
+            client("http://kb.example", ca_file=ours.ca_file) as http,
+        ):
+            with pytest.raises(Unavailable, match="from https to http"):
+                await bytes_at(http, f"https://127.0.0.1:{server.port}/")
+        assert plain.met == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["", "/x", "file:///etc/passwd", "ftp://a/", "http://", "http://[::1", "data:,a", "http://a:x/"]
+)
+async def test_only_http_addresses_are_read(url: str) -> None:
+    async with client("http://kb.example") as http:
+        with pytest.raises(Unavailable, match="not one of http or https"):
+            await bytes_at(http, url)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (403, Rejected, "403"),
+        (404, Rejected, "404"),
+        (410, Rejected, "410"),
+        (429, Unavailable, ""),
+        (500, Unavailable, ""),
+        (204, Unavailable, ""),
+        (304, Unavailable, ""),
+    ],
+)
+async def test_an_address_without_the_bytes_says_so(status: int, kind: type[TargetError], code: str) -> None:
+    async with answering(answer(status, b"<xml>")) as server, client("http://kb.example") as http:
+        with pytest.raises(kind) as caught:
+            await bytes_at(http, f"{server.url}/f?sign=secret")
+    assert caught.value.code == code
+    assert caught.value.reason == f"read: 127.0.0.1 answered {status}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(200, CONTENT),
+        b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT,
+    ],
+)
+async def test_no_more_than_allowed_is_read(said: bytes) -> None:
+    async with answering(said, keep=False) as server, client("http://kb.example") as http:
+        assert await bytes_at(http, server.url, len(CONTENT)) == CONTENT
+        with pytest.raises(Rejected) as caught:
+            await bytes_at(http, server.url, len(CONTENT) - 1)
+    assert caught.value.code == "too-large"
+
+
+async def test_compressed_bytes_are_not_those_of_the_file() -> None:
+    said = answer(200, gzip.compress(CONTENT), {"Content-Encoding": "gzip"})
+    async with answering(said) as server, client("http://kb.example") as http:
+        with pytest.raises(Rejected, match="compressed") as caught:
+            await bytes_at(http, server.url)
+    assert caught.value.code == "compressed"
+
+
+async def test_bytes_that_end_early_are_not_taken_for_the_whole() -> None:
+    async with answering(answer(200, CONTENT)[:-1], keep=False) as server, client("http://kb") as http:
+        with pytest.raises(Unavailable, match="the answer was lost"):
+            await bytes_at(http, server.url)
+
+
+async def test_only_waiting_for_bytes_counts_against_the_time_allowed() -> None:
+    now = 0.0
+    times = Timeouts(whole=1.0)
+    async with (
+        answering(answer(200, CONTENT)) as server,
+        client("http://kb.example", timeouts=times, steady=lambda: now) as http,
+    ):
+        count = 0
+        async for piece in http.read(server.url, most=len(CONTENT)):
+            count += len(piece)
+            now += 1000.0
+    assert count == len(CONTENT)
+
+
+async def test_bytes_that_come_too_slowly_are_not_waited_for_for_ever() -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await seen(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for byte in bytes(1000):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    times = Timeouts(read=5.0, whole=0.3)
+    async with (
+        serving(script) as server,
+        client("http://kb.example", timeouts=times) as http,
+        asyncio.timeout(3.0),
+    ):
+        with pytest.raises(Unavailable, match=r"did not finish within 0\.3 s"):
+            await bytes_at(http, server.url, 1000)
+
+
+async def test_reading_that_is_left_lets_go_of_its_place() -> None:
+    async with answering(answer(200, CONTENT)) as server, client("http://kb", concurrency=1) as http:
+        for _ in range(3):
+            reading = http.read(server.url, most=1_000_000)
+            assert await anext(reading)
+            await reading.aclose()
+        assert await bytes_at(http, server.url) == CONTENT

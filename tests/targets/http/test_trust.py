@@ -1,21 +1,23 @@
-"""Certificates and proxies."""
+"""Certificates, proxies, and that nothing secret gets into a reason, a log line or a repr."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import logging
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from kbsync.errors import Unavailable, UsageError
+from kbsync.errors import Halted, TargetError, Unavailable, UsageError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import by_status
+from kbsync.targets.http.errors import HttpAnswer, by_status
 from tests.targets.http.authorities import Authority, authority
-from tests.targets.http.bodies import part
-from tests.targets.http.clients import client
-from tests.targets.http.servers import Reader, Script, Writer, answer, answering, serving
+from tests.targets.http.clients import KEY, client, part
+from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +168,9 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_told(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "refusal",
-    [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b""],
+    [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"SSH-2.0-x\r\n\r\n"],
 )
-async def test_a_proxy_that_refuses_has_stored_nothing(refusal: bytes) -> None:
+async def test_a_proxy_that_refuses_or_talks_rubbish_has_stored_nothing(refusal: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(refusal)
@@ -181,7 +183,7 @@ async def test_a_proxy_that_refuses_has_stored_nothing(refusal: bytes) -> None:
         with pytest.raises(Unavailable) as caught:
             await http.send("upload", "/", fields={}, file=part())
     assert f"kb.invalid (through the proxy 127.0.0.1:{proxy.port}) " in caught.value.reason
-    if refusal:
+    if refusal.startswith(b"HTTP"):
         assert f"was not reached: the proxy answered {refusal[9:].decode().strip()}" in caught.value.reason
 
 
@@ -191,3 +193,89 @@ async def test_a_proxy_that_is_not_there_is_named_without_its_secrets() -> None:
             await http.send("upload", "/", fields={}, file=part())
     assert "(through the proxy 127.0.0.1:1)" in caught.value.reason
     assert "s3cr3t" not in caught.value.reason
+
+
+# ---- secrets
+
+
+SECRETS = ("secret-key-0123456789", "hidden-query")
+
+
+def told(error: BaseException) -> str:
+    """All that a log could show of an error."""
+    shown = "".join(traceback.format_exception(error))
+    return f"{shown} {error!r} {vars(error)!r} {error.__context__!r} {error.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(400, {"message": f"bad header Authorization: {KEY}"}),
+        answer(500, f"<html>{KEY}</html>".encode()),
+        answer(302, None, {"Location": "http://elsewhere.example/?a=hidden-query"}),
+        answer(200, b"\x1b]0;hidden\x07 no json"),
+        b"",
+    ],
+)
+async def test_no_error_and_no_log_line_tells_a_secret(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(reader: Reader, writer: Writer) -> None:
+        await seen(reader)
+        if not said:
+            reset(writer)
+        writer.write(said)
+        await writer.drain()
+
+    caplog.set_level(logging.DEBUG)
+    async with serving(script) as server, client(server.url) as http:
+        for call in (
+            http.send("upload", "/up?x=hidden-query", fields={}, file=part()),
+            http.ask("list", "GET", "/list", params={"word": "hidden-query"}),
+            anext(http.read(f"{server.url}/f?sign=hidden-query", most=0)),
+        ):
+            with pytest.raises(TargetError) as caught:
+                await call
+            shown = told(caught.value) + caplog.text + repr(http)
+            assert not any(secret in shown.replace(__file__, "") for secret in SECRETS), shown
+            assert caught.value.reason.isprintable()
+
+
+@pytest.mark.parametrize("key", ["Bearer kept-back\n", "Bearer kept-bäck", "", " kept", "kept\x00"])
+async def test_a_key_that_cannot_be_sent_halts_without_being_shown(key: str) -> None:
+    def headers() -> Mapping[str, str]:
+        return {"Authorization": key}
+
+    async with answering(answer()) as server, client(server.url, headers=headers) as http:
+        with pytest.raises(Halted) as caught:
+            await http.send("upload", "/", fields={}, file=part())
+        assert server.met == 0
+    assert caught.value.halt == "credentials"
+    assert "kept" not in told(caught.value)
+
+
+async def test_a_key_that_changes_is_taken_up_at_once() -> None:
+    keys = iter(["Bearer first-one", "Bearer second-one"])
+
+    def headers() -> Mapping[str, str]:
+        return {"Authorization": next(keys)}
+
+    async with answering(answer()) as server, client(server.url, headers=headers) as http:
+        await http.ask("list", "GET", "/")
+        await http.ask("list", "GET", "/")
+        assert [one.headers["authorization"][7:] for one in server.seen] == ["first-one", "second-one"]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
+async def test_the_vendors_reading_does_not_get_the_key_either(name: str) -> None:
+    bodies: list[object] = []
+
+    def headers() -> Mapping[str, str]:
+        return {name: KEY, "Accept": "application/json"}
+
+    def judge(answered: HttpAnswer) -> TargetError | None:
+        bodies.append(answered.body)
+        return None
+
+    echo = answer(200, {"echo": [KEY, "application/json"]})
+    async with answering(echo) as server, client(server.url, judge=judge, headers=headers) as http:
+        await http.ask("list", "GET", "/")
+    assert bodies == [{"echo": ["Bearer ***", "application/json"]}]

@@ -11,7 +11,7 @@ from kbsync.targets.services.config import Service
 from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
-from tests.targets.services.service import DIALECTS, embedding, play, serving
+from tests.targets.services.service import DIALECTS, embedding, play
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
 
@@ -24,23 +24,16 @@ def expected(text: str, dimensions: int = 64) -> np.ndarray:
     return np.array(vector_of(text, dimensions), np.float32)
 
 
+@pytest.mark.parametrize("more", [{}, {"dimensions": 256}], ids=str)
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order(
-    server: Server, dialect: Service
+async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order_as_long_as_configured(
+    server: Server, dialect: Service, more: dict[str, int]
 ) -> None:
-    async with embedding(server, dialect) as service:
+    async with embedding(server, dialect, **more) as service:
         vectors = await service.embed(items(TEXTS))
     for vector, text in zip(vectors, TEXTS, strict=True):
-        np.testing.assert_allclose(vector, expected(text), atol=1e-6)
+        np.testing.assert_allclose(vector, expected(text, **more), atol=1e-6)
         assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)  # type: ignore[arg-type]
-    assert server.app.violations == []
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-async def test_the_length_that_is_configured_is_asked_for(server: Server, dialect: Service) -> None:
-    async with embedding(server, dialect, dimensions=256) as service:
-        (vector,) = await service.embed(items(["bees"]))
-    np.testing.assert_allclose(vector, expected("bees", 256), atol=1e-6)
     assert server.app.violations == []
 
 
@@ -188,56 +181,6 @@ async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(server
     assert all(isinstance(each, Rejected) for each in vectors)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("count", [1, 200])
-async def test_a_model_that_is_not_served_halts_after_one_request_each(
-    server: Server, dialect: Service, count: int
-) -> None:
-    play(server, "not-found", times=0)
-    async with embedding(server, dialect, concurrency=1) as service:
-        with pytest.raises(Halted) as halted:
-            await service.embed(items([f"bee {n}" for n in range(count)]))
-    assert halted.value.halt == "embedding-missing"
-    assert "embedding.model" in halted.value.cure
-    assert server.requests.by_op["embed"] <= 2
-
-
-@pytest.mark.parametrize(
-    ("dialect", "args"),
-    [
-        ("zhipu", {"code": "1211"}),
-        ("zhipu", {"code": "1212"}),
-        ("zhipu", {"code": "1211", "status": 404}),
-        ("openai", {"code": "model_not_found"}),
-        ("openai", {"param": "model"}),
-        ("openai", {"param": "dimensions"}),
-        ("newapi", {"code": "model_not_found", "status": 503}),
-    ],
-)
-async def test_an_answer_that_blames_the_config_halts_at_once(
-    server: Server, dialect: Service, args: dict[str, object]
-) -> None:
-    play(server, "refused", times=0, args=args)
-    async with embedding(server, dialect) as service:
-        with pytest.raises(Halted, match="this request is refused") as halted:
-            await service.embed(items(TEXTS))
-    assert halted.value.halt == "embedding-missing"
-    assert server.requests.by_op["embed"] == 1
-
-
-@pytest.mark.parametrize("status", [400, 422])
-@pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_service_that_refuses_even_a_harmless_text_halts(
-    server: Server, dialect: Service, status: int
-) -> None:
-    play(server, "refused", times=0, args={"status": status})
-    async with embedding(server, dialect) as service:
-        with pytest.raises(Halted, match=r"refuses every text: .*this request is refused") as halted:
-            await service.embed(items([f"bee {n}" for n in range(30)]))
-    assert (halted.value.halt, "embedding.dimensions" in halted.value.cure) == ("embedding-missing", True)
-    assert server.requests.by_op["embed"] == 2
-
-
 async def test_a_text_that_is_too_long_is_shortened_until_it_fits(server: Server) -> None:
     texts = ["short", "word " * 6000, "short too"]
     async with embedding(server, "zhipu") as service:
@@ -272,58 +215,43 @@ async def test_a_search_waits_for_no_silent_service_and_a_pass_does(
         assert len(await service.embed(items(["bees"]))) == 1
 
 
-@pytest.mark.parametrize(
-    ("turn", "halt", "said"),
-    [
-        ({"kind": "no-money"}, "quota", "exceeded your current quota"),
-        ({"kind": "not-found"}, "embedding-missing", "what comes before /embeddings"),
-        ({"key_refused": True}, "credentials", "embedding.api_key"),
-    ],
-)
-async def test_what_a_person_must_mend_halts_and_says_where(
-    server: Server, turn: dict[str, object], halt: str, said: str
-) -> None:
-    if "kind" in turn:
-        play(server, str(turn["kind"]), times=0)
-    else:
-        server.app.set_behaviour(turn)
-    async with embedding(server) as service:
-        with pytest.raises(Halted) as halted:
-            await service.embed(items(TEXTS))
-    assert halted.value.halt == halt
-    assert said in f"{halted.value.reason} {halted.value.cure}"
-    assert "secret" not in f"{halted.value.reason} {halted.value.cure}"
-
-
-async def test_a_wrong_address_says_what_base_url_is(server: Server) -> None:
-    async with embedding(server, base_url=server.url) as service:
-        with pytest.raises(Halted, match="404") as halted:
-            await service.embed(items(TEXTS))
-    assert "it is what comes before /embeddings" in halted.value.cure
-
-
-@pytest.mark.parametrize("dialect", ["jina", "newapi"])
-async def test_pictures_and_texts_have_vectors_in_one_space(server: Server, dialect: Service) -> None:
-    picture = EmbeddingItem(
-        picture=b"\x89PNG\r\n\x1a\n\x00a beehive in the garden\x00\xff", media_type="image/png"
-    )
-    async with embedding(server, dialect, model="clip-v2") as service:
-        seen, near, far = await service.embed(
-            [picture, EmbeddingItem("beehive garden"), EmbeddingItem("tax return")]
-        )
-    assert server.app.violations == []
-    assert not any(isinstance(each, Rejected) for each in (seen, near, far))
-    assert float(seen @ near) > 0.5 > float(seen @ far)  # type: ignore[operator]
-
-
-async def test_requests_go_side_by_side_and_never_more_than_allowed() -> None:
-    async with serving(latency=0.02) as server, embedding(server, "tei", concurrency=3) as service:
-        await service.embed(items([f"bee {n}" for n in range(32 * 12)]))
-    assert 2 <= server.requests.in_flight_max <= 3
-
-
 async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:
     async with embedding(server, "jina") as service:
         await service.embed([EmbeddingItem("bees")], is_query=True)
         await service.embed([EmbeddingItem("bees")])
     assert server.app.violations == []
+
+
+MISSING, THIS = "embedding-missing", "this request is refused"
+HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
+    ("zhipu", "refused", {"code": "1211"}, MISSING, THIS, 1),
+    ("zhipu", "refused", {"code": "1212"}, MISSING, THIS, 1),
+    ("zhipu", "refused", {"code": "1211", "status": 404}, MISSING, THIS, 1),
+    ("openai", "refused", {"code": "model_not_found"}, MISSING, THIS, 1),
+    ("openai", "refused", {"param": "model"}, MISSING, THIS, 1),
+    ("openai", "refused", {"param": "dimensions"}, MISSING, THIS, 1),
+    ("newapi", "refused", {"code": "model_not_found", "status": 503}, MISSING, THIS, 1),
+    *((each, "refused", {"status": 400}, MISSING, "refuses every text: ", 2) for each in DIALECTS),
+    *((each, "refused", {"status": 422}, MISSING, "embedding.dimensions", 2) for each in DIALECTS),
+    *((each, "not-found", {}, MISSING, "embedding.model", 2) for each in DIALECTS),
+    ("openai", "not-found", {}, MISSING, "what comes before /embeddings", 2),
+    ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),
+    ("openai", "key_refused", {}, "credentials", "embedding.api_key", 2),
+]
+"""Dialect, fault, its arguments; the halt, words of its reason or cure, and the most requests it may cost."""
+
+
+@pytest.mark.parametrize(("dialect", "kind", "args", "halt", "words", "most"), HALTS)
+async def test_what_a_person_must_mend_halts_and_says_where(
+    server: Server, dialect: Service, kind: str, args: dict[str, object], halt: str, words: str, most: int
+) -> None:
+    if kind == "key_refused":
+        server.app.set_behaviour({kind: True})
+    else:
+        play(server, kind, times=0, args=args)
+    async with embedding(server, dialect, concurrency=1) as service:
+        with pytest.raises(Halted) as halted:
+            await service.embed(items([f"bee {n}" for n in range(30)]))
+    said = f"{halted.value.reason} {halted.value.cure}"
+    assert (halted.value.halt, words in said, "secret" in said) == (halt, True, False)
+    assert server.requests.by_op["embed"] <= most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.targets.services.dialects import NonsenseError, order_of, vectors_of
+from kbsync_standin.vectors.app import KINDS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -61,3 +63,8 @@ def test_numbers_that_are_none_come_to_nothing(number: str) -> None:
     except NonsenseError:
         return
     assert vector is None or number == "true"
+
+
+def test_every_kind_of_vectors_is_played_by_a_test() -> None:
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []

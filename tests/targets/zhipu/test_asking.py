@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from kbsync.targets.zhipu.config import ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import NotFound
 from kbsync.targets.zhipu.shapes import USUAL
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.clocks import NOW, Clock
+from tests.clocks import NOW
 from tests.targets.zhipu.vendor import (
     BASE,
     FIRST_ID,
@@ -65,13 +64,6 @@ async def test_one_or_two_are_asked_for_by_detail() -> None:
     states = await target(vendor).status(["1", "2", "1"])
     assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
     assert vendor.asked == {"detail": 2}
-
-
-async def test_nothing_asked_costs_nothing() -> None:
-    vendor = Vendor()
-    assert await target(vendor).status([]) == {}
-    assert await target(vendor).delete([]) == {}
-    assert not vendor.requests
 
 
 async def test_what_the_pages_do_not_show_is_asked_by_detail_and_never_called_missing() -> None:
@@ -155,19 +147,6 @@ async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any
 # ---- indexing again
 
 
-@pytest.mark.parametrize("answer", [404, 405, 501])
-async def test_a_call_that_works_in_between_was_never_missing(answer: Any) -> None:
-    clock = Clock()
-    vendor = Vendor(reembed=[answer, ok(), answer, ok()], detail=[ok(row("5", 2))])
-    subject = target(vendor, clock)
-    for _ in range(2):
-        with pytest.raises(NotOffered):
-            await subject.reembed("5")
-        clock.now += 100.0
-        await subject.reembed("5")
-    assert vendor.asked["reembed"] == 4
-
-
 @pytest.mark.parametrize("answer", [404, failed(404, "x")])
 async def test_a_missing_document_is_not_taken_for_a_missing_call(answer: Any) -> None:
     vendor = Vendor(reembed=[answer], detail=[404])
@@ -198,14 +177,6 @@ async def test_slicing_anew_what_is_gone_is_rejected() -> None:
 
 
 # ---- reading
-
-
-async def test_the_digest_is_that_of_the_stored_bytes() -> None:
-    vendor = Vendor(detail=[ok(row("5"))], file=[(200, b"# kestrel\n")])
-    assert await target(vendor).digest("5") == hashlib.sha256(b"# kestrel\n").hexdigest()
-    file = vendor.requests[-1]
-    assert "authorization" not in file.headers
-    assert str(file.url) == "https://cdn.example/5.md?q-signature=abc"
 
 
 @pytest.mark.parametrize("file", [403, 404, (200, b"x" * 11)])
@@ -244,40 +215,27 @@ async def test_without_all_scores_the_order_counts(scores: tuple[Any, ...]) -> N
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-async def test_a_search_asks_for_as_much_as_there_is() -> None:
-    vendor = Vendor(retrieve=[ok([])])
-    await target(vendor).search(Query("kestrel", top_k=3))
-    assert vendor.body("retrieve") == {
-        "query": "kestrel",
-        "knowledge_ids": [BASE],
-        "top_k": 20,
-        "top_n": 100,
-        "recall_method": "mixed",
-    }
+PLAIN = {"query": "kestrel", "knowledge_ids": [BASE], "top_k": 20, "top_n": 100, "recall_method": "mixed"}
+WISH = ZhipuSearchConfig(
+    recall_method="keyword", recall_ratio=30, top_n=50, rerank_model="rerank-pro", fractional_threshold=0.25
+)
+WISHED = {"top_n": 50, "recall_method": "keyword", "recall_ratio": 30, "fractional_threshold": 0.25}
+RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "rerank-pro"}
 
 
-async def test_what_the_config_says_of_searches_goes_with_every_one() -> None:
+@pytest.mark.parametrize(
+    ("search", "query", "more"),
+    [
+        (USUAL, Query("kestrel", top_k=3), {}),
+        (WISH, Query("kestrel", rerank=True, among=(FIRST_ID,)), WISHED | RANKED),
+    ],
+)
+async def test_a_search_asks_for_as_much_as_there_is_in_the_way_of_the_config(
+    search: ZhipuSearchConfig, query: Query, more: dict[str, Any]
+) -> None:
     vendor = Vendor(retrieve=[ok([])])
-    search = ZhipuSearchConfig(
-        recall_method="keyword",
-        recall_ratio=30,
-        top_n=50,
-        rerank_model="rerank-pro",
-        fractional_threshold=0.25,
-    )
-    await target(vendor, search=search).search(Query("kestrel", rerank=True, among=(FIRST_ID,)))
-    assert vendor.body("retrieve") == {
-        "query": "kestrel",
-        "knowledge_ids": [BASE],
-        "document_ids": [FIRST_ID],
-        "top_k": 20,
-        "top_n": 50,
-        "recall_method": "keyword",
-        "recall_ratio": 30,
-        "fractional_threshold": 0.25,
-        "rerank_status": 1,
-        "rerank_model": "rerank-pro",
-    }
+    await target(vendor, search=search).search(query)
+    assert vendor.body("retrieve") == PLAIN | more
 
 
 async def test_whether_one_document_is_found_is_asked_in_the_usual_way() -> None:

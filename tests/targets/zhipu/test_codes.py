@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from email.utils import formatdate
 from typing import Any
 
-import httpx
 import pytest
 
 from kbsync.errors import (
@@ -24,7 +22,7 @@ from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall
 from kbsync.targets.zhipu.errors import judge as judge_enveloped
 from kbsync.targets.zhipu.shapes import envelope_of
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import BASE, KEY, Vendor, failed, target
+from tests.targets.zhipu.vendor import KEY, Vendor, failed, target
 
 OUTCOMES: dict[type[TargetError], str] = {
     Unsure: "500 502 503 504 1200 1230 1231 1234",
@@ -133,12 +131,8 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ("", 401, Halted),
         ("", 403, Rejected),
         ("<html>sign in</html>", 401, Unavailable),
-        ("", 434, Halted),
         ("", 404, NotOffered),
-        ("", 405, NotOffered),
         ("", 408, Unavailable),
-        ("", 429, Unavailable),
-        ("", 435, Rejected),
         ("", 302, Unsure),
         ({"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}, 404, NotOffered),
         ({"detail": [{"loc": ["body"]}]}, 422, Rejected),
@@ -147,7 +141,6 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ({"type": "error", "error": {"type": "rate_limit_error", "message": "x"}}, 200, Unavailable),
         ({"type": "error", "error": {"type": "api_error", "message": "x"}}, 200, Unsure),
         ({"type": "error", "error": {"type": "invalid_request_error", "message": "x"}}, 200, Rejected),
-        ({"code": 99999, "message": "what is this"}, 200, Rejected),
         ({"code": 99999, "message": "系统繁忙"}, 503, Unsure),
         ({"code": 99999, "message": "系统繁忙"}, 200, Unavailable),
         ({"code": 1302, "message": "系统繁忙"}, 503, Unavailable),
@@ -179,17 +172,13 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
         (400, "知识库文档数已达上限", ZhipuCall.UPLOAD, NoRoom),
         (400, "知识库文档数已达上限", ZhipuCall.RETRIEVE, Rejected),
         (400, "size 超出上限", ZhipuCall.LIST, Rejected),
-        (400, "缺少参数 knowledge_type", ZhipuCall.UPLOAD, Rejected),
         (1220, "无权访问", ZhipuCall.REEMBED, NotOffered),
         (1220, "无权访问", ZhipuCall.UPLOAD, Halted),
         (1231, "请求已存在", ZhipuCall.UPLOAD, Unsure),
         (400, "额度说明.pdf 上传失败", ZhipuCall.UPLOAD, Rejected),
-        (400, "文件余额表.xlsx损坏", ZhipuCall.UPLOAD, Rejected),
         (400, "上传“storage and balance.PDF”失败", ZhipuCall.UPLOAD, Rejected),
         (400, "已存在的规则.md 解析失败", ZhipuCall.UPLOAD, Rejected),
-        (99999, "余额表.xlsx error", ZhipuCall.DETAIL, Rejected),
         (400, "账户余额不足，文件a.pdf上传失败", ZhipuCall.UPLOAD, Halted),
-        (400, "余额0.00元", ZhipuCall.UPLOAD, Halted),
         (400, "Insufficient balance.Try later", ZhipuCall.UPLOAD, Halted),
     ],
 )
@@ -197,24 +186,7 @@ def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: Zhip
     assert type(judge(answer(failed(code, message), op=op))) is kind
 
 
-def test_the_wish_for_a_pause_is_kept() -> None:
-    error = judge(answer(failed(1302), 429, **{"retry-after": "7"}))
-    assert isinstance(error, Unavailable)
-    assert error.retry_after == 7.0
-
-
 # ---- credentials, clocks and secrets
-
-
-async def test_a_clock_that_is_off_is_told_by_the_date_of_a_refusal_without_a_timestamp() -> None:
-    def refused(seconds: float) -> httpx.Response:
-        return httpx.Response(401, headers={"Date": formatdate(NOW + seconds, usegmt=True)})
-
-    with pytest.raises(Halted, match="2 h 0 min ahead of the vendor's"):
-        await target(Vendor(base=[lambda _request: refused(-7_200)])).base()
-    with pytest.raises(Halted) as caught:
-        await target(Vendor(base=[lambda _request: refused(-1)])).base()
-    assert "clock" not in caught.value.reason
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
@@ -232,12 +204,3 @@ def test_a_key_that_no_header_can_carry_is_an_error_of_the_config(key: str) -> N
     with pytest.raises(UsageError, match="api_key") as caught:
         target(Vendor(), api_key=key)
     assert not key or key not in str(caught.value)
-
-
-async def test_every_request_carries_the_key_and_nothing_else_does() -> None:
-    vendor = Vendor()
-    await target(vendor).base()
-    [request] = vendor.requests
-    assert request.headers["authorization"] == f"Bearer {KEY}"
-    assert "cookie" not in request.headers
-    assert str(request.url) == f"https://open.bigmodel.cn/api/llm-application/open/knowledge/{BASE}"

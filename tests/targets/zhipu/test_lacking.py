@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,40 +14,64 @@ from kbsync.errors import Halted, NotOffered, TargetError, Unfit
 from kbsync.targets.http.limits import Account
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import Clock
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, is_stray, ok, row, target
-
-MISSING = [404, 405, 501, failed(1220), failed(1222)]
-HOUR = ((3599.0, 0), (1.0, 1))
-"""Seconds to wait, and how much more often the call was asked for by then."""
+from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, target
 
 
-def page(number: int = 0) -> Outgoing:
-    return document(f"{number}.url", f"[InternetShortcut]\nURL=https://x.example/{number}\n".encode())
+def page() -> Outgoing:
+    return document("0.url", b"[InternetShortcut]\nURL=https://x.example/0\n")
 
 
 async def pace() -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("answer", MISSING, ids=str)
-async def test_a_search_that_is_not_there_confirms_nothing_and_costs_nothing(answer: Any) -> None:
-    clock, vendor = Clock(), Vendor(retrieve=[answer])
+async def searched(subject: ZhipuTarget) -> None:
+    with pytest.raises(NotOffered, match="offers no search"):
+        await subject.search(Query("kestrel"))
+
+
+async def page_sent(subject: ZhipuTarget) -> None:
+    [outcome] = await subject.put([page()])
+    assert isinstance(outcome, Unfit)
+
+
+@pytest.mark.parametrize("answer", [404, failed(1222)], ids=str)
+@pytest.mark.parametrize(("op", "deed"), [("retrieve", searched), ("upload_url", page_sent)])
+async def test_a_missing_call_is_asked_for_once_an_hour(
+    op: str, deed: Callable[[ZhipuTarget], Awaitable[None]], answer: Any
+) -> None:
+    """When it counts as missing is a matter of tests/targets/http/test_limits.py."""
+    clock, vendor = Clock(), Vendor(**{op: [answer]})
     subject = target(vendor, clock)
     for _ in range(2):
-        with pytest.raises(NotOffered, match="offers no search"):
-            await subject.search(Query("kestrel"))
+        await deed(subject)
         clock.now += 60.0
-    proven = vendor.asked["retrieve"]
-    assert proven == 1 + is_stray(answer)
-    clock.now -= 60.0 if is_stray(answer) else 120.0
-    for seconds, more in HOUR:
+    proven = vendor.asked[op]
+    for seconds, more in ((3420.0, 0), (120.0, 1)):
         clock.now += seconds
         for _ in range(3):
-            with pytest.raises(NotOffered, match="offers no search"):
-                await subject.is_searchable(FIRST_ID, "a.md")
-            with pytest.raises(NotOffered, match="offers no search"):
-                await subject.search(Query("kestrel"))
-        assert (vendor.asked["retrieve"], vendor.asked["base"]) == (proven + more, proven + more)
+            await deed(subject)
+        assert vendor.asked[op] == proven + more
+
+
+async def test_a_search_that_is_missing_confirms_nothing() -> None:
+    vendor = Vendor(retrieve=[failed(1222)])
+    subject = target(vendor)
+    for _ in range(2):
+        with pytest.raises(NotOffered, match="offers no search"):
+            await subject.is_searchable(FIRST_ID, "a.md")
+    assert vendor.asked["retrieve"] == 1
+
+
+async def test_a_page_may_pass_until_the_call_is_known_to_be_missing() -> None:
+    clock = Clock()
+    subject = target(Vendor(upload_url=[404]), clock)
+    for may_pass in (True, False):
+        [outcome] = await subject.put([page()])
+        assert isinstance(outcome, Unfit)
+        assert outcome.may_pass is may_pass
+        clock.now += 60.0
+    assert "takes no addresses" in str(outcome)
 
 
 @pytest.mark.parametrize("answer", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)
@@ -76,26 +101,6 @@ async def test_a_ranking_model_that_is_not_there_does_not_take_the_search_away()
         assert list(await subject.search(Query("kestrel", rerank=True))) == []
     assert list(await subject.search(Query("kestrel"))) == []
     assert vendor.asked["retrieve"] == 5
-
-
-@pytest.mark.parametrize("answer", MISSING, ids=str)
-async def test_pages_that_nobody_fetches_are_tried_once_an_hour(answer: Any) -> None:
-    clock, vendor = Clock(), Vendor(upload_url=[answer])
-    subject = target(vendor, clock)
-    [first] = await subject.put([page()])
-    assert isinstance(first, Unfit)
-    assert first.may_pass == is_stray(answer)
-    clock.now += 60.0 if is_stray(answer) else 0.0
-    await subject.put([page()])
-    proven = vendor.asked["upload_url"]
-    assert proven == 1 + is_stray(answer)
-    for seconds, more in HOUR:
-        clock.now += seconds
-        outcomes = [outcome for number in range(3) for outcome in await subject.put([page(number)])]
-        assert {type(outcome) for outcome in outcomes} == {Unfit}
-        assert all("takes no addresses" in str(outcome) for outcome in outcomes)
-        assert not any(isinstance(outcome, Unfit) and outcome.may_pass for outcome in outcomes)
-        assert vendor.asked["upload_url"] == proven + more
 
 
 def drawn(number: int) -> Hit:

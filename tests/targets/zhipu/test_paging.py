@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.contract.target import Listed
 from kbsync.errors import Halted, Unavailable
-from kbsync.targets.http.reading import ListPage, ListSweep, real_size
+from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from kbsync.targets.zhipu.upload import look_for
 from tests.clocks import NOW
@@ -118,22 +118,6 @@ async def test_three_sweeps_are_the_most() -> None:
     shelf = PagedList(rows(5), lie=with_total(lambda n, true: true + 1 + next(numbers)))
     assert len(await shelf.swept()) == 5
     assert sum(number == 1 for number, _ in shelf.asked) == 3
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "size"),
-    [
-        (100, 500, 100),
-        (10, 500, 10),
-        (50, 500, 50),
-        (7, 500, 100),
-        (30, 30, 100),
-        (30, None, 30),
-        (30, 0, 30),
-    ],
-)
-def test_a_cap_is_seen_where_a_page_is_short_of_the_count(count: int, total: int | None, size: int) -> None:
-    assert real_size(ListPage(tuple(rows(count)), total), 100) == size
 
 
 # ---- the target's list

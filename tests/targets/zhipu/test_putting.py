@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
+import random
 from typing import Any
 
 import httpx
 import pytest
 
+from kbsync.contract.managing import Capacity
 from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 from tests.clocks import Clock
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, stored, target
 
@@ -116,42 +119,6 @@ async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
     assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
 
 
-async def test_the_form_is_as_documented() -> None:
-    vendor = Vendor(upload=[stored("手册.md")])
-    subject = target(vendor)
-    given = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 500, "parse_image": True}
-    assert await subject.put([document("手册.md", b"# text", **given)]) == [Accepted(FIRST_ID)]
-    request = vendor.requests[-1]
-    assert request.url.path.endswith("/document/upload_document/1734786402936664064")
-    form = request.content.decode()
-    fields = dict(re.findall(r'name="(\w+)"\r\n(?:[^\r\n]+\r\n)*\r\n(.*?)\r\n--', form, re.DOTALL))
-    assert fields == {
-        "knowledge_type": "5",
-        "custom_separator": '["\\n\\n"]',
-        "sentence_size": "500",
-        "parse_image": "true",
-        "req_id": "kbsync-7",
-    }
-    assert form.count('name="files"; filename="手册.md"') == 1
-    assert "# text" in form
-
-
-@pytest.mark.parametrize("name", ["program.exe7", "README", "x.html", ".md"])
-async def test_a_format_not_taken_is_refused_without_a_request(name: str) -> None:
-    vendor = Vendor()
-    [outcome] = await target(vendor).put([document(name)])
-    assert isinstance(outcome, Rejected)
-    assert not vendor.requests
-
-
-async def test_a_document_over_the_limit_is_refused_without_a_request() -> None:
-    vendor = Vendor()
-    [outcome] = await target(vendor, max_bytes=10).put([document(text=b"x" * 11)])
-    assert isinstance(outcome, Rejected)
-    assert outcome.code == "too-large"
-    assert not vendor.requests
-
-
 # ---- the account's space
 
 
@@ -237,3 +204,67 @@ async def test_deleting_makes_room_at_once() -> None:
     assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Halted)
     await subject.delete(["5"])
     assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Accepted)
+
+
+# ---- its space, by itself: a document counts there only when its upload has ended
+
+
+class Account:
+    """Capacity of 1000 bytes. A document counts only when its upload has ended, as at the vendor."""
+
+    def __init__(self, used: int = 0) -> None:
+        self.used, self.now, self.asked = used, 0.0, 0
+        self.allowance = AccountSpace(self._capacity, lambda: self.now, "kbsync retry")
+
+    async def _capacity(self) -> Capacity:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return Capacity(self.used, 1000)
+
+    async def trouble(self, size: int) -> TargetError | None:
+        try:
+            await self.allowance.take("a.md", size)
+        except TargetError as error:
+            return error
+        return None
+
+    def store(self, size: int) -> None:
+        self.used += size
+        self.allowance.ended(size, stored=True)
+
+
+async def test_uploads_that_together_exceed_the_room_do_not_all_begin() -> None:
+    account = Account(used=900)
+    found = await asyncio.gather(*[account.trouble(40) for _ in range(5)])
+    assert sum(one is None for one in found) == 2
+    assert account.asked == 1
+
+
+async def test_what_may_fit_when_uploads_under_way_have_ended_waits_and_nobody_is_called() -> None:
+    account = Account(used=900)
+    assert await account.trouble(60) is None
+    waiting = await account.trouble(80)
+    assert isinstance(waiting, Unavailable)
+    assert waiting.untried
+    assert waiting.reason.endswith("it waits for the uploads under way")
+    assert isinstance(await account.trouble(101), Halted)
+    account.allowance.ended(60, stored=False)
+    assert await account.trouble(80) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_never_more_is_sent_than_there_is_room_for(seed: int) -> None:
+    chance, account = random.Random(seed), Account(used=500)
+    under_way: list[int] = []
+    for _ in range(300):
+        size = chance.randrange(1, 90)
+        if await account.trouble(size) is None:
+            under_way.append(size)
+        assert account.used + sum(under_way) <= 1000
+        if under_way and chance.random() < 0.4:
+            ended = under_way.pop(chance.randrange(len(under_way)))
+            if chance.random() < 0.5:
+                account.store(ended)
+            else:
+                account.allowance.ended(ended, stored=False)
+        account.now += chance.choice([0.0, 10.0, INTERVAL])

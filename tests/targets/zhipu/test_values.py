@@ -90,57 +90,43 @@ def test_a_failure_of_before_means_nothing_without_status_2(stat: Any) -> None:
     assert (status.reason, status.code, status.halt) == ("", "", "")
 
 
-@pytest.mark.parametrize(
-    ("code", "text", "halt"),
-    [
-        (10001, "知识不可用，文档损坏", ""),
-        (10001, "知识不可用，知识库空间已满", "quota"),
-        ("10001", "知识库容量已达上限", "quota"),
-        (10002, "知识不可用，知识库空间已满", "quota"),
-        (10002, "字数超出限制", "quota"),
-        (10001, "账户余额不足", "quota"),
-        (10001, "文件大小超出限制", ""),
-        (10001, "页数超出上限", ""),
-        (10001, "the file name exceeds the length limit of the storage", ""),
-        (10001, "剩余空间小于文件大小", "quota"),
-        (10001, "", ""),
-        (10002, "", "quota"),
-        (None, "", ""),
-        (0, "unknown", ""),
-    ],
-)
-def test_words_decide_whether_account_or_document_is_to_blame(code: Any, text: str, halt: str) -> None:
+FAILURES: list[tuple[str, Any, str, str]] = [
+    ("a.md", 10001, "知识不可用，文档损坏", ""),
+    ("a.md", 10001, "知识不可用，知识库空间已满", "quota"),
+    ("a.md", "10001", "知识库容量已达上限", "quota"),
+    ("a.md", 10002, "知识不可用，知识库空间已满", "quota"),
+    ("a.md", 10002, "字数超出限制", "quota"),
+    ("a.md", 10001, "账户余额不足", "quota"),
+    ("a.md", 10001, "文件大小超出限制", ""),
+    ("a.md", 10001, "页数超出上限", ""),
+    ("a.md", 10001, "the file name exceeds the length limit of the storage", ""),
+    ("a.md", 10001, "剩余空间小于文件大小", "quota"),
+    ("a.md", 10001, "balance exhausted", "quota"),
+    ("a.md", 10001, "", ""),
+    ("a.md", 10002, "", "quota"),
+    ("a.md", None, "", ""),
+    ("a.md", 0, "unknown", ""),
+    ("余额表.xlsx", 10001, "文件余额表.xlsx损坏", ""),
+    ("余额表.xlsx", 10001, "文件余额表损坏", ""),
+    ("my balance.pdf", 10001, "my balance.pdf failed", ""),
+    ("full report.pdf", 10001, "full report could not be embedded", ""),
+    ("余额.xlsx", 10001, "账户余额不足", "quota"),
+    ("格式说明.pdf", 10001, "格式说明.pdf: 容量已达上限", "quota"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "text", "halt"), FAILURES)
+def test_words_decide_whether_account_or_document_is_to_blame_and_no_name_does(
+    name: str, code: Any, text: str, halt: str
+) -> None:
     info = {"embedding_code": code, "embedding_msg": text}
-    found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
+    found = document_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
     status = status_of(found)
     assert (status.state, status.halt) == (DocState.FAILED, halt)
     assert status.reason
     assert text in status.reason
     assert status.code == ("" if code is None else str(code))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "halt"),
-    [
-        ("余额表.xlsx", "文件余额表.xlsx损坏", ""),
-        ("余额表.xlsx", "文件余额表损坏", ""),
-        ("容量.pdf", "容量.pdf 处理失败", ""),
-        ("my balance.pdf", "my balance.pdf failed", ""),
-        ("full report.pdf", "full report could not be embedded", ""),
-        ("余额表.xlsx", "账户余额不足", "quota"),
-        ("余额.xlsx", "账户余额不足", "quota"),
-        ("格式说明.pdf", "格式说明.pdf: 容量已达上限", "quota"),
-        ("a.md", "balance exhausted", "quota"),
-    ],
-)
-def test_the_name_of_a_document_blames_nobody(name: str, text: str, halt: str) -> None:
-    info = {"embedding_code": 10001, "embedding_msg": text}
-    found = document_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
-    assert found is not None
-    status = status_of(found)
-    assert status.halt == halt
-    assert text in status.reason
 
 
 @pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -92,56 +93,37 @@ class Vendor:
         return json.loads([one for one in self.requests if operation(one) == op][-1].content)
 
 
+ROUTES = {
+    "chat": f"POST {CHAT}",
+    "applications": "GET /application",
+    "application": "GET /application/[^/]+",
+    "edit_application": "PUT /application/[^/]+",
+    "callback": "GET /callback",
+    "set_callback": "PUT /callback",
+    "delete_callback": "DELETE /callback",
+    "invoke": "POST /model-api/[^/]+/invoke",
+    "sse-invoke": "POST /model-api/[^/]+/sse-invoke",
+    "slice_info": "GET /v2/[^/]+/slice_info",
+    "capacity": "GET /knowledge/capacity",
+    "base": "GET /knowledge/[^/]+",
+    "retrieve": "POST /knowledge/retrieve",
+    "upload": "POST /document/upload_document/[^/]+",
+    "upload_url": "POST /document/upload_url",
+    "reembed": "POST /document/embedding/[^/]+",
+    "images": "POST /document/slice/image_list/[^/]+",
+    "list": "GET /document",
+    "detail": "GET /document/[^/]+",
+    "delete": "DELETE /document/[^/]+",
+    "reslice": "PUT /document/[^/]+",
+    "file": "GET /[^/]+",
+}
+"""Patterns of method and path, the first that fits counts; a file lies at another host."""
+
+
 def operation(request: httpx.Request) -> str:
     """What a request asks for, by its method and path."""
-    path = request.url.path.removeprefix(ROOT)
-    if path == CHAT:
-        return "chat"
-    if path == request.url.path:
-        return "file"
-    if path.startswith("/application/"):
-        return {"GET": "application", "PUT": "edit_application"}[request.method]
-    if path == "/callback":
-        return {"GET": "callback", "PUT": "set_callback", "DELETE": "delete_callback"}[request.method]
-    return _of_questions(request, path) or _of_documents(request, path)
-
-
-def _of_questions(request: httpx.Request, path: str) -> str:
-    match request.method, path.strip("/").split("/"):
-        case "GET", ["application"]:
-            return "applications"
-        case "POST", ["model-api", _, ("invoke" | "sse-invoke") as call]:
-            return call
-        case "GET", ["v2", _, "slice_info"]:
-            return "slice_info"
-    return ""
-
-
-def _of_documents(request: httpx.Request, path: str) -> str:
-    match request.method, path.strip("/").split("/"):
-        case "GET", ["knowledge", "capacity"]:
-            return "capacity"
-        case "GET", ["knowledge", _]:
-            return "base"
-        case "POST", ["knowledge", "retrieve"]:
-            return "retrieve"
-        case "POST", ["document", "upload_document", _]:
-            return "upload"
-        case "POST", ["document", "upload_url"]:
-            return "upload_url"
-        case "POST", ["document", "embedding", _]:
-            return "reembed"
-        case "POST", ["document", "slice", "image_list", _]:
-            return "images"
-        case "GET", ["document"]:
-            return "list"
-        case "GET", ["document", _]:
-            return "detail"
-        case "DELETE", ["document", _]:
-            return "delete"
-        case "PUT", ["document", _]:
-            return "reslice"
-    raise AssertionError(f"no such route: {request.method} {path}")
+    asked = f"{request.method} {request.url.path.removeprefix(ROOT)}"
+    return next(op for op, route in ROUTES.items() if re.fullmatch(route, asked))
 
 
 def answered(reply: Reply) -> httpx.Response:

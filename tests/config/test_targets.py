@@ -1,18 +1,21 @@
-"""The settings of target type `zhipu`, and how a target is opened with them."""
+"""The settings of targets at services, where these call back, and how a target is opened."""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kbsync.config.model import MirrorConfig, settings_for
 from kbsync.config.secrets import Secret
-from kbsync.config.target import VectorizationConfig, is_in_the_clear
+from kbsync.config.target import VectorizationConfig, callback_secrets, callback_url, is_in_the_clear
 from kbsync.contract.target import Surroundings, Target
 from kbsync.once import settings_of
+from kbsync.targets.gptbots.api import RANKING
+from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.http.limits import Breaker
 from kbsync.targets.zhipu.config import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -35,12 +38,6 @@ def refused(place: Path, settings: str) -> str:
     """The one problem of a target with `settings` beside the least it needs."""
     [problem] = told(place, with_settings(f"target: {{{LEAST}{settings and ', '}{settings}}}"))
     return problem.removeprefix("4 mirrors[0].target.")
-
-
-def rule_refused(place: Path, match: str, settings: str) -> str:
-    """The one problem of a rule for documents."""
-    [problem] = told(place, with_settings(f'documents: [{{match: "{match}", zhipu: {{{settings}}}}}]'))
-    return problem.removeprefix("4 mirrors[0].documents[0].zhipu.")
 
 
 def test_key_and_base_are_all_it_needs(tmp_path: Path) -> None:
@@ -96,61 +93,11 @@ def test_searches_are_as_the_config_says(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ("recall_method: fuzzy", "recall_method: 'fuzzy' is not taken; allowed: embedding, keyword, mixed"),
-        ("recall_ratio: 0", "recall_ratio: 0 is not taken; allowed: a whole number, 1 to 99"),
-        ("top_n: 101", "top_n: 101 is not taken; allowed: a whole number, 1 to 100"),
-        ("rerank_model: best", "rerank_model: 'best' is not taken; allowed: rerank, rerank-pro"),
-        ("fractional_threshold: 0", "fractional_threshold: 0 is not taken; allowed: a number from 0.001 to"),
-        (
-            "recall_method: keyword, recall_ratio: 50",
-            "recall_ratio: has no meaning with recall_method keyword; remove it",
-        ),
-    ],
-)
-def test_a_search_that_the_service_would_refuse_is_told(tmp_path: Path, settings: str, expected: str) -> None:
-    assert refused(tmp_path, f"search: {{{settings}}}").startswith(f"search.{expected}")
-
-
 def test_the_key_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
     target = mirror(tmp_path, 'target: {type: zhipu, api_key_file: key, knowledge_id: "5"}').target
     assert isinstance(target, ZhipuTargetConfig)
     assert target.api_key.reveal() == KEY
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        (
-            "{type: zhipu, knowledge_id: '5'}",
-            "api_key: is required: the key of the account; or api_key_file, a file that holds it",
-        ),
-        ("{type: zhipu, api_key: k}", "knowledge_id: is required: the id of the knowledge base"),
-        (
-            "{type: zhipu, api_key: k, knowledge_id: 1734786402936664064}",
-            "knowledge_id: 1734786402936664064 is a number, which loses digits; put quotes around it",
-        ),
-        (
-            "{type: zhipu, api_key: k, knowledge_id: ''}",
-            "knowledge_id: '' is not taken; allowed: an id in quotes",
-        ),
-        (
-            "{type: zhipu, api_key: Bearer k.T0KEN, knowledge_id: '5'}",
-            "api_key: the value is not taken; allowed:",
-        ),
-        ("{type: zhipu, api_key: ключ, knowledge_id: '5'}", "api_key: the value is not taken"),
-        (f"{{{LEAST}, embedding: {{}}}}", "; embedding belongs into target type local"),
-        ("{knowledge_id: '5'}", "; knowledge_id belongs into target type zhipu"),
-        (f"{{{LEAST}, absent_after: 1s}}", "; absent_after belongs into mirrors[].target.vectorization"),
-    ],
-)
-def test_a_target_that_cannot_be_used_is_told(tmp_path: Path, target: str, expected: str) -> None:
-    [problem] = told(tmp_path, with_settings(f"target: {target}"))
-    assert expected in problem
-    assert "T0KEN" not in problem
 
 
 @pytest.mark.parametrize(
@@ -169,30 +116,6 @@ def test_an_address_has_one_form(tmp_path: Path, written: str, meant: str) -> No
     assert target.base_url == meant
     direct = ZhipuTargetConfig(base_url=written, api_key=Secret("k"), knowledge_id=target.knowledge_id)
     assert direct.base_key("a") == target.base_key("b") == ("zhipu", meant, target.knowledge_id)
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("open.bigmodel.cn/api", "the value is not taken; allowed: an address that begins with https://"),
-        ("ftp://host/api", "the value is not taken"),
-        ("https://", "the value is not taken"),
-        ("https://host:99999/", "the value is not taken"),
-        ("https://[::1", "the value is not taken"),
-        ("https://ho st/", "the value is not taken"),
-        ("https://host\\\\@evil/", "the value is not taken"),
-        ("https://user:T0KEN@host/api", "has a user or password in it; write it without"),
-        ("https://T0KEN@host/api", "has a user or password in it"),
-        ("https://host/api?key=T0KEN", "has a ? or # in it; write what comes before"),
-        ("https://host/api#T0KEN", "has a ? or # in it"),
-    ],
-)
-def test_an_address_that_cannot_be_used_is_told_and_not_repeated(
-    tmp_path: Path, url: str, reason: str
-) -> None:
-    problem = refused(tmp_path, f'base_url: "{url}"')
-    assert problem.startswith(f"base_url: {reason}")
-    assert "T0KEN" not in problem
 
 
 @pytest.mark.parametrize(
@@ -221,25 +144,6 @@ def test_a_key_never_travels_in_the_clear(tmp_path: Path, host: str, clear: bool
     assert not is_in_the_clear(f"https://{host}/api")
     found = told(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
     assert [("API key would travel in the clear; write https://" in one) for one in found] == [True] * clear
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ("concurrency: 0", "concurrency: 0 is not taken; allowed: a whole number, 1 to 64"),
-        ("proxy: proxy:3128", "proxy: the value is not taken; allowed: an address such as http://proxy:3128"),
-        ("proxy: socks5://proxy:3128", "proxy: the value is not taken"),
-        ("ca_file: none.pem", "none.pem is no file; name one of certificates"),
-        ("vectorization: {reembed_tries: 11}", "vectorization.reembed_tries: 11 is not taken; allowed:"),
-        (
-            "vectorization: {poll_longest: 500ms}",
-            "vectorization.poll_longest: 500ms is shorter than poll_first; allowed: at least 1s",
-        ),
-        ("vectorization: {poll_first: 1m}", "vectorization.poll_longest: 15s is shorter than poll_first"),
-    ],
-)
-def test_a_wrong_setting_is_told(tmp_path: Path, settings: str, expected: str) -> None:
-    assert expected in refused(tmp_path, settings)
 
 
 def test_no_secret_shows_itself(tmp_path: Path) -> None:
@@ -275,38 +179,6 @@ def test_documents_are_cut_as_their_rules_say(tmp_path: Path) -> None:
     assert settings_for(config, "faq/a.csv", "local") == {}
 
 
-@pytest.mark.parametrize(
-    ("match", "settings", "expected"),
-    [
-        ("*.md", "knowledge_type: 4", "knowledge_type: 4 is not taken; allowed: 1, 2, 3, 5, 6, 7"),
-        ("*.md", "knowledge_type: '1'", "knowledge_type: '1' is not taken"),
-        ("*.md", "sentence_size: 300", "sentence_size: has a meaning with knowledge_type 5 only"),
-        ("a", "knowledge_type: 1, custom_separator: [x]", "custom_separator: has a meaning with"),
-        ("a", "knowledge_type: 5, sentence_size: 19", "sentence_size: 19 is not taken; allowed: a whole"),
-        (
-            "a",
-            "knowledge_type: 5, custom_separator: x",
-            "custom_separator: 'x' is not taken; allowed: a list",
-        ),
-        ("a", "knowledge_type: 5, custom_separator: ['']", "custom_separator: a list is not taken"),
-        ("a", "parse_image: 1", "parse_image: 1 is not taken; allowed: true, false"),
-        ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not take csv files; allowed for it: 3, 7"),
-        ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not take md files; allowed for it: 1, 2, 5"),
-        (
-            "*.json",
-            "knowledge_type: 1",
-            "knowledge_type: 1 does not take json files; this target takes no such",
-        ),
-        ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not taken; allowed: a whole number, at least 1"),
-        ("*.url", "word_num_limit: 500", "word_num_limit: is not taken for pages; remove it"),
-    ],
-)
-def test_a_way_of_cutting_that_does_not_fit_is_told(
-    tmp_path: Path, match: str, settings: str, expected: str
-) -> None:
-    assert rule_refused(tmp_path, match, settings).startswith(expected)
-
-
 @pytest.mark.parametrize("match", ["*", "faq/", "v1.2", "docs/site.old", "*.[ct]sv", "*.md*", "csv", ".csv"])
 def test_a_pattern_that_may_mean_other_files_fits_every_type(tmp_path: Path, match: str) -> None:
     for number in SLICES:
@@ -316,22 +188,6 @@ def test_a_pattern_that_may_mean_other_files_fits_every_type(tmp_path: Path, mat
 
 def around(place: Path, name: str = "handbook") -> Surroundings:
     return Surroundings(name, place / "state", place / "spool")
-
-
-async def test_a_target_is_opened_with_its_settings(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").touch()
-    text = (
-        "base_url: http://127.0.0.1:9/api, concurrency: 7, max_bytes: 5, "
-        "vectorization: {poll_first: 2s, poll_longest: 9s, give_up: 3m, reembed_tries: 1}"
-    )
-    config = MirrorConfig(name="handbook", folder=tmp_path, target=zhipu(tmp_path, text))
-    for opened in (config.target.open, config.target.open_for_plan):
-        target = opened(around(tmp_path))
-        limits = target.limits
-        assert (limits.concurrency, limits.max_bytes, limits.reembed_tries) == (7, 5, 1)
-        assert (limits.poll_first, limits.poll_longest, limits.give_up) == (2.0, 9.0, 180.0)
-        assert not limits.marks
-        await target.aclose()
 
 
 async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path: Path) -> None:
@@ -368,13 +224,99 @@ def test_tokens_are_signed_where_the_config_says_so(tmp_path: Path) -> None:
     assert "nopoint" not in problem
 
 
+GPTBOTS = 'type: gptbots, api_key: secret, knowledge_base_id: "67457fea6f658672d6482542"'
+
+
+def test_the_model_that_ranks_on_request_is_one_of_those_that_can_be_named() -> None:
+    assert RANKING in RANKING_MODELS
+
+
+def test_what_is_said_of_searches_and_questions_is_read(tmp_path: Path) -> None:
+    said = "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}"
+    for more, search, update in (
+        ("", GptbotsSearchConfig(None, None, None), "replace"),
+        (f", {said}, qa_update: in_place", GptbotsSearchConfig(1.0, 0.1, "BCE-Rerank"), "in_place"),
+    ):
+        target = mirror(tmp_path, f"target: {{{GPTBOTS}{more}}}").target
+        assert isinstance(target, GptbotsTargetConfig)
+        assert (target.search, target.qa_update) == (search, update)
+
+
+CALLING_KEY = "0123456789abcdef.s3cr3t-of-the-tests"
+TARGET = ZhipuTargetConfig(
+    api_key=Secret(CALLING_KEY), knowledge_id="1734786402936664064", callback_base="https://kb.example/in"
+)
+MIRROR = MirrorConfig("handbook", Path("/srv/handbook"), target=TARGET)
+
+
+def secret(mirror: MirrorConfig) -> str:
+    url = callback_url(mirror)
+    assert url is not None and url.startswith("https://kb.example/in/callback/")
+    return url.rpartition("/")[2]
+
+
+def test_the_secret_is_the_same_after_a_restart_and_long_enough() -> None:
+    assert secret(MIRROR) == secret(replace(MIRROR, prefix="x/")) == secret(replace(MIRROR))
+    assert len(secret(MIRROR)) == 40
+
+
 @pytest.mark.parametrize(
-    ("line", "model"),
+    "other",
     [
-        ("", "glm-4-flash"),
-        ("chat_model: glm-4.5-air", "glm-4.5-air"),
-        ("chat_model: ''", ""),
+        replace(MIRROR, name="faq"),
+        replace(MIRROR, target=replace(TARGET, api_key=Secret("x.y"))),
+        replace(MIRROR, target=replace(TARGET, knowledge_id="17")),
     ],
 )
-def test_a_model_for_questions_is_named_or_switched_off(tmp_path: Path, line: str, model: str) -> None:
-    assert zhipu(tmp_path, line).chat_model == model
+def test_each_mirror_base_and_key_has_its_own(other: MirrorConfig) -> None:
+    assert secret(other) != secret(MIRROR)
+
+
+def test_the_listener_knows_the_secrets_of_those_that_are_called() -> None:
+    silent = replace(MIRROR, name="silent", target=replace(TARGET, callback_base=None))
+    known = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
+    assert {name: one.reveal() for name, one in known.items()} == {"handbook": secret(MIRROR)}
+    assert secret(MIRROR) not in str(known)
+    assert callback_url(silent) is None
+
+
+def test_the_key_is_not_in_it() -> None:
+    assert not any(part in secret(MIRROR) for part in CALLING_KEY.split("."))
+
+
+def findings(place: Path, base: str, http: str = "http: {listen: 127.0.0.1:9753}") -> list[str]:
+    text = f"""\
+        {http}
+        mirrors:
+          - name: handbook
+            folder: /srv/handbook
+            target: {{type: zhipu, api_key: a.b, knowledge_id: "1", callback_base: {base}}}
+        """
+    return told(place, text)
+
+
+@pytest.mark.parametrize(
+    "base", ["https://kb.example", "https://kb.example:8443/in/", "http://127.0.0.1:9753"]
+)
+def test_an_address_from_outside_is_taken(tmp_path: Path, base: str) -> None:
+    assert findings(tmp_path, base) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("http://kb.example", "is not https, so the secret in its path would travel in the clear"),
+        ("https://user:x@kb.example", "has a user or password in it"),
+        ("https://kb.example/?a=b", "has a ? or # in it"),
+        ("kb.example", "allowed: an address"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told(tmp_path: Path, base: str, words: str) -> None:
+    [found] = findings(tmp_path, f'"{base}"')
+    assert "mirrors[0].target.callback_base" in found
+    assert words in found
+
+
+def test_without_a_listener_nobody_could_answer(tmp_path: Path) -> None:
+    [found] = findings(tmp_path, "https://kb.example", http="")
+    assert "callback_base: needs a listener" in found

@@ -1,0 +1,173 @@
+"""Every wrong setting is one problem that names its key and what is allowed, and repeats no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .reading import told, with_settings
+
+MIRROR: list[tuple[str, str]] = [
+    ("setle: 2s", "setle: unknown key; allowed: name, folder,"),
+    ("setle: 2s", "; did you mean settle?"),
+    ("Deep-Rescan: 2h", "; did you mean deep_rescan?"),
+    ("hold_count: 5", "; hold_count belongs into mirrors[].deletions"),
+    ("listen: x", "; listen belongs into http"),
+    ("settle: 2", "settle: 2 has no unit; allowed: a number and a unit"),
+    ("settle: 99ms", "settle: '99ms' is out of bounds; allowed: 100ms to 1d"),
+    ("rescan: 0s", "rescan: '0s' is out of bounds; allowed: 1s to 30d"),
+    ("observer: autos", "'autos' is not taken; allowed: auto, native, polling; did you mean auto?"),
+    ("deletions: {hold_count: true}", "deletions.hold_count: true is not taken; allowed: a whole number"),
+    ('deletions: {hold_count: "5"}', "deletions.hold_count: '5' is not taken; allowed: a whole number"),
+    ("deletions: {hold_fraction: 1.1}", "deletions.hold_fraction: 1.1 is not taken; allowed: a number"),
+    ("deletions: {hold_fraction: .nan}", "deletions.hold_fraction: nan is not taken"),
+    ("deletions: 5", "deletions: 5 is not taken; allowed: a block of keys: hold_fraction, hold_count"),
+    ("exclude: drafts/", "exclude: a text is not taken; allowed: a list"),
+    ("exclude: {a: b}", "exclude: a block of keys is not taken; allowed: a list"),
+    ("exclude: [5]", "exclude[0]: 5 is not a pattern; allowed: a text in quotes"),
+    ('exclude: ["a", ""]', "exclude[1]: '' matches nothing"),
+    ('exclude: ["# note"]', "exclude[0]: '# note' matches nothing; # begins a comment"),
+    ('exclude: ["a[z-b]"]', "exclude[0]: 'a[z-b]' matches nothing; allowed: a gitignore pattern"),
+    ("include: []", "include: is empty, so nothing would be mirrored"),
+    ("include:", "include: has no value; write one or remove the key"),
+    ("prefix: 5", "prefix: 5 is not a text"),
+    ('prefix: "a\\nb"', "is not taken; allowed: a text on one line"),
+    ("target: local", "target: a text is not taken; allowed: a block of keys, such as {type: local}"),
+    ("target: {type: dify}", "this version has no target type 'dify'; allowed: local, zhipu, gptbots"),
+    ("target: {type: locl}", "; did you mean local?"),
+    ("target: {max_bytes: 0}", "target.max_bytes: 0 is not taken; allowed: a whole number, at least 1"),
+    ("target: {embedding: {type: cohere}}", "'cohere'; allowed: builtin, onnx, openai, jina"),
+    ("target: {rerank: {type: cohere}}", "'cohere'; allowed: builtin, openai, jina"),
+    ("target: {embedding: {type: openai, model: m}}", "target.embedding.base_url: is missing"),
+    ("target: {embedding: {type: openai, base_url: 'http://h'}}", "target.embedding.model: is missing"),
+    ("target: {embedding: {model: m}}", "target.embedding.model: has no meaning with type builtin"),
+    ("target: {rerank: {type: jina, base_url: 'http://h.io', api_key: k, model: m}}", "so the API key would"),
+    ("documents: [{local: {}}]", "documents[0].match: is required"),
+    ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu,"),
+    ('documents: [{match: "!a"}]', "documents[0].match: '!a' matches nothing; allowed: a pattern without"),
+    ("documents: [{match: a, dify: {x: 1}}]", "dify: unknown key; allowed: match, local, zhipu, gptbots"),
+    ("documents: [{match: a, local: 5}]", "documents[0].local: 5 is not taken; allowed: a block of keys"),
+    ("documents: [{match: a, local: {x: 1}}]", "local.x: unknown key; allowed: none in this version"),
+    ("exclude:\n- !drafts", "5 mirrors[0].exclude[0]: has the tag '!drafts', which means nothing here"),
+    ("prefix: !!binary abc", "4 mirrors[0].prefix: has the tag"),
+    ("target: !!python/object:os.system {}", "4 mirrors[0].target: has the tag"),
+    ("deletions: {hold_count: !!int x}", "deletions.hold_count: 'x' is no int that can be used"),
+    (f"deletions: {{hold_count: {'9' * 5000}}}", "is no int that can be used"),
+    ('prefix: "\\ud800"', "4 mirrors[0].prefix: holds a character that no text may hold"),
+    ('prefix: "a\\0"', "4 mirrors[0].prefix: holds a character that no text may hold"),
+    ("? [a]\n: b", "4 mirrors[0]: holds a key that is not a word"),
+    ("<<: 5", "4 mirrors[0].<<: merges blocks of keys only"),
+    ("target: {type: zhipu, knowledge_id: '5'}", "key of the account; or api_key_file, a file that holds it"),
+    ("target: {type: zhipu, api_key: k}", "knowledge_id: is required: the id of the knowledge base"),
+    ("target: {type: zhipu, api_key: k, knowledge_id: 17}", "17 is a number, which loses digits; put quotes"),
+    ("target: {type: zhipu, api_key: k, knowledge_id: ''}", "'' is not taken; allowed: an id in quotes"),
+    ("target: {type: zhipu, api_key: Bearer k.T0KEN, knowledge_id: '5'}", "api_key: the value is not taken"),
+    ("target: {type: zhipu, api_key: ключ, knowledge_id: '5'}", "api_key: the value is not taken"),
+    ("target: {knowledge_id: '5'}", "; knowledge_id belongs into target type zhipu"),
+]
+"""Settings of a mirror, which begin in line 4."""
+
+BESIDE: list[tuple[str, str]] = [
+    ("path: /x", "1 path: unknown key; allowed: mirrors, state_dir, log_level, http, notify"),
+    ("http: {}", "1 http.listen: is required"),
+    ("http: {listen: localhost}", "1 http.listen: 'localhost' is not taken; allowed: host:port"),
+    ("http: {listen: 127.0.0.1:70000}", "1 http.listen: '127.0.0.1:70000' is not taken"),
+    ("http: [a]", "1 http: a list is not taken; allowed: a block of keys: listen"),
+    ("notify: {}", "1 notify: tells nobody; allowed: command, url or url_file, or both"),
+    ("notify: {command: tell me}", "1 notify.command: a text is not taken; allowed: a list"),
+    ("notify: {command: []}", "1 notify.command: is empty; name a program"),
+    ("notify: {command: [a], on: [halt]}", "1 notify.on[0]: 'halt' is not taken; allowed: halted, recovered"),
+    ("state_dir: 5", "1 state_dir: 5 is not a path"),
+]
+"""Settings beside the mirrors."""
+
+WHOLE: list[tuple[str, str]] = [
+    ("state_dir: /x", "mirrors: is required"),
+    ("mirrors: []", "1 mirrors: is empty; name at least one folder"),
+    ("mirrors: {name: a, folder: /x}", "1 mirrors: a block of keys is not taken; allowed: a list"),
+    ("mirrors: [7]", "1 mirrors[0]: 7 is not taken; allowed: a block of keys: name, folder"),
+    ("mirrors: [{folder: /x}]", "1 mirrors[0].name: is required: unique name"),
+    ("mirrors: [{name: x}]", "1 mirrors[0].folder: is required: the folder to mirror"),
+    ("mirrors: [{name: -x, folder: /x}]", "1 mirrors[0].name: '-x' is not taken; allowed: lower-case"),
+    ("mirrors: [{name: 5, folder: /x}]", "1 mirrors[0].name: 5 is not a text"),
+    ("mirrors: [{name: a, folder: ''}]", "1 mirrors[0].folder: '' is not a path"),
+]
+"""Whole configs."""
+
+ZHIPU: list[tuple[str, str]] = [
+    ("embedding: {}", "; embedding belongs into target type local"),
+    ("absent_after: 1s", "; absent_after belongs into mirrors[].target.vectorization"),
+    ("concurrency: 0", "concurrency: 0 is not taken; allowed: a whole number, 1 to 64"),
+    ("proxy: proxy:3128", "proxy: the value is not taken; allowed: an address such as http://proxy:3128"),
+    ("proxy: socks5://proxy:3128", "proxy: the value is not taken"),
+    ("ca_file: none.pem", "none.pem is no file; name one of certificates"),
+    ("vectorization: {reembed_tries: 11}", "vectorization.reembed_tries: 11 is not taken; allowed:"),
+    ("vectorization: {poll_longest: 500ms}", "500ms is shorter than poll_first; allowed: at least 1s"),
+    ("vectorization: {poll_first: 1m}", "vectorization.poll_longest: 15s is shorter than poll_first"),
+    ("search: {recall_method: fuzzy}", "'fuzzy' is not taken; allowed: embedding, keyword, mixed"),
+    ("search: {recall_ratio: 0}", "search.recall_ratio: 0 is not taken; allowed: a whole number, 1 to 99"),
+    ("search: {top_n: 101}", "search.top_n: 101 is not taken; allowed: a whole number, 1 to 100"),
+    ("search: {rerank_model: best}", "rerank_model: 'best' is not taken; allowed: rerank, rerank-pro"),
+    ("search: {fractional_threshold: 0}", "search.fractional_threshold: 0 is not taken; allowed: a number"),
+    ("search: {recall_method: keyword, recall_ratio: 50}", "no meaning with recall_method keyword; remove"),
+    ('base_url: "open.bigmodel.cn/api"', "allowed: an address that begins with https://"),
+    ('base_url: "ftp://host/api"', "base_url: the value is not taken"),
+    ('base_url: "https://"', "base_url: the value is not taken"),
+    ('base_url: "https://host:99999/"', "base_url: the value is not taken"),
+    ('base_url: "https://[::1"', "base_url: the value is not taken"),
+    ('base_url: "https://ho st/"', "base_url: the value is not taken"),
+    ('base_url: "https://host\\\\@evil/"', "base_url: the value is not taken"),
+    ('base_url: "https://user:T0KEN@host/api"', "base_url: has a user or password in it; write it without"),
+    ('base_url: "https://T0KEN@host/api"', "base_url: has a user or password in it"),
+    ('base_url: "https://host/api?key=T0KEN"', "base_url: has a ? or # in it; write what comes before"),
+    ('base_url: "https://host/api#T0KEN"', "base_url: has a ? or # in it"),
+]
+"""Settings of a base at Zhipu."""
+
+GPTBOTS: list[tuple[str, str]] = [
+    ("search: {embedding_rate: 1.1}", "search.embedding_rate: 1.1 is not taken; allowed: a number from 0"),
+    ("search: {doc_correlation: 0}", "search.doc_correlation: 0 is not taken; allowed: a number from 0.1"),
+    ("search: {rerank_version: BGE}", "search.rerank_version: 'BGE' is not taken; allowed: BGE-Rerank,"),
+    ("qa_update: inplace", "'inplace' is not taken; allowed: replace, in_place; did you mean in_place?"),
+]
+"""Settings of a base at GPTBots."""
+
+RULES: list[tuple[str, str, str]] = [
+    ("*.md", "knowledge_type: 4", "knowledge_type: 4 is not taken; allowed: 1, 2, 3, 5, 6, 7"),
+    ("*.md", "knowledge_type: '1'", "knowledge_type: '1' is not taken"),
+    ("*.md", "sentence_size: 300", "sentence_size: has a meaning with knowledge_type 5 only"),
+    ("a", "knowledge_type: 1, custom_separator: [x]", "custom_separator: has a meaning with"),
+    ("a", "knowledge_type: 5, sentence_size: 19", "sentence_size: 19 is not taken; allowed: a whole"),
+    ("a", "knowledge_type: 5, custom_separator: x", "custom_separator: 'x' is not taken; allowed: a list"),
+    ("a", "knowledge_type: 5, custom_separator: ['']", "custom_separator: a list is not taken"),
+    ("a", "parse_image: 1", "parse_image: 1 is not taken; allowed: true, false"),
+    ("faq/*.csv", "knowledge_type: 2", "knowledge_type: 2 does not take csv files; allowed for it: 3, 7"),
+    ("*.md", "knowledge_type: 3", "knowledge_type: 3 does not take md files; allowed for it: 1, 2, 5"),
+    ("*.json", "knowledge_type: 1", "1 does not take json files; this target takes no such"),
+    ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not taken; allowed: a whole number, at least 1"),
+    ("*.url", "word_num_limit: 500", "word_num_limit: is not taken for pages; remove it"),
+]
+"""Rules for documents at Zhipu: a pattern, and how what it matches is cut."""
+
+AT_ZHIPU = 'target: {type: zhipu, api_key: 1a2b.T0KEN, knowledge_id: "1734786402936664064", %s}'
+RULE = 'documents: [{match: "%s", zhipu: {%s}}]'
+AT_GPTBOTS = 'target: {type: gptbots, api_key: T0KEN, knowledge_base_id: "67457fea6f658672d6482542", %s}'
+ROWS = [
+    *((with_settings(text), "mirrors[0]", words) for text, words in MIRROR),
+    *((f"{text}\nmirrors: [{{name: a, folder: /srv/a}}]\n", "", words) for text, words in BESIDE),
+    *((text, "mirrors", words) for text, words in WHOLE),
+    *((with_settings(AT_ZHIPU % text), "mirrors[0].target", words) for text, words in ZHIPU),
+    *((with_settings(AT_GPTBOTS % text), "mirrors[0].target", words) for text, words in GPTBOTS),
+    *((with_settings(RULE % (match, text)), "documents[0].zhipu", words) for match, text, words in RULES),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "words"), ROWS)
+def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
+    tmp_path: Path, text: str, place: str, words: str
+) -> None:
+    [problem] = told(tmp_path, text)
+    assert place in problem
+    assert words in problem
+    assert "T0KEN" not in problem

@@ -1,0 +1,205 @@
+"""Applications, the address of the account and that of a mirror: what is sent, read, never repeated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kbsync.contract.managing import Callback
+from kbsync.contract.searching import ApplicationWish
+from kbsync.contract.target import Outgoing
+from kbsync.errors import Rejected
+from kbsync.targets.zhipu.manage import RECALL
+from tests.targets.blocks import around
+from tests.targets.zhipu.vendor import (
+    FIRST_ID,
+    Vendor,
+    document,
+    failed,
+    ok,
+    row,
+    settings,
+    snowflake,
+    stored,
+    target,
+)
+
+OLD, NEW = snowflake(1_700_000_000), snowflake(1_700_000_001)
+TUNED = {
+    "slice_config_type": "customized",
+    "recall_method": "mixed",
+    "rerank_status": 1,
+    "rerank_model_name": "rerank-pro",
+    "slice_count": 15,
+    "embedding_recall_ratio": 60,
+    "recall_slice_splicing_method": "{{切片内容}}",
+}
+
+
+def rows(*bases: str) -> list[dict[str, Any]]:
+    return [{"knowledge_id": base, "index_type_id": "0"} for base in bases]
+
+
+def vendor(**fields: Any) -> Vendor:
+    shown = {
+        "id": FIRST_ID,
+        "name": "desk",
+        "prompt": "{{知识}}{{用户}}",
+        "knowledge_ids": [int(OLD)],
+        **fields,
+    }
+    return Vendor(application=[ok(shown)], edit_application=[ok()])
+
+
+async def changed(vendor: Vendor, **wish: Any) -> Any:
+    await target(vendor).applications.update(FIRST_ID, ApplicationWish(**wish))
+    return vendor.body("edit_application")
+
+
+async def test_other_bases_leave_recall_and_ranking_as_a_person_set_them() -> None:
+    body = await changed(vendor(knowledge_info={**TUNED, "knowledge_ids": [OLD]}), bases=(NEW,))
+    assert body == {"knowledge_ids": [int(NEW)], "knowledge_info": {**TUNED, "knowledge_ids": [NEW]}}
+
+
+@pytest.mark.parametrize("key", ["rerank_index_type_list", "recall_index_type_list"])
+async def test_what_was_set_for_a_base_goes_with_it(key: str) -> None:
+    known = vendor(knowledge_info={**TUNED, key: rows(OLD, NEW)})
+    assert (await changed(known, bases=(NEW,)))["knowledge_info"][key] == rows(NEW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, {}),
+        ({"slice_count": 5}, {"slice_count": 5}),
+        ({"slice_count": "many"}, {}),
+        ({"knowledge_info": None, "slice_count": 5}, {"slice_count": 5}),
+        ({"knowledge_info": {"recall_method": "keyword", "slice_count": None}}, {"recall_method": "keyword"}),
+    ],
+)
+async def test_what_the_vendor_does_not_show_is_as_in_a_new_one(fields: Any, kept: dict[str, Any]) -> None:
+    body = await changed(vendor(**fields), bases=(NEW,))
+    assert body["knowledge_info"] == {**RECALL, **kept, "knowledge_ids": [NEW]}
+
+
+async def test_one_setting_of_the_recall_is_sent_with_the_rest_of_it_and_the_bases() -> None:
+    known = vendor(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    body = await changed(known, settings={"slice_count": "3", "rerank_status": "false"})
+    recall = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3, "rerank_status": 0}
+    assert body == {"knowledge_ids": [int(OLD)], "knowledge_info": {**recall, "knowledge_ids": [OLD]}}
+
+
+async def test_bases_that_are_not_shown_are_not_taken_away() -> None:
+    known = vendor(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    body = await changed(known, settings={"slice_count": "3"})
+    kept = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3}
+    assert body == {"knowledge_info": kept}
+
+
+async def test_an_application_that_is_not_there_is_not_changed() -> None:
+    known = Vendor(application=[ok(None)], edit_application=[ok()])
+    with pytest.raises(Rejected, match="there is no application"):
+        await changed(known, bases=(NEW,))
+    assert known.asked["edit_application"] == 0
+
+
+URL = "https://events.example.org/kb"
+SECRET = "s3cr3t-of-the-header"
+
+
+# ---- the account's one address
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (
+            {"url": URL, "callback_header": {"X-Token": SECRET}, "be_in_use": 1},
+            Callback(URL, ("X-Token",), True),
+        ),
+        ({"url": URL, "callback_header": f'{{"X-Token": "{SECRET}"}}'}, Callback(URL, ("X-Token",))),
+        ({"url": URL, "callback_header": SECRET, "be_in_use": 0}, Callback(URL, in_use=False)),
+        ({"url": URL, "callback_header": None, "be_in_use": "1"}, Callback(URL)),
+        ({"url": " ", "callback_header": {}, "be_in_use": 0}, None),
+        ({"url": None}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | None) -> None:
+    found = await target(Vendor(callback=[ok(data)])).callbacks.look()
+    assert found == known
+    assert SECRET not in repr(found)
+
+
+async def test_words_say_that_there_is_none() -> None:
+    gone = failed(400, "回调地址不存在")
+    callbacks = target(Vendor(callback=[gone], delete_callback=[gone])).callbacks
+    assert await callbacks.look() is None
+    await callbacks.remove()
+
+
+@pytest.mark.parametrize("echo", [SECRET, f"{'x' * 80} {SECRET}", SECRET * 20])
+async def test_no_error_repeats_a_header(echo: str) -> None:
+    vendor = Vendor(set_callback=[failed(1214, f"callback_header {echo}")])
+    with pytest.raises(Rejected) as caught:
+        await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
+    assert SECRET[:4] not in caught.value.reason + str(caught.value)
+    assert "1214" in str(caught.value)
+
+
+# ---- the address of a mirror, which goes with everything that makes the vendor index
+
+
+PATH_SECRET = "5ec4e7" * 6
+OUR_URL = f"https://kb.example/callback/{PATH_SECRET}"
+
+
+def field(vendor: Vendor, name: str) -> bool:
+    return f'name="{name}"'.encode() in vendor.requests[-1].content
+
+
+async def test_a_gateway_before_the_listener_is_shown_its_header() -> None:
+    header = {"Authorization": "Bearer of-the-gateway"}
+    told = {"callback_url": OUR_URL, "callback_header": header}
+    vendor = Vendor(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
+    one = target(vendor, callback_url=OUR_URL, callback_authorization=header["Authorization"])
+    await one.put([document()])
+    assert field(vendor, "callback_url")
+    assert field(vendor, "callback_header")
+    assert json.dumps(header).encode() in vendor.requests[-1].content
+    await one.reembed(FIRST_ID)
+    assert vendor.body("reembed") == told
+    await one.reslice(FIRST_ID, "a.md", {})
+    assert vendor.body("reslice") == {"knowledge_type": 1, **told}
+    assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
+
+
+async def test_the_secret_is_in_no_message_and_no_repr() -> None:
+    assert PATH_SECRET not in repr(around(callback_url=OUR_URL))
+    vendor = Vendor(upload=[failed(1214, f"callback_url {OUR_URL} is not reachable, {PATH_SECRET}")])
+    sent: Outgoing = document()
+    [outcome] = await target(vendor, callback_url=OUR_URL).put([sent])
+    assert isinstance(outcome, Rejected)
+    assert PATH_SECRET not in outcome.reason + str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("header", "echo"),
+    [
+        ("Bearer of-the-gateway", "of-the-gateway"),
+        ("Bearer of-the-gateway", "bearer of-the-gateway"),
+        ("of-the-gateway", "of-the-gateway"),
+        ('Token token="of-the-gateway", user="us"', "token of-the-gateway"),
+        ("Basic of-the-gateway==", "of-the-gateway"),
+    ],
+)
+async def test_no_part_of_the_gateways_header_is_repeated(header: str, echo: str) -> None:
+    vendor = Vendor(upload=[failed(1214, f"Bearer of {echo} is refused: {header}")])
+    [outcome] = await target(vendor, callback_url=OUR_URL, callback_authorization=header).put([document()])
+    assert isinstance(outcome, Rejected)
+    assert "of-the-gateway" not in outcome.reason + str(outcome)
+    assert "Bearer of" in outcome.reason
