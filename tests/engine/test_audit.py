@@ -35,8 +35,7 @@ def world(tmp_path: Path) -> World:
 
 async def mirrored(world: World, n: int = 10) -> None:
     world.settings = replace(world.settings, deep_rescan=PERIOD)
-    world.write_many(n)
-    await world.once()
+    await world.mirrored(n)
 
 
 def note(world: World) -> str:

@@ -27,8 +27,7 @@ MANY = 10
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path, paid=True)
-    world.write_many(MANY)
-    await world.once()
+    await world.mirrored(MANY)
     world.clock.now += 100
     yield world
 
@@ -114,8 +113,7 @@ async def test_more_than_a_fifth_of_the_documents_waits_little_by_little_as_at_o
 
 async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write_many(MANY)
-    await world.once()
+    await world.mirrored(MANY)
     set_to(world, 2)
     await world.once()
     assert len(made_as(world, 2)) == MANY and world.statuses() == {"ready": MANY}
@@ -256,8 +254,7 @@ async def test_a_held_file_that_is_renamed_is_found_and_asked_about_where_nothin
     tmp_path: Path, kind: type[MemoryTarget]
 ) -> None:
     world = World(tmp_path, kind, paid=True)
-    world.write_many(MANY)
-    await world.once()
+    await world.mirrored(MANY)
     world.clock.now += 100
     set_to(world, 2)
     await world.once()

@@ -188,8 +188,7 @@ async def test_a_refused_change_says_that_the_older_version_is_found(world: Worl
 
 
 async def test_a_held_deletion_names_the_cure(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.delete_many(3)
     await world.once()
     found = await explained(world, "f0.md")

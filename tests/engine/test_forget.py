@@ -69,8 +69,7 @@ async def test_counts_say_what_is_owned_and_where(world: World) -> None:
 
 
 async def test_documents_in_a_base_used_before_are_counted_apart(world: World) -> None:
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     world.base.recreate()
     world.delete("f0.md")
     await world.once()
@@ -80,8 +79,7 @@ async def test_documents_in_a_base_used_before_are_counted_apart(world: World) -
 
 async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(world: World) -> None:
     world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.delete_many(3)
     await world.once()
     assert world.statuses() == {"held": 3}
@@ -92,14 +90,12 @@ async def test_an_upload_without_an_answer_is_counted_as_unsure(world: World) ->
     world.limits = replace(world.limits, list_lag=5.0)
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
-    world.write_many(1)
-    await world.once()
+    await world.mirrored(1)
     assert belongings(world).unsure == 1
 
 
 async def test_forgetting_drops_every_row_and_no_document(world: World) -> None:
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     world.tell("retry")
     async with forgetting(world) as (store, record):
         assert await forget(store, record) == 0
@@ -108,8 +104,7 @@ async def test_forgetting_drops_every_row_and_no_document(world: World) -> None:
 
 
 async def test_a_forgotten_mirror_that_comes_back_adopts_its_documents(world: World) -> None:
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     async with forgetting(world) as (store, record):
         await forget(store, record)
     await world.once()
@@ -119,8 +114,7 @@ async def test_a_forgotten_mirror_that_comes_back_adopts_its_documents(world: Wo
 async def test_exactly_our_documents_are_deleted(world: World) -> None:
     theirs = world.base.add("theirs.md", b"x").remote_id
     unproven = world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False).remote_id
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     async with forgetting(world) as (store, record):
         assert await forget(store, record, open_target(world), delete_documents=True) == 4
     assert set(world.base.documents) == {theirs, unproven}
@@ -129,8 +123,7 @@ async def test_exactly_our_documents_are_deleted(world: World) -> None:
 
 async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path) -> None:
     world = World(tmp_path, batch=7)
-    world.write_many(40)
-    await world.once()
+    await world.mirrored(40)
     async with forgetting(world) as (store, record):
         assert await forget(store, record, open_target(world), delete_documents=True) == 40
     deletes = [request for request in world.base.requests if request.op == "delete"]
@@ -138,8 +131,7 @@ async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path
 
 
 async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
 
     def claim(tx: Tx) -> None:
         mine = tx.mirrors.named("docs")
@@ -159,8 +151,7 @@ async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None
 
 
 async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
-    world.write_many(5)
-    await world.once()
+    await world.mirrored(5)
     kept = world.base.served("f2.md")[0].remote_id
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
     async with forgetting(world) as (store, record):
@@ -174,8 +165,7 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
 
 
 async def test_a_mirror_that_goes_on_after_half_a_deletion_sends_again(world: World) -> None:
-    world.write_many(5)
-    await world.once()
+    await world.mirrored(5)
     kept = world.base.served("f2.md")[0].remote_id
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=1))
     async with forgetting(world) as (store, record):
@@ -186,8 +176,7 @@ async def test_a_mirror_that_goes_on_after_half_a_deletion_sends_again(world: Wo
 
 
 async def test_a_target_that_is_down_forgets_nothing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.faults.append(Fault("delete", error=lambda: Unavailable("no route"), times=99))
     async with forgetting(world) as (store, record):
         with pytest.raises(StillThere, match="no route"):
@@ -196,8 +185,7 @@ async def test_a_target_that_is_down_forgets_nothing(world: World) -> None:
 
 
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.id = world.base.new_id()
     async with forgetting(world) as (store, record):
         with pytest.raises(KbsyncError, match="another knowledge base"):

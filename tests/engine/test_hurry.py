@@ -28,18 +28,12 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
     """A document that was sent and that the service is still indexing."""
     world = RemoteWorld(tmp_path, vectorize=(LONG, LONG), **settings)
     world.write("a.md", "alpha")
-    async with world.serving(), world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.serving(), world.begun() as bound:
         await bound.compare()
         while not (rows := await rows_of(bound, UploadState.INDEXING)):
             await bound.do_due_work()
             await world.clock.sleep(0.2)
-        try:
-            yield world, bound, rows[0]
-        finally:
-            await run.end()
+        yield world, bound, rows[0]
 
 
 async def rows_of(bound: BoundMirror, state: UploadState) -> list[Upload]:

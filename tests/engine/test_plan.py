@@ -43,8 +43,7 @@ async def test_a_first_plan_needs_no_state_and_makes_none(world: World) -> None:
 
 
 async def test_the_json_has_exactly_the_shape_of_the_contract(world: World) -> None:
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     world.write("f0.md", "changed")
     world.delete("f1.md")
     world.move("f2.md", "moved.md")
@@ -62,8 +61,7 @@ async def test_the_json_has_exactly_the_shape_of_the_contract(world: World) -> N
 
 
 async def test_planning_writes_nothing_and_sends_nothing(world: World) -> None:
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     world.write("f0.md", "changed")
     world.delete("f1.md")
     before, effects = everything_below(world.root.parent), len(world.base.effects)
@@ -74,8 +72,7 @@ async def test_planning_writes_nothing_and_sends_nothing(world: World) -> None:
 
 
 async def test_planning_goes_on_while_another_process_holds_the_state(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     world.write("new.md")
     async with world.running():
         assert paths((await planned(world)).upload) == ["new.md"]
@@ -114,8 +111,7 @@ async def test_another_recipe_is_listed_as_reembed(world: World) -> None:
 
 
 async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     world.lose_state()
     world.write("f0.md", "changed meanwhile")
     plan = await planned(world)
@@ -126,8 +122,7 @@ async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
     world.limits = replace(world.limits, list_lag=5.0)
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
-    world.write_many(1)
-    await world.once()
+    await world.mirrored(1)
     plan = await planned(world)
     assert paths(plan.upload) == ["f0.md"] and "answer was lost" in plan.upload[0].note
 
@@ -138,8 +133,7 @@ async def test_what_is_being_indexed_is_no_work_until_the_file_changes_again(
 ) -> None:
     world = World(tmp_path, target)
     world.write("a.md", "one")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.behaviour = Behaviour(indexing_seconds=1000)
     world.write("a.md", "two")
     await once_for(world, 20)
@@ -150,8 +144,7 @@ async def test_what_is_being_indexed_is_no_work_until_the_file_changes_again(
 
 
 async def test_a_file_that_goes_before_it_ever_served_is_deleted_unweighed(world: World) -> None:
-    world.write_many(1)
-    await world.once()
+    await world.mirrored(1)
     world.base.behaviour = Behaviour(indexing_seconds=1000)
     world.write("a.md")
     await once_for(world, 20)
@@ -198,8 +191,7 @@ async def test_a_rename_is_listed_as_one_and_says_whether_it_sends(
 ) -> None:
     world = World(tmp_path, target)
     world.settings = replace(world.settings, renames=policy)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.move("f0.md", "sub/g.md")
     plan = await planned(world)
     assert [(r.source, r.path, r.sends) for r in plan.rename] == [("f0.md", "sub/g.md", sends)]
@@ -211,8 +203,7 @@ async def test_a_rename_is_listed_as_one_and_says_whether_it_sends(
 
 
 async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     os.link(world.root / "f0.md", world.root / "linked.md")
     world.delete("f0.md")
     world.write("g.md", "text of f1")
@@ -226,8 +217,7 @@ async def test_a_hard_link_or_a_copy_is_no_rename(world: World) -> None:
 
 
 async def test_what_was_approved_would_go(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.delete_many(6)
     await world.once()
     world.approve()
@@ -254,8 +244,7 @@ async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> No
 
 
 async def test_a_replaced_root_holds_every_deletion(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.root.rename(world.root.parent / "away")
     world.root.mkdir()
     for i in range(9):
@@ -272,8 +261,7 @@ def is_halted(plan: MirrorPlan, reason: str) -> bool:
 
 
 async def test_a_missing_root_plans_nothing_and_says_why(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.root.rename(world.root.parent / "away")
     plan = await planned(world)
     assert is_halted(plan, "folder-missing")
@@ -282,8 +270,7 @@ async def test_a_missing_root_plans_nothing_and_says_why(world: World) -> None:
 
 
 async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     now = identify(world.root)
     was = RootRecord(now.dev, now.ino, now.fs_type, True)
     world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
@@ -304,8 +291,7 @@ async def test_refused_credentials_plan_nothing(world: World) -> None:
 
 
 async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.write("new.md")
     world.base.faults.append(Fault("base", error=lambda: Unavailable("no route")))
     plan = await planned(world)
@@ -313,8 +299,7 @@ async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: Wo
 
 
 async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: World) -> None:
-    world.write_many(10, "sub/f")
-    await world.once()
+    await world.mirrored(10, "sub/f")
     world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
     for i in range(8):
         world.delete(f"sub/f{i}.md")
@@ -328,15 +313,13 @@ async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: Wo
 async def test_a_failed_directory_that_is_gone_is_not_named_any_more(world: World) -> None:
     world.write("sub/a.md")
     world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     (world.root / "sub").rename(world.root.parent / "away")
     assert [f.path for f in (await planned(world)).failed] == []
 
 
 async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.write("f0.md", "changed")
     target = open_target(world)
     recipe = target.recipe

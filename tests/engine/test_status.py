@@ -144,8 +144,7 @@ def trouble(world: World, folder: str, problem: str) -> None:
 
 
 async def test_held_deletions_are_a_halt_with_numbers_and_a_cure(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.delete_many(6)
     await world.once()
     found = status(world)

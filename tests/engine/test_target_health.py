@@ -65,8 +65,7 @@ def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> Non
 async def test_a_broken_target_costs_no_document_its_place(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.base.faults.append(Fault("put", error=lambda: Rejected("nothing today", code="500"), times=99))
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     assert world.run.halt is not None and world.run.halt.reason == "target-rejects"
     world.base.faults.clear()
     world.tell("retry")

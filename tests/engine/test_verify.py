@@ -65,16 +65,14 @@ async def test_a_whole_mirror_is_ok(tmp_path: Path, target: type[MemoryTarget]) 
 
 
 async def test_a_base_that_lost_most_documents_can_be_verified_and_repaired(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     for remote_id in list(world.base.documents)[:7]:
         world.base.lose(remote_id)
     assert len((await verified(world)).missing) == 7
 
 
 async def test_a_changed_file_is_stale_until_something_is_pending(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.write("f0.md", "changed")
     world.write("new.md")
     world.move("f1.md", "moved.md")
@@ -92,8 +90,7 @@ async def test_touched_files_with_equal_bytes_are_not_stale(world: World) -> Non
 
 
 async def test_a_stale_file_is_looked_at_again_by_a_repair(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.write("f0.md", "changed")
     assert (await repair(world))["stale"] == ["f0.md"]
     assert world.served() == world.on_disk()
@@ -117,8 +114,7 @@ async def test_a_failure_that_never_served_is_no_finding(world: World) -> None:
 
 
 async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_brake(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.delete_many(6)
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
@@ -130,8 +126,7 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
 
 
 async def test_a_deselected_file_leaves_an_orphan(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.write(".kbsyncignore", "f3.md\n")
     found = await verified(world)
     assert paths(found) == {"orphaned": ["f3.md"]} and "no longer selected" in found.orphaned[0].why
@@ -148,8 +143,7 @@ async def test_others_documents_are_counted_and_nothing_else(world: World) -> No
 
 
 async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     other = world.base.add("other/x.md", b"another prefix", foreign=False)
 
     def claim(tx: Tx) -> None:
@@ -177,8 +171,7 @@ def twin(world: World, path: str, data: bytes) -> str:
 
 async def test_a_leftover_with_other_bytes_is_a_duplicate_and_left_alone(world: World) -> None:
     left = twin(world, "f0.md", b"older text")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]} and "left alone" in found.duplicate[0].why
     assert not repair_request(found)
@@ -189,8 +182,7 @@ async def test_a_leftover_with_other_bytes_is_a_duplicate_and_left_alone(world: 
 async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
     left = twin(world, "f0.md", b"older text")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     assert repair_request(await verified(world))["surplus"] == [left]
     await repair(world)
     assert world.served() == world.on_disk()
@@ -198,16 +190,14 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
 
 async def test_a_leftover_without_a_file_is_orphaned(world: World) -> None:
     twin(world, "gone.md", b"text")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     found = await verified(world)
     assert paths(found) == {"orphaned": ["gone.md"]} and not repair_request(found)
 
 
 async def test_before_the_pass_that_adopts_nothing_is_wrong(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.lose_state()
     assert paths(await verified(world)) == {}
 
@@ -222,8 +212,7 @@ async def test_without_any_state_files_are_stale_and_documents_foreign(world: Wo
 
 async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")
     found = await verified(world)
     assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]} and found.foreign == 0
@@ -234,16 +223,14 @@ async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: 
 
 
 async def test_elsewhere_a_document_no_row_knows_is_foreign(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     twin(world, "f0.md", b"x")
     found = await verified(world)
     assert found.ok and found.foreign == 1
 
 
 async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     row = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
     lost = replace(row, state=UploadState.DROPPED, remote_id=None)
 
@@ -258,8 +245,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
 
 
 async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     old = world.base.served("f0.md")[0]
     world.write("f0.md", "new")
     await world.once()
@@ -272,8 +258,7 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
 
 
 async def test_a_refused_deletion_is_reported_with_the_targets_words(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked by an admin"), times=10_000))
     world.write("f0.md", "new")
     await world.once()
@@ -307,8 +292,7 @@ async def meddled(world: World, meddle: Callable[[str], None], *, watched: bool 
 
 
 async def test_a_document_added_after_the_list_is_not_missing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
 
     def meddle(moment: str) -> None:
         if moment == "after":
@@ -326,8 +310,7 @@ def serve_also(tx: Tx, world: World, remote_id: str) -> None:
 
 
 async def test_a_document_deleted_during_the_audit_is_not_missing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     gone = world.base.served("f0.md")[0].remote_id
     world.base.lose(gone)
 
@@ -346,8 +329,7 @@ def end(tx: Tx, world: World, path: str) -> None:
 
 async def test_a_stray_that_is_deleted_during_the_audit_is_not_reported(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     stray = twin(world, "gone.md", b"x")
 
     def meddle(moment: str) -> None:
@@ -358,8 +340,7 @@ async def test_a_stray_that_is_deleted_during_the_audit_is_not_reported(tmp_path
 
 
 async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     row = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
 
     store = StateStore(world.state / "state.db")
@@ -373,8 +354,7 @@ async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World)
 
 async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(world: World) -> None:
     world.clock.started -= 1000  # the wall clock of the files themselves
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.settings = replace(world.settings, settle=60.0)
     world.write("f0.md", "changed")
     world.delete("f1.md")
@@ -385,8 +365,7 @@ async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(worl
 
 
 async def test_a_missing_root_halts_the_comparison_and_reports_no_orphans(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.lose(world.base.served("f0.md")[0].remote_id)
     world.root.rename(world.root.parent / "away")
     found = await verified(world)
@@ -395,8 +374,7 @@ async def test_a_missing_root_halts_the_comparison_and_reports_no_orphans(world:
 
 
 async def test_a_list_that_breaks_off_is_no_audit(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.faults.append(Fault("list", error=lambda: Unavailable("reset"), rows=1))
     with pytest.raises(Unavailable):
         await verified(world)
@@ -412,8 +390,7 @@ async def test_names_that_are_not_utf8_are_audited(world: World) -> None:
 
 
 async def test_more_documents_than_a_page_are_audited(world: World) -> None:
-    world.write_many(450)
-    await world.once()
+    await world.mirrored(450)
     for remote_id in list(world.base.documents)[::100]:
         world.base.lose(remote_id)
     assert len((await verified(world)).missing) == 5
