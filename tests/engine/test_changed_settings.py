@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,20 +276,6 @@ async def test_what_fails_to_be_made_anew_stays_as_it_is_and_retry_asks_nobody(w
     world.tell("retry")
     await world.once()
     assert recipes(world)["f0.md"] == "size 2" and world.statuses() == {"ready": MANY}
-
-
-async def test_an_approval_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
-    set_to(world, 2)
-    await world.once()
-    week_ago = world.clock.wall() - 8 * 86400
-    world.change(partial(approve_at, holds(world), week_ago))
-    await world.once()
-    assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
-
-
-def approve_at(which: list[int], then: float, tx: Tx) -> None:
-    for hold in which:
-        tx.holds.approve(hold, then)
 
 
 async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:

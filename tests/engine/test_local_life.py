@@ -11,8 +11,7 @@ import pytest
 from kbsync import once
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.contract.searching import Query
-from kbsync.core.model import Status
-from kbsync.installation import Installation, ask
+from kbsync.installation import Installation
 from kbsync.once import OnceEnd
 from kbsync.state.store import StateStore
 from kbsync.targets.local.target import LocalTarget
@@ -103,44 +102,3 @@ def test_a_damaged_index_is_rebuilt_at_once(place: FolderAndState) -> None:
     (place.folder / "f5.md").unlink()
     place.once()
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold what was deleted
-
-
-def test_a_lost_state_adopts_the_index_and_sends_nothing(place: FolderAndState) -> None:
-    for file in place.state.glob("state.db*"):
-        file.unlink()
-    (place.folder / "f5.md").write_text("changed while the state was lost")
-    end = place.once()
-    assert uploaded(end) == 1
-    assert place.statuses() == {"ready": 6}
-
-
-def test_a_damaged_state_is_set_aside_and_adopted_anew(place: FolderAndState) -> None:
-    state = place.state / "state.db"
-    for suffix in ("-wal", "-shm"):
-        state.with_name(state.name + suffix).unlink()
-    state.write_bytes(b"this is no database" * 1000)
-    end = place.once()
-    assert uploaded(end) == 0
-    assert list(place.state.glob("state.db.damaged-*"))
-
-
-def test_five_documents_without_text_fail_and_the_others_go_on(place: FolderAndState) -> None:
-    for i in range(7):
-        (place.folder / f"broken{i}.pdf").write_bytes(b"%PDF-1.4 broken")
-    (place.folder / "good.md").write_text("good")
-    end = place.once()
-    assert uploaded(end) == 1
-    assert end.runs["docs"].halt is None
-    assert place.statuses() == {"ready": 7, "failed": 7}
-
-
-def test_retry_reaches_a_fixed_document(place: FolderAndState) -> None:
-    (place.folder / "later.md").write_bytes(b"\x00\x01\x02" * 100)
-    place.once()
-    assert place.statuses()["failed"] == 1
-    ask(place.installation, lambda s: s.submit(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0)).result())
-    place.once()
-    assert place.statuses()["failed"] == 1  # tried again, still no text
-    (place.folder / "later.md").write_text("now it is text")
-    place.once()
-    assert place.statuses() == {Status.READY.word: 7}

@@ -12,7 +12,7 @@ from kbsync.contract.target import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
-from kbsync.errors import Rejected, Unavailable, Unsure
+from kbsync.errors import Unavailable
 from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
@@ -53,27 +53,6 @@ async def test_a_change_is_replaced_and_never_absent(world: World) -> None:
     await world.once()
     assert world.served() == {"a.md": "new"}
     assert gaps == []
-
-
-async def test_one_deletion_of_many_goes_through(world: World) -> None:
-    await world.mirrored(10)
-    world.delete("f3.md")
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert len(world.base.effects_of("delete")) == 1
-
-
-async def test_many_deletions_wait_for_a_person(world: World) -> None:
-    await world.mirrored(10)
-    world.delete_many(6)
-    world.write("new.md", "uploads go on")
-    await world.once()
-    assert len(world.served()) == 11
-    assert world.statuses() == {"ready": 5, "held": 6}
-    world.approve()
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert world.statuses() == {"ready": 5}
 
 
 async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: World) -> None:
@@ -172,18 +151,6 @@ async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: 
     assert world.served() == {}
 
 
-async def test_a_missing_root_halts_and_deletes_nothing(world: World) -> None:
-    await world.mirrored(3)
-    world.root.rename(world.root.parent / "away")
-    await world.once()
-    assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
-    assert len(world.served()) == 3
-    (world.root.parent / "away").rename(world.root)
-    await world.once()
-    assert world.run.halt is None
-    assert world.puts() == 3
-
-
 async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
     await world.mirrored(8)
     world.move("f1.md", "sub/renamed.md")
@@ -191,41 +158,6 @@ async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> 
     assert world.served() == world.on_disk()
     renames = issubclass(world.target_type, RenamingMemory)
     assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
-
-
-async def test_a_directory_move_sends_nothing_where_the_target_renames(tmp_path: Path) -> None:
-    world = World(tmp_path, RenamingMemory)
-    for i in range(30):
-        world.write(f"old/sub{i % 3}/f{i}.md", f"text {i}")
-    await world.once()
-    world.move("old", "new")
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert world.puts() == 30
-    assert world.base.effects_of("delete") == []
-
-
-async def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    await world.mirrored(1)
-    assert world.served() == world.on_disk()
-    assert world.puts() == 1
-
-
-async def test_a_rejected_document_is_quarantined_and_the_others_go_on(world: World) -> None:
-    world.base.faults.append(
-        Fault("put", error=lambda: Rejected("too ugly", code="42"), match="f2.md", times=99)
-    )
-    await world.mirrored(4)
-    assert sorted(world.served()) == ["f0.md", "f1.md", "f3.md"]
-    assert world.statuses() == {"ready": 3, "failed": 1}
-    requests = len(world.base.requests)
-    await world.once()
-    assert len(world.base.requests) - requests <= 1
-    world.base.faults.clear()
-    world.tell("retry")
-    await world.once()
-    assert world.served() == world.on_disk()
 
 
 async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times(world: World) -> None:
@@ -250,16 +182,6 @@ async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: Worl
     world.tell("retry")
     await world.once()
     assert world.served() == world.on_disk()
-
-
-async def test_the_old_version_stays_when_the_new_one_fails(world: World) -> None:
-    world.write("a.md", "old")
-    await world.mirrored(3)
-    world.base.behaviour.failures.append(Failure(lambda s: s.path == "a.md", times=99))
-    world.write("a.md", "new")
-    await world.once()
-    assert world.served()["a.md"] == "old"
-    assert world.statuses() == {"ready": 3, "failed": 1}
 
 
 async def test_a_target_that_is_down_is_given_up_after_the_budget(world: World) -> None:
@@ -347,14 +269,6 @@ async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path
         world.write(f"other{i}.md", f"unrelated {i}")  # ext4 gives the inode out again at once
     await world.once()
     assert world.statuses() == {"ready": 10, "held": 8}
-
-
-async def test_a_file_whose_place_a_folder_took_is_gone(world: World) -> None:
-    await world.mirrored(8)
-    world.delete("f0.md")
-    world.write("f0.md/inner.md", "in a folder named as the file was")
-    await world.once()
-    assert world.served() == world.on_disk()
 
 
 async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) -> None:
