@@ -190,15 +190,6 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
-async def test_its_own_reads_wake_nothing(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        for path in daemon.root.rglob("*.md"):
-            path.read_text()
-        requests, passes = len(daemon.base.requests), daemon.passes
-        await asyncio.sleep(0.5)
-        assert (len(daemon.base.requests), daemon.passes) == (requests, passes)
-
-
 async def test_a_halted_target_is_probed_and_work_goes_on(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,22 +301,6 @@ async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unaske
         await until(lambda: "new.md" in daemon.served())
         await until(lambda: daemon.tally().get("held") == 9)
         assert len(daemon.served()) == 11
-
-
-async def test_an_error_of_our_own_ends_no_mirror_and_is_told(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        healthy, daemon.run.open_target = daemon.run.open_target, broken
-        daemon.watching._begin_anew = True  # type: ignore[union-attr]
-        await until(lambda: daemon.run.halt is not None)
-        assert daemon.run.halt is not None and daemon.run.halt.reason == "failing"
-        assert "RuntimeError" in daemon.run.halt.detail
-        daemon.run.open_target = healthy
-        daemon.tell("retry")
-        await until(lambda: daemon.run.halt is None)
-
-
-async def broken() -> MemoryTarget:
-    raise RuntimeError("nobody thought of this")
 
 
 async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon: WatchingWorld) -> None:
