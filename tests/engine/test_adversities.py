@@ -258,30 +258,6 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
     assert world.served() == world.on_disk()
 
 
-async def test_a_full_disk_after_a_send_leaves_no_upload_to_itself(world: World) -> None:
-    world.write("keep.md", "keep")
-    await world.once()
-    world.write("a.md")
-    async with world.begun() as bound:
-        record = bound.worker._record_puts
-        failures = [StateError("the disk is full")]
-
-        async def failing(*args: Any) -> None:
-            if failures:
-                raise failures.pop()
-            await record(*args)
-
-        bound.worker._record_puts = failing  # type: ignore[method-assign]
-        await bound.compare()
-        for _ in range(300):
-            await bound.do_due_work()
-            await world.clock.sleep(0.05)
-            if "a.md" in world.served() and world.states() == ["SERVING", "SERVING"]:
-                break
-    assert world.states() == ["SERVING", "SERVING"]
-    assert world.puts() == 2
-
-
 async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy", retry_after=200.0), times=1))
     world.write("a.md")
@@ -484,12 +460,3 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
                 break
     assert world.states() == ["SERVING", "SERVING"]
     assert world.puts() == 2
-
-
-async def test_a_worker_that_did_not_look_yet_is_not_idle(world: World) -> None:
-    async with world.begun() as bound:
-        worker = bound.worker
-        assert not await worker.is_idle(), "what a look would find is not known"
-        async with asyncio.timeout(30):
-            while not await worker.is_idle():
-                await asyncio.sleep(0)

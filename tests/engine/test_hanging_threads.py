@@ -52,18 +52,6 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
     assert in_loop == []
 
 
-async def test_a_closed_state_says_so_to_whoever_still_writes_or_reads(tmp_path: Path) -> None:
-    store = StateStore(tmp_path / "state.db")
-    await store.aclose()
-    with pytest.raises(StateError, match="closed"):
-        async with asyncio.timeout(10):
-            await store.write(lambda tx: tx.mirrors.named("docs"))
-    with pytest.raises(StateError, match="closed"):
-        async with asyncio.timeout(10):
-            await store.read(lambda tx: tx.mirrors.named("docs"))
-    store.close()
-
-
 async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     begun, go_on = threading.Event(), threading.Event()

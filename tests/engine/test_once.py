@@ -55,14 +55,18 @@ async def test_a_change_is_replaced_and_never_absent(world: World) -> None:
     assert gaps == []
 
 
-async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: World) -> None:
-    await world.mirrored(3)
+async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
+    """Three files with their texts that were mirrored, and are gone."""
+    await world.mirrored(3, prefix)
     texts = world.on_disk()
-    for path in texts:
-        world.delete(path)
+    world.delete(*texts)
     await world.once()
     assert world.statuses() == {"held": 3}
-    for path, text in texts.items():
+    return texts
+
+
+async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: World) -> None:
+    for path, text in (await all_held(world)).items():
         world.write(path, text)
     await world.once()
     assert world.statuses() == {"ready": 3}
@@ -107,14 +111,7 @@ async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, 
 
 
 async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_approved(world: World) -> None:
-    for n in range(3):
-        world.write(f"d/f{n}.md", f"text {n}")
-    await world.once()
-    texts = world.on_disk()
-    for path in texts:
-        world.delete(path)
-    await world.once()
-    assert world.statuses() == {"held": 3}
+    texts = await all_held(world, "d/f")
     world.settings = replace(world.settings, exclude=("d/",))
     for path, text in texts.items():
         world.write(path, text)
@@ -139,11 +136,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
 
 
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
-    await world.mirrored(3)
-    for path in world.on_disk():
-        world.delete(path)
-    await world.once()
-    assert world.statuses() == {"held": 3}
+    await all_held(world)
     world.approve()
     async with world.running() as store:
         await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))

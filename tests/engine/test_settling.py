@@ -20,7 +20,6 @@ from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.engine.settings import DeletionLimits
 from kbsync.once import run_once
-from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import stamp_of
 from kbsync.source.read import copy_growing
 from kbsync.state.read_only import Tx
@@ -53,23 +52,6 @@ class Writing(World):
 @pytest.fixture
 def world(tmp_path: Path) -> Writing:
     return Writing(tmp_path)
-
-
-async def test_a_missed_file_waits_to_be_known_again_no_longer_than_a_file_is_waited_for(
-    world: Writing,
-) -> None:
-    await world.mirrored(5)
-    inode = (world.root / "f1.md").stat().st_ino
-    world.delete("f1.md")
-    async with world.compared() as bound:
-        bound.deletions._coming = lambda: {inode}
-        bound.run.is_pass = True
-        since = world.clock.now
-        while "f1.md" in world.base.shown():
-            await bound.do_due_work()
-            await world.clock.sleep(SETTLE / 4)
-        assert LONGEST <= world.clock.now - since < LONGEST + 3 * SETTLE
-    assert world.served() == world.on_disk()
 
 
 async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: Writing) -> None:
@@ -259,17 +241,3 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
         await store.write(keep_the_stamp)
     await world.once()
     assert world.served() == {"a.md": "two"}
-
-
-async def test_what_was_written_a_moment_before_the_longest_wait_ended_is_not_quiet(
-    world: Writing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_on = written_on(world, "a.md", monkeypatch)
-    async with world.compared() as bound:
-        while world.clock.now < LONGEST + SETTLE:
-            await world.clock.sleep(SETTLE / 4)
-            write_on()
-            await bound.reconciler.take_hints([Hint("a.md", HintKind.FILE)])
-            await bound.do_due_work()
-        assert bound.reconciler.busy == {"a.md"}
-    assert sent(world) == []
