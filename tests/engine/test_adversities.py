@@ -66,52 +66,6 @@ async def test_tries_are_remembered_over_a_lost_answer(world: World) -> None:
     assert world.puts() == 2
 
 
-async def test_what_was_lost_turns_up_after_its_file_is_gone_and_is_deleted(world: World) -> None:
-    world.write("keep.md", "keep")
-    await world.once()
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), late=200.0))
-    world.write("a.md")
-    await world.once()
-    world.delete("a.md")
-    await world.once()
-    assert world.served() == {"keep.md": "keep"}
-    world.clock.now += 1000
-    await world.once()
-    world.clock.now += 100
-    await world.once()
-    assert world.served() == {"keep.md": "keep"}
-    assert len(world.base.documents) == 1
-
-
-async def test_a_document_found_by_nothing_but_its_name_is_found_though_its_size_is_not_told(
-    world: World,
-) -> None:
-    world.base.behaviour.tells_size = False
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.write("a.md")
-    await world.once()
-    assert world.puts() == 1
-
-
-async def test_a_clock_set_back_does_not_hide_what_was_lost(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.base.clock = world.base._agenda._clock = lambda: world.clock.started + world.clock.now
-    world.write("a.md")
-    world.clock.skew = 3600.0
-
-    async def set_back() -> None:
-        while "UNSURE" not in (world.states() if world.runs and world.run.bound else []):
-            await asyncio.sleep(0)
-        world.clock.skew = 0.0
-
-    async with world.running() as store:
-        run = run_once(world.make_run(store))
-        await asyncio.wait_for(asyncio.gather(run, set_back()), 60)
-    await soon(world)
-    assert world.puts() == 1
-    assert world.states() == ["SERVING"]
-
-
 # -- documents that vanish -----------------------------------------------------------------------------
 
 

@@ -38,18 +38,11 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, ExplainingMemory)
 
 
-async def explained(world: World, path: str, *, text: bool = False, at_work: bool = False) -> PathExplanation:
+async def explained(world: World, path: str) -> PathExplanation:
+    context = CommandContext(world.configured, lambda command: f"kbsync {command} --folder docs")
     with state_of(world) as state:
         return await explain_path(
-            world.settings,
-            open_target(world),
-            state,
-            world.clock,
-            path,
-            context=CommandContext(
-                world.configured, lambda command: f"kbsync {command} --folder docs", at_work
-            ),
-            text=text,
+            world.settings, open_target(world), state, world.clock, path, context=context
         )
 
 

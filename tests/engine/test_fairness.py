@@ -203,17 +203,6 @@ async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_pa
         assert len({path for _, path in world.sends}) < 190, "there was a backlog all the time"
 
 
-async def test_a_stream_of_fresh_edits_leaves_the_backlog_its_share(tmp_path: Path) -> None:
-    world = BusyWorld(tmp_path)
-    world.write_many(60)
-    async with world.working() as bound:
-        for number in range(150):  # twice as many as the target takes
-            await world.save(bound, f"e{number}.md", f"edit {number}")
-            await world.clock.sleep(0.5 if number else 0.0)
-        backlog = sum(path.startswith("f") for _, path in world.sends)
-        assert backlog >= len(world.sends) / 4
-
-
 async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_one_slot(
     tmp_path: Path,
 ) -> None:
@@ -326,19 +315,6 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
             for file in world.state.glob("state.db*"):
                 file.unlink()  # all that is at the target has to be proven ours
     assert await world.saved_amid(op) <= 1.1
-
-
-async def test_a_stream_of_fresh_edits_leaves_deletions_their_share(tmp_path: Path) -> None:
-    world = Housekeeping(tmp_path, 4)
-    await world.quickly_mirrored(100)
-    world.delete_many(99)
-    async with world.working() as bound:
-        for number in range(300):
-            await world.save(bound, f"e{number}.md", f"edit {number}")
-            await bound.do_due_work()
-            await world.clock.sleep(0.125)  # twice as many as the target takes
-        edits = sum(path.startswith("e") for _, path in world.sends)
-        assert edits > 50 and world.asks.count("delete") >= edits / 4
 
 
 # -- two mirrors --------------------------------------------------------------------------------------

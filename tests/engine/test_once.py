@@ -177,17 +177,6 @@ async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: Worl
     assert world.served() == world.on_disk()
 
 
-async def test_a_target_that_is_down_is_given_up_after_the_budget(world: World) -> None:
-    world.write_many(2)
-    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
-    end = await world.once()
-    assert end.trouble == "busy" and not end.complete
-    assert world.clock.now < 200
-    world.base.faults.clear()
-    await world.once()
-    assert world.served() == world.on_disk()
-
-
 async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:
     await world.mirrored(10)
     world.write("f1.md", "")
@@ -230,15 +219,6 @@ async def test_all_deletions_of_one_pass_are_weighed_together(tmp_path: Path) ->
     world.delete_many(4)
     await world.once()
     assert world.statuses()["held"] == 7
-
-
-async def test_new_files_do_not_hide_that_all_others_go(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    await world.mirrored(3)
-    world.delete_many(3)
-    world.write("new.md", "new")
-    await world.once()
-    assert world.statuses() == {"ready": 1, "held": 3}
 
 
 async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:

@@ -111,15 +111,6 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
     assert paths((await planned(world)).upload) == ["a.md"]
 
 
-async def test_an_old_version_that_stays_is_named_out_of_date(tmp_path: Path) -> None:
-    world = World(tmp_path, max_bytes=10)
-    world.write("a.md", "small")
-    await world.once()
-    world.write("a.md", "much too large")
-    plan = await planned(world)
-    assert plan.delete == [] and "out of date" in plan.failed[0].reason
-
-
 # -- renames -------------------------------------------------------------------------------------------
 
 
@@ -160,16 +151,6 @@ async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> No
     assert causes == {
         "f0.md": "gone", "f1.md": "emptied", "f2.md": "deselected", "drafts/d.md": "deselected",
     }  # fmt: skip
-
-
-async def test_a_replaced_root_holds_every_deletion(world: World) -> None:
-    await world.mirrored(10)
-    world.root.rename(world.root.parent / "away")
-    world.root.mkdir()
-    for i in range(9):
-        world.write(f"f{i}.md", f"text of f{i}")
-    plan = await planned(world)
-    assert paths(plan.held) == ["f9.md"] and plan.unchanged == 9
 
 
 # -- trouble -------------------------------------------------------------------------------------------

@@ -190,16 +190,6 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
-async def test_a_halted_target_is_probed_and_work_goes_on(
-    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
-    daemon.base.faults.append(Fault("put", error=lambda: Halted("credentials", "refused"), times=3))
-    async with daemon.kept():
-        await until(daemon.mirrors_disk)
-        assert daemon.run.halt is None
-
-
 async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
     wishes: list[Reread] = []
 

@@ -74,12 +74,6 @@ async def test_a_mirror_that_takes_long_to_begin_holds_ready_back_only_so_long()
         assert heard(reports).words == [(READY_LATEST, "READY=1")]
 
 
-async def test_without_mirrors_there_is_nothing_to_wait_for() -> None:
-    async with driven(VirtualClock()) as reports:
-        await reports.ready_after([])
-        assert heard(reports).times("READY=1") == [0.0]
-
-
 async def test_what_is_told_when_keeps_its_order() -> None:
     async with driven(VirtualClock()) as reports:
         with reports.reloading():  # before READY the manager would take it for the end of the start
