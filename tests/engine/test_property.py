@@ -74,6 +74,11 @@ NOTED: list[tuple[Any, ...]] = [
     ("look", "nothing", A, B),
 ]
 """A rename that was not carried out when there was a new file at its old path."""
+CARRIED_OUT: list[tuple[Any, ...]] = [
+    ("look", "a put", A, C, B),
+    ("carried_out",),
+    ("look", "nothing", A, C, B),
+]
 BACK: list[tuple[Any, ...]] = [
     ("gone", "a.md"),
     ("passing",),
@@ -95,7 +100,7 @@ BACK: list[tuple[Any, ...]] = [
             "a.md",
             "it",
         ),
-        ([*NOTED, ("look", "a put", A, C, B), ("carried_out",), ("look", "it", C, B)], "a.md", "it"),
+        ([*NOTED, *CARRIED_OUT, ("look", "it", C, B)], "a.md", "it"),
         # no pass saw it
         (
             [*RENAMED, ("wrote", *A), ("look", "nothing", A, B), ("look", "a rename", C, B)],
