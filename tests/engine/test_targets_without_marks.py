@@ -1,12 +1,14 @@
-"""A base that keeps no marks, indexes later and forgets answers: names and bytes prove what is ours."""
+"""A base that keeps no marks, lists late and forgets answers: names and bytes prove what is ours."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kbsync.contract.target import Listed
 from kbsync.core.lifecycle import LATER_LOOKS
 from kbsync.core.model import UploadState
 from kbsync.errors import Unsure
@@ -124,6 +126,42 @@ async def test_what_stays_lost_is_looked_for_ever_more_seldom(world: World) -> N
         await world.once()
     assert world.states()[0] == "DROPPED"
     assert world.requests("list") - lists < 24
+
+
+async def test_what_never_arrived_is_sent_again_only_past_the_horizon(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+    world.write("a.md")
+    began = world.clock.now
+    await world.once()
+    assert world.clock.now - began >= 14.99
+    assert world.states() == ["PRESUMED_LOST", "SERVING"]
+    assert world.requests("list") <= 8
+
+
+async def test_a_pass_waits_for_what_is_unsure_however_long_a_list_takes(world: World) -> None:
+    class SlowMemory(ForgetfulMemory):
+        async def list(self) -> AsyncIterator[Listed]:
+            async for listed in super().list():
+                yield listed
+                await world.clock.sleep(50.0)
+
+    world.target_type = SlowMemory
+    await world.mirrored(2)
+    world.clock.now += 100.0
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
+    world.write("a.md")
+    end = await world.once()
+    assert end.complete and world.served() == world.on_disk()
+
+
+async def test_a_deletion_that_may_have_to_be_repeated_is_remembered_for_a_week(world: World) -> None:
+    await world.mirrored(4)
+    world.delete("f1.md")
+    await world.once()
+    assert "TOMBSTONE" in world.states()
+    world.clock.now += 8 * 86400.0
+    await world.once()
+    assert "TOMBSTONE" not in world.states()
 
 
 # -- state lost ----------------------------------------------------------------------------------------

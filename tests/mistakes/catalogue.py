@@ -86,7 +86,7 @@ MISTAKES = (
         "kbsync/core/lifecycle.py",
         "looked.elapsed >= timing.horizon:\n        return _presume_lost",
         "looked.absences >= 1:\n        return _presume_lost",
-        ("tests/core", "tests/engine/test_lagging_lists.py"),
+        ("tests/core", "tests/engine/test_targets_without_marks.py"),
     ),
     Mistake(
         "no-recovery",
