@@ -32,10 +32,6 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-async def soon(world: World, seconds: float = 60.0, **kwargs: Any) -> Any:
-    return await asyncio.wait_for(world.once(**kwargs), seconds)
-
-
 # -- lost answers --------------------------------------------------------------------------------------
 
 
@@ -43,7 +39,7 @@ async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: W
     world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), match="bad.md", times=FOREVER))
     world.write("bad.md", "one")
     world.write("good.md", "two")
-    end = await soon(world)
+    end = await world.once()
     assert not end.complete
     assert "bad.md" in end.trouble
     assert "no answer" in end.trouble
@@ -51,7 +47,7 @@ async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: W
     assert world.requests("list") < 80
     world.base.faults.clear()
     world.clock.now += 400
-    end = await soon(world)
+    end = await world.once()
     assert end.complete
     assert world.served() == world.on_disk()
 
@@ -60,7 +56,7 @@ async def test_tries_are_remembered_over_a_lost_answer(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), nth=2))
     world.write("a.md")
-    await soon(world)
+    await world.once()
     assert "FAILED" in world.states()
     assert world.requests("reembed") == 3
     assert world.puts() == 2
@@ -84,7 +80,7 @@ async def test_a_status_that_flickers_twice_loses_no_document(world: World) -> N
     world.base.poll = flickering  # type: ignore[method-assign]
     world.write("a.md")
     began = world.clock.now
-    await soon(world)
+    await world.once()
     assert not flicker
     assert world.puts() == 1
     assert world.served() == world.on_disk()
@@ -136,7 +132,7 @@ async def test_a_document_that_always_vanishes_is_sent_a_few_times_and_quarantin
 
     world.base.accept = accept  # type: ignore[method-assign]
     world.write("a.md")
-    end = await soon(world)
+    end = await world.once()
     assert end.complete
     assert world.puts() <= 1 + world.limits.reembed_tries + 1
     assert world.statuses() == {"failed": 1}
@@ -151,7 +147,7 @@ async def test_what_was_done_before_a_halt_in_mid_poll_is_recorded(world: World)
     world.write("b.md", "b")
     world.write("c.md", "c")
     world.base.faults.append(Fault("reembed", error=lambda: Halted("quota", "no money"), nth=2))
-    await soon(world)
+    await world.once()
     assert world.run.halt is not None
     assert "c.md" in world.served()
     assert world.states().count("SERVING") == 1
@@ -169,10 +165,10 @@ async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(w
     for op in ("digest", "put", "status"):
         world.base.faults.append(Fault(op, error=lambda: Unavailable("down"), times=FOREVER))
     world.base.faults.append(Fault("base", error=lambda: Unavailable("down"), nth=2, times=FOREVER))
-    await soon(world)
+    await world.once()
     world.base.faults.clear()
     world.clock.now += 400
-    await soon(world)
+    await world.once()
     assert world.puts() == puts
     assert world.served() == world.on_disk()
 
@@ -208,7 +204,7 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
         await bound.compare()
         await bound.do_due_work()
         hang.set()
-    await soon(world)
+    await world.once()
     assert world.served() == world.on_disk()
 
 
@@ -216,10 +212,10 @@ async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> N
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy", retry_after=200.0), times=1))
     world.write("a.md")
     world.clock.skew = 4 * 365 * 86400.0
-    await soon(world)
+    await world.once()
     world.clock.skew = 0.0
     world.clock.now += 400
-    end = await soon(world)
+    end = await world.once()
     assert end.complete
     assert world.statuses() == {"ready": 1}
 
@@ -234,7 +230,7 @@ async def test_a_deletion_does_not_wait_for_a_clock_set_back(
     """The program was killed between the decision, taken in the future, and the answer."""
     world.write("keep.md")
     world.write("a.md")
-    await soon(world)
+    await world.once()
     world.delete("a.md")
     async with world.running() as store:
         in_future = world.clock.wall() + seconds
@@ -242,7 +238,7 @@ async def test_a_deletion_does_not_wait_for_a_clock_set_back(
         wanted = replace(row, purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
         decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
         await store.write(lambda tx: tx.uploads.save(decided))
-    await soon(world)
+    await world.once()
     assert world.served().keys() == {"keep.md"}
     assert world.clock.wall() < in_future
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from kbsync.contract.target import Listed
@@ -25,11 +24,6 @@ from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
 
 PERIOD = 1800.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 async def mirrored(world: World, n: int = 10) -> None:

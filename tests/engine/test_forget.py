@@ -17,11 +17,6 @@ from tests.engine.world import World
 from tests.memory.behaviour import Fault
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 async def forgotten(world: World, claim: Callable[[Tx], None] = lambda tx: None) -> int:
     """What `forget --delete-documents` does, and how many it deleted. `claim`: done to the state before."""
     with closing(StateStore(world.state / "state.db")) as store:

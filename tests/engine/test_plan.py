@@ -19,11 +19,6 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, UpdatingMemory
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 def paths(listed: list[Planned]) -> list[str]:
     return [one.path for one in listed]
 

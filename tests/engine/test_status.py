@@ -47,11 +47,6 @@ def items(world: World) -> dict[str, dict[str, Any]]:
     return {item["path"]: item for item in status(world)["items"]}
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -> None:
     world.write_many(3)
     world.write("link.md").with_name("other.md").symlink_to("nowhere")

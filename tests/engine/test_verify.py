@@ -17,11 +17,6 @@ from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 async def repair(world: World) -> dict[str, Any]:
     """Ask for what `verify --repair` asks for, and let a pass carry it out."""
     wanted = repair_request(await verified(world))
