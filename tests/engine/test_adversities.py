@@ -328,18 +328,15 @@ def rejects_everything(world: World) -> None:
         (rejects_everything, 40, "target-rejects", 55),
     ],
 )
-async def test_what_is_wrong_with_the_whole_target_is_one_halt_few_requests_and_no_quarantine(
+async def test_what_is_wrong_with_the_whole_target_is_one_halt_and_few_requests(
     world: World, halts: list[str], trouble: Callable[[World], None], files: int, reason: str, most: int
 ) -> None:
     trouble(world)
     world.write_many(files)
     async with watched(world):
         await until(world, lambda: halts, 100)
-        failed, puts, reembeds = (
-            world.states().count("FAILED"),
-            world.requests("put"),
-            world.requests("reembed"),
-        )
+        failed = world.states().count("FAILED")
+        puts, reembeds = world.requests("put"), world.requests("reembed")
         await until(world, lambda: False, 3600)
         assert halts == [reason]
         assert world.states().count("FAILED") == failed
