@@ -61,6 +61,12 @@ def up(number: int, state: UploadState, digest: str = "new", **other: object) ->
     return replace(base, **other)  # type: ignore[arg-type]
 
 
+SERVER, OLD = up(1, S.SERVING), up(1, S.SERVING, "old")
+NOT_SENT, SENDING = up(2, S.INTENDED, "mid"), up(2, S.SENDING, "mid")
+RESLICES, BY_NAME = Abilities(reslices=True, weighs=True), Abilities(adopt="name")
+ANEW: list[Action] = [Retire(1), Send(None)]
+MOVED, MID = up(1, S.SERVING, label="b.md"), up(2, S.INDEXING, "mid")
+
 former = {"purpose": Purpose.SERVE}
 never = {"purpose": Purpose.RETIRE}
 
@@ -68,76 +74,34 @@ OTHER = replace(WANTED, recipe="r2")
 KEPT, ALLOWED = replace(OTHER, may_renew=False), OTHER
 
 RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
-    ("another recipe that is not allowed keeps what serves", KEPT, [up(1, S.SERVING)], PAID, [Keep(1)]),
-    ("what is allowed is sent", ALLOWED, [up(1, S.SERVING)], PAID, [Keep(1), Send(1)]),
+    ("another recipe that is not allowed keeps what serves", KEPT, [SERVER], PAID, [Keep(1)]),
+    ("what is allowed is sent", ALLOWED, [SERVER], PAID, [Keep(1), Send(1)]),
     (
         "an intent of another recipe is not sent after all",
         replace(KEPT, recipe="r3"),
-        [up(1, S.SERVING), up(2, S.INTENDED, recipe="r2")],
+        [SERVER, up(2, S.INTENDED, recipe="r2")],
         PAID,
         [Keep(1), Drop(2)],
     ),
-    ("other bytes go at once", KEPT, [up(1, S.SERVING, "old")], PAID, [Keep(1), Send(1)]),
-    ("another name has to be sent anyway", KEPT, [up(1, S.SERVING, label="b.md")], PAID, [Keep(1), Send(1)]),
-    (
-        "where the target renames it is renamed and kept",
-        KEPT,
-        [up(1, S.SERVING, label="b.md")],
-        PAID_RENAMES,
-        [Keep(1), Relabel(1)],
-    ),
+    ("other bytes go at once", KEPT, [OLD], PAID, [Keep(1), Send(1)]),
+    ("another name has to be sent anyway", KEPT, [MOVED], PAID, [Keep(1), Send(1)]),
+    ("where the target renames it is renamed and kept", KEPT, [MOVED], PAID_RENAMES, [Keep(1), Relabel(1)]),
     ("a held document whose file is back serves on", KEPT, [up(1, S.HELD)], PAID, [Serve(1)]),
-    (
-        "what serves nothing is cut anew unasked",
-        OTHER,
-        [up(1, S.FAILED)],
-        Abilities(reslices=True, weighs=True),
-        [Reslice(1)],
-    ),
+    ("what serves nothing is cut again unasked", OTHER, [up(1, S.FAILED)], RESLICES, [Reslice(1)]),
     ("a file without a document is sent", OTHER, [], PAID, [Send(None)]),
-    (
-        "what cutting cannot change is sent",
-        OTHER,
-        [up(1, S.FAILED, recipe="r1!w5")],
-        Abilities(reslices=True, weighs=True),
-        [Retire(1), Send(None)],
-    ),
+    ("what cutting cannot change is sent", OTHER, [up(1, S.FAILED, recipe="r1!w5")], RESLICES, ANEW),
 ]
 
 ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("a new file is sent", WANTED, [], PLAIN, [Send(None)]),
-    ("what serves equal bytes is kept", WANTED, [up(1, S.SERVING)], PLAIN, [Keep(1)]),
-    ("a change is sent as a successor", WANTED, [up(1, S.SERVING, "old")], PLAIN, [Keep(1), Send(1)]),
-    (
-        "another recipe is a successor",
-        replace(WANTED, recipe="r2"),
-        [up(1, S.SERVING)],
-        PLAIN,
-        [Keep(1), Send(1)],
-    ),
+    ("what serves equal bytes is kept", WANTED, [SERVER], PLAIN, [Keep(1)]),
+    ("a change is sent as a successor", WANTED, [OLD], PLAIN, [Keep(1), Send(1)]),
+    ("another recipe is a successor", replace(WANTED, recipe="r2"), [SERVER], PLAIN, [Keep(1), Send(1)]),
     ("what is on its way is waited for", WANTED, [up(1, S.INDEXING)], PLAIN, []),
     ("an intent is enough", WANTED, [up(1, S.INTENDED)], PLAIN, []),
-    (
-        "newer work supersedes an intent",
-        WANTED,
-        [up(1, S.SERVING, "old"), up(2, S.INTENDED, "mid")],
-        PLAIN,
-        [Keep(1), Drop(2), Send(1)],
-    ),
-    (
-        "newer work supersedes what is indexing",
-        WANTED,
-        [up(1, S.SERVING, "old"), up(2, S.INDEXING, "mid")],
-        PLAIN,
-        [Keep(1), Retire(2), Send(1)],
-    ),
-    (
-        "what is being sent is finished and then retired",
-        WANTED,
-        [up(1, S.SERVING, "old"), up(2, S.SENDING, "mid")],
-        PLAIN,
-        [Keep(1), Unwant(2), Send(1)],
-    ),
+    ("newer work supersedes an intent", WANTED, [OLD, NOT_SENT], PLAIN, [Keep(1), Drop(2), Send(1)]),
+    ("newer work supersedes what is indexing", WANTED, [OLD, MID], PLAIN, [Keep(1), Retire(2), Send(1)]),
+    ("what is being sent is finished first", WANTED, [OLD, SENDING], PLAIN, [Keep(1), Unwant(2), Send(1)]),
     ("while nothing serves, it may", WANTED, [up(1, S.SENDING, "mid")], PLAIN, [Send(None)]),
     ("so may what is indexing", WANTED, [up(1, S.INDEXING, "mid")], PLAIN, [Send(None)]),
     ("and what nobody knows of", WANTED, [up(1, S.UNSURE, "mid"), up(2, S.SENDING)], PLAIN, []),
@@ -148,49 +112,19 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     (
         "beside a server it makes way",
         WANTED,
-        [up(1, S.SERVING, "old"), up(2, S.INDEXING, label="z.md")],
+        [OLD, up(2, S.INDEXING, label="z.md")],
         PLAIN,
         [Keep(1), Retire(2), Send(1)],
     ),
-    (
-        "an in-place target is never written to twice at once",
-        WANTED,
-        [up(1, S.SERVING, "old"), up(2, S.INDEXING, "mid")],
-        UPDATES,
-        [Keep(1)],
-    ),
+    ("an in-place target is never written to twice at once", WANTED, [OLD, MID], UPDATES, [Keep(1)]),
     ("an unsure upload is wanted after all", WANTED, [up(1, S.UNSURE, **never)], PLAIN, [Want(1)]),
     ("a quarantined version is not sent again", WANTED, [up(1, S.FAILED)], PLAIN, []),
-    (
-        "an edit leaves the quarantined version behind",
-        WANTED,
-        [up(1, S.FAILED, "old")],
-        PLAIN,
-        [Retire(1), Send(None)],
-    ),
+    ("an edit leaves the quarantined version", WANTED, [up(1, S.FAILED, "old")], PLAIN, ANEW),
     ("a held document whose file is back serves", WANTED, [up(1, S.HELD)], PLAIN, [Serve(1)]),
-    (
-        "a held document whose file is back changed is replaced",
-        WANTED,
-        [up(1, S.HELD, "old")],
-        PLAIN,
-        [Serve(1), Send(1)],
-    ),
+    ("what is held and back changed is replaced", WANTED, [up(1, S.HELD, "old")], PLAIN, [Serve(1), Send(1)]),
     ("a retirement not sent is called off", WANTED, [up(1, S.RETIRING, **former)], PLAIN, [Serve(1)]),
-    (
-        "a retirement that was sent is not",
-        WANTED,
-        [up(1, S.RETIRING, **former, attempts=1)],
-        PLAIN,
-        [Send(None)],
-    ),
-    (
-        "what never served does not begin to by itself",
-        WANTED,
-        [up(1, S.RETIRING, **never)],
-        PLAIN,
-        [Send(None)],
-    ),
+    ("a retirement sent is not", WANTED, [up(1, S.RETIRING, **former, attempts=1)], PLAIN, [Send(None)]),
+    ("what never served does not begin to", WANTED, [up(1, S.RETIRING, **never)], PLAIN, [Send(None)]),
     (
         "back to the former version at once",
         WANTED,
@@ -200,14 +134,8 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ),
     ("a found document with equal bytes is adopted", WANTED, [up(1, S.ADOPTING)], PLAIN, [Serve(1)]),
     ("one with other bytes is left alone", WANTED, [up(1, S.ADOPTING, "old")], PLAIN, [Send(None)]),
-    (
-        "unless the name is proof enough",
-        WANTED,
-        [up(1, S.ADOPTING, "old")],
-        Abilities(adopt="name"),
-        [Serve(1)],
-    ),
-    ("a twin is not adopted", WANTED, [up(1, S.SERVING), up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
+    ("unless the name is proof enough", WANTED, [up(1, S.ADOPTING, "old")], BY_NAME, [Serve(1)]),
+    ("a twin is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
     (
         "a page is known by its address, whatever its file is called",
         WANTED,
@@ -215,22 +143,22 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
         PLAIN,
         [Keep(1)],
     ),
-    ("a rename is a new label", WANTED, [up(1, S.SERVING, label="b.md")], RENAMES, [Keep(1), Relabel(1)]),
-    ("or a successor", WANTED, [up(1, S.SERVING, label="b.md")], PLAIN, [Keep(1), Send(1)]),
-    ("or nothing", WANTED, [up(1, S.SERVING, label="b.md")], KEEPS, [Keep(1)]),
-    ("what is gone is weighed", GONE, [up(1, S.SERVING)], PLAIN, [Weigh(1, "gone")]),
+    ("a rename is a new label", WANTED, [MOVED], RENAMES, [Keep(1), Relabel(1)]),
+    ("or a successor", WANTED, [MOVED], PLAIN, [Keep(1), Send(1)]),
+    ("or nothing", WANTED, [MOVED], KEEPS, [Keep(1)]),
+    ("what is gone is weighed", GONE, [SERVER], PLAIN, [Weigh(1, "gone")]),
     ("what is held stays held", GONE, [up(1, S.HELD)], PLAIN, []),
     ("an intent for what is gone is dropped", GONE, [up(1, S.INTENDED)], PLAIN, [Drop(1)]),
     ("what indexes for nobody is retired", GONE, [up(1, S.INDEXING)], PLAIN, [Retire(1)]),
     ("an update in place is waited for", GONE, [up(1, S.INDEXING)], UPDATES, []),
-    ("a deselected file is weighed", EXCLUDED, [up(1, S.SERVING)], PLAIN, [Weigh(1, "deselected")]),
-    ("an upgrade deselects nothing", UPGRADED, [up(1, S.SERVING)], PLAIN, []),
-    ("an emptied file is weighed", EMPTY, [up(1, S.SERVING)], PLAIN, [Weigh(1, "emptied")]),
-    ("a file grown too large keeps its old document", TOO_LARGE, [up(1, S.SERVING, "old")], PLAIN, []),
-    ("what is being written is left alone", WRITING, [up(1, S.SERVING, "old")], PLAIN, []),
-    ("one look without it is not enough", MISSING, [up(1, S.SERVING)], PLAIN, []),
-    ("unreadable is never gone", UNKNOWN, [up(1, S.SERVING)], PLAIN, []),
-    ("unreadable and left out goes", SHUT_AND_EXCLUDED, [up(1, S.SERVING)], PLAIN, [Weigh(1, "deselected")]),
+    ("a deselected file is weighed", EXCLUDED, [SERVER], PLAIN, [Weigh(1, "deselected")]),
+    ("an upgrade deselects nothing", UPGRADED, [SERVER], PLAIN, []),
+    ("an emptied file is weighed", EMPTY, [SERVER], PLAIN, [Weigh(1, "emptied")]),
+    ("a file grown too large keeps its old document", TOO_LARGE, [OLD], PLAIN, []),
+    ("what is being written is left alone", WRITING, [OLD], PLAIN, []),
+    ("one look without it is not enough", MISSING, [SERVER], PLAIN, []),
+    ("unreadable is never gone", UNKNOWN, [SERVER], PLAIN, []),
+    ("unreadable and left out goes", SHUT_AND_EXCLUDED, [SERVER], PLAIN, [Weigh(1, "deselected")]),
     ("a tombstone is never adopted", WANTED, [up(1, S.TOMBSTONE)], PLAIN, [Send(None)]),
 ]
 

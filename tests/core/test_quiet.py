@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.core.model import Stamp
-from kbsync.core.quiet import QuietFile, Settling, is_old_enough
+from kbsync.core.quiet import Settling, is_old_enough
 
 SETTLE = 2.0
 LONGEST = 60.0
@@ -23,38 +23,6 @@ def paths(settling: Settling, now: float) -> list[str]:
 
 def settling() -> Settling:
     return Settling(SETTLE, LONGEST)
-
-
-def test_a_path_is_due_one_settle_after_the_first_look() -> None:
-    s = settling()
-    s.touch("a", stamp(1), 100.0)
-    assert s.due(101.999) == []
-    assert s.due(102.0) == [QuietFile("a", stamp(1), forced=False)]
-
-
-def test_another_stamp_restarts_the_quiet_time_and_an_equal_one_does_not() -> None:
-    s = settling()
-    s.touch("changed", stamp(1), 0.0)
-    s.touch("same", stamp(1), 0.0)
-    s.touch("changed", stamp(2), 1.5)
-    s.touch("same", stamp(1), 1.5)
-    assert paths(s, 2.0) == ["same"]
-    assert s.due(3.5) == [QuietFile("changed", stamp(2), False), QuietFile("same", stamp(1), False)]
-
-
-def test_a_path_that_is_never_quiet_is_forced_at_the_longest_wait() -> None:
-    s = settling()
-    for second in range(61):
-        s.touch("log", stamp(second), float(second))
-        assert (s.due(float(second)) == []) is (second < 60)
-    assert s.due(60.0) == [QuietFile("log", stamp(60), forced=True)]
-
-
-def test_an_empty_file_needs_three_times_the_quiet() -> None:
-    s = settling()
-    s.touch("empty", stamp(1, size=0), 0.0)
-    assert paths(s, 5.9) == []
-    assert paths(s, 6.0) == ["empty"]
 
 
 def test_of_due_paths_the_longest_tracked_come_first() -> None:

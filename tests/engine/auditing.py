@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from kbsync.engine.audit import AuditResult, BackgroundAudit
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
-from tests.engine.read_only_commands import state_of
+from tests.engine.read_only_commands import open_target, state_of
 from tests.engine.world import World
 
 
 @asynccontextmanager
 async def begun(world: World) -> AsyncIterator[BackgroundAudit]:
     """A mirror at work whose folder was compared, and its audits."""
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None, run.halt
+    async with world.begun() as bound:
         await bound.compared()
-        try:
-            yield bound.auditing
-        finally:
-            await run.end()
+        yield bound.auditing
 
 
 async def audited(world: World) -> AuditResult:
@@ -34,22 +29,14 @@ async def audited(world: World) -> AuditResult:
     return outcome
 
 
-async def verified(world: World, target: object) -> Verification:
-    """What `kbsync verify` says."""
+async def verified(world: World, target: Any = None, *, watched: bool = False) -> Verification:
+    """What `kbsync verify` says. `watched`: while a daemon is at work."""
+    context = CommandContext(world.configured, at_work=watched)
     with state_of(world) as state:
-        return await verify_mirror(
-            world.settings,
-            target,  # type: ignore[arg-type]
-            state,
-            world.clock,
-            CommandContext(world.configured),
-        )
+        return await verify_mirror(world.settings, target or open_target(world), state, world.clock, context)
 
 
 def paths(verification: Verification) -> dict[str, list[str]]:
     """What was found, without empty lists."""
     kinds = ("missing", "stale", "orphaned", "duplicate")
     return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
-
-
-__all__ = ["audited", "begun", "paths", "verified"]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import DocState, DocStatus
-from kbsync.core.model import Purpose, Upload, UploadState
+from kbsync.core.model import Purpose, UploadState
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
-from kbsync.errors import Halted, NameTaken, Rejected, StateError, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import HintSet
 from kbsync.state.read_only import Tx
@@ -32,25 +32,6 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def rows(world: World) -> list[Upload]:
-    found: list[Upload] = world.look_up(
-        lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState), limit=10_000)
-    )
-    return found
-
-
-def states(world: World) -> list[str]:
-    return [row.state.name for row in rows(world)]
-
-
-def ops(world: World, op: str) -> int:
-    return sum(request.op == op for request in world.base.requests)
-
-
-async def soon(world: World, seconds: float = 60.0, **kwargs: Any) -> Any:
-    return await asyncio.wait_for(world.once(**kwargs), seconds)
-
-
 # -- lost answers --------------------------------------------------------------------------------------
 
 
@@ -58,95 +39,27 @@ async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: W
     world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), match="bad.md", times=FOREVER))
     world.write("bad.md", "one")
     world.write("good.md", "two")
-    end = await soon(world)
+    end = await world.once()
     assert not end.complete
     assert "bad.md" in end.trouble
     assert "no answer" in end.trouble
     assert world.served() == {"good.md": "two"}
-    assert ops(world, "list") < 80
+    assert world.requests("list") < 80
     world.base.faults.clear()
     world.clock.now += 400
-    end = await soon(world)
+    end = await world.once()
     assert end.complete
     assert world.served() == world.on_disk()
-
-
-async def test_where_the_list_is_the_truth_it_lets_the_pass_end_as_well(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), times=FOREVER))
-    world.write("bad.md", "one")
-    end = await soon(world)
-    assert not end.complete
-    assert ops(world, "put") < 20
 
 
 async def test_tries_are_remembered_over_a_lost_answer(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), nth=2))
     world.write("a.md")
-    await soon(world)
-    assert "FAILED" in states(world)
-    assert ops(world, "reembed") == 3
+    await world.once()
+    assert "FAILED" in world.states()
+    assert world.requests("reembed") == 3
     assert world.puts() == 2
-
-
-async def test_what_was_lost_turns_up_after_its_file_is_gone_and_is_deleted(world: World) -> None:
-    world.write("keep.md", "keep")
-    await world.once()
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), late=200.0))
-    world.write("a.md")
-    await world.once()
-    world.delete("a.md")
-    await world.once()
-    assert world.served() == {"keep.md": "keep"}
-    world.clock.now += 1000
-    await world.once()
-    world.clock.now += 100
-    await world.once()
-    assert world.served() == {"keep.md": "keep"}
-    assert len(world.base.documents) == 1
-
-
-async def test_looks_for_others_do_not_make_the_looks_for_a_lost_one_seldom(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), late=300.0))
-    world.write("a.md")
-    await world.once()
-    for n in range(3):
-        world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
-        world.write(f"b{n}.md", str(n))
-        await world.once()
-    world.clock.now += 1000
-    await world.once()
-    assert len(world.base.documents) == 4
-
-
-async def test_a_document_found_by_nothing_but_its_name_is_found_though_its_size_is_not_told(
-    world: World,
-) -> None:
-    world.base.behaviour.tells_size = False
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.write("a.md")
-    await world.once()
-    assert world.puts() == 1
-
-
-async def test_a_clock_set_back_does_not_hide_what_was_lost(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.base.clock = world.base._agenda._clock = lambda: world.clock.started + world.clock.now
-    world.write("a.md")
-    world.clock.skew = 3600.0
-
-    async def set_back() -> None:
-        while "UNSURE" not in (states(world) if world.runs and world.run.bound else []):
-            await asyncio.sleep(0)
-        world.clock.skew = 0.0
-
-    async with world.running() as store:
-        run = run_once(world.make_run(store))
-        await asyncio.wait_for(asyncio.gather(run, set_back()), 60)
-    await soon(world)
-    assert world.puts() == 1
-    assert states(world) == ["SERVING"]
 
 
 # -- documents that vanish -----------------------------------------------------------------------------
@@ -167,7 +80,7 @@ async def test_a_status_that_flickers_twice_loses_no_document(world: World) -> N
     world.base.poll = flickering  # type: ignore[method-assign]
     world.write("a.md")
     began = world.clock.now
-    await soon(world)
+    await world.once()
     assert not flicker
     assert world.puts() == 1
     assert world.served() == world.on_disk()
@@ -191,25 +104,20 @@ async def test_a_clock_set_forward_is_no_patience_with_the_target(world: World) 
 
 
 async def test_deletions_are_weighed_although_the_clock_was_set_back(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    await world.mirrored(10)
+    async with world.begun() as bound:
         world.delete("f1.md")
         world.clock.skew = 7200.0
         for _ in range(40):
             await bound.compare()
             await bound.do_due_work()
             await world.clock.sleep(0.2)
-            if await store.read(lambda tx: tx.holds.candidate_times(run.mirror)[0]):
+            if await bound.run.store.read(lambda tx: tx.holds.candidate_times(bound.run.mirror)[0]):
                 break
         world.clock.skew = 0.0
         for _ in range(100):
             await bound.do_due_work()
             await world.clock.sleep(0.2)
-        await run.end()
     assert world.served() == world.on_disk()
 
 
@@ -224,7 +132,7 @@ async def test_a_document_that_always_vanishes_is_sent_a_few_times_and_quarantin
 
     world.base.accept = accept  # type: ignore[method-assign]
     world.write("a.md")
-    end = await soon(world)
+    end = await world.once()
     assert end.complete
     assert world.puts() <= 1 + world.limits.reembed_tries + 1
     assert world.statuses() == {"failed": 1}
@@ -233,57 +141,17 @@ async def test_a_document_that_always_vanishes_is_sent_a_few_times_and_quarantin
 # -- waiting, mending ----------------------------------------------------------------------------------
 
 
-async def test_one_document_that_cannot_be_cut_anew_now_keeps_no_other_waiting(world: World) -> None:
-    world.base.behaviour.failures.append(Failure(lambda s: s.name.startswith("a"), times=5))
-    world.write("a.md")
-    await world.once()
-    assert "FAILED" in states(world)
-    world.settings = replace(
-        world.settings, document_settings=lambda _path: {"chunk_size": 99}, fingerprint="other"
-    )
-    world.base.faults.append(Fault("reslice", error=lambda: Unavailable("not now"), times=FOREVER))
-    world.write("b.md", "other")
-    await soon(world)
-    assert world.statuses().get("ready", 0) >= 1
-    assert "b.md" in world.served()
-
-
-async def test_a_delete_that_lies_is_repeated_for_what_failed_to_index_too(world: World) -> None:
-    world.base.behaviour.failures.append(Failure(lambda _s: True, times=4))
-    world.base.faults.append(Fault("delete", lie=True))
-    world.write("a.md")
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert len(world.base.documents) == 2
-    for n in range(3):
-        world.clock.now += 100
-        world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-        world.write(f"b{n}.md", str(n))
-        await world.once()
-    assert len(world.base.documents) == 4
-
-
 async def test_what_was_done_before_a_halt_in_mid_poll_is_recorded(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda s: s.name < "c", times=1))
     world.write("a.md", "a")
     world.write("b.md", "b")
     world.write("c.md", "c")
     world.base.faults.append(Fault("reembed", error=lambda: Halted("quota", "no money"), nth=2))
-    await soon(world)
+    await world.once()
     assert world.run.halt is not None
     assert "c.md" in world.served()
-    assert states(world).count("SERVING") == 1
-    assert sorted(row.repairs for row in rows(world)) == [0, 0, 1]
-
-
-async def test_a_name_that_is_taken_counts_no_other_trouble(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=6))
-    world.base.faults.append(Fault("put", error=lambda: NameTaken("taken"), nth=7))
-    world.write("a.md")
-    for _ in range(6):
-        world.clock.now += 400
-        await soon(world)
-    assert world.statuses() == {"ready": 1}
+    assert world.states().count("SERVING") == 1
+    assert sorted(row.repairs for row in world.rows()) == [0, 0, 1]
 
 
 # -- state lost ----------------------------------------------------------------------------------------
@@ -291,17 +159,16 @@ async def test_a_name_that_is_taken_counts_no_other_trouble(world: World) -> Non
 
 async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     puts = world.puts()
     world.lose_state()
     for op in ("digest", "put", "status"):
         world.base.faults.append(Fault(op, error=lambda: Unavailable("down"), times=FOREVER))
     world.base.faults.append(Fault("base", error=lambda: Unavailable("down"), nth=2, times=FOREVER))
-    await soon(world)
+    await world.once()
     world.base.faults.clear()
     world.clock.now += 400
-    await soon(world)
+    await world.once()
     assert world.puts() == puts
     assert world.served() == world.on_disk()
 
@@ -317,70 +184,38 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, nth=2))
     world.write("a.md", "one")
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         await bound.compare()
         for _ in range(200):
             await bound.do_due_work()
             await world.clock.sleep(0.02)
-            if "UNSURE" in states(world):
+            if "UNSURE" in world.states():
                 break
         world.move("a.md", "b.md")
         await bound.compare()
         for _ in range(200):
             await bound.do_due_work()
             await world.clock.sleep(0.02)
-            if "SENDING" in states(world):
+            if "SENDING" in world.states():
                 break
-        assert "SENDING" in states(world)
-        assert "UNSURE" in states(world)
+        assert "SENDING" in world.states()
+        assert "UNSURE" in world.states()
         world.move("b.md", "a.md")
         await bound.compare()
         await bound.do_due_work()
         hang.set()
-        await run.end()
-    await soon(world)
-    assert world.served() == world.on_disk()
-
-
-async def test_a_full_disk_after_a_send_leaves_no_upload_to_itself(world: World) -> None:
-    world.write("keep.md", "keep")
     await world.once()
-    world.write("a.md")
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
-        record = bound.worker._record_puts
-        failures = [StateError("the disk is full")]
-
-        async def failing(*args: Any) -> None:
-            if failures:
-                raise failures.pop()
-            await record(*args)
-
-        bound.worker._record_puts = failing  # type: ignore[method-assign]
-        await bound.compare()
-        for _ in range(300):
-            await bound.do_due_work()
-            await world.clock.sleep(0.05)
-            if "a.md" in world.served() and states(world) == ["SERVING", "SERVING"]:
-                break
-        await run.end()
-    assert states(world) == ["SERVING", "SERVING"]
-    assert world.puts() == 2
+    assert world.served() == world.on_disk()
 
 
 async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy", retry_after=200.0), times=1))
     world.write("a.md")
     world.clock.skew = 4 * 365 * 86400.0
-    await soon(world)
+    await world.once()
     world.clock.skew = 0.0
     world.clock.now += 400
-    end = await soon(world)
+    end = await world.once()
     assert end.complete
     assert world.statuses() == {"ready": 1}
 
@@ -395,15 +230,15 @@ async def test_a_deletion_does_not_wait_for_a_clock_set_back(
     """The program was killed between the decision, taken in the future, and the answer."""
     world.write("keep.md")
     world.write("a.md")
-    await soon(world)
+    await world.once()
     world.delete("a.md")
     async with world.running() as store:
         in_future = world.clock.wall() + seconds
-        [row] = [row for row in rows(world) if row.path == "a.md"]
+        [row] = [row for row in world.rows() if row.path == "a.md"]
         wanted = replace(row, purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
         decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
         await store.write(lambda tx: tx.uploads.save(decided))
-    await soon(world)
+    await world.once()
     assert world.served().keys() == {"keep.md"}
     assert world.clock.wall() < in_future
 
@@ -467,84 +302,58 @@ async def until(world: World, condition: Callable[[], object], seconds: float) -
         await asyncio.sleep(0.001)
 
 
-async def test_a_full_account_is_one_halt_and_few_requests(world: World, halts: list[str]) -> None:
+def full(world: World) -> None:
     world.base.behaviour.capacity = 2
-    world.write_many(60)
-    async with watched(world):
-        await until(world, lambda: halts, 100)
-        puts = world.puts()
-        reembeds = ops(world, "reembed")
-        await until(world, lambda: False, 3600)
-        assert halts == ["quota"]
-        assert world.puts() <= puts + 8
-        assert ops(world, "reembed") <= reembeds + 20
-        world.base.behaviour.capacity = 100
-        await until(world, lambda: len(world.served()) == 60, 2000)
-        await until(world, lambda: len(halts) == 2, 60)
-    assert halts == ["quota", ""]
-    assert world.served() == world.on_disk()
-    assert world.puts() == 60
 
 
-async def test_a_full_account_that_cannot_be_asked_again_quarantines_nothing(
-    world: World, halts: list[str]
-) -> None:
-    world.base.behaviour.capacity = 2
+def full_and_asks_for_uploads(world: World) -> None:
+    full(world)
     world.base.behaviour.not_offered = ("reembed",)
-    world.write_many(5)
-    async with watched(world):
-        await until(world, lambda: halts, 100)
-        await until(world, lambda: False, 7200)
-        assert halts == ["quota"]
-        assert "FAILED" not in states(world)
-        assert world.puts() < 40
-        world.base.behaviour.capacity = 100
-        await until(world, lambda: len(world.served()) == 5, 2000)
-    assert world.served() == world.on_disk()
-    assert len(world.base.documents) == 5
 
 
-async def test_a_key_that_may_look_and_not_write_is_one_halt(world: World, halts: list[str]) -> None:
-    world.base.faults.append(
-        Fault("put", error=lambda: Halted("credentials", "may not write"), times=FOREVER)
-    )
-    world.write_many(6)
-    async with watched(world):
-        await until(world, lambda: halts, 100)
-        await until(world, lambda: False, 3600)
-        assert halts == ["credentials"]
-        assert ops(world, "put") < 60
-        world.base.faults.clear()
-        await until(world, lambda: len(halts) == 2, 2000)
-        await until(world, lambda: len(world.served()) == 6, 100)
-    assert halts == ["credentials", ""]
+def may_not_write(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "no"), times=FOREVER))
 
 
-async def test_a_target_that_rejects_everything_quarantines_no_more_while_it_is_tried(
-    world: World, halts: list[str]
-) -> None:
+def rejects_everything(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("maintenance", code="99"), times=FOREVER))
-    world.write_many(40)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "files", "reason", "most"),
+    [
+        (full, 60, "quota", 8),
+        (full_and_asks_for_uploads, 5, "quota", 35),
+        (may_not_write, 6, "credentials", 55),
+        (rejects_everything, 40, "target-rejects", 55),
+    ],
+)
+async def test_what_is_wrong_with_the_whole_target_is_one_halt_and_few_requests(
+    world: World, halts: list[str], trouble: Callable[[World], None], files: int, reason: str, most: int
+) -> None:
+    trouble(world)
+    world.write_many(files)
     async with watched(world):
         await until(world, lambda: halts, 100)
-        failed = states(world).count("FAILED")
-        await until(world, lambda: False, 7200)
-        assert halts == ["target-rejects"]
-        assert states(world).count("FAILED") == failed
-        assert ops(world, "put") < 60
+        failed = world.states().count("FAILED")
+        puts, reembeds = world.requests("put"), world.requests("reembed")
+        await until(world, lambda: False, 3600)
+        assert halts == [reason]
+        assert world.states().count("FAILED") == failed
+        assert world.requests("put") <= puts + most
+        assert world.requests("reembed") <= reembeds + 20
+        world.base.behaviour.capacity = None
         world.base.faults.clear()
-        await until(world, lambda: len(halts) == 2, 2000)
-    assert halts == ["target-rejects", ""]
+        await until(world, lambda: len(halts) == 2 and len(world.served()) == files - failed, 4000)
+    assert halts == [reason, ""]
+    assert len(world.base.documents) == len(world.served()) == files - failed
 
 
 async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(world: World) -> None:
     world.write("a.md")
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True))
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         worker, read_next = bound.worker, bound.worker._read_next
         bound.working.cancel()
         await asyncio.wait([bound.working])
@@ -552,7 +361,7 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
 
         async def late() -> Any:
             await worker._round()
-            while states(world) != ["SENDING"]:
+            while world.states() != ["SENDING"]:
                 await asyncio.sleep(0)
             return await read_next()
 
@@ -561,7 +370,6 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
         assert not await worker.is_idle(60.0)
         hang.set()
         await worker.stop()
-        await run.end()
 
 
 async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_well(
@@ -571,10 +379,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
     world.write_many(2)
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True, nth=2))
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         worker = bound.worker
         record, failures = worker._record_puts, [StateError("the disk is full")] * 2
 
@@ -583,7 +388,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
                 raise failures.pop()
             await record(*args)
 
-        write = store.write
+        write = bound.run.store.write
 
         async def slowly(work: Callable[[Tx], Any]) -> Any:
             if "_catch_up" in getattr(work, "__qualname__", ""):
@@ -593,26 +398,12 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
             return await write(work)
 
         worker._record_puts = failing  # type: ignore[method-assign]
-        monkeypatch.setattr(store, "write", slowly)
+        monkeypatch.setattr(bound.run.store, "write", slowly)
         await bound.compare()
         for _ in range(1000):
             await bound.do_due_work()
             await world.clock.sleep(0.05)
-            if states(world) == ["SERVING", "SERVING"]:
+            if world.states() == ["SERVING", "SERVING"]:
                 break
-        await run.end()
-    assert states(world) == ["SERVING", "SERVING"]
+    assert world.states() == ["SERVING", "SERVING"]
     assert world.puts() == 2
-
-
-async def test_a_worker_that_did_not_look_yet_is_not_idle(world: World) -> None:
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
-        worker = bound.worker
-        assert not await worker.is_idle(), "what a look would find is not known"
-        async with asyncio.timeout(30):
-            while not await worker.is_idle():
-                await asyncio.sleep(0)
-        await run.end()

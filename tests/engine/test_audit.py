@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from kbsync.contract.target import Listed
@@ -28,15 +26,9 @@ from tests.memory.target import MemoryTarget
 PERIOD = 1800.0
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 async def mirrored(world: World, n: int = 10) -> None:
     world.settings = replace(world.settings, deep_rescan=PERIOD)
-    world.write_many(n)
-    await world.once()
+    await world.mirrored(n)
 
 
 def note(world: World) -> str:
@@ -87,37 +79,16 @@ async def test_the_halt_over_an_emptied_base_ends_when_the_documents_are_back(wo
     documents = list(world.base.documents.values())[:6]
     for document in documents:
         world.base.lose(document.remote_id)
-    async with begun_or_halted(world):
-        pass
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin() is None
+        await run.end()
     assert world.run.halt is not None
     for document in documents:
         world.base._documents[document.remote_id] = document
     await world.once()
     assert world.run.halt is None
     assert world.puts() == 20
-
-
-@contextlib.asynccontextmanager
-async def begun_or_halted(world: World) -> AsyncIterator[None]:
-    async with world.running() as store:
-        run = world.make_run(store)
-        await run.begin()
-        yield
-        await run.end()
-
-
-async def test_a_deleted_document_that_is_back_is_deleted_again(tmp_path: Path) -> None:
-    world = World(tmp_path, list_lag=1.0)
-    await mirrored(world)
-    old = world.base.served("f3.md")[0]
-    world.clock.now += 10
-    world.write("f3.md", "another text")
-    await world.once()
-    world.base._documents[old.remote_id] = old
-    world.clock.now += 1000
-    outcome = await audited(world)
-    assert (outcome.duplicate, outcome.mended) == (1, 1)
-    assert world.served() == world.on_disk()
 
 
 async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_then_told(

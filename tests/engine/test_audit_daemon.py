@@ -40,14 +40,3 @@ async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repair
         wake(daemon.state)
         await until(lambda: daemon.puts() == 18)
         await until(lambda: daemon.run.halt is None)
-
-
-async def test_an_audit_that_a_person_asks_for_begins_at_once(tmp_path: Path) -> None:
-    daemon = WatchingWorld(tmp_path)
-    daemon.write_many(10)
-    async with daemon.kept() as store:
-        daemon.base.lose(daemon.base.served("f3.md")[0].remote_id)
-        await store.write(lambda tx: tx.inbox.post("audit", "docs", {}, 0.0))
-        wake(daemon.state)
-        await until(daemon.mirrors_disk)
-    assert daemon.puts() == 11

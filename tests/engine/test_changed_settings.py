@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbsync.engine.plan import Planned
+from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import MirrorStatus, mirror_status
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
@@ -22,13 +22,13 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
 
 MANY = 10
+Steps = list[Callable[[World], object]]
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     world = World(tmp_path, paid=True)
-    world.write_many(MANY)
-    await world.once()
+    await world.mirrored(MANY)
     world.clock.now += 100
     yield world
 
@@ -114,8 +114,7 @@ async def test_more_than_a_fifth_of_the_documents_waits_little_by_little_as_at_o
 
 async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write_many(MANY)
-    await world.once()
+    await world.mirrored(MANY)
     set_to(world, 2)
     await world.once()
     assert len(made_as(world, 2)) == MANY and world.statuses() == {"ready": MANY}
@@ -138,43 +137,68 @@ async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) ->
     assert made_as(world, 2) == {"f0.md"}
 
 
-async def test_an_upgrade_does_not_let_go_what_a_person_is_asked_about(world: World) -> None:
+def two(world: World) -> None:
     set_to(world, 2)
-    await world.once()
+
+
+def back(world: World) -> None:
+    """The config is as it was at first."""
+    world.settings = MirrorSettings("docs", world.root, "memory")
+
+
+def approve_and_turn_back(world: World) -> None:
+    world.approve()
+    back(world)
+
+
+def upgrade(world: World) -> None:
+    """The program makes documents otherwise, and nobody changed the config."""
     asked = world.settings.fingerprint
     set_to(world, 3)
     world.settings = replace(world.settings, fingerprint=asked)
-    await world.once()
-    assert made_as(world, 0) == set(world.served()) and world.statuses() == {"held": MANY}
 
 
-async def test_new_and_edited_files_go_at_once_under_the_new_settings(world: World) -> None:
-    set_to(world, 2)
-    await world.once()
-    world.write("new.md", "new")
+def edit_one_and_add_one(world: World) -> None:
     world.write("f0.md", "edited")
-    await world.once()
-    assert made_as(world, 2) == {"new.md", "f0.md"} and world.statuses() == {"ready": 2, "held": MANY - 1}
-    halt = status(world).halt
-    assert halt is not None and halt.detail.startswith("9 of 11 documents")
+    world.write("new.md", "new")
 
 
-async def test_what_is_edited_before_anything_was_weighed_asks_nobody(world: World) -> None:
-    set_to(world, 2)
+def edit_all(world: World) -> None:
     for path in world.root.iterdir():
         path.write_text(f"edited {path.name}")
-    await world.once()
-    assert world.statuses() == {"ready": MANY} and holds(world) == []
 
 
-async def test_a_setting_turned_back_ends_the_hold(world: World) -> None:
-    plan, puts = world.settings, world.puts()
-    set_to(world, 2)
+ALL = {f"f{n}.md" for n in range(MANY)}
+OF_ALL = "10 of 10 documents"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "made_anew", "held", "detail"),
+    [
+        ([two], [edit_one_and_add_one], {"new.md", "f0.md"}, MANY - 1, "9 of 11 documents"),
+        ([two], [lambda world: world.delete("f0.md")], set(), MANY - 1, "9 of 9 documents"),
+        ([two], [back], set(), 0, ""),
+        ([two], [upgrade], set(), MANY, OF_ALL),  # it does not let go what a person is asked about
+        ([two, approve_and_turn_back], [two], set(), MANY, OF_ALL),
+        ([], [two, edit_all], ALL, 0, ""),  # edited before anything was weighed
+        ([], [World.lose_state, two], set(), MANY, OF_ALL),  # what is taken over is not sent unasked
+    ],
+)
+async def test_who_is_asked_about_what_changes_meanwhile(
+    world: World, before: Steps, after: Steps, made_anew: set[str], held: int, detail: str
+) -> None:
+    """A pass after each step of `before`, and one after all of `after`."""
+    for step in before:
+        step(world)
+        await world.once()
+    for step in after:
+        step(world)
     await world.once()
-    world.settings = plan
-    await world.once()
-    assert holds(world) == [] and status(world).halt is None
-    assert world.statuses() == {"ready": MANY} and world.puts() == puts
+    ready = len(world.on_disk()) - held
+    assert world.statuses() == {word: n for word, n in (("ready", ready), ("held", held)) if n}
+    assert made_as(world, 2) == made_anew and len(holds(world)) == bool(held)
+    halt = status(world).halt
+    assert (halt.detail if halt else "").startswith(detail) and bool(halt) == bool(held)
 
 
 async def test_another_change_is_another_hold_and_an_approval_of_the_first_is_none_of_it(
@@ -195,18 +219,6 @@ async def test_another_change_is_another_hold_and_an_approval_of_the_first_is_no
     assert made_as(world, 3) == set(world.served()) and len(world.served()) == MANY
 
 
-async def test_approved_and_turned_back_and_forth_asks_anew(world: World) -> None:
-    plan = world.settings
-    set_to(world, 2)
-    await world.once()
-    world.approve()
-    world.settings = plan
-    await world.once()
-    set_to(world, 2)
-    await world.once()
-    assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
-
-
 async def test_an_approval_concerns_what_was_held_at_that_moment(world: World) -> None:
     set_to(world, 2, *(f"f{n}.md" for n in range(5)))
     await world.once()
@@ -221,16 +233,6 @@ async def test_an_approval_concerns_what_was_held_at_that_moment(world: World) -
     world.tell("approve", holds=[more])
     await world.once()
     assert made_as(world, 2) == set(world.served()) and world.statuses() == {"ready": MANY}
-
-
-async def test_a_file_that_goes_while_it_is_held_is_a_deletion_like_any_other(world: World) -> None:
-    set_to(world, 2)
-    await world.once()
-    world.delete("f0.md")
-    await world.once()
-    assert "f0.md" not in world.served() and world.statuses() == {"held": MANY - 1}
-    halt = status(world).halt
-    assert halt is not None and halt.detail.startswith("9 of 9 documents")
 
 
 async def test_deletions_and_settings_are_held_side_by_side(world: World) -> None:
@@ -256,8 +258,7 @@ async def test_a_held_file_that_is_renamed_is_found_and_asked_about_where_nothin
     tmp_path: Path, kind: type[MemoryTarget]
 ) -> None:
     world = World(tmp_path, kind, paid=True)
-    world.write_many(MANY)
-    await world.once()
+    await world.mirrored(MANY)
     world.clock.now += 100
     set_to(world, 2)
     await world.once()
@@ -282,20 +283,6 @@ async def test_what_fails_to_be_made_anew_stays_as_it_is_and_retry_asks_nobody(w
     assert recipes(world)["f0.md"] == "size 2" and world.statuses() == {"ready": MANY}
 
 
-async def test_an_approval_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
-    set_to(world, 2)
-    await world.once()
-    week_ago = world.clock.wall() - 8 * 86400
-    world.change(partial(approve_at, holds(world), week_ago))
-    await world.once()
-    assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
-
-
-def approve_at(which: list[int], then: float, tx: Tx) -> None:
-    for hold in which:
-        tx.holds.approve(hold, then)
-
-
 async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
     set_to(world, 2)
     before = await planned(world)
@@ -310,13 +297,6 @@ async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
     assert approved.bytes_to_send == 100
     await world.once()
     assert (await planned(world)).is_empty
-
-
-async def test_after_a_lost_state_what_is_taken_over_is_not_made_anew_unasked(world: World) -> None:
-    world.lose_state()
-    set_to(world, 2)
-    await world.once()
-    assert made_as(world, 0) == set(world.served()) and world.statuses() == {"held": MANY}
 
 
 async def test_another_base_asks_nothing_and_back_at_the_first_one_it_is_asked_anew(world: World) -> None:

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli.context import resolve
 from kbsync.contract.searching import Explanation
 from kbsync.core.model import FileKind, Limits
 from kbsync.core.selection import Rules
-from kbsync.engine import reconcile
 from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.source.read import UnreadableFile
 from kbsync.state.mirrors import RootRecord
 from kbsync.state.store import StateStore
 from tests.engine.read_only_commands import open_target, state_of
@@ -41,35 +38,16 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, ExplainingMemory)
 
 
-async def explained(world: World, path: str, *, text: bool = False, at_work: bool = False) -> PathExplanation:
+async def explained(world: World, path: str) -> PathExplanation:
+    context = CommandContext(world.configured, lambda command: f"kbsync {command} --folder docs")
     with state_of(world) as state:
         return await explain_path(
-            world.settings,
-            open_target(world),
-            state,
-            world.clock,
-            path,
-            context=CommandContext(
-                world.configured, lambda command: f"kbsync {command} --folder docs", at_work
-            ),
-            text=text,
+            world.settings, open_target(world), state, world.clock, path, context=context
         )
 
 
 def told(explanation: PathExplanation) -> str:
     return " ".join((explanation.answer, *explanation.sentences))
-
-
-async def test_a_mirrored_file_is_searchable_and_shows_what_became_of_it(world: World) -> None:
-    world.write("a.md", "hello")
-    await world.once()
-    found = await explained(world, "a.md", text=True)
-    assert found.answer == "It is searchable." and found.found
-    assert found.text == "hello" and "3 chunks" in told(found)
-    assert next(iter(world.base.documents)) in told(found) and "says that the document is ready" in told(
-        found
-    )
-    assert (await explained(world, "a.md")).text is None
 
 
 async def test_the_json_carries_answer_and_evidence(world: World) -> None:
@@ -187,39 +165,6 @@ async def test_a_refused_change_says_that_the_older_version_is_found(world: Worl
     assert found.found and "older version because the target refused it (no can do)" in found.answer
 
 
-async def test_a_held_deletion_names_the_cure(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    world.delete_many(3)
-    await world.once()
-    found = await explained(world, "f0.md")
-    assert found.found and "still found although the file is gone" in found.answer
-    assert "kbsync approve docs --folder docs" in found.answer and "held for approval" in told(found)
-    assert found.to_json()["hold"] == {"cause": "gone", "approved": False}
-
-
-async def test_a_document_held_as_it_is_says_so_and_names_the_cure(tmp_path: Path) -> None:
-    world = World(tmp_path, ExplainingMemory, paid=True)
-    world.write("a.md")
-    await world.once()
-    world.settings = replace(world.settings, document_settings=lambda _path: {"size": 2}, fingerprint="2")
-    await world.once()
-    found = await explained(world, "a.md")
-    assert found.answer.startswith("It is searchable as it was indexed before settings changed")
-    assert "waits for your approval" in found.answer and "kbsync approve docs --folder docs" in found.answer
-    assert found.to_json()["hold"] == {"cause": "recipe", "approved": False}
-
-
-async def test_a_halted_mirror_is_the_reason(world: World) -> None:
-    world.base.faults.append(
-        Fault("put", error=lambda: Halted("credentials", "key refused", cure="kbsync doctor"), times=99)
-    )
-    world.write("a.md")
-    await world.once()
-    found = await explained(world, "a.md")
-    assert "the mirror is halted: key refused" in found.answer and "kbsync doctor" in found.answer
-
-
 async def test_a_halt_comes_before_a_change_that_no_pass_has_seen(world: World) -> None:
     world.write("a.md", "old")
     await world.once()
@@ -266,28 +211,6 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     assert "it was a mount point and is none now" in found.answer and "kbsync approve docs" in found.answer
 
 
-@pytest.mark.parametrize("text", ["", "old"], ids=["new", "changed"])
-async def test_where_a_daemon_is_at_work_no_pass_is_advised(world: World, text: str) -> None:
-    """It would find the state locked."""
-    if text:
-        world.write("a.md", text)
-    await world.once()
-    world.write("a.md", "newer")
-    assert "run `kbsync --once --folder docs`" in (await explained(world, "a.md")).answer
-    found = await explained(world, "a.md", at_work=True)
-    assert "the running kbsync does it by itself" in found.answer and "--once" not in found.answer
-
-
-async def test_an_unreadable_file_is_the_subject_of_its_reason(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconcile, "digest", lambda *_: UnreadableFile("cannot be read: input/output error"))
-    world.write("a.md")
-    await world.once()
-    found = await explained(world, "a.md")
-    assert found.answer == "It is not found because it cannot be read: input/output error."
-
-
 @pytest.mark.parametrize(
     ("path", "size", "kind", "told"),
     [
@@ -328,22 +251,3 @@ def test_a_path_outside_of_every_mirror_names_the_mirrors() -> None:
     found = outside("/etc/passwd", [Path("/srv/docs")])
     assert found.mirror is None and "/srv/docs" in found.answer
     assert found.to_json()["found"] is False
-
-
-def test_a_path_is_relative_to_the_working_directory_or_to_the_mirror(tmp_path: Path) -> None:
-    root = tmp_path.resolve() / "docs"
-    other = tmp_path.resolve() / "other"
-    (root / "sub").mkdir(parents=True)
-    other.mkdir()
-    (root / "sub" / "a.md").write_text("x")
-    (root / "link").symlink_to("sub")
-    roots = {"other": other, "docs": root}
-    assert resolve("a.md", root / "sub", roots) == [("docs", "sub/a.md")]
-    assert resolve("sub/a.md", tmp_path, roots) == [("docs", "sub/a.md")]
-    assert resolve("docs/sub/../sub/a.md", tmp_path.resolve(), roots) == [("docs", "sub/a.md")]
-    assert resolve(str(root), tmp_path, roots) == [("docs", "")]
-    assert resolve("link/a.md", root, roots) == [("docs", "sub/a.md")]
-    assert resolve("nowhere.md", tmp_path, roots) == []
-    assert resolve("nowhere.md", tmp_path, {"docs": root}) == [("docs", "nowhere.md")]
-    assert resolve("../x.md", tmp_path, {"docs": root}) == []
-    assert resolve("/etc/passwd", tmp_path, roots) == []

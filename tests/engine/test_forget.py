@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import pytest
 from kbsync.core.model import UploadState
 from kbsync.engine.forget import Belongings, StillThere, counts, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
-from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.engine.read_only_commands import open_target
@@ -18,21 +17,13 @@ from tests.engine.world import World
 from tests.memory.behaviour import Fault
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-@asynccontextmanager
-async def forgetting(world: World) -> AsyncIterator[tuple[StateStore, MirrorRecord]]:
-    """The state as `forget` has it: locked, with nothing running."""
-    store = StateStore(world.state / "state.db")
-    try:
+async def forgotten(world: World, claim: Callable[[Tx], None] = lambda tx: None) -> int:
+    """What `forget --delete-documents` does, and how many it deleted. `claim`: done to the state before."""
+    with closing(StateStore(world.state / "state.db")) as store:
+        await store.write(claim)
         record = await store.read(lambda tx: tx.mirrors.named("docs"))
         assert record is not None
-        yield store, record
-    finally:
-        store.close()
+        return await forget(store, record, open_target(world), delete_documents=True)
 
 
 def belongings(world: World) -> Belongings:
@@ -69,8 +60,7 @@ async def test_counts_say_what_is_owned_and_where(world: World) -> None:
 
 
 async def test_documents_in_a_base_used_before_are_counted_apart(world: World) -> None:
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     world.base.recreate()
     world.delete("f0.md")
     await world.once()
@@ -80,8 +70,7 @@ async def test_documents_in_a_base_used_before_are_counted_apart(world: World) -
 
 async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(world: World) -> None:
     world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.delete_many(3)
     await world.once()
     assert world.statuses() == {"held": 3}
@@ -92,54 +81,29 @@ async def test_an_upload_without_an_answer_is_counted_as_unsure(world: World) ->
     world.limits = replace(world.limits, list_lag=5.0)
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
-    world.write_many(1)
-    await world.once()
+    await world.mirrored(1)
     assert belongings(world).unsure == 1
-
-
-async def test_forgetting_drops_every_row_and_no_document(world: World) -> None:
-    world.write_many(4)
-    await world.once()
-    world.tell("retry")
-    async with forgetting(world) as (store, record):
-        assert await forget(store, record) == 0
-    assert len(world.base.documents) == 4
-    assert rows_left(world) == {}
-
-
-async def test_a_forgotten_mirror_that_comes_back_adopts_its_documents(world: World) -> None:
-    world.write_many(4)
-    await world.once()
-    async with forgetting(world) as (store, record):
-        await forget(store, record)
-    await world.once()
-    assert world.puts() == 4 and world.served() == world.on_disk()
 
 
 async def test_exactly_our_documents_are_deleted(world: World) -> None:
     theirs = world.base.add("theirs.md", b"x").remote_id
     unproven = world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False).remote_id
-    world.write_many(4)
-    await world.once()
-    async with forgetting(world) as (store, record):
-        assert await forget(store, record, open_target(world), delete_documents=True) == 4
+    await world.mirrored(4)
+    assert await forgotten(world) == 4
     assert set(world.base.documents) == {theirs, unproven}
     assert rows_left(world) == {}
 
 
 async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path) -> None:
     world = World(tmp_path, batch=7)
-    world.write_many(40)
-    await world.once()
-    async with forgetting(world) as (store, record):
-        assert await forget(store, record, open_target(world), delete_documents=True) == 40
+    await world.mirrored(40)
+    assert await forgotten(world) == 40
     deletes = [request for request in world.base.requests if request.op == "delete"]
     assert len(deletes) == 6 and world.base.documents == {}
 
 
 async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
 
     def claim(tx: Tx) -> None:
         mine = tx.mirrors.named("docs")
@@ -150,58 +114,45 @@ async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None
         tx.uploads.add(replace(row, mirror=there.id, binding=binding, remote_id=other.remote_id))
 
     other = world.base.add("other/f0.md", b"x", foreign=False)
-    async with forgetting(world) as (store, record):
-        await store.write(claim)
-        await forget(store, record, open_target(world), delete_documents=True)
+    await forgotten(world, claim)
     assert set(world.base.documents) == {other.remote_id}
     left = rows_left(world)
     assert left == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1}
 
 
 async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
-    world.write_many(5)
-    await world.once()
+    await world.mirrored(5)
     kept = world.base.served("f2.md")[0].remote_id
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
-    async with forgetting(world) as (store, record):
-        with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
-            await forget(store, record, open_target(world), delete_documents=True)
+    with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
+        await forgotten(world)
     assert belongings(world).documents == 1
     world.base.faults.clear()
-    async with forgetting(world) as (store, record):
-        assert await forget(store, record, open_target(world), delete_documents=True) == 1
+    assert await forgotten(world) == 1
     assert rows_left(world) == {} and world.base.documents == {}
 
 
 async def test_a_mirror_that_goes_on_after_half_a_deletion_sends_again(world: World) -> None:
-    world.write_many(5)
-    await world.once()
+    await world.mirrored(5)
     kept = world.base.served("f2.md")[0].remote_id
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=1))
-    async with forgetting(world) as (store, record):
-        with pytest.raises(StillThere):
-            await forget(store, record, open_target(world), delete_documents=True)
+    with pytest.raises(StillThere):
+        await forgotten(world)
     await world.once()
     assert world.served() == world.on_disk()
 
 
 async def test_a_target_that_is_down_forgets_nothing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.faults.append(Fault("delete", error=lambda: Unavailable("no route"), times=99))
-    async with forgetting(world) as (store, record):
-        with pytest.raises(StillThere, match="no route"):
-            await forget(store, record, open_target(world), delete_documents=True)
+    with pytest.raises(StillThere, match="no route"):
+        await forgotten(world)
     assert belongings(world).documents == 3
 
 
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.id = world.base.new_id()
-    async with forgetting(world) as (store, record):
-        with pytest.raises(KbsyncError, match="another knowledge base"):
-            await forget(store, record, open_target(world), delete_documents=True)
-        with pytest.raises(KbsyncError, match="no target"):
-            await forget(store, record, delete_documents=True)
+    with pytest.raises(KbsyncError, match="another knowledge base"):
+        await forgotten(world)
     assert len(world.base.documents) == 3 and belongings(world).documents == 3

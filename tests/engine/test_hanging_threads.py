@@ -52,18 +52,6 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
     assert in_loop == []
 
 
-async def test_a_closed_state_says_so_to_whoever_still_writes_or_reads(tmp_path: Path) -> None:
-    store = StateStore(tmp_path / "state.db")
-    await store.aclose()
-    with pytest.raises(StateError, match="closed"):
-        async with asyncio.timeout(10):
-            await store.write(lambda tx: tx.mirrors.named("docs"))
-    with pytest.raises(StateError, match="closed"):
-        async with asyncio.timeout(10):
-            await store.read(lambda tx: tx.mirrors.named("docs"))
-    store.close()
-
-
 async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     begun, go_on = threading.Event(), threading.Event()
@@ -106,10 +94,7 @@ async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_
         closing(scan)
         closed.append(threading.current_thread().name)
 
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         monkeypatch.setattr(Scan, "__next__", slow)
         monkeypatch.setattr(Scan, "close", close)
         scanning = asyncio.create_task(bound.reconciler.scan())
@@ -123,7 +108,6 @@ async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_
         hang.set()
         while not closed:
             await asyncio.sleep(0.001)
-        await run.end()
 
 
 async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
@@ -142,14 +126,11 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
         return taken[-1]
 
     monkeypatch.setattr(worker, "copy_stable", slow)
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         await bound.compare()
         while not entered.is_set():
             await asyncio.sleep(0.001)
-        ended = asyncio.create_task(run.end(grace=0.0))
+        ended = asyncio.create_task(bound.run.end(grace=0.0))
         while not ended.done():
             await asyncio.sleep(0.001)
         hang.set()

@@ -28,34 +28,23 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
     """A document that was sent and that the service is still indexing."""
     world = RemoteWorld(tmp_path, vectorize=(LONG, LONG), **settings)
     world.write("a.md", "alpha")
-    async with world.serving(), world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.serving(), world.begun() as bound:
         await bound.compare()
-        while not (rows := await rows_of(bound, UploadState.INDEXING)):
+        while not (rows := world.rows(UploadState.INDEXING)):
             await bound.do_due_work()
             await world.clock.sleep(0.2)
-        try:
-            yield world, bound, rows[0]
-        finally:
-            await run.end()
-
-
-async def rows_of(bound: BoundMirror, state: UploadState) -> list[Upload]:
-    binding = bound.journal.binding
-    return await bound.run.store.read(lambda tx: tx.uploads.in_states(binding.mirror, binding.id, (state,)))
+        yield world, bound, rows[0]
 
 
 async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: Path) -> None:
     async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(LONG + 1.0)
-        [waiting] = await rows_of(bound, UploadState.INDEXING)
+        [waiting] = world.rows(UploadState.INDEXING)
         before = waiting.next_look_at
         assert before is not None and before > world.clock.wall() + 5.0  # pauses have grown meanwhile
         await bound.hurry([row.remote_id or ""])
         await world.clock.sleep(4.0)
-        [serving] = await rows_of(bound, UploadState.SERVING)
+        [serving] = world.rows(UploadState.SERVING)
         assert serving.id == row.id
         assert world.clock.wall() < before
 
@@ -66,7 +55,7 @@ async def test_news_is_not_believed(tmp_path: Path) -> None:
         await world.clock.sleep(11.0)
         await bound.hurry([row.remote_id or ""])
         await world.clock.sleep(11.0)
-        [still] = await rows_of(bound, UploadState.INDEXING)
+        [still] = world.rows(UploadState.INDEXING)
         assert still.id == row.id
         assert still.next_look_at is not None and still.next_look_at > world.clock.wall()
         assert world.app.violations == []
@@ -79,7 +68,7 @@ async def test_news_of_strangers_is_ignored(tmp_path: Path) -> None:
         await bound.hurry([planted, "17", "", "' OR 1=1 --"])
         await world.clock.sleep(5.0)
         assert world.asked() == asked
-        [still] = await rows_of(bound, UploadState.INDEXING)
+        [still] = world.rows(UploadState.INDEXING)
         assert still == row
 
 

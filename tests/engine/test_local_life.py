@@ -1,146 +1,64 @@
-"""What only shows with the embedded target: its folder renamed, lost, damaged; formats that have no text."""
+"""What only shows with the built-in knowledge base: its folder renamed, lost, damaged."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
-from kbsync import once
-from kbsync.config.model import Config, MirrorConfig
-from kbsync.contract.searching import Query
-from kbsync.core.model import Status
-from kbsync.installation import Installation, ask
-from kbsync.once import OnceEnd
-from kbsync.state.store import StateStore
-from kbsync.targets.local.target import LocalTarget
-
-
-class FolderAndState:
-    def __init__(self, tmp_path: Path) -> None:
-        self.folder, self.state = tmp_path / "docs", tmp_path / "state"
-        self.folder.mkdir()
-        self.state.mkdir()
-        self.name = "docs"
-        for i in range(6):
-            (self.folder / f"f{i}.md").write_text(f"# Title {i}\n\nThe text of number{i}.\n")
-
-    @property
-    def installation(self) -> Installation:
-        mirror = MirrorConfig(name=self.name, folder=self.folder, settle=0.1)
-        return Installation(Config(mirrors=(mirror,)), self.state)
-
-    def once(self) -> OnceEnd:
-        return asyncio.run(once.once(self.installation))
-
-    def search(self, text: str) -> list[str | None]:
-        async def find() -> list[str | None]:
-            target = self.installation.target(self.installation.mirrors[0], read_only=True)
-            assert isinstance(target, LocalTarget)
-            try:
-                return [hit.path for hit in await target.search(Query(text, top_k=3))]
-            finally:
-                await target.aclose()
-
-        return asyncio.run(find())
-
-    def statuses(self) -> dict[str, int]:
-        store = StateStore(self.state / "state.db")
-        record = store.read_now(lambda tx: tx.mirrors.all()[0])
-        tally = store.read_now(lambda tx: tx.mirrors.tally(record.id))
-        store.close()
-        return {status.word: n for status, n in tally.items() if n}
+from tests.cli.place import Place
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> FolderAndState:
-    place = FolderAndState(tmp_path)
-    place.once()
+def place(tmp_path: Path) -> Place:
+    """Six files that are mirrored."""
+    place = Place(tmp_path)
+    place.configure()
+    for i in range(6):
+        place.write(f"f{i}.md", f"# Title {i}\n\nThe text of number{i}.\n")
+    assert sent(place) == 6
     return place
 
 
-def uploaded(end: OnceEnd) -> int:
-    return sum(run.counts.uploaded + run.counts.replaced for run in end.runs.values())
+def sent(place: Place) -> int:
+    """How many documents a pass makes; all files are found after it."""
+    ran = place.run("--once", "--json")
+    [mirror] = ran.json["mirrors"]
+    assert (ran.code, mirror["documents"]["ready"]) == (0, len(list(place.docs.iterdir()))), ran.err
+    assert place.found("number3")[0] == "f3.md"
+    return int(ran.json["uploaded"] + ran.json["replaced"])
 
 
-def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: FolderAndState) -> None:
-    place.name = "handbook"
-    assert uploaded(place.once()) == 0
-    assert place.search("number3")[0] == "f3.md"
-    assert [p.name for p in (place.state / "kb").iterdir()] == ["handbook"]
+def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: Place) -> None:
+    place.config.write_text(place.config.read_text().replace("name: handbook", "name: manual"))
+    assert sent(place) == 0
+    assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
 
 
-def test_a_moved_folder_with_equal_content_uploads_nothing(place: FolderAndState) -> None:
-    moved = place.folder.with_name("moved")
-    shutil.copytree(place.folder, moved)
-    shutil.rmtree(place.folder)
-    place.folder = moved
-    assert uploaded(place.once()) == 0
-    assert place.search("number3")[0] == "f3.md"
+def test_a_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None:
+    moved = place.docs.with_name("moved")
+    shutil.copytree(place.docs, moved)
+    shutil.rmtree(place.docs)
+    place.docs = moved
+    place.configure()
+    assert sent(place) == 0
 
 
-def test_a_lost_index_is_rebuilt_at_once(place: FolderAndState) -> None:
+def test_a_lost_index_is_rebuilt_at_once(place: Place) -> None:
     shutil.rmtree(place.state / "kb")
-    end = place.once()
-    assert uploaded(end) == 6
-    assert place.search("number3")[0] == "f3.md"
-    assert place.statuses() == {"ready": 6}
+    assert sent(place) == 6
 
 
-def test_a_damaged_index_is_rebuilt_at_once(place: FolderAndState) -> None:
-    index = place.state / "kb" / "docs" / "index.db"
+def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
+    index = place.state / "kb" / "handbook" / "index.db"
     raw = bytearray(index.read_bytes())
     raw[4096:] = b"\xa5" * (len(raw) - 4096)
     index.write_bytes(raw)
     for suffix in ("-wal", "-shm"):
         index.with_name(index.name + suffix).unlink()
-    place.once()
-    assert place.search("number3")[0] == "f3.md"
-    assert place.statuses() == {"ready": 6}
+    assert sent(place) == 6
     assert list(index.parent.glob("*.damaged-*"))
-    (place.folder / "f5.md").unlink()
-    place.once()
+    (place.docs / "f5.md").unlink()
+    assert sent(place) == 0
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold what was deleted
-
-
-def test_a_lost_state_adopts_the_index_and_sends_nothing(place: FolderAndState) -> None:
-    for file in place.state.glob("state.db*"):
-        file.unlink()
-    (place.folder / "f5.md").write_text("changed while the state was lost")
-    end = place.once()
-    assert uploaded(end) == 1
-    assert place.statuses() == {"ready": 6}
-
-
-def test_a_damaged_state_is_set_aside_and_adopted_anew(place: FolderAndState) -> None:
-    state = place.state / "state.db"
-    for suffix in ("-wal", "-shm"):
-        state.with_name(state.name + suffix).unlink()
-    state.write_bytes(b"this is no database" * 1000)
-    end = place.once()
-    assert uploaded(end) == 0
-    assert list(place.state.glob("state.db.damaged-*"))
-
-
-def test_five_documents_without_text_fail_and_the_others_go_on(place: FolderAndState) -> None:
-    for i in range(7):
-        (place.folder / f"broken{i}.pdf").write_bytes(b"%PDF-1.4 broken")
-    (place.folder / "good.md").write_text("good")
-    end = place.once()
-    assert uploaded(end) == 1
-    assert end.runs["docs"].halt is None
-    assert place.statuses() == {"ready": 7, "failed": 7}
-
-
-def test_retry_reaches_a_fixed_document(place: FolderAndState) -> None:
-    (place.folder / "later.md").write_bytes(b"\x00\x01\x02" * 100)
-    place.once()
-    assert place.statuses()["failed"] == 1
-    ask(place.installation, lambda s: s.submit(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0)).result())
-    place.once()
-    assert place.statuses()["failed"] == 1  # tried again, still no text
-    (place.folder / "later.md").write_text("now it is text")
-    place.once()
-    assert place.statuses() == {Status.READY.word: 7}

@@ -12,7 +12,7 @@ from kbsync.contract.target import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
-from kbsync.errors import Rejected, Unavailable, Unsure
+from kbsync.errors import Unavailable
 from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
@@ -55,38 +55,18 @@ async def test_a_change_is_replaced_and_never_absent(world: World) -> None:
     assert gaps == []
 
 
-async def test_one_deletion_of_many_goes_through(world: World) -> None:
-    world.write_many(10)
+async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
+    """Three files with their texts that were mirrored, and are gone."""
+    await world.mirrored(3, prefix)
+    texts = world.on_disk()
+    world.delete(*texts)
     await world.once()
-    world.delete("f3.md")
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert len(world.base.effects_of("delete")) == 1
-
-
-async def test_many_deletions_wait_for_a_person(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    world.delete_many(6)
-    world.write("new.md", "uploads go on")
-    await world.once()
-    assert len(world.served()) == 11
-    assert world.statuses() == {"ready": 5, "held": 6}
-    world.approve()
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert world.statuses() == {"ready": 5}
+    assert world.statuses() == {"held": 3}
+    return texts
 
 
 async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    texts = world.on_disk()
-    for path in texts:
-        world.delete(path)
-    await world.once()
-    assert world.statuses() == {"held": 3}
-    for path, text in texts.items():
+    for path, text in (await all_held(world)).items():
         world.write(path, text)
     await world.once()
     assert world.statuses() == {"ready": 3}
@@ -131,14 +111,7 @@ async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, 
 
 
 async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_approved(world: World) -> None:
-    for n in range(3):
-        world.write(f"d/f{n}.md", f"text {n}")
-    await world.once()
-    texts = world.on_disk()
-    for path in texts:
-        world.delete(path)
-    await world.once()
-    assert world.statuses() == {"held": 3}
+    texts = await all_held(world, "d/f")
     world.settings = replace(world.settings, exclude=("d/",))
     for path, text in texts.items():
         world.write(path, text)
@@ -163,12 +136,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
 
 
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    for path in world.on_disk():
-        world.delete(path)
-    await world.once()
-    assert world.statuses() == {"held": 3}
+    await all_held(world)
     world.approve()
     async with world.running() as store:
         await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
@@ -176,64 +144,13 @@ async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: 
     assert world.served() == {}
 
 
-async def test_a_missing_root_halts_and_deletes_nothing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    world.root.rename(world.root.parent / "away")
-    await world.once()
-    assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
-    assert len(world.served()) == 3
-    (world.root.parent / "away").rename(world.root)
-    await world.once()
-    assert world.run.halt is None
-    assert world.puts() == 3
-
-
 async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     world.move("f1.md", "sub/renamed.md")
     await world.once()
     assert world.served() == world.on_disk()
     renames = issubclass(world.target_type, RenamingMemory)
     assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
-
-
-async def test_a_directory_move_sends_nothing_where_the_target_renames(tmp_path: Path) -> None:
-    world = World(tmp_path, RenamingMemory)
-    for i in range(30):
-        world.write(f"old/sub{i % 3}/f{i}.md", f"text {i}")
-    await world.once()
-    world.move("old", "new")
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert world.puts() == 30
-    assert world.base.effects_of("delete") == []
-
-
-async def test_a_lost_answer_is_looked_for_before_anything_is_sent_again(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
-    world.write_many(1)
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert world.puts() == 1
-
-
-async def test_a_rejected_document_is_quarantined_and_the_others_go_on(world: World) -> None:
-    world.base.faults.append(
-        Fault("put", error=lambda: Rejected("too ugly", code="42"), match="f2.md", times=99)
-    )
-    world.write_many(4)
-    await world.once()
-    assert sorted(world.served()) == ["f0.md", "f1.md", "f3.md"]
-    assert world.statuses() == {"ready": 3, "failed": 1}
-    requests = len(world.base.requests)
-    await world.once()
-    assert len(world.base.requests) - requests <= 1
-    world.base.faults.clear()
-    world.tell("retry")
-    await world.once()
-    assert world.served() == world.on_disk()
 
 
 async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times(world: World) -> None:
@@ -260,31 +177,8 @@ async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: Worl
     assert world.served() == world.on_disk()
 
 
-async def test_the_old_version_stays_when_the_new_one_fails(world: World) -> None:
-    world.write("a.md", "old")
-    world.write_many(3)
-    await world.once()
-    world.base.behaviour.failures.append(Failure(lambda s: s.path == "a.md", times=99))
-    world.write("a.md", "new")
-    await world.once()
-    assert world.served()["a.md"] == "old"
-    assert world.statuses() == {"ready": 3, "failed": 1}
-
-
-async def test_a_target_that_is_down_is_given_up_after_the_budget(world: World) -> None:
-    world.write_many(2)
-    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
-    end = await world.once()
-    assert end.trouble == "busy" and not end.complete
-    assert world.clock.now < 200
-    world.base.faults.clear()
-    await world.once()
-    assert world.served() == world.on_disk()
-
-
 async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.write("f1.md", "")
     await world.once()
     assert "f1.md" not in world.served()
@@ -309,8 +203,7 @@ async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) ->
 
 async def test_a_fresh_file_that_vanishes_between_passes_holds_nothing_up(world: World) -> None:
     world.clock.started -= 1000.0  # the machine's own time: what was just written is racy
-    world.write_many(4)
-    await world.once()
+    await world.mirrored(4)
     world.delete("f1.md")
     await world.once()
     assert world.served() == world.on_disk()
@@ -328,16 +221,6 @@ async def test_all_deletions_of_one_pass_are_weighed_together(tmp_path: Path) ->
     assert world.statuses()["held"] == 7
 
 
-async def test_new_files_do_not_hide_that_all_others_go(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.write_many(3)
-    await world.once()
-    world.delete_many(3)
-    world.write("new.md", "new")
-    await world.once()
-    assert world.statuses() == {"ready": 1, "held": 3}
-
-
 async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(9)
@@ -353,8 +236,7 @@ async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
 
 async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     for i in range(8):
         world.delete(f"f{i}.md")
         world.write(f"other{i}.md", f"unrelated {i}")  # ext4 gives the inode out again at once
@@ -362,18 +244,8 @@ async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path
     assert world.statuses() == {"ready": 10, "held": 8}
 
 
-async def test_a_file_whose_place_a_folder_took_is_gone(world: World) -> None:
-    world.write_many(8)
-    await world.once()
-    world.delete("f0.md")
-    world.write("f0.md/inner.md", "in a folder named as the file was")
-    await world.once()
-    assert world.served() == world.on_disk()
-
-
 async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) -> None:
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     away = world.root.rename(world.root.with_name("away"))
     world.root.mkdir()
     await world.once()
@@ -397,8 +269,7 @@ class AtAnswer(Guillotine):
 
 async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
-    world.write_many(9)
-    await world.once()
+    await world.mirrored(9)
     world.write("f0.md", "changed")
     world.base.behaviour.indexing_seconds = 60.0
     await world.crash(AtAnswer())
@@ -412,8 +283,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
 
 
 async def test_an_approval_of_deletions_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
-    world.write_many(20)
-    await world.once()
+    await world.mirrored(20)
     world.delete_many(12)
     await world.once()
     assert world.statuses() == {"ready": 8, "held": 12}
@@ -429,12 +299,8 @@ async def test_an_approval_of_deletions_that_could_not_be_used_for_a_week_is_non
 
 async def only_approved(world: World) -> None:
     """The message is read, and the program killed before it does what it says."""
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         await bound.inbox.carry_out()
-        await run.end()
 
 
 async def test_what_a_newer_program_takes_no_more_keeps_its_document(world: World) -> None:
@@ -450,29 +316,23 @@ async def test_what_a_newer_program_takes_no_more_keeps_its_document(world: Worl
 
 async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) -> None:
     """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.delete_many(6)
     await world.once()
     world.approve()
     world.write("f0.md", "back")
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
         binding = bound.journal.binding
         await bound.inbox.carry_out()
         assert await bound.deletions.run_approved() == 5
-        rows = await store.read(lambda tx: tx.uploads.at(binding.mirror, binding.id, "f0.md"))
+        rows = await bound.run.store.read(lambda tx: tx.uploads.at(binding.mirror, binding.id, "f0.md"))
         assert [row.state for row in rows] == [UploadState.HELD]
-        await run.end()
     await world.once()
     assert world.served() == world.on_disk()
 
 
 async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more(world: World) -> None:
-    world.write_many(20)
-    await world.once()
+    await world.mirrored(20)
     world.delete_many(12)
     await world.once()
     lost = [world.base.served(f"f{number}.md")[0].remote_id for number in range(12)]
@@ -485,12 +345,8 @@ async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more
 
 
 async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    async with world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    await world.mirrored(10)
+    async with world.begun() as bound:
         world.write("f4.md", "")
         await bound.compare()
         assert weighed(world) == ["f4.md"]
@@ -501,7 +357,6 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
             await bound.do_due_work()
             await world.clock.sleep(0.5)
             assert "f4.md" in world.served()
-        await run.end()
     await world.once()
     assert world.served() == world.on_disk()
 
@@ -514,8 +369,7 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second look at a file meets another folder at the root, which is put back after."""
-    world.write_many(20)
-    await world.once()
+    await world.mirrored(20)
     world.delete("f0.md")
     away, real = world.root.with_name("away"), deletions.look
 

@@ -5,6 +5,8 @@ The torture run lives many more of them, each time others.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -62,65 +64,60 @@ def oracle() -> Oracle:
     return oracle
 
 
-@pytest.fixture
-def renaming(oracle: Oracle) -> Oracle:
-    """One of them was moved, and its rename not carried out when there was a new file at its old path."""
-    oracle.moved("a.md", "c.md")
-    oracle.passing()
-    oracle.passed()
-    oracle.wrote("a.md", "one")
-    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
-    return oracle
+A, B, C = ("a.md", "one"), ("b.md", "two"), ("c.md", "one")
+RENAMED: list[tuple[Any, ...]] = [("moved", "a.md", "c.md"), ("look", "nothing", A, B)]
+NOTED: list[tuple[Any, ...]] = [
+    ("moved", "a.md", "c.md"),
+    ("passing",),
+    ("passed",),
+    ("wrote", *A),
+    ("look", "nothing", A, B),
+]
+"""A rename that was not carried out when there was a new file at its old path."""
+CARRIED_OUT: list[tuple[Any, ...]] = [
+    ("look", "a put", A, C, B),
+    ("carried_out",),
+    ("look", "nothing", A, C, B),
+]
+BACK: list[tuple[Any, ...]] = [
+    ("gone", "a.md"),
+    ("passing",),
+    ("wrote", *A),
+    ("look", "nothing", A, B),
+    ("look", "a delete", B),
+]
 
 
-def test_the_oracle_sees_a_gap(oracle: Oracle) -> None:
-    oracle.wrote("a.md", "changed")
-    oracle.look([("b.md", "two")], "a delete")
-    assert oracle.gaps == ["a.md is not found any more, after a delete"]
-
-
-def test_the_oracle_sees_a_gap_in_a_rename(oracle: Oracle) -> None:
-    oracle.moved("a.md", "c.md")
-    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
-    assert oracle.gaps == []
-    oracle.look([("b.md", "two")], "a delete")
-    assert oracle.gaps == ["c.md is not found any more, after a delete"]
-
-
-def test_what_is_new_at_the_old_path_of_a_rename_that_was_noted_is_found_by_one_of_two_names(
-    renaming: Oracle,
-) -> None:
-    renaming.look([("c.md", "one"), ("b.md", "two")], "the rename")
-    assert renaming.gaps == []
-    renaming.look([("c.md", "one"), ("a.md", "one"), ("b.md", "two")], "a put")
-    renaming.look([("c.md", "one"), ("b.md", "two")], "a delete")
-    assert renaming.gaps == ["a.md is not found any more, after a delete"]
-
-
-def test_the_oracle_sees_that_neither_name_is_found(renaming: Oracle) -> None:
-    renaming.look([("b.md", "two")], "a delete")
-    assert "a.md is not found any more, after a delete" in renaming.gaps
-
-
-def test_a_rename_that_was_carried_out_lends_its_old_name_no_more(renaming: Oracle) -> None:
-    renaming.look([("c.md", "one"), ("a.md", "one"), ("b.md", "two")], "a put")
-    renaming.carried_out()
-    renaming.look([("c.md", "one"), ("a.md", "one"), ("b.md", "two")], "nothing")
-    renaming.look([("c.md", "one"), ("b.md", "two")], "a delete")
-    assert renaming.gaps == ["a.md is not found any more, after a delete"]
-
-
-def test_a_rename_that_no_pass_saw_keeps_the_old_path_found(oracle: Oracle) -> None:
-    oracle.moved("a.md", "c.md")
-    oracle.wrote("a.md", "one")
-    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
-    oracle.look([("c.md", "one"), ("b.md", "two")], "a rename")
-    assert oracle.gaps == ["a.md is not found any more, after a rename"]
-
-
-def test_the_oracle_sees_a_text_that_was_never_in_the_file(oracle: Oracle) -> None:
-    oracle.look([("a.md", "two"), ("b.md", "two")], "a mix-up")
-    assert oracle.gaps == ["a.md is not found any more, after a mix-up"]
+@pytest.mark.parametrize(
+    ("steps", "lost", "after"),
+    [
+        ([("wrote", "a.md", "changed"), ("look", "a delete", B)], "a.md", "a delete"),
+        ([("look", "a text of another file", ("a.md", "two"), B)], "a.md", "a text of another file"),
+        ([*RENAMED, ("look", "a delete", B)], "c.md", "a delete"),
+        # one of both names is enough until both were found, or the rename was carried out
+        (
+            [*NOTED, ("look", "a rename", C, B), ("look", "a put", A, C, B), ("look", "it", C, B)],
+            "a.md",
+            "it",
+        ),
+        ([*NOTED, *CARRIED_OUT, ("look", "it", C, B)], "a.md", "it"),
+        # no pass saw it
+        (
+            [*RENAMED, ("wrote", *A), ("look", "nothing", A, B), ("look", "a rename", C, B)],
+            "a.md",
+            "a rename",
+        ),
+        # its deletion was sent before it was back
+        ([*BACK, ("sent", *A), ("look", "a put", A, B), ("look", "it", B)], "a.md", "it"),
+    ],
+)
+def test_the_oracle_sees_a_gap(oracle: Oracle, steps: list[tuple[Any, ...]], lost: str, after: str) -> None:
+    for verb, *args in steps:
+        if verb == "look":
+            oracle.look(args[1:], args[0])
+        else:
+            getattr(oracle, verb)(*args)
+    assert oracle.gaps == [f"{lost} is not found any more, after {after}"]
 
 
 def test_the_oracle_sees_what_was_sent_twice(oracle: Oracle) -> None:
@@ -128,19 +125,6 @@ def test_the_oracle_sees_what_was_sent_twice(oracle: Oracle) -> None:
     assert oracle.sent_too_often() == []
     oracle.sent("a.md", "one")
     assert oracle.sent_too_often() == ["a.md: 'one' was sent 2 times, 1 are right"]
-
-
-def test_a_file_that_is_back_is_owed_nothing_until_its_deletion_is_over(oracle: Oracle) -> None:
-    oracle.gone("a.md")
-    oracle.passing()
-    oracle.wrote("a.md", "one")
-    oracle.look([("a.md", "one"), ("b.md", "two")], "nothing")
-    oracle.look([("b.md", "two")], "a delete sent before")
-    assert oracle.gaps == []
-    oracle.sent("a.md", "one")
-    oracle.look([("a.md", "one"), ("b.md", "two")], "a put")
-    oracle.look([("b.md", "two")], "a delete")
-    assert oracle.gaps == ["a.md is not found any more, after a delete"]
 
 
 def test_the_oracle_sees_that_nobody_was_asked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,6 @@ from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.engine.settings import DeletionLimits
 from kbsync.once import run_once
-from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import stamp_of
 from kbsync.source.read import copy_growing
 from kbsync.state.read_only import Tx
@@ -45,36 +44,14 @@ class Writing(World):
 
     @asynccontextmanager
     async def compared(self) -> AsyncIterator[BoundMirror]:
-        async with self.running() as store:
-            run = self.make_run(store)
-            bound = await run.begin()
-            assert bound is not None
+        async with self.begun() as bound:
             await bound.compare()
             yield bound
-            await run.end()
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Writing:
     return Writing(tmp_path)
-
-
-async def test_a_missed_file_waits_to_be_known_again_no_longer_than_a_file_is_waited_for(
-    world: Writing,
-) -> None:
-    world.write_many(5)
-    await world.once()
-    inode = (world.root / "f1.md").stat().st_ino
-    world.delete("f1.md")
-    async with world.compared() as bound:
-        bound.deletions._coming = lambda: {inode}
-        bound.run.is_pass = True
-        since = world.clock.now
-        while "f1.md" in world.base.shown():
-            await bound.do_due_work()
-            await world.clock.sleep(SETTLE / 4)
-        assert LONGEST <= world.clock.now - since < LONGEST + 3 * SETTLE
-    assert world.served() == world.on_disk()
 
 
 async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: Writing) -> None:
@@ -95,8 +72,7 @@ async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: 
 
 async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(world: Writing) -> None:
     """It is written anew without end, and each look falls between its emptying and its filling."""
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     async with world.compared() as bound:
         bound.run.is_pass = True
         since = world.clock.now
@@ -151,8 +127,7 @@ async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_i
     world: Writing,
 ) -> None:
     world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.delete_many(3)
     world.write("churn.md", "at the scan")
     async with world.running() as store:
@@ -163,16 +138,22 @@ async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_i
     assert {path for path in world.served() if path != "churn.md"} == {f"f{n}.md" for n in range(3, 10)}
 
 
-async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
-    world: Writing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def written_on(world: Writing, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A file that was just written, and is with each call, as while it is read."""
     numbers = itertools.count()
 
     def write_on(_seconds: float = 0.0) -> None:
-        world.write("log.md", f"version {next(numbers)}")
+        world.write(path, f"version {next(numbers)}")
 
     monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
     write_on()
+    return write_on
+
+
+async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
+    world: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_on = written_on(world, "log.md", monkeypatch)
     world.write("b.md", "quiet soon")
     async with world.running() as store:
         for step in range(100):
@@ -187,15 +168,9 @@ async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
 async def test_a_file_that_is_waited_for_is_not_forgotten_for_a_busy_one_that_vanished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers = itertools.count()
     world = Writing(tmp_path, type("Slow", (SlowForOne,), {}))
     world.limits = replace(world.limits, concurrency=1, batch=1)
-
-    def write_on(_seconds: float = 0.0) -> None:
-        world.write("log.md", f"version {next(numbers)}")
-
-    monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
-    write_on()
+    write_on = written_on(world, "log.md", monkeypatch)
     world.write("sent-first.md", "x")
     world.write("sent-second.md", "old, and long enough to go second")
     world.clock.now += SETTLE
@@ -266,23 +241,3 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
         await store.write(keep_the_stamp)
     await world.once()
     assert world.served() == {"a.md": "two"}
-
-
-async def test_what_was_written_a_moment_before_the_longest_wait_ended_is_not_quiet(
-    world: Writing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers = itertools.count()
-
-    def write_on(_seconds: float = 0.0) -> None:
-        world.write("a.md", f"version {next(numbers)}")
-
-    monkeypatch.setattr(reconcile, "copy_growing", partial(copy_growing, pause=write_on))
-    write_on()
-    async with world.compared() as bound:
-        while world.clock.now < LONGEST + SETTLE:
-            await world.clock.sleep(SETTLE / 4)
-            write_on()
-            await bound.reconciler.take_hints([Hint("a.md", HintKind.FILE)])
-            await bound.do_due_work()
-        assert bound.reconciler.busy == {"a.md"}
-    assert sent(world) == []

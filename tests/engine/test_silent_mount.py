@@ -49,20 +49,3 @@ async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_
             daemon.write("b.md", "written here")
             await until(lambda: watching._mode is Mode.NATIVE)
             await until(daemon.mirrors_disk)
-
-
-async def test_a_bind_mount_is_polled_until_an_event_has_come(tmp_path: Path) -> None:
-    daemon = WatchingWorld(tmp_path)
-    behind = tmp_path / "volume"
-    behind.mkdir()
-    (behind / "a.md").write_text("first")
-    subprocess.run(["mount", "--bind", behind, daemon.root], check=True)
-    try:
-        async with daemon.kept():
-            watching = daemon.watching
-            assert watching is not None and watching._mode is Mode.POLLING
-            (behind / "b.md").write_text("written by the other path")
-            await until(lambda: watching._mode is Mode.NATIVE)
-            await until(daemon.mirrors_disk)
-    finally:
-        subprocess.run(["umount", daemon.root], check=True)

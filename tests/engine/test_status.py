@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -46,29 +45,6 @@ def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
 
 def items(world: World) -> dict[str, dict[str, Any]]:
     return {item["path"]: item for item in status(world)["items"]}
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-async def test_the_json_has_exactly_the_shape_of_the_contract(world: World) -> None:
-    world.write("a.md", "hello")
-    await world.once()
-    found = status(world)
-    assert list(found) == [
-        "name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt", "items",
-    ]  # fmt: skip
-    assert found["name"] == "docs" and found["folder"] == str(world.root) and found["target"] == "memory"
-    ready = {"ready": 1, "indexing": 0, "pending": 0, "failed": 0, "held": 0, "skipped": 0}
-    assert found["documents"] == ready
-    assert found["halt"] is None and found["oldest_pending_s"] == 0.0
-    assert found["last_pass"].endswith("Z") and len(found["last_pass"]) == 20
-    document = next(iter(world.base.documents))
-    assert found["items"] == [
-        {"path": "a.md", "state": "ready", "document_id": document, "size": 5, "reason": ""}
-    ]
 
 
 async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -> None:
@@ -143,29 +119,6 @@ def trouble(world: World, folder: str, problem: str) -> None:
     world.change(lambda tx: tx.folders.trouble(world.run.mirror, folder, problem))
 
 
-async def test_held_deletions_are_a_halt_with_numbers_and_a_cure(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    world.delete_many(6)
-    await world.once()
-    found = status(world)
-    assert found["halt"]["reason"] == "deletions-held"
-    assert "6 of 10" in found["halt"]["detail"]
-    assert found["halt"]["cure"] == "kbsync approve docs --here"
-    held = [item for item in found["items"] if item["state"] == "held"]
-    assert len(held) == 6 and all(item["document_id"] for item in held)
-    approve_all(world)
-    assert status(world)["halt"] is None
-
-
-def approve_all(world: World) -> None:
-    def work(tx: Tx) -> None:
-        for hold in tx.holds.current(world.run.mirror):
-            tx.holds.approve(hold.id, 0.0)
-
-    world.change(work)
-
-
 async def test_a_stored_halt_comes_first_and_pending_files_name_it(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
     world.write("a.md")
@@ -194,15 +147,6 @@ async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
     world.base.recreate()
     await world.once()
     assert "1 documents were left behind" in status(world)["note"]
-
-
-async def test_names_that_are_not_utf8_are_listed(world: World) -> None:
-    name = os.fsdecode(b"caf\xe9.md")
-    world.write(name, "bytes")
-    world.write("plain.md")
-    await world.once()
-    assert set(items(world)) == {name, "plain.md"}
-    assert json.loads(json.dumps(status(world)))["documents"]["ready"] == 2
 
 
 def test_very_many_files_need_little_memory(tmp_path: Path) -> None:

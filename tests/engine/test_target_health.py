@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.journal import Happened
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.engine.target_health import TargetHealth
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
-from tests.engine.world import World
-from tests.memory.behaviour import Fault
 
 
 def row(path: str) -> Upload:
@@ -60,15 +56,3 @@ def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> Non
     assert not health.is_proven
     health.went_well([Happened("document.ready", "f0.md")])
     assert health.is_proven and not health.is_stuck
-
-
-async def test_a_broken_target_costs_no_document_its_place(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.base.faults.append(Fault("put", error=lambda: Rejected("nothing today", code="500"), times=99))
-    world.write_many(8)
-    await world.once()
-    assert world.run.halt is not None and world.run.halt.reason == "target-rejects"
-    world.base.faults.clear()
-    world.tell("retry")
-    await world.once()
-    assert world.served() == world.on_disk()

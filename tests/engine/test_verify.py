@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,35 +7,14 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import UploadState
-from kbsync.engine.plan import CommandContext
-from kbsync.engine.verify import Verification, repair_request, verify_mirror
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.verify import Verification, repair_request
 from kbsync.errors import Rejected, Unavailable
 from kbsync.state.read_only import Tx
-from kbsync.state.store import StateStore
-from tests.engine.read_only_commands import open_target, state_of
+from tests.engine.auditing import paths, verified
 from tests.engine.world import World
-from tests.memory.behaviour import Behaviour, Failure, Fault
+from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
-from tests.memory.variants import AbleMemory, UpdatingMemory
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-async def verified(
-    world: World, *, watched: bool = False, target: MemoryTarget | None = None
-) -> Verification:
-    with state_of(world) as state:
-        return await verify_mirror(
-            world.settings,
-            target or open_target(world),
-            state,
-            world.clock,
-            CommandContext(world.configured, at_work=watched),
-        )
 
 
 async def repair(world: World) -> dict[str, Any]:
@@ -47,78 +25,72 @@ async def repair(world: World) -> dict[str, Any]:
     return wanted
 
 
-def paths(verification: Verification) -> dict[str, list[str]]:
-    """What was found, without empty lists."""
-    kinds = ("missing", "stale", "orphaned", "duplicate")
-    return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
+def twin(world: World, path: str, data: bytes) -> str:
+    """A second document under a path of ours, as an earlier state would have left it."""
+    return world.base.add(path, data, path=path, upload_id=7, foreign=False).remote_id
 
 
-@pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])
-async def test_a_whole_mirror_is_ok(tmp_path: Path, target: type[MemoryTarget]) -> None:
-    world = World(tmp_path, target)
-    world.write_many(5)
-    world.write("image.png", "x")
-    await world.once()
-    assert (await verified(world)).to_json() == {
-        "name": "docs", "ok": True, "missing": [], "stale": [], "orphaned": [], "duplicate": [], "foreign": 0,
-    }  # fmt: skip
+def fails(world: World, op: str, *, match: str = "f0.md") -> None:
+    world.base.faults.append(Fault(op, error=lambda: Rejected("no can do"), match=match, times=99))
 
 
-async def test_a_base_that_lost_most_documents_can_be_verified_and_repaired(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    for remote_id in list(world.base.documents)[:7]:
-        world.base.lose(remote_id)
-    assert len((await verified(world)).missing) == 7
+def refuse_change(world: World) -> None:
+    fails(world, "put")
+    world.write("f0.md", "new")
 
 
-async def test_a_changed_file_is_stale_until_something_is_pending(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+def refuse_new(world: World) -> None:
+    fails(world, "put", match="new.md")
+    world.write("new.md")
+
+
+def refuse_deletion(world: World) -> None:
+    fails(world, "delete", match=world.base.served("f0.md")[0].remote_id)
+    world.write("f0.md", "new")
+
+
+def delay(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
+    world.write("f0.md", "new")
+
+
+def edit_add_and_move(world: World) -> None:
     world.write("f0.md", "changed")
     world.write("new.md")
     world.move("f1.md", "moved.md")
-    assert paths(await verified(world)) == {"stale": ["f0.md", "moved.md", "new.md"]}
-    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
-    await world.once()
-    assert (await verified(world)).stale == ()
 
 
-async def test_touched_files_with_equal_bytes_are_not_stale(world: World) -> None:
-    path = world.write("a.md", "same")
-    await world.once()
-    path.write_text("same")
-    assert (await verified(world)).ok
+CHANGED = ["f0.md", "moved.md", "new.md"]
 
 
-async def test_a_stale_file_is_looked_at_again_by_a_repair(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    world.write("f0.md", "changed")
-    assert (await repair(world))["stale"] == ["f0.md"]
-    assert world.served() == world.on_disk()
-
-
-async def test_a_refused_change_is_stale_while_its_old_version_serves(world: World) -> None:
-    world.write("a.md", "old")
-    await world.once()
-    world.base.behaviour = Behaviour(failures=[Failure("a.md", times=99, reason="no can do")])
-    world.write("a.md", "new")
-    await world.once()
-    found = await verified(world)
-    assert paths(found) == {"stale": ["a.md"]} and "no can do" in found.stale[0].why
-
-
-async def test_a_failure_that_never_served_is_no_finding(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="a.md", times=99))
-    world.write("a.md")
-    await world.once()
-    assert (await verified(world)).ok
+@pytest.mark.parametrize(
+    ("change", "is_passed", "found", "foreign", "why"),
+    [
+        (edit_add_and_move, False, {"stale": CHANGED}, 0, ""),
+        (lambda world: world.write("f0.md", "text of f0"), False, {}, 0, ""),
+        (lambda w: w.write(".kbsyncignore", "f3.md\n"), False, {"orphaned": ["f3.md"]}, 0, "longer selected"),
+        (lambda world: world.base.add("f0.md", b"not ours either"), False, {}, 1, ""),
+        (lambda world: twin(world, "f0.md", b"x"), False, {}, 1, ""),  # no row knows it
+        (delay, True, {}, 0, ""),  # it is pending
+        (refuse_change, True, {"stale": ["f0.md"]}, 0, "no can do"),
+        (refuse_new, True, {}, 0, ""),  # it never served
+        (refuse_deletion, True, {"duplicate": ["f0.md"]}, 0, "no can do"),
+    ],
+)
+async def test_what_is_found_after_a_change(
+    world: World, change: Any, is_passed: bool, found: dict[str, list[str]], foreign: int, why: str
+) -> None:
+    await world.mirrored(10)
+    change(world)
+    if is_passed:
+        await world.once()
+    told = await verified(world)
+    assert (paths(told), told.foreign, told.ok) == (found, foreign, not found)
+    assert all(why in one.why for one in (*told.stale, *told.orphaned, *told.duplicate))
 
 
 async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_brake(world: World) -> None:
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.delete_many(6)
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
@@ -129,27 +101,8 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
     assert (await verified(world)).ok  # held: a person was asked
 
 
-async def test_a_deselected_file_leaves_an_orphan(world: World) -> None:
-    world.write_many(10)
-    await world.once()
-    world.write(".kbsyncignore", "f3.md\n")
-    found = await verified(world)
-    assert paths(found) == {"orphaned": ["f3.md"]} and "no longer selected" in found.orphaned[0].why
-
-
-async def test_others_documents_are_counted_and_nothing_else(world: World) -> None:
-    world.write_many(2)
-    world.base.add("theirs.md", b"not ours")
-    world.base.add("f0.md", b"not ours either")
-    await world.once()
-    found = await verified(world)
-    assert found.ok and found.foreign == 2
-    assert not repair_request(found)
-
-
 async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
-    world.write_many(2)
-    await world.once()
+    await world.mirrored(2)
     other = world.base.add("other/x.md", b"another prefix", foreign=False)
 
     def claim(tx: Tx) -> None:
@@ -170,27 +123,10 @@ async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
 # -- state lost ----------------------------------------------------------------------------------------
 
 
-def twin(world: World, path: str, data: bytes) -> str:
-    """A second document under a path of ours, as an earlier state would have left it."""
-    return world.base.add(path, data, path=path, upload_id=7, foreign=False).remote_id
-
-
-async def test_a_leftover_with_other_bytes_is_a_duplicate_and_left_alone(world: World) -> None:
-    left = twin(world, "f0.md", b"older text")
-    world.write_many(3)
-    await world.once()
-    found = await verified(world)
-    assert paths(found) == {"duplicate": ["f0.md"]} and "left alone" in found.duplicate[0].why
-    assert not repair_request(found)
-    await repair(world)
-    assert left in world.base.documents
-
-
 async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
     left = twin(world, "f0.md", b"older text")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     assert repair_request(await verified(world))["surplus"] == [left]
     await repair(world)
     assert world.served() == world.on_disk()
@@ -198,16 +134,14 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
 
 async def test_a_leftover_without_a_file_is_orphaned(world: World) -> None:
     twin(world, "gone.md", b"text")
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     found = await verified(world)
     assert paths(found) == {"orphaned": ["gone.md"]} and not repair_request(found)
 
 
 async def test_before_the_pass_that_adopts_nothing_is_wrong(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.lose_state()
     assert paths(await verified(world)) == {}
 
@@ -222,8 +156,7 @@ async def test_without_any_state_files_are_stale_and_documents_foreign(world: Wo
 
 async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")
     found = await verified(world)
     assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]} and found.foreign == 0
@@ -233,24 +166,14 @@ async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: 
     assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
 
 
-async def test_elsewhere_a_document_no_row_knows_is_foreign(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    twin(world, "f0.md", b"x")
-    found = await verified(world)
-    assert found.ok and found.foreign == 1
+def row_of(world: World, path: str) -> Upload:
+    return next(row for row in world.rows() if row.path == path)
 
 
 async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
-    world.write_many(2)
-    await world.once()
-    row = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
-    lost = replace(row, state=UploadState.DROPPED, remote_id=None)
-
-    def add(tx: Tx) -> int:
-        return tx.uploads.add(lost).id
-
-    number = world.change(add)
+    await world.mirrored(2)
+    lost = replace(row_of(world, "f0.md"), state=UploadState.DROPPED, remote_id=None)
+    number = world.change(lambda tx: tx.uploads.add(lost).id)
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
@@ -258,8 +181,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
 
 
 async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     old = world.base.served("f0.md")[0]
     world.write("f0.md", "new")
     await world.once()
@@ -269,16 +191,6 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     assert repair_request(found)["surplus"] == [old.remote_id]
     await repair(world)
     assert world.served() == world.on_disk()
-
-
-async def test_a_refused_deletion_is_reported_with_the_targets_words(world: World) -> None:
-    world.write_many(3)
-    await world.once()
-    world.base.faults.append(Fault("delete", error=lambda: Rejected("locked by an admin"), times=10_000))
-    world.write("f0.md", "new")
-    await world.once()
-    found = await verified(world)
-    assert paths(found) == {"duplicate": ["f0.md"]} and "locked by an admin" in found.duplicate[0].why
 
 
 # -- while things go on ----------------------------------------------------------------------------------
@@ -300,15 +212,14 @@ class Meddling(MemoryTarget):
         return await super().status(ids)
 
 
-async def meddled(world: World, meddle: Callable[[str], None], *, watched: bool = False) -> Verification:
+async def meddled(world: World, meddle: Callable[[str], None]) -> Verification:
     target = Meddling(world.base, limits=world.limits, clock=world.clock.wall)
     target.meddle = meddle  # type: ignore[method-assign]
-    return await verified(world, watched=watched, target=target)
+    return await verified(world, target)
 
 
 async def test_a_document_added_after_the_list_is_not_missing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
 
     def meddle(moment: str) -> None:
         if moment == "after":
@@ -326,8 +237,7 @@ def serve_also(tx: Tx, world: World, remote_id: str) -> None:
 
 
 async def test_a_document_deleted_during_the_audit_is_not_missing(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     gone = world.base.served("f0.md")[0].remote_id
     world.base.lose(gone)
 
@@ -346,8 +256,7 @@ def end(tx: Tx, world: World, path: str) -> None:
 
 async def test_a_stray_that_is_deleted_during_the_audit_is_not_reported(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     stray = twin(world, "gone.md", b"x")
 
     def meddle(moment: str) -> None:
@@ -358,14 +267,11 @@ async def test_a_stray_that_is_deleted_during_the_audit_is_not_reported(tmp_path
 
 
 async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World) -> None:
-    world.write_many(2)
-    await world.once()
-    row = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))[0]
-
-    store = StateStore(world.state / "state.db")
-    sending = replace(row, path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None)
-    number = store.submit(lambda tx: tx.uploads.add(sending).id).result()
-    store.close()
+    await world.mirrored(2)
+    sending = replace(
+        row_of(world, "f0.md"), path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None
+    )
+    number = world.change(lambda tx: tx.uploads.add(sending).id)
     world.base.add("g.md", b"text of f0", path="g.md", upload_id=number, foreign=False)
     found = await verified(world)
     assert found.foreign == 0 and found.duplicate == () and found.orphaned == ()
@@ -373,8 +279,7 @@ async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World)
 
 async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(world: World) -> None:
     world.clock.started -= 1000  # the wall clock of the files themselves
-    world.write_many(10)
-    await world.once()
+    await world.mirrored(10)
     world.settings = replace(world.settings, settle=60.0)
     world.write("f0.md", "changed")
     world.delete("f1.md")
@@ -385,8 +290,7 @@ async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(worl
 
 
 async def test_a_missing_root_halts_the_comparison_and_reports_no_orphans(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.lose(world.base.served("f0.md")[0].remote_id)
     world.root.rename(world.root.parent / "away")
     found = await verified(world)
@@ -395,25 +299,14 @@ async def test_a_missing_root_halts_the_comparison_and_reports_no_orphans(world:
 
 
 async def test_a_list_that_breaks_off_is_no_audit(world: World) -> None:
-    world.write_many(3)
-    await world.once()
+    await world.mirrored(3)
     world.base.faults.append(Fault("list", error=lambda: Unavailable("reset"), rows=1))
     with pytest.raises(Unavailable):
         await verified(world)
 
 
-async def test_names_that_are_not_utf8_are_audited(world: World) -> None:
-    name = os.fsdecode(b"caf\xe9.md")
-    world.write(name, "one")
-    await world.once()
-    assert (await verified(world)).ok
-    world.write(name, "two")
-    assert [one.path for one in (await verified(world)).stale] == [name]
-
-
 async def test_more_documents_than_a_page_are_audited(world: World) -> None:
-    world.write_many(450)
-    await world.once()
+    await world.mirrored(450)
     for remote_id in list(world.base.documents)[::100]:
         world.base.lose(remote_id)
     assert len((await verified(world)).missing) == 5

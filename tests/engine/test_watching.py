@@ -176,20 +176,6 @@ async def write_on(path: Path) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_mass_deletion_is_held_until_approved_through_the_inbox(daemon: WatchingWorld) -> None:
-    async with daemon.kept() as store:
-        for i in range(8):
-            daemon.delete(f"f{i}.md")
-        await until(lambda: daemon.tally().get("held") == 8)
-        assert len(daemon.served()) == 10
-        holds = store.read_now(lambda tx: [h.id for h in tx.holds.current(daemon.run.mirror)])
-        await store.write(lambda tx: tx.inbox.post("approve", "docs", {"holds": holds}, 0.0))
-        wake(daemon.state)
-        began = time.monotonic()
-        await until(daemon.mirrors_disk)
-        assert time.monotonic() - began < 5
-
-
 async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         away = daemon.root.with_name("away")
@@ -202,38 +188,6 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
         daemon.write("f1.md", "after the return")
         await until(daemon.mirrors_disk)
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
-
-
-async def test_a_file_that_never_gets_quiet_is_taken_all_the_same(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        log = daemon.root / "log.md"
-        deadline = time.monotonic() + PATIENCE
-        with log.open("a") as stream:
-            while "log.md" not in daemon.served():
-                assert time.monotonic() < deadline
-                stream.write("one more line\n")
-                stream.flush()
-                await asyncio.sleep(0.02)
-        await until(daemon.mirrors_disk)
-
-
-async def test_its_own_reads_wake_nothing(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        for path in daemon.root.rglob("*.md"):
-            path.read_text()
-        requests, passes = len(daemon.base.requests), daemon.passes
-        await asyncio.sleep(0.5)
-        assert (len(daemon.base.requests), daemon.passes) == (requests, passes)
-
-
-async def test_a_halted_target_is_probed_and_work_goes_on(
-    daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
-    daemon.base.faults.append(Fault("put", error=lambda: Halted("credentials", "refused"), times=3))
-    async with daemon.kept():
-        await until(daemon.mirrors_disk)
-        assert daemon.run.halt is None
 
 
 async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
@@ -283,18 +237,6 @@ async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
             await until(daemon.mirrors_disk)
             await until(lambda: daemon.run.halt is None)
             assert wishes == wished
-
-
-async def test_a_tree_that_is_replaced_at_once_ends_right(daemon: WatchingWorld) -> None:
-    daemon.settings = replace(daemon.settings, deletions=DeletionLimits(1.0, 1000, 60.0))
-    async with daemon.kept():
-        for i in range(5):
-            daemon.write(f"tree/a{i}.md", f"a{i}")
-        await until(daemon.mirrors_disk)
-        shutil.rmtree(daemon.root / "tree")
-        for i in range(5):
-            daemon.write(f"tree/b{i}.md", f"b{i}")
-        await until(daemon.mirrors_disk)
 
 
 async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
@@ -349,22 +291,6 @@ async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unaske
         await until(lambda: "new.md" in daemon.served())
         await until(lambda: daemon.tally().get("held") == 9)
         assert len(daemon.served()) == 11
-
-
-async def test_an_error_of_our_own_ends_no_mirror_and_is_told(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        healthy, daemon.run.open_target = daemon.run.open_target, broken
-        daemon.watching._begin_anew = True  # type: ignore[union-attr]
-        await until(lambda: daemon.run.halt is not None)
-        assert daemon.run.halt is not None and daemon.run.halt.reason == "failing"
-        assert "RuntimeError" in daemon.run.halt.detail
-        daemon.run.open_target = healthy
-        daemon.tell("retry")
-        await until(lambda: daemon.run.halt is None)
-
-
-async def broken() -> MemoryTarget:
-    raise RuntimeError("nobody thought of this")
 
 
 async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon: WatchingWorld) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.core.lifecycle import TRANSITIONS
-from kbsync.core.model import Limits, Upload
-from kbsync.engine.mirror import MirrorRun, RunContext
+from kbsync.core.model import Limits, Upload, UploadState
+from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.approvals import DELETIONS, RENEWALS
@@ -351,6 +351,23 @@ class World:
             found = breaches(tx.uploads.at(binding.mirror, binding.id, path))
             self.breaches += [f"{path}: {sentence}" for sentence in found]
 
+    @asynccontextmanager
+    async def begun(self) -> AsyncIterator[BoundMirror]:
+        """A mirror at work, whose folder was not compared yet."""
+        async with self.running() as store:
+            run = self.make_run(store)
+            bound = await run.begin()
+            assert bound is not None, run.halt
+            try:
+                yield bound
+            finally:
+                await run.end()
+
+    async def mirrored(self, files: int, prefix: str = "f") -> None:
+        """So many files, and the pass that mirrors them."""
+        self.write_many(files, prefix)
+        await self.once()
+
     async def doing(self, work: Callable[[MirrorRun], Awaitable[Any]]) -> None:
         """What a process does, from beginning to end."""
         async with self.running() as store:
@@ -448,6 +465,20 @@ class World:
             for p in sorted(self.root.rglob("*.md"))
             if p.is_file()
         }
+
+    def rows(self, *states: UploadState) -> list[Upload]:
+        """What the journal has of uploads, or of those in these states."""
+        found: list[Upload] = self.look_up(
+            lambda tx: tx.uploads.in_states(self.run.mirror, 1, states or tuple(UploadState), limit=10_000)
+        )
+        return found
+
+    def states(self) -> list[str]:
+        return [row.state.name for row in self.rows()]
+
+    def requests(self, op: str) -> int:
+        """How often the base was asked for this."""
+        return sum(request.op == op for request in self.base.requests)
 
     def puts(self) -> int:
         return len(self.base.effects_of("put"))

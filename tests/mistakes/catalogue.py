@@ -86,7 +86,7 @@ MISTAKES = (
         "kbsync/core/lifecycle.py",
         "looked.elapsed >= timing.horizon:\n        return _presume_lost",
         "looked.absences >= 1:\n        return _presume_lost",
-        ("tests/core", "tests/engine/test_lagging_lists.py"),
+        ("tests/core", "tests/engine/test_targets_without_marks.py"),
     ),
     Mistake(
         "no-recovery",
@@ -94,7 +94,7 @@ MISTAKES = (
         "kbsync/engine/journal.py",
         "    rows = [upload for upload in sending if upload.id not in busy]",
         "    rows = [upload for upload in sending if upload.id in busy]",
-        ("tests/promises/test_at_a_service.py", "tests/crash/test_changed_back.py"),
+        ("tests/promises/test_each_promise.py", "tests/crash/test_changed_back.py"),
     ),
     Mistake(
         "two-programs-one-state",
@@ -119,7 +119,7 @@ MISTAKES = (
         "kbsync/source/observer.py",
         "    DirMovedEvent,\n]",
         "    DirMovedEvent,\n    __import__('watchdog.events').events.FileOpenedEvent,\n]",
-        ("tests/source", "tests/engine/test_watching.py"),
+        ("tests/source", "tests/promises/test_each_promise.py"),
     ),
     # 5. Mass deletion asks.
     Mistake(

@@ -40,18 +40,6 @@ def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: ZhipuPlace, kin
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def test_an_upload_that_was_under_way_when_the_program_was_killed_is_not_sent_again(desk: ZhipuPlace) -> None:
-    desk.vendor.play("late-answer", op="upload", times=0, args={"seconds": 60.0})
-    process = desk.start("--once")
-    eventually(lambda: stored(desk) == 4)
-    process.kill()
-    process.wait()
-    desk.vendor.server.faults.clear()
-    desk.once()
-    assert (stored(desk), desk.vendor.asked("upload")) == (FILES, FILES)
-    assert desk.vendor.digests() == digests_in(desk.docs)
-
-
 # -- 7: same bytes, no work --------------------------------------------------------------------------------
 
 
@@ -62,15 +50,6 @@ def test_a_rename_that_is_kept_back_uploads_nothing(desk: ZhipuPlace) -> None:
     assert desk.once()["uploaded"] == 0
     assert desk.vendor.asked("upload") == FILES
     assert desk.found("text of 1")[0] == "moved.md"
-
-
-def test_a_rename_uploads_once_and_leaves_no_gap(desk: ZhipuPlace) -> None:
-    desk.once()
-    (desk.docs / "f1.md").rename(desk.docs / "moved.md")
-    for _ in range(2):
-        desk.once()
-        assert desk.vendor.asked("upload") == FILES + 1
-    assert desk.vendor.digests() == digests_in(desk.docs)
 
 
 # -- 8: a half-written file is never sent ------------------------------------------------------------------

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,25 +40,3 @@ def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: Zhipu
     os.utime(desk.write("note.md", "written a moment ago"), (in_a_year, in_a_year))
     desk.once()
     assert arrived["upload"] - min(arrived.values()) >= SETTLE
-
-
-def test_of_a_file_that_is_written_piece_by_piece_only_the_whole_is_sent(desk: ZhipuPlace) -> None:
-    whole = "".join(f"piece {n}\n" for n in range(10))
-    file = desk.write("growing.md", "")
-
-    def write() -> None:
-        with file.open("a") as growing:
-            for line in whole.splitlines(keepends=True):
-                growing.write(line)
-                growing.flush()
-                os.fsync(growing.fileno())
-                time.sleep(SETTLE / 8)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        desk.once()
-    finally:
-        writer.join()
-    sent = {entry["sha256"] for entry in desk.vendor.effects("stored")}
-    assert sent == {hashlib.sha256(whole.encode()).hexdigest()}

@@ -20,7 +20,7 @@ from kbsync.installation import Installation
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from kbsync.systemd import LEAST_PAUSE, READY_LATEST, ServiceManager, ServiceReports, status_sentence
-from tests.engine.world import VirtualClock, World
+from tests.engine.world import VirtualClock, World, driven
 
 WATCHDOG = 60.0
 
@@ -42,13 +42,12 @@ class Heard(ServiceManager):
 
 
 @asynccontextmanager
-async def driven(clock: VirtualClock) -> AsyncIterator[ServiceReports]:
-    driver = asyncio.create_task(clock.drive())
-    reports = ServiceReports(Heard(clock), clock)
-    yield reports
-    driver.cancel()
-    await asyncio.gather(driver, return_exceptions=True)
-    reports.manager.close()
+async def reporting() -> AsyncIterator[ServiceReports]:
+    clock = VirtualClock()
+    async with driven(clock):
+        reports = ServiceReports(Heard(clock), clock)
+        yield reports
+        reports.manager.close()
 
 
 def heard(reports: ServiceReports) -> Heard:
@@ -57,7 +56,7 @@ def heard(reports: ServiceReports) -> Heard:
 
 
 async def test_ready_waits_for_every_mirror() -> None:
-    async with driven(VirtualClock()) as reports:
+    async with reporting() as reports:
         begun = [asyncio.Event(), asyncio.Event()]
         ready = asyncio.create_task(reports.ready_after(begun))
         begun[0].set()
@@ -69,19 +68,13 @@ async def test_ready_waits_for_every_mirror() -> None:
 
 
 async def test_a_mirror_that_takes_long_to_begin_holds_ready_back_only_so_long() -> None:
-    async with driven(VirtualClock()) as reports:
+    async with reporting() as reports:
         await reports.ready_after([asyncio.Event()])
         assert heard(reports).words == [(READY_LATEST, "READY=1")]
 
 
-async def test_without_mirrors_there_is_nothing_to_wait_for() -> None:
-    async with driven(VirtualClock()) as reports:
-        await reports.ready_after([])
-        assert heard(reports).times("READY=1") == [0.0]
-
-
 async def test_what_is_told_when_keeps_its_order() -> None:
-    async with driven(VirtualClock()) as reports:
+    async with reporting() as reports:
         with reports.reloading():  # before READY the manager would take it for the end of the start
             assert heard(reports).words == []
         await reports.ready_after([])
@@ -124,7 +117,7 @@ async def until_heard(reports: ServiceReports, word: str) -> None:
 
 
 async def test_a_writer_that_hangs_ends_the_signs_of_life(store: StateStore) -> None:
-    async with driven(VirtualClock()) as reports, reports.over(store, list):
+    async with reporting() as reports, reports.over(store, list):
         await until_heard(reports, "WATCHDOG=1")
         hanging, end = threading.Event(), threading.Event()
 
@@ -148,7 +141,7 @@ async def test_long_work_in_threads_does_not_end_them(store: StateStore) -> None
     threads, end = ThreadPoolExecutor(2), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
-    async with driven(VirtualClock()) as reports, reports.over(store, list):
+    async with reporting() as reports, reports.over(store, list):
         for _ in range(5):
             heard(reports).words.clear()
             await until_heard(reports, "WATCHDOG=1")
@@ -159,7 +152,7 @@ async def test_long_work_in_threads_does_not_end_them(store: StateStore) -> None
 
 async def test_a_state_that_cannot_be_written_is_no_reason_to_be_ended(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
-    async with driven(VirtualClock()) as reports, reports.over(store, list):
+    async with reporting() as reports, reports.over(store, list):
         store._writer.pragma("query_only", True)
         heard(reports).words.clear()
         await until_heard(reports, "WATCHDOG=1")
