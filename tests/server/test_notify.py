@@ -77,12 +77,8 @@ def test_a_halt_is_told_once_and_its_end_too_without_a_cure_for_what_is_over() -
     [recovered] = pending.tell(2 * EVERY)
     told = recovered.to_json()
     assert told["text"] == "a: works again (folder-missing is over)"
-    assert (told["event"], told["reason"], told["detail"], told["cure"]) == (
-        "recovered",
-        "folder-missing",
-        "",
-        "",
-    )
+    known = {"event": "recovered", "reason": "folder-missing", "detail": "", "cure": ""}
+    assert {key: told[key] for key in known} == known
 
 
 def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
@@ -264,8 +260,6 @@ class NoticeHandler(http.server.BaseHTTPRequestHandler):
 
 
 class NoticeServer(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), NoticeHandler)
         self.bodies: list[bytes] = []
@@ -307,21 +301,14 @@ async def test_an_address_that_does_not_take_it_is_told_without_the_address(
     assert (str(caught.value), len(server.bodies)) == (why, 1)
 
 
-@pytest.mark.parametrize(
-    ("url", "proxy", "why"),
-    [
-        ("http://127.0.0.1:1/sesame", "", "cannot be reached"),
-        ("http://[sesame", "", "cannot be reached"),
-        ("gopher://sesame/", "", "cannot be reached"),
-        ("https://kb.example/", "socks5://sesame:1080", "proxy of the environment"),
-        ("https://kb.example/", "http://sesame:x", "proxy of the environment"),
-    ],
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/sesame", "http://[sesame", "gopher://sesame/"])
+@pytest.mark.parametrize("proxy", ["", "socks5://sesame:1080", "http://sesame:x"])
 async def test_an_address_or_proxy_that_is_none_is_told_without_it(
-    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str, why: str
+    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str
 ) -> None:
     if proxy:
         monkeypatch.setenv("ALL_PROXY", proxy)
+    why = "proxy of the environment" if proxy else "cannot be reached"
     with pytest.raises(Undelivered, match=why) as caught:
         await notify.post_notice(url, BODY)
     assert "sesame" not in str(caught.value)
@@ -389,8 +376,7 @@ async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config
         await stage.look(3600)
     assert stage.events == ["halted"]
     assert [(line["event"], line["via"]) for line in lines] == [
-        ("notify.failed", "command"),
-        ("notify.resumed", "command"),
+        (event, "command") for event in ("notify.failed", "notify.resumed")
     ]
     assert str(tmp_path) not in str(lines)
 
