@@ -116,6 +116,5 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
 async def test_a_state_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
     one = scene(tmp_path)
     one.make_app()
-    told = samples((await one.get("/metrics")).text)
-    assert told['kbsync_documents{mirror="docs",state="ready"}'] == 0
+    assert samples((await one.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0
     one.made.state_reader.close()

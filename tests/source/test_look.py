@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from kbsync.errors import ShortageError
 from kbsync.source import look as looker
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.roots import SHORTAGES, RootIdentity, identify
-from tests.source.folders import RULES, descriptors, refuse, write
+from tests.source.folders import OBSTACLES, RULES, descriptors, refuse, write
 
 MISSING = Look(Presence.MISSING)
 
@@ -39,10 +38,7 @@ def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
         assert look(tmp_path, path) == MISSING, path
 
 
-@pytest.mark.parametrize(
-    "number",
-    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],
-)
+@pytest.mark.parametrize("number", OBSTACLES)
 @pytest.mark.parametrize(("call", "name"), [("open", "docs"), ("stat", "a.md")])
 def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str, name: str

@@ -29,30 +29,18 @@ async def hearing(root: Path, state: Path) -> AsyncIterator[Hearing]:
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        (ev.FileCreatedEvent("/r/a"), [Hint("a", FILE)]),
-        (ev.FileModifiedEvent("/r/a"), [Hint("a", FILE)]),
-        (ev.FileClosedEvent("/r/d/a"), [Hint("d/a", FILE)]),
-        (ev.FileDeletedEvent("/r/a"), [Hint("a", FILE)]),
-        (ev.FileMovedEvent("/r/a", "/r/b"), [Hint("a", FILE), Hint("b", FILE)]),
         (ev.FileMovedEvent("/r/a", "/elsewhere/b"), [Hint("a", FILE)]),
         (ev.FileMovedEvent("/r/a", "/r/.git/b"), [Hint("a", FILE)]),
-        (ev.DirCreatedEvent("/r/d"), [Hint("d", TREE)]),
-        (ev.DirDeletedEvent("/r/d"), [Hint("d", GONE)]),
-        (ev.DirMovedEvent("/r/d", "/r/e"), [Hint("d", GONE), Hint("e", TREE)]),
         (ev.FileMovedEvent("/r/d/a", "/r/e/a", is_synthetic=True), []),
-        (ev.FileOpenedEvent("/r/a"), []),
-        (ev.FileClosedNoWriteEvent("/r/a"), []),
-        (ev.FileAttribEvent("/r/a"), []),
-        (ev.DirAttribEvent("/r/d"), []),
-        (ev.DirModifiedEvent("/r/d"), []),
         (ev.DirDeletedEvent("/r"), []),
         (ev.FileModifiedEvent("/root2/a"), []),
         (ev.FileModifiedEvent("/r/.git/index"), []),
         (ev.DirCreatedEvent("/r/.git"), []),
-        (ev.FileModifiedEvent(b"/r/caf\xe9"), [Hint("caf\udce9", FILE)]),
     ],
 )
-def test_each_kind_of_event_asks_for_the_right_look(event: ev.FileSystemEvent, expected: list[Hint]) -> None:
+def test_only_what_lies_below_the_root_and_is_not_ignored_is_looked_at(
+    event: ev.FileSystemEvent, expected: list[Hint]
+) -> None:
     assert list(hints_of(event, "/r", lambda path: path.split("/")[0] == ".git")) == expected
 
 
@@ -87,26 +75,21 @@ def move_in(root: Path) -> None:
     (root.parent / "outside").rename(root / "inside")
 
 
+NEW = Hint("new.md", FILE)
 DEEDS: dict[str, tuple[Callable[[Path], object], list[Hint]]] = {
-    "new": (lambda root: (root / "new.md").write_text("x"), [Hint("new.md", FILE)]),
+    "new": (lambda root: (root / "new.md").write_text("x"), [NEW]),
     "rewrite": (lambda root: (root / "sub/deep.md").write_text("y"), [Hint("sub/deep.md", FILE)]),
     "truncate": (lambda root: os.truncate(root / "sub/deep.md", 1), [Hint("sub/deep.md", FILE)]),
     "delete": (lambda root: (root / "old.md").unlink(), [Hint("old.md", FILE)]),
-    "rename": (
-        lambda root: (root / "old.md").rename(root / "new.md"),
-        [Hint("old.md", FILE), Hint("new.md", FILE)],
-    ),
+    "rename": (lambda root: (root / "old.md").rename(root / "new.md"), [Hint("old.md", FILE), NEW]),
     "move out": (lambda root: (root / "old.md").rename(root.parent / "old.md"), [Hint("old.md", FILE)]),
     "save as vim does": (save_like_vim, [Hint("old.md", FILE), Hint("old.md~", FILE)]),
     "save atomically": (lambda root: save_atomically(root, root / ".old.md.tmp"), [Hint("old.md", FILE)]),
     "save from outside": (lambda root: save_atomically(root, root.parent / "tmp"), [Hint("old.md", FILE)]),
-    "no UTF-8": (
-        lambda root: Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9.md")).write_text("x"),
-        [Hint("caf\udce9.md", FILE)],
-    ),
+    "no UTF-8": (lambda root: (root / "caf\udce9.md").write_text("x"), [Hint("caf\udce9.md", FILE)]),
     "folder moved in": (move_in, [Hint("inside", TREE)]),
     "folder moved out": (lambda root: (root / "sub").rename(root.parent / "sub"), [Hint("sub", GONE)]),
-    "folder moved within": (
+    "folder moved": (
         lambda root: (root / "sub").rename(root / "bus"),
         [Hint("sub", GONE), Hint("bus", TREE)],
     ),
