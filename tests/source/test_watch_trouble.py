@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from kbsync.source import wake, watch
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
 from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
-from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, Watcher
+from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
 from tests.source.folders import descriptors
 from tests.source.watching import Hearing, eventually, inotify_fds, library_threads, listening, machine
@@ -235,21 +235,37 @@ async def test_a_root_that_went_away_is_looked_for_aside(root: Path, state: Path
         assert is_main == [True, False], "what comes back may be a dead mount"
 
 
-@pytest.mark.parametrize("fs_type", ["nfs4", "fuse.sshfs"])
-async def test_auto_polls_where_the_kernel_does_not_hear_of_every_change(
-    root: Path, state: Path, fs_type: str
+def mounted(at: str, fs_type: str) -> Machine:
+    return machine(mounts=lambda: [Mount(1, at, fs_type)])
+
+
+def in_chroot(magic: int) -> Machine:
+    """No mount is listed there for the folder: the kernel is asked for the number of its file system."""
+    return machine(identify=lambda at: replace(identify(at), fs_type=UNKNOWN), magic=lambda _: magic)
+
+
+@pytest.mark.parametrize(
+    ("observer", "on", "why"),
+    [
+        ("auto", lambda root: mounted(f"{root}/sub", "nfs4"), "sub is nfs4"),
+        ("auto", lambda root: mounted(f"{root}/sub", "fuse.sshfs"), "sub is fuse.sshfs"),
+        ("auto", lambda root: mounted("/elsewhere", "nfs4"), ""),
+        ("native", lambda root: mounted(f"{root}/sub", "nfs4"), ""),
+        ("auto", lambda root: in_chroot(0x6969), "does not report every change"),
+        ("auto", lambda root: in_chroot(0xFF534D42), "does not report every change"),
+        ("auto", lambda root: in_chroot(0xEF53), ""),
+        ("polling", lambda root: machine(), "observer: polling"),
+    ],
+)
+async def test_it_polls_where_it_is_told_to_or_the_kernel_does_not_hear_of_every_change(
+    root: Path, state: Path, observer: str, on: Callable[[Path], Machine], why: str
 ) -> None:
-    below = Mount(1, str(root / "sub"), fs_type)
-    elsewhere = Mount(2, "/elsewhere", fs_type)
-    async with listening(root, state, machine=machine(mounts=lambda: [below])) as hearing:
-        assert hearing.watcher.report.mode is Mode.POLLING
-        assert fs_type in hearing.watcher.report.why
-        assert library_threads() == set()
+    async with listening(root, state, observer=observer, machine=on(root)) as hearing:
+        report = hearing.watcher.report
+        assert report.mode is (Mode.POLLING if why else Mode.NATIVE)
+        assert why in report.why and bool(why) == bool(report.why)
+        assert bool(library_threads()) is not bool(why)
         assert await hearing.watcher.check() == []
-    async with listening(root, state, machine=machine(mounts=lambda: [elsewhere])) as hearing:
-        assert hearing.watcher.report.mode is Mode.NATIVE
-    async with listening(root, state, observer="native", machine=machine(mounts=lambda: [below])) as hearing:
-        assert hearing.watcher.report.mode is Mode.NATIVE
 
 
 async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Path, state: Path) -> None:
@@ -271,27 +287,9 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
         assert hearing.watcher.report.mode is Mode.NATIVE
 
 
-@pytest.mark.parametrize(
-    ("magic", "mode"), [(0x6969, Mode.POLLING), (0xFF534D42, Mode.POLLING), (0xEF53, Mode.NATIVE)]
-)
-async def test_a_folder_that_no_mount_is_listed_for_is_asked_of_the_kernel(
-    root: Path, state: Path, magic: int, mode: Mode
-) -> None:
-    def unlisted(folder: Path) -> RootIdentity:
-        return replace(identify(folder), fs_type=UNKNOWN)
-
-    in_chroot = machine(identify=unlisted, magic=lambda folder: magic)
-    async with listening(root, state, machine=in_chroot) as hearing:
-        assert hearing.watcher.report.mode is mode
-        assert ("does not report every change" in hearing.watcher.report.why) is (mode is Mode.POLLING)
-
-
-async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
+async def test_polling_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
     async with listening(root, state, observer="polling") as hearing:
         watcher = hearing.watcher
-        assert watcher.report.mode is Mode.POLLING
-        assert "observer: polling" in watcher.report.why
-        assert library_threads() == set()
         assert watcher.rescan_every == 10
         watcher.scan_started()
         watcher.scan_ended(directories=50_000, seconds=3.8)
