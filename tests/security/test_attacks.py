@@ -8,10 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kbsync.errors import Rejected
-from kbsync.index.chunk import chunk
 from kbsync.index.fence.parser import Bounds, Parser
-from kbsync.index.read.text import parse_text
-from tests.growth import assert_linear
 from tests.security.attacks import ATTACKS
 from tests.targets.bodies import BytesBody
 
@@ -48,30 +45,3 @@ def test_an_attack_is_refused_or_read_within_its_bounds_and_the_next_document_is
         assert refusal.reason and len(refusal.reason) < 600
     assert time.monotonic() - began < 30  # twice, where it crashed, and a new process each
     assert parser.parse("x.html", BytesBody(b"<p>an honest page")).text == "an honest page"
-
-
-TEXTS = {
-    "one Chinese line": ("x.txt", "漢"),
-    "Chinese and letters": ("x.txt", "漢a"),
-    "Latin letters with accents": ("x.txt", "é"),
-    "sentences": ("x.txt", "a. "),
-    "headings": ("x.md", "# a\n"),
-    "underlined headings": ("x.md", "a\n=\n"),
-    "open fences": ("x.md", "```\n"),
-    "pipes": ("x.md", "|a|b|\n"),
-    "rules": ("x.md", "---\n"),
-    "quotes": ("x.csv", '"'),
-    "rows": ("x.csv", "a,b\n"),
-    "cue numbers": ("x.srt", "1\n"),
-    "open tags": ("x.vtt", "<"),
-    "open sections": ("x.tex", "\\section{"),
-    "combining marks": ("x.txt", "a\u0301"),
-    "line ends": ("x.log", "x\r"),
-}
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_the_time_a_text_takes_grows_with_its_length_and_no_faster(name):
-    path, unit = TEXTS[name]
-
-    assert_linear(lambda size: chunk(parse_text(path, (unit * (size // len(unit))).encode())), 5_000)

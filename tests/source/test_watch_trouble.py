@@ -132,7 +132,9 @@ async def test_an_event_that_cannot_be_taken_in_ends_no_thread(root: Path, state
         assert hearing.watcher.rescan_wanted
 
 
-async def test_a_root_replaced_by_another_folder_is_watched_anew(hearing: Hearing, root: Path) -> None:
+async def test_a_root_replaced_by_another_folder_is_watched_from_then_on(
+    hearing: Hearing, root: Path
+) -> None:
     before = hearing.watcher.identity
     root.rename(root.parent / "away")
     root.mkdir()
