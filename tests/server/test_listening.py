@@ -161,9 +161,7 @@ class Run:
         raise RuntimeError("a mistake of ours does not end the listening")
 
 
-async def test_what_is_called_back_reaches_its_mirror_and_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_is_called_back_reaches_its_mirror_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}
     listening, listen = HttpListener(cast(Any, runs), Path("state.db"), str), free_address()
