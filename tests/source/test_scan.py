@@ -170,7 +170,11 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
     assert listed(root, tree) == {}
 
 
-@pytest.mark.parametrize("obstacle", ["unreadable", "symlink", "folder", "fifo", "broken", "huge"])
+@pytest.mark.parametrize(
+    "obstacle",
+    ["symlink", "folder", "fifo", "secret/\n", "# fine\nsecret[/\n", "x\n" * 600_000],
+    ids=["symlink", "folder", "fifo", "unreadable", "broken", "huge"],
+)
 def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
@@ -178,20 +182,16 @@ def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     write(root, "docs/secret/b.md")
     ignore = root / "docs/.kbsyncignore"
     match obstacle:
-        case "unreadable":
-            ignore.write_text("secret/\n")
-            refuse(monkeypatch, "open", ".kbsyncignore", errno.EACCES)
-            (root / "docs/.kbsyncignore").touch()
         case "symlink":
             ignore.symlink_to("/dev/null")
         case "folder":
             ignore.mkdir()
         case "fifo":
             os.mkfifo(ignore)
-        case "broken":
-            ignore.write_text("# fine\nsecret[/\n")
-        case "huge":
-            ignore.write_text("x\n" * 600_000)
+        case text:
+            ignore.write_text(text)
+    if obstacle == "secret/\n":
+        refuse(monkeypatch, "open", ".kbsyncignore", errno.EACCES)
     found = listed(root, tree)
     problem = found.get("docs", found[""])
     assert ".kbsyncignore" in problem.problem
@@ -261,44 +261,30 @@ def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
     list_as(monkeypatch, lambda entries: (entry if each.name == entry.name else each for each in entries))
 
 
-def test_a_file_that_races_away_is_neither_changed_nor_missing(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("as_listed", "as_looked_at", "changed", "problem"),
+    [
+        (errno.ENOENT, 0, ["b.md"], ""),  # it races away while it is listed
+        (0, errno.ENOENT, ["b.md"], ""),  # or before the second look
+        (errno.EIO, errno.EIO, ["a.md", "b.md"], ""),  # it is there without a stamp
+        (errno.EACCES, 0, [], "permission denied"),  # nothing in the folder may be looked at
+    ],
+)
+def test_a_file_that_cannot_be_looked_at_is_never_missing(
+    root: Path, tree: Tree, monkeypatch: Any, as_listed: int, as_looked_at: int, changed: Any, problem: str
 ) -> None:
     known(root, tree, "a.md", "b.md")
-    with_entry(monkeypatch, Entry("a.md", errno.ENOENT))
-    write(root, "b.md", "changed\n")
+    for name in ("a.md", "b.md"):
+        write(root, name, "changed\n")
+    if as_listed:
+        with_entry(monkeypatch, Entry("a.md", as_listed))
+    if as_looked_at:
+        refuse(monkeypatch, "stat", "a.md", as_looked_at)
     (listing,) = listed(root, tree).values()
-    assert (names(listing), listing.missing) == (["b.md"], ())
-
-
-def test_a_file_that_races_away_before_the_second_look_is_not_reported(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(root, "a.md")
-    write(root, "b.md")
-    refuse(monkeypatch, "stat", "a.md", errno.ENOENT)
-    assert names(listed(root, tree)[""]) == ["b.md"]
-
-
-def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known(root, tree, "a.md", "b.md")
-    with_entry(monkeypatch, Entry("a.md", errno.EIO))
-    refuse(monkeypatch, "stat", "a.md", errno.EIO)
-    passing = Scan(root, tree, RULES)
-    (listing,) = passing
-    assert listing.changed == (scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0),)
-    assert (listing.missing, listing.problem) == ((), "")
-
-
-def test_a_folder_whose_entries_may_not_be_looked_at_is_a_problem(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known(root, tree, "a.md")
-    with_entry(monkeypatch, Entry("a.md", errno.EACCES))
-    (listing,) = listed(root, tree).values()
-    assert "permission denied" in listing.problem and not listing.missing
+    assert (sorted(names(listing)), listing.missing) == (changed, ())
+    assert problem in listing.problem and bool(problem) == bool(listing.problem)
+    if "a.md" in changed:
+        assert scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0) in listing.changed
 
 
 def test_a_folder_that_races_away_or_becomes_a_symlink_is_not_reported(

@@ -71,17 +71,6 @@ async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
     await hearing.hears(Hint(name, HintKind.FILE))
 
 
-async def test_a_healthy_watch_has_no_trouble_and_wants_nothing(hearing: Hearing) -> None:
-    watcher = hearing.watcher
-    watcher.scan_started()
-    watcher.scan_ended(directories=2, seconds=0.1)
-    assert await watcher.check() == []
-    assert not watcher.rescan_wanted
-    assert watcher.rescan_every == 900
-    report = watcher.report
-    assert (report.mode, report.why, report.cure) == (Mode.NATIVE, "", "")
-
-
 async def test_an_overflow_means_a_new_observer_and_a_rescan(hearing: Hearing, root: Path) -> None:
     before = library_threads()
     reader_of(hearing).handle_event(OVERFLOW)
