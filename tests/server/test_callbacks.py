@@ -15,6 +15,7 @@ from kbsync.config.secrets import Secret
 from kbsync.server import callbacks
 from kbsync.server.auth import AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
+from tests.clocks import settled
 from tests.server.client import TOKEN, request
 
 ID = "1734816157446680576"
@@ -117,13 +118,9 @@ class Rounds:
     async def _pause(self, _seconds: float) -> None:
         await self.pauses.acquire()
 
-    async def settle(self) -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
-
     async def next(self) -> None:
         self.pauses.release()
-        await self.settle()
+        await settled()
 
 
 @pytest.fixture
@@ -136,11 +133,11 @@ async def rounds() -> AsyncIterator[Rounds]:
 
 async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds: Rounds) -> None:
     rounds.queue.hear("handbook", ID)
-    await rounds.settle()
+    await settled()
     for number in range(5000):
         rounds.queue.hear("handbook", str(number % 1500))
         rounds.queue.hear("faq", ID)
-    await rounds.settle()
+    await settled()
     assert len(rounds.taken) == 1
     await rounds.next()
     assert [(mirror, len(ids)) for mirror, ids in rounds.taken[1:]] == [
@@ -152,6 +149,6 @@ async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds
 async def test_what_is_heard_is_passed_on_at_once_and_again_after_a_silence(rounds: Rounds) -> None:
     for number in range(3):
         rounds.queue.hear("handbook", str(number))
-        await rounds.settle()
+        await settled()
         assert rounds.taken[number:] == [("handbook", {str(number)})]
         await rounds.next()

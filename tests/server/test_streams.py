@@ -16,6 +16,7 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import events
 from kbsync.server.events import ABORT, EventHub, EventStream
+from tests.clocks import settled
 from tests.server.client import served
 from tests.server.scene import eventually, scene
 
@@ -37,8 +38,7 @@ class Turns:
         for one in waiting:
             if not one.done():
                 one.set_result(None)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await settled()
 
 
 class WatchedMirrors:
