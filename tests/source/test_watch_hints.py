@@ -11,7 +11,7 @@ import pytest
 from watchdog import events as ev
 
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.observer import OwnFileEvents, TreeEvents, hints_of
+from kbsync.source.observer import hints_of
 from tests.source.watching import Hearing, eventually, inotify_fds, listening
 
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
@@ -27,35 +27,22 @@ async def hearing(root: Path, state: Path) -> AsyncIterator[Hearing]:
 
 
 @pytest.mark.parametrize(
-    ("event", "expected"),
+    ("root", "event", "expected"),
     [
-        (ev.FileMovedEvent("/r/a", "/elsewhere/b"), [Hint("a", FILE)]),
-        (ev.FileMovedEvent("/r/a", "/r/.git/b"), [Hint("a", FILE)]),
-        (ev.FileMovedEvent("/r/d/a", "/r/e/a", is_synthetic=True), []),
-        (ev.DirDeletedEvent("/r"), []),
-        (ev.FileModifiedEvent("/root2/a"), []),
-        (ev.FileModifiedEvent("/r/.git/index"), []),
-        (ev.DirCreatedEvent("/r/.git"), []),
+        ("/", ev.FileClosedEvent("/a"), [Hint("a", FILE)]),
+        ("/r", ev.FileMovedEvent("/r/a", "/elsewhere/b"), [Hint("a", FILE)]),
+        ("/r", ev.FileMovedEvent("/r/a", "/r/.git/b"), [Hint("a", FILE)]),
+        ("/r", ev.FileMovedEvent("/r/d/a", "/r/e/a", is_synthetic=True), []),
+        ("/r", ev.DirDeletedEvent("/r"), []),
+        ("/r", ev.FileModifiedEvent("/root2/a"), []),
+        ("/r", ev.FileModifiedEvent("/r/.git/index"), []),
+        ("/r", ev.DirCreatedEvent("/r/.git"), []),
     ],
 )
 def test_only_what_lies_below_the_root_and_is_not_ignored_is_looked_at(
-    event: ev.FileSystemEvent, expected: list[Hint]
+    root: str, event: ev.FileSystemEvent, expected: list[Hint]
 ) -> None:
-    assert list(hints_of(event, "/r", lambda path: path.split("/")[0] == ".git")) == expected
-
-
-def test_the_root_of_the_file_system_can_be_watched() -> None:
-    assert hints_of(ev.FileClosedEvent("/a"), "/", lambda path: False) == (Hint("a", FILE),)
-
-
-def test_listeners_never_raise_in_the_librarys_thread() -> None:
-    def closed(*arguments: object) -> None:
-        raise RuntimeError("Event loop is closed")
-
-    listener = TreeEvents("/r", lambda path: False, closed)
-    listener.dispatch(ev.FileClosedEvent("/r/a"))
-    assert (listener.heard, listener.fault) == (1, "RuntimeError: Event loop is closed")
-    OwnFileEvents({"wake": closed}).dispatch(ev.FileClosedEvent("/state/wake"))
+    assert list(hints_of(event, root, lambda path: path.split("/")[0] == ".git")) == expected
 
 
 def save_like_vim(root: Path) -> None:
