@@ -175,13 +175,19 @@ def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch
     assert total == 2 * reader.PIECE + 1
 
 
-@pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "socket"])
+@pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "device", "socket"])
 def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
     place = root / "docs/a.md"
     (root / "target.md").write_bytes(b"x")
     if thing == "socket":
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(place))
+    elif thing == "device":
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+            place.open("rb").close()
+        except PermissionError:
+            pytest.skip("device nodes are not allowed here")
     else:
         make = {"fifo": os.mkfifo, "symlink": partial(os.symlink, root / "target.md"), "folder": os.mkdir}
         make[thing](place)
