@@ -54,13 +54,6 @@ def test_touching_makes_a_private_file_and_changes_nothing_in_it(tmp_path: Path)
     assert (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
 
 
-def test_a_symlink_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / WAKE).symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic"):
-        wake(tmp_path)
-    assert not (tmp_path / "victim").exists()
-
-
 def test_each_wake_is_seen_once(tmp_path: Path) -> None:
     calls: list[int] = []
     file = WakeFile(tmp_path, lambda: calls.append(1))
