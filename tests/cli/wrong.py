@@ -86,6 +86,15 @@ WRONG = (
         "or write a config with: kbsync init DIR",
         before=bare,
     ),
+    *(
+        wrong(f"empty {option}", f"--once --{option} ''", "is empty")
+        for option in ("folder", "config", "state-dir")
+    ),
+    wrong("pass of none", "--json", "--json"),
+    wrong("pass of another", "--json status", "--json"),
+    wrong("no command", "docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
+    wrong("no word of a pass", "--once docs", "to mirror it: kbsync --once --folder docs"),
+    wrong("no date", "search x --after yesterday", "2026-01-31", before=mirrored),
     wrong("mirror", "status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
     wrong("unmirrored", "search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
     wrong(

@@ -1,13 +1,41 @@
-"""docs/backup.md, "Move to another machine", step by step."""
+"""`kbsync state backup`, and docs/backup.md, 'Move to another machine', step by step."""
 
 from __future__ import annotations
 
 import shutil
+import stat
 from pathlib import Path
 
+import apsw
 import pytest
 
+from kbsync.state import lock
 from tests.cli.place import Place
+
+# -- state backup ---------------------------------------------------------------------------------------
+
+
+def test_backup_is_a_sound_private_copy(failed: Place) -> None:
+    copy = failed.root / "copy.db"
+    with lock.held(failed.state):  # also while another process works
+        assert failed.run("state", "backup", copy).code == 0
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [p.name for p in failed.root.glob("copy.db*")] == ["copy.db"]
+    database = apsw.Connection(str(copy))
+    assert database.pragma("integrity_check") == "ok"
+    assert database.execute("SELECT name FROM mirror").fetchall() == [("handbook",)]
+    database.close()
+
+
+def test_a_backup_can_be_put_in_the_place_of_the_state(failed: Place) -> None:
+    copy = failed.root / "copy.db"
+    failed.run("state", "backup", copy)
+    for file in failed.state.glob("state.db*"):
+        file.unlink()
+    copy.rename(failed.state / "state.db")
+    ran = failed.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["documents"]["ready"]) == (1, 0, 1)
+
 
 FILES = 4
 
