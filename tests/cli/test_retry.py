@@ -138,3 +138,13 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
     assert (gone.code, gone.json["deleted"], gone.json["held"]) == (0, 7, 0)
     hits = place.run("search", "document number", "--json").json["hits"]
     assert [hit["path"] for hit in hits] == ["7.md"]
+
+
+def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
+    """What comes in its place must not be accepted unseen."""
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    place.docs.rename(place.root / "away")
+    assert place.run("--once").code == 3
+    assert "nothing is held" in place.run("approve").out
