@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +15,15 @@ from typing import Any
 import pytest
 
 from kbsync.cli import folder_contents
-from kbsync.cli.commands.doctor import machine
-from kbsync.cli.commands.doctor.command import Check, CheckResult, run_checks
+from kbsync.cli.commands.doctor import machine, service
+from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
+from kbsync.config.model import folder_config
+from kbsync.targets.http import connection as wire
+from kbsync.targets.http.connection import Endpoint
+from tests.cli.cures import tells
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, ZhipuPlace
+from tests.targets.http.authorities import Authority, authority
 
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
@@ -38,6 +46,7 @@ def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
 
 
+@tells("cli/commands/doctor/machine.py: mount it, or correct `folder` in the config")
 def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
@@ -154,6 +163,7 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
     assert "credentials" not in results(alone)
 
 
+@tells("cli/commands/doctor/command.py: look for a disk or a network that hangs")
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     never = threading.Event()
 
@@ -176,3 +186,61 @@ def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     assert [int(one.code) for one in found] == [0, 4, 70, 0]
     assert found[1].cure == "look for a disk or a network that hangs"
     never.set()
+
+
+MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("ca"))
+
+
+@contextlib.contextmanager
+def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
+    """A server that shows its certificate once and says no more; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def shake() -> None:
+            connection, _ = listening.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(1)
+
+        thread = threading.Thread(target=shake)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+def reached(host: str, port: int, ca_file: Path | None) -> CheckResult:
+    endpoint = Endpoint(f"https://{host}:{port}", ca_file=ca_file)
+    [found] = service._reached(endpoint, wire.trusted(endpoint), MIRROR)
+    return found
+
+
+@tells("cli/commands/doctor/service.py: tell the operator of the service")
+def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
+    with shaking_hands(ours.server) as port:
+        found = reached("127.0.0.1", port, ours.ca_file)
+    assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
+    assert "TLSv1.3" in found.detail
+    assert f"https://127.0.0.1:{port} answers" in found.detail
+    assert "expires in 2 days" in found.detail
+    assert found.cure == "tell the operator of the service"
+
+
+def test_one_that_lasts_is_well(ours: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CERTIFICATE_DAYS", 1)
+    with shaking_hands(ours.server) as port:
+        assert reached("127.0.0.1", port, ours.ca_file).grade is Grade.OK
+
+
+@tells("cli/commands/doctor/service.py: name the authority with ca_file: in the config, or correct base_url")
+@pytest.mark.parametrize("is_named", [False, True])
+def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
+    """Of an authority nobody named, or for another name."""
+    with shaking_hands(ours.server) as port:
+        found = reached("localhost" if is_named else "127.0.0.1", port, ours.ca_file if is_named else None)
+    assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
+    assert "is not trusted" in found.detail
+    assert "ca_file:" in found.cure

@@ -33,6 +33,7 @@ from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local.target import LocalTarget, limits_of
 from kbsync.targets.services.clients import refuses_everything
 from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
+from tests.cli.cures import pastes, tells
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.troubles import Evidence, troubled_place
@@ -108,6 +109,16 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
     assert len([line for line in lines if line["detail"] == first["detail"]]) == 1
 
 
+@pastes(
+    "engine/attach.py: approve {}",
+    "engine/attach.py: kbsync verify --repair --mirror {}",
+    "engine/mirror.py: --once --mirror {}",
+    "engine/mirror.py: retry --mirror {}",
+    "engine/polling.py: kbsync retry --mirror {}",
+    "engine/status.py: approve {}",
+    "engine/worker.py: kbsync retry --mirror {}",
+    "targets/zhipu/target.py: retry",
+)
 def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""
     codes = {name: ran.code for name, ran in evidence.pasted.items()}
@@ -130,6 +141,7 @@ def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -
 # -- commands that cannot do what they are asked ----------------------------------------------------------
 
 
+@pastes("cli/context.py: --once", "cli/context.py: to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.id)
 def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
     place.write("a.md", "alpha")
@@ -157,6 +169,8 @@ def halt_of(folder: Path, error: apsw.Error | OSError) -> Halted:
     return found
 
 
+@tells("index/sqlite/vectors.py: set embedding.dimensions in the config: documents are then indexed again")
+@pastes("index/errors.py: df {} {}", "index/errors.py: ls -ld {}")
 def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
     folder = place.root / "a base"
     folder.mkdir()

@@ -18,8 +18,6 @@ from kbsync.once import OnceEnd
 from tests.cli.place import Place, eventually, words_of
 from tests.cli.vendor import zhipu_place
 
-ONCE_KEYS = set("version mirrors uploaded replaced renamed deleted held failed seconds".split())
-
 
 def test_json_is_status_and_what_was_done(place: Place) -> None:
     place.write("a.md", "alpha")
@@ -28,7 +26,8 @@ def test_json_is_status_and_what_was_done(place: Place) -> None:
     place.configure()
     ran = place.run("--once", "--json")
     assert ran.code == 0
-    assert set(ran.json) == ONCE_KEYS
+    counts = {"uploaded", "replaced", "renamed", "deleted", "held", "failed", "seconds"}
+    assert set(ran.json) == {"version", "mirrors"} | counts
     assert (ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (2, 0, 0)
     assert ran.json["mirrors"][0]["documents"]["ready"] == 2
     assert ran.json["mirrors"][0]["documents"]["skipped"] == 1
