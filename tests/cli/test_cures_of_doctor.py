@@ -412,6 +412,8 @@ def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         listen(place, f"127.0.0.1:{port}")
+        ran = place.run()
+        assert (ran.code, ran.out, "is in use" in ran.err, "daemon." in ran.err) == (2, "", True, False)
         command = found_by(place, "listener")["detail"].partition("end the program that ")[2]
         named = paste(place, command.removesuffix(" names"))
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)

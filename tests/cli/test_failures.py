@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import io
@@ -13,7 +12,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import apsw
@@ -22,23 +20,15 @@ import pytest
 from kbsync import logs
 from kbsync.cli.commands import status
 from kbsync.cli.exit_codes import Code, worst
-from kbsync.contract.target import Outgoing
-from kbsync.errors import Halted, Rejected
-from kbsync.index.document import Flavour, Parsed
-from kbsync.index.embed import LocalEncoder
+from kbsync.errors import Halted
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.store import SqliteStore
-from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.local.target import LocalTarget, limits_of
-from kbsync.targets.services.clients import refuses_everything
-from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
+from tests.cli.catalogue import MIRRORS, Trouble
 from tests.cli.cures import pastes, tells
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.troubles import Evidence, troubled_place
-from tests.cli.wrong import WRONG, Wrong, places
-from tests.targets.bodies import BytesBody
+from tests.cli.wrong import WRONG, Wrong, places, running
 
 NAMES = [row.name for row in MIRRORS]
 
@@ -142,7 +132,7 @@ def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -
 
 
 @pastes("cli/context.py: --once", "cli/context.py: to set it aside and start with an empty one, run: {}")
-@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
 def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
@@ -152,7 +142,7 @@ def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Pla
         quiet = place.run(*shlex.split(case.words), "-q")
     assert (ran.code, ran.out) == (case.code, "")
     assert "Traceback" not in ran.err
-    is_passing_by = case.id == "running"
+    is_passing_by = case.before is running
     assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
     assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
     assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
@@ -163,67 +153,26 @@ def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Pla
 # -- what no mirror of the place can be in ----------------------------------------------------------------
 
 
-def halt_of(folder: Path, error: apsw.Error | OSError) -> Halted:
-    found = trouble_with(folder, error)
-    assert isinstance(found, Halted)
-    return found
+@pastes("index/errors.py: df {} {}", "index/errors.py: ls -ld {}")
+def test_what_a_disk_reports_is_a_halt_with_a_cure(place: Place) -> None:
+    folder = place.root / "a base"
+    folder.mkdir()
+    full = apsw.FullError("database or disk is full")
+    for error in (full, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), apsw.ReadOnlyError("read-only")):
+        halt = trouble_with(folder, error)
+        assert isinstance(halt, Halted)
+        assert paste(place, halt.cure).code == 0
+        assert error is not full or f"no space is left for the index in {folder}; free some" in halt.reason
 
 
 @tells("index/sqlite/vectors.py: set embedding.dimensions in the config: documents are then indexed again")
-@pastes("index/errors.py: df {} {}", "index/errors.py: ls -ld {}")
-def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
-    folder = place.root / "a base"
-    folder.mkdir()
-    told = [
-        halt_of(folder, apsw.FullError("database or disk is full")),
-        halt_of(folder, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
-        read_only(folder),
-        model_gone(folder),
-        dimensions_changed(),
-        refuses_everything(Rejected("no such model", code="400")),
-    ]
-    by_files = ["disk-full", "disk-full", "read-only", "embedding"]
-    expected = [*by_files, "embedding-dimensions", "embedding-missing"]
-    assert [halt.halt for halt in told] == expected
-    assert {halt.halt for halt in told} == set(ELSEWHERE)
-    assert f"no space is left for the index in {folder}; free some" in told[0].reason
-    for halt in told[: len(by_files)]:
-        assert not halt.cure or paste(place, halt.cure).code == 0
-
-
-def read_only(folder: Path) -> Halted:
-    Writer(folder).close()
-    store = SqliteStore(folder, writer=None)
-    with pytest.raises(Halted) as halted:
-        store.delete([1])
-    store.close()
-    return halted.value
-
-
-def model_gone(folder: Path) -> Halted:
-    """The files of the user's own model are read when the first text comes."""
-    target = LocalTarget(
-        SqliteStore(folder),
-        LocalEncoder(folder / "gone"),
-        limits_of(100),
-        lambda *_: Parsed("text", Flavour.PLAIN),
-        folder,
-    )
-    outgoing = Outgoing(1, "a.txt", "a.txt", "0" * 64, 1, 1.0, "r", BytesBody(b"?"))
-    with pytest.raises(Halted) as halted:
-        asyncio.run(target.put([outgoing]))
-    asyncio.run(target.aclose())
-    return halted.value
-
-
-def dimensions_changed() -> Halted:
+def test_another_length_of_vectors_names_the_key() -> None:
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE model (id INTEGER PRIMARY KEY, name UNIQUE, dimensions)")
     vectors.ensure_model(connection, "words", 64)
     with pytest.raises(Halted) as halted:
         vectors.ensure_model(connection, "words", 128)
     assert "set embedding.dimensions in the config" in halted.value.cure
-    return halted.value
 
 
 def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

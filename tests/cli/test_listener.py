@@ -12,7 +12,6 @@ import pytest
 
 from kbsync.config.reader import load
 from kbsync.config.target import callback_url
-from kbsync.server.listener import bind_sockets
 from kbsync_standin.faults import Fault
 from tests.cli.place import Place, eventually
 from tests.cli.vendor import ZhipuPlace, digests_in
@@ -75,7 +74,6 @@ def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     [mirror] = asked(port, "/readyz")[1]["mirrors"]
     assert (mirror["name"], mirror["reason"]) == ("handbook", "credentials")
     assert mirror["cure"] == "kbsync retry --mirror handbook"
-    assert zhipu.vendor.key not in json.dumps(mirror)
 
     listen(zhipu, f"{{listen: 127.0.0.1:{other}, token: {TOKEN}}}")
     daemon.tell(signal.SIGHUP)
@@ -83,11 +81,6 @@ def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     assert asked(port, "/healthz") == (0, None)
     assert asked(other, "/readyz")[0] == 401
     assert asked(other, "/readyz", TOKEN)[0] == 503
-    [holder] = bind_sockets("127.0.0.1", port)
-    with holder:
-        listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
-        daemon.tell(signal.SIGHUP)
-        assert "is in use" in daemon.says("config.refused")["reason"]
     assert asked(other, "/healthz")[0] == 200
     assert daemon.end() == 0
     assert asked(other, "/healthz") == (0, None)

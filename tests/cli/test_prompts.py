@@ -49,12 +49,6 @@ def test_a_group_alone_says_in_a_sentence_what_to_name(
     assert ran.err == f"kbsync: choose one of: {names}; see: {called} --help\n"
 
 
-def test_what_lacks_is_told_in_one_line(place: Place) -> None:
-    ran = place.run("completion")
-    said = "Missing argument 'SHELL'. Choose from: bash, zsh, fish; see: kbsync completion --help"
-    assert (ran.code, ran.err) == (2, f"kbsync: {said}\n")
-
-
 @pytest.mark.parametrize(("words", "command"), list(commands()), ids=lambda value: str(value)[:40])
 def test_no_command_refuses_a_path_because_it_cannot_be_read(
     words: tuple[str, ...], command: click.Command
@@ -102,6 +96,15 @@ def test_a_mirror_is_not_forgotten_without_a_yes_and_that_is_no_failure(
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
 
 
+def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal: Begin) -> None:
+    asked = terminal(place, "init")
+    asked.until("Folder to mirror [.]: ")
+    asked.type("\x04")
+    assert asked.end() == 2
+    assert "kbsync: nothing was written: the input ended" in asked.seen
+    assert not place.config.exists()
+
+
 @pytest.mark.parametrize("words", [("forget", "handbook"), ("init",)], ids=" ".join)
 def test_an_interrupt_at_a_question_has_the_code_of_one(
     place: Place, terminal: Begin, words: tuple[str, ...]
@@ -121,15 +124,6 @@ def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         time.sleep(30)
-
-
-def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal: Begin) -> None:
-    asked = terminal(place, "init")
-    asked.until("Folder to mirror [.]: ")
-    asked.type("\x04")
-    assert asked.end() == 2
-    assert "kbsync: nothing was written: the input ended" in asked.seen
-    assert not place.config.exists()
 
 
 def test_a_base_is_not_deleted_when_the_input_ends(tmp_path: Path, terminal: Begin) -> None:

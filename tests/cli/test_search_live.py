@@ -1,19 +1,15 @@
-"""`search -i`: keys become a line, a line hits, and the terminal is left as it was. `open`: one of them."""
+"""`search -i`: keys become a line, a line hits, and the terminal is left as it was."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kbsync.cli.commands import open as opening
-from kbsync.cli.commands.open import open_or_print
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
 from kbsync.cli.output import Output
 from kbsync.config.model import folder_config
@@ -28,6 +24,8 @@ from tests.cli.place import Place
 from tests.cli.terminal import Begin
 
 SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
+
 MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
 
 
@@ -46,16 +44,6 @@ AT = "https://service.example/v1"
 )
 def test_requests_that_cost_wait_for_a_longer_rest(target: Any, pause: float) -> None:
     assert pause_for([MIRROR, replace(MIRROR, target=target)]) == pause
-
-
-def test_the_mark_stays_among_what_was_found() -> None:
-    session = LiveSearch(None, Query("ab"))  # type: ignore[arg-type]
-    session.mark(1)
-    assert (session.marked, session.chosen) == (0, None)
-    session.found = [hit("a.md"), hit("b.md")]
-    for step, marked in ((-1, 0), (1, 1), (1, 1), (-1, 0)):
-        session.mark(step)
-        assert session.marked == marked
 
 
 class LiveSession:
@@ -86,8 +74,10 @@ def hit(path: str) -> FoundDocument:
 
 
 async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
-    stage = LiveSession()
+    stage = LiveSession(several=True)
     working = asyncio.create_task(stage.session.keep_searching())
+    stage.session.mark(1)
+    assert (stage.session.marked, stage.session.chosen) == (0, None)
     stage.session.type("a")
     await stage.turn()
     stage.session.type("ab")
@@ -97,20 +87,12 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     assert [text for text, _ in stage.asked] == ["a", "ab"]
     stage.asked[1][1].set_result([hit("new.md"), hit("second.md")])
     await stage.turn()
-    assert "new.md" in stage.shown
-    assert "\x1b[31m" not in stage.shown
-    stage.session.mark(1)
-    assert stage.session.chosen == Path("/srv/docs/second.md")
-    working.cancel()
-
-
-async def test_among_several_mirrors_each_hit_tells_its_own() -> None:
-    stage = LiveSession("a", several=True)
-    working = asyncio.create_task(stage.session.keep_searching())
-    await stage.turn()
-    stage.asked[0][1].set_result([hit("new.md")])
-    await stage.turn()
     assert "docs: new.md" in stage.shown
+    assert "\x1b[31m" not in stage.shown
+    for step, marked in ((-1, 0), (1, 1), (1, 1)):
+        stage.session.mark(step)
+        assert stage.session.marked == marked
+    assert stage.session.chosen == Path("/srv/docs/second.md")
     working.cancel()
 
 
@@ -159,156 +141,3 @@ def test_however_it_ends_the_terminal_is_as_before(
     typing.until(FIRST_SCREEN)
     assert typing.end() == code
     assert "Traceback" not in typing.seen
-
-
-def test_a_search_on_a_terminal_numbers_its_hits_and_open_finds_them(mirrored: Place, tmp_path: Path) -> None:
-    env = {"XDG_RUNTIME_DIR": str(tmp_path), "NO_COLOR": "1"}
-    ran = mirrored.run("search", "password", "office", "--folder", "docs", tty=True, env=env)
-    assert ran.out.startswith(" 1  ")
-    best = mirrored.run("search", "password", "office", "--folder", "docs", "--files").out.splitlines()
-    assert len(best) > 1
-    for number, path in enumerate(best, 1):
-        assert mirrored.run("open", str(number), env=env).out == f"{path}\n"
-    beyond = mirrored.run("open", str(len(best) + 1), env=env)
-    assert beyond.code == 2
-    assert f"has {len(best)} hits" in beyond.err
-    [kept] = (tmp_path / "kbsync").iterdir()
-    assert kept.stat().st_mode & 0o777 == 0o600
-    assert b"installer" not in kept.read_bytes()
-
-
-@pytest.mark.parametrize("more", [("--files",), ("--files", "-0"), ("--json",)])
-@pytest.mark.parametrize("piped", [False, True])
-def test_open_takes_a_hit_of_the_last_search_however_that_was_printed(
-    mirrored: Place, tmp_path: Path, more: tuple[str, ...], piped: bool
-) -> None:
-    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    assert mirrored.run("search", "password", "--folder", "docs", tty=True, env=env).code == 0
-    assert mirrored.run("open", env=env).out == f"{mirrored.docs}/install.md\n"
-    last = mirrored.run("search", "office", "--folder", "docs", *more, tty=True, piped=piped, env=env)
-    assert "hours.txt" in last.out
-    assert mirrored.run("open", env=env).out == f"{mirrored.docs}/guides/hours.txt\n"
-
-
-def test_what_a_program_searches_for_leaves_no_trace(mirrored: Place, tmp_path: Path) -> None:
-    before = mirrored.files()
-    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    for more in ((), ("--json",), ("--files",)):
-        assert mirrored.run("search", "password", "--folder", "docs", *more, env=env).code == 0
-    assert list(tmp_path.iterdir()) == []
-    assert mirrored.run("search", "password", "--folder", "docs", tty=True).code == 0
-    assert mirrored.files() == before
-
-
-def test_a_file_that_has_gone_is_told(place: Place) -> None:
-    env = {"XDG_RUNTIME_DIR": str(place.root)}
-    assert opening.remember([place.docs / "gone.md"], "kbsync search QUERY", env)
-    ran = place.run("open", env=env)
-    assert ran.code == 2
-    assert "gone.md no longer exists; search again" in ran.err
-
-
-def test_a_folder_that_others_may_write_in_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    (tmp_path / "kbsync").mkdir()
-    (tmp_path / "kbsync").chmod(0o777)
-    (tmp_path / "kbsync" / "last-search").write_bytes(b"/etc/passwd")
-    monkeypatch.setattr(opening, "MEMORY", tmp_path / "nowhere")
-    assert opening.recall(env) is None
-    assert not opening.remember([Path("/a")], "kbsync search QUERY", env)
-    (tmp_path / "kbsync").rename(tmp_path / "other")
-    (tmp_path / "other").chmod(0o700)
-    (tmp_path / "kbsync").symlink_to("other")
-    assert opening.recall(env) is None
-
-
-@pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands for /dev/shm, in which everybody may write."""
-    memory = tmp_path / "memory"
-    memory.mkdir()
-    memory.chmod(0o1777)
-    monkeypatch.setattr(opening, "MEMORY", memory)
-    return memory
-
-
-def test_without_a_runtime_directory_hits_are_remembered_in_a_place_of_ones_own(
-    mirrored: Place, memory: Path
-) -> None:
-    ran = mirrored.run("open")
-    assert (ran.code, ran.out) == (2, "")
-    assert "no search is remembered: none was made on a terminal; " in ran.err
-    words = ("search", "password", "--folder", "docs")
-    assert mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out.startswith(" 1  ")
-    assert mirrored.run("open").out == f"{mirrored.docs / 'install.md'}\n"
-    [folder] = memory.iterdir()
-    [kept] = folder.iterdir()
-    assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
-
-
-def foreign(folder: Path) -> None:
-    folder.mkdir(mode=0o700)
-    os.chown(folder, 12345, -1)
-
-
-def linked(folder: Path) -> None:
-    (folder.parent / "elsewhere").mkdir(mode=0o700)
-    folder.symlink_to("elsewhere")
-
-
-def shared(folder: Path) -> None:
-    folder.mkdir()
-    folder.chmod(0o770)
-
-
-OF_OTHERS = [
-    pytest.param(foreign, marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root gives away")),
-    linked,
-    shared,
-]
-
-
-@pytest.mark.parametrize("lay", OF_OTHERS)
-def test_what_others_laid_there_is_not_believed_and_that_is_told(
-    mirrored: Place, memory: Path, lay: Callable[[Path], None]
-) -> None:
-    folder = memory / f"kbsync-{os.geteuid()}"
-    lay(folder)
-    (folder / "last-search").write_bytes(b"/etc/passwd")
-    assert mirrored.run("search", "password", "--folder", "docs", tty=True).code == 0
-    ran = mirrored.run("open", "--print")
-    assert (ran.code, ran.out) == (2, "")
-    assert "neither $XDG_RUNTIME_DIR nor /dev/shm has a place that is yours alone" in ran.err
-    assert (folder / "last-search").read_bytes() == b"/etc/passwd"
-
-
-def test_names_that_are_no_unicode_are_remembered(tmp_path: Path) -> None:
-    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    odd = Path(os.fsdecode(b"/srv/caf\xe9\n.md"))
-    assert opening.remember([odd], "kbsync search QUERY", env)
-    assert opening.recall(env) == opening.Remembered("kbsync search QUERY", [odd])
-
-
-class Tty:
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("xdg-open", "my-editor"):
-        (tmp_path / name).write_text(
-            f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >{tmp_path}/$$.new\n'
-            f"mv {tmp_path}/$$.new {tmp_path}/said\n"
-        )
-        (tmp_path / name).chmod(0o700)
-    monkeypatch.setattr("sys.stdin", Tty())
-    monkeypatch.setattr("kbsync.cli.commands.open.sys.stdout", Tty())
-    open_or_print(Path("/srv/a b"), {"VISUAL": f"{tmp_path}/my-editor -f", "PATH": "/usr/bin:/bin"})
-    assert (tmp_path / "said").read_text() == "my-editor\n-f\n/srv/a b\n"
-    (tmp_path / "said").unlink()
-    open_or_print(Path("/srv/a b"), {"DISPLAY": ":0", "PATH": f"{tmp_path}:/usr/bin:/bin"})
-    while not (tmp_path / "said").exists():
-        os.sched_yield()
-    assert (tmp_path / "said").read_text() == "xdg-open\n/srv/a b\n"

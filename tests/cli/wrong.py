@@ -65,111 +65,95 @@ def described(text: str) -> Before:
 class Wrong:
     """`words` fail with `code` once `before` was done, and say `says` ({root}, {config}: where they are)."""
 
-    id: str
     words: str
     code: int
     says: tuple[str, ...]
     before: Before = nothing
 
 
-def wrong(id: str, words: str, *says: str, before: Before = nothing, code: int = 2) -> Wrong:
-    return Wrong(id, words, code, says, before)
+def wrong(words: str, *says: str, before: Before = nothing, code: int = 2) -> Wrong:
+    return Wrong(words, code, says, before)
 
 
 WRONG = (
-    wrong("both", "status --config x.yaml --folder docs", "--config and --folder exclude each other"),
-    wrong("file", "--once --folder docs/a.md", "--folder: docs/a.md is a file; name a folder"),
+    wrong("status --config x.yaml --folder docs", "--config and --folder exclude each other"),
+    wrong("--once --folder docs/a.md", "--folder: docs/a.md is a file; name a folder"),
     wrong(
-        "nothing",
         "status",
         "no config and no --folder; searched: ",
         "or write a config with: kbsync init DIR",
         before=bare,
     ),
-    *(
-        wrong(f"empty {option}", f"--once --{option} ''", "is empty")
-        for option in ("folder", "config", "state-dir")
-    ),
-    wrong("pass of none", "--json", "--json"),
-    wrong("pass of another", "--json status", "--json"),
-    wrong("no command", "docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
-    wrong("no word of a pass", "--once docs", "to mirror it: kbsync --once --folder docs"),
-    wrong("no date", "search x --after yesterday", "2026-01-31", before=mirrored),
-    wrong("mirror", "status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
-    wrong("unmirrored", "search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
+    *(wrong(f"--once --{option} ''", "is empty") for option in ("folder", "config", "state-dir")),
+    wrong("--json", "--json"),
     wrong(
-        "inside",
+        "completion", "Missing argument 'SHELL'. Choose from: bash, zsh, fish; see: kbsync completion --help"
+    ),
+    wrong("--json status", "--json"),
+    wrong("docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
+    wrong("--once docs", "to mirror it: kbsync --once --folder docs"),
+    wrong("search x --after yesterday", "2026-01-31", before=mirrored),
+    wrong("status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
+    wrong("search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
+    wrong(
         "--once --state-dir docs/state",
         "the state directory {root}/docs/state lies inside the mirrored folder {root}/docs; name ",
     ),
+    wrong("--once --state-dir .", "{root}/docs lies inside the state directory {root}; name another"),
+    wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "name another place with --state-dir"),
+    wrong("init docs", "{config} exists; edit it, or name another file with --config FILE"),
+    wrong("init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
+    wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
+    wrong("init --folder docs", "init takes the folder as its argument: kbsync init docs"),
     wrong(
-        "outside", "--once --state-dir .", "{root}/docs lies inside the state directory {root}; name another"
-    ),
-    wrong("no place", "--once --state-dir docs/a.md/x", "docs/a.md/x", "name another place with --state-dir"),
-    wrong("exists", "init docs", "{config} exists; edit it, or name another file with --config FILE"),
-    wrong("init file", "init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
-    wrong(
-        "init gone", "init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare
-    ),
-    wrong("init folder", "init --folder docs", "init takes the folder as its argument: kbsync init docs"),
-    wrong(
-        "init nowhere",
         "init docs --config docs/a.md/x",
         "x cannot be created (",
         "another file with --config",
     ),
-    wrong("unopened", "open 2", "no search is remembered: ", "kbsync search QUERY --files"),
-    wrong("untyped", "search -i", "search -i needs a terminal; leave -i out"),
-    wrong("typed", "search -i --json", "-i goes without --files, --json and --rerank"),
-    wrong("watched", "status --watch --json", "--watch goes without ", "see: kbsync status --help"),
-    wrong("baseless", "init docs --target zhipu", "add --base ID", before=bare),
-    wrong("no query", "search ' '", "the query is empty; say what to look for"),
-    wrong("null", "search x -0", "-0 goes with --files"),
-    wrong("files", "search x --files --json", "--files and --json exclude each other"),
-    wrong("no age", "status --check --max-age soon", "15m", "see: kbsync status --help"),
-    wrong("age", "status --max-age 1h", "--max-age goes with --check; see: kbsync status --help"),
-    wrong("command", "stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
-    wrong("option", "status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
-    wrong("backup", "state backup docs/a.md", "docs/a.md exists; name a new file", before=mirrored),
+    wrong("open 2", "no search is remembered: ", "kbsync search QUERY --files"),
+    wrong("search -i", "search -i needs a terminal; leave -i out"),
+    wrong("search -i --json", "-i goes without --files, --json and --rerank"),
+    wrong("status --watch --json", "--watch goes without ", "see: kbsync status --help"),
+    wrong("init docs --target zhipu", "add --base ID", before=bare),
+    wrong("search ' '", "the query is empty; say what to look for"),
+    wrong("search x -0", "-0 goes with --files"),
+    wrong("search x --files --json", "--files and --json exclude each other"),
+    wrong("status --check --max-age soon", "15m", "see: kbsync status --help"),
+    wrong("status --max-age 1h", "--max-age goes with --check; see: kbsync status --help"),
+    wrong("stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
+    wrong("status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
+    wrong("state backup docs/a.md", "docs/a.md exists; name a new file", before=mirrored),
     wrong(
-        "no backup",
         "state backup no/x",
         "no/x cannot be created (no such file",
         "name another file",
         before=mirrored,
     ),
-    wrong("retry", "retry no.md", "no.md is in no mirror; name a mirrored file", before=mirrored),
+    wrong("retry no.md", "no.md is in no mirror; name a mirrored file", before=mirrored),
     wrong(
-        "forget",
         "forget nobody",
         "there is no mirror 'nobody' in the state; there are: handbook",
         before=mirrored,
     ),
     wrong(
-        "forget detached",
         "forget handbook --delete-documents --yes",
         "handbook is not in the config, so its knowledge base cannot be reached; put it back, or forget it",
         before=detached,
     ),
     wrong(
-        "forget unasked",
         "forget handbook",
         "to forget handbook a person has to say yes; ",
         "so add --yes",
         before=mirrored,
     ),
     wrong(
-        "running",
         "--once",
         f"another kbsync (process {os.getpid()}) works on {{state}}; stop it first",
         before=running,
         code=4,
     ),
+    wrong("status", "{state}/state.db was written by a newer kbsync; use that version", before=newer),
     wrong(
-        "newer", "status", "{state}/state.db was written by a newer kbsync; use that version", before=newer
-    ),
-    wrong(
-        "damaged",
         "status",
         "{state}/state.db is damaged (",
         "to set it aside and start with an empty one, run: kbsync --once",
@@ -177,21 +161,18 @@ WRONG = (
         code=4,
     ),
     wrong(
-        "config",
         "--once --config no.yaml",
         "no.yaml: cannot be read (no such file or directory); check the path",
     ),
-    wrong("yaml", "--once", "{config}:1: ", before=described("mirrors: [")),
-    wrong("empty config", "--once", "{config}: ", "begin with `mirrors:`", before=described("")),
+    wrong("--once", "{config}:1: ", before=described("mirrors: [")),
+    wrong("--once", "{config}: ", "begin with `mirrors:`", before=described("")),
     wrong(
-        "key",
         "--once",
         "{config}:1: mirrors[0].settel: unknown key",
         "did you mean settle?",
         before=described('mirrors: [{{name: a, folder: "{docs}", settel: 1s}}]'),
     ),
     wrong(
-        "folder",
         "--once",
         "{config}:1: mirrors[0].folder: {root}/docs/a.md is a file; name a folder",
         before=described('mirrors: [{{name: a, folder: "{docs}/a.md"}}]'),
