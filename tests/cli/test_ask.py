@@ -59,12 +59,6 @@ def stream(zhipu: ZhipuPlace, **args: Any) -> None:
     zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
 
-def answer(zhipu: ZhipuPlace, *words: str) -> str:
-    ran = zhipu.run("ask", "when does the office open", "--json", *words)
-    assert ran.code == 0, ran.err
-    return str(ran.json["answer"])
-
-
 def test_the_answer_comes_with_the_files_it_is_from(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("ask", "when", "does", "the", "office", "open")
     assert ran.code == 0, ran.err
@@ -111,27 +105,16 @@ def test_citations_have_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
-    """Whole, and where the stream tells it, which its plain form does not."""
+    """Whole, and where the stream tells it, which its plain form does not; the answer is the same."""
     zhipu.vendor.turn(stream_form=form)
+    whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
+    assert HOURS in whole
     for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
         found = zhipu.run("ask", "when does the office open", "--json", *words).json
+        assert words[:1] == ["--model"] or found["answer"] == whole
         tokens = {"prompt_tokens": 5, "completion_tokens": len(found["answer"])}
         told = {**tokens, "total_tokens": sum(tokens.values())}
         assert found["usage"] == (None if form == "plain" and not words else told)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("args", [{}, {"crlf": True, "comments": True}, {"end": "no-blank"}], ids=str)
-def test_every_form_of_stream_gives_the_whole_answer(
-    zhipu: ZhipuPlace, form: str, args: dict[str, Any]
-) -> None:
-    """Pieces hold blanks, quotes, line ends and Chinese; the answer in one piece is the measure."""
-    whole = answer(zhipu, "--whole")
-    assert HOURS in whole
-    assert "\n\n" in whole
-    zhipu.vendor.turn(stream_form=form)
-    stream(zhipu, **args)
-    assert answer(zhipu) == whole
 
 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])

@@ -69,45 +69,29 @@ def is_cured(place: Place, look: Look, **options: Any) -> str:
 # -- rights ----------------------------------------------------------------------------------------------
 
 
-def too_open_config(place: Place) -> str:
-    config = place.configure()
-    config.write_text(f"{config.read_text()}notify: {{url: 'http://127.0.0.1:1/secret'}}\n")
-    config.chmod(0o604)
-    return "config"
+def too_open_config(place: Place) -> None:
+    place.config.write_text(f"{place.config.read_text()}notify: {{url: 'http://127.0.0.1:1/secret'}}\n")
+    place.config.chmod(0o604)
 
 
-def too_open_state(place: Place) -> str:
-    place.configure()
-    place.state.mkdir(parents=True)
-    place.state.chmod(0o755)
-    return "state"
+def of_another(path: Path, mode: int) -> None:
+    """Make it a folder where it is none yet, and give it away."""
+    if not path.exists():
+        path.mkdir(parents=True)
+    path.chmod(mode)
+    os.chown(path, OTHER, OTHER)
 
 
-def shut_document(place: Place) -> str:
-    place.configure()
-    place.write("it's shut.md", "beta").chmod(0)
-    return "handbook: folder"
-
-
-def others_document(place: Place) -> str:
-    place.configure()
-    os.chown(place.write("theirs.md", "beta"), OTHER, OTHER)
-    (place.docs / "theirs.md").chmod(0o600)
-    return "handbook: folder"
-
-
-def others_state(place: Place) -> str:
-    place.configure()
-    place.state.mkdir(parents=True, mode=0o700)
-    os.chown(place.state, OTHER, OTHER)
-    return "state"
-
-
-def others_home(place: Place) -> str:
-    place.configure()
-    place.state.parent.mkdir(parents=True)
-    os.chown(place.state.parent, OTHER, OTHER)
-    return "state"
+RIGHTS: list[tuple[str, Callable[[Place], object]]] = [
+    ("config", too_open_config),
+    ("state", lambda place: place.state.mkdir(parents=True, mode=0o755)),
+    ("handbook: folder", lambda place: place.write("it's shut.md", "beta").chmod(0)),
+]
+RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
+    ("handbook: folder", lambda place: of_another(place.write("theirs.md", "beta"), 0o600)),
+    ("state", lambda place: of_another(place.state, 0o700)),
+    ("state", lambda place: of_another(place.state.parent, 0o755)),
+]
 
 
 @pastes(
@@ -119,32 +103,15 @@ def others_home(place: Place) -> str:
     "cli/commands/doctor/machine.py: sudo setfacl --recursive --modify u:{}:rX {}",
 )
 @pytest.mark.parametrize(
-    "arrange",
-    [
-        too_open_config,
-        too_open_state,
-        shut_document,
-        *(pytest.param(one, marks=only_root) for one in (others_document, others_state, others_home)),
-    ],
-    ids=lambda one: one.__name__,
+    ("check", "arrange"), [*RIGHTS, *(pytest.param(*one, marks=only_root) for one in RIGHTS_OF_OTHERS)]
 )
-def test_rights_are_given_and_taken_away(place: Place, arrange: Callable[[Place], str]) -> None:
-    place.write("a.md", "alpha")
-    is_cured(place, looks(place, arrange(place)))
-
-
-@only_root
-def test_what_another_user_left_in_the_state_is_given_back(place: Place) -> None:
+def test_rights_are_given_and_taken_away(
+    place: Place, check: str, arrange: Callable[[Place], object]
+) -> None:
     place.write("a.md", "alpha")
     place.configure()
-    assert place.run("--once").code == 0
-    os.chown(place.state, OTHER, OTHER)
-    [found] = [one for one in place.run("doctor", "--json").json["checks"] if one["name"] == "state"]
-    assert paste(place, found["cure"]).code == 0
-    assert {file.lstat().st_uid for file in place.state.rglob("*")} == {OTHER}
-    assert [
-        one["cure"] for one in place.run("doctor", "--json").json["checks"] if one["name"] == "state"
-    ] == [""]
+    arrange(place)
+    is_cured(place, looks(place, check))
 
 
 # -- the machine -----------------------------------------------------------------------------------------

@@ -255,22 +255,6 @@ def test_a_corrected_key_counts_when_the_cure_is_pasted(zhipu: ZhipuPlace) -> No
         daemon.says("config.read", changed=1)
 
 
-def test_a_term_signal_ends_it_while_an_upload_hangs(zhipu: ZhipuPlace) -> None:
-    daemon = started(zhipu)
-    zhipu.vendor.play("hang", op="upload", times=0)
-    for n in range(6):
-        zhipu.write(f"new{n}.md", f"new {n}")
-    eventually(lambda: zhipu.vendor.server.requests.in_flight >= 4)
-    began = time.monotonic()
-    assert daemon.end() == 0
-    assert time.monotonic() - began < 4.0  # two seconds, and what a busy machine adds
-    zhipu.vendor.server.faults.clear()
-    zhipu.once()
-    assert zhipu.vendor.digests() == digests_in(zhipu.docs)
-    names = [entry["name"] for entry in zhipu.vendor.effects("stored")]
-    assert len(set(names)) == len(names) == 10
-
-
 @pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
 def test_a_term_signal_waits_for_no_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
     for number in range(10):  # each is a good while of making vectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.place import Place, Ran, words_of
+from tests.cli.place import Place, Ran
 from tests.cli.vendor import ZhipuPlace
 
 
@@ -28,21 +28,6 @@ def test_a_folder_that_was_mirrored_and_is_gone_halts_as_ever(place: Place) -> N
         assert ran.code == 3
         assert "or correct `folder` in the config or --folder" in ran.out + ran.err
     assert place.run("search", "text", "--files", "--folder", "docs").code == 0
-
-
-def test_a_config_is_found_in_its_usual_places(place: Place) -> None:
-    place.configure()
-    assert place.run("status", "--json").json["mirrors"][0]["name"] == "handbook"
-    moved = place.configure(file=place.root / "xdg" / "kbsync" / "config.yaml")
-    place.config.unlink()
-    assert place.run("status", "--json", env={"XDG_CONFIG_HOME": str(place.root / "xdg")}).code == 0
-    assert place.run("status", "--json", env={"KBSYNC_CONFIG": str(moved)}).code == 0
-
-
-def test_a_config_in_the_working_directory_is_not_taken(place: Place) -> None:
-    for name in ("config.yaml", "kbsync.yaml"):
-        place.configure(file=place.docs / name)
-    assert place.run("status", cwd=place.docs).code == 2
 
 
 @pytest.mark.parametrize("words", [[], ["--once"]])
@@ -69,23 +54,6 @@ def test_every_command_but_a_pass_means_the_folder_around_the_working_directory(
     assert "kbsync search what --folder" in here("ask", "what").err
     assert here("state", "backup", str(place.root / "copy.db")).code == 0
     assert here("forget", "docs", "--yes").out == "docs is forgotten\n"
-
-
-def test_state_goes_where_it_is_said(place: Place) -> None:
-    place.write("a.md", "text")
-    place.configure()
-    assert place.run("--once", "--state-dir", "here").code == 0
-    assert (place.root / "here" / "state.db").is_file()
-    assert place.run("--once", env={"STATE_DIRECTORY": str(place.root / "systemd")}).code == 0
-    assert (place.root / "systemd" / "state.db").is_file()
-    assert not place.state.exists()
-
-
-def test_a_cure_leads_back_to_config_and_state(place: Place) -> None:
-    config = place.configure(file=place.root / "my configs" / "kbsync.yaml")
-    ran = place.run("status", "--config", "my configs/kbsync.yaml", "--state-dir", "state")
-    cure = ran.out.partition("run: ")[2].splitlines()[0]
-    assert words_of(cure) == ["--once", "--config", str(config), "--state-dir", str(place.root / "state")]
 
 
 def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
@@ -149,17 +117,6 @@ def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, comman
     assert ran.code in (0, 2), ran.err
     assert "Traceback" not in ran.err
     assert place.files() == before
-
-
-def test_a_state_that_is_being_made_is_none_yet(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    place.state.mkdir(parents=True)
-    (place.state / "state.db").touch()
-    assert place.run("status", "--json").json["mirrors"][0]["last_pass"] is None
-    assert place.run("plan", "--json").json["mirrors"][0]["upload"] == ["a.md"]
-    assert place.run("search", "alpha").code == 2
-    assert place.run("approve").code == 2
 
 
 # -- without the key -------------------------------------------------------------------------------------

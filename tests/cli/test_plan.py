@@ -60,15 +60,6 @@ def test_plan_may_be_limited(changed: Place) -> None:
     assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
 
 
-def test_plan_of_a_missing_folder_waits_for_a_person(place: Place) -> None:
-    place.configure()
-    place.docs.rmdir()
-    ran = place.run("plan", "--json")
-    assert ran.code == 3
-    assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
-    assert "folder-missing" in place.run("plan").out
-
-
 def test_dry_run_is_plan(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
