@@ -1,16 +1,20 @@
-"""Commands that cannot do what they are asked: how it comes about, and what is said."""
+"""Commands that cannot do what they are asked: how it comes about, what is said, and the exit code."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
+import pytest
 
 from kbsync.state import lock
+from tests.cli.cures import pastes
+from tests.cli.pasting import paste
 from tests.cli.place import Place
 
 Before = Callable[[Place, contextlib.ExitStack], None]
@@ -182,3 +186,25 @@ WRONG = (
 
 def places(place: Place) -> dict[str, Path]:
     return {"root": place.root, "config": place.config, "state": place.state}
+
+
+# -- commands that cannot do what they are asked ----------------------------------------------------------
+
+
+@pastes("cli/context.py: --once", "cli/context.py: to set it aside and start with an empty one, run: {}")
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
+def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    with contextlib.ExitStack() as stack:
+        case.before(place, stack)
+        ran = place.run(*shlex.split(case.words))
+        quiet = place.run(*shlex.split(case.words), "-q")
+    assert (ran.code, ran.out) == (case.code, "")
+    assert "Traceback" not in ran.err
+    is_passing_by = case.before is running
+    assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
+    assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
+    assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
+    _, _, cure = ran.err.strip().partition(" run: ")
+    assert not cure or paste(place, cure).code == 0
