@@ -64,13 +64,17 @@ def test_init_takes_over_what_was_mirrored_with_folder(tried: Place) -> None:
     assert copies(tried) == []
 
 
-def test_init_changes_nothing_while_a_kbsync_works_on_what_it_would_take_over(tried: Place) -> None:
-    with lock.held(trial(tried)):
+@pytest.mark.parametrize("held", [trial, lambda place: place.state], ids=["from", "to"])
+def test_init_changes_nothing_while_a_kbsync_holds_what_it_would_take_over_or_where_to(
+    tried: Place, held: Callable[[Place], Path]
+) -> None:
+    with lock.held(held(tried)):
         ran = tried.run("init", "docs")
-    assert ran.code == 4
+    assert (ran.code, ran.out) == (4, "")
     assert "stop it first" in ran.err
     assert not tried.config.exists()
     assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
+    assert "taken over" in tried.run("init", "docs").out
 
 
 def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried: Place) -> None:
@@ -257,15 +261,6 @@ def test_what_init_took_over_is_found_by_all_commands_after_it(
     assert tried.run("search", SECRET, "--json").json["hits"]
     again = tried.run("--once", "--json").json
     assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
-
-
-def test_init_writes_nothing_while_a_kbsync_holds_where_it_would_take_it_to(tried: Place) -> None:
-    with lock.held(tried.state):
-        ran = tried.run("init", "docs")
-    assert (ran.code, ran.out) == (4, "")
-    assert "stop it first" in ran.err
-    assert not tried.config.exists()
-    assert "taken over" in tried.run("init", "docs").out
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])

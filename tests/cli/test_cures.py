@@ -317,19 +317,18 @@ def test_a_pass_that_was_interrupted_is_gone_on_with(place: Place) -> None:
 
 # -- halts -----------------------------------------------------------------------------------------------
 
+
+def turns(**switch: bool) -> Before:
+    return lambda zhipu: zhipu.vendor.turn(**switch)
+
+
 HALTS: dict[str, tuple[Before, Before]] = {
     "folder-missing": (
         lambda zhipu: zhipu.docs.rename(zhipu.root / "away"),
         lambda zhipu: (zhipu.root / "away").rename(zhipu.docs),
     ),
-    "credentials": (
-        lambda zhipu: zhipu.vendor.turn(key_revoked=True),
-        lambda zhipu: zhipu.vendor.turn(key_revoked=False),
-    ),
-    "quota": (
-        lambda zhipu: zhipu.vendor.turn(money_gone=True),
-        lambda zhipu: zhipu.vendor.turn(money_gone=False),
-    ),
+    "credentials": (turns(key_revoked=True), turns(key_revoked=False)),
+    "quota": (turns(money_gone=True), turns(money_gone=False)),
     "knowledge-base-missing": (
         with_unknown_base,
         lambda zhipu: reword(zhipu, "1999999999999999999", HOME_ID),

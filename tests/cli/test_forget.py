@@ -12,14 +12,6 @@ from tests.cli.place import Place
 # -- forget ---------------------------------------------------------------------------------------------
 
 
-def test_forget_asks_and_is_refused_without_a_terminal_or_yes(failed: Place) -> None:
-    ran = failed.run("forget", "handbook")
-    assert ran.code == 2
-    assert "1 document" in ran.err
-    assert "--yes" in ran.err
-    assert failed.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
-
-
 def test_forget_drops_the_state_and_leaves_the_documents(failed: Place) -> None:
     ran = failed.run("forget", "handbook", "--yes")
     assert (ran.code, ran.out) == (0, "handbook is forgotten\n")

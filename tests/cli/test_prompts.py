@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,6 @@ import pytest
 from kbsync.cli.main import kbsync
 from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
-from tests import warm
-from tests.cli import without_root
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 from tests.cli.vendor import zhipu_place
@@ -57,25 +54,6 @@ def test_no_command_refuses_a_path_because_it_cannot_be_read(
     kinds = [each.type for each in command.params if isinstance(each.type, click.Path)]
     assert [kind for kind in kinds if kind.readable] == []
     assert kinds or words != ("explain",)
-
-
-def test_a_file_that_cannot_be_read_is_explained_and_tried_again(place: Place) -> None:
-    place.configure()
-    shut = place.write("mix/b.md", "nobody may read this")
-    shut.chmod(0)
-    assert _plainly(place, "--once").returncode == 1
-    explained = _plainly(place, "explain", "docs/mix/b.md")
-    assert (explained.returncode, explained.stderr) == (0, "")
-    assert "cannot be read: permission denied" in explained.stdout
-    tried = _plainly(place, "retry", "docs/mix/b.md")
-    assert (tried.returncode, tried.stderr) == (0, "")
-    assert "1 document will be tried again" in tried.stdout
-
-
-def _plainly(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
-    """kbsync without root's right to read everything."""
-    env = {**os.environ, "HOME": str(place.home)}
-    return warm.run(words, module=without_root.__name__, cwd=place.root, env=env, text=True)
 
 
 # -- answers at a terminal -------------------------------------------------------------------------------

@@ -146,6 +146,7 @@ WRONG = (
     ),
     wrong(
         "forget handbook",
+        "1 document",
         "to forget handbook a person has to say yes; ",
         "so add --yes",
         before=mirrored,

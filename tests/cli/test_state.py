@@ -27,16 +27,6 @@ def test_backup_is_a_sound_private_copy(failed: Place) -> None:
     database.close()
 
 
-def test_a_backup_can_be_put_in_the_place_of_the_state(failed: Place) -> None:
-    copy = failed.root / "copy.db"
-    failed.run("state", "backup", copy)
-    for file in failed.state.glob("state.db*"):
-        file.unlink()
-    copy.rename(failed.state / "state.db")
-    ran = failed.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["documents"]["ready"]) == (1, 0, 1)
-
-
 FILES = 4
 
 
@@ -52,7 +42,7 @@ def old(tmp_path: Path) -> Place:
     return place
 
 
-def moved(old: Place, root: Path, *, with_base: bool) -> Place:
+def moved(old: Place, root: Path) -> Place:
     """Another machine: folder, config and state were copied to it, so every inode and path is another."""
     root.mkdir()
     new = Place(root)
@@ -61,8 +51,7 @@ def moved(old: Place, root: Path, *, with_base: bool) -> Place:
     new.state.mkdir(parents=True)
     assert old.run("state", "backup", root / "copy.db").code == 0
     (root / "copy.db").rename(new.state / "state.db")
-    if with_base:
-        shutil.copytree(old.state / "kb", new.state / "kb")
+    shutil.copytree(old.state / "kb", new.state / "kb")
     return new
 
 
@@ -71,7 +60,7 @@ def inodes(folder: Path) -> set[int]:
 
 
 def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(old: Place, tmp_path: Path) -> None:
-    new = moved(old, tmp_path / "new", with_base=True)
+    new = moved(old, tmp_path / "new")
     assert not inodes(old.docs) & inodes(new.docs)
     shutil.rmtree(old.root)
     ran = new.run("--once", "--json")
@@ -79,10 +68,3 @@ def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(old: Place, tmp_p
     assert ran.json["mirrors"][0]["documents"]["ready"] == FILES
     assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")
     assert new.run("verify").code == 0
-
-
-def test_without_the_knowledge_base_that_comes_along_it_is_made_anew(old: Place, tmp_path: Path) -> None:
-    new = moved(old, tmp_path / "new", with_base=False)
-    ran = new.run("--once", "--json")
-    assert (ran.code, ran.json["uploaded"]) == (0, FILES)
-    assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")
