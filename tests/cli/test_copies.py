@@ -203,17 +203,10 @@ def under_a_new_name(tried: Place) -> tuple[str, ...]:
     return ()
 
 
-@pytest.mark.parametrize(
-    "arrange",
-    [
-        another_folder,
-        served_by_folder,
-        reached_by_a_symlink,
-        taken_as_state_dir,
-        taken_as_base,
-        under_a_new_name,
-    ],
-)
+IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, taken_as_state_dir, taken_as_base)
+
+
+@pytest.mark.parametrize("arrange", [*IN_USE, under_a_new_name])
 def test_doctor_takes_nothing_for_a_copy_that_is_in_use(
     tried: Place, arrange: Callable[[Place], tuple[str, ...]]
 ) -> None:

@@ -594,29 +594,20 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
     "targets/services/clients.py: top up the account behind {}.api_key",
 )
 @pytest.mark.parametrize(
-    ("kind", "args", "reason", "says"),
+    ("args", "reason", "says"),
     [
-        ("refused", {"status": 401}, "credentials", "put a valid embedding.api_key (or api_key_file) into"),
-        ("refused", {"status": 402}, "quota", "top up the account behind embedding.api_key"),
-        ("refused", {"code": "insufficient_quota"}, "quota", "top up the account behind embedding.api_key"),
-        (
-            "refused",
-            {"status": 404},
-            "embedding-missing",
-            "correct embedding.base_url (it is what comes before /embeddings) or embedding.model",
-        ),
-        ("refused", {"status": 403}, "credentials", "put an embedding.api_key that may use the model into"),
-        (
-            "refused",
-            {},
-            "embedding-missing",
-            "correct embedding.model, embedding.dimensions or",
-        ),
-        ("own-length", {}, "embedding-dimensions", "correct embedding.dimensions or embedding.model"),
+        ({"status": 401}, "credentials", "put a valid embedding.api_key (or api_key_file) into"),
+        ({"status": 402}, "quota", "top up the account behind embedding.api_key"),
+        ({"code": "insufficient_quota"}, "quota", "top up the account behind embedding.api_key"),
+        ({"status": 404}, "embedding-missing", "correct embedding.base_url (it is what comes before /embed"),
+        ({"status": 403}, "credentials", "put an embedding.api_key that may use the model into"),
+        ({}, "embedding-missing", "correct embedding.model, embedding.dimensions or"),
+        (None, "embedding-dimensions", "correct embedding.dimensions or embedding.model"),
     ],
+    ids=str,
 )
 def test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config(
-    place: Place, kind: str, args: dict[str, Any], reason: str, says: str
+    place: Place, args: dict[str, Any] | None, reason: str, says: str
 ) -> None:
     server = Server(application(KEY))
     place.write("a.md", "alpha")
@@ -624,7 +615,8 @@ def test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config(
         service = {"type": "openai", "base_url": f"{server.url}/openai/v1", "api_key": KEY, "model": "words"}
         target = {"type": "local", "embedding": {**service, "dimensions": 32}}
         place.configure(f"target: {json.dumps(target)}")
-        server.faults.add(Fault(kind, op="*", times=0, args=args))
+        kind = "own-length" if args is None else "refused"
+        server.faults.add(Fault(kind, op="*", times=0, args=args or {}))
         assert place.run("--once").code == 3
         halt = place.status()["halt"]
         assert (halt["reason"], says in halt["cure"]) == (reason, True), halt

@@ -63,22 +63,10 @@ def test_wide_and_combining_characters_are_measured() -> None:
 
 
 def test_numbers_read_well() -> None:
-    assert [sized(n) for n in (0, 999, 1000, 12_345, 99_999, 5_000_000)] == [
-        "0 B",
-        "999 B",
-        "1.0 kB",
-        "12 kB",
-        "100 kB",
-        "5.0 MB",
-    ]
-    assert [lasting(s) for s in (0.04, 9.96, 89, 3600, 86400, 400_000)] == [
-        "0.0 s",
-        "10 s",
-        "89 s",
-        "60 min",
-        "24 h",
-        "5 d",
-    ]
+    told = [sized(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
+    assert told == ["0 B", "999 B", "1.0 kB", "12 kB", "100 kB", "5.0 MB"]
+    told = [lasting(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
+    assert told == ["0.0 s", "10 s", "89 s", "60 min", "24 h", "5 d"]
     assert [counted(n, "document") for n in (0, 1, 1204)] == ["0 documents", "1 document", "1,204 documents"]
 
 

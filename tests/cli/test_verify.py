@@ -9,19 +9,8 @@ from tests.cli.place import Place
 
 def test_verify_finds_nothing_wrong_after_a_pass(mirrored: Place) -> None:
     ran = mirrored.run("verify", "--json", "--folder", "docs")
-    assert ran.json == {
-        "mirrors": [
-            {
-                "name": "docs",
-                "ok": True,
-                "missing": [],
-                "stale": [],
-                "orphaned": [],
-                "duplicate": [],
-                "foreign": 0,
-            }
-        ]
-    }
+    none: dict[str, list[str]] = {"missing": [], "stale": [], "orphaned": [], "duplicate": []}
+    assert ran.json == {"mirrors": [{"name": "docs", "ok": True, **none, "foreign": 0}]}
     assert mirrored.run("verify", "--folder", "docs").out == "docs: all is well\n"
 
 
