@@ -13,8 +13,6 @@ from tests.cli.conftest import ODD
 from tests.cli.place import Place
 from tests.index import samples
 
-# -- explain --------------------------------------------------------------------------------------------
-
 
 def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
     ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")

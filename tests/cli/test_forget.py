@@ -9,8 +9,6 @@ import pytest
 from kbsync.state import lock
 from tests.cli.place import Place
 
-# -- forget ---------------------------------------------------------------------------------------------
-
 
 def test_forget_drops_the_state_and_leaves_the_documents(failed: Place) -> None:
     ran = failed.run("forget", "handbook", "--yes")

@@ -298,8 +298,8 @@ def test_what_is_no_setting_is_refused_before_anything_is_sent(
 
 SETTINGS = (
     "slice_count=5 recall_method=mixed rerank_status=1 rerank_model_name=rerank-pro "
-    "embedding_recall_ratio=60 show_recall_result=true temperature=0.5 max_token=2048 param_desc=strict icon_color=red "
-    "icon_type=robot_chat"
+    "embedding_recall_ratio=60 show_recall_result=true temperature=0.5 max_token=2048 param_desc=strict "
+    "icon_color=red icon_type=robot_chat"
 )
 
 

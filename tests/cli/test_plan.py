@@ -7,8 +7,6 @@ import pytest
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
 
-# -- plan -----------------------------------------------------------------------------------------------
-
 
 @pytest.fixture
 def changed(place: Place) -> Place:

@@ -66,7 +66,6 @@ def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None
     assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
 
 
-# -- completion -----------------------------------------------------------------------------------------
 # -- paths ---------------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,6 @@ import pytest
 from kbsync.state import lock
 from tests.cli.place import Place
 
-# -- state backup ---------------------------------------------------------------------------------------
-
 
 def test_backup_is_a_sound_private_copy(failed: Place) -> None:
     copy = failed.root / "copy.db"

@@ -30,8 +30,6 @@ from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 
-# -- status ---------------------------------------------------------------------------------------------
-
 
 def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
     ran = mirrored.run("status", "--json", "--folder", "docs")

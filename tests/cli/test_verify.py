@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from tests.cli.place import Place
 
-# -- verify ---------------------------------------------------------------------------------------------
-
 
 def test_verify_finds_nothing_wrong_after_a_pass(mirrored: Place) -> None:
     ran = mirrored.run("verify", "--json", "--folder", "docs")
