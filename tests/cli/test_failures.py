@@ -170,8 +170,13 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> N
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE model (id INTEGER PRIMARY KEY, name UNIQUE, dimensions)")
     vectors.ensure_model(connection, "words", 64)
+
+    def delete() -> None:
+        with contextlib.closing(SqliteStore(folder, writer=None)) as only_read:
+            only_read.delete([1])
+
     for does in (
-        lambda: SqliteStore(folder, writer=None).delete([1]),
+        delete,
         lambda: asyncio.run(put(target)),
         lambda: vectors.ensure_model(connection, "words", 128),
     ):
