@@ -48,6 +48,17 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture
+def failed(place: Place) -> Place:
+    """A mirror with one good document and two that failed."""
+    place.write("good.md", "text")
+    place.write("broken.pdf", "this is no pdf")
+    place.write("scans/torn.pdf", "nor is this")
+    place.configure()
+    assert place.run("--once").code == 1
+    return place
+
+
+@pytest.fixture
 def terminal() -> Iterator[Begin]:
     """Runs kbsync in a place, each time at a terminal of its own."""
     begun: list[Terminal] = []

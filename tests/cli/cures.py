@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import kbsync
 from kbsync.cli.main import COMMANDS
@@ -36,6 +37,29 @@ _ON_THE_PAGE = re.compile(r"kbsync [a-z-]+[^\n\"<`,]*(?=[\"<`,])")
 """A command in the page of the listener, in text or script."""
 
 Texts = Mapping[str, tuple[str, ...]]
+
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+PASTED: dict[str, Callable[..., object]] = {}
+"""The test that pastes each, of the test modules that are loaded."""
+
+TOLD: dict[str, Callable[..., object]] = {}
+"""What no command can do: the test that shows that the words name the key, the file or the place."""
+
+
+def pastes(*cures: str) -> Callable[[Test], Test]:
+    """Marks the test that brings these about (`module: text`, `*` for anything) and pastes them."""
+    return lambda test: PASTED.update(dict.fromkeys(cures, test)) or test
+
+
+def tells(*cures: str) -> Callable[[Test], Test]:
+    """Marks the test that shows that the words of these name what a person has to look at."""
+    return lambda test: TOLD.update(dict.fromkeys(cures, test)) or test
+
+
+def fits(cure: str, pattern: str) -> bool:
+    return cure == pattern or (pattern.endswith("*") and cure.startswith(pattern[:-1]))
 
 
 def cures() -> set[str]:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.zhipu import HOME_ID
-from tests.cli.place import LONGEST
+from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
+from tests.cli.place import LONGEST, Place, words_of
 from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied, zhipu_place
 
 HOURS = 'The "office" opens at nine. 周末不开门。'
 FORMS = ("quoted", "plain", "wrapped")
+PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
         "guides/hours.md": f"{HOURS}\n\nNothing else.\n",
         "prices.csv": "tea,3\n\ncoffee costs four,4\n",
         "yard.pdf": "wheelbarrow schematic\n",
+        "badges.txt": f"Badges look like {PLACEHOLDER} up front.\n",
     }
     others = "The office opens at nine, says somebody else."
     with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
@@ -57,12 +59,6 @@ def stream(zhipu: ZhipuPlace, **args: Any) -> None:
     zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
 
-def answer(zhipu: ZhipuPlace, *words: str) -> str:
-    ran = zhipu.run("ask", "when does the office open", "--json", *words)
-    assert ran.code == 0, ran.err
-    return str(ran.json["answer"])
-
-
 def test_the_answer_comes_with_the_files_it_is_from(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("ask", "when", "does", "the", "office", "open")
     assert ran.code == 0, ran.err
@@ -84,15 +80,14 @@ def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
     assert (cited["hide_positions"], found["has_old_document"]) == (False, False)
 
 
-def test_json_tells_where_on_its_page_a_slice_stands(zhipu: ZhipuPlace) -> None:
+def test_json_tells_where_on_its_page_a_slice_stands_and_of_positions_that_are_not_known(
+    zhipu: ZhipuPlace,
+) -> None:
+    """They come with the next indexing: such a document is an old one."""
     [cited] = zhipu.run("ask", "wheelbarrow schematic", "--json").json["citations"]
     [slice_] = [one for one in cited["passages"] if "wheelbarrow" in one["text"]]
-    assert slice_["page"] == 1
-    assert slice_["box"] == {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
-
-
-def test_json_tells_of_documents_whose_positions_are_not_known(zhipu: ZhipuPlace) -> None:
-    """They come with the next indexing: such a document is an old one."""
+    box = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
+    assert (slice_["page"], slice_["box"]) == (1, box)
     [name] = [one["name"] for one in zhipu.vendor.documents() if one["name"].startswith("yard")]
     zhipu.vendor.turn(without_positions=name)
     found = zhipu.run("ask", "wheelbarrow schematic", "--json").json
@@ -100,29 +95,26 @@ def test_json_tells_of_documents_whose_positions_are_not_known(zhipu: ZhipuPlace
     assert [one["hide_positions"] for one in found["citations"]] == [True]
 
 
+def test_citations_have_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
+    before = zhipu.vendor.asked("images")
+    found = zhipu.run("ask", "badges look like what up front", "--json").json
+    cited = {each["path"]: each["passages"][0] for each in found["citations"]}
+    assert [image["placeholder"] for image in cited["badges.txt"]["images"]] == [PLACEHOLDER]
+    assert zhipu.vendor.asked("images") == before
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
-    """Whole, and where the stream tells it, which its plain form does not."""
+    """Whole, and where the stream tells it, which its plain form does not; the answer is the same."""
     zhipu.vendor.turn(stream_form=form)
+    whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
+    assert HOURS in whole
     for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
         found = zhipu.run("ask", "when does the office open", "--json", *words).json
+        assert words[:1] == ["--model"] or found["answer"] == whole
         tokens = {"prompt_tokens": 5, "completion_tokens": len(found["answer"])}
         told = {**tokens, "total_tokens": sum(tokens.values())}
         assert found["usage"] == (None if form == "plain" and not words else told)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("args", [{}, {"crlf": True, "comments": True}, {"end": "no-blank"}], ids=str)
-def test_every_form_of_stream_gives_the_whole_answer(
-    zhipu: ZhipuPlace, form: str, args: dict[str, Any]
-) -> None:
-    """Pieces hold blanks, quotes, line ends and Chinese; the answer in one piece is the measure."""
-    whole = answer(zhipu, "--whole")
-    assert HOURS in whole
-    assert "\n\n" in whole
-    zhipu.vendor.turn(stream_form=form)
-    stream(zhipu, **args)
-    assert answer(zhipu) == whole
 
 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
@@ -159,12 +151,15 @@ NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
 def test_without_applications_a_model_answers_from_the_passages(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(not_offered=NO_APPLICATIONS)
     ran = zhipu.run("ask", "when does the office open")
-    assert ran.code == 0, ran.err
-    assert ran.out == f"{HOURS}\n\n[1] guides/hours.md\n"
+    assert (ran.code, ran.out) == (0, f"{HOURS}\n\n[1] guides/hours.md\n")
     assert "no applications" in ran.err
     assert "glm-4-flash answers from the passages" in ran.err
     quiet = zhipu.run("ask", "when does the office open", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, ran.out, "")
+    for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
+        ran = zhipu.run(*words)
+        assert (ran.code, ran.out) == (2, ""), words
+        assert "no such call" in ran.err
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
@@ -189,15 +184,6 @@ def test_a_model_may_be_asked_though_there_is_an_application(zhipu: ZhipuPlace) 
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with zhipu_place(tmp_path) as zhipu:
-        zhipu.write("a.md", "alpha")
-        assert zhipu.run("--once").code == 0
-        ran = zhipu.run("ask", "alpha", "--model", "nobody-9")
-        assert ran.code == 2
-        assert "no such model" in ran.err
-
-
 def test_the_model_may_be_switched_off(own: ZhipuPlace) -> None:
     own.aim(target="chat_model: ''")
     own.write("a.md", "alpha")
@@ -208,26 +194,8 @@ def test_the_model_may_be_switched_off(own: ZhipuPlace) -> None:
     assert "no such call" in ran.err
     assert "--model NAME" in ran.err
     assert own.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
-
-
-def test_an_application_that_is_named_is_asked_and_no_other(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(not_offered=NO_APPLICATIONS)
-    for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
-        ran = zhipu.run(*words)
-        assert (ran.code, ran.out) == (2, ""), words
-        assert "no such call" in ran.err
-
-
-def test_numbers_are_those_that_the_model_was_told(own: ZhipuPlace) -> None:
-    own.write("b.md", "the office opens at nine\n\nthe office")
-    own.write("c.md", "office")
-    assert own.run("--once").code == 0
-    found = own.run("ask", "the office opens", "--model", "glm-4-flash", "--json").json
-    assert [(one["number"], one["path"]) for one in found["citations"]] == [(1, "b.md"), (2, "c.md")]
-
-
-def test_documents_of_others_are_not_given_to_the_model(zhipu: ZhipuPlace) -> None:
-    assert "somebody else" not in answer(zhipu, "--model", "glm-4-flash")
+    nobody = own.run("ask", "alpha", "--model", "nobody-9")
+    assert (nobody.code, "no such model" in nobody.err) == (2, True)
 
 
 # -- selection -----------------------------------------------------------------------------------------
@@ -323,31 +291,6 @@ def test_text_of_the_model_moves_no_cursor(zhipu: ZhipuPlace) -> None:
 # -- applications --------------------------------------------------------------------------------------
 
 
-def test_an_application_is_made_shown_changed_and_deleted(own: ZhipuPlace) -> None:
-    ran = own.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
-    assert ran.code == 0, ran.err
-    ident = ran.out.strip()
-    shown = own.run("kb", "app", "show", ident, "--json").json["application"]
-    assert (shown["name"], shown["model"], shown["knowledge_bases"]) == ("helpdesk", "GLM-4-Plus", [HOME_ID])
-    changed = own.run("kb", "app", "update", ident, "--name", "zhipu", "--json").json["application"]
-    assert (changed["name"], changed["description"]) == ("zhipu", "Answers")
-    assert [one["id"] for one in own.run("kb", "app", "list", "--json").json["applications"]] == [ident]
-    assert own.run("kb", "app", "delete", ident).code == 2
-    assert own.run("kb", "app", "delete", ident, "--yes", "zhipu").code == 0
-    assert own.run("kb", "app", "list", "--json").json == {"applications": []}
-    assert own.run("kb", "app", "show", ident).code == 2
-    assert own.vendor.violations() == []
-
-
-def test_a_lost_answer_leaves_one_application(own: ZhipuPlace) -> None:
-    own.vendor.play("lost-answer", op="create-application")
-    ran = own.run("kb", "app", "create", "helpdesk")
-    assert ran.code == 0, ran.err
-    [one] = own.run("kb", "app", "list", "--json").json["applications"]
-    assert one["id"] == ran.out.strip()
-    assert own.run("kb", "app", "create", "helpdesk").code == 2
-
-
 def test_without_one_application_of_the_base_a_person_says_which(own: ZhipuPlace) -> None:
     own.write("a.md", "alpha")
     assert own.run("--once").code == 0
@@ -360,3 +303,39 @@ def test_without_one_application_of_the_base_a_person_says_which(own: ZhipuPlace
     assert several.code == 2
     assert all(ident in several.err for ident in idents)
     assert own.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
+
+
+# -- where nothing writes answers ------------------------------------------------------------------------
+
+QUESTION = "what's a badge?"
+
+
+def cure_in(err: str) -> list[str]:
+    return list(words_of(err.strip().rpartition(": ")[2]))
+
+
+def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place) -> None:
+    place.write("a.md", "A badge opens the door.")
+    text = place.configure().read_text()
+    (place.root / "more").mkdir()
+    place.config.write_text(f"{text}  - {{name: more, folder: {place.root}/more}}\n")
+    assert place.run("--once", "-q").code == 0
+    ran = place.run("ask", QUESTION, "--mirror", "handbook")
+    assert (ran.code, ran.out) == (2, "")
+    assert "handbook: a built-in knowledge base writes no answers" in ran.err
+    assert cure_in(ran.err) == ["search", "--mirror", "handbook", QUESTION]
+    assert "A badge opens the door." in place.run(*cure_in(ran.err)).out
+
+
+@pytest.mark.parametrize("words", ["list", "create helpdesk", "delete 1 --yes helpdesk"])
+def test_a_service_without_applications_is_searched_and_has_none_to_manage(place: Place, words: str) -> None:
+    """Nobody is asked: nothing listens at the address."""
+    target = f"base_url: 'http://127.0.0.1:9', api_key: k, knowledge_base_id: {HOME_AT_GPTBOTS}"
+    place.configure(f"target: {{type: gptbots, {target}}}")
+    ran = place.run("ask", QUESTION)
+    assert (ran.code, ran.out) == (2, "")
+    assert "a target of type gptbots writes no answers" in ran.err
+    assert cure_in(ran.err) == ["search", QUESTION]
+    ran = place.run("kb", "app", *words.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert "a target of type gptbots has no applications" in ran.err

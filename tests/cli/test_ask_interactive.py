@@ -157,14 +157,6 @@ def test_a_terminal_is_asked_until_its_input_ends(zhipu: ZhipuPlace, at: Begin, 
     assert zhipu.files() == before, "nothing of it is stored"
 
 
-def test_an_interrupt_at_the_prompt_ends_it(zhipu: ZhipuPlace, at: Begin) -> None:
-    terminal = at()
-    terminal.until("> ")
-    terminal.process.send_signal(signal.SIGINT)
-    assert terminal.end() == 0
-    assert "Traceback" not in terminal.seen
-
-
 @BY
 def test_an_interrupt_stops_an_answer_and_nothing_else(
     zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...], sent: list[Any]
@@ -192,6 +184,7 @@ def test_no_signal_is_lost_before_a_key_is_waited_for(zhipu: ZhipuPlace, at: Beg
         terminal.until("> ")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 0
+        assert "Traceback" not in terminal.seen
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

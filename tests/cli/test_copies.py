@@ -11,6 +11,7 @@ import pytest
 
 from kbsync.config.places import folder_state_dir
 from kbsync.state import lock
+from tests.cli.cures import pastes
 from tests.cli.pasting import paste
 from tests.cli.place import Place, words_of
 
@@ -63,13 +64,17 @@ def test_init_takes_over_what_was_mirrored_with_folder(tried: Place) -> None:
     assert copies(tried) == []
 
 
-def test_init_changes_nothing_while_a_kbsync_works_on_what_it_would_take_over(tried: Place) -> None:
-    with lock.held(trial(tried)):
+@pytest.mark.parametrize("held", [trial, lambda place: place.state], ids=["from", "to"])
+def test_init_changes_nothing_while_a_kbsync_holds_what_it_would_take_over_or_where_to(
+    tried: Place, held: Callable[[Place], Path]
+) -> None:
+    with lock.held(held(tried)):
         ran = tried.run("init", "docs")
-    assert ran.code == 4
+    assert (ran.code, ran.out) == (4, "")
     assert "stop it first" in ran.err
     assert not tried.config.exists()
     assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
+    assert "taken over" in tried.run("init", "docs").out
 
 
 def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried: Place) -> None:
@@ -80,6 +85,7 @@ def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried
     assert traces(tried) == []
 
 
+@pastes("cli/commands/doctor/machine.py: rm -r {}")
 def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it(
     tried: Place,
 ) -> None:
@@ -95,6 +101,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
+@pastes("cli/commands/doctor/machine.py: forget {}")
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
     """It is offered for removal once its mirror is ended, which a person is asked about."""
     tried.run("init", "docs")
@@ -131,6 +138,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone_and_of_one_that_is_not_k
     assert copies(tried) == [] and traces(tried) == []
 
 
+@pastes("cli/commands/doctor/machine.py: rm {}*")
 def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
     aside.write_bytes(f"some {SECRET}".encode())
@@ -195,17 +203,10 @@ def under_a_new_name(tried: Place) -> tuple[str, ...]:
     return ()
 
 
-@pytest.mark.parametrize(
-    "arrange",
-    [
-        another_folder,
-        served_by_folder,
-        reached_by_a_symlink,
-        taken_as_state_dir,
-        taken_as_base,
-        under_a_new_name,
-    ],
-)
+IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, taken_as_state_dir, taken_as_base)
+
+
+@pytest.mark.parametrize("arrange", [*IN_USE, under_a_new_name])
 def test_doctor_takes_nothing_for_a_copy_that_is_in_use(
     tried: Place, arrange: Callable[[Place], tuple[str, ...]]
 ) -> None:
@@ -253,15 +254,6 @@ def test_what_init_took_over_is_found_by_all_commands_after_it(
     assert tried.run("search", SECRET, "--json").json["hits"]
     again = tried.run("--once", "--json").json
     assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
-
-
-def test_init_writes_nothing_while_a_kbsync_holds_where_it_would_take_it_to(tried: Place) -> None:
-    with lock.held(tried.state):
-        ran = tried.run("init", "docs")
-    assert (ran.code, ran.out) == (4, "")
-    assert "stop it first" in ran.err
-    assert not tried.config.exists()
-    assert "taken over" in tried.run("init", "docs").out
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])

@@ -1,28 +1,52 @@
 """Every cure that is printed is pasted in the state that prints it, and is the right thing there.
 
-`tests.cli.cure_cases` names, for each place in the source that makes a cure, the test that brings its state
-about and pastes it. A cure that is new fails until it has a case.
+A test says which cures it brings about (`tests.cli.cures.pastes`); a cure that is new fails until one does.
 """
 
 from __future__ import annotations
 
-import ast
+import errno
+import importlib
+import inspect
 import json
+import os
 import re
+import shlex
+import signal
+import socket
 import time
+import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
+from kbsync.cli.context import choose, post
+from kbsync.cli.exit_codes import _CURES, sentence_of
+from kbsync.cli.options import Choices
+from kbsync.errors import StateError, UsageError
+from kbsync.index.errors import trouble_with_scratch
+from kbsync.server import app
+from kbsync.server.listener import bind_sockets
+from kbsync.source import roots
+from kbsync.state import db, lock
+from kbsync_standin.faults import Fault
+from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
+from kbsync_standin.gptbots import application as gptbots
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application
 from kbsync_standin.zhipu import HOME_ID
-from tests.cli.cure_cases import CASES, WORDS
-from tests.cli.cures import cures
-from tests.cli.pasting import paste
-from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace
-
-ROOT = Path(__file__).parents[2]
+from tests.cli import cures
+from tests.cli.cures import pastes, tells
+from tests.cli.pasting import after, paste
+from tests.cli.place import Place, eventually, words_of
+from tests.cli.terminal import Begin
+from tests.cli.troubles import RECUT
+from tests.cli.vendor import KEY, ZhipuPlace
+from tests.ports import free_port
 
 
 def elsewhere(place: Place) -> list[str]:
@@ -33,106 +57,224 @@ def elsewhere(place: Place) -> list[str]:
     return ["--config", str(config), "--state-dir", str(place.root / "odd state")]
 
 
-# -- halts, where no kbsync is at work -------------------------------------------------------------------
-
-Act = Callable[[ZhipuPlace], object]
-
-
-def away(zhipu: ZhipuPlace) -> object:
-    return zhipu.docs.rename(zhipu.root / "away")
-
-
-def back(zhipu: ZhipuPlace) -> object:
-    return (zhipu.root / "away").rename(zhipu.docs)
+def filled(place: Place, count: int = 8) -> list[str]:
+    """So many documents mirrored by a config in no usual place; the options that lead there."""
+    for number in range(count):
+        place.write(f"{number}.md", f"document {number}")
+    flags = elsewhere(place)
+    assert place.run("--once", *flags).code == 0
+    return flags
 
 
-def to_unknown_base(zhipu: ZhipuPlace) -> object:
-    config = zhipu.root / "an odd place" / "kb.yaml"
-    return config.write_text(config.read_text().replace(HOME_ID, "1999999999999999999"))
+def remove(place: Place, count: int) -> None:
+    for number in range(count):
+        (place.docs / f"{number}.md").unlink()
 
 
-def to_own_base(zhipu: ZhipuPlace) -> object:
-    config = zhipu.root / "an odd place" / "kb.yaml"
-    return config.write_text(config.read_text().replace("1999999999999999999", HOME_ID))
+def mirror(place: Place, flags: list[str]) -> dict[str, Any]:
+    [one] = place.run("status", "--json", *flags).json["mirrors"]
+    return dict(one)
 
 
-def down(zhipu: ZhipuPlace) -> object:
-    return zhipu.vendor.play("status", op="*", times=0, effect=False, args={"status": 503})
+def reword(place: Place, old: str, new: str) -> None:
+    """Change the config, wherever it is."""
+    odd = place.root / "an odd place" / "kb.yaml"
+    config = odd if odd.exists() else place.config
+    config.write_text(config.read_text().replace(old, new))
 
 
-HALTS: dict[str, tuple[Act, Act]] = {
-    "folder-missing": (away, back),
-    "credentials": (
-        lambda zhipu: zhipu.vendor.turn(key_revoked=True),
-        lambda zhipu: zhipu.vendor.turn(key_revoked=False),
+# -- what a command says to run instead, or next ------------------------------------------------------------
+
+Before = Callable[[ZhipuPlace], object]
+
+
+def nothing(_place: Place) -> None:
+    pass
+
+
+def fails(op: str) -> Before:
+    """A service that may or may not have done what it was asked."""
+    return lambda zhipu: zhipu.vendor.play("status", op=op, effect=False, args={"status": 503})
+
+
+def without_base(zhipu: ZhipuPlace) -> None:
+    reword(zhipu, f'knowledge_id: "{HOME_ID}"', "")
+
+
+def with_unknown_base(zhipu: ZhipuPlace) -> None:
+    reword(zhipu, HOME_ID, "1999999999999999999")
+
+
+def with_a_failure(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+
+
+def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
+    assert zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook").code == 0
+
+
+@dataclass(frozen=True)
+class Said:
+    """`words` say `cure` behind `behind`; pasted, with `given` where something is to be named, it `shows`."""
+
+    words: str
+    behind: str
+    cure: str
+    shows: str = ""
+    given: str = ""
+    before: Before = nothing
+
+
+HERE = (
+    Said("--once status", "takes no command: run `", "cli/main.py: --once", "1 document searchable"),
+    Said("--dry-run", "or run: ", "cli/main.py: plan", "nothing to do"),
+    Said("ask 'where is alpha'", "search its passages: ", "cli/commands/ask.py: search {} {}", "a.md"),
+    Said("open 3", "paths with: ", "cli/commands/open.py: search QUERY --files", "a.md", "QUERY=alpha"),
+)
+NEW, LISTS, MADE = "create one with: ", "targets/zhipu/manage.py: kb list", "knowledge_id: "
+BASES, APPS = "cli/commands/kb/bases.py", "cli/commands/kb/applications.py"
+THERE = (
+    Said("kb show", "list them with ", LISTS, HOME_ID, before=with_unknown_base),
+    Said("kb create guides", "look with ", LISTS, HOME_ID, before=fails("create-base")),
+    Said("kb list", NEW, f"{BASES}: kb create NAME", MADE, "NAME=guides", with_no_base_at_all),
+    Said("--once", "of the account: ", "cli/context.py: kb list", HOME_ID, before=without_base),
+    Said("--once", "create one: ", "cli/context.py: kb create NAME", MADE, "NAME=guides", without_base),
+    Said("kb retry", "of handbook: ", f"{BASES}: retry --mirror {{}}", "a.md", before=with_a_failure),
+    Said("ask alpha", NEW, "cli/commands/ask.py: kb app create NAME --mirror {}", given="NAME=one"),
+    Said("kb app list", NEW, f"{APPS}: kb app create NAME", given="NAME=one"),
+    Said("kb app create one", "ask it with: ", f"{APPS}: ask QUESTION --app {{}}", given="QUESTION=alpha"),
+    Said(
+        "kb app create one",
+        "look with ",
+        "targets/zhipu/manage.py: kb app list",
+        before=fails("create-application"),
     ),
-    "quota": (
-        lambda zhipu: zhipu.vendor.turn(money_gone=True),
-        lambda zhipu: zhipu.vendor.turn(money_gone=False),
-    ),
-    "knowledge-base-missing": (to_unknown_base, to_own_base),
-}
+)
 
 
-@pytest.mark.parametrize("reason", HALTS)
-def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
-    zhipu: ZhipuPlace, reason: str
-) -> None:
-    cause, end = HALTS[reason]
+def is_right(place: Place, said: Said) -> None:
+    flags = elsewhere(place)
+    env = {"XDG_RUNTIME_DIR": str(place.home)}
+    ran = place.run(*shlex.split(said.words), *flags, env=env)
+    command = re.split(r"`|; see: | before another try", after(ran.err, said.behind))[0]
+    name, _, word = said.given.partition("=")
+    pasted = paste(place, command, **({name: word} if name else {}))
+    assert (pasted.code, said.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
+
+
+@pastes(*(said.cure for said in HERE))
+@pytest.mark.parametrize("said", HERE, ids=lambda said: said.words)
+def test_another_command_is_named_with_the_options_in_use(place: Place, said: Said) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once", "--state-dir", place.root / "odd state").code == 0
+    is_right(place, said)
+
+
+@pastes(*(said.cure for said in THERE))
+@pytest.mark.parametrize("said", THERE, ids=lambda said: f"{said.words}, {said.behind}")
+def test_what_a_service_lacks_is_listed_looked_for_or_made(zhipu: ZhipuPlace, said: Said) -> None:
+    zhipu.write("a.md", "alpha")
+    said.before(zhipu)
+    zhipu.run("--once", "--state-dir", zhipu.root / "odd state")
+    is_right(zhipu, said)
+
+
+@pastes("cli/commands/once.py: search QUERY", "cli/commands/search.py: search QUERY")
+def test_a_search_is_made_again_where_the_last_one_was(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    flags = elsewhere(place)
+    ran = place.run("--once", *flags, tty=True)
+    command = after(re.sub(r"\x1b\[\d*m", "", ran.out), "search it: ")
+    assert "a.md" in paste(place, command, QUERY="alpha").out
+    env = {"XDG_RUNTIME_DIR": str(place.home)}
+    assert place.run("search", "alpha", *flags, tty=True, env=env).code == 0
+    beyond = place.run("open", "9", env=env)
+    assert "the last search has 1 hit" in beyond.err
+    assert "a.md" in paste(place, after(beyond.err, "search again: "), QUERY="alpha").out
+    (place.docs / "a.md").rename(place.docs / "b.md")
+    gone = place.run("open", env=env)
+    again = after(gone.err, "search again: ").strip()
+    assert paste(place, again.replace("search QUERY", "--once")).code == 0
+    assert "b.md" in paste(place, again, QUERY="alpha").out
+
+
+@pastes("cli/commands/search.py: search -i")
+def test_a_query_is_typed_where_none_was_given(place: Place, terminal: Begin) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    flags = elsewhere(place)
+    assert place.run("--once", *flags).code == 0
+    empty = place.run("search", " ", *flags)
+    command = after(empty.err, "or type it: ")
+    assert "-i needs a terminal" in paste(place, command).err
+    typing = terminal(place, *words_of(command))
+    typing.until("enter opens")
+    typing.type("alpha")
+    typing.until("a.md")
+    typing.process.send_signal(signal.SIGINT)
+    assert typing.end() == 130
+
+
+@pastes("cli/commands/ask.py: ask -i")
+def test_a_question_is_typed_where_none_was_given(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     flags = elsewhere(zhipu)
     assert zhipu.run("--once", *flags).code == 0
-    cause(zhipu)
-    if reason != "folder-missing":
-        zhipu.write("b.md", "beta")
-    halted = zhipu.run("--once", *flags)
-    assert halted.code == 3
-    [told] = [json.loads(line) for line in halted.err.splitlines() if '"mirror.halted"' in line]
-    printed = {
-        "log": told["cure"],
-        "status": zhipu.run("status", "--json", *flags).json["mirrors"][0]["halt"]["cure"],
-        "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("cure: ")[2],
-    }
-    if reason == "folder-missing":
-        printed["plan"] = zhipu.run("plan", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
-        printed["verify"] = zhipu.run("verify", "--json", *flags).json["mirrors"][0]["halt"]["cure"]
-        explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
-        printed["explain"] = explained.partition("run `")[2].partition("`")[0]
-    assert set(printed.values()) == {told["cure"]}, printed
-    assert paste(zhipu, told["cure"]).code == 3  # as long as nobody did what the halt says, it is a halt
-    end(zhipu)
-    cured = paste(zhipu, told["cure"])
-    assert cured.code == 0, cured.err
-    [mirror] = zhipu.run("status", "--json", *flags).json["mirrors"]
-    assert (mirror["halt"], mirror["documents"]["pending"]) == (None, 0)
+    assert zhipu.run("kb", "app", "create", "helpdesk", *flags).code == 0
+    command = after(zhipu.run("ask", " ", *flags).err, "or type it: ")
+    asked = paste(zhipu, f"echo 'where is alpha' | {command}")
+    assert (asked.code, "a.md" in asked.out) == (0, True), asked.err
 
 
-def test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another(zhipu: ZhipuPlace) -> None:
-    """A halt that a pass wrote down is cured by a daemon that came later, and the other way round."""
-    zhipu.write("a.md", "alpha")
-    assert zhipu.run("--once").code == 0
-    away(zhipu)
-    assert zhipu.run("--once").code == 3
-    daemon = zhipu.watch(hurried=True)
-    daemon.says("mirror.halted", reason="folder-missing")
-    [mirror] = zhipu.run("status", "--json").json["mirrors"]
-    assert mirror["halt"]["cure"] == "kbsync retry --mirror handbook"
-    back(zhipu)
-    assert "does it now" in paste(zhipu, mirror["halt"]["cure"]).out
-    daemon.says("mirror.resumed")
-    away(zhipu)
-    daemon.says("mirror.halted", times=2, reason="folder-missing")
-    assert daemon.end() == 0
-    back(zhipu)
-    [mirror] = zhipu.run("status", "--json").json["mirrors"]
-    assert mirror["halt"]["cure"] == "kbsync --once --mirror handbook"
-    assert paste(zhipu, mirror["halt"]["cure"]).code == 0
-    assert zhipu.run("status", "--json").json["mirrors"][0]["halt"] is None
+@pastes(
+    "cli/commands/init.py: init {}",
+    "cli/context.py: name a folder with --folder DIR, or write a config with: kbsync init DIR",
+)
+def test_without_a_config_one_is_begun(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config = place.root / "my config.yaml"
+    ran = place.run("init", "--folder", "docs", "--config", str(config))
+    assert (ran.code, config.exists()) == (2, False)
+    command = after(ran.err, "takes the folder as its argument: ")
+    assert paste(place, f"cd {place.root} && {command}").code == 0
+    assert place.run("--once", "--config", str(config)).code == 0
+    command = place.run("status").err.strip().rpartition("with: ")[2]
+    assert paste(place, command, DIR=str(place.docs)).code == 0
+    assert place.run("--once").code == 0
 
 
-# -- what commands say -----------------------------------------------------------------------------------
+@pastes("cli/context.py: status")
+def test_who_searches_during_the_first_pass_is_told_how_to_see_it_go(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    flags = elsewhere(place)
+    (place.root / "odd state").mkdir(mode=0o700)
+    with lock.held(place.root / "odd state"):
+        early = place.run("search", "alpha", *flags)
+        assert "the first pass is under way" in early.err and "--once" not in early.err
+        seen = paste(place, after(early.err, "see how far it is: "))
+    assert (early.code, seen.code, "handbook" in seen.out) == (2, 0, True)
 
 
+@pastes("cli/commands/status_watch.py: status")
+def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place, terminal: Begin) -> None:
+    for number in range(4):
+        place.write(f"{number}.pdf", f"no pdf {number}")
+    place.configure()
+    flags = elsewhere(place)
+    assert place.run("--once", *flags).code == 1
+    watching = terminal(place, "status", "--watch", *flags, rows=6, columns=500)
+    frame = watching.until("Ctrl-C ends")
+    watching.process.send_signal(signal.SIGINT)
+    assert watching.end() == 130
+    [command] = re.findall(r"(?:more; see|in full:) (kbsync status[^\x1b\r\n]*)", frame)
+    told = paste(place, command)
+    assert (told.code, "4 documents failed" in told.out) == (0, True)
+
+
+@pastes("cli/report.py: explain PATH", "cli/report.py: retry", "engine/explain.py: retry {}")
 def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
     place.write("a b.pdf", "this is no pdf")
     place.configure()
@@ -157,6 +299,7 @@ def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
     assert paste(place, again).code == 0
 
 
+@pastes("cli/commands/once.py: --once")
 def test_a_pass_that_was_interrupted_is_gone_on_with(place: Place) -> None:
     place.write("a.md", "alpha")
     config = place.configure("settle_longest: 60s")
@@ -172,69 +315,415 @@ def test_a_pass_that_was_interrupted_is_gone_on_with(place: Place) -> None:
     assert (gone_on.code, "1 uploaded" in gone_on.out) == (0, True)
 
 
-def test_what_was_mirrored_is_searched(place: Place) -> None:
-    place.write("a.md", "alpha")
+# -- halts -----------------------------------------------------------------------------------------------
+
+
+def turns(**switch: bool) -> Before:
+    return lambda zhipu: zhipu.vendor.turn(**switch)
+
+
+HALTS: dict[str, tuple[Before, Before]] = {
+    "folder-missing": (
+        lambda zhipu: zhipu.docs.rename(zhipu.root / "away"),
+        lambda zhipu: (zhipu.root / "away").rename(zhipu.docs),
+    ),
+    "credentials": (turns(key_revoked=True), turns(key_revoked=False)),
+    "quota": (turns(money_gone=True), turns(money_gone=False)),
+    "knowledge-base-missing": (
+        with_unknown_base,
+        lambda zhipu: reword(zhipu, "1999999999999999999", HOME_ID),
+    ),
+}
+"""What brings each about, and what a person does about it before the cure is pasted."""
+
+
+@pastes(
+    "engine/attach.py: retry --mirror {}",
+    "engine/status.py: --once --mirror {}",
+    "targets/zhipu/api.py: retry",
+)
+@pytest.mark.parametrize("reason", HALTS)
+def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
+    zhipu: ZhipuPlace, reason: str
+) -> None:
+    cause, end = HALTS[reason]
+    zhipu.write("a.md", "alpha")
+    flags = elsewhere(zhipu)
+    assert zhipu.run("--once", *flags).code == 0
+    cause(zhipu)
+    if reason != "folder-missing":
+        zhipu.write("b.md", "beta")
+    halted = zhipu.run("--once", *flags)
+    assert halted.code == 3
+    [told] = [json.loads(line) for line in halted.err.splitlines() if '"mirror.halted"' in line]
+    printed = {
+        "log": told["cure"],
+        "status": mirror(zhipu, flags)["halt"]["cure"],
+        "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("cure: ")[2],
+    }
+    if reason == "folder-missing":
+        for look in ("plan", "verify"):
+            printed[look] = zhipu.run(look, "--json", *flags).json["mirrors"][0]["halt"]["cure"]
+        explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
+        printed["explain"] = explained.partition("run `")[2].partition("`")[0]
+    assert set(printed.values()) == {told["cure"]}, printed
+    assert paste(zhipu, told["cure"]).code == 3  # as long as nobody did what the halt says, it is a halt
+    end(zhipu)
+    cured = paste(zhipu, told["cure"])
+    assert cured.code == 0, cured.err
+    left = mirror(zhipu, flags)
+    assert (left["halt"], left["documents"]["pending"]) == (None, 0)
+
+
+@pastes("engine/status.py: retry --mirror {}")
+def test_beside_a_running_kbsync_the_cure_of_the_same_halt_is_another(zhipu: ZhipuPlace) -> None:
+    """A halt that a pass wrote down is cured by a daemon that came later, and the other way round."""
+    away, back = HALTS["folder-missing"]
+    zhipu.write("a.md", "alpha")
+    assert zhipu.run("--once").code == 0
+    away(zhipu)
+    assert zhipu.run("--once").code == 3
+    daemon = zhipu.watch(hurried=True)
+    daemon.says("mirror.halted", reason="folder-missing")
+    cure = zhipu.status()["halt"]["cure"]
+    assert cure == "kbsync retry --mirror handbook"
+    back(zhipu)
+    assert "does it now" in paste(zhipu, cure).out
+    daemon.says("mirror.resumed")
+    away(zhipu)
+    daemon.says("mirror.halted", times=2, reason="folder-missing")
+    assert daemon.end() == 0
+    back(zhipu)
+    cure = zhipu.status()["halt"]["cure"]
+    assert cure == "kbsync --once --mirror handbook"
+    assert paste(zhipu, cure).code == 0
+    assert zhipu.status()["halt"] is None
+
+
+@pastes("cli/report.py: approve {}", "cli/report.py: status --documents")
+@pytest.mark.parametrize("tty", [True, False])
+def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_something_else(
+    zhipu: ZhipuPlace, tty: bool
+) -> None:
+    flags = filled(zhipu, 24)
+    remove(zhipu, 23)
+    assert zhipu.run("--once", *flags).code == 3
+    zhipu.vendor.turn(key_revoked=True)
+    zhipu.write("new.md", "new")
+    ran = zhipu.run("--once", *flags, tty=tty)
+    assert ran.code == 3
+    if tty:
+        whole, approve = after(ran.err, "and 3 more: "), after(ran.err, "to approve what is held: ")
+    else:
+        told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
+        whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]
+    assert paste(zhipu, whole).out.count("waits for approval") == 23
+    assert "23 held deletions approved" in paste(zhipu, approve).out
+    zhipu.vendor.turn(key_revoked=False)
+    assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
+
+
+@pastes("engine/mirror.py: approve {}")
+def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(zhipu: ZhipuPlace) -> None:
+    filled_by = [zhipu.write(f"{number}.md", f"document {number}") for number in range(8)]
+    daemon = zhipu.watch()
+    eventually(lambda: len(zhipu.vendor.ours()) == len(filled_by))
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 8)
+    zhipu.aim(f"documents: {json.dumps(RECUT['documents'])}")
+    paste(zhipu, f"kill -HUP {daemon.process.pid}")
+    renewals = daemon.says("recipe.held")
+    assert "8 documents to be indexed again" in paste(zhipu, renewals["cure"]).out
+    eventually(lambda: zhipu.status()["halt"] is None and zhipu.status()["documents"]["ready"] == 8)
+    remove(zhipu, 7)
+    held = daemon.says("deletions.held")
+    assert "7 held deletions approved" in paste(zhipu, held["cure"]).out
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
+    assert daemon.end() == 0
+
+
+# -- explained, found, told by others --------------------------------------------------------------------
+
+
+def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
+    """What is said of a path, and the command in it."""
+    told = zhipu.run("explain", str(zhipu.docs / path), *flags).out
+    found = re.search(r"run `([^`]*)`", told)
+    return told, found[1] if found else ""
+
+
+@pastes(
+    "engine/explain.py: --once",
+    "engine/explain.py: approve {}",
+    "engine/explain.py: verify --repair --mirror {}",
+)
+def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
+    flags = filled(zhipu)
+    zhipu.write("new.md", "new")
+    once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before, it is too fresh
+    assert paste(zhipu, once).code == 0
+    assert "It is searchable" in explained(zhipu, "new.md", flags)[0]
+
+    zhipu.vendor.take_away(zhipu.vendor.document("0.md")["id"])
+    lost, repair = explained(zhipu, "0.md", flags)
+    assert "no longer has its document" in lost
+    repaired = paste(zhipu, repair)
+    assert (repaired.code, "the next pass does it" in repaired.out + repaired.err) == (1, True)
+    assert zhipu.run("--once", *flags).code == 0
+    assert "It is searchable" in explained(zhipu, "0.md", flags)[0]
+
+    remove(zhipu, 8)
+    assert zhipu.run("--once", *flags).code == 3
+    assert "8 held deletions approved" in paste(zhipu, explained(zhipu, "3.md", flags)[1]).out
+    assert zhipu.run("--once", "--json", *flags).json["deleted"] == 8
+
+
+@pastes("engine/explain.py: status --documents")
+def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Place) -> None:
+    for number in range(7):
+        place.write(f"sub/{number}.pdf", f"no pdf {number}")
     place.configure()
-    ran = place.run("--once", *elsewhere(place), tty=True)
-    [search] = [line for line in ran.out.splitlines() if "search it: " in line]
-    command = re.sub(r"\x1b\[\d*m", "", search).partition("search it: ")[2]
-    assert "a.md" in paste(place, command, QUERY="alpha").out
+    flags = elsewhere(place)
+    assert place.run("--once", *flags).code == 1
+    told, documents = explained(place, "sub", flags)
+    assert "more failed" in told
+    assert len(re.findall("(?m)^failed ", paste(place, documents).out)) == 7
 
 
-def test_without_a_config_one_is_begun(place: Place) -> None:
-    ran = place.run("status")
-    command = ran.err.strip().rpartition("with: ")[2]
-    assert paste(place, command, DIR=str(place.docs)).code == 0
-    assert place.run("--once").code == 0
+@pastes("engine/audit.py: kbsync verify --repair --mirror {}", "engine/status.py: verify --mirror {}")
+def test_what_an_audit_of_the_daemon_found_is_shown_and_mended_with_what_it_says(zhipu: ZhipuPlace) -> None:
+    for number in range(8):
+        zhipu.write(f"{number}.md", f"document {number}")
+    daemon = zhipu.watch(hurried=True)
+    eventually(lambda: zhipu.status()["documents"]["ready"] == 8)
+
+    def audit() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", str(zhipu.home))
+            post(choose(Choices(config=zhipu.config)), [("audit", "handbook", {})])
+
+    zhipu.vendor.plant(zhipu.vendor.document("0.md")["sent_name"], "document 0")
+    audit()
+    daemon.says("audit.found")
+    note = eventually(lambda: zhipu.status().get("note"))
+    verified = paste(zhipu, note.rpartition(": ")[2])
+    assert (verified.code, "0.md" in verified.out) == (1, True)
+
+    for one in zhipu.vendor.ours():
+        zhipu.vendor.take_away(one["id"])
+    audit()
+    halted = daemon.says("mirror.halted", reason="knowledge-base-emptied")
+    assert paste(zhipu, halted["cure"]).code == 1
+    eventually(lambda: zhipu.status()["halt"] is None and len(zhipu.vendor.documents()) == 8)
+    assert daemon.end() == 0
 
 
-def test_bases_that_lack_are_listed_and_made(zhipu: ZhipuPlace) -> None:
+@pastes("server/notify.py: retry --mirror {}")
+def test_who_is_told_of_a_failure_is_told_how_it_is_tried_again(zhipu: ZhipuPlace) -> None:
+    told = zhipu.root / "told"
+    command = ["sh", "-c", f"cat >>{told}; echo >>{told}"]
+    zhipu.config.write_text(f"{zhipu.config.read_text()}notify: {{command: {json.dumps(command)}}}\n")
     flags = elsewhere(zhipu)
-    to_unknown_base(zhipu)
-    shown = zhipu.run("kb", "show", *flags)
-    assert HOME_ID in paste(zhipu, shown.err.strip().rpartition("list them with ")[2]).out
-    zhipu.vendor.play("status", op="create-base", effect=False, args={"status": 503})
-    unsure = zhipu.run("kb", "create", "guides", *flags)
-    advice = re.search(r"look with (kbsync kb list .*) before another try", unsure.err)
-    assert advice is not None
-    assert HOME_ID in paste(zhipu, advice[1]).out
+    zhipu.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+    zhipu.write("a.md", "alpha")
+    daemon = zhipu.watch(*flags, hurried=True)
+    notice = json.loads(eventually(lambda: told.exists() and told.read_text().strip()))
+    assert (notice["event"], notice["count"]) == ("quarantined", 1)
     zhipu.vendor.server.faults.clear()
-    assert zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", *flags).code == 0
-    none = zhipu.run("kb", "list", *flags)
-    create = none.err.strip().rpartition("create one with: ")[2]
-    assert paste(zhipu, create, NAME="guides").code == 0
+    assert "a.md" in paste(zhipu, notice["cure"]).out
+    daemon.says("document.ready", path="a.md")
+    assert daemon.end() == 0
 
 
-def test_applications_that_lack_are_made_and_asked(zhipu: ZhipuPlace) -> None:
+@pastes("server/views.py: plan", "server/views.py: status", "server/views.py: status --documents")
+def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    port = free_port()
+    zhipu.config.write_text(f"{zhipu.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
     flags = elsewhere(zhipu)
-    for one in zhipu.run("kb", "app", "list", "--json", *flags).json["applications"]:
-        assert zhipu.run("kb", "app", "delete", one["id"], "--yes", one["name"], *flags).code == 0
-    none = zhipu.run("kb", "app", "list", *flags)
-    made = paste(zhipu, none.err.strip().rpartition("create one with: ")[2], NAME="helpdesk")
-    assert made.code == 0, made.err
-    answer = paste(zhipu, made.err.strip().rpartition("ask it with: ")[2], QUESTION="'how do I'")
-    assert answer.code == 0, answer.err
+    daemon = zhipu.watch(*flags)
+    daemon.says("listener.started")
+    eventually(lambda: mirror(zhipu, flags)["documents"]["ready"] == 1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=60) as stream:
+        line = next(line for line in stream if line.startswith(b"data: ") and b'"commands"' in line)
+    commands = json.loads(line.removeprefix(b"data: "))["commands"]
+    assert set(commands) == {"status", "status --documents", "plan"}
+    for command in commands.values():
+        shown = paste(zhipu, command)
+        assert (shown.code, "handbook" in shown.out) == (0, True), shown
+    assert daemon.end() == 0
+
+
+@pastes("targets/gptbots/target.py: retry", "targets/gptbots/manage.py: kb list")
+def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> None:
+    server = Server(gptbots(KEY))
+    place.write("a.md", "alpha")
+    with server.in_thread():
+        place.configure(
+            f"target: {{type: gptbots, base_url: '{server.url}', api_key: {KEY}, "
+            f"knowledge_base_id: {HOME_AT_GPTBOTS}, vectorization: {{poll_first: 100ms}}}}"
+        )
+        flags = elsewhere(place)
+        for wrong, right in (
+            ({"key_revoked": True}, {"key_revoked": False}),
+            ({"base": "deleted"}, {"base": "present"}),
+        ):
+            server.app.set_behaviour(wrong)
+            place.write("a.md", f"alpha {wrong}")
+            assert place.run("--once", *flags).code == 3
+            cure = mirror(place, flags)["halt"]["cure"]
+            assert paste(place, cure).code == 3
+            server.app.set_behaviour(right)
+            assert paste(place, cure).code == 0
+        unknown = place.run("kb", "show", "4711", *flags)
+        assert HOME_AT_GPTBOTS in paste(place, after(unknown.err, "list them with ")).out
+        server.faults.add(Fault("code", op="create-base"))
+        unsure = place.run("kb", "create", "guides", *flags)
+        look = after(unsure.err, "look with ").partition(" before")[0]
+        assert HOME_AT_GPTBOTS in paste(place, look).out
+
+
+# -- what no command can cure names the key, the file or the place -----------------------------------------
+
+
+@tells(
+    "targets/services/clients.py: correct embedding.dimensions or embedding.model in the config",
+    "targets/services/clients.py: correct embedding.model, embedding.dimensions or *",
+    "targets/services/clients.py: correct {}.base_url (it is what comes before {}) or {}.model",
+    "targets/services/clients.py: put a valid {}.api_key (or api_key_file) into the config",
+    "targets/services/clients.py: put an embedding.api_key that may use the model into the config",
+    "targets/services/clients.py: top up the account behind {}.api_key",
+)
+@pytest.mark.parametrize(
+    ("args", "reason", "says"),
+    [
+        ({"status": 401}, "credentials", "put a valid embedding.api_key (or api_key_file) into"),
+        ({"status": 402}, "quota", "top up the account behind embedding.api_key"),
+        ({"code": "insufficient_quota"}, "quota", "top up the account behind embedding.api_key"),
+        ({"status": 404}, "embedding-missing", "correct embedding.base_url (it is what comes before /embed"),
+        ({"status": 403}, "credentials", "put an embedding.api_key that may use the model into"),
+        ({}, "embedding-missing", "correct embedding.model, embedding.dimensions or"),
+        (None, "embedding-dimensions", "correct embedding.dimensions or embedding.model"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config(
+    place: Place, args: dict[str, Any] | None, reason: str, says: str
+) -> None:
+    server = Server(application(KEY))
+    place.write("a.md", "alpha")
+    with server.in_thread():
+        service = {"type": "openai", "base_url": f"{server.url}/openai/v1", "api_key": KEY, "model": "words"}
+        target = {"type": "local", "embedding": {**service, "dimensions": 32}}
+        place.configure(f"target: {json.dumps(target)}")
+        kind = "own-length" if args is None else "refused"
+        server.faults.add(Fault(kind, op="*", times=0, args=args or {}))
+        assert place.run("--once").code == 3
+        halt = place.status()["halt"]
+        assert (halt["reason"], says in halt["cure"]) == (reason, True), halt
+        server.faults.clear()
+        assert place.run("--once").code == 0
+
+
+@tells("cli/exit_codes.py: *", "source/roots.py: *")
+@pytest.mark.parametrize("number", {*_CURES, *roots._CURES}, ids=lambda number: errno.errorcode[number])
+def test_an_error_of_the_system_names_the_place(tmp_path: Path, number: int) -> None:
+    error = OSError(number, os.strerror(number), str(tmp_path / "it"))
+    told = [sentence_of(error)] if number in _CURES else []
+    if number in roots._CURES:
+        told.append(str(trouble_with_scratch(error)))
+    for sentence in told:
+        assert sentence.startswith(f"{tmp_path}/it: {os.strerror(number).lower()}; ")
+    cures = {_CURES.get(number, "").removeprefix("; "), roots._CURES.get(number, "")}
+    assert {sentence.partition("; ")[2] for sentence in told} <= cures
+
+
+@tells("cli/exit_codes.py: ; free some inodes (df -i)")
+def test_a_disk_without_inodes_is_told_with_what_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "lacks_inodes", lambda _place: True)
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "it"))
+    assert sentence_of(error) == f"{tmp_path}/it: no space left on device; free some inodes (df -i)"
+
+
+@tells(
+    "state/db.py: check its owner and mode",
+    "state/db.py: no free inode is left there (df -i); free some, the work goes on by itself",
+    "state/db.py: too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+)
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [
+        ("nothing", "; check its owner and mode"),
+        ("inodes", "; no free inode is left there (df -i); free some"),
+        ("descriptors", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
+    ],
+)
+def test_a_state_that_cannot_be_opened_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, says: str
+) -> None:
+    monkeypatch.setattr(db, "lacks_inodes", lambda _place: lacking == "inodes")
+
+    def dup(_number: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with pytest.raises(StateError) as told, pytest.MonkeyPatch.context() as patch:
+        if lacking == "descriptors":
+            patch.setattr(db.os, "dup", dup)
+        with db.state_errors(tmp_path / "state.db"):
+            raise apsw.CantOpenError("unable to open database file")
+    assert str(told.value).startswith(f"{tmp_path}/state.db cannot be opened (")
+    assert says in str(told.value)
+
+
+@tells(
+    "server/listener.py: cannot be listened on ({}); choose another",
+    "server/listener.py: may not be used by this user; choose a port from 1024 on",
+)
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EACCES, "may not be used by this user; choose a port from 1024 on"),
+        (errno.ENOBUFS, "cannot be listened on (no buffer space available); choose another"),
+    ],
+)
+def test_an_address_that_cannot_be_had_names_the_key(
+    monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def refuse(_socket: socket.socket, _address: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(UsageError) as told:
+        bind_sockets("127.0.0.1", 80)
+    assert str(told.value) == f"http.listen: 127.0.0.1:80 {says}"
+
+
+@tells("server/static/page.html: kbsync status")
+def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> None:
+    """The page is shown to strangers, too: it cannot have them."""
+    said = app.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
+    assert "<code>kbsync status</code>, with the options that kbsync was started with" in said
 
 
 # -- all of them -----------------------------------------------------------------------------------------
 
-
-def test_every_cure_that_can_be_printed_has_a_case() -> None:
-    assert cures() == {*CASES, *WORDS}
-    assert len(CASES) + len(WORDS) == len(cures())
-
-
-PASTES = {"paste", "is_cured", "pasted"}
+IN_OTHER_ROOMS = {
+    "config/reader.py: pages are not fetched *": "tests.config.test_loader",
+    "source/read.py: ; free space there or move state_dir": "tests.source.test_read",
+    "state/lock.py: *": "tests.security.test_owners",
+}
+PASTES = ("paste(", "is_cured(", ".pasted")
 """What pastes, or what a fixture has that did (`tests.cli.troubles.Evidence.pasted`)."""
 
 
-def test_every_case_is_there_and_pastes() -> None:
-    for case in {*CASES.values(), *WORDS.values()}:
-        file, _, name = case.partition("::")
-        tree = ast.parse((ROOT / file).read_bytes())
-        tests = {
-            one.name: one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-        assert name in tests, case
-        words = {getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(tests[name])}
-        assert case not in CASES.values() or words & PASTES, f"{case} pastes nothing"
+def test_every_cure_that_can_be_printed_is_pasted_or_told_by_a_test() -> None:
+    for file in Path(__file__).parent.glob("test_*.py"):
+        if "cures import" in file.read_text():
+            importlib.import_module(f"tests.cli.{file.stem}")
+    patterns = {*cures.PASTED, *cures.TOLD, *IN_OTHER_ROOMS}
+    printed = {cure: [one for one in patterns if cures.fits(cure, one)] for cure in cures.cures()}
+    assert [cure for cure, fitting in printed.items() if not fitting] == []
+    assert patterns - {one for fitting in printed.values() for one in fitting} == set()
+    for cure, test in cures.PASTED.items():
+        assert any(word in inspect.getsource(test) for word in (*PASTES, "is_right(")), cure

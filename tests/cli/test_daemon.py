@@ -1,36 +1,24 @@
-"""The daemon as a process: what it says, what it hears, how it ends."""
+"""The daemon as a process: what it says to people and programs, what it hears, how it goes on and ends."""
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
+import os
+import re
 import signal
-import socket
-import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
 
 from kbsync.state import lock
-from tests.cli.place import Place, eventually
-
-
-def test_the_daemon_names_its_config_and_tells_whom_the_config_names(place: Place) -> None:
-    place.write("broken.pdf", "this is no pdf")
-    told = place.root / "told"
-    config = place.configure()
-    tell = place.root / "tell"
-    tell.write_text(f"#!/bin/sh\ncat >{told}.new && mv {told}.new {told}\n")
-    tell.chmod(0o700)
-    config.write_text(config.read_text() + f"notify: {{command: [{tell}], on: [halted]}}\n")
-    daemon = place.watch()
-    assert daemon.until("daemon.started")["config"] == str(config)
-    daemon.until("document.failed")
-    place.docs.rename(place.root / "away")
-    daemon.until("mirror.halted")
-    eventually(told.exists)
-    notice = json.loads(told.read_text())
-    assert (notice["event"], notice["mirror"], notice["reason"]) == ("halted", "handbook", "folder-missing")
-    assert daemon.end() == 0
+from tests.cli.place import Daemon, Place, eventually, words_of
+from tests.cli.terminal import Begin, Terminal
+from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.ports import free_port
 
 
 def test_the_daemon_answers_while_it_runs(place: Place) -> None:
@@ -38,6 +26,7 @@ def test_the_daemon_answers_while_it_runs(place: Place) -> None:
     place.write("broken.pdf", "this is no pdf")
     config = place.configure()
     daemon = place.watch()
+    assert daemon.until("daemon.started")["config"] == str(config)
     daemon.until("document.failed")
     assert place.run("--once").code == 4
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
@@ -52,51 +41,18 @@ def test_the_daemon_answers_while_it_runs(place: Place) -> None:
     reason = daemon.until("config.refused")["reason"]
     assert "setle" in reason and "foldr" in reason
     assert "\\" not in reason
-    config.write_text(good.replace("100ms", "200ms"))
-    daemon.tell(signal.SIGHUP)
-    assert counts_in(daemon.until("config.read")) == (1, 0, 0, 1)
-    assert daemon.end() == 0
-    assert not lock.is_held(place.state)
-
-
-def counts_in(line: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(line[key] for key in ("mirrors", "added", "removed", "changed"))
-
-
-def test_mirrors_that_come_and_go_are_counted_apart(place: Place) -> None:
-    config = place.configure()
-    good = config.read_text()
     (place.root / "other").mkdir()
-    daemon = place.watch()
-    daemon.until("watch.started")
     for text, counts in (
-        (good + f"  - {{name: other, folder: {place.root}/other}}\n", (2, 1, 0, 0)),
-        (good.replace("100ms", "200ms"), (1, 0, 1, 1)),
+        (good.replace("100ms", "200ms"), (1, 0, 0, 1)),
+        (good + f"  - {{name: other, folder: {place.root}/other}}\n", (2, 1, 0, 1)),
+        (good, (1, 0, 1, 0)),
     ):
         config.write_text(text)
         daemon.tell(signal.SIGHUP)
-        assert counts_in(daemon.until("config.read")) == counts
+        line = daemon.until("config.read")
+        assert tuple(line[key] for key in ("mirrors", "added", "removed", "changed")) == counts
     assert daemon.end() == 0
-
-
-def test_a_second_daemon_ends_at_once_and_does_not_look_started(place: Place) -> None:
-    place.configure()
-    place.run("--once")
-    with lock.held(place.state):
-        ran = place.run()
-    assert (ran.code, ran.out) == (4, "")
-    assert "another kbsync" in ran.err
-    assert "daemon." not in ran.err
-
-
-def test_a_daemon_whose_address_is_taken_does_not_look_started(place: Place) -> None:
-    config = place.configure()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        config.write_text(config.read_text() + f"http: {{listen: '127.0.0.1:{taken.getsockname()[1]}'}}\n")
-        ran = place.run()
-    assert (ran.code, ran.out) == (2, "")
-    assert "is in use" in ran.err
-    assert "daemon." not in ran.err
+    assert not lock.is_held(place.state)
 
 
 def test_a_folder_is_watched_without_a_config(place: Place) -> None:
@@ -107,46 +63,211 @@ def test_a_folder_is_watched_without_a_config(place: Place) -> None:
     assert daemon.end() == 0
 
 
-def test_deleted_and_replaced_text_is_gone_within_five_seconds_while_files_keep_coming(place: Place) -> None:
-    secrets = (b"zqdeleted", b"zqreplaced")
-    deleted = place.write("deleted.md", f"the word {secrets[0].decode()}")
-    place.write("replaced.md", f"the word {secrets[1].decode()}")
-    for number in range(8):
-        place.write(f"staying-{number}.md", f"number {number} stays")
-    place.configure()
-    assert place.run("--once").code == 0
-    daemon = place.watch()
-    daemon.until("watch.started")
-    is_over = threading.Event()
+CHANGE = re.compile(r"^\d\d:\d\d:\d\d ([-+~>!]) (.+?)(?: \d+\.\d s)?$")
 
-    def keep_writing() -> None:
-        for number in itertools.count():
-            place.write(f"coming-{number}.md", f"number {number} of those that keep coming")
-            if is_over.wait(0.2):
-                return
 
-    def traces(secret: bytes) -> list[str]:
-        return [
-            each.name for each in place.state.rglob("*") if each.is_file() and secret in each.read_bytes()
-        ]
-
-    def is_gone_soon(secret: bytes) -> None:
-        deadline = time.monotonic() + 5
-        while left := traces(secret):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
-
-    writer = threading.Thread(target=keep_writing)
-    writer.start()
-    try:
-        place.write("replaced.md", "another word")
-        while daemon.until("document.ready")["path"] != "replaced.md":
-            pass
-        is_gone_soon(secrets[1])
-        deleted.unlink()
-        daemon.until("document.deleted")
-        is_gone_soon(secrets[0])
-    finally:
-        is_over.set()
-        writer.join()
+def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
+    place: Place, terminal: Begin
+) -> None:
+    place.write("a.md", "alpha")
+    place.write("b.md", "beta")
+    config, port = place.configure(), free_port()
+    config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
+    daemon = terminal(place, columns=200)
+    begun = daemon.until("Ctrl-C stops it\r\n")
+    assert f"using {config}\r\n" in begun
+    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; Ctrl-C stops it" in begun
+    said = begun
+    for change, line in (
+        (lambda: place.write("office/note.md", "a note"), r"\d\d:\d\d:\d\d \+ office/note\.md \d+\.\d s\r\n"),
+        (lambda: place.write("office/note.md", "a note, changed"), r" ~ office/note\.md \d+\.\d s\r\n"),
+        (lambda: (place.docs / "office/note.md").rename(place.docs / "n.md"), r" > n\.md( \d+\.\d s)?\r\n"),
+        ((place.docs / "n.md").unlink, r" - n\.md\r\n"),
+        (lambda: place.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
+    ):
+        change()
+        piece = seen_until(daemon, line)
+        said += piece
+    daemon.process.send_signal(signal.SIGINT)
     assert daemon.end() == 0
+    said += daemon.seen
+    lines = [line for line in said.replace("\r", "").splitlines() if CHANGE.match(line)]
+    told = [CHANGE.match(line).groups() for line in lines]  # type: ignore[union-attr]
+    assert sorted(path for mark, path in told if mark == "+") == ["a.md", "b.md", "office/note.md"]
+    assert [mark for mark, _ in told if mark != "+"] == ["~", ">", "-", "!"]
+    assert len(said.splitlines()) == len(lines) + 3, said  # using, watching, stopped
+    assert "event" not in said and "document." not in said
+
+
+def seen_until(terminal: Terminal, pattern: str) -> str:
+    """What came until a line fits."""
+    seen = ""
+    while not re.search(pattern, seen):
+        seen += terminal.until("\n")
+    return seen
+
+
+def test_a_halt_is_one_line_with_its_cure_and_its_end_another(place: Place, terminal: Begin) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    daemon = terminal(place, columns=200)
+    daemon.until("Ctrl-C stops it")
+    place.docs.rename(place.root / "away")
+    halted = seen_until(daemon, "folder is missing")
+    assert re.search(rf"\d ! handbook: folder-missing: {re.escape(str(place.docs))}: the folder is", halted)
+    (place.root / "away").rename(place.docs)
+    seen_until(daemon, "handbook resumed")
+
+
+@pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])
+def test_a_log_that_is_asked_for_is_a_log(place: Place, terminal: Begin, options: tuple[str, str]) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    daemon = terminal(place, *options, columns=200)
+    said = daemon.until("document.ready") + daemon.until("\n")
+    assert "watching 1 folder, " not in said
+    if "json" in options:
+        assert all(json.loads(line)["event"] for line in said.splitlines() if line)
+
+
+def test_off_a_terminal_the_daemon_says_everything_in_json(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.write("broken.pdf", "this is no pdf")
+    place.configure()
+    daemon = place.start()
+    assert daemon.stderr is not None
+    lines = []
+    while not {"daemon.watching", "document.failed", "document.ready"} <= {line["event"] for line in lines}:
+        lines.append(json.loads(daemon.stderr.readline()))
+    [watching] = [line for line in lines if line["event"] == "daemon.watching"]
+    assert (watching["folders"], watching["documents"]) == (1, 2)
+    second = place.run()
+    assert second.code == 4
+    assert "another kbsync" in json.loads(second.err)["detail"]
+    assert "daemon." not in second.err  # it does not look started
+    daemon.terminate()
+    rest, code = daemon.communicate(timeout=60)[1], daemon.returncode
+    assert code == 0
+    assert [json.loads(line)["event"] for line in rest.splitlines()][-1] == "daemon.stopped"
+
+
+@pytest.fixture
+def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
+    with zhipu_place(tmp_path) as zhipu:
+        for n in range(4):
+            zhipu.write(f"f{n}.md", f"text of f{n}")
+        yield zhipu
+
+
+def mirrors(zhipu: ZhipuPlace) -> None:
+    """The base comes to hold the folder's files, each once."""
+    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+
+
+def started(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
+    """A daemon that has mirrored the folder."""
+    daemon = zhipu.watch(hurried=hurried)
+    daemon.says("document.ready", path="f3.md")
+    mirrors(zhipu)
+    return daemon
+
+
+def connections(pid: int, port: int) -> int:
+    """How many sockets a process has to a port of this machine, in whatever state; Linux tells."""
+    held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    table = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return sum(f"socket:[{row[9]}]" in held and int(row[2].partition(":")[2], 16) == port for row in table)
+
+
+def test_an_idle_daemon_holds_no_connection(zhipu: ZhipuPlace) -> None:
+    for n in range(4, 20):
+        zhipu.write(f"f{n}.md", f"text of f{n}")
+    daemon = started(zhipu)
+    port = urlsplit(zhipu.vendor.url).port or 0
+    assert connections(daemon.process.pid, port)
+    eventually(lambda: not connections(daemon.process.pid, port), 20.0)
+    asked = zhipu.vendor.asked()
+    zhipu.write("late.md", "text of late")
+    mirrors(zhipu)
+    assert zhipu.vendor.asked() > asked
+    assert daemon.end() == 0
+
+
+def test_a_halt_is_told_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
+    daemon = started(zhipu, hurried=True)
+    zhipu.vendor.turn(money_gone=True)
+    zhipu.write("new.md", "new")
+    (zhipu.docs / "f1.md").unlink()
+    daemon.says("mirror.halted", reason="quota")
+    assert zhipu.status()["halt"]["reason"] == "quota"
+    probes = zhipu.vendor.asked("base")
+    eventually(lambda: zhipu.vendor.asked("base") >= probes + 2)
+    assert [line["reason"] for line in daemon.lines("mirror.halted")] == ["quota"]
+    assert daemon.lines("mirror.resumed") == []
+
+    zhipu.vendor.turn(money_gone=False)
+    daemon.says("mirror.resumed", reason="quota")
+    mirrors(zhipu)
+    assert zhipu.status()["halt"] is None
+    assert len(zhipu.vendor.effects("stored")) == 5
+    assert len(daemon.lines("mirror.halted")) == len(daemon.lines("mirror.resumed")) == 1
+    assert daemon.end() == 0
+
+
+@contextlib.contextmanager
+def refused(zhipu: ZhipuPlace) -> Iterator[tuple[Daemon, Path]]:
+    """A daemon that halts over the key in the file."""
+    held = zhipu.config.parent / "zhipu.key"
+    held.write_text("kid-4711.a-mistake\n")
+    zhipu.aim(key="api_key_file: zhipu.key")
+    daemon = zhipu.watch()
+    daemon.says("mirror.halted", reason="credentials")
+    yield daemon, held
+    daemon.says("mirror.resumed", reason="credentials")
+    mirrors(zhipu)
+    assert zhipu.status()["halt"] is None
+    assert len(daemon.lines("mirror.resumed")) == len(daemon.lines("mirror.halted")) == 1
+    assert daemon.end() == 0
+
+
+def test_a_corrected_key_is_taken_without_being_told(zhipu: ZhipuPlace) -> None:
+    with refused(zhipu) as (daemon, held):
+        held.unlink()
+        asked = zhipu.vendor.asked("base")
+        eventually(lambda: zhipu.vendor.asked("base") > asked)
+        assert zhipu.status()["halt"]["reason"] == "credentials"
+        held.write_text(f"{zhipu.vendor.key}\n")
+        daemon.says("secrets.read", mirror="handbook")
+        assert daemon.lines("config.read") == daemon.lines("config.refused") == []
+
+
+def test_a_corrected_key_counts_when_the_cure_is_pasted(zhipu: ZhipuPlace) -> None:
+    """Where more than the key was wrong it is not taken before; the command itself asks for no key."""
+    with refused(zhipu) as (daemon, held):
+        held.unlink()
+        cure = words_of(zhipu.status()["halt"]["cure"])
+        assert "the running kbsync does it now" in zhipu.go(*cure).out
+        assert "zhipu.key" in daemon.says("config.refused")["reason"]
+        assert zhipu.status()["halt"]["reason"] == "credentials"
+        zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
+        held.write_text(f"{zhipu.vendor.key}\n")
+        assert zhipu.go(*cure).code == 0
+        daemon.says("config.read", changed=1)
+
+
+@pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
+def test_a_term_signal_waits_for_no_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
+    for number in range(10):  # each is a good while of making vectors
+        text = "\n\n".join(f"Paragraph {n} of file {number}. " * 20 for n in range(500))
+        os.utime(place.write(f"f{number}.md", text), (1e9, 1e9))
+    options = ("-q", "--folder", place.docs, "--state-dir", place.root / "state")
+    time.sleep(2.1)  # ctime counts as well
+    process = place.start(*mode, *options)
+    eventually((place.root / "state" / "kb").exists)
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.terminate()
+    assert process.wait(10) == code
+    assert time.monotonic() - began < 5.0  # two seconds, and what a busy machine adds
+    assert place.go("--once", *options).code == 0
+    assert place.run("verify", *options).code == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shlex
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,15 @@ from typing import Any
 import pytest
 
 from kbsync.cli import folder_contents
-from kbsync.cli.commands.doctor import machine
-from kbsync.cli.commands.doctor.command import Check, CheckResult, run_checks
+from kbsync.cli.commands.doctor import service
+from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_checks
+from kbsync.config.model import folder_config
+from kbsync.targets.http import connection as wire
+from kbsync.targets.http.connection import Endpoint
+from tests.cli.cures import tells
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, ZhipuPlace
+from tests.targets.http.authorities import Authority, authority
 
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
@@ -38,6 +45,7 @@ def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
 
 
+@tells("cli/commands/doctor/machine.py: mount it, or correct `folder` in the config")
 def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
@@ -105,24 +113,12 @@ def test_a_refused_key_is_told_with_its_setting_and_a_cure_to_paste(
     file.write_text(wrong)
     zhipu.aim(key=form.replace("{file}", str(file)).replace("{key}", wrong))
     moved = zhipu.config.rename(zhipu.root / "my config.yaml")
+    assert zhipu.run("--once", "--config", moved).code == 3
     found = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
     assert found["result"] == "wrong"
     assert found["detail"].endswith(says.format(file=file, config=moved))
     assert wrong not in found["detail"]
     assert words_of(found["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
-    assert zhipu.run("--once", "--config", moved).code == 3
-    again = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
-    assert words_of(again["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
-    assert zhipu.run(*words_of(again["cure"])).code == 3  # the key is still refused
-
-
-def test_a_cure_quotes_a_place_with_a_blank_in_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "NO_SPACE", 10**18)
-    (place.root / "my state").mkdir(mode=0o700)
-    ran = place.run("doctor", "--folder", "docs", "--state-dir", "my state", "--json")
-    program, option, there = shlex.split(results(ran)["disk"]["cure"])
-    assert (program, option) == ("df", "-h")
-    assert Path(there).is_relative_to(place.root / "my state")
 
 
 def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +150,7 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
     assert "credentials" not in results(alone)
 
 
+@tells("cli/commands/doctor/command.py: look for a disk or a network that hangs")
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     never = threading.Event()
 
@@ -167,12 +164,59 @@ def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
 
     checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [CheckResult("c", "well")])]
     found = run_checks(checks, limit=0.1)
-    assert [(one.subject, one.grade.value) for one in found] == [
-        ("a", "ok"),
-        ("a", "wrong"),
-        ("b", "wrong"),
-        ("c", "ok"),
-    ]
-    assert [int(one.code) for one in found] == [0, 4, 70, 0]
+    told = [(one.subject, one.grade.value, int(one.code)) for one in found]
+    assert told == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
     assert found[1].cure == "look for a disk or a network that hangs"
     never.set()
+
+
+MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("ca"))
+
+
+@contextlib.contextmanager
+def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
+    """A server that shows its certificate once and says no more; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def shake() -> None:
+            connection, _ = listening.accept()
+            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(1)
+
+        thread = threading.Thread(target=shake)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+def reached(host: str, port: int, ca_file: Path | None) -> CheckResult:
+    endpoint = Endpoint(f"https://{host}:{port}", ca_file=ca_file)
+    [found] = service._reached(endpoint, wire.trusted(endpoint), MIRROR)
+    return found
+
+
+@tells("cli/commands/doctor/service.py: tell the operator of the service")
+def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
+    with shaking_hands(ours.server) as port:
+        found = reached("127.0.0.1", port, ours.ca_file)
+    assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
+    assert "TLSv1.3" in found.detail
+    assert f"https://127.0.0.1:{port} answers" in found.detail
+    assert "expires in 2 days" in found.detail
+    assert found.cure == "tell the operator of the service"
+
+
+@tells("cli/commands/doctor/service.py: name the authority with ca_file: in the config, or correct base_url")
+@pytest.mark.parametrize("is_named", [False, True])
+def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
+    """Of an authority nobody named, or for another name."""
+    with shaking_hands(ours.server) as port:
+        found = reached("localhost" if is_named else "127.0.0.1", port, ours.ca_file if is_named else None)
+    assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
+    assert "is not trusted" in found.detail
+    assert "ca_file:" in found.cure

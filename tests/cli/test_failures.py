@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import errno
+import functools
 import io
 import json
 import logging
 import os
-import shlex
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +21,11 @@ from typing import Any
 import apsw
 import pytest
 
+import kbsync
 from kbsync import logs
 from kbsync.cli.commands import status
 from kbsync.cli.exit_codes import Code, worst
+from kbsync.cli.report import LEVELS
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Halted, Rejected
 from kbsync.index.document import Flavour, Parsed
@@ -32,11 +36,11 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local.target import LocalTarget, limits_of
 from kbsync.targets.services.clients import refuses_everything
-from tests.cli.catalogue import ELSEWHERE, MIRRORS, Trouble
+from tests.cli.catalogue import CODES, ELSEWHERE, MIRRORS, Trouble
+from tests.cli.cures import pastes, tells
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.troubles import Evidence, troubled_place
-from tests.cli.wrong import WRONG, Wrong, places
 from tests.targets.bodies import BytesBody
 
 NAMES = [row.name for row in MIRRORS]
@@ -108,6 +112,16 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
     assert len([line for line in lines if line["detail"] == first["detail"]]) == 1
 
 
+@pastes(
+    "engine/attach.py: approve {}",
+    "engine/attach.py: kbsync verify --repair --mirror {}",
+    "engine/mirror.py: --once --mirror {}",
+    "engine/mirror.py: retry --mirror {}",
+    "engine/polling.py: kbsync retry --mirror {}",
+    "engine/status.py: approve {}",
+    "engine/worker.py: kbsync retry --mirror {}",
+    "targets/zhipu/target.py: retry",
+)
 def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""
     codes = {name: ran.code for name, ran in evidence.pasted.items()}
@@ -127,89 +141,51 @@ def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -
     assert len(told) == len(set(told))
 
 
-# -- commands that cannot do what they are asked ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.id)
-def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    with contextlib.ExitStack() as stack:
-        case.before(place, stack)
-        ran = place.run(*shlex.split(case.words))
-        quiet = place.run(*shlex.split(case.words), "-q")
-    assert (ran.code, ran.out) == (case.code, "")
-    assert "Traceback" not in ran.err
-    is_passing_by = case.id == "running"
-    assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
-    assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
-    assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
-    _, _, cure = ran.err.strip().partition(" run: ")
-    assert not cure or paste(place, cure).code == 0
-
-
 # -- what no mirror of the place can be in ----------------------------------------------------------------
 
 
-def halt_of(folder: Path, error: apsw.Error | OSError) -> Halted:
-    found = trouble_with(folder, error)
-    assert isinstance(found, Halted)
-    return found
+async def put(target: LocalTarget) -> None:
+    """The files of the user's own model are read when the first text comes."""
+    try:
+        await target.put([Outgoing(1, "a.txt", "a.txt", "0" * 64, 1, 1.0, "r", BytesBody(b"?"))])
+    finally:
+        await target.aclose()
 
 
+@pastes("index/errors.py: df {} {}", "index/errors.py: ls -ld {}")
+@tells("index/sqlite/vectors.py: set embedding.dimensions in the config: documents are then indexed again")
 def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
     folder = place.root / "a base"
     folder.mkdir()
-    told = [
-        halt_of(folder, apsw.FullError("database or disk is full")),
-        halt_of(folder, OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
-        read_only(folder),
-        model_gone(folder),
-        dimensions_changed(),
-        refuses_everything(Rejected("no such model", code="400")),
-    ]
-    by_files = ["disk-full", "disk-full", "read-only", "embedding"]
-    expected = [*by_files, "embedding-dimensions", "embedding-missing"]
-    assert [halt.halt for halt in told] == expected
-    assert {halt.halt for halt in told} == set(ELSEWHERE)
-    assert f"no space is left for the index in {folder}; free some" in told[0].reason
-    for halt in told[: len(by_files)]:
-        assert not halt.cure or paste(place, halt.cure).code == 0
+    full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
+    told = [trouble_with(folder, error) for error in full]
+    assert f"no space is left for the index in {folder}; free some" in str(told[0])
+    assert [paste(place, error.cure).code for error in told if isinstance(error, Halted)] == [0, 0, 0]
 
-
-def read_only(folder: Path) -> Halted:
     Writer(folder).close()
-    store = SqliteStore(folder, writer=None)
-    with pytest.raises(Halted) as halted:
-        store.delete([1])
-    store.close()
-    return halted.value
-
-
-def model_gone(folder: Path) -> Halted:
-    """The files of the user's own model are read when the first text comes."""
+    lacking = LocalEncoder(folder / "gone")
     target = LocalTarget(
-        SqliteStore(folder),
-        LocalEncoder(folder / "gone"),
-        limits_of(100),
-        lambda *_: Parsed("text", Flavour.PLAIN),
-        folder,
+        SqliteStore(folder), lacking, limits_of(100), lambda *_: Parsed("text", Flavour.PLAIN), folder
     )
-    outgoing = Outgoing(1, "a.txt", "a.txt", "0" * 64, 1, 1.0, "r", BytesBody(b"?"))
-    with pytest.raises(Halted) as halted:
-        asyncio.run(target.put([outgoing]))
-    asyncio.run(target.aclose())
-    return halted.value
-
-
-def dimensions_changed() -> Halted:
     connection = apsw.Connection(":memory:")
     connection.execute("CREATE TABLE model (id INTEGER PRIMARY KEY, name UNIQUE, dimensions)")
     vectors.ensure_model(connection, "words", 64)
-    with pytest.raises(Halted) as halted:
-        vectors.ensure_model(connection, "words", 128)
+
+    def delete() -> None:
+        with contextlib.closing(SqliteStore(folder, writer=None)) as only_read:
+            only_read.delete([1])
+
+    for does in (
+        delete,
+        lambda: asyncio.run(put(target)),
+        lambda: vectors.ensure_model(connection, "words", 128),
+    ):
+        with pytest.raises(Halted) as halted:
+            does()
+        told.append(halted.value)
     assert "set embedding.dimensions in the config" in halted.value.cure
-    return halted.value
+    told.append(refuses_everything(Rejected("no such model", code="400")))
+    assert {getattr(error, "halt", "") for error in told} == {*ELSEWHERE, "index-read-only"}
 
 
 def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,3 +271,92 @@ def test_what_libraries_log_comes_in_the_form_of_the_log() -> None:
 def test_a_bad_config_is_refused_whole_and_said(evidence: Evidence) -> None:
     assert evidence.refused["level"] == "error"
     assert f"{evidence.place.config}:1: mirrors: is empty" in evidence.refused["reason"]
+
+
+PACKAGE = Path(kbsync.__file__).parent
+
+
+DOCS = PACKAGE.parent / "docs"
+
+
+NOT_OURS = "standin"
+"""What is no part of the program."""
+
+
+@functools.cache
+def modules() -> list[ast.Module]:
+    files = sorted(PACKAGE.rglob("*.py"))
+    return [
+        ast.parse(file.read_bytes())
+        for file in files
+        if not str(file.relative_to(PACKAGE)).startswith(NOT_OURS)
+    ]
+
+
+@functools.cache
+def constants() -> dict[str, str]:
+    """Texts that have a name at the top of some module."""
+    return {
+        target.id: node.value.value
+        for module in modules()
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+    }
+
+
+def text_of(node: ast.expr, named: dict[str, str]) -> str | None:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Name(id=name):
+            return named.get(name)
+    return None
+
+
+@functools.cache
+def calls() -> list[ast.Call]:
+    return [node for module in modules() for node in ast.walk(module) if isinstance(node, ast.Call)]
+
+
+def halts() -> set[str]:
+    """Every reason a mirror may halt for."""
+    named, found = constants(), set[str | None]()
+    for call in calls():
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if name in ("Halt", "Halted", "show_trouble", "note_unfinished") and call.args:
+            found.add(text_of(call.args[0], named))
+        found.update(text_of(word.value, named) for word in call.keywords if word.arg == "halt")
+    return {reason for reason in found if reason} - {"first-pass"}  # of /readyz alone
+
+
+def test_every_halt_is_in_the_catalogue() -> None:
+    known = {row.reason for row in MIRRORS} | {row.logged for row in MIRRORS} | set(ELSEWHERE)
+    assert halts() == known - {""}
+
+
+def test_every_exit_code_is_in_the_catalogue() -> None:
+    assert set(CODES) == {code.value for code in Code}
+    shown = {row.name: row.code for row in MIRRORS}
+    assert all(shown[where] == code for code, where in CODES.items() if where in shown)
+
+
+def events() -> set[str]:
+    """What is logged as a warning or worse; modules without structlog name it in a dictionary."""
+    text = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
+    logged = re.findall(r'\blog\.(?:warning|error|exception|critical)\(\s*"([a-z_]+\.[a-z_]+)"', text)
+    return {*LEVELS, *logged, *re.findall(r'\{"event": "([a-z_.]+)"\}', text)}
+
+
+def test_the_docs_know_every_halt_event_and_code() -> None:
+    pages = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
+    reasons = {row.reason for row in MIRRORS} | {row.logged for row in MIRRORS} | set(ELSEWHERE)
+    assert [reason for reason in sorted(reasons - {""}) if f"`{reason}`" not in pages] == []
+    logs = (DOCS / "logs.md").read_text()
+    assert [event for event in sorted(events()) if f"`{event}`" not in logs] == []
+    assert {"mirror.halted", "worker.failed", "index.set_aside"} <= events()
+    troubleshooting = (DOCS / "troubleshooting.md").read_text()
+    assert [reason for reason in sorted(reasons - {""}) if f"`{reason}`" not in troubleshooting] == []
+    commands = (DOCS / "commands.md").read_text()
+    assert [code for code in CODES if not re.search(rf"\|.*\b{code}\b.*\|", commands)] == []

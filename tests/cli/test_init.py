@@ -1,4 +1,4 @@
-"""`kbsync init`: few questions, no key in the config, and what is in the folder."""
+"""`kbsync init`: few questions, no key in the config, what is in the folder, and the bases of an account."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 
 from kbsync.cli.folder_contents import describe, look_through
+from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.config.template import has_key, required_keys
 from kbsync.core.model import Limits
 from kbsync.core.selection import Rules
+from kbsync.state import lock
 from kbsync.targets.registry import TARGETS
+from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
+from tests.cli.vendor import KEY, ZhipuPlace
 
 SERVICES = [kind for kind in TARGETS if has_key(kind)]
+
+
 BASE = "1734786402936664064"
+
+
 MARKDOWN = Limits(extensions=frozenset({"md"}))
 
 
@@ -43,20 +51,10 @@ def test_the_defaults_in_the_comments_are_good_when_they_are_taken(place: Place)
         assert load(file, {f"{kind.upper()}_API_KEY": "id.secret-of-mine", "HOME": str(place.home)}).mirrors
 
 
-def test_a_key_is_looked_for_in_a_file(place: Place) -> None:
-    key = place.root / "key"
-    key.write_text("id.secret-of-mine")
-    words = ("init", "docs", "--target", SERVICES[0], "--base", BASE, "--key-file", "key")
-    assert place.run(*words).code == 0
-    text = place.config.read_text()
-    assert f'api_key_file: "{key}"' in text
-    assert "secret-of-mine" not in text
-    assert place.config.stat().st_mode & 0o777 == 0o600
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--target", "lokal"), "did you mean local?"),
         (("--key-env", "id.secret-of-mine", "--base", BASE), "not the name of an environment variable"),
         (("--key-env", "A", "--key-file", "b", "--base", BASE), "exclude each other"),
         ((), "add --base ID"),
@@ -72,26 +70,25 @@ def test_what_makes_no_good_config_leaves_none(place: Place, words: tuple[str, .
     assert not place.config.exists()
 
 
-def test_an_unknown_type_is_told_with_the_known_ones(place: Place) -> None:
-    ran = place.run("init", "docs", "--target", "lokal")
-    assert ran.code == 2
-    assert "did you mean local?" in ran.err
-
-
-def test_a_person_is_asked_for_what_is_not_given(place: Place, answers: list[str]) -> None:
-    answers += ["docs", SERVICES[0], "", BASE]
-    ran = place.run("init")
-    assert ran.code == 0, ran.err
+@pytest.mark.parametrize(
+    ("words", "typed", "kind"),
+    [
+        (["init"], ["docs", SERVICES[0], "", BASE], SERVICES[0]),
+        (["init"], ["docs", ""], "local"),
+        (["init", "nothere"], ["docs"], "local"),
+        (["init", "docs"], [], "local"),
+    ],
+    ids=["all", "enter", "a folder that is not there", "nothing"],
+)
+def test_a_person_is_asked_for_what_is_not_given(
+    place: Place, answers: list[str], words: list[str], typed: list[str], kind: str
+) -> None:
+    answers += typed
+    ran = place.run(*words)
+    told = "kbsync: nothere does not exist; create it with: mkdir -p nothere\n"
+    assert (ran.code, ran.err == told) == (0, "nothere" in words), ran.err
     mirror = load(place.config, {f"{SERVICES[0].upper()}_API_KEY": "id.secret-of-mine"}).mirrors[0]
-    assert mirror.folder == place.docs
-    assert mirror.target.type == SERVICES[0]
-
-
-def test_enter_at_every_question_mirrors_this_folder_for_itself(place: Place, answers: list[str]) -> None:
-    answers += ["", ""]
-    assert place.run("init", cwd=place.docs).code == 0
-    mirror = load(place.config, {}).mirrors[0]
-    assert (mirror.folder, mirror.target.type) == (place.docs, "local")
+    assert (mirror.folder, mirror.target.type) == (place.docs, kind)
 
 
 def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> None:
@@ -103,6 +100,8 @@ def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> No
     ran = place.run("init")
     assert ran.code == 0, ran.err
     assert load(place.config, {}).mirrors[0].folder == place.docs
+    assert f'api_key_file: "{key}"' in place.config.read_text()
+    assert place.config.stat().st_mode & 0o777 == 0o600
     told = [
         "nothere does not exist; create it with: mkdir -p nothere",
         "docs/a.md is a file; name a folder",
@@ -112,23 +111,6 @@ def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> No
     ]
     assert [words for words in told if words not in ran.err] == []
     assert "secret-of-mine" not in ran.err + place.config.read_text()
-
-
-def test_a_folder_that_was_named_and_is_not_there_is_asked_for(place: Place, answers: list[str]) -> None:
-    answers += ["docs"]
-    ran = place.run("init", "nothere")
-    assert (ran.code, ran.err) == (0, "kbsync: nothere does not exist; create it with: mkdir -p nothere\n")
-    assert load(place.config, {}).mirrors[0].folder == place.docs
-
-
-def test_without_a_terminal_a_folder_that_is_not_there_ends_it_and_nothing_is_written(place: Place) -> None:
-    ran = place.run("init", "nothere")
-    assert (ran.code, ran.out) == (2, "")
-    assert not place.config.exists()
-
-
-def test_whoever_names_the_folder_is_asked_nothing(place: Place, answers: list[str]) -> None:
-    assert place.run("init", "docs").code == 0
 
 
 def test_it_is_told_what_is_in_the_folder(place: Place) -> None:
@@ -154,6 +136,11 @@ def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> Non
     contents = look_through(tmp_path, Rules(None, (), MARKDOWN))
     assert contents.selected == {"md": 1}
     assert contents.example["folders that are left out"] == "drafts/"
+    (tmp_path / "a.\x1b[2J").write_text("alpha")
+    contents = look_through(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
+    lines = list(describe("docs", contents, is_paid=True))
+    assert not contents.is_complete and "so far" in lines[0]
+    assert not any("\x1b" in line for line in lines)
 
 
 def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
@@ -165,14 +152,88 @@ def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
     assert line == "  not read: git/.gitignore; to leave out what it names, copy it to .kbsyncignore"
 
 
-def test_a_folder_beyond_a_quick_look_is_told_as_such(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text("alpha")
-    contents = look_through(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
-    assert not contents.is_complete
-    assert "so far" in next(describe("docs", contents, is_paid=False))
+ENV = {"ZHIPU_API_KEY": KEY}
 
 
-def test_odd_names_move_no_cursor(tmp_path: Path) -> None:
-    (tmp_path / "a.\x1b[2J").write_text("alpha")
-    lines = describe("docs", look_through(tmp_path, Rules(None, (), MARKDOWN)), is_paid=True)
-    assert not any("\x1b" in line for line in lines)
+@pytest.fixture
+def zhipu(zhipu: ZhipuPlace) -> ZhipuPlace:
+    """Without a config so far."""
+    zhipu.config.unlink()
+    return zhipu
+
+
+def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
+    """What `init` said, and the base that the config names."""
+    ran = zhipu.run(
+        "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.vendor.url}/api", *words, env=env
+    )
+    assert ran.code == 0, ran.err
+    target = load(zhipu.config, ENV).mirrors[0].target
+    assert target.base_url == f"{zhipu.vendor.url}/api"  # type: ignore[union-attr]
+    return ran.err, target.knowledge_id  # type: ignore[union-attr]
+
+
+def names(zhipu: ZhipuPlace) -> dict[str, str]:
+    found = zhipu.run("kb", "list", "--json", env=ENV).json["knowledge_bases"]
+    return {one["id"]: one["name"] for one in found}
+
+
+@pytest.mark.parametrize("chosen", ["1", HOME_ID, "handbook"])
+def test_a_base_is_chosen_among_those_of_the_account(
+    zhipu: ZhipuPlace, answers: list[str], chosen: str
+) -> None:
+    answers += ["", chosen]
+    said, base = begin(zhipu)
+    assert f"1  {HOME_ID}  handbook" in said
+    assert base == HOME_ID
+    assert zhipu.run("--once", env=ENV).code == 0
+
+
+def test_a_new_one_is_made_after_a_yes(zhipu: ZhipuPlace, answers: list[str]) -> None:
+    answers += ["", "guides", "n", "guides", "y"]
+    said, base = begin(zhipu)
+    assert said.count("handbook") == 2  # whoever says no is shown them again
+    assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
+
+
+def test_off_a_terminal_those_there_are_are_named_and_nothing_is_written(zhipu: ZhipuPlace) -> None:
+    url = f"{zhipu.vendor.url}/api"
+    ran = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"1  {HOME_ID}  handbook" in ran.err
+    assert "add --base ID, or --create NAME" in ran.err
+    assert not zhipu.config.exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [({}, "$ZHIPU_API_KEY is not set"), ({"ZHIPU_API_KEY": "kid-4711.another"}, "refuses the api_key")],
+)
+def test_where_the_account_cannot_be_asked_the_id_is(
+    zhipu: ZhipuPlace, answers: list[str], env: dict[str, str], why: str
+) -> None:
+    answers += ["", HOME_ID]
+    said, base = begin(zhipu, env=env)
+    assert f"cannot be listed: {why}" in said or why in said
+    assert base == HOME_ID
+
+
+def test_nothing_is_made_for_a_config_that_cannot_be_written(zhipu: ZhipuPlace) -> None:
+    zhipu.config.parent.mkdir(parents=True, exist_ok=True)
+    zhipu.config.write_text("")
+    ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
+    assert ran.code == 2
+    assert zhipu.vendor.effects("base-created") == []
+
+
+def test_nothing_is_made_while_a_kbsync_works_on_what_was_tried_with_the_folder(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    assert zhipu.run("--once", "--folder", "docs").code == 0
+    url = ("--base-url", f"{zhipu.vendor.url}/api")
+    with lock.held(folder_state_dir(zhipu.docs, zhipu.state)):
+        ran = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
+    assert (ran.code, ran.out) == (4, "")
+    assert zhipu.vendor.effects("base-created") == []
+    assert not zhipu.config.exists()
+    _, base = begin(zhipu, "--create", "guides")
+    assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}

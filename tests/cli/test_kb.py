@@ -1,13 +1,15 @@
-"""`kbsync kb`: the knowledge bases of an account, beside a real stand-in."""
+"""`kbsync kb` beside a real stand-in: knowledge bases of an account, their settings, its applications."""
 
 from __future__ import annotations
 
 import io
 import sys
+from typing import Any
 
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID
+from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
 
 
@@ -43,13 +45,6 @@ def test_a_base_is_made_and_the_line_for_the_config_printed(zhipu: ZhipuPlace) -
     assert (shown["documents"], shown["ours"], shown["mirrors"]) == (1, 1, ["handbook"])
 
 
-def test_a_base_can_be_made_before_the_config_names_one(zhipu: ZhipuPlace) -> None:
-    zhipu.aim(base="none-yet")
-    ran = zhipu.run("kb", "create", "first", "--json")
-    assert ran.code == 0, ran.err
-    assert ran.json["config"] == f'knowledge_id: "{ran.json["knowledge_base"]["id"]}"'
-
-
 @pytest.mark.parametrize("left", ["missing", "null", "empty"])
 def test_what_makes_the_id_of_a_base_does_not_need_it(zhipu: ZhipuPlace, left: str) -> None:
     config = zhipu.aim()
@@ -77,13 +72,6 @@ def test_what_makes_the_id_of_a_base_does_not_need_it(zhipu: ZhipuPlace, left: s
 LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      knowledge_id: ""\n'}
 
 
-def test_a_second_base_of_one_name_is_refused(zhipu: ZhipuPlace) -> None:
-    ran = zhipu.run("kb", "create", "handbook")
-    assert (ran.code, ran.out) == (2, "")
-    assert HOME_ID in ran.err
-    assert len(bases(zhipu)) == 1
-
-
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body"])
 def test_a_lost_answer_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, kind: str) -> None:
     zhipu.vendor.play(kind, op="create-base")
@@ -91,6 +79,8 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, ki
     assert ran.code == 0, ran.err
     made = [base_id for base_id, name in bases(zhipu).items() if name == "guides"]
     assert made == [ran.json["knowledge_base"]["id"]]
+    again = zhipu.run("kb", "create", "guides")
+    assert (again.code, again.out, made[0] in again.err) == (2, "", True)
 
 
 def test_models_are_listed_and_known_where_the_service_lists_none(zhipu: ZhipuPlace) -> None:
@@ -139,9 +129,7 @@ def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(z
     assert "none left of 1,000 words" in ran.out + ran.err
     assert zhipu.vendor.server.requests.by_op["upload"] == uploads
     zhipu.vendor.turn(capacity_words=1040)
-    doctor = zhipu.run("doctor")
-    assert (doctor.code, "1,000 of 1,040 words" in doctor.out, "warning" in doctor.out) == (0, True, True)
-    assert zhipu.run("retry").code == zhipu.run("--once").code == 0
+    assert "1,000 of 1,040 words" in zhipu.run("doctor").out
 
 
 def test_name_and_description_change_without_a_question(zhipu: ZhipuPlace) -> None:
@@ -219,19 +207,11 @@ def test_an_unknown_base_waits_for_a_person(zhipu: ZhipuPlace, command: str, for
     assert "kbsync kb list" in ran.err
 
 
-def test_a_refused_key_waits_for_a_person_and_is_not_shown(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(key_revoked=True)
-    ran = zhipu.run("kb", "list")
-    assert (ran.code, ran.out) == (3, "")
-    assert "api_key" in ran.err
-    assert zhipu.vendor.key not in ran.err
-
-
-def test_an_embedded_base_needs_none_of_this(zhipu: ZhipuPlace) -> None:
-    zhipu.configure()
-    ran = zhipu.run("kb", "list")
-    assert ran.code == 2
-    assert "built-in" in ran.err
+@pytest.mark.parametrize("words", ["list", "callback show"])
+def test_an_embedded_base_needs_none_of_this(place: Place, words: str) -> None:
+    place.configure()
+    ran = place.run("kb", *words.split())
+    assert (ran.code, "built-in" in ran.err) == (2, True)
 
 
 def test_several_mirrors_of_services_want_one_named(zhipu: ZhipuPlace) -> None:
@@ -250,3 +230,101 @@ def test_a_service_that_retries_nothing_by_itself_names_the_retry_that_there_is(
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert "zhipu cannot retry everything" in ran.err
     assert "kbsync retry --mirror handbook" in ran.err
+
+
+def made(zhipu: ZhipuPlace, *words: str) -> str:
+    ran = zhipu.run("kb", *words, "--json")
+    assert ran.code == 0, ran.err
+    [one] = [value for key, value in ran.json.items() if key != "config"]
+    return str(one["id"])
+
+
+def shown(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
+    [found] = zhipu.run("kb", *words, "--json").json.values()
+    settings: dict[str, Any] = found["settings"]
+    return settings
+
+
+def test_a_base_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
+    base = made(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
+    assert shown(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
+    lines = zhipu.run("kb", "show", base).out.splitlines()
+    assert {"background:  red", "contextual:  1"} <= set(lines)
+
+
+def test_settings_of_a_base_change_and_the_others_stay(zhipu: ZhipuPlace) -> None:
+    ran = zhipu.run("kb", "update", HOME_ID, "--set", "icon=book", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
+    assert ran.json["knowledge_base"]["name"] == "handbook"
+
+
+def test_the_model_may_be_named_twice_and_only_alike(zhipu: ZhipuPlace) -> None:
+    words = ["create", "guides", "--model", "12", "--set"]
+    assert zhipu.run("kb", *words, "embedding_model=Embedding-3").code == 2
+    base = made(zhipu, *words, "embedding_model=Embedding-3-pro")
+    assert zhipu.run("kb", "show", base, "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("create x --set colour=red", "it has: background, icon, contextual, embedding_model"),
+        ("create x --set background=pink", "'pink'; allowed: blue, red, orange, purple, sky, green"),
+        ("create x --set contextual=yes", "allowed: 0, 1, false, true"),
+        ("create x --set embedding_model=Embedding-3", "add --model"),
+        ("create x --set background", "KEY=VALUE"),
+        ("create x --set icon=book --set icon=tag", "icon is set twice"),
+        (f"update {HOME_ID}", "--set"),
+        (f"update {HOME_ID} --set icon=apple", "allowed: question, book, seal"),
+        ("app update 1", "--set"),
+        ("app create zhipu --set warmth=1", "it has: top_p, temperature, max_token"),
+        ("app create zhipu --set top_p=1", "above 0 and below 1"),
+        ("app create zhipu --set temperature=nan", "above 0, at most 1"),
+        ("app create zhipu --set max_token=8193", "a whole number, 1 to 8192"),
+        ("app update 1 --set recall_method=fuzzy", "allowed: embedding, keyword, mixed"),
+        ("app update 1 --set slice_count=0", "a whole number, 1 to"),
+        ("app update 1 --set show_recall_result=maybe", "allowed: false, true"),
+    ],
+)
+def test_what_is_no_setting_is_refused_before_anything_is_sent(
+    zhipu: ZhipuPlace, words: str, said: str
+) -> None:
+    ran = zhipu.run("kb", *words.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert said in " ".join(ran.err.split())
+    assert zhipu.vendor.asked() == 0
+
+
+SETTINGS = (
+    "slice_count=5 recall_method=mixed rerank_status=1 rerank_model_name=rerank-pro "
+    "embedding_recall_ratio=60 show_recall_result=true temperature=0.5 max_token=2048 param_desc=strict "
+    "icon_color=red icon_type=robot_chat"
+)
+
+
+def test_an_application_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
+    words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
+    ident = made(zhipu, "app", "create", "zhipu", *words)
+    found = shown(zhipu, "app", "show", ident)
+    assert set(SETTINGS.split()) <= {f"{key}={value}" for key, value in found.items()}
+    out = zhipu.run("kb", "app", "show", ident).out
+    assert "embedding_recall_ratio: 60\n" in out
+    assert f"knowledge bases:        {HOME_ID}\n" in out
+
+
+def test_an_application_is_made_shown_changed_and_deleted(zhipu: ZhipuPlace) -> None:
+    zhipu.vendor.play("lost-answer", op="create-application")  # it leaves one all the same
+    ran = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
+    assert ran.code == 0, ran.err
+    ident = ran.out.strip()
+    assert zhipu.run("kb", "app", "create", "helpdesk").code == 2
+    found = zhipu.run("kb", "app", "show", ident, "--json").json["application"]
+    assert (found["name"], found["model"], found["knowledge_bases"]) == ("helpdesk", "GLM-4-Plus", [HOME_ID])
+    changed = zhipu.run("kb", "app", "update", ident, "--name", "zhipu", "--json").json["application"]
+    assert (changed["name"], changed["description"]) == ("zhipu", "Answers")
+    assert [one["id"] for one in zhipu.run("kb", "app", "list", "--json").json["applications"]] == [ident]
+    assert zhipu.run("kb", "app", "delete", ident).code == 2
+    assert zhipu.run("kb", "app", "delete", ident, "--yes", "zhipu").code == 0
+    assert zhipu.run("kb", "app", "list", "--json").json == {"applications": []}
+    assert zhipu.run("kb", "app", "show", ident).code == 2

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 
 import pytest
 
-from tests.cli.place import eventually
-from tests.cli.test_callbacks import called_at
 from tests.cli.test_kb import TypingPerson
 from tests.cli.vendor import ZhipuPlace
 
@@ -26,27 +23,25 @@ def shown(zhipu: ZhipuPlace) -> object:
     return zhipu.run("kb", "callback", "show", "--json").json["callback"]
 
 
-def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(zhipu: ZhipuPlace) -> None:
+def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(
+    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (zhipu.root / "token").write_text(f"{SECRET}\n")
+    monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
     assert shown(zhipu) is None
     assert zhipu.run("kb", "callback", "show").out == "the account has no address for its events\n"
-    ran = zhipu.run("kb", "callback", "set", NEW, "--header", f"X-Token=@{zhipu.root / 'token'}")
+    headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
+    words = [word for one in headers for word in ("--header", one)]
+    ran = zhipu.run("kb", "callback", "set", NEW, *words)
     assert ran.code == 0, ran.err
     assert ran.out.splitlines() == [
         f"url:      {NEW}",
-        "headers:  X-Token (values not shown)",
+        "headers:  X-Token, X-More (values not shown)",
         "in use:   yes",
     ]
-    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token"], "in_use": True}
+    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
     assert SECRET not in ran.out + ran.err
     assert effects(zhipu) == [("callback-set", NEW)]
-
-
-def test_a_value_comes_from_the_environment(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
-    words = ["--header", "X-Token=env:TOKEN_OF_TESTS", "--header", "X-More=env:TOKEN_OF_TESTS"]
-    assert zhipu.run("kb", "callback", "set", NEW, *words).code == 0
-    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
 
 
 @pytest.mark.parametrize(
@@ -122,24 +117,3 @@ def test_names_of_strangers_move_no_cursor(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("kb", "callback", "show", tty=True)
     assert ran.code == 0, ran.err
     assert "\x1b[2J" not in ran.out
-
-
-def test_an_embedded_base_has_no_account(zhipu: ZhipuPlace) -> None:
-    zhipu.configure()
-    ran = zhipu.run("kb", "callback", "show")
-    assert ran.code == 2
-    assert "built-in" in ran.err
-
-
-def test_the_listener_ignores_what_the_account_tells_of_documents_of_others(zhipu: ZhipuPlace) -> None:
-    url = called_at(zhipu)
-    assert zhipu.run("kb", "callback", "set", url).code == 0
-    zhipu.write("a.md", "alpha")
-    daemon = zhipu.watch()
-    eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
-    zhipu.vendor.plant("others.md", "of others")
-    sent = zhipu.vendor.server.outbox.sent
-    eventually(lambda: len(sent) == 2)
-    assert {(each.status, json.loads(each.body)["code"]) for each in sent} == {(200, 200)}
-    assert zhipu.status()["documents"]["ready"] == 1
-    assert daemon.end() == 0

@@ -14,25 +14,20 @@ from kbsync.cli.main import COMMANDS, SECTIONS
 from tests.cli.place import Place
 
 HEAVY = (
-    "apsw",
-    "numpy",
-    "yaml",
-    "pydantic",
-    "pydantic_core",
-    "httpx",
-    "watchdog",
-    "structlog",
-    "rich",
-    "pathspec",
-    "tokenizers",
-    "kreuzberg",
-    "asyncio",
-    "uvicorn",
-    "starlette",
-    "prometheus_client",
+    *(
+        "apsw",
+        "numpy",
+        "yaml",
+        "pydantic",
+        "pydantic_core",
+        "httpx",
+        "watchdog",
+        "structlog",
+        "rich",
+        "pathspec",
+    ),
+    *("tokenizers", "kreuzberg", "asyncio", "uvicorn", "starlette", "prometheus_client"),
 )
-
-
 LISTENING = ("kbsync.server", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
 
 
@@ -50,20 +45,20 @@ def loaded(*commands: list[str], among: Sequence[str] = (*HEAVY, "click")) -> li
     return ran.stdout.split()
 
 
-def test_version_loads_nothing_at_all() -> None:
-    assert loaded(["--version"]) == []
+HELP = [
+    *([name, "--help"] for name in COMMANDS),
+    ["state", "backup", "--help"],
+    ["kb", "app", "create", "--help"],
+]
 
 
-def test_help_loads_click_only() -> None:
-    assert loaded(["--help"]) == ["click"]
-
-
-def test_every_commands_help_loads_click_only() -> None:
-    assert loaded(
-        *([name, "--help"] for name in COMMANDS),
-        ["state", "backup", "--help"],
-        ["kb", "app", "create", "--help"],
-    ) == ["click"]
+@pytest.mark.parametrize(
+    ("commands", "needed"),
+    [([["--version"]], []), ([["--help"]], ["click"]), (HELP, ["click"])],
+    ids=["version", "help", "help of each"],
+)
+def test_version_and_help_load_no_more_than_click(commands: list[list[str]], needed: list[str]) -> None:
+    assert loaded(*commands) == needed
 
 
 @pytest.mark.parametrize("words", [["--version"], ["status", "--version"], ["--version", "status"]])
@@ -88,13 +83,6 @@ def test_help_lists_every_command(place: Place) -> None:
     assert ran.out == place.run("-h").out
 
 
-def test_status_loads_the_state_and_nothing_that_works_on_it(tmp_path: Path) -> None:
-    assert loaded(["status", "--folder", str(tmp_path), "--state-dir", str(tmp_path / "state")]) == [
-        "apsw",
-        "click",
-    ]
-
-
 def configured(tmp_path: Path) -> list[str]:
     """The options for a config of one mirror, with a document in its folder."""
     folder, file = tmp_path / "docs", tmp_path / "config.yaml"
@@ -102,10 +90,6 @@ def configured(tmp_path: Path) -> list[str]:
     (folder / "a.md").write_text("The walrus lies on the ice.\n")
     file.write_text(f"mirrors: [{{name: docs, folder: {folder}}}]\n")
     return ["--config", str(file), "--state-dir", str(tmp_path / "state")]
-
-
-def test_status_with_a_config_loads_what_reads_it_besides(tmp_path: Path) -> None:
-    assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
 
 
 def test_no_command_with_a_config_loads_pydantic(tmp_path: Path) -> None:
@@ -120,3 +104,9 @@ def test_a_single_pass_loads_nothing_that_listens_or_notifies(tmp_path: Path) ->
     (tmp_path / "docs").mkdir()
     words = ["--once", "--folder", str(tmp_path / "docs"), "--state-dir", str(tmp_path / "state")]
     assert loaded(words, among=(*LISTENING, "kbsync.once")) == ["kbsync.once"]
+
+
+def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(tmp_path: Path) -> None:
+    bare = ["status", "--folder", str(tmp_path), "--state-dir", str(tmp_path / "state")]
+    assert loaded(bare) == ["apsw", "click"]
+    assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]

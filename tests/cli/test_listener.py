@@ -1,4 +1,4 @@
-"""The listener of the daemon, from outside."""
+"""The listener of the daemon, from outside: health, readiness, tokens, and calls of a service."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import json
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kbsync.server.listener import bind_sockets
+from kbsync.config.reader import load
+from kbsync.config.target import callback_url
+from kbsync_standin.faults import Fault
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.vendor import ZhipuPlace, digests_in
 from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
-
-
-@pytest.fixture
-def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    with zhipu_place(tmp_path) as zhipu:
-        zhipu.write("a.md", "alpha")
-        yield zhipu
 
 
 def listen(place: Place, what: str) -> None:
@@ -56,6 +49,7 @@ def read(body: bytes) -> Any:
 
 def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     port, other = free_port(), free_port()
+    zhipu.write("a.md", "alpha")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
     zhipu.vendor.turn(vectorize=[3600, 3600])
     daemon = zhipu.watch()
@@ -82,7 +76,6 @@ def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     [mirror] = asked(port, "/readyz")[1]["mirrors"]
     assert (mirror["name"], mirror["reason"]) == ("handbook", "credentials")
     assert mirror["cure"] == "kbsync retry --mirror handbook"
-    assert zhipu.vendor.key not in json.dumps(mirror)
 
     listen(zhipu, f"{{listen: 127.0.0.1:{other}, token: {TOKEN}}}")
     daemon.tell(signal.SIGHUP)
@@ -90,11 +83,6 @@ def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     assert asked(port, "/healthz") == (0, None)
     assert asked(other, "/readyz")[0] == 401
     assert asked(other, "/readyz", TOKEN)[0] == 503
-    [holder] = bind_sockets("127.0.0.1", port)
-    with holder:
-        listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
-        daemon.tell(signal.SIGHUP)
-        assert "is in use" in daemon.says("config.refused")["reason"]
     assert asked(other, "/healthz")[0] == 200
     assert daemon.end() == 0
     assert asked(other, "/healthz") == (0, None)
@@ -116,3 +104,34 @@ def test_beyond_this_machine_a_token_is_required(place: Place, host: str) -> Non
     ran = place.run("plan")
     assert (ran.code, "short" in ran.err) == (2, False)
     assert "at least 16 characters" in ran.err
+
+
+FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
+
+
+def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_same(zhipu: ZhipuPlace) -> None:
+    port = free_port()
+    zhipu.aim(target=f"callback_base: http://127.0.0.1:{port}")
+    listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
+    url = callback_url(load(zhipu.config, {}).mirrors[0]) or ""
+    sent = zhipu.vendor.server.outbox.sent
+    zhipu.write("once.md", "text of a pass")
+    zhipu.once()
+    assert list(sent) == []  # a single pass has no listener, and asks nobody to call
+    faults = zhipu.vendor.server.faults
+    for form in FORMS:
+        faults.add(Fault("callback", match=f"{form}~*", args={"form": form, "seconds": 0.5}))
+        zhipu.write(f"{form}.md", f"text of {form}")
+    zhipu.write("plain.md", "text of plain")
+    daemon = zhipu.watch()
+    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.status()["documents"]["ready"] == len(FORMS) + 2)
+    eventually(lambda: len(sent) == len(FORMS) + 1)  # one is never sent, another twice
+    assert {(each.status, json.loads(each.body)["code"]) for each in sent} == {(200, 200)}
+
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(urllib.request.Request(f"{url[:-1]}x", b"{}", method="POST"), timeout=60)
+    assert daemon.end() == 0
+    secret = url.rpartition("/")[2].encode()
+    assert [path for path in zhipu.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
+    assert zhipu.vendor.violations() == []

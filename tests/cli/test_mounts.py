@@ -73,26 +73,3 @@ def test_a_full_disk_ends_the_pass_with_a_sentence_and_a_later_pass_goes_on(tmp_
         assert kbsync("--once", *options).returncode == 0
         verified = kbsync("verify", *options)
         assert verified.returncode == 0, verified.stdout
-
-
-def test_an_unmounted_folder_halts_and_keeps_every_document(tmp_path: Path) -> None:
-    folder = tmp_path / "docs"
-    options = ("--folder", folder, "--state-dir", tmp_path / "state")
-    with mounted(folder, "10m"):
-        write(folder, 5)
-        assert kbsync("--once", *options).returncode == 0
-    gone = kbsync("--once", *options)
-    assert gone.returncode == 3
-    assert "folder-missing" in gone.stderr and "approve" in gone.stderr
-    found = kbsync("search", "number3", "--files", *options)
-    assert found.stdout.splitlines()[0].endswith("f3.md")
-
-
-def test_a_read_only_state_directory_is_refused_with_the_cure(tmp_path: Path) -> None:
-    folder, state = tmp_path / "docs", tmp_path / "state"
-    write(folder, 1)
-    with mounted(state, "10m"):
-        remount(state, "ro")
-        refused = kbsync("--once", "--folder", folder, "--state-dir", state)
-        assert refused.returncode == 2
-        assert "--state-dir" in refused.stderr and "Traceback" not in refused.stderr

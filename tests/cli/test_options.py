@@ -1,19 +1,11 @@
-"""Which config, folder and state a command line means, and what a wrong one is told."""
+"""Which config, folder and state a command line means, what a wrong one is told, and what it leaves alone."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from tests.cli.place import Place, Ran, words_of
-
-
-@pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
-def test_an_empty_path_is_not_the_working_directory(place: Place, option: str) -> None:
-    ran = place.run("--once", option, "")
-    assert ran.code == 2
-    assert "is empty" in ran.err
+from tests.cli.place import Place, Ran
+from tests.cli.vendor import ZhipuPlace
 
 
 @pytest.mark.parametrize(
@@ -38,39 +30,11 @@ def test_a_folder_that_was_mirrored_and_is_gone_halts_as_ever(place: Place) -> N
     assert place.run("search", "text", "--files", "--folder", "docs").code == 0
 
 
-def test_a_config_that_was_named_and_is_missing_is_told(place: Place) -> None:
-    place.configure()
-    for words, env in ((["--config", "nowhere.yaml"], {}), ([], {"KBSYNC_CONFIG": "nowhere.yaml"})):
-        ran = place.run("status", *words, env=env)
-        assert ran.code == 2
-        assert "nowhere.yaml" in ran.err
-
-
-def test_a_config_is_found_in_its_usual_places(place: Place) -> None:
-    place.configure()
-    assert place.run("status", "--json").json["mirrors"][0]["name"] == "handbook"
-    moved = place.configure(file=place.root / "xdg" / "kbsync" / "config.yaml")
-    place.config.unlink()
-    assert place.run("status", "--json", env={"XDG_CONFIG_HOME": str(place.root / "xdg")}).code == 0
-    assert place.run("status", "--json", env={"KBSYNC_CONFIG": str(moved)}).code == 0
-
-
-def test_a_config_in_the_working_directory_is_not_taken(place: Place) -> None:
-    for name in ("config.yaml", "kbsync.yaml"):
-        place.configure(file=place.docs / name)
-    assert place.run("status", cwd=place.docs).code == 2
-
-
 @pytest.mark.parametrize("words", [[], ["--once"]])
 def test_a_pass_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
     ran = mirrored.run(*words, cwd=mirrored.docs)
     assert (ran.code, ran.out) == (2, "")
     assert "--folder DIR" in ran.err
-
-
-def test_the_folder_around_the_working_directory_is_meant(mirrored: Place) -> None:
-    ran = mirrored.run("status", "--json", cwd=mirrored.docs / "guides")
-    assert ran.json["mirrors"][0]["folder"] == str(mirrored.docs)
 
 
 def test_every_command_but_a_pass_means_the_folder_around_the_working_directory(place: Place) -> None:
@@ -81,35 +45,15 @@ def test_every_command_but_a_pass_means_the_folder_around_the_working_directory(
     def here(*words: str) -> Ran:
         return place.run(*words, cwd=place.docs)
 
+    (place.docs / "guides").mkdir()
+    shown = place.run("status", "--json", cwd=place.docs / "guides").json["mirrors"][0]
+    assert shown["folder"] == str(place.docs)
     assert here("plan", "--json").json["mirrors"][0]["unchanged"] == 1
     assert "docs: 1 document will be tried again" in here("retry", "blank.md").out
     assert here("approve").out == "nothing is held\n"
     assert "kbsync search what --folder" in here("ask", "what").err
     assert here("state", "backup", str(place.root / "copy.db")).code == 0
     assert here("forget", "docs", "--yes").out == "docs is forgotten\n"
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_state_directory_that_cannot_be_written_is_refused(place: Place) -> None:
-    (place.root / "shut").mkdir(mode=0o500)
-    assert place.run("--once", "--folder", "docs", "--state-dir", "shut").code == 2
-
-
-def test_state_goes_where_it_is_said(place: Place) -> None:
-    place.write("a.md", "text")
-    place.configure()
-    assert place.run("--once", "--state-dir", "here").code == 0
-    assert (place.root / "here" / "state.db").is_file()
-    assert place.run("--once", env={"STATE_DIRECTORY": str(place.root / "systemd")}).code == 0
-    assert (place.root / "systemd" / "state.db").is_file()
-    assert not place.state.exists()
-
-
-def test_a_cure_leads_back_to_config_and_state(place: Place) -> None:
-    config = place.configure(file=place.root / "my configs" / "kbsync.yaml")
-    ran = place.run("status", "--config", "my configs/kbsync.yaml", "--state-dir", "state")
-    cure = ran.out.partition("run: ")[2].splitlines()[0]
-    assert words_of(cure) == ["--once", "--config", str(config), "--state-dir", str(place.root / "state")]
 
 
 def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
@@ -119,31 +63,11 @@ def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
     assert "--config" not in ran.out
 
 
-@pytest.mark.parametrize(
-    ("words", "cure"),
-    [(["docs"], "kbsync --folder docs"), (["--once", "docs"], "kbsync --once --folder docs")],
-)
-def test_a_folder_in_place_of_a_command_is_told_with_what_mirrors_it(
-    place: Place, words: list[str], cure: str
-) -> None:
-    ran = place.run(*words)
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"kbsync: docs is a folder, not a command; to mirror it: {cure}\n"
-
-
 def test_help_is_a_command_too(place: Place) -> None:
     for words in ([], ["search"], ["state", "backup"]):
         asked = place.run("help", *words)
         assert (asked.code, asked.err) == (0, "")
         assert asked.out == place.run(*words, "--help").out
-
-
-@pytest.mark.parametrize("words", [["--json"], ["--dry-run"], ["--once", "status"], ["--json", "status"]])
-def test_options_of_a_pass_go_with_a_pass(place: Place, words: list[str]) -> None:
-    place.configure()
-    ran = place.run(*words)
-    assert (ran.code, ran.out) == (2, "")
-    assert words[0] in ran.err
 
 
 @pytest.mark.parametrize("command", ["status", "search x", "explain a.md", "verify"])
@@ -161,3 +85,63 @@ def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place
 )
 def test_options_may_stand_before_or_after_the_command(place: Place, words: list[str]) -> None:
     assert place.run(*words).json["mirrors"][0]["name"] == "docs"
+
+
+LOOKING = [
+    "status",
+    "status --json --documents",
+    "status --check",
+    "search password",
+    "plan",
+    "plan --json",
+    "explain install.md --text",
+    "explain empty.md --json",
+    "verify",
+    "verify --json",
+]
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_looking_leaves_no_file_and_changes_none(mirrored: Place, command: str) -> None:
+    before = mirrored.files()
+    ran = mirrored.run(*command.split(), "--folder", "docs")
+    assert ran.code == 0, ran.err
+    assert mirrored.files() == before
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "plan", "explain a.md", "search x", "verify"])
+def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, command: str) -> None:
+    place.write("a.md", "alpha")
+    before = place.files()
+    ran = place.run(*command.split(), "--folder", "docs")
+    assert ran.code in (0, 2), ran.err
+    assert "Traceback" not in ran.err
+    assert place.files() == before
+
+
+# -- without the key -------------------------------------------------------------------------------------
+
+
+def test_a_person_without_the_services_key_looks_and_decides(zhipu: ZhipuPlace) -> None:
+    """The key may be where only the service sees it; a person's shell is not there."""
+    for number in range(8):
+        zhipu.write(f"{number}.md", f"text {number}")
+    zhipu.once()
+    for number in range(6):
+        (zhipu.docs / f"{number}.md").unlink()
+    assert zhipu.go("--once").code == 3
+    zhipu.aim(key="api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu")
+    asked = zhipu.vendor.asked()
+    for command in ("status", "status --documents", "approve handbook", "retry"):
+        ran = zhipu.run(*command.split())
+        assert (ran.code, ran.words) == (0, ""), command
+    assert zhipu.vendor.asked() == asked
+    ran = zhipu.run("doctor", "--json")
+    assert ran.code == 2
+    wrong = [one for one in ran.json["checks"] if one["result"] == "wrong"]
+    assert {one["name"] for one in wrong} == {"config", "handbook: knowledge base"}
+    for command in ("--once", "search text", "explain 7.md"):
+        ran = zhipu.run(*command.split())
+        assert (ran.code, "is not set in the environment" in ran.words) == (2, True), command
+    zhipu.aim()
+    assert zhipu.once()["deleted"] == 6

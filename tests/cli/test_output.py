@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from kbsync.cli.exit_codes import Code, code_of, worst
-from kbsync.cli.output import Output, cells, counted, ignore_closed_pipe
+from kbsync.cli.output import Column, Output, cells, counted, elided, ignore_closed_pipe, table
 from kbsync.core.text import lasting, printable, printable_lines, shell_word, sized
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
 
@@ -63,22 +63,10 @@ def test_wide_and_combining_characters_are_measured() -> None:
 
 
 def test_numbers_read_well() -> None:
-    assert [sized(n) for n in (0, 999, 1000, 12_345, 99_999, 5_000_000)] == [
-        "0 B",
-        "999 B",
-        "1.0 kB",
-        "12 kB",
-        "100 kB",
-        "5.0 MB",
-    ]
-    assert [lasting(s) for s in (0.04, 9.96, 89, 3600, 86400, 400_000)] == [
-        "0.0 s",
-        "10 s",
-        "89 s",
-        "60 min",
-        "24 h",
-        "5 d",
-    ]
+    told = [sized(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
+    assert told == ["0 B", "999 B", "1.0 kB", "12 kB", "100 kB", "5.0 MB"]
+    told = [lasting(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
+    assert told == ["0.0 s", "10 s", "89 s", "60 min", "24 h", "5 d"]
     assert [counted(n, "document") for n in (0, 1, 1204)] == ["0 documents", "1 document", "1,204 documents"]
 
 
@@ -117,3 +105,51 @@ def test_the_worst_code_wins_in_the_promised_order() -> None:
 )
 def test_every_error_a_person_can_cause_has_its_code(error: Exception, code: int | None) -> None:
     assert code_of(error) == code
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+WIDE = "/srv/手册/部门/" + "long-name/" * 6 + "配置"
+
+
+def columns() -> list[Column]:
+    return [
+        Column("MIRROR", ("handbook", "手册"), is_key=True),
+        Column("READY", ("1,204", "3"), is_number=True, is_key=True, blank="0"),
+        Column("HELD", ("0", "0"), is_number=True, blank="0"),
+        Column("FAILED", ("0", "2"), is_number=True, blank="0"),
+        Column("FOLDER", (WIDE, "/srv/a"), is_path=True),
+    ]
+
+
+@pytest.mark.parametrize("room", range(1, 140))
+def test_no_line_of_a_table_is_wider_than_the_terminal(room: int) -> None:
+    found = table(columns(), room)
+    if len(found) == 3:
+        assert all(cells(line) <= room for line in found)
+    else:
+        assert room < 30
+    assert any("1,204" in line for line in found)
+    assert any("handbook" in line for line in found)
+
+
+def test_what_says_nothing_goes_before_anything_is_cut() -> None:
+    whole = table(columns(), None)
+    room = max(map(cells, whole))
+    assert table(columns(), room) == whole
+    assert "HELD" not in table(columns(), room - 1)[0]
+    assert WIDE in table(columns(), room - 1)[1]
+
+
+def test_columns_stand_below_each_other_with_wide_characters() -> None:
+    head, *rows = table(columns(), None)
+    assert len({cells(row[: row.index("/srv")]) for row in rows}) == 1
+    assert cells(head[: head.index("FOLDER")]) == cells(rows[0][: rows[0].index("/srv")])
+
+
+@pytest.mark.parametrize("room", range(3, 60))
+def test_a_path_is_cut_at_its_beginning_between_names_where_it_can_be(room: int) -> None:
+    shown = elided(WIDE, room)
+    assert cells(shown) <= room
+    assert WIDE.endswith(shown.removeprefix("…"))
+    assert room < 8 or shown.startswith("…/")

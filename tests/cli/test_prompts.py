@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,6 @@ import pytest
 from kbsync.cli.main import kbsync
 from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
-from tests import warm
-from tests.cli import without_root
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 from tests.cli.vendor import zhipu_place
@@ -49,12 +46,6 @@ def test_a_group_alone_says_in_a_sentence_what_to_name(
     assert ran.err == f"kbsync: choose one of: {names}; see: {called} --help\n"
 
 
-def test_what_lacks_is_told_in_one_line(place: Place) -> None:
-    ran = place.run("completion")
-    said = "Missing argument 'SHELL'. Choose from: bash, zsh, fish; see: kbsync completion --help"
-    assert (ran.code, ran.err) == (2, f"kbsync: {said}\n")
-
-
 @pytest.mark.parametrize(("words", "command"), list(commands()), ids=lambda value: str(value)[:40])
 def test_no_command_refuses_a_path_because_it_cannot_be_read(
     words: tuple[str, ...], command: click.Command
@@ -63,25 +54,6 @@ def test_no_command_refuses_a_path_because_it_cannot_be_read(
     kinds = [each.type for each in command.params if isinstance(each.type, click.Path)]
     assert [kind for kind in kinds if kind.readable] == []
     assert kinds or words != ("explain",)
-
-
-def test_a_file_that_cannot_be_read_is_explained_and_tried_again(place: Place) -> None:
-    place.configure()
-    shut = place.write("mix/b.md", "nobody may read this")
-    shut.chmod(0)
-    assert _plainly(place, "--once").returncode == 1
-    explained = _plainly(place, "explain", "docs/mix/b.md")
-    assert (explained.returncode, explained.stderr) == (0, "")
-    assert "cannot be read: permission denied" in explained.stdout
-    tried = _plainly(place, "retry", "docs/mix/b.md")
-    assert (tried.returncode, tried.stderr) == (0, "")
-    assert "1 document will be tried again" in tried.stdout
-
-
-def _plainly(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
-    """kbsync without root's right to read everything."""
-    env = {**os.environ, "HOME": str(place.home)}
-    return warm.run(words, module=without_root.__name__, cwd=place.root, env=env, text=True)
 
 
 # -- answers at a terminal -------------------------------------------------------------------------------
@@ -100,6 +72,15 @@ def test_a_mirror_is_not_forgotten_without_a_yes_and_that_is_no_failure(
     assert asked.end() == 0
     assert "kbsync: nothing was forgotten" in asked.seen
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
+
+
+def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal: Begin) -> None:
+    asked = terminal(place, "init")
+    asked.until("Folder to mirror [.]: ")
+    asked.type("\x04")
+    assert asked.end() == 2
+    assert "kbsync: nothing was written: the input ended" in asked.seen
+    assert not place.config.exists()
 
 
 @pytest.mark.parametrize("words", [("forget", "handbook"), ("init",)], ids=" ".join)
@@ -121,15 +102,6 @@ def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         time.sleep(30)
-
-
-def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal: Begin) -> None:
-    asked = terminal(place, "init")
-    asked.until("Folder to mirror [.]: ")
-    asked.type("\x04")
-    assert asked.end() == 2
-    assert "kbsync: nothing was written: the input ended" in asked.seen
-    assert not place.config.exists()
 
 
 def test_a_base_is_not_deleted_when_the_input_ends(tmp_path: Path, terminal: Begin) -> None:

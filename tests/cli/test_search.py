@@ -1,17 +1,37 @@
-"""What `search` prints, for people, for scripts and for other programs."""
+"""`kbsync search`: what it prints for people and programs, at services, and while a query is typed."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import json
 import os
 import re
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
+from kbsync.cli.output import Output
+from kbsync.config.model import folder_config
+from kbsync.config.secrets import Secret
+from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.engine.search import FoundDocument
+from kbsync.errors import Unavailable
 from kbsync.state import lock
+from kbsync.targets.gptbots.config import GptbotsTargetConfig
+from kbsync.targets.local.config import LocalTargetConfig
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
+from kbsync_standin.server import Server
+from kbsync_standin.vectors import application as vectors
 from tests.cli.conftest import ODD
 from tests.cli.place import Place, words_of
+from tests.cli.terminal import Begin
+from tests.cli.vendor import ZhipuPlace, filled_zhipu_place
 
 HIT_KEYS = {
     "path",
@@ -48,40 +68,55 @@ def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
 
 
 def test_nothing_found_is_no_error(mirrored: Place) -> None:
-    ran = mirrored.run("search", "password", "--path", "nowhere/", "--folder", "docs")
+    words = ("search", "password", "--path", "nowhere/", "--folder", "docs")
+    ran = mirrored.run(*words)
     assert (ran.code, ran.out) == (0, "")
     assert "nothing found for: password" in ran.err
-    assert mirrored.run("search", "password", "--path", "nowhere/", "--folder", "docs", "--json").json == {
-        "hits": []
-    }
+    assert mirrored.run(*words, "--json").json == {"hits": []}
 
 
-def test_path_and_type_narrow_the_search(mirrored: Place) -> None:
-    def found(*words: str) -> set[str]:
-        ran = mirrored.run("search", "office password 密码", "--folder", "docs", "--json", *words)
-        return {hit["path"] for hit in ran.json["hits"]}
-
-    assert found("--path", "guides/") == {"guides/hours.txt", "guides/配置.md"}
-    assert found("--type", "txt") == {"guides/hours.txt"}
-    assert found("--type", ".txt,md", "--path", "guides/") == {"guides/hours.txt", "guides/配置.md"}
+GUIDES = {"guides/hours.txt", "guides/配置.md"}
 
 
-def test_a_path_may_be_typed_as_the_shell_has_it(mirrored: Place) -> None:
-    def found(path: str, cwd: Path) -> set[str]:
-        ran = mirrored.run(
-            "search", "office password 密码", "--folder", mirrored.docs, "--json", "--path", path, cwd=cwd
-        )
-        return {hit["path"] for hit in ran.json["hits"]}
+@pytest.mark.parametrize(
+    ("words", "where", "paths"),
+    [
+        ("--path guides/", "", GUIDES),
+        ("--type txt", "", {"guides/hours.txt"}),
+        ("--type .txt,md --path guides/", "", GUIDES),
+        ("--path ./guides", "docs", GUIDES),
+        ("--path {docs}/guides/", "", GUIDES),
+        ("--path {docs}/**/*.txt", "docs", {"guides/hours.txt"}),
+        ("--path {docs}", "", GUIDES | {"install.md"}),
+        ("--path /guides", "docs", GUIDES),
+        ("--path ./*.txt", "docs/guides", {"guides/hours.txt"}),
+        ("--path ./*.txt", "docs", set()),
+        ("--after 2001-01-31", "", GUIDES | {"install.md"}),
+        ("--after 2001-01-31T12:00:00Z", "", GUIDES | {"install.md"}),
+        ("--after 2999-12-31", "", set()),
+    ],
+)
+def test_a_search_is_narrowed_by_path_type_and_time(
+    mirrored: Place, words: str, where: str, paths: set[str]
+) -> None:
+    """A path may be typed as the shell has it."""
+    typed = words.format(docs=mirrored.docs).split()
+    options = ("--folder", mirrored.docs, "--json", *typed)
+    ran = mirrored.run("search", "office password 密码", *options, cwd=mirrored.root / where)
+    assert {hit["path"] for hit in ran.json["hits"]} == paths
 
-    guides = {"guides/hours.txt", "guides/配置.md"}
-    for cwd in (mirrored.docs, mirrored.root):
-        assert found("./guides", cwd) == guides
-        assert found(f"{mirrored.docs}/guides/", cwd) == guides
-        assert found(f"{mirrored.docs}/**/*.txt", cwd) == {"guides/hours.txt"}
-        assert found(str(mirrored.docs), cwd) > guides
-        assert found("/guides", cwd) == guides
-    assert found("./*.txt", mirrored.docs / "guides") == {"guides/hours.txt"}
-    assert found("./*.txt", mirrored.docs) == set()
+
+def test_a_pipe_gets_plain_lines_and_a_terminal_a_link_and_matches_in_bold(mirrored: Place) -> None:
+    words = ("search", "reset password", "-k1", "--folder", "docs")
+    piped = mirrored.run(*words).out
+    first, second = piped.splitlines()
+    assert first.startswith("install.md  Installation › Linux")
+    assert "reset your password" in second
+    assert "\x1b" not in piped + mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
+    shown = mirrored.run(*words, tty=True).out
+    assert (mirrored.docs / "install.md").as_uri() in shown
+    assert "\x1b[1mreset\x1b[0m" in shown
+    assert "\x1b[1mpassword\x1b[0m" in shown
 
 
 @pytest.mark.parametrize(
@@ -105,31 +140,10 @@ def test_a_filter_that_no_document_matches_is_named(mirrored: Place, typed: str,
     assert quiet.err == ""
 
 
-def test_after_takes_dates_and_moments(mirrored: Place) -> None:
-    def count(after: str) -> int:
-        ran = mirrored.run("search", "password", "--folder", "docs", "--json", "--after", after)
-        assert ran.code == 0
-        return len(ran.json["hits"])
-
-    assert count("2001-01-31") > 0
-    assert count("2001-01-31T12:00:00Z") > 0
-    assert count("2999-12-31") == 0
-
-
-def test_a_date_that_is_none_is_refused_with_an_example(mirrored: Place) -> None:
-    ran = mirrored.run("search", "x", "--folder", "docs", "--after", "yesterday")
-    assert ran.code == 2
-    assert "2026-01-31" in ran.err
-
-
-def test_files_prints_absolute_paths_only(mirrored: Place) -> None:
-    ran = mirrored.run("search", "opening hours", "-k1", "--files", "--folder", "docs")
-    assert ran.out == f"{mirrored.docs}/guides/hours.txt\n"
-
-
 def test_files_with_nul_gives_back_any_name(mirrored: Place) -> None:
-    ran = mirrored.run("search", "xylophone", "-k1", "--files", "-0", "--folder", "docs")
-    assert ran.raw == os.fsencode(mirrored.docs / ODD) + b"\0"
+    words = ("search", "xylophone", "-k1", "--files", "--folder", "docs")
+    assert mirrored.run(*words, "-0").raw == os.fsencode(mirrored.docs / ODD) + b"\0"
+    assert mirrored.run(*words).raw == os.fsencode(mirrored.docs / ODD) + b"\n"
 
 
 def test_files_gives_back_bytes_that_are_not_utf8(place: Place) -> None:
@@ -141,33 +155,6 @@ def test_files_gives_back_bytes_that_are_not_utf8(place: Place) -> None:
     assert ran.raw == os.fsencode(place.docs) + b"/caf\xe9.md\0"
     assert place.run("search", "espresso", "--json").json["hits"][0]["path"] == name
     assert place.run("search", "espresso").out.startswith("caf\\xe9.md")
-
-
-def test_piped_results_are_plain(mirrored: Place) -> None:
-    ran = mirrored.run("search", "reset password", "-k1", "--folder", "docs")
-    first, second = ran.out.splitlines()
-    assert first.startswith("install.md  Installation › Linux")
-    assert "reset your password" in second
-    assert "\x1b" not in ran.out
-
-
-def test_a_terminal_gets_a_link_and_matches_in_bold(mirrored: Place) -> None:
-    ran = mirrored.run("search", "reset password", "-k1", "--folder", "docs", tty=True)
-    assert (mirrored.docs / "install.md").as_uri() in ran.out
-    assert "\x1b[1mreset\x1b[0m" in ran.out
-    assert "\x1b[1mpassword\x1b[0m" in ran.out
-
-
-def test_no_color_is_kept(mirrored: Place) -> None:
-    ran = mirrored.run("search", "password", "--folder", "docs", tty=True, env={"NO_COLOR": "1"})
-    assert "\x1b" not in ran.out
-
-
-def test_names_and_texts_cannot_write_to_a_terminal(mirrored: Place) -> None:
-    ran = mirrored.run("search", "xylophone", "-k1", "--folder", "docs", tty=True)
-    assert "\x1b[2J" not in ran.out
-    assert "\x1b[31m" not in ran.out
-    assert "odd\\x1b[2J\\nname.md" in ran.out
 
 
 def test_a_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) -> None:
@@ -185,21 +172,6 @@ def test_a_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) 
 
 def _cells(text: str) -> int:
     return sum(2 if re.match("[\u3000-\u9fff\uff00-\uff60]", character) else 1 for character in text)
-
-
-def test_before_the_first_pass_of_a_running_kbsync_has_ended_nothing_is_to_be_run(place: Place) -> None:
-    """`kbsync --once` would find the state in use."""
-    place.configure()
-    place.state.mkdir(parents=True, mode=0o700)
-    with lock.held(place.state):
-        ran = place.run("search", "anything", "--config", place.config)
-        assert ran.code == 2
-        assert (
-            "has not been mirrored yet; the first pass is under way; see how far it is: kbsync status"
-            in ran.err
-        )
-        assert "--once" not in ran.err
-        assert place.run(*words_of(ran.err.partition("far it is: ")[2].strip())).code == 0
 
 
 @pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
@@ -254,11 +226,8 @@ def test_mirrors_whose_scores_mean_the_same_are_merged_by_score(two: Place) -> N
     assert scores == sorted(scores, reverse=True)
     narrowed = two.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
     assert [hit["mirror"] for hit in narrowed] == ["two"]
-
-
-def test_with_several_mirrors_each_hit_tells_its_mirror_also_where_all_are_of_one(two: Place) -> None:
-    shown = two.run("search", "walrus", "-k", "1").out
-    assert shown.startswith("one: 1.md")
+    # Each hit tells its mirror, also where all are of one.
+    assert two.run("search", "walrus", "-k", "1").out.startswith("one: 1.md")
     assert "one:" not in two.run("search", "walrus", "--mirror", "one").out
 
 
@@ -270,3 +239,251 @@ def test_a_closed_pipe_is_no_trouble(mirrored: Place) -> None:
     error = process.stderr.read()
     process.stderr.close()
     assert (process.wait(), error) == (0, b"")
+
+
+# -- at a service ----------------------------------------------------------------------------------------
+
+PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
+    """A folder that is mirrored beside documents of somebody else."""
+    files = {
+        "guides/hours.txt": "The office opens at nine.\n\nThe office closes at five.\n",
+        "archive/office.md": "Long ago the office opens at ten.\n",
+        "badges.txt": f"A badge looks like {PLACEHOLDER} from the front.\n",
+        "doors.txt": "A badge opens the east door.\n",
+    }
+    others = f"The office opens at nine. A badge of somebody else: {PLACEHOLDER}"
+    with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
+        yield zhipu
+
+
+def test_hits_are_our_files_and_nobody_elses(shared: ZhipuPlace) -> None:
+    hits = shared.go("search", "office opens at nine", "--json").json["hits"]
+    assert [hit["path"] for hit in hits[:2]] == ["guides/hours.txt", "archive/office.md"]
+    best = hits[0]
+    assert best["document_id"] == shared.vendor.document("guides/hours.txt")["id"]
+    assert [passage["text"] for passage in best["passages"]] == [best["text"], "The office closes at five."]
+    assert best["score"] == best["passages"][0]["score"] > hits[1]["score"]
+
+
+def test_pictures_of_passages_are_in_json_and_counted_for_people(shared: ZhipuPlace) -> None:
+    before = shared.vendor.asked("images")
+    assert shared.run("search", "badge", "--files").code == 0
+    assert shared.vendor.asked("images") == before
+    hits = shared.run("search", "badge", "--json").json["hits"]
+    found = {hit["path"]: hit for hit in hits}
+    [image] = found["badges.txt"]["images"]
+    assert (image["placeholder"], image["url"].startswith(shared.vendor.url)) == (PLACEHOLDER, True)
+    assert found["badges.txt"]["passages"][0]["images"] == [image]
+    assert "images" not in found["doors.txt"] | found["doors.txt"]["passages"][0]
+    assert shared.vendor.asked("images") == before + 1  # neither the other file nor somebody else's
+    ran = shared.run("search", "badge front")
+    assert "    1 image; --json tells where\n" in ran.out
+    assert "q-sign" not in ran.out + ran.err
+    signature = image["url"].rpartition("q-signature=")[2].encode()
+    kept = [path for path in shared.root.rglob("*") if path.is_file()]
+    assert not [path for path in kept if signature in path.read_bytes()]
+
+
+def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(shared: ZhipuPlace) -> None:
+    shared.vendor.play("code-in-200", op="retrieve", args={"code": 1311})
+    ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
+    assert (ran.code, ran.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
+    assert "without its ranking model" in ran.err
+    assert "1311" in ran.err
+
+
+def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: ZhipuPlace) -> None:
+    """Their scores mean different things: the better one of each comes before the worse one of any."""
+    folder = zhipu.root / "own"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.md").write_text("office " + "and other words " * 8 * number)
+        zhipu.write(f"{number}.md", "office " + "and other words " * 8 * number)
+    zhipu.config.write_text(f"{zhipu.config.read_text()}  - {{name: own, folder: {folder}, settle: 100ms}}\n")
+    assert zhipu.run("--once").code == 0
+    alone = {name: zhipu.found("office", "--mirror", name) for name in ("handbook", "own")}
+    hits = zhipu.run("search", "office", "--json").json["hits"]
+    assert {name: [hit["path"] for hit in hits if hit["mirror"] == name] for name in alone} == alone
+    ranks = [alone[hit["mirror"]].index(hit["path"]) for hit in hits]
+    assert ranks == [0, 0, 1, 1, 2, 2]
+
+
+SECRET = "secret-for-tests"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Services of vectors and of ranking."""
+    server = Server(vectors(f"id.{SECRET}"))
+    with server.in_thread():
+        yield server
+
+
+def aim(place: Place, url: str, rerank: str = "", *, dialect: str = "openai") -> None:
+    """A built-in knowledge base with its vectors, and its order, from services at these addresses."""
+    service = {"api_key": f"id.{SECRET}", "model": "words"}
+    target = {"embedding": {"type": dialect, "base_url": f"{url}/{dialect}/v1", **service}}
+    if rerank:
+        target["rerank"] = {"type": "jina", "base_url": f"{rerank}/jina/v1", **service}
+    place.configure(f"target: {json.dumps({'type': 'local', **target})}")
+
+
+AWAY = "http://127.0.0.1:9"
+
+
+def test_without_its_services_a_search_still_finds_and_says_so(place: Place, server: Server) -> None:
+    aim(place, server.url, server.url)
+    place.write("bees.md", "bees make honey in a beehive")
+    place.write("taxes.md", "the tax return is due in may")
+    place.write("honey.md", "honey honey honey and more honey")
+    assert place.run("--once").code == 0
+    assert place.found("bees make honey")[:2] == ["bees.md", "honey.md"]
+    assert place.found("bees make honey", "--rerank")[0] == "bees.md"
+    aim(place, server.url)
+    refused = place.run("search", "bees", "--rerank")
+    assert (refused.code, "target.rerank" in refused.err) == (2, True)
+    for embedding, rerank, says in (
+        (AWAY, server.url, "searched by words alone"),
+        (server.url, AWAY, "the order kbsync finds by itself"),
+    ):
+        aim(place, embedding, rerank)
+        ran = place.go("search", "tax return", "--json")  # a process: its log is not set up by other tests
+        assert ran.json["hits"][0]["path"] == "taxes.md"
+        assert says in ran.err
+        assert SECRET not in ran.err
+
+
+def test_a_picture_is_found_by_text(place: Place, server: Server) -> None:
+    aim(place, server.url, dialect="newapi")
+    place.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
+    place.write("taxes.md", "the tax return is due in may")
+    place.write("broken.png", b"no picture")
+    ran = place.run("--once")
+    assert (ran.code, "broken.png" in ran.err) == (1, True)
+    assert place.found("a beehive under a tree")[0] == "garden.png"
+    place.configure()
+    assert place.run("plan", "--json").json["mirrors"][0]["delete"] == []  # not taken any more, and left
+
+
+SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
+
+MIRROR = folder_config(Path("/srv/docs")).mirrors[0]
+
+
+AT = "https://service.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("target", "pause"),
+    [
+        (LocalTargetConfig(), PAUSE),
+        (LocalTargetConfig(embedding=EmbeddingConfig(type="openai", base_url=AT)), PAUSE_AT_SERVICES),
+        (LocalTargetConfig(rerank=RerankConfig(type="jina", base_url=AT)), PAUSE_AT_SERVICES),
+        (GptbotsTargetConfig(api_key=Secret("secret"), knowledge_base_id="1"), PAUSE_AT_SERVICES),
+    ],
+    ids=["embedded", "embedding", "rerank", "remote"],
+)
+def test_requests_that_cost_wait_for_a_longer_rest(target: Any, pause: float) -> None:
+    assert pause_for([MIRROR, replace(MIRROR, target=target)]) == pause
+
+
+class LiveSession:
+    """A session whose searches end when the test says so."""
+
+    def __init__(self, text: str = "", *, several: bool = False) -> None:
+        self.asked: list[tuple[str, asyncio.Future[list[FoundDocument]]]] = []
+        self.session = LiveSearch(self._search, Query(text), pause=0, several=several)
+        self.session.redraw = self._redraw
+        self.shown = ""
+
+    async def _search(self, query: Query) -> list[FoundDocument]:
+        answer = asyncio.get_running_loop().create_future()
+        self.asked.append((query.text, answer))
+        found: list[FoundDocument] = await answer
+        return found
+
+    def _redraw(self) -> None:
+        self.shown = "\n".join(self.session.lines(Output()))
+
+    async def turn(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+def hit(path: str) -> FoundDocument:
+    return FoundDocument("docs", Path("/srv/docs"), path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
+
+
+async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
+    stage = LiveSession(several=True)
+    working = asyncio.create_task(stage.session.keep_searching())
+    stage.session.mark(1)
+    assert (stage.session.marked, stage.session.chosen) == (0, None)
+    stage.session.type("a")
+    await stage.turn()
+    stage.session.type("ab")
+    stage.asked[0][1].set_result([hit("old.md")])
+    await stage.turn()
+    assert stage.session.found == []
+    assert [text for text, _ in stage.asked] == ["a", "ab"]
+    stage.asked[1][1].set_result([hit("new.md"), hit("second.md")])
+    await stage.turn()
+    assert "docs: new.md" in stage.shown
+    assert "\x1b[31m" not in stage.shown
+    for step, marked in ((-1, 0), (1, 1), (1, 1)):
+        stage.session.mark(step)
+        assert stage.session.marked == marked
+    assert stage.session.chosen == Path("/srv/docs/second.md")
+    working.cancel()
+
+
+async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
+    stage = LiveSession("a")
+    working = asyncio.create_task(stage.session.keep_searching())
+    await stage.turn()
+    stage.asked[0][1].set_exception(Unavailable("search answered 503"))
+    await stage.turn()
+    assert "search answered 503" in stage.shown
+    stage.session.type("ab")
+    await stage.turn()
+    stage.asked[1][1].set_result([hit("new.md")])
+    await stage.turn()
+    assert "503" not in stage.shown
+    working.cancel()
+
+
+def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    typing = terminal(mirrored, "search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
+    typing.until(SECOND_SCREEN)
+    typing.type("passw")
+    typing.until("install.md")
+    typing.type("ords")
+    typing.resize(10, 40)
+    typing.type("\x7f\r")
+    typing.until(FIRST_SCREEN)
+    assert typing.end() == 0
+    assert str(mirrored.docs / "install.md") in typing.seen
+    first = mirrored.run("open", env={"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert first.out == f"{mirrored.docs / 'install.md'}\n"
+
+
+@pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_however_it_ends_the_terminal_is_as_before(
+    terminal: Begin, mirrored: Place, ending: str | int, code: int
+) -> None:
+    typing = terminal(mirrored, "search", "-i", "password", "--folder", "docs")
+    typing.until(SECOND_SCREEN)
+    typing.until("install.md")
+    if isinstance(ending, str):
+        typing.type(ending)
+    else:
+        typing.process.send_signal(ending)
+    typing.until(FIRST_SCREEN)
+    assert typing.end() == code
+    assert "Traceback" not in typing.seen

@@ -79,51 +79,48 @@ def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
     subprocess.run(["promtool", "check", "rules", str(RULES)], check=True, cwd=tmp_path)
 
 
+WAITS = {
+    "severity": "warning",
+    "summary": "A file of docs has waited for 50m 0s",
+    "description": "kbsync status --documents says what it waits for.",
+}
+NEVER = {
+    "severity": "warning",
+    "state": "ready",
+    "summary": "The folder of docs was not compared as a whole once since kbsync began",
+    "description": "A very large folder takes its time; kbsync status --watch shows how far it is.",
+}
+WAITING = {"oldest_pending_seconds": "3000x40"}
+READY = {"documents state=ready": "0x200"}
+
+
 @needs("promtool")
-@pytest.mark.parametrize(("reason", "alerts"), [("deletions-held", True), ("credentials", False)])
-def test_what_waits_behind_a_hold_is_told_and_behind_a_halt_only_the_halt(
-    tmp_path: Path, reason: str, alerts: bool
+@pytest.mark.parametrize(
+    ("alert", "after", "series", "told"),
+    [
+        ("KbsyncWaitingLong", "30m", WAITING | {"halted reason=deletions-held": "1x40"}, WAITS),
+        ("KbsyncWaitingLong", "30m", WAITING | {"halted reason=credentials": "1x40"}, {}),
+        ("KbsyncNeverPassed", "3h", READY, NEVER),
+        ("KbsyncNeverPassed", "3h", READY | {"last_pass_timestamp_seconds": "_x60 3600x140"}, {}),
+    ],
+    ids=["behind a hold", "behind a halt", "never passed", "passed"],
+)
+def test_what_an_alert_says_when_series_went_on_for_so_long(
+    tmp_path: Path, alert: str, after: str, series: dict[str, str], told: dict[str, str]
 ) -> None:
     """Uploads go on while deletions are held: one that is stuck then is a matter of its own."""
-    told = {
-        "exp_labels": {"severity": "warning", "instance": "a", "mirror": "docs"},
-        "exp_annotations": {
-            "summary": "A file of docs has waited for 50m 0s",
-            "description": "kbsync status --documents says what it waits for.",
-        },
-    }
-    series = {
-        'kbsync_oldest_pending_seconds{instance="a", mirror="docs"}': "3000x40",
-        f'kbsync_halted{{instance="a", mirror="docs", reason="{reason}"}}': "1x40",
-    }
-    _tried(tmp_path, "KbsyncWaitingLong", "30m", series, [told] if alerts else [])
-
-
-@needs("promtool")
-@pytest.mark.parametrize("passed", [False, True])
-def test_a_folder_that_was_never_compared_is_told(tmp_path: Path, passed: bool) -> None:
-    told = {
-        "exp_labels": {"severity": "warning", "instance": "a", "mirror": "docs", "state": "ready"},
-        "exp_annotations": {
-            "summary": "The folder of docs was not compared as a whole once since kbsync began",
-            "description": "A very large folder takes its time; kbsync status --watch shows how far it is.",
-        },
-    }
-    series = {'kbsync_documents{instance="a", mirror="docs", state="ready"}': "0x200"}
-    if passed:
-        series['kbsync_last_pass_timestamp_seconds{instance="a", mirror="docs"}'] = "_x60 3600x140"
-    _tried(tmp_path, "KbsyncNeverPassed", "3h", series, [] if passed else [told])
-
-
-def _tried(
-    place: Path, alert: str, after: str, series: dict[str, str], told: list[dict[str, object]]
-) -> None:
-    """What the alert says when the series went on for so long."""
-    case = {
-        "interval": "1m",
-        "input_series": [{"series": one, "values": values} for one, values in series.items()],
-        "alert_rule_test": [{"eval_time": after, "alertname": alert, "exp_alerts": told}],
-    }
-    (place / "rules.yml").write_bytes(RULES.read_bytes())
-    (place / "case.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [case]}))
-    subprocess.run(["promtool", "test", "rules", "case.yml"], check=True, cwd=place)
+    named = {"instance": "a", "mirror": "docs"}
+    given = []
+    for name, values in series.items():
+        metric, _, label = name.partition(" ")
+        labels = named | (dict([label.split("=")]) if label else {})
+        chosen = ", ".join(f'{key}="{value}"' for key, value in labels.items())
+        given.append({"series": f"kbsync_{metric}{{{chosen}}}", "values": values})
+    words = {key: told[key] for key in ("summary", "description") if told}
+    labels = named | {key: value for key, value in told.items() if key not in words}
+    expected = [{"exp_labels": labels, "exp_annotations": words}] if told else []
+    rule = {"eval_time": after, "alertname": alert, "exp_alerts": expected}
+    tests = [{"interval": "1m", "input_series": given, "alert_rule_test": [rule]}]
+    (tmp_path / "rules.yml").write_bytes(RULES.read_bytes())
+    (tmp_path / "case.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": tests}))
+    subprocess.run(["promtool", "test", "rules", "case.yml"], check=True, cwd=tmp_path)

@@ -51,28 +51,23 @@ def test_no_command_holds_a_placeholder_that_a_shell_redirects(page: Path) -> No
     assert [text for text in commands if re.search(r"<[a-z ]+>", text)] == []
 
 
-def test_make_try_mirrors_a_folder_and_searches_it(clone: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "some" / "folder"
-    folder.mkdir(parents=True)
-    (folder / "opening hours.md").write_text("On Sundays the lighthouse is closed.\n")
-    (folder / "picture.pdf").write_bytes(b"%PDF-1.4 and nothing more")  # fails: the pass exits 1
-    printed = run("make try FOLDER=~/some/folder; echo exit $?", clone, tmp_path)
-    assert "1 uploaded, 1 failed" in printed
-    assert "search 'opening hours'" in printed
-    assert "On Sundays the lighthouse is closed." in printed
-    assert "exit 0" in printed
-
-
-def test_what_make_try_names_at_the_end_can_be_pasted_wherever_it_lies(clone: Path, tmp_path: Path) -> None:
+def test_make_try_mirrors_a_folder_searches_it_and_names_commands_to_paste(
+    clone: Path, tmp_path: Path
+) -> None:
     there = tmp_path / "an environment 环境"
     there.symlink_to(sys.prefix)
     folder = tmp_path / "my folder"
     folder.mkdir()
-    (folder / "hours.md").write_text("On Sundays the lighthouse is closed.\n")
-    printed = run(f"make try FOLDER='{folder}' VENV='{there}'", clone, tmp_path)
-    turns = [shlex.split(line, comments=True) for line in printed.partition("Your turn:\n")[2].splitlines()]
+    (folder / "opening hours.md").write_text("On Sundays the lighthouse is closed.\n")
+    (folder / "picture.pdf").write_bytes(b"%PDF-1.4 and nothing more")  # fails: the pass exits 1
+    printed = run(f"make try FOLDER=~/'my folder' VENV='{there}'; echo exit $?", clone, tmp_path)
+    for said in ("1 uploaded, 1 failed", "search 'opening hours'", "On Sundays the lighthouse is closed."):
+        assert said in printed
+    turn, _, ended = printed.partition("Your turn:\n")[2].partition("exit ")
+    turns = [shlex.split(line, comments=True) for line in turn.splitlines()]
     program, given = str(there / "bin" / "kbsync"), ["--folder", str(folder)]
     assert turns == [[program, "search", "…", *given], [program, *given]]
+    assert ended.strip() == "0"
 
 
 def test_make_try_without_a_folder_takes_the_example(clone: Path, tmp_path: Path) -> None:

@@ -44,33 +44,27 @@ def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_python_that_is_too_old_is_told_with_the_cure(bare: Path) -> None:
-    done = setup(bare)
+@pytest.mark.parametrize(
+    ("there", "script", "variables", "says"),
+    [
+        ("", "", {}, "needs Python 3.11 or newer; this machine has Python 3.9.2"),
+        ("", "", {}, "apt install python3"),
+        ("bin/python3.12", 'case "$2" in *venv*) exit 1;; *) exit 0;; esac', {}, "apt install python3-venv"),
+        ("", "", {"PYTHON": "python3.9"}, "PYTHON=python3.9 is no Python 3.11 to 3.14"),
+        ("venv/bin/python", "exit 1", {}, "remove it (rm -r"),
+    ],
+    ids=["too old", "cure", "no venv", "chosen", "environment too old"],
+)
+def test_what_a_machine_lacks_is_told_with_the_cure(
+    bare: Path, there: str, script: str, variables: dict[str, str], says: str
+) -> None:
+    if there:
+        file = bare.parent / there
+        file.parent.mkdir(parents=True, exist_ok=True)
+        program(file.parent, file.name, script)
+    done = setup(bare, **variables)
     assert done.returncode != 0
-    assert "needs Python 3.11 or newer; this machine has Python 3.9.2" in done.stderr
-    assert "apt install python3" in done.stderr
-
-
-def test_a_missing_python3_venv_is_told_with_the_cure(bare: Path) -> None:
-    program(bare, "python3.12", 'case "$2" in *venv*) exit 1;; *) exit 0;; esac')
-    done = setup(bare)
-    assert done.returncode != 0
-    assert "sudo apt install python3-venv" in done.stderr
-
-
-def test_a_chosen_python_that_does_not_fit_is_not_replaced_by_another(bare: Path) -> None:
-    done = setup(bare, PYTHON="python3.9")
-    assert done.returncode != 0
-    assert "PYTHON=python3.9 is no Python 3.11 to 3.14" in done.stderr
-
-
-def test_an_environment_that_is_too_old_is_told(bare: Path) -> None:
-    venv = bare.parent / "venv" / "bin"
-    venv.mkdir(parents=True)
-    program(venv, "python", "exit 1")
-    done = setup(bare)
-    assert done.returncode != 0
-    assert "remove it (rm -r" in done.stderr
+    assert says in done.stderr
 
 
 def test_uv_is_used_where_it_is(bare: Path) -> None:

@@ -136,7 +136,7 @@ MISTAKES = (
         "kbsync/engine/deletions.py",
         "        if wish.presence is Presence.GONE and not is_lacking:",
         "        if False:",
-        ("tests/engine/test_once.py", "tests/cli/test_retry_approve_forget.py"),
+        ("tests/engine/test_once.py", "tests/cli/test_retry.py"),
     ),
     Mistake(
         "held-by-halves",
@@ -144,7 +144,7 @@ MISTAKES = (
         "kbsync/engine/deletions.py",
         "            self._hold(tx, batch)\n            return len(batch)",
         "            self._hold(tx, batch)\n            batch = batch[1:]",
-        ("tests/engine/test_fairness.py", "tests/cli/test_retry_approve_forget.py"),
+        ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),
     # 6. Others' documents are untouched.
     Mistake(

@@ -61,7 +61,7 @@ async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at
 @pytest.mark.parametrize(
     ("at", "kinds", "elsewhere"),
     [
-        # No part of what the faults of a pass are: played in tests/cli, test_ask and test_callbacks.
+        # No part of what the faults of a pass are: played in tests/cli, test_ask and test_listener.
         ("zhipu", zhipu.KINDS, {"stream", "pictures", "callback"}),
         ("gptbots", gptbots.KINDS, {"nothing-found"}),  # a search: played below
     ],

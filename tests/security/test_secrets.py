@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.cli.test_zhipu_trouble import bytes_kept
-from tests.cli.vendor import KEY, zhipu_place
+from tests.cli.vendor import KEY, ZhipuPlace, zhipu_place
 from tests.ports import free_port
 
 PASSWORD = "pass/word+of=the?proxy"
@@ -21,6 +21,12 @@ def forms(secret: str) -> set[bytes]:
     half = len(secret) // 2 + 2
     shown = {secret, quote(secret), quote(secret, safe=""), pair, secret[:half], secret[-half:]}
     return {one.encode() for one in shown}
+
+
+def bytes_kept(desk: ZhipuPlace) -> bytes:
+    """Every byte of the state directory, names included."""
+    files = [path for path in desk.state.rglob("*") if path.is_file()]
+    return b"".join(os.fsencode(path) + path.read_bytes() for path in files)
 
 
 @pytest.mark.parametrize("way", ["config", "environment"])
@@ -39,3 +45,51 @@ def test_the_password_of_a_proxy_is_seen_nowhere(tmp_path: Path, way: str) -> No
         assert ran.code == 4, ran.err
     for secret in forms(PASSWORD) | forms(KEY):
         assert not any(secret in text for text in written), secret
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it."""
+    below = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [pid, *(one for child in below for one in family(child))]
+
+
+def shows_no_key(*texts: bytes) -> None:
+    """Neither the key nor the half of it that signs."""
+    secrets = (KEY.encode(), KEY.partition(".")[2].encode())
+    assert [secret for secret in secrets if any(secret in text for text in texts)] == []
+
+
+@pytest.mark.parametrize("way", ["environment", "file"])
+def test_the_key_is_seen_nowhere(tmp_path: Path, way: str) -> None:
+    with zhipu_place(tmp_path) as desk:
+        desk.write("a.md", "alpha")
+        env = {"THE_KEY": KEY} if way == "environment" else {}
+        (desk.config.parent / "zhipu.key").write_text(f"{KEY}\n")
+        config = desk.aim(key="api_key: ${THE_KEY}" if env else "api_key_file: zhipu.key")
+        local = desk.root / "local"
+        local.mkdir()
+        (local / "page.html").write_text("<p>this is parsed by a process of its own</p>")
+        config.write_text(config.read_text() + f"  - {{name: local, folder: {local}, settle: 100ms}}\n")
+        daemon = desk.watch("--log-level", "debug", env=env)
+        daemon.says("document.ready", mirror="handbook", path="a.md")
+        daemon.says("document.ready", mirror="local")
+        pid, *children = family(daemon.process.pid)
+        assert children
+        shows_no_key(*(Path(f"/proc/{one}/cmdline").read_bytes() for one in (pid, *children)))
+        shows_no_key(*(Path(f"/proc/{one}/environ").read_bytes() for one in children))
+
+        desk.vendor.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
+        desk.vendor.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
+        desk.write("c.md", "gamma")
+        daemon.says("mirror.halted")
+        shows_no_key(bytes_kept(desk))
+        assert daemon.end() == 0
+        ran = [desk.go("--once", "--log-level", "debug", env=env)]
+        assert ran[0].code == 1
+        ran += [desk.run(*words.split(), env=env) for words in ("status --json --documents", "explain c.md")]
+        shows_no_key(daemon.log.read_bytes(), bytes_kept(desk))
+        shows_no_key(*(text for one in ran for text in (one.raw, one.err.encode())))

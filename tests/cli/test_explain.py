@@ -1,4 +1,4 @@
-"""A document without text is skipped and says what would read it; a damaged one has failed."""
+"""`kbsync explain`: why a file is or is not found, and the text that was read in it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import ODD
 from tests.cli.place import Place
 from tests.index import samples
 
+
+def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
+    ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
+    assert "Run the installer, then reset your password." in ran.out
+    shown = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
+    assert "Run the installer" in shown["text"]
+    odd = mirrored.run("explain", ODD, "--text", "--folder", "docs", tty=True)
+    assert "xylophone" in odd.out
+    assert "\x1b[31m" not in odd.out
+    assert "\x1b[2J" not in odd.out
+
+
 SCAN = "scans/an invoice.pdf"
-
-
-def item(place: Place, path: str) -> dict[str, object]:
-    status = place.run("status", "--folder", "docs", "--json", "--documents").json
-    return next(each for each in status["mirrors"][0]["items"] if each["path"] == path)
 
 
 @pytest.fixture
@@ -33,22 +41,20 @@ def scanned(place: Place) -> Place:
     return place
 
 
-def test_a_document_without_text_is_skipped_and_listed_with_its_reason(scanned: Place) -> None:
-    found = item(scanned, SCAN)
+def item(place: Place, path: str) -> dict[str, object]:
+    status = place.run("status", "--folder", "docs", "--json", "--documents").json
+    return next(each for each in status["mirrors"][0]["items"] if each["path"] == path)
+
+
+def test_a_document_without_text_is_skipped_with_its_reason_and_left_alone(scanned: Place) -> None:
+    found, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (found["state"], found["document_id"]) == ("skipped", None)
     assert str(found["reason"]).startswith("no text in it: it seems to be scanned")
-    assert item(scanned, "blank.md")["state"] == "skipped"
-    assert item(scanned, "blank.md")["reason"] == "no text in it: it is empty or only blanks"
+    assert (blank["state"], blank["reason"]) == ("skipped", "no text in it: it is empty or only blanks")
     assert scanned.run("status", "--check", "--folder", "docs").code == 0
     assert scanned.run("verify", "--folder", "docs").code == 0
-    assert "no text in it" in scanned.run("status", "--documents", "--folder", "docs").out
-
-
-def test_nothing_more_is_done_about_it(scanned: Place) -> None:
     plan = scanned.run("plan", "--folder", "docs", "--json").json["mirrors"][0]
     assert plan["upload"] == plan["replace"] == []
-    again = scanned.run("--once", "--folder", "docs", "--json")
-    assert (again.code, again.json["uploaded"], again.json["failed"]) == (0, 0, 0)
     assert "nothing has failed" in scanned.run("retry", "--folder", "docs").out
 
 

@@ -1,19 +1,20 @@
-"""`status` says why a mirror lags behind its folder, and what helps: nothing beside a kbsync that runs."""
+"""`kbsync status`: its shapes, why a mirror lags, what makes a check fail, and `--watch`."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import shlex
+import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import apsw
 import pytest
 
+from kbsync import __version__
 from kbsync.cli.commands.status_display import speed
-from kbsync.cli.commands.status_watch import framed, in_one_line
+from kbsync.cli.commands.status_watch import changes, framed, in_one_line
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output
@@ -23,10 +24,53 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
+from tests.cli.conftest import ODD
+from tests.cli.cures import pastes
 from tests.cli.pasting import paste
 from tests.cli.place import Place
+from tests.cli.terminal import Begin
+
+
+def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
+    ran = mirrored.run("status", "--json", "--folder", "docs")
+    assert ran.json["version"] == __version__
+    (mirror,) = ran.json["mirrors"]
+    assert set(mirror) == {"name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt"}
+    none = dict.fromkeys(("indexing", "pending", "failed", "held"), 0)
+    assert mirror["documents"] == {"ready": 4, "skipped": 2, **none}
+    assert (mirror["target"], mirror["halt"]) == ("local", None)
+    assert mirror["last_pass"].endswith("Z")
+
+
+def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> None:
+    ran = mirrored.run("status", "--json", "--documents", "--folder", "docs")
+    items = {item["path"]: item for item in ran.json["mirrors"][0]["items"]}
+    assert set(items["install.md"]) == {"path", "state", "document_id", "size", "reason"}
+    assert items["install.md"]["state"] == "ready"
+    assert items["empty.md"]["state"] == "skipped"
+    assert items["empty.md"]["document_id"] is None
+    assert ODD in items
+    shown = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
+    assert "guides/hours.txt" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_check_exits_as_a_pass_would(place: Place) -> None:
+    place.write("good.md", "text")
+    place.configure()
+    assert place.run("status", "--check").code == 4  # never mirrored
+    place.run("--once")
+    assert place.run("status", "--check", "-q").code == 0
+    assert place.run("status", "--check", "-q").out == ""
+    place.write("broken.pdf", "this is no pdf")
+    place.run("--once")
+    assert place.run("status").code == 0
+    assert place.run("status", "--check").code == 1
+
 
 NOW = 1_000_000.0
+
+
 RUN = "run: kbsync --once"
 
 
@@ -70,8 +114,12 @@ def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left
         ran = waiting.run("status")
         assert "!" not in ran.out
         assert re.search(r"^handbook: \d+\.\d documents/s, about .* left$", ran.out, re.MULTILINE)
+        with contextlib.closing(apsw.Connection(str(waiting.state / "state.db"))) as database:
+            database.execute("UPDATE upload SET accepted_at = accepted_at - 3600")
+        assert "documents/s" not in waiting.run("status").out  # that was an hour ago
 
 
+@pastes("cli/report.py: --once")
 def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
     place.write("a.md", "alpha")
     options = ("--folder", str(place.docs), "--state-dir", str(place.root / "my state"))
@@ -102,13 +150,6 @@ def test_who_makes_a_pass_now_and_then_is_not_told_of_it_in_between(
         assert wrong(place) == []
 
 
-def test_what_cannot_be_told_is_not_said(waiting: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "LOCKS", waiting.root / "none")
-    ran = waiting.run("status")
-    assert "no kbsync is running" not in ran.out
-    assert "documents/s" in ran.out
-
-
 # -- what makes a check fail ----------------------------------------------------------------------------
 
 
@@ -135,9 +176,13 @@ def test_a_check_that_fails_over_what_waits_says_so(waiting: Place) -> None:
         assert re.fullmatch(r"! handbook: 1 document waits, the oldest for \d.\d s\n\n", ran.out)
         assert waiting.run("status", "-q").out == ""  # it does, and that is as it should be
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
+    long = standing(pending=5, for_s=600.0)
+    said = list(late(choose(Choices(folder=waiting.docs)), long, check=True, max_age=60.0))
+    assert said == ["docs: 5 documents wait, the oldest for 10 min; the limit is 1m"]
 
 
 def standing(
+    ready: int = 3,
     *,
     last: float | None = NOW,
     pending: int = 0,
@@ -145,7 +190,7 @@ def standing(
     runs: bool | None = True,
     halt: Halt | None = None,
 ) -> MirrorReport:
-    counts = DocumentCounts(ready=3, pending=pending)
+    counts = DocumentCounts(ready=ready, pending=pending)
     status = MirrorStatus("docs", "/docs", "local", counts, for_s, last, halt)
     return MirrorReport(status, rescan=900.0, is_worked_on=runs, at=NOW)
 
@@ -167,12 +212,6 @@ def test_a_check_that_fails_always_says_why(
         assert not any("kbsync --once" in line for line in said)  # it would find the state in use
 
 
-def test_a_wait_that_is_too_long_is_told(place: Place) -> None:
-    stand = standing(pending=5, for_s=600.0)
-    said = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=60.0))
-    assert said == ["docs: 5 documents wait, the oldest for 10 min; the limit is 1m"]
-
-
 def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     halted = Halt("target-down", "no answer", "")
@@ -185,25 +224,15 @@ def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) ->
 # -- the first pass -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def first(waiting: Place) -> Iterator[Place]:
-    """A kbsync is at its first pass and has found six documents so far."""
+def test_during_the_first_pass_nothing_is_to_be_run_and_one_that_was_cut_short_is(waiting: Place) -> None:
     passed(waiting, None)
     with lock.held(waiting.state):
-        yield waiting
-
-
-def test_during_the_first_pass_nothing_is_to_be_run_and_no_time_is_left_yet(first: Place) -> None:
-    ran = first.run("status")
-    assert "!" not in ran.out
-    assert "--once" not in ran.out
-    last = ran.out.splitlines()[-1]
+        out = waiting.run("status").out
+    assert "!" not in out
+    assert "--once" not in out
+    last = out.splitlines()[-1]
     assert last.startswith("handbook: first pass under way, 6 found so far")
     assert "left" not in last
-
-
-def test_a_first_pass_that_was_cut_short_is_to_be_run_again(waiting: Place) -> None:
-    passed(waiting, None)
     assert wrong(waiting) == [f"handbook: no pass has ended yet; {RUN}"]
     assert "documents/s" not in waiting.run("status").out
 
@@ -212,9 +241,9 @@ def test_a_mirror_that_the_running_kbsync_has_not_begun_is_told(place: Place) ->
     place.configure()
     place.state.mkdir(parents=True, mode=0o700)
     with lock.held(place.state):
-        ran = place.run("status")
-        assert "handbook: the first pass has not started" in ran.out
-        assert "--once" not in ran.out
+        out = place.run("status").out
+    assert "handbook: the first pass has not started" in out
+    assert "--once" not in out
 
 
 def test_watching_tells_of_a_first_pass_from_the_first_look_and_of_nobody_at_work() -> None:
@@ -254,3 +283,71 @@ def test_the_worst_comes_first_in_the_order_of_exit_codes(
     assert [line.split()[0] for line in frame.table[-6:]] == order
     named_first = dict.fromkeys(line.split()[1].rstrip(":") for line in frame.wrong)
     assert [name for name in named_first if name in order] == ["unread", "held", "down", "failed"]
+
+
+SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
+
+def test_without_a_terminal_each_change_is_a_line() -> None:
+    halt = Halt("quota", "no money", "kbsync retry")
+    looks = [standing(1, pending=1)] * 2 + [standing(2)] + [standing(2, halt=halt)] * 2
+    sights = iter([[each] for each in looks])
+
+    def look() -> list[MirrorReport]:
+        with contextlib.suppress(StopIteration):
+            return next(sights)
+        raise KeyboardInterrupt
+
+    told = list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        for line in changes(look, lambda _seconds: None, lambda: 0.0):
+            told.append(line)
+    assert told == [
+        "1970-01-01T00:00:00Z docs: 1 ready, 1 pending",
+        "1970-01-01T00:00:00Z docs: 2 ready",
+        "1970-01-01T00:00:00Z docs: 2 ready; quota: no money; cure: kbsync retry",
+    ]
+
+
+def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Place) -> None:
+    words = ("status", "--folder", "docs")
+    assert "\x1b[" not in mirrored.run(*words).out
+    assert "\x1b[32mdocs\x1b[0m" in mirrored.run(*words, tty=True).out
+    assert "\x1b[" not in mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
+
+
+def failing(count: int) -> MirrorReport:
+    whole = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
+    documents = DocumentCounts(ready=3, failed=count)
+    failed = tuple((f"{number}.md", f"damaged at byte {number}") for number in range(count))
+    return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
+
+
+def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(place: Place) -> None:
+    installation = choose(Choices(folder=place.docs))
+    frame = framed(Output(), installation, [failing(30)])
+    assert "MIRROR" in frame.table[0]
+    assert "the key is refused" in frame.wrong[0]
+    for rows in range(6, 24):
+        shown = frame.within(200, rows)
+        assert len(shown) == rows
+        table = list(frame.table[: rows - 3])
+        assert shown[: len(table)] == table
+        more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
+        assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
+    assert frame.within(900, 80) == [*frame.table, "", *frame.wrong, ""]
+    assert frame.left() == [*frame.wrong, "", *frame.table]
+    assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
+    watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
+    watching.until(SECOND_SCREEN)
+    shown = watching.until("Ctrl-C ends")
+    assert "MIRROR" in shown
+    watching.process.send_signal(number)
+    watching.until(FIRST_SCREEN)
+    assert watching.end() == code
+    assert "Traceback" not in watching.seen
+    assert "MIRROR" in watching.seen  # the last frame stays

@@ -1,4 +1,4 @@
-"""A mirror into GPTBots as real processes beside a real stand-in."""
+"""`kbsync kb` for an account at GPTBots, beside a real stand-in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ class Bot(Place):
         super().__init__(root)
         self.server = server
         self.configure(
-            'documents: [{match: "faq.csv", gptbots: {kind: qa}}]\n'
             f"target: {{type: gptbots, base_url: '{server.url}', api_key: {KEY},\n"
             f"  knowledge_base_id: {HOME_ID}, vectorization: {{poll_first: 100ms}}}}"
         )
@@ -41,21 +40,6 @@ def place(tmp_path: Path) -> Iterator[Bot]:
     assert server.app.violations == []
 
 
-def test_a_folder_is_mirrored_searched_and_verified(place: Bot) -> None:
-    place.write("bees.md", "# Bees\n\nA hive stands under the apple tree.\n")
-    place.write("faq.csv", "question,answer\nwho,me\n")
-    first = place.run("--once", "--json")
-    assert first.code == 0, first.err
-    before = place.documents()
-    assert {name: one["kind"] for name, one in before.items()} == {"bees.md": "text", "faq.csv": "qa"}
-    place.write("bees.md", "# Bees\n\nThe hive was moved to the meadow.\n")
-    assert place.run("--once", "--json").json["replaced"] == 1
-    assert place.documents()["bees.md"]["id"] == before["bees.md"]["id"]
-    found = place.run("search", "meadow", "--json")
-    assert [hit["path"] for hit in found.json["hits"]] == ["bees.md"]
-    assert place.run("verify").code == 0
-
-
 def test_what_makes_the_id_of_a_base_does_not_need_it(place: Bot) -> None:
     config = place.config
     config.write_text(config.read_text().replace(f"knowledge_base_id: {HOME_ID}, ", ""))
@@ -63,21 +47,6 @@ def test_what_makes_the_id_of_a_base_does_not_need_it(place: Bot) -> None:
     made = place.run("kb", "create", "first")
     assert made.code == 0, made.err
     assert made.out.startswith('knowledge_base_id: "')
-
-
-@pytest.mark.parametrize("narrowing", [(), ("--type", "md")], ids=["all", "by-type"])
-def test_better_hits_that_are_not_of_the_mirror_hide_none_of_it(
-    place: Bot, narrowing: tuple[str, ...]
-) -> None:
-    place.write("bees.md", "The hive was moved to the meadow.\n")
-    assert place.run("--once").code == 0
-    for number in range(3):
-        better = {"name": f"{number}.md", "text": "red meadow", "source_url": ""}
-        if number:
-            better["source_url"] = f"https://kbsync.invalid/others/{number}.md#u={number}"
-        place.server.app.put_foreign(better)
-    found = place.run("search", "red meadow", "-k", "3", *narrowing, "--json").json["hits"]
-    assert [hit["path"] for hit in found] == ["bees.md"]
 
 
 def bases(place: Bot) -> dict[str, str]:
@@ -117,44 +86,32 @@ def test_a_base_is_made_with_what_its_service_has_to_set(place: Bot) -> None:
     assert known[made.json["knowledge_base"]["id"]] == sent
 
 
+PROMPT = "kg_ner_extraction_user_prompt"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("models",), "models"),
-        (("capacity",), "space"),
-        (("update", HOME_ID, "--name", "other"), "console"),
-        (("update", HOME_ID, "--model", "3"), "console"),
-        (("delete", HOME_ID), "console"),
-        (("delete", HOME_ID, "--yes", "Default"), "console"),
-        (("create", "guides", "--model", "3"), "--model"),
+        ("models", "models"),
+        ("capacity", "space"),
+        (f"update {HOME_ID} --name other", "console"),
+        (f"update {HOME_ID} --model 3", "console"),
+        (f"delete {HOME_ID}", "console"),
+        (f"delete {HOME_ID} --yes Default", "console"),
+        ("create guides --model 3", "--model"),
+        ("create guides --set icon=book", f"it has: graph_enable, access_control_enabled, {PROMPT}"),
+        ("create guides --set graph_enable=maybe", "allowed: false, true"),
+        (f"create guides --set {PROMPT}=x", "goes with graph_enable=true"),
+        (f"create guides --set {PROMPT}=x --set graph_enable=false", "goes with graph_enable=true"),
     ],
 )
 def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
-    place: Bot, words: tuple[str, ...], said: str
+    place: Bot, words: str, said: str
 ) -> None:
-    ran = place.run("kb", *words)
-    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran.err
-    assert said in ran.err
-    assert "deleted for good" not in ran.err
-    assert bases(place) == {HOME_ID: "Default"}
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        (["icon=book"], "it has: graph_enable, access_control_enabled, kg_ner_extraction_user_prompt"),
-        (["graph_enable=maybe"], "allowed: false, true"),
-        (["kg_ner_extraction_user_prompt=x"], "goes with graph_enable=true"),
-        (["kg_ner_extraction_user_prompt=x", "graph_enable=false"], "goes with graph_enable=true"),
-    ],
-    ids=str,
-)
-def test_what_its_service_has_not_to_set_is_refused_before_anybody_is_asked(
-    place: Bot, settings: list[str], said: str
-) -> None:
-    ran = place.run("kb", "create", "guides", *(word for one in settings for word in ("--set", one)))
+    ran = place.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
+    assert "deleted for good" not in ran.err
     assert place.server.requests.total == 0
 
 
@@ -167,23 +124,17 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(place: Bot, kind: str
     assert there == [made.json["knowledge_base"]["id"]]
 
 
-def fail_once(place: Bot) -> None:
-    """A document of ours fails there for good."""
-    config = place.config
-    config.write_text(config.read_text().replace("poll_first", "reembed_tries: 0, poll_first"))
-    place.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
-    place.write("bees.md", "bees")
-    place.write("wasps.md", "wasps")
-    assert place.run("--once").code == 1
-    place.server.faults.clear()
-
-
 def serving(place: Bot) -> set[str]:
     return {name for name, one in place.documents().items() if one["serving"]}
 
 
 def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(place: Bot) -> None:
-    fail_once(place)
+    place.config.write_text(place.config.read_text().replace("poll_first", "reembed_tries: 0, poll_first"))
+    place.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
+    place.write("bees.md", "bees")
+    place.write("wasps.md", "wasps")
+    assert place.run("--once").code == 1
+    place.server.faults.clear()
     for words in ([], ["--yes", "yes"]):
         ran = place.run("kb", "retry", *words)
         assert (ran.code, ran.out) == (2, ""), ran.err
@@ -198,11 +149,20 @@ def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(pla
     assert (ran.code, ran.out) == (0, "nothing has failed there\n"), ran.err
 
 
-def test_a_retry_of_all_with_a_lost_answer_is_sent_once_and_passing_trouble(place: Bot) -> None:
-    place.server.faults.add(Fault("lost-answer", op="retry"))
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        (Fault("lost-answer", op="retry"), 4, "no harm"),
+        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "no such call"),
+    ],
+    ids=["lost answer", "no such call"],
+)
+def test_a_retry_of_all_that_fails_is_sent_once_and_told(
+    place: Bot, fault: Fault, code: int, said: str
+) -> None:
+    place.server.faults.add(fault)
     ran = place.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (4, ""), ran.err
-    assert "no harm" in ran.err
+    assert (ran.code, ran.out, said in ran.err) == (code, "", True), ran.err
     assert place.server.requests.by_op["retry"] == 1
 
 
@@ -210,10 +170,3 @@ def test_a_count_that_is_not_told_is_not_made_up(place: Bot) -> None:
     place.server.faults.add(Fault("shape", op="retry", times=0))
     assert "does not say" in place.run("kb", "retry", "--yes", "Default").out
     assert place.run("kb", "retry", "--yes", "Default", "--json").json == {"retried": None}
-
-
-def test_a_service_without_such_a_call_is_told(place: Bot) -> None:
-    place.server.faults.add(Fault("status", op="retry", effect=False, args={"status": 404}))
-    ran = place.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (2, ""), ran.err
-    assert "no such call" in ran.err

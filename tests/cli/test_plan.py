@@ -1,0 +1,79 @@
+"""`kbsync plan`: what a pass would do, as JSON and as a diff."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.place import Place
+from tests.cli.vendor import ZhipuPlace
+
+
+@pytest.fixture
+def changed(place: Place) -> Place:
+    """A mirror in whose folder everything that can happen to a file has happened."""
+    for name in ("same", "edited", "moved", "gone", "dropped"):
+        place.write(f"{name}.md", f"this is {name}\n" * 40)
+    place.configure()
+    assert place.run("--once").code == 0
+    place.write("edited.md", "now it is another text")
+    (place.docs / "moved.md").rename(place.docs / "new place.md")
+    (place.docs / "gone.md").unlink()
+    place.write("new.md", "a new file")
+    place.write(".kbsyncignore", "dropped.md\n")
+    return place
+
+
+def test_plan_json_has_the_promised_shape(changed: Place) -> None:
+    ran = changed.run("plan", "--json")
+    assert ran.code == 0
+    assert ran.json == {
+        "mirrors": [
+            {
+                "name": "handbook",
+                "upload": ["new.md"],
+                "replace": ["edited.md"],
+                "rename": [["moved.md", "new place.md"]],
+                "delete": ["dropped.md", "gone.md"],
+                "reembed": [],
+                "held": [],
+                "unchanged": 1,
+            }
+        ]
+    }
+
+
+def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
+    lines = changed.run("plan").out.splitlines()
+    signs = [line.split("  (")[0] for line in lines if line[:2] in ("+ ", "~ ", "> ", "- ", "! ")]
+    assert signs == ["+ new.md", "~ edited.md", "> moved.md → new place.md", "- gone.md", "- dropped.md"]
+    assert lines[lines.index("no longer selected:") + 1].startswith("- dropped.md  (640 B)")
+    assert lines[-1].startswith("handbook: 1 new, 1 changed, 1 renamed, 2 deleted; 1 document unchanged; ")
+    assert "\x1b" not in "".join(lines)
+    assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
+
+
+def test_plan_may_be_limited(changed: Place) -> None:
+    lines = changed.run("plan", "--limit", "0").out.splitlines()
+    assert "- … and 1 more" in lines
+    assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
+
+
+def test_dry_run_is_plan(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.json["mirrors"][0]["upload"] == ["a.md"]
+    assert not place.state.exists()
+
+
+def test_a_plan_says_beforehand_that_not_everything_fits(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "a" * 3000)
+    zhipu.vendor.turn(capacity_bytes=1000)
+    ran = zhipu.run("plan")
+    assert ran.code == 0
+    assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops (quota) at the first file" in ran.out
+    assert zhipu.vendor.asked("upload") == 0
+    for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
+        zhipu.vendor.turn(**enough)
+        assert "would be sent:" not in zhipu.run("plan").out

@@ -1,0 +1,208 @@
+"""Commands that cannot do what they are asked: how it comes about, what is said, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import pytest
+
+from kbsync.state import lock
+from tests.cli.cures import pastes
+from tests.cli.pasting import paste
+from tests.cli.place import Place
+
+Before = Callable[[Place, contextlib.ExitStack], None]
+
+
+def nothing(_place: Place, _stack: contextlib.ExitStack) -> None:
+    """A config, and a folder with a file, not mirrored yet."""
+
+
+def mirrored(place: Place, _stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+
+
+def bare(place: Place, _stack: contextlib.ExitStack) -> None:
+    place.config.unlink()
+
+
+def detached(place: Place, _stack: contextlib.ExitStack) -> None:
+    """The mirror has left the config, its state is there."""
+    assert place.run("--once", "-q").code == 0
+    place.config.write_text(place.config.read_text().replace("handbook", "other"))
+
+
+def running(place: Place, stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+    stack.enter_context(lock.held(place.state))
+
+
+def newer(place: Place, _stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
+        database.pragma("user_version", 99)
+
+
+def damaged(place: Place, _stack: contextlib.ExitStack) -> None:
+    assert place.run("--once", "-q").code == 0
+    for file in place.state.glob("state.db-*"):
+        file.unlink()
+    (place.state / "state.db").write_bytes(b"this is no database" * 500)
+
+
+def described(text: str) -> Before:
+    """Another config."""
+
+    def describe(place: Place, _stack: contextlib.ExitStack) -> None:
+        place.config.write_text(text.format(docs=place.docs))
+
+    return describe
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """`words` fail with `code` once `before` was done, and say `says` ({root}, {config}: where they are)."""
+
+    words: str
+    code: int
+    says: tuple[str, ...]
+    before: Before = nothing
+
+
+def wrong(words: str, *says: str, before: Before = nothing, code: int = 2) -> Wrong:
+    return Wrong(words, code, says, before)
+
+
+WRONG = (
+    wrong("status --config x.yaml --folder docs", "--config and --folder exclude each other"),
+    wrong("--once --folder docs/a.md", "--folder: docs/a.md is a file; name a folder"),
+    wrong(
+        "status",
+        "no config and no --folder; searched: ",
+        "or write a config with: kbsync init DIR",
+        before=bare,
+    ),
+    *(wrong(f"--once --{option} ''", "is empty") for option in ("folder", "config", "state-dir")),
+    wrong("--json", "--json"),
+    wrong(
+        "completion", "Missing argument 'SHELL'. Choose from: bash, zsh, fish; see: kbsync completion --help"
+    ),
+    wrong("--json status", "--json"),
+    wrong("docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
+    wrong("--once docs", "to mirror it: kbsync --once --folder docs"),
+    wrong("search x --after yesterday", "2026-01-31", before=mirrored),
+    wrong("status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
+    wrong("search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
+    wrong(
+        "--once --state-dir docs/state",
+        "the state directory {root}/docs/state lies inside the mirrored folder {root}/docs; name ",
+    ),
+    wrong("--once --state-dir .", "{root}/docs lies inside the state directory {root}; name another"),
+    wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "name another place with --state-dir"),
+    wrong("init docs", "{config} exists; edit it, or name another file with --config FILE"),
+    wrong("init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
+    wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
+    wrong("init --folder docs", "init takes the folder as its argument: kbsync init docs"),
+    wrong(
+        "init docs --config docs/a.md/x",
+        "x cannot be created (",
+        "another file with --config",
+    ),
+    wrong("open 2", "no search is remembered: ", "kbsync search QUERY --files"),
+    wrong("search -i", "search -i needs a terminal; leave -i out"),
+    wrong("search -i --json", "-i goes without --files, --json and --rerank"),
+    wrong("status --watch --json", "--watch goes without ", "see: kbsync status --help"),
+    wrong("init docs --target zhipu", "add --base ID", before=bare),
+    wrong("search ' '", "the query is empty; say what to look for"),
+    wrong("search x -0", "-0 goes with --files"),
+    wrong("search x --files --json", "--files and --json exclude each other"),
+    wrong("status --check --max-age soon", "15m", "see: kbsync status --help"),
+    wrong("status --max-age 1h", "--max-age goes with --check; see: kbsync status --help"),
+    wrong("stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
+    wrong("status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
+    wrong("state backup docs/a.md", "docs/a.md exists; name a new file", before=mirrored),
+    wrong(
+        "state backup no/x",
+        "no/x cannot be created (no such file",
+        "name another file",
+        before=mirrored,
+    ),
+    wrong("retry no.md", "no.md is in no mirror; name a mirrored file", before=mirrored),
+    wrong(
+        "forget nobody",
+        "there is no mirror 'nobody' in the state; there are: handbook",
+        before=mirrored,
+    ),
+    wrong(
+        "forget handbook --delete-documents --yes",
+        "handbook is not in the config, so its knowledge base cannot be reached; put it back, or forget it",
+        before=detached,
+    ),
+    wrong(
+        "forget handbook",
+        "1 document",
+        "to forget handbook a person has to say yes; ",
+        "so add --yes",
+        before=mirrored,
+    ),
+    wrong(
+        "--once",
+        f"another kbsync (process {os.getpid()}) works on {{state}}; stop it first",
+        before=running,
+        code=4,
+    ),
+    wrong("status", "{state}/state.db was written by a newer kbsync; use that version", before=newer),
+    wrong(
+        "status",
+        "{state}/state.db is damaged (",
+        "to set it aside and start with an empty one, run: kbsync --once",
+        before=damaged,
+        code=4,
+    ),
+    wrong(
+        "--once --config no.yaml",
+        "no.yaml: cannot be read (no such file or directory); check the path",
+    ),
+    wrong("--once", "{config}:1: ", before=described("mirrors: [")),
+    wrong("--once", "{config}: ", "begin with `mirrors:`", before=described("")),
+    wrong(
+        "--once",
+        "{config}:1: mirrors[0].settel: unknown key",
+        "did you mean settle?",
+        before=described('mirrors: [{{name: a, folder: "{docs}", settel: 1s}}]'),
+    ),
+    wrong(
+        "--once",
+        "{config}:1: mirrors[0].folder: {root}/docs/a.md is a file; name a folder",
+        before=described('mirrors: [{{name: a, folder: "{docs}/a.md"}}]'),
+    ),
+)
+
+
+def places(place: Place) -> dict[str, Path]:
+    return {"root": place.root, "config": place.config, "state": place.state}
+
+
+@pastes("cli/context.py: --once", "cli/context.py: to set it aside and start with an empty one, run: {}")
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
+def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    with contextlib.ExitStack() as stack:
+        case.before(place, stack)
+        ran = place.run(*shlex.split(case.words))
+        quiet = place.run(*shlex.split(case.words), "-q")
+    assert (ran.code, ran.out) == (case.code, "")
+    assert "Traceback" not in ran.err
+    is_passing_by = case.before is running
+    assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
+    assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
+    assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
+    _, _, cure = ran.err.strip().partition(" run: ")
+    assert not cure or paste(place, cure).code == 0

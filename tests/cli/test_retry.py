@@ -1,0 +1,149 @@
+"""`kbsync retry` and `kbsync approve`: what failed is tried again, what is held is let go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+
+import apsw
+import pytest
+
+from kbsync.core.model import UploadState
+from tests.cli.place import Place, words_of
+
+# -- retry ----------------------------------------------------------------------------------------------
+
+
+def test_retry_releases_everything_that_failed(failed: Place) -> None:
+    ran = failed.run("retry")
+    assert ran.code == 0
+    assert "2 documents will be tried again" in ran.out
+    assert "broken.pdf" in ran.out
+    assert ran.out.splitlines()[-1] == "the next pass does it: kbsync --once"
+    good = failed.run("retry", "good.md")
+    assert (good.code, good.out) == (0, "nothing has failed\n")
+    failed.write("broken.pdf", "still no pdf")
+    assert failed.run("--once").code == 1
+
+
+def test_retry_reaches_what_failed_before_and_is_on_its_way_again(place: Place) -> None:
+    place.write("good.md", "text")
+    place.configure()
+    assert place.run("--once").code == 0
+    assert place.run("retry").out == "nothing has failed\n"
+    with contextlib.closing(apsw.Connection(os.fspath(place.state / "state.db"))) as database:
+        database.execute("UPDATE upload SET state = ?, repairs = 2", (int(UploadState.INDEXING),))
+    assert "handbook: 1 document on the way will be tried again\n" in place.run("retry").out
+
+
+@pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])
+def test_asking_before_anything_was_mirrored_names_the_command_to_run(place: Place, command: str) -> None:
+    ran = place.run(*command.split(), "--folder", "docs")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"run: kbsync --once --folder {place.docs}" in ran.err
+    assert not (place.home / ".local").exists()
+
+
+# -- approve --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None:
+    """Where another folder has come in the place of the mirrored one, the cure of the halt accepts it."""
+    for number in range(4):
+        place.write(f"{number}.md", f"text {number}")
+    place.configure()
+    place.run("--once")
+    shutil.copytree(place.docs, place.root / "copy")
+    place.docs.rename(place.root / "old")
+    (place.root / "copy").rename(place.docs)
+    (place.docs / "1.md").unlink()
+    held = place.run("--once", "--json")
+    assert (held.code, held.json["held"]) == (3, 1)
+    cure = held.json["mirrors"][0]["halt"]["cure"]
+    assert "- 1.md" in place.run(*words_of(cure)).out
+    gone = place.run("--once", "--json")
+    assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
+
+
+# -- paths ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "where", "meant"),
+    [
+        ("broken.pdf", ".", "broken.pdf"),
+        ("docs/broken.pdf", ".", "broken.pdf"),
+        ("broken.pdf", "docs", "broken.pdf"),
+        ("scans/torn.pdf", "docs", "scans/torn.pdf"),
+        ("scans/torn.pdf", "docs/scans", "scans/torn.pdf"),
+        ("torn.pdf", "docs/scans", "scans/torn.pdf"),
+        ("../broken.pdf", "docs/scans", "broken.pdf"),
+        ("broken.pdf", "docs/scans", "broken.pdf"),
+        ("twice.pdf", "docs/scans", "scans/twice.pdf"),
+        ("lost.pdf", "docs/scans", "scans/lost.pdf"),
+        ("scans/lost.pdf", "docs/scans", "scans/lost.pdf"),
+        ("link/broken.pdf", ".", "broken.pdf"),
+    ],
+)
+def test_every_command_means_the_same_file_by_a_path(
+    failed: Place, typed: str, where: str, meant: str
+) -> None:
+    for path in ("twice.pdf", "scans/twice.pdf", "scans/lost.pdf"):
+        failed.write(path, "no pdf")
+    (failed.root / "link").symlink_to("docs")
+    assert failed.run("--once").code == 1
+    (failed.docs / "scans/lost.pdf").unlink()  # the state knows it, and no pass has missed it yet
+    explained = failed.run("explain", typed, "--json", cwd=failed.root / where).json
+    assert (explained["mirror"], explained["path"]) == ("handbook", meant)
+    retried = failed.run("retry", typed, cwd=failed.root / where)
+    assert retried.code == 0, retried.err
+    assert retried.out.splitlines()[1] == f"  {meant}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "where"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
+)
+def test_every_command_means_the_whole_mirror_by_its_folder(failed: Place, typed: str, where: str) -> None:
+    (failed.root / "link").symlink_to("docs")
+    assert failed.run("explain", typed, "--json", cwd=failed.root / where).json["path"] == ""
+    assert "2 documents" in failed.run("retry", typed, cwd=failed.root / where).out
+
+
+def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -> None:
+    for number in range(8):
+        place.write(f"{number}.md", f"document number {number}")
+    place.configure()
+    assert place.run("--once").code == 0
+    ran = place.run("approve")
+    assert (ran.code, ran.out) == (0, "nothing is held\n")
+    assert place.run("approve", "nobody").code == 2
+    for number in range(7):
+        (place.docs / f"{number}.md").unlink()
+    held = place.run("--once")
+    assert (held.code, "7 held" in held.out) == (3, True)
+    assert "3.md: its deletion is held" in place.run("--once", tty=True).err
+
+    shown = place.run("status", "--json").json["mirrors"][0]
+    assert shown["halt"]["reason"] == "deletions-held"
+    assert shown["documents"]["held"] == 7
+    planned = place.run("plan", "--json").json["mirrors"][0]
+    assert planned["held"] == [f"{number}.md" for number in range(7)]
+
+    approved = place.run(*words_of(shown["halt"]["cure"]))
+    assert approved.code == 0
+    assert all(f"- {number}.md" in approved.out for number in range(7))
+    gone = place.run("--once", "--json")
+    assert (gone.code, gone.json["deleted"], gone.json["held"]) == (0, 7, 0)
+    hits = place.run("search", "document number", "--json").json["hits"]
+    assert [hit["path"] for hit in hits] == ["7.md"]
+
+
+def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
+    """What comes in its place must not be accepted unseen."""
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    place.docs.rename(place.root / "away")
+    assert place.run("--once").code == 3
+    assert "nothing is held" in place.run("approve").out
