@@ -14,11 +14,6 @@ from kbsync_standin.zhipu.rules import parse_form as parse
 from tests.standin.zhipu.vendor import START, DirectZhipu
 
 
-@pytest.fixture
-def vendor() -> DirectZhipu:
-    return DirectZhipu()
-
-
 def test_the_journal_tells_effects_in_order(vendor: DirectZhipu) -> None:
     ident = vendor.put("a.txt", "one")
     vendor.clock.advance(7)
