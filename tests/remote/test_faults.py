@@ -17,6 +17,7 @@ from tests.remote.faults import Trial, faulty, overcome, overcome_both, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.share import enumerated
 from tests.targets.gptbots.world import GptbotsWorld
+from tests.torture.audits import audit
 from tests.torture.faults import TRIALS, calamity, pair
 
 # What a killed process leaves open is closed by its end; here the process goes on.
@@ -56,6 +57,13 @@ async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at
     chance = random.Random(seed)
     trial, (_, blow) = chance.choice(TRIALS[at]), calamity(chance)
     await overcome_with(at, tmp_path, trial, blow)
+
+
+@enumerated("at")
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("at", ["zhipu", "gptbots"])
+def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: int) -> None:
+    assert audit(at, seed, tmp_path, turns=2).faults > 1
 
 
 @pytest.mark.parametrize(
