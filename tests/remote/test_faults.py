@@ -13,7 +13,7 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync_standin import gptbots, zhipu
 from kbsync_standin.kinds import TRANSPORT
-from tests.remote.faults import Trial, faulty, overcome, overcome_both, overcome_with
+from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.share import enumerated
 from tests.targets.gptbots.world import GptbotsWorld
@@ -48,15 +48,14 @@ async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -
 @enumerated("at")
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60}))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
-    await overcome_both(at, tmp_path, *pair(at, random.Random(seed)))
+    await overcome(at, tmp_path, *pair(at, random.Random(seed)))
 
 
 @enumerated("at")
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60}))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
-    trial, (_, blow) = chance.choice(TRIALS[at]), calamity(chance)
-    await overcome_with(at, tmp_path, trial, blow)
+    await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))
 
 
 @enumerated("at")
