@@ -69,15 +69,6 @@ def get(url: str) -> httpx.Response:
     return httpx.get(url, timeout=30, trust_env=False, verify=False)
 
 
-def test_the_vendor_it_is_shipped_with_is_served() -> None:
-    line = [sys.executable, "-m", "kbsync_standin", "zhipu", "--vectorize", "1s-2s"]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
-        url = url_of(program)
-        assert get(url + "/_standin").json()["app"] == "zhipu"
-        program.terminate()
-    assert program.returncode == 0
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, number: signal.Signals) -> None:
     program = started("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
