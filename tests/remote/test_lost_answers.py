@@ -8,9 +8,6 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from kbsync.contract.target import Listed
-from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 MANY = 5_000
@@ -57,38 +54,6 @@ async def test_a_filter_proves_nothing_that_it_does_not_show(
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.asked("upload") == (1 if is_stored else 2)
-
-
-async def test_many_lost_answers_are_looked_for_by_one_list(world: RemoteWorld) -> None:
-    world.write_many(6)
-    await world.once()
-    world.clock.now += 10
-    world.server.requests.clear()
-    world.play("lost-answer", op="upload", times=40)
-    for number in range(40):
-        world.write(f"new{number}.md", f"new {number}")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.asked("upload") == 40
-    assert world.asked("list") <= 20
-
-
-@pytest.mark.parametrize("error", [Unavailable("busy"), Halted("credentials", "forbidden")])
-async def test_where_nothing_can_be_looked_for_by_name_the_list_tells(
-    world: RemoteWorld, monkeypatch: pytest.MonkeyPatch, error: TargetError
-) -> None:
-    async def refusing(_target: ZhipuTarget, _name: str) -> list[Listed]:
-        raise error
-
-    monkeypatch.setattr(ZhipuTarget, "find", refusing)
-    world.write_many(6)
-    await world.once()
-    world.clock.now += 10
-    world.play("lost-answer", op="upload")
-    world.write("f0.md", "changed")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.statuses() == {"ready": 6}
 
 
 # -- ids that tell another time than the clock ------------------------------------------------------------
