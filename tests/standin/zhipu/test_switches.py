@@ -79,8 +79,10 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
     ([{"list_lag": 15.0}, "put", "names", "stat", 15, "names"], [[], 1, ["a.txt"]]),
     (["put", {"list_lag": 15.0}, "delete", "names", "detail", 15, "names"], [["a.txt"], 404, []]),
     ([{"list_lag": 15.0}, "put", {"list_lag": 0}, "delete", "names", 20, "names"], [[], []]),
-    ([{"detail_lag": 4.0}, "put", "names", "detail", 4, "stat"], [["a.txt"], 404, 1]),
-    (["put", {"detail_lag": 4.0}, "delete", "names", "stat", 4, "detail"], [[], 1, 404]),
+    (
+        [{"detail_lag": 4.0}, "put", "names", "detail", 4, "stat", "delete", "names", "stat", 4, "detail"],
+        [["a.txt"], 404, 1, [], 1, 404],
+    ),
     *(
         ([{"total": form}, "put", "put b.txt", "put c.txt", "total"], [value])
         for form, value in (("right", 3), ("high", 10), ("low", 2), ("zero", 0), ("string", "3"))
