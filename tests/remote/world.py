@@ -34,19 +34,9 @@ BASE = "1734786402936664064"
 class CountedZhipu(ZhipuTarget):
     """Tells whether something of it is on its way, so that the clock waits for it."""
 
-    reading = 0
-
     @property
     def is_busy(self) -> bool:
-        return self._client.gate.in_flight > 0 or self.reading > 0
-
-    async def _digest_of(self, url: str) -> str:
-        """Its bytes are read without a turn at the gate: no request of the client's own is on its way."""
-        self.reading += 1
-        try:
-            return await super()._digest_of(url)
-        finally:
-            self.reading -= 1
+        return self._client.gate.in_flight > 0
 
 
 class Tapped(httpx.AsyncHTTPTransport):
