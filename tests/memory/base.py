@@ -144,11 +144,6 @@ class Document:
         return self.content.upload_id
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """The settings of the newest version."""
-        return self.content.settings
-
-    @property
     def subject(self) -> Subject:
         """Itself, as matchers see it."""
         return Subject(self.remote_id, self.name, self.path, self.digest)

@@ -1,36 +1,41 @@
-"""The base in memory plays what it is told to: slowness, lies and behaviour."""
+"""The base in memory is as slow, full and forgetful as it is told, and strict about what it is sent.
+
+What only a quiet base could hide is held here: that it keeps the contract is for the conformance suite.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kbsync.contract.target import (
-    Accepted,
-    DocState,
-    Listed,
-    Outgoing,
-)
+from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, DocState, DocStatus, Listed, Outgoing
+from kbsync.errors import TargetError, Unsure
 from tests.clocks import Clock
 from tests.conformance.world import TrackedBody
 from tests.memory.base import MemoryBase
-from tests.memory.behaviour import Behaviour
+from tests.memory.behaviour import Behaviour, Crash, Failure, Fault, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
-from tests.memory.variants import (
-    AbleMemory,
-)
+from tests.memory.variants import AbleMemory, ForgetfulMemory
+
+LIMITS = replace(DEFAULT_LIMITS, batch=4)
 
 
 def outgoing(path: str = "a.md", text: str = "one", upload_id: int = 1, **changes: Any) -> Outgoing:
     data = text.encode()
     digest = hashlib.sha256(data).hexdigest()
     sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", TrackedBody(data, None))
-    return dataclasses.replace(sent, **changes)
+    return replace(sent, **changes)
+
+
+def unsure() -> Unsure:
+    return Unsure("the connection was closed before an answer came")
 
 
 @pytest.fixture
@@ -45,7 +50,12 @@ def base(clock: Clock) -> MemoryBase:
 
 @pytest.fixture
 def target(base: MemoryBase) -> AbleMemory:
-    return AbleMemory(base, limits=dataclasses.replace(DEFAULT_LIMITS, batch=4))
+    return AbleMemory(base, limits=LIMITS)
+
+
+@pytest.fixture
+def forgetful(base: MemoryBase) -> ForgetfulMemory:
+    return ForgetfulMemory(base, limits=replace(LIMITS, marks=True))
 
 
 async def put(target: MemoryTarget, document: Outgoing) -> str:
@@ -54,36 +64,29 @@ async def put(target: MemoryTarget, document: Outgoing) -> str:
     return outcome.remote_id
 
 
+async def told(target: MemoryTarget, remote_id: str) -> DocStatus:
+    return (await target.status([remote_id]))[remote_id]
+
+
 async def state(target: MemoryTarget, remote_id: str) -> DocState:
-    return (await target.status([remote_id]))[remote_id].state
+    return (await told(target, remote_id)).state
 
 
 async def rows(target: MemoryTarget) -> list[Listed]:
     return [row async for row in target.list()]
 
 
-# ---- indexing
+# ---- slow, full, silent
 
 
-async def test_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
+async def test_a_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
     base.behaviour.indexing_polls = 2
     remote_id = await put(target, outgoing())
     seen = [await state(target, remote_id) for _ in range(4)]
     assert seen == [DocState.INDEXING, DocState.INDEXING, DocState.READY, DocState.READY]
 
 
-async def test_readiness_can_be_kept_from_the_answer(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour.answers_ready = False
-    [outcome] = await target.put([outgoing()])
-    assert isinstance(outcome, Accepted)
-    assert not outcome.ready
-    assert await state(target, outcome.remote_id) is DocState.READY
-
-
-# ---- the list lags
-
-
-async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: Clock) -> None:
+async def test_the_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: Clock) -> None:
     base.behaviour.list_lag = 10.0
     remote_id = await put(target, outgoing())
     assert await rows(target) == []
@@ -97,24 +100,13 @@ async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock:
     assert await rows(target) == []
 
 
-async def test_list_says_only_what_it_is_let(base: MemoryBase, target: AbleMemory) -> None:
-    base.behaviour = Behaviour(tells_size=False, tells_created=False)
-    await put(target, outgoing())
+async def test_it_says_only_what_it_is_let(base: MemoryBase, target: AbleMemory) -> None:
+    base.behaviour = Behaviour(answers_ready=False, tells_size=False, tells_created=False)
+    [outcome] = await target.put([outgoing()])
+    assert isinstance(outcome, Accepted) and not outcome.ready
+    assert await state(target, outcome.remote_id) is DocState.READY
     [row] = await rows(target)
     assert (row.size, row.created) == (None, None)
-
-
-# ---- names
-
-
-async def test_taking_the_name_of_what_is_not_ours_is_a_violation(
-    base: MemoryBase, target: AbleMemory
-) -> None:
-    base.behaviour.equal_names = "replace"
-    base.add("a.md", b"theirs")
-    with pytest.raises(ProtocolViolation, match="not ours"):
-        await target.put([outgoing()])
-    assert base.shown() == {"a.md": ["theirs"]}
 
 
 @pytest.mark.parametrize(
@@ -133,46 +125,276 @@ async def test_names_are_stored_listed_and_given_back_as_behaviour_says(
     base: MemoryBase, style: Any, sent: str, stored: str
 ) -> None:
     base.behaviour.names = style
-    target = MemoryTarget(base, limits=dataclasses.replace(DEFAULT_LIMITS, extensions=frozenset()))
+    target = MemoryTarget(base, limits=replace(DEFAULT_LIMITS, extensions=frozenset()))
     [outcome] = await target.put([outgoing("a.md", name=sent)])
     assert isinstance(outcome, Accepted)
     assert outcome.name == (stored if stored != sent else "")
-    assert [row.name for row in await rows(target)] == [stored]
-    assert base.effects[0].name == stored
+    assert [row.name for row in await rows(target)] == [base.effects[0].name] == [stored]
 
 
-# ---- updating in place
+async def test_a_forgetful_base_gives_nothing_of_ours_back(forgetful: ForgetfulMemory) -> None:
+    remote_id = await put(forgetful, outgoing("docs/a.md", name="a.md"))
+    [row] = await rows(forgetful)
+    assert (row.path, row.digest, row.upload_id, row.recipe) == (None, None, None, None)
+    [hit] = await forgetful.search(Query("one", path="elsewhere/", types=("pdf",), after=99.0))
+    assert (hit.remote_id, hit.path, hit.modified) == (remote_id, None, None)
+    assert await put(forgetful, outgoing("docs/a.md", name="a.md")) != remote_id
 
 
-async def test_newer_update_supersedes_the_one_being_indexed(
-    base: MemoryBase, target: AbleMemory, clock: Clock
+async def test_an_old_failure_is_told_for_a_while_after_a_reembed(
+    base: MemoryBase, forgetful: ForgetfulMemory, clock: Clock
 ) -> None:
-    base.behaviour.indexing_seconds = 3.0
-    first = await put(target, outgoing())
-    clock.advance(2.0)
-    await put(target, outgoing(text="two", replaces=first))
-    clock.advance(1.0)
-    assert base.shown() == {}
-    clock.advance(2.0)
-    assert base.shown() == {"a.md": ["two"]}
+    base.behaviour = Behaviour(
+        failures=[Failure("a.md", reason="broken", code="77")], stale_after_reembed=10.0
+    )
+    remote_id = await put(forgetful, outgoing())
+    await forgetful.reembed(remote_id)
+    assert base.shown() == {"a.md": ["one"]}
+    for seconds, status in (
+        (9.9, DocStatus(DocState.FAILED, "broken", "77")),
+        (0.1, DocStatus(DocState.READY)),
+    ):
+        clock.advance(seconds)
+        assert await told(forgetful, remote_id) == status
+        assert [row.state for row in await rows(forgetful)] == [status.state]
 
 
-# ---- the base itself
-
-
-async def test_others_documents_are_listed_and_must_not_be_touched(
-    base: MemoryBase, target: AbleMemory
+async def test_a_full_base_takes_the_document_once_there_is_room(
+    base: MemoryBase, forgetful: ForgetfulMemory
 ) -> None:
-    foreign = base.add("theirs.md", b"theirs").remote_id
-    assert [row.remote_id for row in await rows(target)] == [foreign]
-    attempts: list[Callable[[], Any]] = [
-        lambda: target.delete([foreign]),
-        lambda: target.rename(foreign, "b.md", "b.md", 0.0),
-        lambda: target.reembed(foreign),
-        lambda: target.put([outgoing(replaces=foreign)]),
+    base.behaviour.capacity = 1
+    first = await put(forgetful, outgoing())
+    late, later = [await put(forgetful, outgoing(f"{name}.md", name, upload_id=5)) for name in "bc"]
+    await forgetful.delete([first])
+    assert await state(forgetful, later) is DocState.FAILED
+    await forgetful.reembed(later)
+    assert await told(forgetful, later) == DocStatus(DocState.READY)
+    await forgetful.reembed(late)
+    assert (await told(forgetful, late)).halt == "quota"
+
+
+async def test_a_status_never_says_what_a_search_finds_out(
+    base: MemoryBase, forgetful: ForgetfulMemory, clock: Clock
+) -> None:
+    base.behaviour = Behaviour(never_says="a*.md", indexing_seconds=3.0)
+    silent, loud = await put(forgetful, outgoing()), await put(forgetful, outgoing("b.md", upload_id=2))
+    assert not await forgetful.is_searchable(silent, "a.md")
+    clock.advance(1000.0)
+    assert [await state(forgetful, one) for one in (silent, loud)] == [DocState.INDEXING, DocState.READY]
+    assert [row.state for row in await rows(forgetful)] == [DocState.INDEXING, DocState.READY]
+    assert await forgetful.is_searchable(silent, "a.md")
+
+
+# ---- what is done, and what the client hears
+
+
+@pytest.mark.parametrize("effect", [True, False])
+async def test_a_lost_answer_leaves_the_work_done_or_not(
+    base: MemoryBase, target: AbleMemory, effect: bool
+) -> None:
+    base.faults.append(Fault("put", unsure, effect=effect))
+    with pytest.raises(Unsure):
+        await target.put([outgoing()])
+    assert len(base.documents) == effect
+
+
+@pytest.mark.parametrize("match", [None, "a.md"], ids=["request", "document"])
+@pytest.mark.parametrize("by", ["fault", "behaviour"])
+async def test_a_lost_upload_appears_later_and_was_created_then(
+    base: MemoryBase, target: AbleMemory, clock: Clock, by: str, match: str | None
+) -> None:
+    base.behaviour = Behaviour(indexing_seconds=2.0, late_puts=20.0 if by == "behaviour" else 0.0)
+    how: dict[str, Any] = {"effect": True} if by == "behaviour" else {"late": 20.0}
+    base.faults.append(Fault("put", unsure, match=match, **how))
+    sent = clock.now
+    if match is None:
+        with pytest.raises(Unsure):
+            await target.put([outgoing()])
+    else:
+        assert [type(one) for one in await target.put([outgoing()])] == [Unsure]
+    clock.advance(19.9)
+    assert await rows(target) == []
+    clock.advance(5.0)
+    assert [row.created for row in await rows(target)] == [sent + 20.0]
+    assert [effect.time for effect in base.effects] == [sent + 20.0, sent + 22.0]
+
+
+@pytest.mark.parametrize(
+    ("phase", "at_once", "in_the_end"),
+    [(Phase.START, 0, 0), (Phase.EFFECT, 0, 1), (Phase.ANSWER, 1, 1)],
+)
+async def test_an_upload_of_a_client_that_died_may_arrive_late(
+    base: MemoryBase, target: AbleMemory, clock: Clock, phase: Phase, at_once: int, in_the_end: int
+) -> None:
+    def die(op: str, at: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
+        if at is phase:
+            raise Crash
+
+    base.behaviour.late_puts = 20.0
+    base.at_request = die
+    with pytest.raises(Crash):
+        await target.put([outgoing()])
+    base.at_request = None
+    assert len(base.documents) == at_once
+    clock.advance(20.0)
+    assert len(base.documents) == in_the_end
+
+
+async def test_faults_strike_the_call_they_name(base: MemoryBase, target: AbleMemory) -> None:
+    base.faults.append(Fault("put", unsure, nth=2, times=2))
+    outcomes = []
+    for n in range(5):
+        try:
+            outcomes.append(bool(await put(target, outgoing(f"{n}.md", upload_id=n))))
+        except TargetError:
+            outcomes.append(False)
+    assert outcomes == [True, False, False, True, True]
+
+
+async def test_a_list_breaks_in_the_middle_or_ends_early(base: MemoryBase, target: AbleMemory) -> None:
+    for n in range(4):
+        base.add(f"{n}.md", b"x")
+    base.faults += [Fault("list", unsure, rows=2), Fault("list", lie=True, rows=3)]
+    seen = []
+    with pytest.raises(Unsure):
+        async for row in target.list():
+            seen.append(row.name)
+    assert seen == ["0.md", "1.md"]
+    assert [len(await rows(target)) for _ in range(2)] == [3, 4]
+
+
+async def test_a_request_given_up_while_it_hangs_is_closed(base: MemoryBase, target: AbleMemory) -> None:
+    base.faults.append(Fault("put", hang=asyncio.Event()))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(target.put([outgoing()]), 0.01)
+    assert (base.open_requests, base.documents) == (0, {})
+
+
+async def test_the_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> None:
+    documents = [outgoing("a.md"), outgoing("b.md", upload_id=2)]
+
+    async def run(stop_at: int | None) -> tuple[list[str], set[str]]:
+        base, seen = MemoryBase(clock=clock), []
+
+        def hook(op: str, phase: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
+            seen.append(f"{op} {phase} {len(what)}")
+            if len(seen) - 1 == stop_at:
+                raise Crash
+
+        base.at_request = hook
+        target = AbleMemory(base, limits=LIMITS)
+        try:
+            await target.put(documents)
+            [row.remote_id async for row in target.list()]
+            await target.delete(list(base.documents))
+        except Crash:
+            assert base.open_requests == 0
+        return seen, set(base.shown())
+
+    boundaries, left = await run(None)
+    assert boundaries == [
+        *("put start 2", "put effect 1", "put effect 1", "put answer 2"),
+        *("list start 0", "list answer 0"),
+        *("delete start 2", "delete effect 1", "delete effect 1", "delete answer 2"),
     ]
-    for attempt in attempts:
-        with pytest.raises(ProtocolViolation):
-            await attempt()
-    assert base.shown() == {"theirs.md": ["theirs"]}
-    assert len(base.violations) == len(attempts)
+    assert left == set()
+    left_at = [len((await run(n))[1]) for n in range(len(boundaries))]
+    assert left_at == [0, 1, 2, 2, 2, 2, 2, 1, 0, 0]
+
+
+# ---- strictness
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": 4}, "size is 4"),
+        ({"digest": "0" * 64}, "another digest"),
+        ({"digest": "ABC"}, "no SHA-256"),
+        ({"name": ""}, "empty"),
+        ({"name": "n" * 253 + ".md"}, "longer than 255"),
+        ({"name": "dir/a.md"}, "slash"),
+        ({"name": "a.txt"}, "lost the extension"),
+        ({"path": "/a.md"}, "not a relative path"),
+        ({"path": "x/../a.md"}, "not a relative path"),
+        ({"path": "a.exe", "name": "a.exe"}, "not taken"),
+        ({"path": "Makefile", "name": "Makefile"}, "not taken"),
+        ({"replaces": ""}, "replaces is empty"),
+        ({"text": "four"}, "over the limit"),
+        ({"path": "a.txt", "name": "a.txt"}, "over the limit"),
+    ],
+)
+async def test_a_wrong_document_is_a_violation(base: MemoryBase, changes: dict[str, Any], words: str) -> None:
+    limits = replace(LIMITS, max_bytes=3, max_bytes_by_extension={"txt": 2})
+    with pytest.raises(ProtocolViolation, match=words):
+        await AbleMemory(base, limits=limits).put([outgoing(**changes)])
+    assert base.documents == {}
+    assert len(base.violations) == 1
+
+
+async def test_a_body_that_is_not_as_long_as_it_says_is_a_violation(target: AbleMemory) -> None:
+    class ShortBody(TrackedBody):
+        @property
+        def size(self) -> int:
+            return 9
+
+    with pytest.raises(ProtocolViolation, match="declared 9 bytes, sent 3"):
+        await target.put([outgoing(size=9, body=ShortBody(b"one", None))])
+
+
+async def test_two_updates_of_one_document_at_once_are_a_violation(target: AbleMemory) -> None:
+    first = await put(target, outgoing())
+    both = (target.put([outgoing(text=t, upload_id=n, replaces=first)]) for n, t in enumerate("xy"))
+    outcomes = await asyncio.gather(*both, return_exceptions=True)
+    assert [isinstance(one, ProtocolViolation) for one in outcomes] == [False, True]
+
+
+async def closed(target: MemoryTarget) -> None:
+    await target.aclose()
+    await target.base()
+
+
+# A client that updates, one that forgets, a document of ours that serves, and one of somebody else's.
+MISTAKES: list[tuple[Callable[[Any, Any, str, str], Awaitable[Any]], str]] = [
+    (lambda T, F, ours, theirs: T.put([outgoing(f"{n}.md", upload_id=n) for n in range(5)]), "batch of 4"),
+    (lambda T, F, ours, theirs: T.put([outgoing(), outgoing("b.md")]), "twice"),
+    (lambda T, F, ours, theirs: T.delete(["1", "1"]), "twice"),
+    (lambda T, F, ours, theirs: T.status("123"), "sequence"),
+    (lambda T, F, ours, theirs: T.delete([theirs]), "not ours"),
+    (lambda T, F, ours, theirs: T.rename(theirs, "b.md", "b.md", 0.0), "not ours"),
+    (lambda T, F, ours, theirs: T.reembed(theirs), "not ours"),
+    (lambda T, F, ours, theirs: T.put([outgoing(replaces=theirs)]), "not ours"),
+    (lambda T, F, ours, theirs: T.put([outgoing("theirs.md")]), "not ours"),
+    (lambda T, F, ours, theirs: T.reembed(ours), "which serves"),
+    (lambda T, F, ours, theirs: T.reembed(""), "non-empty"),
+    (lambda T, F, ours, theirs: closed(T), "after aclose"),
+    (lambda T, F, ours, theirs: F.reslice(ours, "a.md", {}), "which serves"),
+    (lambda T, F, ours, theirs: F.reslice(theirs, "theirs.md", {}), "not ours"),
+    (lambda T, F, ours, theirs: F.reslice(ours, "/a.md", {}), "not a relative path"),
+    (lambda T, F, ours, theirs: F.reslice(ours, "a.pdf", {}), "lost the extension"),
+    (lambda T, F, ours, theirs: F.reslice(ours, "a.md", None), "must be a mapping"),
+    (lambda T, F, ours, theirs: F.digest(""), "non-empty"),
+    (lambda T, F, ours, theirs: F.is_searchable(2108, "a.md"), "non-empty"),
+    (lambda T, F, ours, theirs: F.is_searchable(ours, ""), "empty"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES)
+async def test_a_wrong_call_is_a_violation_and_changes_nothing(
+    base: MemoryBase,
+    target: AbleMemory,
+    forgetful: ForgetfulMemory,
+    mistake: Callable[[Any, Any, str, str], Awaitable[Any]],
+    words: str,
+) -> None:
+    base.behaviour.equal_names = "replace"  # so that a name is taken from whoever has it
+    ours, theirs = await put(target, outgoing()), base.add("theirs.md", b"theirs").remote_id
+    before = len(base.effects)
+    with pytest.raises(ProtocolViolation, match=words):
+        await mistake(target, forgetful, ours, theirs)
+    assert len(base.violations) == 1
+    assert len(base.effects) == before
+
+
+async def test_a_name_without_an_extension_is_taken_where_limits_name_it(target: AbleMemory) -> None:
+    await put(target, outgoing("docs/README", name="README~abc"))

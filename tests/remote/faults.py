@@ -209,6 +209,14 @@ class FaultyMirror:
         self.world.state = mine
 
 
+@dataclass(frozen=True, slots=True)
+class Calamity:
+    """Something that happens to the client itself."""
+
+    name: str
+    strike: Callable[[FaultyMirror], Awaitable[object]]
+
+
 @asynccontextmanager
 async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
     """A mirror of its own below `place` at which `trials` are about to be met, by a client in haste."""
@@ -228,30 +236,22 @@ async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMi
             yield one
 
 
-async def overcome(at: str, place: Path, trial: Trial) -> FaultyMirror:
-    """One fault alone. Raises `AssertionError` where a promise is broken, or the fault was never met."""
-    async with faulty(at, place, trial) as one:
-        await one.converge()
-        one.check()
-        assert one.was_met(trial), "the fault was not met"
-        assert trial.told or not one.told, "a document had to be asked for"
-        return one
+async def overcome(at: str, place: Path, *trials: Trial, calamity: Calamity | None = None) -> FaultyMirror:
+    """One fault alone, several that come together, or one and something that happens to the client itself.
 
-
-async def overcome_both(at: str, place: Path, first: Trial, second: Trial) -> FaultyMirror:
-    """Two faults that come together."""
-    async with faulty(at, place, first, second) as one:
-        await one.converge()
-        one.check(2 * MOST_REQUESTS)
-        return one
-
-
-async def overcome_with(
-    at: str, place: Path, trial: Trial, calamity: Callable[[FaultyMirror], Awaitable[object]]
-) -> FaultyMirror:
-    """A fault, and something that happens to the client itself."""
-    async with faulty(at, place, trial) as one:
-        await calamity(one)
-        await one.converge()
-        one.check(2 * MOST_REQUESTS)
-        return one
+    Raises `AssertionError`, which names them, where a promise is broken or a lone fault was never met.
+    """
+    is_alone = len(trials) == 1 and calamity is None
+    try:
+        async with faulty(at, place, *trials) as one:
+            if calamity is not None:
+                await calamity.strike(one)
+            await one.converge()
+            one.check(MOST_REQUESTS if is_alone else 2 * MOST_REQUESTS)
+            if is_alone:
+                assert one.was_met(trials[0]), "the fault was not met"
+                assert trials[0].told or not one.told, "a document had to be asked for"
+            return one
+    except AssertionError as error:
+        names = " and ".join(map(str, trials if calamity is None else (*trials, calamity.name)))
+        raise AssertionError(f"{names}: {error}") from error

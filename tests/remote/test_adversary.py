@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -38,18 +39,6 @@ def name_of(world: RemoteWorld, path: str) -> str:
 
 
 # -- verify and its repair -------------------------------------------------------------------------------
-
-
-async def test_a_deleted_document_is_missing_and_sent_again(named: RemoteWorld) -> None:
-    await mirrored(named)
-    named.lose("f2.md")
-    named.lose("f7.md")
-    found = await named.verify()
-    assert paths(found) == {"missing": ["f2.md", "f7.md"]}
-    assert "does not have it" in found.missing[0].why
-    await named.repair()
-    assert (await named.verify()).ok
-    assert named.bytes_by_path() == sha_of_folder(named)
 
 
 async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
@@ -154,7 +143,9 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
     outcome = await audited(named)
     assert (outcome.missing, outcome.duplicate, outcome.orphaned) == (0, 0, 0)
     named.lose("f4.md")
-    assert paths(await named.verify()) == {"missing": ["f4.md"]}
+    found = await named.verify()
+    assert paths(found) == {"missing": ["f4.md"]}
+    assert "does not have it" in found.missing[0].why
     assert (await audited(named)).mended == 1
     assert named.bytes_by_path() == sha_of_folder(named)
 
@@ -249,3 +240,47 @@ async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
             await task
         await world.clock.sleep(60)
         assert world.asked("list") == listed + 1
+
+
+# -- our document is gone and another of its name and bytes is there ---------------------------------------
+
+
+@pytest.fixture
+async def adopting(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
+    async with RemoteWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
+        await mirrored(world, 6)
+        world.clock.now += 100
+        yield world
+
+
+def replaced(world: RemoteWorld, path: str, twins: int = 1) -> list[str]:
+    """Somebody deletes the document of a file; documents of its name and bytes are there. Their ids."""
+    [ours] = world.documents_of(path)
+    text = (world.root / path).read_text()
+    planted = [world.plant(ours["sent_name"], text) for _ in range(twins)]
+    world.app.put_foreign({"delete": str(ours["id"])})
+    world.foreign.clear()
+    world.clock.now += 100
+    world.server.requests.clear()
+    return planted
+
+
+@pytest.mark.parametrize("twins", [1, 3])
+async def test_one_repair_and_one_pass_adopt_a_twin_and_leave_nothing_to_find(
+    adopting: RemoteWorld, twins: int
+) -> None:
+    planted = replaced(adopting, "f1.md", twins)
+    await adopting.repair()
+    assert adopting.asked("upload") == 0
+    assert adopting.bytes_by_path(searchable=True) == sha_of_folder(adopting)
+    assert str(adopting.documents_of("f1.md")[0]["id"]) in planted
+    assert paths(await adopting.verify()) == {}
+
+
+async def test_an_audit_of_a_daemon_adopts_the_twin_too(adopting: RemoteWorld) -> None:
+    [planted] = replaced(adopting, "f1.md")
+    outcome = await audited(adopting)
+    assert (outcome.missing, outcome.duplicate) == (1, 0)
+    assert adopting.asked("upload") == 0
+    assert [str(one["id"]) for one in adopting.documents_of("f1.md")] == [planted]
+    assert paths(await adopting.verify()) == {}

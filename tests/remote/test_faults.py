@@ -13,10 +13,11 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync_standin import gptbots, zhipu
 from kbsync_standin.kinds import TRANSPORT
-from tests.remote.faults import Trial, faulty, overcome, overcome_both, overcome_with
+from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.share import enumerated
 from tests.targets.gptbots.world import GptbotsWorld
+from tests.torture.audits import audit
 from tests.torture.faults import TRIALS, calamity, pair
 
 # What a killed process leaves open is closed by its end; here the process goes on.
@@ -47,15 +48,21 @@ async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -
 @enumerated("at")
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60}))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
-    await overcome_both(at, tmp_path, *pair(at, random.Random(seed)))
+    await overcome(at, tmp_path, *pair(at, random.Random(seed)))
 
 
 @enumerated("at")
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60}))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
-    trial, (_, blow) = chance.choice(TRIALS[at]), calamity(chance)
-    await overcome_with(at, tmp_path, trial, blow)
+    await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))
+
+
+@enumerated("at")
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("at", ["zhipu", "gptbots"])
+def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: int) -> None:
+    assert audit(at, seed, tmp_path, turns=2).faults > 1
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,17 +21,6 @@ def timed(world: RemoteWorld) -> list[float]:
 
     world.at_request = note
     return starts
-
-
-@pytest.mark.parametrize("wish", [0, "date", "huge", "soon", None])
-async def test_a_service_that_asks_for_less_gets_everything_in_the_end(tmp_path: Path, wish: Any) -> None:
-    async with RemoteWorld(tmp_path).serving() as world:
-        world.write_many(6)
-        args = {"status": 429} | ({} if wish is None else {"retry_after": wish})
-        world.play("status", op="upload", times=3, skip=2, effect=False, args=args)
-        await world.once(budget=2000.0)
-        assert world.bytes_by_path() == sha_of_folder(world)
-        assert world.asked("upload") == 9
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

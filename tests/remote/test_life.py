@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,19 +51,7 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
     assert dict(world.server.requests.by_op) == {"base": 1}
 
 
-# -- replacing, renaming, deleting ---------------------------------------------------------------------
-
-
-async def test_the_old_document_goes_when_the_new_one_is_searchable(world: RemoteWorld) -> None:
-    await mirrored(world, 6)
-    old = {one["sent_name"]: one["id"] for one in world.documents()}
-    world.clock.now += 10
-    world.write("f1.md", "changed")
-    await world.once()
-    [deleted] = world.effects("deleted")
-    [new] = [one for one in world.documents() if one["sent_name"] not in old]
-    assert deleted["at"] >= new["created_ms"] / 1000 + 1.0  # it took a second to become searchable
-    assert world.bytes_by_path() == sha_of_folder(world)
+# -- replacing ----------------------------------------------------------------------------------------
 
 
 async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -> None:
@@ -82,17 +71,6 @@ async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -
     world.tell("retry")
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-
-
-async def test_mass_deletion_is_held_and_approved(world: RemoteWorld) -> None:
-    await mirrored(world, 20)
-    world.delete_many(10)
-    await world.once()
-    assert world.asked("delete") == 0
-    world.approve()
-    await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked("delete") == 10
 
 
 # -- lost state ----------------------------------------------------------------------------------------
@@ -145,34 +123,48 @@ async def test_every_answer_lost_still_makes_one_document_a_file(world: RemoteWo
 # -- what only a person can mend -----------------------------------------------------------------------
 
 
-async def test_a_revoked_key_halts_and_nothing_is_lost(world: RemoteWorld) -> None:
-    await mirrored(world)
-    world.write("new.md")
-    world.delete("f1.md")
+def unwelcome(world: RemoteWorld) -> None:
     world.play("unauthorized", op="upload", times=0)
-    await world.once()
-    assert world.halted == "credentials"
+
+
+def gone_in_mid_run(world: RemoteWorld) -> None:
+    world.play("base-gone", op="upload", times=0)
+    world.play("base-gone", op="base", times=0, skip=1)
+
+
+def gone(form: str) -> Callable[[RemoteWorld], None]:
+    return lambda world: world.turn(base="deleted", deleted_base=form, deleted_detail=form)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "halt", "uploads"),
+    [
+        (unwelcome, "credentials", 5),
+        (lambda world: world.turn(key_revoked=True), "credentials", 0),
+        (lambda world: world.turn(money_gone=True), "quota", 5),
+        *((gone(form), "knowledge-base-missing", 0) for form in ("404", "code", "null")),
+        (gone_in_mid_run, "knowledge-base-missing", 5),
+    ],
+)
+async def test_what_a_person_has_to_mend_halts_at_once_and_nothing_is_lost(
+    world: RemoteWorld, trouble: Callable[[RemoteWorld], None], halt: str, uploads: int
+) -> None:
+    await mirrored(world)
+    world.write_many(5, "new")
+    world.delete("f1.md")
+    trouble(world)
+    for _ in range(2):
+        await world.once()
+        assert world.halted == halt
+    assert world.run.halt is not None
+    assert halt != "credentials" or "api_key" in world.run.halt.detail + world.run.halt.cure
+    assert world.asked("upload") <= 2 * uploads  # of each document once in each pass
+    assert uploads or world.asked("delete") == 0
+    assert len(world.effects("deleted")) <= 1
     world.server.faults.clear()
-    world.turn(key_revoked=True)
-    await world.once()
-    assert world.halted == "credentials"
-    assert "api_key" in (world.run.halt.detail + world.run.halt.cure if world.run.halt else "")
-    assert len(world.documents()) >= 5
-    world.turn(key_revoked=False)
+    world.turn(key_revoked=False, money_gone=False, base="present")
     await world.once()
     assert world.halted == ""
-    assert world.bytes_by_path() == sha_of_folder(world)
-
-
-async def test_money_gone_halts_at_once_and_spends_no_attempt(world: RemoteWorld) -> None:
-    await mirrored(world)
-    world.turn(money_gone=True)
-    world.write("new.md")
-    await world.once()
-    assert world.halted == "quota"
-    assert world.asked("upload") <= world.target_settings["concurrency"]
-    world.turn(money_gone=False)
-    await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
@@ -203,42 +195,6 @@ async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(w
     assert world.asked("upload") == uploads or uploads < 6
     rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
     assert all(row.attempts <= 1 for row in rows)
-
-
-@pytest.mark.parametrize("form", ["404", "code", "null"])
-async def test_a_deleted_base_halts_and_comes_back(world: RemoteWorld, form: str) -> None:
-    await mirrored(world)
-    world.turn(base="deleted", deleted_base=form, deleted_detail=form)
-    world.write("new.md")
-    world.delete("f1.md")
-    await world.once()
-    assert world.halted == "knowledge-base-missing"
-    assert world.asked("upload") + world.asked("delete") == 0
-    world.turn(base="present")
-    await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-
-
-async def test_a_base_deleted_in_mid_run_halts_before_anything_is_sent_twice(world: RemoteWorld) -> None:
-    await mirrored(world)
-    world.write_many(5, "new")
-    world.play("base-gone", op="upload", times=0)
-    world.play("base-gone", op="base", times=0, skip=1)
-    await world.once()
-    assert world.halted == "knowledge-base-missing"
-    assert not world.effects("deleted")
-    world.server.faults.clear()
-    await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-
-
-async def test_an_emptied_base_halts(world: RemoteWorld) -> None:
-    await mirrored(world, 20)
-    world.turn(base="emptied")
-    world.write("new.md")
-    await world.once()
-    assert world.halted == "knowledge-base-emptied"
-    assert world.asked("upload") == 0
 
 
 async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorld) -> None:

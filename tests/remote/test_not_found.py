@@ -11,7 +11,7 @@ import pytest
 from kbsync.contract.managing import BaseWish
 from kbsync.contract.searching import ApplicationWish
 from kbsync.errors import TargetError
-from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.remote.world import RemoteWorld
 
 MISLEADING = [
     {"code": 500, "message": "系统找不到指定的资源，请联系管理员"},
@@ -47,19 +47,6 @@ async def test_a_deletion_that_was_not_done_is_never_reported_done(
         assert await target.delete([document["id"]]) == {document["id"]: None}
         await target.aclose()
     assert world.documents_of("f0.md") == []
-
-
-@pytest.mark.parametrize("answer", MISLEADING, ids=str)
-async def test_a_deletion_that_was_not_done_is_done_in_the_end(
-    world: RemoteWorld, answer: dict[str, Any]
-) -> None:
-    world.play("code-in-200", op="delete", effect=False, times=2, args=answer)
-    (world.root / "f0.md").unlink()
-    for _ in range(5):
-        world.clock.now += 600
-        await world.once()
-    assert world.bytes_by_path() == sha_of_folder(world)
-    assert (await world.verify()).ok
 
 
 async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world: RemoteWorld) -> None:

@@ -20,14 +20,6 @@ def echo(server: Server) -> Echo:
     return server.app
 
 
-async def test_an_upload_is_answered_as_json(server: Server, client: httpx.AsyncClient) -> None:
-    answer = await client.post("/documents/base", content=b"a.md\nhello")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json; charset=utf-8"
-    assert answer.json()["name"] == "a.md"
-    assert echo(server).documents == {"a.md": b"a.md\nhello"}
-
-
 async def test_a_request_reaches_the_application_decoded(server: Server, client: httpx.AsyncClient) -> None:
     await client.get("/documents/%E6%89%8B%20b.md?a=1&a=2&b=&c=x%26y", headers={"X-Thing": "Yes"})
     request = echo(server).requests[0]
@@ -90,18 +82,6 @@ async def test_a_breakdown_of_the_application_is_loud(
     assert (await client.get("/documents/x")).status_code == 404
 
 
-async def test_requests_are_counted_by_op(server: Server, client: httpx.AsyncClient) -> None:
-    await client.post("/documents/base", content=b"a.md\nx")
-    await client.get("/documents/a.md")
-    await client.get("/documents/a.md")
-    assert server.requests.by_op == {"upload": 1, "read": 2}
-    assert [(one.n, one.op, one.subject, one.status, one.fault) for one in server.requests.log] == [
-        (1, "upload", "a.md", 200, ""),
-        (2, "read", "a.md", 200, ""),
-        (3, "read", "a.md", 200, ""),
-    ]
-
-
 async def test_the_log_is_bounded(server: Server) -> None:
     for _ in range(3):
         await spoken(server.port, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" * 400, half_close=True)
@@ -152,14 +132,3 @@ async def test_stopping_breaks_off_connections_and_refuses_new_ones(server: Serv
         await spoken(server.port, upload())
     assert server.requests.in_flight == 0
     await server.stop()
-
-
-async def test_started_again_it_has_the_same_port_and_the_same_documents(server: Server) -> None:
-    port = server.port
-    await spoken(port, upload(headers=CLOSE))
-    await server.stop()
-    await server.start()
-    assert server.port == port
-    assert b"hello" in await spoken(
-        port, b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\n" + CLOSE.encode() + b"\r\n"
-    )

@@ -359,15 +359,6 @@ async def test_an_idle_connection_is_closed_without_a_word(server: Server, on_ne
     assert server.requests.total == 1
 
 
-@pytest.mark.parametrize("effect", [True, False])
-async def test_a_fault_of_the_applications_own_is_handed_to_it(
-    server: Server, client: httpx.AsyncClient, effect: bool
-) -> None:
-    server.faults.add(Fault("shout", effect=effect))
-    assert b'"CODE": 200' in (await posted(client)).content
-    assert server.requests.log[0].fault == "shout"
-
-
 def test_every_kind_is_tested_here() -> None:
     elsewhere = {"hang", "drip", "headers-then-silence", "late-answer", "status", "redirect"}
     assert elsewhere | CHANGED.keys() | BROKEN.keys() == TRANSPORT.keys()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
 from tests.torture.exercise import Tally
@@ -30,6 +30,13 @@ class Score:
     failed: int = 0
     seconds: float = 0.0
     tally: Tally = field(default_factory=Tally)
+
+    def add(self, other: Score) -> None:
+        """Count the other's rounds as well."""
+        self.rounds += other.rounds
+        self.failed += other.failed
+        self.seconds += other.seconds
+        self.tally.add(other.tally)
 
 
 def rounds(
@@ -104,7 +111,6 @@ class Contest:
 
     def __init__(self, workers: int) -> None:
         self.scores: dict[str, Score] = {}
-        self.failed = 0
         self.stopped = False
         self._workers = workers
         self._lock = threading.Lock()
@@ -142,18 +148,16 @@ class Contest:
         ended = end_of(process)
         self._running.discard(process)
         with self._lock:
-            if not self.stopped:
-                self._note(name, seed, ended, time.monotonic() - began)
+            if self.stopped:
+                return
+            score = self.scores.setdefault(name, Score())
+            score.add(Score(1, bool(ended.trouble), time.monotonic() - began, ended.tally))
+            if ended.trouble:
+                print(told(name, seed, ended), flush=True)
 
-    def _note(self, name: str, seed: int, ended: Ended, seconds: float) -> None:
-        score = self.scores.setdefault(name, Score())
-        score.rounds += 1
-        score.seconds += seconds
-        score.tally.add(ended.tally)
-        if ended.trouble:
-            score.failed += 1
-            self.failed += 1
-            print(told(name, seed, ended), flush=True)
+    @property
+    def failed(self) -> int:
+        return sum(score.failed for score in self.scores.values())
 
 
 def told(name: str, seed: int, ended: Ended) -> str:
@@ -163,31 +167,15 @@ def told(name: str, seed: int, ended: Ended) -> str:
     return f"{name}, seed {seed}, failed:\n{last}\n{ended.trouble.rstrip()}\nagain: {again}\n"
 
 
-COUNTED = [one.name for one in fields(Tally)]
-HEAD = ["exercise", "rounds", "failed", *COUNTED, "seconds"]
-
-
 def as_table(scores: Mapping[str, Score], seconds: float) -> str:
     """A row for each exercise and one for all; the last time is that of the whole run."""
-    rows = [HEAD, *(_row(name, score) for name, score in scores.items()), _row("all", _sum(scores, seconds))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
-
-
-def _line(row: list[str], widths: list[int]) -> str:
-    first, *others = zip(row, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)])
-
-
-def _row(name: str, score: Score) -> list[str]:
-    counted = [str(getattr(score.tally, column)) for column in COUNTED]
-    return [name, str(score.rounds), str(score.failed), *counted, f"{score.seconds:.0f}"]
-
-
-def _sum(scores: Mapping[str, Score], seconds: float) -> Score:
-    whole = Score(seconds=seconds)
+    whole = Score()
     for score in scores.values():
-        whole.rounds += score.rounds
-        whole.failed += score.failed
-        whole.tally.add(score.tally)
-    return whole
+        whole.add(score)
+    whole.seconds = seconds
+    rows = [["exercise", "rounds", "failed", *(one.name for one in fields(Tally)), "seconds"]]
+    for name, score in (*scores.items(), ("all", whole)):
+        counted = (score.rounds, score.failed, *astuple(score.tally))
+        rows.append([name, *map(str, counted), f"{score.seconds:.0f}"])
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join("  ".join([row[0].ljust(first), *map(str.rjust, row[1:], others)]) for row in rows)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tests.remote.faults import FaultyMirror, Trial, overcome, overcome_both, overcome_with
+from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
 from tests.torture import trials_gptbots, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
@@ -31,15 +31,19 @@ def _tally(one: FaultyMirror, faults: int, crashes: int = 0) -> Tally:
 
 async def alone(at: str, place: Path, chance: random.Random) -> Tally:
     """One fault, once or several times."""
-    trial = chance.choice(TRIALS[at])
-    return _tally(await told(trial, overcome(at, place, trial)), 1)
+    return _tally(await overcome(at, place, chance.choice(TRIALS[at])), 1)
 
 
 async def paired(at: str, place: Path, chance: random.Random) -> Tally:
     """Two at once, each up to three times."""
-    first, second = (replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(at, chance))
-    playing = overcome_both(at, place, first, second)
-    return _tally(await told((first, second), playing), first.times + second.times)
+    two = [replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(at, chance)]
+    return _tally(await overcome(at, place, *two), sum(one.times for one in two))
+
+
+async def struck(at: str, place: Path, chance: random.Random) -> Tally:
+    """A fault, and something that happens to the client."""
+    one = await overcome(at, place, chance.choice(TRIALS[at]), calamity=calamity(chance))
+    return _tally(one, 1, crashes=1)
 
 
 def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
@@ -50,8 +54,8 @@ def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
     return first, second
 
 
-def calamity(chance: random.Random) -> tuple[str, Callable[[FaultyMirror], Awaitable[object]]]:
-    """Something that happens to the client itself, and its name."""
+def calamity(chance: random.Random) -> Calamity:
+    """Something that happens to the client itself."""
     number = chance.randint(1, 90)
     match chance.choice(("killed", "killed", "killed twice", "disk full", "two clients")):
         case "killed twice":
@@ -60,31 +64,15 @@ def calamity(chance: random.Random) -> tuple[str, Callable[[FaultyMirror], Await
                 await one.crash(number)
                 await one.crash(number // 2 + 1)
 
-            return f"killed twice at {number}", twice
+            return Calamity(f"killed twice at {number}", twice)
         case "disk full":
-            many = chance.choice((1, 3, 20))
-            return f"{many} commits on a full disk from {number}", lambda one: one.fill_disk(
-                number // 2 + 1, many
-            )
+            first, many = number // 2 + 1, chance.choice((1, 3, 20))
+            name = f"{many} commits on a full disk from {first}"
+            return Calamity(name, lambda one: one.fill_disk(first, many))
         case "two clients":
-            return f"two clients, one stopped at {number}", lambda one: one.meet_rival(number)
+            return Calamity(f"two clients, one stopped at {number}", lambda one: one.meet_rival(number))
         case _:
-            return f"killed at {number}", lambda one: one.crash(number)
-
-
-async def struck(at: str, place: Path, chance: random.Random) -> Tally:
-    """A fault, and something that happens to the client."""
-    trial, (name, blow) = chance.choice(TRIALS[at]), calamity(chance)
-    return _tally(await told((trial, name), overcome_with(at, place, trial, blow)), 1, crashes=1)
-
-
-async def told(what: object, trying: Awaitable[FaultyMirror]) -> FaultyMirror:
-    """A failure names its trial."""
-    try:
-        return await trying
-    except AssertionError as error:
-        shown = " and ".join(map(str, what)) if isinstance(what, tuple) else str(what)
-        raise AssertionError(f"{shown}: {error}") from error
+            return Calamity(f"killed at {number}", lambda one: one.crash(number))
 
 
 def exercise(at: str, play: Play) -> Exercise:

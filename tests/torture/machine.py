@@ -3,8 +3,6 @@ over the real clients and the stand-ins (`tests/remote/machine.py`)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -14,6 +12,7 @@ from tests.remote.machine import GptbotsMachine, ZhipuMachine
 from tests.torture.exercise import Exercise, Tally
 
 LIVES, REMOTE_LIVES, RULES = 40, 16, 50
+"""Some 2,000 steps in memory, some 900 at a service."""
 
 
 def live(machine: type[MirrorMachine], number: int, lives: int, rules: int = RULES) -> Tally:
@@ -26,42 +25,26 @@ def live(machine: type[MirrorMachine], number: int, lives: int, rules: int = RUL
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     try:
-        run_state_machine_as_test(seeded, settings=_settings(lives, rules))
+        run_state_machine_as_test(
+            seeded,
+            settings=settings(
+                max_examples=lives,
+                stateful_step_count=rules,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+                report_multiple_bugs=False,
+                print_blob=False,
+            ),
+        )
     finally:
         structlog.configure(**before)
     return Tally(steps=Seeded.steps, crashes=Seeded.crashes, faults=Seeded.faults)
 
 
-def _settings(lives: int, rules: int) -> settings:
-    return settings(
-        max_examples=lives,
-        stateful_step_count=rules,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-        print_blob=False,
-    )
-
-
-def exercise(number: int, _scratch: Path) -> Tally:
-    """Some 2,000 steps."""
-    return live(MirrorMachine, number, LIVES)
-
-
-def exercise_zhipu(number: int, _scratch: Path) -> Tally:
-    """Some 900 steps."""
-    return live(ZhipuMachine, number, REMOTE_LIVES)
-
-
-def exercise_gptbots(number: int, _scratch: Path) -> Tally:
-    """Some 900 steps."""
-    return live(GptbotsMachine, number, REMOTE_LIVES)
-
-
 EXERCISES: dict[str, Exercise] = {
-    "machine": exercise,
-    "machine-zhipu": exercise_zhipu,
-    "machine-gptbots": exercise_gptbots,
+    "machine": lambda number, _: live(MirrorMachine, number, LIVES),
+    "machine-zhipu": lambda number, _: live(ZhipuMachine, number, REMOTE_LIVES),
+    "machine-gptbots": lambda number, _: live(GptbotsMachine, number, REMOTE_LIVES),
 }

@@ -14,8 +14,9 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kbsync.config.model import folder_config
@@ -64,17 +65,7 @@ class Soak:
 
     @property
     def steps(self) -> list[Callable[[], object]]:
-        return [
-            self.edit,
-            self.edit,
-            self.edit,
-            self.delete,
-            self.rename,
-            self.move,
-            self.touch,
-            self.signal,
-            self.signal,
-        ]
+        return [*[self.edit] * 3, self.delete, self.rename, self.move, self.touch, *[self.signal] * 2]
 
     def edit(self) -> None:
         for _ in range(self.chance.randrange(1, 5)):
@@ -235,22 +226,10 @@ class LocalSoak(Soak):
         return found
 
 
-@contextlib.contextmanager
-def _desk(scratch: Path) -> Iterator[ZhipuPlace]:
+def soak(kind: type[RemoteSoak | LocalSoak], number: int, scratch: Path) -> Tally:
+    """Some 40 s."""
     with zhipu_place(scratch, latency=0.01) as desk:
-        yield desk
+        return kind(desk, random.Random(number)).live()
 
 
-def remote(number: int, scratch: Path) -> Tally:
-    """Some 40 s against the stand-in."""
-    with _desk(scratch) as desk:
-        return RemoteSoak(desk, random.Random(number)).live()
-
-
-def local(number: int, scratch: Path) -> Tally:
-    """Some 40 s against the embedded knowledge base."""
-    with _desk(scratch) as desk:
-        return LocalSoak(desk, random.Random(number)).live()
-
-
-EXERCISES: dict[str, Exercise] = {"soak": remote, "soak-local": local}
+EXERCISES: dict[str, Exercise] = {"soak": partial(soak, RemoteSoak), "soak-local": partial(soak, LocalSoak)}

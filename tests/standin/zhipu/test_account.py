@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from kbsync_standin.zhipu.documents import EPOCH_MS, Snowflakes
 from kbsync_standin.zhipu.rules import parse_form as parse
 from tests.standin.zhipu.vendor import START, DirectZhipu
-
-
-@pytest.fixture
-def vendor() -> DirectZhipu:
-    return DirectZhipu()
 
 
 def test_the_journal_tells_effects_in_order(vendor: DirectZhipu) -> None:
@@ -107,14 +101,6 @@ def test_wrong_wishes_of_others_are_refused(vendor: DirectZhipu, args: dict[str,
     with pytest.raises(ValueError, match=words):
         vendor.app.put_foreign(args)
     assert vendor.effects() == []
-
-
-def test_snowflakes_grow_when_the_millisecond_is_used_up_and_when_time_goes_back() -> None:
-    flakes = Snowflakes(5)
-    made = [flakes.make(1_791_565_590_351) for _ in range(5000)] + [flakes.make(1_791_565_590_000)]
-    assert made == sorted(set(made))
-    assert (made[0] >> 22) + EPOCH_MS == 1_791_565_590_351
-    assert {len(str(number)) for number in made} == {19}
 
 
 def test_better_passages_come_first_and_no_more_than_asked_for(vendor: DirectZhipu) -> None:

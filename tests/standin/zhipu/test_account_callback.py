@@ -9,11 +9,6 @@ from tests.standin.zhipu.vendor import DirectZhipu
 URL = "http://127.0.0.1:9753/events"
 
 
-@pytest.fixture
-def vendor() -> DirectZhipu:
-    return DirectZhipu()
-
-
 @pytest.mark.parametrize(
     "body",
     [

@@ -20,11 +20,6 @@ MESSAGES = [
 ]
 
 
-@pytest.fixture
-def vendor() -> DirectZhipu:
-    return DirectZhipu()
-
-
 def call(vendor: DirectZhipu, **fields: Any) -> Response:
     body = {"model": "glm-4-flash", "messages": MESSAGES, **fields}
     kind = {"content-type": "application/json"}

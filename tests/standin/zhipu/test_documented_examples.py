@@ -53,11 +53,6 @@ def same_shape(answer: Any, example: Any, where: str = "answer") -> None:
             same_shape(item, example[0], f"{where}[{index}]")
 
 
-@pytest.fixture
-def vendor() -> DirectZhipu:
-    return DirectZhipu()
-
-
 @pytest.fixture(autouse=True)
 def no_violations(vendor: DirectZhipu) -> Any:
     yield

@@ -17,11 +17,6 @@ from tests.standin.zhipu.vendor import KEY, OPEN, START, DirectZhipu
 UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"
 
 
-@pytest.fixture
-def vendor() -> DirectZhipu:
-    return DirectZhipu()
-
-
 def refused(vendor: DirectZhipu, answer: Any, words: str) -> None:
     """Answered `code` 400 inside HTTP 200, and noted in one sentence with `words`."""
     assert answer["code"] == 400

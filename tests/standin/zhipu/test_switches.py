@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import unicodedata
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from tests.standin.zhipu.vendor import START, DirectZhipu
+from tests.standin.zhipu.vendor import ABSENT, START, DirectZhipu
 
 EPOCH_MS = 1288834974657
 
@@ -49,62 +48,78 @@ def test_what_has_no_text_fails(content: str) -> None:
     assert (item["embedding_stat"], item["failInfo"]["embedding_code"]) == (2, 10001)
 
 
-def test_an_old_status_is_shown_for_a_while_after_a_reembed() -> None:
-    vendor = DirectZhipu(stale_stat=10.0)
-    vendor.fault("fails")
-    ident = vendor.put()
-    assert vendor.stat(ident) == 2
-    vendor.reembed(ident)
-    vendor.clock.advance(9.9)
-    assert (vendor.stat(ident), "failInfo" in vendor.detail(ident)) == (2, True)
-    assert vendor.search("hello") == []
-    vendor.clock.advance(0.2)
-    assert (vendor.stat(ident), "failInfo" in vendor.detail(ident)) == (1, False)
+CORRUPT = {"embedding_code": 10001, "embedding_msg": "知识不可用，文档损坏"}
+FORMS = {"404": (404, 404), "code": (200, 400), "null": (200, 200)}
+"""The forms in which something is said not to be there: HTTP's status, and the code of the body."""
+
+SLOW = {"vectorize": [5, 5]}
+
+SEEN: list[tuple[list[Any], list[Any]]] = [
+    # An old status is shown for a while after a re-embed, or an old reason beside the status 0.
+    (
+        [
+            {"stale_stat": 10.0},
+            ("fails",),
+            "put",
+            "stat",
+            "reembed",
+            9.9,
+            "stat+info",
+            "found",
+            0.2,
+            "stat+info",
+        ],
+        [2, [2, CORRUPT], 0, [1, ABSENT]],
+    ),
+    (
+        [{"keeps_fail_info": True}, ("fails",), "put", SLOW, "reembed", "stat+info", 5, "stat+info"],
+        [[0, CORRUPT], [1, ABSENT]],
+    ),
+    # The list lags, or the detail does; what is deleted before it was listed is never listed.
+    ([{"list_lag": 15.0}, "put", "names", "stat", 15, "names"], [[], 1, ["a.txt"]]),
+    (["put", {"list_lag": 15.0}, "delete", "names", "detail", 15, "names"], [["a.txt"], 404, []]),
+    ([{"list_lag": 15.0}, "put", {"list_lag": 0}, "delete", "names", 20, "names"], [[], []]),
+    (
+        [{"detail_lag": 4.0}, "put", "names", "detail", 4, "stat", "delete", "names", "stat", 4, "detail"],
+        [["a.txt"], 404, 1, [], 1, 404],
+    ),
+    *(
+        ([{"total": form}, "put", "put b.txt", "put c.txt", "total"], [value])
+        for form, value in (("right", 3), ("high", 10), ("low", 2), ("zero", 0), ("string", "3"))
+    ),
+    ([{"total": "missing"}, "put", "total"], [ABSENT]),
+    ([{"empty_list": "list"}, "list"], [{"total": 0, "list": []}]),
+    ([{"empty_list": "null"}, "list"], [{"total": 0, "list": None}]),
+    ([{"empty_list": "missing"}, "list"], [{"total": 0}]),
+    *(
+        ([{"names": form}, f"put {sent}", "kept", "names"], [kept, [kept]])
+        for form, sent, kept in (
+            ("as_sent", "d/é.txt", "d/é.txt"),
+            ("nfc", "e\u0301.txt", "é.txt"),
+            ("nfd", "é.txt", "e\u0301.txt"),
+            ("mojibake", "é.txt", "Ã©.txt"),
+            ("basename", "d/é.txt", "é.txt"),
+            ("suffixed", "a.b.txt", "a.b(1).txt"),
+            ("question_marks", "手a.txt", "?a.txt"),
+        )
+    ),
+    *(
+        ([{"deleted_detail": form}, what, "code"], [code])
+        for form, code in FORMS.items()
+        for what in ("look", "reembed")
+    ),
+    *(
+        ([{"unknown_delete": form}, "delete", "code", "effects"], [code, []])
+        for form, code in (FORMS | {"ok": (200, 200)}).items()
+    ),
+]
 
 
-def test_an_old_fail_info_may_go_with_status_0() -> None:
-    vendor = DirectZhipu(keeps_fail_info=True)
-    vendor.fault("fails")
-    ident = vendor.put()
-    vendor.app.set_behaviour({"vectorize": [5, 5]})
-    vendor.reembed(ident)
-    assert (vendor.stat(ident), vendor.detail(ident)["failInfo"]["embedding_code"]) == (0, 10001)
-    vendor.clock.advance(5)
-    assert "failInfo" not in vendor.detail(ident)
-
-
-def test_the_list_lags_behind_uploads_and_deletions() -> None:
-    vendor = DirectZhipu(list_lag=15.0)
-    ident = vendor.put("a.txt")
-    assert (vendor.names(), vendor.stat(ident)) == ([], 1)
-    vendor.clock.advance(15)
-    assert vendor.names() == ["a.txt"]
-    vendor.json("DELETE", f"/document/{ident}")
-    assert (vendor.names(), vendor.call("GET", f"/document/{ident}").status) == (["a.txt"], 404)
-    vendor.clock.advance(15)
-    assert vendor.names() == []
-
-
-def test_what_is_deleted_before_it_was_listed_is_never_listed() -> None:
-    vendor = DirectZhipu(list_lag=15.0)
-    ident = vendor.put("a.txt")
-    vendor.app.set_behaviour({"list_lag": 0})
-    vendor.json("DELETE", f"/document/{ident}")
-    assert vendor.names() == []
-    vendor.clock.advance(20)
-    assert vendor.names() == []
-
-
-def test_the_detail_lags_behind_uploads_and_deletions() -> None:
-    vendor = DirectZhipu(detail_lag=4.0)
-    ident = vendor.put("a.txt")
-    assert (vendor.names(), vendor.call("GET", f"/document/{ident}").status) == (["a.txt"], 404)
-    vendor.clock.advance(4)
-    assert vendor.stat(ident) == 1
-    vendor.json("DELETE", f"/document/{ident}")
-    assert (vendor.names(), vendor.stat(ident)) == ([], 1)
-    vendor.clock.advance(4)
-    assert vendor.call("GET", f"/document/{ident}").status == 404
+@pytest.mark.parametrize(("steps", "seen"), SEEN)
+def test_a_switch_shows_its_effect(steps: list[Any], seen: list[Any]) -> None:
+    vendor = DirectZhipu()
+    assert vendor.seen(*steps) == seen
+    assert vendor.app.violations == []
 
 
 @pytest.mark.parametrize("cap", [10, 50, 100])
@@ -148,25 +163,6 @@ def test_unstable_pages_skip_and_repeat_but_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "value"),
-    [("right", 3), ("high", 10), ("low", 2), ("zero", 0), ("string", "3"), ("missing", None)],
-)
-def test_total_takes_each_form(form: str, value: Any) -> None:
-    vendor = DirectZhipu(total=form)
-    numbered(vendor, 3)
-    answer = vendor.list(size=2)
-    assert answer.get("total") == value
-    assert ("total" in answer) == (form != "missing")
-
-
-@pytest.mark.parametrize(
-    ("form", "answer"), [("list", {"list": []}), ("null", {"list": None}), ("missing", {})]
-)
-def test_an_empty_list_takes_each_form(form: str, answer: Any) -> None:
-    assert DirectZhipu(empty_list=form).list() == {"total": 0, **answer}
-
-
-@pytest.mark.parametrize(
     ("form", "word", "found"),
     [
         ("exact", "Plan.txt", ["Plan.txt"]),
@@ -200,25 +196,6 @@ def test_equal_names_are_allowed_refused_or_replace() -> None:
     assert vendor.call("GET", f"/document/{first}").status == 404
     assert vendor.effects() == ["stored", "stored", "replaced", "replaced", "stored"]
     assert [entry["id"] for entry in vendor.app.journal()][2:4] == [first, second]
-
-
-@pytest.mark.parametrize(
-    ("form", "sent", "kept"),
-    [
-        ("as_sent", "d/é.txt", "d/é.txt"),
-        ("nfc", unicodedata.normalize("NFD", "é.txt"), "é.txt"),
-        ("nfd", "é.txt", unicodedata.normalize("NFD", "é.txt")),
-        ("mojibake", "é.txt", "Ã©.txt"),
-        ("basename", "d/é.txt", "é.txt"),
-        ("suffixed", "a.b.txt", "a.b(1).txt"),
-        ("question_marks", "手a.txt", "?a.txt"),
-    ],
-)
-def test_names_are_kept_in_each_form(form: str, sent: str, kept: str) -> None:
-    vendor = DirectZhipu(names=form)
-    answer = vendor.upload(sent)
-    assert answer["data"]["successInfos"][0]["fileName"] == kept
-    assert vendor.names() == [kept]
 
 
 @pytest.mark.parametrize(
@@ -285,25 +262,6 @@ def test_the_sentence_size_takes_each_type(form: str, value: Any) -> None:
     assert item.get("sentence_size") == value
 
 
-MISSING = [("404", 404, 404), ("code", 200, 400), ("null", 200, 200)]
-
-
-@pytest.mark.parametrize(("form", "status", "code"), MISSING)
-def test_a_deleted_document_is_answered_in_each_form(form: str, status: int, code: int) -> None:
-    vendor = DirectZhipu(deleted_detail=form)
-    for response in (vendor.call("GET", "/document/1"), vendor.call("POST", "/document/embedding/1", {})):
-        answer = json.loads(response.body)
-        assert (response.status, answer["code"], answer.get("data")) == (status, code, None)
-
-
-@pytest.mark.parametrize(("form", "status", "code"), [*MISSING, ("ok", 200, 200)])
-def test_deleting_what_is_unknown_is_answered_in_each_form(form: str, status: int, code: int) -> None:
-    vendor = DirectZhipu(unknown_delete=form)
-    response = vendor.call("DELETE", "/document/1")
-    assert (response.status, json.loads(response.body)["code"]) == (status, code)
-    assert vendor.effects() == []
-
-
 def base_answers(vendor: DirectZhipu, ident: str) -> list[Any]:
     search = {"query": "x", "knowledge_ids": [HOME_ID]}
     return [
@@ -315,13 +273,13 @@ def base_answers(vendor: DirectZhipu, ident: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("form", "status", "code"), MISSING)
-def test_a_deleted_base_fails_every_call_and_may_come_back(form: str, status: int, code: int) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_a_deleted_base_fails_every_call_and_may_come_back(form: str) -> None:
     vendor = DirectZhipu(deleted_base=form, deleted_detail=form)
     ident = vendor.put()
     vendor.app.set_behaviour({"base": "deleted"})
     for response in base_answers(vendor, ident):
-        assert (response.status, json.loads(response.body)["code"]) == (status, code)
+        assert (response.status, json.loads(response.body)["code"]) == FORMS[form]
     assert vendor.json("GET", "/knowledge")["data"] == {"list": [], "total": 0}
     vendor.app.set_behaviour({"base": "present"})
     assert all(json.loads(response.body)["code"] == 200 for response in base_answers(vendor, ident))

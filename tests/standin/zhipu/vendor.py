@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -27,6 +28,8 @@ class DirectZhipu:
         self.app = app
         self.app.set_behaviour(switches)
         self.key: str | None = f"Bearer {KEY}"
+        self.ids: dict[str, str] = {}
+        self.last = Response(200)
         self._next: Fault | None = None
 
     def fault(self, kind: str, effect: bool = True, **args: Any) -> None:
@@ -45,7 +48,8 @@ class DirectZhipu:
 
     def send(self, request: Request) -> Response:
         fault, self._next = self._next, None
-        return self.app.answer(request, fault)
+        self.last = self.app.answer(request, fault)
+        return self.last
 
     def call(self, method: str, path: str, value: Any = None, **query: Any) -> Response:
         body = b"" if value is None else json.dumps(value).encode()
@@ -100,3 +104,75 @@ class DirectZhipu:
 
     def effects(self) -> list[str]:
         return [entry["effect"] for entry in self.app.journal()]
+
+    # -- what is done and looked at, step by step
+
+    def seen(self, *steps: Step) -> list[Any]:
+        """What each look of these steps saw.
+
+        A number is seconds that go by, a tuple a fault that the next request meets, a dictionary switches. A
+        word is a call or one of `LOOKS`; it is about `a.txt` unless it names another document.
+        """
+        found = []
+        for step in steps:
+            match step:
+                case str():
+                    word, _, name = step.partition(" ")
+                    if word in LOOKS:
+                        found.append(LOOKS[word](self, name or "a.txt"))
+                    else:
+                        self._do(word, name or "a.txt")
+                case tuple():
+                    self.fault(step[0], **(step[1] if len(step) > 1 else {}))
+                case dict():
+                    self.app.set_behaviour(step)
+                case _:
+                    self.clock.advance(step)
+        return found
+
+    def _do(self, word: str, name: str) -> None:
+        if word == "put":
+            data = self.upload(name).get("data") or {}
+            for one in data.get("successInfos") or ():
+                self.ids[name] = str(one["documentId"])
+            return
+        ident = self.ids.get(name, "1")
+        calls = {
+            "delete": ("DELETE", f"/document/{ident}", None),
+            "look": ("GET", f"/document/{ident}", None),
+            "reembed": ("POST", f"/document/embedding/{ident}", {}),
+            "bases": ("GET", "/knowledge", None),
+        }
+        self.call(*calls[word])
+
+    def shown(self, name: str, *fields: str) -> list[Any]:
+        """These fields of a document's detail."""
+        return values(self.detail(self.ids[name]), *fields)
+
+
+def values(item: Any, *fields: str) -> list[Any]:
+    return [item.get(field, ABSENT) for field in fields]
+
+
+Step = str | float | tuple[Any, ...] | dict[str, Any]
+ABSENT = "(absent)"
+LOOKS: dict[str, Callable[[DirectZhipu, str], Any]] = {
+    "stat": lambda vendor, name: vendor.shown(name, "embedding_stat")[0],
+    "stat+info": lambda vendor, name: vendor.shown(name, "embedding_stat", "failInfo"),
+    "stat+url": lambda vendor, name: vendor.shown(name, "embedding_stat", "url"),
+    "stats": lambda vendor, _: [item["embedding_stat"] for item in vendor.list()["list"]],
+    "detail": lambda vendor, name: vendor.call("GET", f"/document/{vendor.ids.get(name, '1')}").status,
+    "names": lambda vendor, _: vendor.names(),
+    "row": lambda vendor, _: values(vendor.list()["list"][0], "name", "length", "word_num"),
+    "list": lambda vendor, _: vendor.list(),
+    "total": lambda vendor, _: vendor.list().get("total", ABSENT),
+    "found": lambda vendor, _: len(vendor.search("hello")),
+    "hits": lambda vendor, _: (
+        hits if (hits := vendor.search("hello")) is None else [sorted(hit) for hit in hits]
+    ),
+    "effects": lambda vendor, _: vendor.effects(),
+    # What the last call was answered.
+    "answer": lambda vendor, _: {k: v for k, v in json.loads(vendor.last.body).items() if k != "data"},
+    "code": lambda vendor, _: (vendor.last.status, json.loads(vendor.last.body)["code"]),
+    "kept": lambda vendor, _: json.loads(vendor.last.body)["data"]["successInfos"][0]["fileName"],
+}

@@ -11,8 +11,8 @@ from kbsync.targets.gptbots.config import MARKER_BASE, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.server import Server
-from tests.remote.world import RemoteWorld, Tapped
-from tests.targets.blocks import around, block
+from tests.remote.world import RemoteWorld
+from tests.targets.blocks import block
 
 KEY = "app-secret-for-tests"
 
@@ -28,6 +28,8 @@ class CountedTarget(GptbotsTarget):
 class GptbotsWorld(RemoteWorld):
     """As the world at Zhipu, with the other vendor."""
 
+    client = CountedTarget
+
     def __init__(
         self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
     ) -> None:
@@ -36,25 +38,9 @@ class GptbotsWorld(RemoteWorld):
         self.server = Server(self.app)
         self.settings = MirrorSettings("docs", self.root, "gptbots")
 
-    def make_target(self) -> Any:
-        given = {
-            "base_url": self.server.url,
-            "api_key": KEY,
-            "knowledge_base_id": HOME_ID,
-            **self.target_settings,
-        }
-        clock = self.clock
-        target: Any = CountedTarget(
-            block(GptbotsTargetConfig, **given),
-            around(prefix=self.settings.prefix),
-            wall=clock.wall,
-            steady=clock.steady,
-            sleep=clock.sleep,
-            chance=clock.chance,
-            transport=Tapped(self) if self.at_request else None,
-        )
-        self.targets.append(target)
-        return target
+    def config(self) -> Any:
+        place = {"base_url": self.server.url, "api_key": KEY, "knowledge_base_id": HOME_ID}
+        return block(GptbotsTargetConfig, **place, **self.target_settings)
 
     def plant(self, name: str, text: str, source_url: str = "") -> str:
         given = {"name": name, "text": text, "source_url": source_url}

@@ -1,12 +1,13 @@
-"""A lost answer is looked for by its document's name; only that it is not there takes the whole list."""
+"""A lost answer is looked for by its document's name; only that it is not there takes the whole list.
+
+Whatever time ids tell: no document is sent again for what nobody documented.
+"""
 
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
-from kbsync.contract.target import Listed
-from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 MANY = 5_000
@@ -55,33 +56,39 @@ async def test_a_filter_proves_nothing_that_it_does_not_show(
     assert world.asked("upload") == (1 if is_stored else 2)
 
 
-async def test_many_lost_answers_are_looked_for_by_one_list(world: RemoteWorld) -> None:
-    world.write_many(6)
-    await world.once()
-    world.clock.now += 10
-    world.server.requests.clear()
-    world.play("lost-answer", op="upload", times=40)
-    for number in range(40):
-        world.write(f"new{number}.md", f"new {number}")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.asked("upload") == 40
-    assert world.asked("list") <= 20
+# -- ids that tell another time than the clock ------------------------------------------------------------
+
+CLOCKS = [
+    {"ids": "other_epoch"},
+    {"skewed_ids": False, "clock_skew": 200.0},
+    {"skewed_ids": False, "clock_skew": -200.0},
+]
 
 
-@pytest.mark.parametrize("error", [Unavailable("busy"), Halted("credentials", "forbidden")])
-async def test_where_nothing_can_be_looked_for_by_name_the_list_tells(
-    world: RemoteWorld, monkeypatch: pytest.MonkeyPatch, error: TargetError
+@pytest.mark.parametrize("clock", CLOCKS, ids=str)
+async def test_a_lost_answer_makes_no_twin_whatever_time_ids_tell(
+    world: RemoteWorld, clock: dict[str, object]
 ) -> None:
-    async def refusing(_target: ZhipuTarget, _name: str) -> list[Listed]:
-        raise error
+    world.turn(**clock)
+    world.write_many(5)
+    for path in ("f0", "f3"):
+        world.play("lost-answer", op="upload", match=f"{path}*")
+    with capture_logs() as lines:
+        await world.once()
+        world.write("f1.md", "changed")
+        world.play("lost-answer", op="upload", match="f1*")
+        await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 6
+    told = [line for line in lines if line["event"] == "times.differ"]
+    assert len(told) == 1, "said, and said once"
 
-    monkeypatch.setattr(ZhipuTarget, "find", refusing)
-    world.write_many(6)
-    await world.once()
-    world.clock.now += 10
-    world.play("lost-answer", op="upload")
-    world.write("f0.md", "changed")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.statuses() == {"ready": 6}
+
+async def test_ids_that_agree_with_the_clock_are_no_news(world: RemoteWorld) -> None:
+    world.write_many(3)
+    world.play("lost-answer", op="upload", match="f1*")
+    with capture_logs() as lines:
+        await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 3
+    assert not [line for line in lines if line["event"] == "times.differ"]

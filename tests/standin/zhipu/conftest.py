@@ -1,0 +1,12 @@
+"""One application at a standing clock, for each test."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.standin.zhipu.vendor import DirectZhipu
+
+
+@pytest.fixture
+def vendor() -> DirectZhipu:
+    return DirectZhipu()
