@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,8 +38,10 @@ from kbsync.once import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals
 
 if TYPE_CHECKING:
-    from kbsync.once import ActiveMirrors, ShowProgress
+    from kbsync.engine.mirror import MirrorRun
+    from kbsync.once import ShowProgress
     from kbsync.state.read_only import Tx
+    from kbsync.state.store import StateStore
 
 
 PATIENCE = 0.4
@@ -61,8 +63,8 @@ class Reached:
     left: int | None = None
 
 
-async def _look(runs: ActiveMirrors) -> Reached:
-    numbers = [run.mirror for run in runs.runs.values() if run.mirror]
+async def _look(store: StateStore, runs: Mapping[str, MirrorRun]) -> Reached:
+    numbers = [run.mirror for run in runs.values() if run.mirror]
 
     def count(tx: Tx) -> tuple[int, int]:
         settled = waiting = 0
@@ -72,23 +74,23 @@ async def _look(runs: ActiveMirrors) -> Reached:
             waiting += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
         return settled, waiting
 
-    settled, waiting = await runs.store.read(count)
-    targets = [run.bound.target for run in runs.runs.values() if run.bound is not None]
+    settled, waiting = await store.read(count)
+    targets = [run.bound.target for run in runs.values() if run.bound is not None]
     left = [target.bytes_left for target in targets if target.bytes_left is not None]
     return Reached(settled, settled + waiting, min(left, default=None))
 
 
-async def _bar(runs: ActiveMirrors) -> None:
+async def _bar(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
     """A bar with rate and time left; it disappears when the pass is over."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
-    first = await _look(runs)
+    first = await _look(store, runs)
     # Drawn by this task alone: tqdm needs neither its monitor thread nor a lock shared by processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
-        desc=", ".join(runs.runs),
+        desc=", ".join(runs),
         total=first.wanted or None,
         initial=first.settled,
         unit="",
@@ -101,23 +103,23 @@ async def _bar(runs: ActiveMirrors) -> None:
     )
     with bar:
         while True:
-            now = await _look(runs)
+            now = await _look(store, runs)
             bar.total, bar.n = now.wanted or None, now.settled
             bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
             bar.refresh()
             await asyncio.sleep(OFTEN)
 
 
-async def _lines(runs: ActiveMirrors) -> None:
+async def _lines(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
     """A line in the log every `SELDOM` seconds; a short pass has none."""
     log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
     )
-    began, first = time.monotonic(), await _look(runs)
+    began, first = time.monotonic(), await _look(store, runs)
     while True:
         await asyncio.sleep(SELDOM)
-        now = await _look(runs)
+        now = await _look(store, runs)
         done, seconds = now.settled - first.settled, time.monotonic() - began
         rate = f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
         room = {} if now.left is None else {"bytes_left": now.left}
