@@ -11,7 +11,7 @@ import pytest
 from watchdog import events as ev
 
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.observer import OwnFileEvents, TreeEvents, hints_of
+from kbsync.source.observer import TreeEvents, WakeEvents, hints_of
 from tests.source.watching import Hearing, eventually, inotify_fds, listening
 
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
@@ -67,7 +67,7 @@ def test_listeners_never_raise_in_the_librarys_thread() -> None:
     listener = TreeEvents("/r", lambda path: False, closed)
     listener.dispatch(ev.FileClosedEvent("/r/a"))
     assert (listener.heard, listener.fault) == (1, "RuntimeError: Event loop is closed")
-    OwnFileEvents({"wake": closed}).dispatch(ev.FileClosedEvent("/state/wake"))
+    WakeEvents(closed).dispatch(ev.FileClosedEvent("/state/wake"))
 
 
 def save_like_vim(root: Path) -> None:
