@@ -41,18 +41,15 @@ from kbsync.source.observer import (
     too_few_watches,
 )
 from kbsync.source.roots import (
-    UNKNOWN,
     Mount,
     RootIdentity,
     bound,
     error_words,
     identify,
     is_shared,
-    magic_of,
     mounts,
     opened_root,
     shared_below,
-    shared_type_of,
 )
 from kbsync.source.wake import WakeFile
 
@@ -129,7 +126,6 @@ class Machine:
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits
     mounts: Callable[[], Iterable[Mount]] = mounts
-    magic: Callable[[Path], int] = magic_of
     identify: Callable[[Path], RootIdentity] = identify
     look: Callable[[Path], tuple[int, int]] = device_and_inode
     make_observer: Callable[[], TreeObserver] = TreeObserver
@@ -153,9 +149,8 @@ def survey(root: Path, machine: Machine) -> RootSurvey:
     """Look at `root`, through a symlink as well. Raises OSError, RootTrouble and ShortageError."""
     identity = machine.identify(root)
     folder = os.path.realpath(root)
-    fs_type = identity.fs_type if identity.fs_type != UNKNOWN else shared_type_of(machine.magic(root))
-    if is_shared(fs_type):
-        return RootSurvey(folder, identity, shared=f"it is on {fs_type}")
+    if is_shared(identity.fs_type):
+        return RootSurvey(folder, identity, shared=f"it is on {identity.fs_type}")
     found = tuple(machine.mounts())
     if mount := shared_below(folder, found):
         return RootSurvey(folder, identity, shared=f"{mount.point} is {mount.fs_type}")

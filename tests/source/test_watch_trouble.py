@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Inotify
 from kbsync.source import wake
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
-from kbsync.source.roots import UNKNOWN, Mount, RootIdentity, identify
+from kbsync.source.roots import Mount, RootIdentity, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, Watcher
 from tests.clocks import Clock
 from tests.source.watching import (
@@ -288,21 +287,6 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
         assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
     async with listening(root, state, observer="native", machine=bound) as hearing:
         assert hearing.watcher.report.mode is Mode.NATIVE
-
-
-@pytest.mark.parametrize(
-    ("magic", "mode"), [(0x6969, Mode.POLLING), (0xFF534D42, Mode.POLLING), (0xEF53, Mode.NATIVE)]
-)
-async def test_a_folder_that_no_mount_is_listed_for_is_asked_of_the_kernel(
-    root: Path, state: Path, magic: int, mode: Mode
-) -> None:
-    def unlisted(folder: Path) -> RootIdentity:
-        return replace(identify(folder), fs_type=UNKNOWN)
-
-    in_chroot = machine(identify=unlisted, magic=lambda folder: magic)
-    async with listening(root, state, machine=in_chroot) as hearing:
-        assert hearing.watcher.report.mode is mode
-        assert ("does not report every change" in hearing.watcher.report.why) is (mode is Mode.POLLING)
 
 
 async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
