@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
-from kbsync import logs
+from kbsync import __version__, logs
 from kbsync import once as one_pass
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, worst
@@ -26,7 +26,6 @@ from kbsync.cli.report import (
     log_problems,
     mirror_reports,
     say,
-    status_json,
     summary,
     told_as_log,
 )
@@ -153,7 +152,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         reports = mirror_reports(installation, end.ends)
         code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
         if as_json:
-            Output().json(_to_json(installation, end, reports))
+            Output().json(_to_json(end, reports))
         else:
             report(installation, end, reports, code, quiet=choices.quiet, told=told)
         # A parser or an upload may hold a thread for minutes.
@@ -199,12 +198,13 @@ def report(
             output.line(output.dim(f"search it: {installation.cure('search QUERY')}"))
 
 
-def _to_json(installation: Installation, end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
+def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
     def done(what: str) -> int:
         return sum(getattr(run.counts, what) for run in end.runs.values())
 
     return {
-        **status_json(installation),
+        "version": __version__,
+        "mirrors": [each.status.to_json() for each in reports],
         **{what: done(what) for what in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),
         "failed": sum(each.status.documents.failed for each in reports),
