@@ -231,11 +231,11 @@ def existing_state(installation: Installation) -> ReadOnlyState:
 
 def look_at(installation: Installation) -> ReadOnlyState | None:
     """The state, for looking only; None where there is none yet. Raises `StateError` with what to run."""
+    from kbsync.installation import open_read_only
     from kbsync.state.db import DamagedError
-    from kbsync.state.read_only import open_read_only
 
     try:
-        return open_read_only(installation.state_file)
+        return open_read_only(installation)
     except DamagedError as error:
         cure = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
         raise StateError(f"{error.what}; {cure}") from error

@@ -124,17 +124,6 @@ class EmptyState(ReadOnlyState):
         schema.migrate(self._reader)
 
 
-def open_read_only(file: Path) -> ReadOnlyState | None:
-    """The state for looking only; None where there is none yet, or one that is being made at this moment."""
-    if not file.exists():
-        return None
-    found = ReadOnlyState(file)
-    if not found.is_made:
-        found.close()
-        return None
-    return found
-
-
 @contextmanager
 def looking_at(state: ReadOnlyState | None) -> Iterator[ReadOnlyState]:
     """The given state, which stays open, or an empty one."""
