@@ -111,7 +111,7 @@ def test_a_state_that_cannot_be_opened_names_its_file(
     with pytest.raises(StateError) as told, pytest.MonkeyPatch.context() as patch:
         if lacking == "descriptors":
             patch.setattr(db.os, "dup", dup)
-        with db.told(tmp_path / "state.db"):
+        with db.state_errors(tmp_path / "state.db"):
             raise apsw.CantOpenError("unable to open database file")
     assert str(told.value).startswith(f"{tmp_path}/state.db cannot be opened (")
     assert says in str(told.value)
