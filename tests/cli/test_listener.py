@@ -70,6 +70,8 @@ def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     assert 'kbsync_documents{mirror="handbook",state="ready"} 1.0' in metrics
     assert 'kbsync_requests_total{op="upload",outcome="ok",target="zhipu"} 1.0' in metrics
     assert 'kbsync_freshness_seconds_count{mirror="handbook"} 1.0' in metrics
+    assert "kbsync_uploaded_bytes_total 0.0" not in metrics
+    assert 'kbsync_pass_seconds{mirror="handbook"} ' in metrics
     assert asked(port, "/api/status")[1] == json.loads(zhipu.run("status", "--json").out)
     assert "<title>kbsync</title>" in asked(port, "/")[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import closing
 from pathlib import Path
 
 from kbsync import once
@@ -11,7 +12,6 @@ from kbsync.config.model import Config, DeletionRules, MirrorConfig
 from kbsync.installation import Installation
 from kbsync.once import PassEnd
 from kbsync.state.db import open_reader, unbind
-from kbsync.state.store import StateStore
 from tests.resources.shortage import Disk, every_file_on
 
 NEVER = DeletionRules(hold_fraction=1.0, hold_count=10_000)
@@ -36,28 +36,10 @@ class LocalMirror:
         halt = end.runs["docs"].halt
         return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
 
-    def pass_on(self, disk: Disk) -> str:
-        """A pass while the index lies on that disk."""
-        with every_file_on(disk, only="index.db"):
-            return self.pass_over()
-
-    def status(self) -> dict[str, int]:
-        """How many documents there are of each state."""
-        store = StateStore(self.state / "state.db")
-        try:
-            record = store.read_now(lambda tx: tx.mirrors.all()[0])
-            tally = store.read_now(lambda tx: tx.mirrors.tally(record.id))
-        finally:
-            store.close()
-        return {status.word: n for status, n in tally.items() if n}
-
     def served(self) -> list[tuple[str, str]]:
         """Path and digest of every document that the index holds."""
-        reader = open_reader(self.state / "kb" / "docs" / "index.db")
-        try:
+        with closing(open_reader(self.state / "kb" / "docs" / "index.db")) as reader:
             rows = reader.execute("SELECT path, digest FROM document").fetchall()
-        finally:
-            reader.close()
         return sorted((unbind(path), str(digest)) for path, digest in rows)
 
     def on_disk(self) -> list[tuple[str, str]]:
@@ -98,7 +80,8 @@ def play_full_disk(mirror: LocalMirror, full_at: int) -> bool:
     deleted = edit(mirror, full_at)
     before = dict(mirror.served())
     disk = Disk(full_at)
-    sentence = mirror.pass_on(disk)
+    with every_file_on(disk, only="index.db"):
+        sentence = mirror.pass_over()
     if disk.was_full:
         assert sentence == "" or ("disk-full" in sentence and "df -" in sentence), f"{full_at}: {sentence}"
         lost = before.keys() & dict(mirror.on_disk()).keys() - dict(mirror.served()).keys()

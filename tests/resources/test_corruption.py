@@ -143,17 +143,6 @@ def overwrite(state: Path) -> None:
             there.write(b"\xa5" * size)
 
 
-def test_a_store_that_met_damage_says_so(tmp_path: Path) -> None:
-    store, told = StateStore(tmp_path / "state.db"), list[str]()
-    store.when_damaged(lambda: told.append("damaged"))
-    store.submit(lambda tx: tx.mirrors.add("m", "/srv/m", "local")).result()
-    overwrite(tmp_path / "state.db")
-    with pytest.raises(StateError, match="damaged"):
-        store.read_now(lambda tx: tx.mirrors.all())
-    assert told == ["damaged"] and "damaged" in store.damage
-    store.close()
-
-
 @pytest.fixture
 def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
     with zhipu_place(tmp_path) as desk:

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from kbsync.errors import ShortageError
 from tests.cli.place import PIPES
 from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import WatchingWorld, until
-from tests.engine.world import World
 
 FOLDER = ("--folder", "docs", "--state-dir", "own")
 
@@ -24,20 +22,6 @@ FOLDER = ("--folder", "docs", "--state-dir", "own")
 def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
     with zhipu_place(tmp_path) as desk:
         yield desk
-
-
-class Descriptors:
-    """Whether the program gets any more of them, the state aside."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.number = 0
-        self._open: Any = os.open
-        monkeypatch.setattr(os, "open", self._asked)
-
-    def _asked(self, path: Any, *rest: Any, **options: Any) -> int:
-        if self.number and not str(path).endswith(".db"):
-            raise OSError(self.number, os.strerror(self.number))
-        return int(self._open(path, *rest, **options))
 
 
 def with_few(desk: ZhipuPlace, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
@@ -61,37 +45,24 @@ def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_nex
     assert desk.vendor.asked("upload") == 20
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-async def test_a_shortage_in_a_pass_halts_nothing_fails_nothing_and_deletes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    world = World(tmp_path)
-    world.write_many(6)
-    await world.once()
-    descriptors = Descriptors(monkeypatch)
-    descriptors.number = number
-    with pytest.raises(ShortageError, match=os.strerror(number).lower()):
-        await world.once()
-    assert world.run.halt is None
-    descriptors.number = 0
-    assert world.statuses() == {"ready": 6}
-    await world.once()
-    assert world.served() == world.on_disk()
-    assert world.puts() == 6
-
-
 async def test_a_daemon_goes_on_by_itself_when_there_are_descriptors_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = WatchingWorld(tmp_path)
     world.write_many(3)
-    descriptors = Descriptors(monkeypatch)
+    real: Any = os.open
+
+    def refused(path: Any, *rest: Any, **options: Any) -> int:
+        if not str(path).endswith(".db"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return int(real(path, *rest, **options))
+
     async with world.kept():
-        descriptors.number = errno.EMFILE
-        world.write("new.md", "written meanwhile")
-        await until(lambda: world.run.halt)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refused)
+            world.write("new.md", "written meanwhile")
+            await until(lambda: world.run.halt)
         assert world.run.halt is not None
         assert world.run.halt.reason == "failing" and "open files" in world.run.halt.detail
-        descriptors.number = 0
         await until(lambda: world.run.halt is None and world.mirrors_disk())
     assert world.puts() == 4

@@ -6,13 +6,13 @@ import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.engine.world import World
 from tests.resources.disks import play_full_state, play_full_state_of_service
 from tests.share import boundaries, enumerated, in_parts
+from tests.source.folders import refuse
 
 # What fails while SQLite closes a file has nobody to tell but Python itself.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -38,19 +38,10 @@ async def test_a_spool_that_takes_nothing_keeps_the_intent_and_goes_on(
     world = World(tmp_path)
     world.write("large.md", "x" * 300_000)
     world.write("small.md", "small")
-    real: Any = getattr(os, call)
-
-    def fails(what: Any, *args: Any, **kwargs: Any) -> Any:
-        is_spool = call == "write" or (args and args[0] & os.O_TMPFILE == os.O_TMPFILE)
-        if is_spool and fails.full:  # type: ignore[attr-defined]
-            raise OSError(code, os.strerror(code))
-        return real(what, *args, **kwargs)
-
-    fails.full = True  # type: ignore[attr-defined]
-    monkeypatch.setattr(os, call, fails)
-    end = await world.once()
+    with monkeypatch.context() as patched:
+        refuse(patched, call, world.state if call == "open" else "anything", code)
+        end = await world.once()
     assert "large.md" in end.trouble and os.strerror(code).lower() in end.trouble
-    fails.full = False  # type: ignore[attr-defined]
     await world.once()
     assert world.served() == world.on_disk()
     assert world.puts() == 2

@@ -1,4 +1,4 @@
-"""A state directory whose file system takes no more files, or nothing at all; root only."""
+"""A state directory whose file system takes no more files; root only."""
 
 from __future__ import annotations
 
@@ -37,11 +37,5 @@ def test_a_file_system_without_inodes_is_told_from_a_full_one_and_the_work_goes_
             assert refused.returncode == code, refused.stderr
             assert cure in refused.stderr and "Traceback" not in refused.stderr, refused.stderr
         remount(small, "nr_inodes=1000")
-        assert kbsync(*words).returncode == 0
-        remount(small, "ro")
-        (folder / "text0.md").write_text("changed")
-        refused = kbsync(*words)
-        assert refused.returncode == 2 and "--state-dir" in refused.stderr, refused.stderr
-        remount(small, "rw")
         done = kbsync(*words, "--json")
-        assert done.returncode == 0 and '"replaced": 1' in done.stdout and '"uploaded": 0' in done.stdout
+        assert done.returncode == 0 and '"failed": 0' in done.stdout, done.stderr

@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 from kbsync.source.read import Spooled, copy_stable
-from tests.resources.embedded import LocalMirror
+from tests.engine.world import World
 
 HUGE = 5 * 2**30
 LARGE = 64 * 2**20
@@ -19,13 +19,13 @@ def sparse(file: Path, size: int) -> None:
     os.utime(file, (1e9, 1e9))
 
 
-def test_a_huge_file_over_the_limit_is_named_and_never_read(tmp_path: Path) -> None:
-    mirror = LocalMirror(tmp_path)
-    sparse(mirror.folder / "huge.md", HUGE)
-    before = (mirror.folder / "huge.md").stat().st_atime_ns
-    assert mirror.pass_over() == ""
-    assert mirror.status() == {"failed": 1}
-    assert (mirror.folder / "huge.md").stat().st_atime_ns == before
+async def test_a_huge_file_over_the_limit_is_named_and_never_read(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    sparse(world.root / "huge.md", HUGE)
+    before = (world.root / "huge.md").stat().st_atime_ns
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert (world.root / "huge.md").stat().st_atime_ns == before
 
 
 def test_a_large_file_streams_through_hash_and_copy(tmp_path: Path) -> None:

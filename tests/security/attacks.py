@@ -14,11 +14,9 @@ from tests.index import samples
 MIB = 1024 * 1024
 
 
-def rezipped(document: bytes, **changed: bytes) -> bytes:
-    """The archive with some parts replaced or added (`word__document.xml` is `word/document.xml`)."""
-    return samples.zipped(
-        {**parts_of(document), **{name.replace("__", "/"): c for name, c in changed.items()}}
-    )
+def rezipped(document: bytes, part: str, content: bytes) -> bytes:
+    """The archive with a part replaced or added."""
+    return samples.zipped({**parts_of(document), part: content})
 
 
 def parts_of(document: bytes) -> dict[str, str | bytes]:
@@ -28,7 +26,7 @@ def parts_of(document: bytes) -> dict[str, str | bytes]:
 
 def lying(document: bytes, part: str, content: bytes, said: int) -> bytes:
     """An archive whose directory and local header say that `part` unpacks to `said` bytes."""
-    honest = rezipped(document, **{part.replace("/", "__"): content})
+    honest = rezipped(document, part, content)
     true, false = struct.pack("<I", len(content)), struct.pack("<I", said)
     return honest.replace(true, false)
 
@@ -55,7 +53,7 @@ def nested_zips(levels: int) -> bytes:
     inner = samples.zipped({"0": bytes(10 * MIB)})
     for level in range(levels):
         inner = samples.zipped({f"{level}-{copy}.zip": inner for copy in range(10)})
-    return rezipped(samples.docx(), word__embeddings__1=inner)
+    return rezipped(samples.docx(), "word/embeddings/1", inner)
 
 
 def laughs(levels: int = 12) -> str:
@@ -78,7 +76,7 @@ def with_doctype(document: bytes, part: str, doctype: str, use: str) -> bytes:
     raw = parts_of(document)[part]
     assert isinstance(raw, bytes)
     changed = raw.replace(b"?>", b"?>" + doctype.encode(), 1).replace(b"</", use.encode() + b"</", 1)
-    return rezipped(document, **{part.replace("/", "__"): changed})
+    return rezipped(document, part, changed)
 
 
 def deep_docx(depth: int) -> bytes:
@@ -86,9 +84,8 @@ def deep_docx(depth: int) -> bytes:
 
 
 def deep_tables(depth: int) -> bytes:
-    return samples.docx(
-        "<w:tbl><w:tr><w:tc>" * depth + samples.docx_paragraph("x") + "</w:tc></w:tr></w:tbl>" * depth
-    )
+    begun, ended = "<w:tbl><w:tr><w:tc>", "</w:tc></w:tr></w:tbl>"
+    return samples.docx(begun * depth + samples.docx_paragraph("x") + ended * depth)
 
 
 def deep_odt(depth: int) -> bytes:
@@ -99,9 +96,7 @@ def far_cells() -> bytes:
     """A sheet with a cell in its last row and column: a table of 17 thousand million cells."""
     cells = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
     sheet = f'{samples.HEAD}<worksheet xmlns="{samples.S}"><sheetData>{cells}</sheetData></worksheet>'
-    return rezipped(
-        samples.xlsx(), xl__worksheets__sheet1_xml=b"", **{"xl/worksheets/sheet1.xml": sheet.encode()}
-    )
+    return rezipped(samples.xlsx(), "xl/worksheets/sheet1.xml", sheet.encode())
 
 
 def repeated_cells() -> bytes:
@@ -116,14 +111,12 @@ def repeated_cells() -> bytes:
 def huge_picture() -> bytes:
     """A PNG that says to have 2³¹ pixels a side, in a Word document."""
     head = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
-    png = (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", 13)
-        + b"IHDR"
-        + head
-        + struct.pack(">I", zlib.crc32(b"IHDR" + head))
-    )
-    return rezipped(samples.docx(), word__media__image1_png=png)
+    chunk = b"IHDR" + head
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return rezipped(samples.docx(), "word/media/image1.png", png)
+
+
+ONE_PAGE = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
 
 
 def pdf_of(*objects: bytes) -> bytes:
@@ -136,16 +129,14 @@ def looping_pages() -> bytes:
 
 def doubling_pages(levels: int) -> bytes:
     """Each node of the tree of pages has the next one twice."""
-    nodes = [
-        b"<</Type/Pages/Kids[%d 0 R %d 0 R]/Count %d>>" % (n, n, 2**31 - 1) for n in range(3, 3 + levels)
-    ]
+    node = b"<</Type/Pages/Kids[%d 0 R %d 0 R]/Count %d>>"
+    nodes = (node % (n, n, 2**31 - 1) for n in range(3, 3 + levels))
     return pdf_of(*nodes, b"<</Type/Page/MediaBox[0 0 9 9]/Parent 2 0 R>>")
 
 
 def claimed_pages() -> bytes:
-    return pdf_of(
-        b"<</Type/Pages/Kids[3 0 R]/Count 2147483647>>", b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 1e9 1e9]>>"
-    )
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 1e9 1e9]>>"
+    return pdf_of(b"<</Type/Pages/Kids[3 0 R]/Count 2147483647>>", page)
 
 
 def swollen_stream(rounds: int) -> bytes:
@@ -156,9 +147,7 @@ def swollen_stream(rounds: int) -> bytes:
     filters = b"/FlateDecode" * rounds
     stream = b"<</Length %d/Filter[%s]>>stream\n%s\nendstream" % (len(content), filters, content)
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>"
-    return pdf_of(
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, stream, b"<</Type/Font/Subtype/Type1/BaseFont/Courier>>"
-    )
+    return pdf_of(ONE_PAGE, page, stream, b"<</Type/Font/Subtype/Type1/BaseFont/Courier>>")
 
 
 def looping_form() -> bytes:
@@ -166,12 +155,7 @@ def looping_form() -> bytes:
     form = b"/X Do /X Do"
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 5 0 R/Resources<</XObject<</X 4 0 R>>>>>>"
     entries = b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>"
-    return pdf_of(
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        page,
-        samples.pdf_stream(form, entries),
-        samples.pdf_stream(form),
-    )
+    return pdf_of(ONE_PAGE, page, samples.pdf_stream(form, entries), samples.pdf_stream(form))
 
 
 def deep_array(depth: int) -> bytes:
@@ -216,10 +200,7 @@ def endless_rows() -> bytes:
 ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a part of 2 GiB": ("docx", lambda: lying(samples.docx(), "word/document.xml", b" " * MIB, 2 << 30)),
     "archives in archives": ("docx", lambda: nested_zips(3)),
-    "a size that lies": (
-        "docx",
-        lambda: lying(samples.docx(), "word/media/x.xml", b" " * (100 * MIB), 1000),
-    ),
+    "a size that lies": ("docx", lambda: lying(samples.docx(), "word/media/x.xml", b" " * (100 * MIB), 1000)),
     "a size that lies about the text": (
         "docx",
         lambda: lying(samples.docx(), "word/document.xml", b"<x>" + b" " * (100 * MIB) + b"</x>", 1000),

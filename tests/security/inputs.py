@@ -13,7 +13,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kbsync.core.model import FileKind, Limits
-from kbsync.core.names import Naming, tag_of
 from kbsync.core.selection import Rules
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import LONGEST, chunk, weight
@@ -30,17 +29,24 @@ from kbsync.targets.zhipu.errors import judge
 from kbsync.targets.zhipu.upload import accepted, status_of
 from tests.index import samples
 
+
+def as_utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8", "surrogatepass")
+
+
 # -- answers of a service ---------------------------------------------------------------------------------
 
-_KEYS = st.sampled_from(
-    [
-        "code", "message", "msg", "error", "type", "data", "list", "rows", "total", "page", "size", "id",
-        "name", "url", "timestamp", "successInfos", "failedInfos", "documentId", "fileName", "failInfo",
-        "embedding_code", "embedding_msg", "embedding_stat", "knowledge_id", "used", "text", "score",
-        "metadata", "_id", "doc_id", "length", "word_num", "document_size", "custom_separator",
-        "sentence_size", "knowledge_type",
-    ]
-)  # fmt: skip
+_KEYS = st.sampled_from([
+    "code", "message", "msg", "error", "type", "data", "list", "rows", "total", "page", "size", "id",
+    "name", "url", "timestamp", "successInfos", "failedInfos", "documentId", "fileName", "failInfo",
+    "embedding_code", "embedding_msg", "embedding_stat", "knowledge_id", "used", "text", "score",
+    "metadata", "_id", "doc_id", "length", "word_num", "document_size", "custom_separator",
+    "sentence_size", "knowledge_type",
+])  # fmt: skip
 _SCALARS = (
     st.none()
     | st.booleans()
@@ -50,20 +56,15 @@ _SCALARS = (
     | st.text(max_size=8)
     | st.sampled_from(["200", "0", "401", "1", "2", "NaN", "1e999", "9" * 500, "\ud800", "\x1b[2J"])
 )
+_NAMES_OF_VALUES = _KEYS | st.text(max_size=3)
 VALUES: st.SearchStrategy[Any] = st.recursive(
     _SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(_KEYS | st.text(max_size=3), inner, max_size=5)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES_OF_VALUES, inner, max_size=5),
     max_leaves=20,
 )
-_BODIES = VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")) | st.binary(
-    max_size=60
-)
-_HEADERS = st.dictionaries(
-    st.sampled_from(["retry-after", "date", "location", "content-type", "content-length"]),
-    st.text(max_size=40),
-)
+_BODIES = VALUES.map(as_json) | st.binary(max_size=60)
+_HEADER_NAMES = st.sampled_from(["retry-after", "date", "location", "content-type", "content-length"])
+_HEADERS = st.dictionaries(_HEADER_NAMES, st.text(max_size=40))
 _OPS = st.sampled_from(["upload", "list", "detail", "delete", "base", "capacity", "search", "reembed", "?"])
 ANSWERS = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
 
@@ -88,65 +89,23 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
 
 # -- texts ------------------------------------------------------------------------------------------------
 
-_FRAGMENTS = st.sampled_from(
-    [
-        "---\n",
-        "# a\n",
-        "## b\n",
-        "```\n",
-        "~~~",
-        "|a|b|\n|--|--|\n",
-        "- x\n",
-        "> ",
-        "\n",
-        "\n\n",
-        " ",
-        "\t",
-        '"',
-        ",",
-        "&a ",
-        "*a",
-        "[",
-        "{",
-        "!!python/object:os.system ",
-        "tags: ",
-        "title: ",
-        "<",
-        "-->",
-        "00:00:01.000 --> 00:00:02.000\n",
-        "WEBVTT\n",
-        "1\n",
-        "漢",
-        "é",
-        "a\u0301",
-        "word ",
-        "x" * 2000,
-        "漢" * 900,
-        "\\section{",
-        "#+begin_src\n",
-        "===\n",
-        "\x0c",
-        "\u2028",
-        "\r",
-        "\ufeff",
-        "\x00",
-    ]
-)
+_FRAGMENTS = st.sampled_from([
+    "---\n", "# a\n", "## b\n", "```\n", "~~~", "|a|b|\n|--|--|\n", "- x\n", "> ", "\n", "\n\n", " ",
+    "\t", '"', ",", "&a ", "*a", "[", "{", "!!python/object:os.system ", "tags: ", "title: ", "<",
+    "-->", "00:00:01.000 --> 00:00:02.000\n", "WEBVTT\n", "1\n", "漢", "é", "a\u0301", "word ",
+    "x" * 2000, "漢" * 900, "\\section{", "#+begin_src\n", "===\n", "\x0c", "\u2028", "\r", "\ufeff",
+    "\x00",
+])  # fmt: skip
+_ENCODINGS = st.sampled_from(["utf-16", "utf-32", "gb18030", "shift_jis", "cp1252"])
 TEXTS = (
-    st.lists(_FRAGMENTS | st.text(max_size=5), max_size=30).map(
-        lambda parts: "".join(parts).encode("utf-8", "replace")
-    )
+    st.lists(_FRAGMENTS | st.text(max_size=5), max_size=30).map("".join).map(as_utf8)
     | st.binary(max_size=200)
-    | st.tuples(
-        st.text(max_size=80), st.sampled_from(["utf-16", "utf-32", "gb18030", "shift_jis", "cp1252"])
-    ).map(lambda pair: pair[0].encode(pair[1], "ignore"))
+    | st.tuples(st.text(max_size=80), _ENCODINGS).map(lambda pair: pair[0].encode(pair[1], "ignore"))
 )
-_NAMES = st.sampled_from(
-    [
-        "md", "txt", "csv", "tsv", "json", "yaml", "toml", "vtt", "srt", "rst", "adoc", "org", "tex", "py",
-        "js", "xml", "log", "mdx",
-    ]
-).map("x.{}".format)  # fmt: skip
+_NAMES = st.sampled_from([
+    "md", "txt", "csv", "tsv", "json", "yaml", "toml", "vtt", "srt", "rst", "adoc", "org", "tex", "py",
+    "js", "xml", "log", "mdx",
+]).map("x.{}".format)  # fmt: skip
 FILES = st.tuples(_NAMES, TEXTS)
 
 
@@ -165,14 +124,10 @@ def text_is_covered(given: tuple[str, bytes]) -> None:
     assert not wanted - shown, wanted - shown
 
 
-LABELLED = st.tuples(
-    TEXTS,
-    st.none()
-    | st.text(max_size=12)
-    | st.sampled_from(
-        ["utf-8", "utf-7", "utf-16", "utf-32", "idna", "punycode", "undefined", "zip", "rot13", "hex", "\0"]
-    ),
+_LABELS = st.sampled_from(
+    ["utf-8", "utf-7", "utf-16", "utf-32", "idna", "punycode", "undefined", "zip", "rot13", "hex", "\0"]
 )
+LABELLED = st.tuples(TEXTS, st.none() | st.text(max_size=12) | _LABELS)
 
 
 def bytes_are_decoded(given: tuple[bytes, str | None]) -> None:
@@ -186,28 +141,24 @@ def bytes_are_decoded(given: tuple[bytes, str | None]) -> None:
 # -- documents --------------------------------------------------------------------------------------------
 
 _MARKUP = st.lists(
-    st.sampled_from(
-        [
-            "<table>", "<tr>", "<td>", "</table>", "</td>", "<ul>", "<li>", "<ol>", "</ul>", "<pre>",
-            "</pre>", "<a href='http://x'>", "</a>", "<h1>", "</h1>", "<title>", "</title>", "<nav>",
-            "<!--", "-->", "<![", "<!DOCTYPE x [", "]>", "<?", "&#x110000;", "&amp", "&#0;", "<script>",
-            "</script>", "<img alt=x>", "<br", "'", '"', "<", ">", "<p>",
-        ]
-    )
+    st.sampled_from([
+        "<table>", "<tr>", "<td>", "</table>", "</td>", "<ul>", "<li>", "<ol>", "</ul>", "<pre>",
+        "</pre>", "<a href='http://x'>", "</a>", "<h1>", "</h1>", "<title>", "</title>", "<nav>",
+        "<!--", "-->", "<![", "<!DOCTYPE x [", "]>", "<?", "&#x110000;", "&amp", "&#0;", "<script>",
+        "</script>", "<img alt=x>", "<br", "'", '"', "<", ">", "<p>",
+    ])
     | st.text(max_size=4),
     max_size=30,
-).map(lambda parts: "".join(parts).encode("utf-8", "replace"))  # fmt: skip
+).map("".join).map(as_utf8)  # fmt: skip
 _MAILS = st.lists(
-    st.sampled_from(
-        [
-            b"Subject: ", b"From: =?utf-8?b?", b"?=\n", b"Content-Type: multipart/mixed; boundary=b\n",
-            b"Content-Type: text/html\n", b"Content-Type: message/rfc822\n",
-            b"Content-Transfer-Encoding: base64\n", b"Content-Transfer-Encoding: x-uuencode\n",
-            b"Content-Type: text/plain; charset=idna\n",
-            b"Content-Disposition: attachment; filename*=utf-7''%00\n", b"--b\n", b"--b--\n", b"\n",
-            b"word", b"=?x?q?=00?=",
-        ]
-    )
+    st.sampled_from([
+        b"Subject: ", b"From: =?utf-8?b?", b"?=\n", b"Content-Type: multipart/mixed; boundary=b\n",
+        b"Content-Type: text/html\n", b"Content-Type: message/rfc822\n",
+        b"Content-Transfer-Encoding: base64\n", b"Content-Transfer-Encoding: x-uuencode\n",
+        b"Content-Type: text/plain; charset=idna\n",
+        b"Content-Disposition: attachment; filename*=utf-7''%00\n", b"--b\n", b"--b--\n", b"\n",
+        b"word", b"=?x?q?=00?=",
+    ])
     | st.binary(max_size=6),
     max_size=25,
 ).map(b"".join)  # fmt: skip
@@ -229,9 +180,7 @@ DOCUMENTS = st.one_of(
     st.tuples(st.just("eml"), _MAILS),
     st.tuples(
         st.just("ipynb"),
-        st.dictionaries(st.sampled_from(["cells", "worksheets", "metadata"]), VALUES).map(
-            lambda value: json.dumps(value).encode("utf-8", "surrogatepass")
-        ),
+        st.dictionaries(st.sampled_from(["cells", "worksheets", "metadata"]), VALUES).map(as_json),
     ),
     st.tuples(st.just("epub"), _archived(samples.epub())),
     st.tuples(st.just("pptx"), _archived(samples.pptx())),
@@ -253,18 +202,9 @@ def document_is_read(given: tuple[str, bytes]) -> None:
     assert "text" in outcome or (outcome["refused"]["reason"] and outcome["refused"]["code"])
 
 
-FRAMES = (
-    st.binary(max_size=80)
-    | VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
-    | st.fixed_dictionaries(
-        {
-            "resident": _SCALARS,
-            "text": st.fixed_dictionaries(
-                {"text": _SCALARS, "title": _SCALARS, "tags": VALUES, "page_starts": VALUES}
-            ),
-        }
-    ).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
-)
+_READ = {"text": _SCALARS, "title": _SCALARS, "tags": VALUES, "page_starts": VALUES}
+_ANSWERED = st.fixed_dictionaries({"resident": _SCALARS, "text": st.fixed_dictionaries(_READ)})
+FRAMES = st.binary(max_size=80) | (VALUES | _ANSWERED).map(as_json)
 
 
 def frame_is_unpacked(content: bytes) -> None:
@@ -274,7 +214,7 @@ def frame_is_unpacked(content: bytes) -> None:
             unpack(content)
 
 
-# -- patterns and names -----------------------------------------------------------------------------------
+# -- patterns --------------------------------------------------------------------------------------------
 
 _PATTERN_PARTS = [
     "*", "**", "?", "/", "a", "[a-z]", "[!a]", "[", "]", "!", "\\", "#", "{a,b}", "[[:alpha:]]", "-", ".",
@@ -301,18 +241,6 @@ def pattern_is_matched(given: tuple[str, str]) -> None:
         rules.enters(tried)
 
 
-NAMED = st.tuples(PATHS, st.binary(min_size=32, max_size=32).map(bytes.hex))
-
-
-def name_is_read_back(given: tuple[str, str]) -> None:
-    """The name says the path, or that it was too long for it, and always the content."""
-    path, digest = given
-    naming = Naming()
-    reading = naming.read(naming.name(path, digest))
-    assert reading is not None and reading.tag == tag_of(digest)
-    assert reading.path == path or (reading.path is None and len(path.encode()) > 40)
-
-
 FIELDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "answers": (ANSWERS, answer_is_judged),
     "texts": (FILES, text_is_covered),
@@ -320,5 +248,4 @@ FIELDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "documents": (DOCUMENTS, document_is_read),
     "frames": (FRAMES, frame_is_unpacked),
     "patterns": (PATTERNS, pattern_is_matched),
-    "names": (NAMED, name_is_read_back),
 }

@@ -20,7 +20,7 @@ class SwappedFolder:
     def __init__(self, above: Path) -> None:
         self.root, self.outside = above / "root", above / "outside"
         self.file = self.root / "sub" / "file.txt"
-        self.bait = self.outside / "file.txt"
+        self.bait, self.ignore = self.outside / "file.txt", self.file.with_name(".kbsyncignore")
 
     def lay(self) -> None:
         """As it was in the beginning."""
@@ -34,55 +34,38 @@ class SwappedFolder:
         status = self.file.stat()
         os.utime(self.bait, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def _away(self, path: Path) -> None:
+    def replace(self, path: Path, make: Callable[[Path], object]) -> None:
+        """Something else lies at `path` now."""
         path.rename(path.with_name(path.name + ".was"))
+        make(path)
 
-    def file_to_link(self) -> None:
-        self._away(self.file)
-        self.file.symlink_to(self.bait)
-
-    def file_to_relative_link(self) -> None:
-        self._away(self.file)
-        self.file.symlink_to("../../outside/file.txt")
-
-    def file_to_fifo(self) -> None:
-        self._away(self.file)
-        os.mkfifo(self.file)
-
-    def file_to_folder(self) -> None:
-        self._away(self.file)
-        self.file.mkdir()
-
-    def file_to_device(self) -> None:
-        self._away(self.file)
-        try:
-            os.mknod(self.file, 0o20666, os.makedev(1, 5))  # /dev/zero
-        except PermissionError:
-            os.mkfifo(self.file)
-
-    def folder_to_link(self) -> None:
-        self._away(self.file.parent)
-        self.file.parent.symlink_to(self.outside)
-
-    def folder_to_link_above(self) -> None:
-        self._away(self.file.parent)
-        self.file.parent.symlink_to("../outside")
-
-    def folder_moved_out(self) -> None:
+    def move_folder_out(self) -> None:
         self.file.parent.rename(self.outside / "sub")
         self.file.parent.symlink_to(self.outside / "sub")
 
-    def ignore_file_to_link(self) -> None:
-        (self.file.parent / ".kbsyncignore").symlink_to(self.outside / ".kbsyncignore")
 
-    def ignore_file_to_fifo(self) -> None:
-        os.mkfifo(self.file.parent / ".kbsyncignore")
+def _device(at: Path) -> None:
+    try:
+        os.mknod(at, 0o20666, os.makedev(1, 5))  # /dev/zero
+    except PermissionError:
+        os.mkfifo(at)
+
+
+def _link(target: str) -> Callable[[Path], None]:
+    return lambda at: at.symlink_to(target)
 
 
 SWAPS: dict[str, Callable[[SwappedFolder], None]] = {
-    name: swap
-    for name, swap in vars(SwappedFolder).items()
-    if name.startswith(("file_to", "folder_", "ignore_")) and callable(swap)
+    "file to link": lambda place: place.replace(place.file, _link(str(place.bait))),
+    "file to relative link": lambda place: place.replace(place.file, _link("../../outside/file.txt")),
+    "file to fifo": lambda place: place.replace(place.file, os.mkfifo),
+    "file to folder": lambda place: place.replace(place.file, os.mkdir),
+    "file to device": lambda place: place.replace(place.file, _device),
+    "folder to link": lambda place: place.replace(place.file.parent, _link(str(place.outside))),
+    "folder to link above": lambda place: place.replace(place.file.parent, _link("../outside")),
+    "folder moved out": SwappedFolder.move_folder_out,
+    "ignore file to link": lambda place: place.ignore.symlink_to(place.outside / ".kbsyncignore"),
+    "ignore file to fifo": lambda place: os.mkfifo(place.ignore),
 }
 
 

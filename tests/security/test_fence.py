@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
     parser = Parser(spool, Bounds(20, 512 * MIB, MIB), child=TAKEN_OVER)
     yield parser
     parser.close()
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
+    """Makes parsers of a test's own that were taken over; they are closed after it."""
+    with ExitStack() as made:
+
+        def make(*bounds: Bounds) -> Parser:
+            parser = Parser(tmp_path / "spool", *bounds, child=TAKEN_OVER)
+            made.callback(parser.close)
+            return parser
+
+        yield make
 
 
 @pytest.fixture
@@ -177,35 +191,28 @@ def test_every_fence_of_this_kernel_is_up(tmp_path):
         process.end()
 
 
-def test_nothing_that_lies_beside_the_program_is_read(parser, tmp_path, monkeypatch):
+def test_nothing_that_lies_beside_the_program_is_read(parser, begin, tmp_path, monkeypatch):
     """In a checkout, or where a folder of the user's is searched for packages, letters may lie beside."""
     beside = tmp_path / "work"
     (beside / "package").mkdir(parents=True)
     (beside / "package" / "__init__.py").write_text("")
     (beside / "letter.txt").write_text("a letter of the user's")
     monkeypatch.syspath_prepend(beside)
-    other = Parser(tmp_path / "spool", Bounds(20, 512 * MIB), child=TAKEN_OVER)
-    try:
-        for each, places in (
-            (other, [beside / "letter.txt", beside / "package" / "__init__.py"]),
-            (parser, [ROOT / "pyproject.toml", ROOT / "tests" / "ports.py", ROOT / ".git"]),
-        ):
-            tried = [f"open({str(place)!r}).read()" for place in places]
-            assert all_refused(each, "\n".join([*tried, f"os.listdir({str(places[0].parent)!r})"]))
-    finally:
-        other.close()
+    for each, places in (
+        (begin(Bounds(20, 512 * MIB)), [beside / "letter.txt", beside / "package" / "__init__.py"]),
+        (parser, [ROOT / "pyproject.toml", ROOT / "tests" / "ports.py", ROOT / ".git"]),
+    ):
+        tried = [f"open({str(place)!r}).read()" for place in places]
+        assert all_refused(each, "\n".join([*tried, f"os.listdir({str(places[0].parent)!r})"]))
 
 
 def test_the_readers_are_found_wherever_they_were_installed(tmp_path, monkeypatch):
     """A folder of the user's own before all others, as PYTHONPATH makes one, hides no reader."""
     (tmp_path / "own").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "own")
-    parser = Parser(tmp_path / "spool")
-    try:
+    with closing(Parser(tmp_path / "spool")) as parser:
         assert "window" in parser.parse("x.html", BytesBody(b"<p>window")).text
         assert "fire" in parser.parse("x.pdf", BytesBody(samples.pdf([["fire drill"]]))).text
-    finally:
-        parser.close()
 
 
 def test_it_holds_no_descriptor_but_its_pipes(parser):
@@ -214,17 +221,14 @@ def test_it_holds_no_descriptor_but_its_pipes(parser):
     assert set(held.split()) <= {"pipe", "/dev/null", "/dev/urandom"}
 
 
-def test_no_key_is_in_its_environment_or_its_command_line(tmp_path, monkeypatch):
+def test_no_key_is_in_its_environment_or_its_command_line(begin, monkeypatch):
     monkeypatch.setenv("ZHIPU_API_KEY", "secret-key-of-ours")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret-key-of-ours@127.0.0.1:1")
-    parser = Parser(tmp_path / "spool", child=TAKEN_OVER)
-    try:
-        obeyed(parser, "pass")
-        (pid,) = parser.pids()
-        for name in ("environ", "cmdline"):
-            assert b"secret-key" not in Path(f"/proc/{pid}/{name}").read_bytes()
-    finally:
-        parser.close()
+    parser = begin()
+    obeyed(parser, "pass")
+    (pid,) = parser.pids()
+    for name in ("environ", "cmdline"):
+        assert b"secret-key" not in Path(f"/proc/{pid}/{name}").read_bytes()
 
 
 def test_threads_descriptors_and_core_dumps_are_bounded(parser):
@@ -240,21 +244,18 @@ def test_threads_descriptors_and_core_dumps_are_bounded(parser):
     assert said.splitlines() == ["NOFILE 64", "CORE 0", "FSIZE 0", f"AS {512 * MIB}", "dumpable 0"]
 
 
-def test_a_parser_deaf_to_signals_is_ended_at_the_limit(tmp_path):
-    parser = Parser(tmp_path / "spool", Bounds(1), child=TAKEN_OVER)
+def test_a_parser_deaf_to_signals_is_ended_at_the_limit(begin):
+    parser = begin(Bounds(1))
     deaf = """
     import signal, time
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
         signal.signal(number, signal.SIG_IGN)
     time.sleep(600)
     """
-    try:
-        with pytest.raises(Rejected) as refusal:
-            obeyed(parser, deaf)
-        assert refusal.value.code == "timeout"
-        assert obeyed(parser, "say('next')") == "next"
-    finally:
-        parser.close()
+    with pytest.raises(Rejected) as refusal:
+        obeyed(parser, deaf)
+    assert refusal.value.code == "timeout"
+    assert obeyed(parser, "say('next')") == "next"
 
 
 @pytest.mark.parametrize(

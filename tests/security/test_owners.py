@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.source.wake import wake
 from tests import warm
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, Ran
@@ -89,32 +90,19 @@ def _become_service_and_run(place: Place, words: tuple[str, ...], writer: int) -
         os._exit(0)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "--once",
-        "forget handbook --yes",
-        "retry --mirror handbook",
-        "verify --repair",
-        "search words",
-        "status",
-    ],
-)
+COMMANDS = "--once, forget handbook --yes, retry --mirror handbook, verify --repair, search words, status"
+
+
+@pytest.mark.parametrize("command", COMMANDS.split(", "))
 def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, command: str) -> None:
     shutil.rmtree(served.state / "kb")  # made anew, and found missing by those who look
     shutil.rmtree(served.state / "spool")
     served.run(*command.split())
+    (served.state / "wake").unlink(missing_ok=True)
+    wake(served.state)
     assert set(owners(served).values()) == {SERVICE}
     again = as_service(served, "--once")
     assert again.code == 0, again.err
-
-
-def test_what_reaches_a_daemon_is_the_services_own(served: Place) -> None:
-    from kbsync.source.wake import wake
-
-    (served.state / "wake").unlink(missing_ok=True)
-    wake(served.state)
-    assert owners(served)["wake"] == SERVICE
 
 
 def test_a_state_that_root_makes_in_the_home_of_a_user_is_that_users(served: Place) -> None:

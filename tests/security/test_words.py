@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from hypothesis import strategies as st
 
 from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
-from tests.cli.place import Place, Ran
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.place import Place
+from tests.cli.vendor import zhipu_place
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07", "\nFORGED line", "\r\x1b[1AFORGED", "\u2028FORGED", "\u202egnp.exe",
@@ -48,42 +50,42 @@ def test_any_text_is_one_harmless_line_and_stays_as_it_is_the_second_time(text: 
     assert is_harmless(shell_word(text.replace("\0", "")).replace("FORGED", ""))
 
 
-@given(
-    fields=st.dictionaries(
-        TEXT, TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_size=2), max_size=4
-    )
-)
+@contextmanager
+def logged(style: str) -> Iterator[io.BytesIO]:
+    """What is logged meanwhile."""
+    written, before = io.BytesIO(), structlog.get_config()
+    stream = io.TextIOWrapper(written, "utf-8", errors="strict", write_through=True)
+    try:
+        logs.configure(style=style, level="debug", environ={}, stream=stream)
+        yield written
+    finally:
+        structlog.configure(**before)
+        stream.detach()
+
+
+FIELDS = TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_size=2)
+
+
+@given(fields=st.dictionaries(TEXT, FIELDS, max_size=4))
 @settings(deadline=None, max_examples=60)
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_any_field_makes_one_harmless_log_line(style: str, fields: dict[str, Any]) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
-    before = structlog.get_config()
-    try:
-        logs.configure(style=style, level="debug", environ={}, stream=stream)
+    with logged(style) as written:
         structlog.get_logger().info("document.ready", **{f"x{key}": value for key, value in fields.items()})
-    finally:
-        structlog.configure(**before)
-    stream.flush()
-    written = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
-    assert written.count("\n") == 1 and is_harmless(written)
+    line = written.getvalue().decode()
+    assert line.count("\n") == 1 and is_harmless(line)
     if style == "json":
-        assert json.loads(written)["event"] == "document.ready"
+        assert json.loads(line)["event"] == "document.ready"
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_a_traceback_in_a_log_forges_no_line(style: str) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
-    before = structlog.get_config()
-    try:
-        logs.configure(style=style, level="debug", environ={}, stream=stream)
+    with logged(style) as written:
         try:
             raise ValueError("\x1b[2J\x9b1m\n<3>FORGED")
         except ValueError:
             structlog.get_logger().exception("daemon.broke")
-    finally:
-        structlog.configure(**before)
-    stream.flush()
-    lines = stream.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    lines = written.getvalue().decode().splitlines()
     assert not any("\x1b" in line or "\x9b" in line or line.startswith("<3>") for line in lines)
 
 
@@ -93,9 +95,7 @@ NAMES = [name.replace("/", "") + ".md" for name in HOSTILE if "\ud800" not in na
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("words"))
-    everything = "".join(
-        name for name in HOSTILE if name.isascii() or ("\ud800" not in name and "\udcff" not in name)
-    )
+    everything = "".join(name for name in HOSTILE if "\ud800" not in name and "\udcff" not in name)
     for name in NAMES:
         page = f"---\ntitle: {json.dumps(everything)}\n---\n# head {everything}\n\nneedle {everything}\n"
         (place.docs / os.fsdecode(os.fsencode(name))).write_bytes(page.encode("utf-8", "surrogatepass"))
@@ -109,27 +109,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
+FORGED = "\x1b[2J\nFORGED"
+SHOWING = [["plan"], ["status", "--documents"], ["search", "needle"], ["verify"], ["explain", NAMES[0]]]
 COMMANDS = [
-    ["plan"],
-    ["status", "--documents"],
-    ["search", "needle"],
-    ["verify"],
-    ["explain", NAMES[0]],
-    ["explain", NAMES[0], "--text"],
-    ["explain", "\x1b[2J\nFORGED nothing.md"],
-    ["retry", "\x1b[2J\nFORGED nothing.md"],
-    ["approve", "\x1b[2J\nFORGED"],
-    ["--mirror", "\x1b[2J\nFORGED", "status"],
-    ["\x1b[2J\nFORGED"],
-    ["status", "--\x1b[2J\nFORGED"],
-    ["search", "\x1b[2J\nFORGED \udcff"],
-    ["search", "x", "--after", "\x1b[2J\nFORGED"],
-    ["--config", "/\x1b[2J\nFORGED", "status"],
-    ["--folder", "/\x1b[2J\nFORGED", "--once"],
-    ["--state-dir", "/dev/null/\x1b[2J\nFORGED", "--once"],
-    ["init", "/dev/null/\x1b[2J\nFORGED"],
-    ["--once"],
-    ["--once", "--dry-run"],
+    *SHOWING,
+    *(
+        ["explain", NAMES[0], "--text"],
+        ["explain", f"{FORGED} nothing.md"],
+        ["retry", f"{FORGED} nothing.md"],
+    ),
+    *(["approve", FORGED], ["--mirror", FORGED, "status"], [FORGED], ["status", f"--{FORGED}"]),
+    *(
+        ["search", f"{FORGED} \udcff"],
+        ["search", "x", "--after", FORGED],
+        ["--config", f"/{FORGED}", "status"],
+    ),
+    *(["--folder", f"/{FORGED}", "--once"], ["--state-dir", f"/dev/null/{FORGED}", "--once"]),
+    *(["init", f"/dev/null/{FORGED}"], ["--once"], ["--once", "--dry-run"]),
 ]
 
 
@@ -143,9 +139,7 @@ def test_no_command_writes_what_a_stranger_wrote_as_it_is(
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize(
-    "words", [["plan"], ["status", "--documents"], ["search", "needle"], ["verify"], ["explain", NAMES[0]]]
-)
+@pytest.mark.parametrize("words", SHOWING)
 def test_json_stays_one_document_and_gives_every_name_back(place: Place, words: list[str]) -> None:
     ran = place.run(*words, "--json")
     assert ran.out.count("\n") == 1 and is_harmless(ran.out)
@@ -162,18 +156,10 @@ SAID = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" 
 def test_what_a_service_says_is_cut_and_made_harmless(tmp_path: Path, kind: str) -> None:
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
-        desk.vendor.play(
-            kind, op="upload", times=0, args={"reason" if kind == "failed-info" else "message": SAID}
-        )
-        shown = [desk.go("--once", "--log-level", "debug"), *_looks(desk)]
+        word = "reason" if kind == "failed-info" else "message"
+        desk.vendor.play(kind, op="upload", times=0, args={word: SAID})
+        looks = (["status", "--documents"], ["status", "--json", "--documents"], ["explain", "a.md"])
+        shown = [desk.go("--once", "--log-level", "debug"), *(desk.run(*words) for words in looks)]
     for ran in shown:
         assert is_harmless(ran.err) and is_harmless(ran.out)
         assert len(ran.err) + len(ran.out) < 20_000
-
-
-def _looks(desk: ZhipuPlace) -> list[Ran]:
-    return [
-        desk.run("status", "--documents"),
-        desk.run("status", "--json", "--documents"),
-        desk.run("explain", "a.md"),
-    ]

@@ -12,7 +12,6 @@ import importlib
 import pkgutil
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ from kbsync.core import links, names
 from kbsync.core import text as core_text
 from kbsync.index.chunk import chunk
 from kbsync.index.fence.parser import Parser
-from tests.cli.place import Place
 from tests.security.worst import EXPRESSIONS, TEXTS
 from tests.targets.bodies import BytesBody
 
@@ -67,24 +65,6 @@ def test_a_text_made_to_be_slow_is_read_and_cut_in_time(worst: str, tmp_path: Pa
     assert parser.pids() == []
     assert max(len(each.embed_text) for each in chunks) < LONGEST_CHUNK
     assert sum(len(each.embed_text) for each in chunks) < 20 * len(text)
-
-
-def test_texts_made_to_be_slow_hold_up_no_other_file(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    for number, (path, text) in enumerate(TEXTS.values()):
-        if text.startswith(("---", "+++", "# a ", "WEBVTT")):
-            place.write(f"{number}-{path}", text[:66_000])
-    place.write("plain.md", "the lantern is in the shed")
-    running = place.start("--once", "--folder", "docs", "--json")
-    try:
-        out, err = running.communicate(timeout=100)
-    except subprocess.TimeoutExpired:
-        running.kill()
-        raise
-    assert running.returncode == 0, err.decode()
-    assert b'"failed": 0' in out
-    found = place.run("search", "lantern", "--folder", "docs", "--files")
-    assert "plain.md" in found.out
 
 
 ROOMS = [

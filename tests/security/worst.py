@@ -50,6 +50,10 @@ _TEXTS: dict[str, dict[str, str]] = {
         "front matter in TOML with a huge number": "+++\ntitle = 0x" + times("f", 60_000) + "\n+++\nbody\n",
         "a fence that nothing closes": times("~~~~\n```\n"),
         "fences each longer than the one before": "".join("`" * n + "\n" for n in range(1_400, 3, -1)),
+        "headings alone": times("# a\n"),
+        "underlined headings": times("a\n=\n"),
+        "rules alone": times("---\n"),
+        "rows without a rule": times("|a|b|\n"),
         "a rule of a table that is none": "| a |\n|" + times("-") + "x|\n| b |\n",
     },
     "x.adoc": {
@@ -81,11 +85,14 @@ _TEXTS: dict[str, dict[str, str]] = {
     },
     "x.srt": {
         "a time in subtitles that is none": "1\n00:00:01,000 --> 00:00:02,000\nsaid\n\n" + times("1") + "\n",
+        "numbers without a time in subtitles": times("1\n"),
         "blanks before a time in subtitles": "1\n00:00:01,000 --> 00:00:02,000\nsaid\n\n" + times(" ") + "\n",
     },
     "x.csv": {
         "a header as long as all records": "名," + times("称,", SIZE // 6) + "\n" + times("a\n", SIZE // 2),
         "a cell of digits": times("1") + "x\n2\n",
+        "quotes in a table": times('"'),
+        "rows of two cells": times("a,b\n"),
     },
     "x.txt": {
         "a sentence of quotes": "." + times('"') + "x",
@@ -94,10 +101,14 @@ _TEXTS: dict[str, dict[str, str]] = {
         "one word": times("x"),
         "one Chinese word": times("文", SIZE // 3),
         "nothing but blanks before the end": "a" + times(" ") + "b",
+        "Chinese and letters": times("漢a", SIZE // 3),
+        "letters with accents": times("é", SIZE // 2),
+        "combining marks": times("a\u0301", SIZE // 2),
         "blank lines": "a" + times("\n") + "b",
         "blank lines with blanks": "a\n" + times(" \n") + "b",
         "lines of one letter": times("a\n"),
     },
+    "x.log": {"carriage returns": times("x\r")},
     "x.py": {"code that is blank lines": "a" + times("\n \n") + "b"},
     "x.jsonl": {"records that are blank": times(" \n") + "a"},
     "x.xml": {

@@ -16,18 +16,11 @@ from typing import Any
 from tests.programs import found, look_for
 
 PATIENCE = 60.0
+# Without a sandbox: tests run as root in containers, and it sees our own page only.
 FLAGS = (
-    "--headless=new",
-    "--no-sandbox",  # tests run as root in containers; it sees our own page only
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-extensions",
-    "--no-first-run",
-    "--hide-scrollbars",
-    "--lang=en-US",
-    "--remote-debugging-pipe",
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking "
+    "--disable-component-update --disable-extensions --no-first-run --hide-scrollbars --lang=en-US "
+    "--remote-debugging-pipe"
 )
 
 
@@ -118,13 +111,8 @@ class Page:
 
     def size(self, width: int, height: int, *, dark: bool = False, still: bool = False) -> None:
         """Of the window, and what its user prefers."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
         features = [
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
             {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
@@ -139,15 +127,9 @@ def browsing(profile: Path) -> Iterator[Page]:
     program = found("chromium")
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
-    flags = " ".join([*FLAGS, f"--user-data-dir={profile}", "about:blank"])
-    shell = f"exec {program} {flags} 3<&{down_read} 4>&{up_write}"
-    process = subprocess.Popen(
-        ["/bin/bash", "-c", shell],
-        pass_fds=(down_read, up_write),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    shell = f"exec {program} {FLAGS} --user-data-dir={profile} about:blank 3<&{down_read} 4>&{up_write}"
+    nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    process = subprocess.Popen(["/bin/bash", "-c", shell], pass_fds=(down_read, up_write), **nothing)
     os.close(down_read)
     os.close(up_write)
     try:

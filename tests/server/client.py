@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from kbsync.config.secrets import Secret
 from kbsync.server.auth import AccessControl
 from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
+from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.metrics import LoopMonitor
 from kbsync.state.mirrors import Halt
 from tests.clocks import Clock
@@ -46,6 +48,19 @@ async def request(app: Any, method: str, path: str, content: bytes = b"", **head
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9753") as client:
         return await client.request(method, path, content=content, headers=headers)
+
+
+@contextmanager
+def served(app: Any, end: Callable[[], None] = lambda: None) -> Iterator[tuple[ServerThread, int]]:
+    """A thread that serves `app`, and its port; nothing of it is left afterwards."""
+    [listening] = bind_sockets("127.0.0.1", 0)
+    thread = ServerThread(app, [listening], end)
+    thread.start()
+    try:
+        yield thread, listening.getsockname()[1]
+    finally:
+        thread.stop()
+    assert not thread.is_alive
 
 
 def said(port: int, sent: bytes, *, seconds: float = 20.0) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,6 @@ from kbsync.server import health
 from kbsync.server.health import MirrorReadiness, Readiness
 from kbsync.server.metrics import STALLED_AFTER
 from kbsync.source.hints import Hint, HintKind
-from tests.engine.test_watching import PATIENCE, WatchingWorld, until
 from tests.engine.world import World
 from tests.server.client import HALT, HALTED, READY, Listened
 
@@ -61,20 +59,6 @@ async def reason(readiness: Readiness) -> str:
     return one.obstacle.reason if one.obstacle else ""
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> WatchingWorld:
-    world = WatchingWorld(tmp_path)
-    world.write_many(10)
-    return world
-
-
-async def becomes(readiness: Readiness, wanted: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (found := await reason(readiness)) != wanted:
-        assert time.monotonic() < deadline, f"{found!r} is not {wanted!r}"
-        await asyncio.sleep(0.01)
-
-
 async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(3)
@@ -93,6 +77,10 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         await bound.compare()
         assert await reason(readiness) == ""
         await run.end()
+        assert await reason(readiness) == ""
+        await run.set_halt(HALT)
+        assert [one.obstacle for one in await readiness.look()] == [HALT]
+        await run.set_halt(None)
         assert await reason(readiness) == ""
 
 
@@ -119,22 +107,6 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
         assert "log.md" in bound.reconciler.settling
         assert await reason(readiness) == ""
         await run.end()
-
-
-async def test_a_halt_is_told_as_status_tells_it_and_ends(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        readiness = Readiness({"docs": daemon.run})
-        await until(lambda: daemon.run.has_compared)
-        await becomes(readiness, "")
-        away = daemon.root.with_name("away")
-        daemon.root.rename(away)
-        await until(lambda: daemon.run.halt)
-        [one] = await readiness.look()
-        assert one.obstacle is not None
-        assert one.obstacle.reason == "folder-missing"
-        assert str(daemon.root) in one.obstacle.detail
-        away.rename(daemon.root)
-        await becomes(readiness, "")
 
 
 async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

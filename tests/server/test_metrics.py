@@ -10,7 +10,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kbsync.core.meter import Histogram, Meter, Outcome
 from kbsync.engine.status import DocumentCounts, MirrorStatus
-from kbsync.once import run_once
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt
@@ -63,25 +62,6 @@ def test_what_happened_is_told_with_its_labels() -> None:
     assert not [name for name in told if "halted" in name and 'mirror="b"' in name]
 
 
-async def test_a_pass_is_counted(tmp_path: Path) -> None:
-    one = scene(tmp_path)
-    one.world.write_many(3)
-    one.world.write("empty.md", "")
-    async with one.open():
-        run = one.runs["docs"]
-        before = samples((await one.get("/metrics")).text)
-        assert before['kbsync_documents{mirror="docs",state="ready"}'] == 0
-        assert before['kbsync_freshness_seconds_count{mirror="docs"}'] == 0
-        await run_once(run)
-        answer = await one.get("/metrics")
-        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        told = samples(answer.text)
-    assert told['kbsync_documents{mirror="docs",state="ready"}'] == 3
-    assert told['kbsync_freshness_seconds_count{mirror="docs"}'] == 3
-    assert told["kbsync_uploaded_bytes_total"] == sum(len(f"text of f{i}") for i in range(3))
-    assert told['kbsync_pass_seconds{mirror="docs"}'] >= 0
-
-
 async def test_counts_stay_when_a_target_is_opened_anew_and_when_a_mirror_leaves(tmp_path: Path) -> None:
     one = scene(tmp_path)
     async with one.open():
@@ -116,6 +96,5 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
 async def test_a_state_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
     one = scene(tmp_path)
     one.make_app()
-    told = samples((await one.get("/metrics")).text)
-    assert told['kbsync_documents{mirror="docs",state="ready"}'] == 0
+    assert samples((await one.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0
     one.made.state_reader.close()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.server
 import itertools
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from kbsync.config.model import NotifyConfig, Occasion
@@ -36,6 +39,7 @@ from kbsync.server.notify import (
 )
 from kbsync.state.mirrors import Halt
 from tests.engine.test_watching import WatchingWorld, until
+from tests.server.client import served
 
 ALL: tuple[Occasion, ...] = ("halted", "recovered", "quarantined")
 QUOTA = Halt("quota", "no money\x1b[31m", "kbsync retry")
@@ -77,12 +81,8 @@ def test_a_halt_is_told_once_and_its_end_too_without_a_cure_for_what_is_over() -
     [recovered] = pending.tell(2 * EVERY)
     told = recovered.to_json()
     assert told["text"] == "a: works again (folder-missing is over)"
-    assert (told["event"], told["reason"], told["detail"], told["cure"]) == (
-        "recovered",
-        "folder-missing",
-        "",
-        "",
-    )
+    known = {"event": "recovered", "reason": "folder-missing", "detail": "", "cure": ""}
+    assert {key: told[key] for key in known} == known
 
 
 def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
@@ -246,82 +246,54 @@ async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch
         await process.wait()
 
 
-class NoticeHandler(http.server.BaseHTTPRequestHandler):
-    """Keeps what was sent; answers as its path says."""
-
-    def do_POST(self) -> None:
-        server = cast("NoticeServer", self.server)
-        server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/hangs":
-            server.release.wait()
-            return
-        self.send_response(int(self.path.strip("/")))
-        self.send_header("Location", "/200")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class NoticeServer(http.server.ThreadingHTTPServer):
-    daemon_threads = True
+class Recipient:
+    """An address that keeps what it gets and answers as its path says; of 0 it gives no answer."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), NoticeHandler)
         self.bodies: list[bytes] = []
-        self.release = threading.Event()
+        self.port = 0
 
-    async def post(self, path: str, limit: float = 10) -> None:
-        await notify.post_notice(f"http://127.0.0.1:{self.server_port}/{path}", BODY, limit)
+    async def take(self, request: Request) -> Response:
+        self.bodies.append(await request.body())
+        status = request.path_params["status"]
+        while not status and not await request.is_disconnected():
+            await asyncio.sleep(0.01)
+        return Response(status_code=status or 200, headers={"Location": "/200"})
 
 
 @pytest.fixture
-def server() -> Iterator[NoticeServer]:
-    with NoticeServer() as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield listening
-        listening.release.set()
-        listening.shutdown()
-        thread.join()
-
-
-async def test_an_address_gets_the_notice_by_post(server: NoticeServer) -> None:
-    await server.post("204")
-    assert server.bodies == [BODY]
+def recipient() -> Iterator[Recipient]:
+    one = Recipient()
+    with served(Starlette(routes=[Route("/{status:int}", one.take, methods=["POST"])])) as (_, one.port):
+        yield one
 
 
 @pytest.mark.parametrize(
-    ("path", "limit", "why"),
+    ("status", "limit", "why"),
     [
-        ("500", 10, "it answered 500"),
-        ("307", 10, "it answered 307"),
-        ("hangs", 0.5, "no answer within 0.5 s"),
+        (204, 10, ""),
+        (500, 10, "it answered 500"),
+        (307, 10, "it answered 307"),
+        (0, 0.5, "no answer within 0.5 s"),
     ],
 )
-async def test_an_address_that_does_not_take_it_is_told_without_the_address(
-    server: NoticeServer, path: str, limit: float, why: str
+async def test_an_address_gets_the_notice_and_what_it_does_not_take_is_told_without_the_address(
+    recipient: Recipient, status: int, limit: float, why: str
 ) -> None:
-    with pytest.raises(Undelivered) as caught:
-        await server.post(path, limit)
-    assert (str(caught.value), len(server.bodies)) == (why, 1)
+    with pytest.raises(Undelivered) if why else nullcontext() as caught:
+        await notify.post_notice(f"http://127.0.0.1:{recipient.port}/{status}", BODY, limit)
+    assert recipient.bodies == [BODY]
+    assert not why or str(caught.value) == why
 
 
-@pytest.mark.parametrize(
-    ("url", "proxy", "why"),
-    [
-        ("http://127.0.0.1:1/sesame", "", "cannot be reached"),
-        ("http://[sesame", "", "cannot be reached"),
-        ("gopher://sesame/", "", "cannot be reached"),
-        ("https://kb.example/", "socks5://sesame:1080", "proxy of the environment"),
-        ("https://kb.example/", "http://sesame:x", "proxy of the environment"),
-    ],
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/sesame", "http://[sesame", "gopher://sesame/"])
+@pytest.mark.parametrize("proxy", ["", "socks5://sesame:1080", "http://sesame:x"])
 async def test_an_address_or_proxy_that_is_none_is_told_without_it(
-    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str, why: str
+    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str
 ) -> None:
     if proxy:
         monkeypatch.setenv("ALL_PROXY", proxy)
+    why = "proxy of the environment" if proxy else "cannot be reached"
     with pytest.raises(Undelivered, match=why) as caught:
         await notify.post_notice(url, BODY)
     assert "sesame" not in str(caught.value)
@@ -389,8 +361,7 @@ async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config
         await stage.look(3600)
     assert stage.events == ["halted"]
     assert [(line["event"], line["via"]) for line in lines] == [
-        ("notify.failed", "command"),
-        ("notify.resumed", "command"),
+        (event, "command") for event in ("notify.failed", "notify.resumed")
     ]
     assert str(tmp_path) not in str(lines)
 

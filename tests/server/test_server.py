@@ -11,20 +11,16 @@ import pytest
 
 from kbsync.errors import UsageError
 from kbsync.server import listener
-from kbsync.server.listener import ServerThread, bind_sockets
-from tests.server.client import Listened, said
+from kbsync.server.listener import bind_sockets
+from tests.server.client import Listened, said, served
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    [one] = bind_sockets("127.0.0.1", 0)
-    thread = ServerThread(Listened().door, [one])
-    thread.start()
-    yield one.getsockname()[1]
-    thread.stop()
-    assert not thread.is_alive
+    with served(Listened().door) as (_, one):
+        yield one
 
 
 def test_it_answers_once_and_closes(port: int) -> None:
@@ -69,13 +65,12 @@ def is_closed(connection: socket.socket) -> bool:
 @pytest.mark.parametrize("begun", [b"", GET[:20], GET[:-2]], ids=repr)
 def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.01)
-    [one] = bind_sockets("127.0.0.1", 0)
-    thread = ServerThread(Listened().door, [one])
-    thread.start()
-    with socket.create_connection(one.getsockname(), timeout=20) as silent:
+    with (
+        served(Listened().door) as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=20) as silent,
+    ):
         silent.sendall(begun)
         assert is_closed(silent)
-    thread.stop()
 
 
 def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
@@ -88,15 +83,12 @@ def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
 
 
 def test_stopping_frees_the_port_whoever_is_connected_and_may_be_repeated() -> None:
-    [one] = bind_sockets("127.0.0.1", 0)
-    port = one.getsockname()[1]
-    thread = ServerThread(Listened().door, [one])
-    thread.start()
-    with pytest.raises(UsageError, match=r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"):
-        bind_sockets("127.0.0.1", port)
-    with socket.create_connection(("127.0.0.1", port)):
-        thread.stop()
-    assert not thread.is_alive
-    thread.stop()
+    in_use = r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"
+    with served(Listened().door) as (thread, port):
+        with pytest.raises(UsageError, match=in_use):
+            bind_sockets("127.0.0.1", port)
+        with socket.create_connection(("127.0.0.1", port)):
+            thread.stop()
+        assert not thread.is_alive
     for again in bind_sockets("127.0.0.1", port):
         again.close()

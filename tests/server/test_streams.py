@@ -16,7 +16,8 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import events
 from kbsync.server.events import ABORT, EventHub, EventStream
-from kbsync.server.listener import ServerThread, bind_sockets
+from tests.clocks import settled
+from tests.server.client import served
 from tests.server.scene import eventually, scene
 
 
@@ -37,8 +38,7 @@ class Turns:
         for one in waiting:
             if not one.done():
                 one.set_result(None)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await settled()
 
 
 class WatchedMirrors:
@@ -192,24 +192,20 @@ async def test_over_a_real_connection_edits_show_and_the_stream_ends_with_the_li
 ) -> None:
     one = scene(tmp_path)
     async with one.open(), httpx.AsyncClient(timeout=60) as client:
-        [listening] = bind_sockets("127.0.0.1", 0)
-        thread = ServerThread(one.app, [listening], one.made.hub.end)
-        await asyncio.to_thread(thread.start)
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api/events"
-        async with client.stream("GET", url) as answer:
-            assert answer.headers["content-type"] == "text/event-stream"
-            assert "x-kbsync-word" in answer.headers
-            lines = answer.aiter_lines()
-            assert await anext(lines) == "event: frame"
-            one.world.write("seen.md", "text")
-            await run_once(one.runs["docs"])
-            async for line in lines:
-                if "seen.md" in line:
-                    break
-            stopping = asyncio.create_task(asyncio.to_thread(thread.stop))
-            assert [line async for line in lines if line.startswith("event")] == []
-            await stopping
-        assert not thread.is_alive
+        with served(one.app, one.made.hub.end) as (thread, port):
+            async with client.stream("GET", f"http://127.0.0.1:{port}/api/events") as answer:
+                assert answer.headers["content-type"] == "text/event-stream"
+                assert "x-kbsync-word" in answer.headers
+                lines = answer.aiter_lines()
+                assert await anext(lines) == "event: frame"
+                one.world.write("seen.md", "text")
+                await run_once(one.runs["docs"])
+                async for line in lines:
+                    if "seen.md" in line:
+                        break
+                stopping = asyncio.create_task(asyncio.to_thread(thread.stop))
+                assert [line async for line in lines if line.startswith("event")] == []
+                await stopping
 
 
 async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,14 +228,10 @@ async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pyt
         assert client is not None
         await EventStream(hub, client, {})(scope, receive, send)
 
-    [listening] = bind_sockets("127.0.0.1", 0)
-    thread = ServerThread(app, [listening], hub.end)
-    await asyncio.to_thread(thread.start)
-    try:
-        with socket.create_connection(listening.getsockname(), timeout=20) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            await eventually(lambda: len(hub.clients) == 1)
-            await eventually(lambda: len(hub.clients) == 0)
-    finally:
-        await asyncio.to_thread(thread.stop)
-    assert not thread.is_alive
+    with (
+        served(app, hub.end) as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=20) as reader,
+    ):
+        reader.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await eventually(lambda: len(hub.clients) == 1)
+        await eventually(lambda: len(hub.clients) == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 from kbsync.core.model import Limits
 from kbsync.core.selection import Rules
 from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
+
+OBSTACLES = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN]
+"""Errors that say nothing of whether a thing is there."""
 
 RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,8 @@ from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp
 from kbsync.errors import ShortageError
 from kbsync.source import look as looker
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
-from kbsync.source.roots import SHORTAGES, RootIdentity, identify
-from tests.source.folders import RULES, descriptors, refuse, write
+from kbsync.source.roots import SHORTAGES, identify
+from tests.source.folders import OBSTACLES, RULES, descriptors, refuse, write
 
 MISSING = Look(Presence.MISSING)
 
@@ -39,10 +39,7 @@ def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
         assert look(tmp_path, path) == MISSING, path
 
 
-@pytest.mark.parametrize(
-    "number",
-    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],
-)
+@pytest.mark.parametrize("number", OBSTACLES)
 @pytest.mark.parametrize(("call", "name"), [("open", "docs"), ("stat", "a.md")])
 def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str, name: str
@@ -94,15 +91,11 @@ def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:
     root.mkdir()
     identity = identify(root)
     assert look(root, "a.md", identity) == MISSING
+    on_another_device = replace(identity, dev=identity.dev + 1)
+    assert look(root, "a.md", on_another_device).presence is Presence.UNKNOWN, "within a run"
     root.rename(tmp_path / "away")
     root.mkdir()
     assert look(root, "a.md", identity).presence is Presence.UNKNOWN
-
-
-def test_a_new_device_number_is_another_root_within_a_run(tmp_path: Path) -> None:
-    now = identify(tmp_path)
-    before = RootIdentity(now.dev + 1, now.ino, now.fs_type, now.is_mount)
-    assert look(tmp_path, "a.md", before).presence is Presence.UNKNOWN
 
 
 def test_what_was_in_a_mount_that_is_gone_is_unknown(tmp_path: Path) -> None:

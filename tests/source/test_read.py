@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +113,11 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(
         file.write_bytes(content[::-1])
         os.utime(file, ns=(expected.mtime_ns, expected.mtime_ns))
 
-    def replace() -> None:
-        (root / "new").write_bytes(content)
-        (root / "new").replace(file)
-
     changes: dict[str, Callable[[], object]] = {
         "append": lambda: append(file),
         "rewrite": lambda: file.write_bytes(content[::-1]),
         "truncate": lambda: os.truncate(file, 2),
-        "replace": replace,
+        "replace": lambda: (root / "new").replace(file),
         "touch back": touch_back,
         "remove": file.unlink,
         "move": lambda: file.rename(root / "moved"),
@@ -132,6 +129,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(
     ):
         if not file.exists():
             file.write_bytes(content)
+        (root / "new").write_bytes(content)
         with monkeypatch.context() as patched:
             during(patched, changes[change])
             assert read() == outcome
@@ -181,22 +179,18 @@ def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch
 def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
     place = root / "docs/a.md"
     (root / "target.md").write_bytes(b"x")
-    match thing:
-        case "fifo":
-            os.mkfifo(place)
-        case "symlink":
-            place.symlink_to(root / "target.md")
-        case "folder":
-            place.mkdir()
-        case "socket":
-            with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(str(place))
-        case "device":
-            try:
-                os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
-                place.open("rb").close()
-            except PermissionError:
-                pytest.skip("device nodes are not allowed here")
+    if thing == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place))
+    elif thing == "device":
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+            place.open("rb").close()
+        except PermissionError:
+            pytest.skip("device nodes are not allowed here")
+    else:
+        make = {"fifo": os.mkfifo, "symlink": partial(os.symlink, root / "target.md"), "folder": os.mkdir}
+        make[thing](place)
     expected = stamp(root, "docs/a.md")
     assert digest(root, "docs/a.md", expected) == Unstable("is no longer a regular file")
     assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no longer a regular file")
@@ -207,11 +201,8 @@ def test_a_file_that_is_not_there_has_vanished(root: Path, spool_dir: Path, path
     (root / "file").touch()
     assert digest(root, path, Stamp(1, 1, 1, 1)) == Vanished()
     assert copy_stable(root, path, spool_dir) == Vanished()
-
-
-def test_a_missing_root_does_not_make_its_files_vanish(root: Path, spool_dir: Path) -> None:
-    outcome = copy_stable(root / "nowhere", "a.md", spool_dir)
-    assert isinstance(outcome, UnreadableFile) and str(root / "nowhere") in outcome.reason
+    below_no_root = copy_stable(root / "nowhere", path, spool_dir)
+    assert isinstance(below_no_root, UnreadableFile) and str(root / "nowhere") in below_no_root.reason
 
 
 @pytest.mark.parametrize(
@@ -296,13 +287,8 @@ def test_a_full_disk_is_told_with_the_folder_and_a_cure(
     refuse(monkeypatch, call, spool_dir if call == "open" else "anything", number)
     with pytest.raises(StateError) as caught:
         copy_stable(root, "a.md", spool_dir)
-    for words in (
-        str(spool_dir),
-        "'a.md'",
-        os.strerror(number).lower(),
-        "free space there or move state_dir",
-    ):
-        assert words in str(caught.value)
+    told = (str(spool_dir), "'a.md'", os.strerror(number).lower(), "free space there or move state_dir")
+    assert all(words in str(caught.value) for words in told)
 
 
 def test_a_short_write_to_the_spool_loses_nothing(
@@ -348,37 +334,28 @@ def test_a_file_that_holds_still_for_a_moment_or_only_grows_is_taken(
     assert pause.pauses == pauses
 
 
-def test_a_file_that_is_rewritten_all_the_time_is_not_taken(root: Path, spool_dir: Path) -> None:
+@pytest.mark.parametrize(
+    "sample", [None, Sample(100, hexed(b"x" * 100)), Sample(0, hexed(b""))], ids=["none", "longer", "empty"]
+)
+def test_a_file_that_is_rewritten_all_the_time_is_not_taken_for_a_growing_one(
+    root: Path, spool_dir: Path, sample: Sample | None
+) -> None:
     file = root / "a.md"
     file.write_bytes(b"one")
     versions = (b"two!", b"three", b"four", b"five")
     steps = [lambda text=text: file.write_bytes(text) for text in versions]
-    outcome = copy_growing(root, "a.md", spool_dir, pause=Writer(*steps))
+    outcome = copy_growing(root, "a.md", spool_dir, sample, pause=Writer(*steps))
     assert isinstance(outcome, Unstable) and outcome.reason == "still being written"
     assert outcome.sample and outcome.sample.digest in {hexed(text) for text in versions}
 
 
-def test_a_file_that_shrank_or_was_empty_is_not_taken_for_a_growing_one(root: Path, spool_dir: Path) -> None:
-    file = root / "a.md"
-    file.write_bytes(b"shorter")
-    steps = [lambda text=text: file.write_bytes(text) for text in (b"other", b"third")]
-    for sample in (Sample(100, hexed(b"x" * 100)), Sample(0, hexed(b""))):
-        outcome = copy_growing(root, "a.md", spool_dir, sample, Writer(*steps))
-        assert isinstance(outcome, Unstable)
-
-
-def test_a_file_that_changes_during_each_read_is_not_taken(
+def test_a_file_that_changes_during_each_read_is_not_taken_nor_one_that_vanishes(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = root / "a.md"
     file.write_bytes(b"words")
-    for at in range(12):
-        during(monkeypatch, lambda: append(file), at=at)
-    outcome = copy_growing(root, "a.md", spool_dir, pause=Writer())
-    assert outcome == Unstable("still being written")
-
-
-def test_a_file_that_vanishes_meanwhile_has_vanished(root: Path, spool_dir: Path) -> None:
-    file = root / "a.md"
-    file.write_bytes(b"words")
+    with monkeypatch.context() as patched:
+        for at in range(12):
+            during(patched, lambda: append(file), at=at)
+        assert copy_growing(root, "a.md", spool_dir, pause=Writer()) == Unstable("still being written")
     assert copy_growing(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()

@@ -5,7 +5,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,23 @@ from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
 from kbsync.source.roots import SHORTAGES, FolderStack, Mount
 from kbsync.source.scan import FolderListing, Scan
-from tests.source.folders import RULES, Tree, descriptors, known, learnt, listed, refuse, write
+from tests.source.folders import OBSTACLES, RULES, Tree, descriptors, known, learnt, listed, refuse, write
 
 
 def names(listing: FolderListing) -> list[str]:
     return [found.name for found in listing.changed]
+
+
+def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], Iterator[Any]]) -> None:
+    """Every listing of a folder gives its entries through `change`."""
+    real = os.scandir
+
+    @contextmanager
+    def listing(fd: int) -> Iterator[Iterator[Any]]:
+        with real(fd) as entries:
+            yield change(entries)
+
+    monkeypatch.setattr(os, "scandir", listing)
 
 
 def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree: Tree) -> None:
@@ -75,29 +88,17 @@ def test_any_part_of_a_stamp_tells_of_a_change(root: Path, tree: Tree, how: str)
     write(root, "docs/b.md")
     before = file.stat()
     learnt(root, tree)
-    match how:
-        case "size":
-            file.write_text("longer than before\n")
-        case "mtime":
-            os.utime(file, ns=(1, 1))
-        case "ctime":
-            file.write_text("two\n")
-            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-        case "ino":
-            write(root, "new", "one\n").replace(file)
+    if how == "mtime":
+        os.utime(file, ns=(1, 1))
+    elif how == "ino":
+        write(root, "new", "one\n").replace(file)
+    else:
+        file.write_text("longer than before\n" if how == "size" else "two\n")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     found = listed(root, tree)
     assert list(found) == ["docs"] if how != "ino" else "docs" in found
     assert names(found["docs"]) == ["a.md"]
     assert not found["docs"].missing
-
-
-def test_missing_files_and_folders_are_named(root: Path, tree: Tree) -> None:
-    known(root, tree, "a.md", "b.md", "docs/deep/c.md", "other/d.md")
-    (root / "a.md").unlink()
-    shutil.rmtree(root / "docs")
-    found = listed(root, tree)
-    assert list(found) == [""]
-    assert (found[""].missing, found[""].gone_folders, found[""].changed) == (("a.md",), ("docs",), ())
 
 
 def test_a_file_that_becomes_a_folder_and_the_other_way_round(root: Path, tree: Tree) -> None:
@@ -122,12 +123,9 @@ def test_what_is_excluded_or_odd_is_reported_once_with_its_kind(root: Path, tree
         listener.bind(str(root / "socket.md"))
         found = learnt(root, tree)
     assert {entry.name: (entry.kind, entry.links) for entry in found[""].changed} == {
-        "a.md~": (FileKind.FILE, 2),
-        "b.md": (FileKind.FILE, 2),
-        "loop": (FileKind.SYMLINK, 1),
-        "link.md": (FileKind.SYMLINK, 1),
-        "pipe.md": (FileKind.SPECIAL, 1),
-        "socket.md": (FileKind.SPECIAL, 1),
+        **dict.fromkeys(("a.md~", "b.md"), (FileKind.FILE, 2)),
+        **dict.fromkeys(("loop", "link.md"), (FileKind.SYMLINK, 1)),
+        **dict.fromkeys(("pipe.md", "socket.md"), (FileKind.SPECIAL, 1)),
     }
     assert listed(root, tree) == {}
 
@@ -172,7 +170,11 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
     assert listed(root, tree) == {}
 
 
-@pytest.mark.parametrize("obstacle", ["unreadable", "symlink", "folder", "fifo", "broken", "huge"])
+@pytest.mark.parametrize(
+    "obstacle",
+    ["symlink", "folder", "fifo", "secret/\n", "# fine\nsecret[/\n", "x\n" * 600_000],
+    ids=["symlink", "folder", "fifo", "unreadable", "broken", "huge"],
+)
 def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
@@ -180,20 +182,16 @@ def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     write(root, "docs/secret/b.md")
     ignore = root / "docs/.kbsyncignore"
     match obstacle:
-        case "unreadable":
-            ignore.write_text("secret/\n")
-            refuse(monkeypatch, "open", ".kbsyncignore", errno.EACCES)
-            (root / "docs/.kbsyncignore").touch()
         case "symlink":
             ignore.symlink_to("/dev/null")
         case "folder":
             ignore.mkdir()
         case "fifo":
             os.mkfifo(ignore)
-        case "broken":
-            ignore.write_text("# fine\nsecret[/\n")
-        case "huge":
-            ignore.write_text("x\n" * 600_000)
+        case text:
+            ignore.write_text(text)
+    if obstacle == "secret/\n":
+        refuse(monkeypatch, "open", ".kbsyncignore", errno.EACCES)
     found = listed(root, tree)
     problem = found.get("docs", found[""])
     assert ".kbsyncignore" in problem.problem
@@ -201,10 +199,7 @@ def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
     assert "docs/secret" not in found
 
 
-@pytest.mark.parametrize(
-    "number",
-    [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN],
-)
+@pytest.mark.parametrize("number", OBSTACLES)
 def test_a_folder_that_cannot_be_opened_is_unknown_not_gone_and_news_once(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -238,22 +233,11 @@ def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
 ) -> None:
     known(root, tree, "a.md", "b.md")
 
-    class BrokenEntries:
-        def __init__(self, fd: int) -> None:
-            self.entries = real(fd)
+    def broken(entries: Iterator[Any]) -> Iterator[Any]:
+        yield next(entries)
+        raise OSError(number, os.strerror(number))
 
-        def __enter__(self) -> BrokenEntries:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            self.entries.close()
-
-        def __iter__(self) -> Iterator[os.DirEntry[str]]:
-            yield next(self.entries)
-            raise OSError(number, os.strerror(number))
-
-    real = os.scandir
-    monkeypatch.setattr(os, "scandir", BrokenEntries)
+    list_as(monkeypatch, broken)
     (listing,) = listed(root, tree).values()
     assert listing.problem and not listing.missing
 
@@ -274,59 +258,33 @@ class Entry:
 
 def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
     """Replace one entry in every listing."""
-    real = os.scandir
-
-    class Listed:
-        def __init__(self, fd: int) -> None:
-            self.entries = real(fd)
-
-        def __enter__(self) -> Iterator[Any]:
-            return (entry if found.name == entry.name else found for found in self.entries)
-
-        def __exit__(self, *error: object) -> None:
-            self.entries.close()
-
-    monkeypatch.setattr(os, "scandir", Listed)
+    list_as(monkeypatch, lambda entries: (entry if each.name == entry.name else each for each in entries))
 
 
-def test_a_file_that_races_away_is_neither_changed_nor_missing(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("as_listed", "as_looked_at", "changed", "problem"),
+    [
+        (errno.ENOENT, 0, ["b.md"], ""),  # it races away while it is listed
+        (0, errno.ENOENT, ["b.md"], ""),  # or before the second look
+        (errno.EIO, errno.EIO, ["a.md", "b.md"], ""),  # it is there without a stamp
+        (errno.EACCES, 0, [], "permission denied"),  # nothing in the folder may be looked at
+    ],
+)
+def test_a_file_that_cannot_be_looked_at_is_never_missing(
+    root: Path, tree: Tree, monkeypatch: Any, as_listed: int, as_looked_at: int, changed: Any, problem: str
 ) -> None:
     known(root, tree, "a.md", "b.md")
-    with_entry(monkeypatch, Entry("a.md", errno.ENOENT))
-    write(root, "b.md", "changed\n")
+    for name in ("a.md", "b.md"):
+        write(root, name, "changed\n")
+    if as_listed:
+        with_entry(monkeypatch, Entry("a.md", as_listed))
+    if as_looked_at:
+        refuse(monkeypatch, "stat", "a.md", as_looked_at)
     (listing,) = listed(root, tree).values()
-    assert (names(listing), listing.missing) == (["b.md"], ())
-
-
-def test_a_file_that_races_away_before_the_second_look_is_not_reported(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(root, "a.md")
-    write(root, "b.md")
-    refuse(monkeypatch, "stat", "a.md", errno.ENOENT)
-    assert names(listed(root, tree)[""]) == ["b.md"]
-
-
-def test_a_file_that_cannot_be_looked_at_is_there_without_a_stamp(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known(root, tree, "a.md", "b.md")
-    with_entry(monkeypatch, Entry("a.md", errno.EIO))
-    refuse(monkeypatch, "stat", "a.md", errno.EIO)
-    passing = Scan(root, tree, RULES)
-    (listing,) = passing
-    assert listing.changed == (scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0),)
-    assert (listing.missing, listing.problem) == ((), "")
-
-
-def test_a_folder_whose_entries_may_not_be_looked_at_is_a_problem(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known(root, tree, "a.md")
-    with_entry(monkeypatch, Entry("a.md", errno.EACCES))
-    (listing,) = listed(root, tree).values()
-    assert "permission denied" in listing.problem and not listing.missing
+    assert (sorted(names(listing)), listing.missing) == (changed, ())
+    assert problem in listing.problem and bool(problem) == bool(listing.problem)
+    if "a.md" in changed:
+        assert scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0) in listing.changed
 
 
 def test_a_folder_that_races_away_or_becomes_a_symlink_is_not_reported(

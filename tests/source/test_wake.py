@@ -6,8 +6,6 @@ import os
 import stat
 from pathlib import Path
 
-import pytest
-
 from kbsync.source.wake import WAKE, WakeFile, wake
 
 
@@ -16,13 +14,6 @@ def test_the_file_is_private_and_nothing_is_written_into_it(tmp_path: Path) -> N
         make()
         found = (tmp_path / WAKE).stat()
         assert (stat.S_IMODE(found.st_mode), found.st_size) == (0o600, 0)
-
-
-def test_a_symlink_in_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / WAKE).symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic"):
-        wake(tmp_path)
-    assert not (tmp_path / "victim").exists()
 
 
 def test_each_wake_is_seen_once(tmp_path: Path) -> None:

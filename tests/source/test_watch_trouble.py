@@ -5,28 +5,22 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, WatchDescriptor
 
-from kbsync.source import wake
+from kbsync.source import wake, watch
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
 from kbsync.source.roots import Mount, RootIdentity, identify
-from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Mode, Watcher
+from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
-from tests.source.watching import (
-    Hearing,
-    eventually,
-    inotify_fds,
-    library_threads,
-    listening,
-    machine,
-    open_files,
-)
+from tests.source.folders import descriptors
+from tests.source.watching import Hearing, eventually, inotify_fds, library_threads, listening, machine
 
 
 @pytest.fixture
@@ -43,7 +37,7 @@ async def hearing(root: Path, state: Path) -> AsyncIterator[Hearing]:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
@@ -69,23 +63,12 @@ def reader_of(hearing: Hearing) -> KernelReader:
 
 async def overflow(hearing: Hearing) -> None:
     reader_of(hearing).overflowed = True
-    assert [trouble.kind for trouble in await hearing.watcher.check()] == [TroubleKind.OVERFLOW]
+    assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
 
 
 async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
     (root / name).write_text("x")
     await hearing.hears(Hint(name, HintKind.FILE))
-
-
-async def test_a_healthy_watch_has_no_trouble_and_wants_nothing(hearing: Hearing) -> None:
-    watcher = hearing.watcher
-    watcher.scan_started()
-    watcher.scan_ended(directories=2, seconds=0.1)
-    assert await watcher.check() == []
-    assert not watcher.rescan_wanted
-    assert watcher.rescan_every == 900
-    report = watcher.report
-    assert (report.mode, report.why, report.cure) == (Mode.NATIVE, "", "")
 
 
 async def test_an_overflow_means_a_new_observer_and_a_rescan(hearing: Hearing, root: Path) -> None:
@@ -102,27 +85,23 @@ async def test_an_overflow_means_a_new_observer_and_a_rescan(hearing: Hearing, r
     await still_hears(hearing, root, "a.md")
 
 
-async def test_a_thread_that_dies_of_an_exception_is_replaced(hearing: Hearing, root: Path) -> None:
-    reader = reader_of(hearing)
-
+@pytest.mark.parametrize("which", ["the reader, of an exception", "the emitter, of itself"])
+async def test_a_thread_that_ends_is_replaced(hearing: Hearing, root: Path, which: str) -> None:
     def fail(event: object) -> None:
         raise ValueError("no such watch")
 
-    reader.handle_event = fail  # type: ignore[method-assign]
-    (root / "a.md").write_text("x")
-    await eventually(lambda: not reader.is_alive())
-    troubles = await hearing.watcher.check()
-    assert [trouble.kind for trouble in troubles] == [TroubleKind.THREAD_DIED]
-    assert "no such watch" in troubles[0].text
+    thread: Any = reader_of(hearing)
+    if which.startswith("the reader"):
+        thread.handle_event = fail
+        (root / "a.md").write_text("x")
+    else:
+        thread = next(thread for thread in library_threads() if hasattr(thread, "watch"))
+        thread.stop()
+    await eventually(lambda: not thread.is_alive())
+    [trouble] = await hearing.watcher.check()
+    assert trouble.kind is TroubleKind.THREAD_DIED
+    assert ("no such watch" in trouble.text) is which.startswith("the reader")
     assert hearing.watcher.rescan_wanted
-    await still_hears(hearing, root, "b.md")
-
-
-async def test_an_emitter_that_stops_is_replaced(hearing: Hearing, root: Path) -> None:
-    emitter = next(thread for thread in library_threads() if hasattr(thread, "watch"))
-    emitter.stop()  # type: ignore[attr-defined]
-    await eventually(lambda: not emitter.is_alive())
-    assert await kinds(hearing.watcher) == [TroubleKind.THREAD_DIED]
     await still_hears(hearing, root, "b.md")
 
 
@@ -137,13 +116,14 @@ async def test_an_event_that_cannot_be_taken_in_ends_no_thread(root: Path, state
         (root / "bad.md").write_text("x")
         await still_hears(hearing, root, "good.md")
         assert library_threads() == before
-        troubles = await hearing.watcher.check()
-        assert [trouble.kind for trouble in troubles] == [TroubleKind.EVENT_FAILED]
-        assert "no rule" in troubles[0].text
+        [trouble] = await hearing.watcher.check()
+        assert (trouble.kind, "no rule" in trouble.text) == (TroubleKind.EVENT_FAILED, True)
         assert hearing.watcher.rescan_wanted
 
 
-async def test_a_root_replaced_by_another_folder_is_watched_anew(hearing: Hearing, root: Path) -> None:
+async def test_a_root_replaced_by_another_folder_is_watched_from_then_on(
+    hearing: Hearing, root: Path
+) -> None:
     before = hearing.watcher.identity
     root.rename(root.parent / "away")
     root.mkdir()
@@ -183,21 +163,30 @@ async def test_a_missing_root_is_told_while_it_lasts_and_watched_when_back(
         await still_hears(hearing, root, "a.md")
 
 
+class RootLook:
+    """Looks at the root as the machine does, unless it hangs or fails; the threads that looked."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.error: OSError | None = None
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def __call__(self, folder: Path) -> tuple[int, int]:
+        self.threads.append(threading.current_thread())
+        self.goes_on.wait(30)
+        if self.error is not None:
+            raise self.error
+        return watch.device_and_inode(folder)
+
+
 async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path, state: Path) -> None:
-    answer: list[OSError] = []
-
-    def look(folder: Path) -> tuple[int, int]:
-        if answer:
-            raise answer[0]
-        found = os.stat(folder)
-        return found.st_dev, found.st_ino
-
+    look = RootLook()
     async with listening(root, state, machine=machine(look=look)) as hearing:
-        answer.append(PermissionError(errno.EACCES, "Permission denied"))
-        assert await kinds(hearing.watcher) == [TroubleKind.ROOT_UNREADABLE]
-        answer[0] = OSError(errno.EIO, "Input/output error")
-        assert await kinds(hearing.watcher) == [TroubleKind.ROOT_UNREADABLE]
-        answer.clear()
+        for number in (errno.EACCES, errno.EIO):
+            look.error = OSError(number, os.strerror(number))
+            assert await kinds(hearing.watcher) == [TroubleKind.ROOT_UNREADABLE]
+        look.error = None
         assert await hearing.watcher.check() == []
         assert hearing.watcher.report.mode is Mode.NATIVE
         assert hearing.watcher.rescan_wanted
@@ -206,65 +195,60 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
 async def test_a_dead_network_mount_holds_nothing_up(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 0.05)
-    release, looks = threading.Event(), []
-
-    def look(folder: Path) -> tuple[int, int]:
-        looks.append(folder)
-        release.wait(30)
-        found = os.stat(folder)
-        return found.st_dev, found.st_ino
-
     def on_nfs(folder: Path) -> RootIdentity:
-        found = identify(folder)
-        return RootIdentity(found.dev, found.ino, "nfs4", True)
+        return replace(identify(folder), fs_type="nfs4", is_mount=True)
 
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
+    look = RootLook()
     async with listening(root, state, machine=machine(look=look, identify=on_nfs)) as hearing:
         assert "nfs4" in hearing.watcher.report.why
+        look.goes_on.clear()
         try:
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]
-            monkeypatch.setattr("kbsync.source.watch.LOOK_SECONDS", 3600.0)
+            monkeypatch.setattr(watch, "LOOK_SECONDS", 3600.0)
             again = asyncio.wait_for(kinds(hearing.watcher), 5.0)
             assert await again == [TroubleKind.ROOT_SILENT], "without waiting a second time"
-            assert len(looks) == 1, "one open question is enough"
+            assert len(look.threads) == 1, "one open question is enough"
             assert hearing.watcher.identity is not None
         finally:
-            release.set()
+            look.goes_on.set()
         await eventually(hearing.watcher._root_check._asked.done)  # type: ignore[union-attr]
         assert await hearing.watcher.check() == []
 
 
 async def test_a_root_that_went_away_is_looked_for_aside(root: Path, state: Path) -> None:
-    lookers: list[threading.Thread] = []
-
-    def look(folder: Path) -> tuple[int, int]:
-        lookers.append(threading.current_thread())
-        found = os.stat(folder)
-        return found.st_dev, found.st_ino
-
+    look = RootLook()
     async with listening(root, state, machine=machine(look=look)) as hearing:
         shutil.rmtree(root)
         await hearing.watcher.check()
         await hearing.watcher.check()
-        main = threading.main_thread()
-        assert [looker is main for looker in lookers] == [True, False], "what comes back may be a dead mount"
+        is_main = [thread is threading.main_thread() for thread in look.threads]
+        assert is_main == [True, False], "what comes back may be a dead mount"
 
 
-@pytest.mark.parametrize("fs_type", ["nfs4", "cifs", "9p", "fuse.sshfs", "virtiofs"])
-async def test_auto_polls_where_the_kernel_does_not_hear_of_every_change(
-    root: Path, state: Path, fs_type: str
+def mounted(at: str, fs_type: str) -> Machine:
+    return machine(mounts=lambda: [Mount(1, at, fs_type)])
+
+
+@pytest.mark.parametrize(
+    ("observer", "on", "why"),
+    [
+        ("auto", lambda root: mounted(f"{root}/sub", "nfs4"), "sub is nfs4"),
+        ("auto", lambda root: mounted(f"{root}/sub", "fuse.sshfs"), "sub is fuse.sshfs"),
+        ("auto", lambda root: mounted("/elsewhere", "nfs4"), ""),
+        ("native", lambda root: mounted(f"{root}/sub", "nfs4"), ""),
+        ("polling", lambda root: machine(), "observer: polling"),
+    ],
+)
+async def test_it_polls_where_it_is_told_to_or_the_kernel_does_not_hear_of_every_change(
+    root: Path, state: Path, observer: str, on: Callable[[Path], Machine], why: str
 ) -> None:
-    below = Mount(1, str(root / "sub"), fs_type)
-    elsewhere = Mount(2, "/elsewhere", fs_type)
-    async with listening(root, state, machine=machine(mounts=lambda: [below])) as hearing:
-        assert hearing.watcher.report.mode is Mode.POLLING
-        assert fs_type in hearing.watcher.report.why
-        assert library_threads() == set()
+    async with listening(root, state, observer=observer, machine=on(root)) as hearing:
+        report = hearing.watcher.report
+        assert report.mode is (Mode.POLLING if why else Mode.NATIVE)
+        assert why in report.why and bool(why) == bool(report.why)
+        assert bool(library_threads()) is not bool(why)
         assert await hearing.watcher.check() == []
-    async with listening(root, state, machine=machine(mounts=lambda: [elsewhere])) as hearing:
-        assert hearing.watcher.report.mode is Mode.NATIVE
-    async with listening(root, state, observer="native", machine=machine(mounts=lambda: [below])) as hearing:
-        assert hearing.watcher.report.mode is Mode.NATIVE
 
 
 async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Path, state: Path) -> None:
@@ -277,11 +261,8 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
             watcher.scan_started()
             watcher.scan_ended(directories=2, seconds=0.1, changes=changes)
             assert await watcher.check() == []
-            assert (watcher.report.mode, watcher.rescan_every, watcher.rescan_wanted) == (
-                Mode.POLLING,
-                10,
-                False,
-            )
+            assert (watcher.report.mode, watcher.rescan_every) == (Mode.POLLING, 10)
+            assert not watcher.rescan_wanted
         await still_hears(hearing, root, "a.md")
         assert await watcher.check() == []
         assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
@@ -289,12 +270,9 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
         assert hearing.watcher.report.mode is Mode.NATIVE
 
 
-async def test_polling_has_no_observer_and_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
+async def test_polling_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
     async with listening(root, state, observer="polling") as hearing:
         watcher = hearing.watcher
-        assert watcher.report.mode is Mode.POLLING
-        assert "observer: polling" in watcher.report.why
-        assert library_threads() == set()
         assert watcher.rescan_every == 10
         watcher.scan_started()
         watcher.scan_ended(directories=50_000, seconds=3.8)
@@ -313,7 +291,7 @@ async def test_wake_reaches_a_polling_watcher_at_its_next_check(root: Path, stat
 
 
 async def test_directories_that_cannot_be_watched_any_more_mean_polling(
-    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    timed: Hearing, clock: Clock, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add = InotifyFD.add_callback
 
@@ -322,21 +300,19 @@ async def test_directories_that_cannot_be_watched_any_more_mean_polling(
             raise OSError(errno.ENOSPC, "inotify watch limit reached")
         return add(self, path, *rest)
 
-    clock = Clock(1000.0)
-    async with listening(root, state, machine=machine(clock=clock)) as hearing:
-        watcher = hearing.watcher
-        assert await watcher.check() == []
-        monkeypatch.setattr(InotifyFD, "add_callback", add_few)
-        (root / "sub" / "new").mkdir()
-        await eventually(lambda: reader_of(hearing).reached_watch_limit)
-        assert await kinds(watcher) == [TroubleKind.WATCH_LIMIT]
-        assert watcher.report.mode is Mode.POLLING
-        assert "max_user_watches=" in watcher.report.cure
-        assert watcher.rescan_wanted
-        monkeypatch.undo()
-        clock.now += TRY_AGAIN
-        assert await watcher.check() == []
-        assert watcher.report.mode is Mode.NATIVE
+    watcher = timed.watcher
+    assert await watcher.check() == []
+    monkeypatch.setattr(InotifyFD, "add_callback", add_few)
+    (root / "sub" / "new").mkdir()
+    await eventually(lambda: reader_of(timed).reached_watch_limit)
+    assert await kinds(watcher) == [TroubleKind.WATCH_LIMIT]
+    assert watcher.report.mode is Mode.POLLING
+    assert "max_user_watches=" in watcher.report.cure
+    assert watcher.rescan_wanted
+    monkeypatch.undo()
+    clock.now += TRY_AGAIN
+    assert await watcher.check() == []
+    assert watcher.report.mode is Mode.NATIVE
 
 
 class Scans:
@@ -357,23 +333,23 @@ class Scans:
         return self.watcher.report.mode
 
 
-async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(root: Path, state: Path) -> None:
-    clock = Clock(1000.0)
-    async with listening(root, state, machine=machine(clock=clock)) as hearing:
-        scans, watcher = Scans(hearing, clock), hearing.watcher
-        assert await scans.mode_after(changes=5) is Mode.NATIVE, "what is new at the first scan is no news"
-        assert await scans.mode_after(changes=0) is Mode.NATIVE
-        assert await scans.mode_after(changes=1, seconds=0.1) is Mode.NATIVE, "an event may be on its way"
-        deaf = library_threads()
-        assert await scans.mode_later() is Mode.POLLING
-        assert not deaf & library_threads(), "another observer may hear again"
-        assert (watcher.rescan_every, watcher.rescan_wanted) == (10, True)
-        assert "changes were found of which no event had told" in watcher.report.why
-        assert await scans.mode_after(changes=0) is Mode.POLLING
-        assert not watcher.rescan_wanted
-        await still_hears(hearing, root, "a.md")
-        assert await watcher.check() == []
-        assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
+async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(
+    timed: Hearing, clock: Clock, root: Path
+) -> None:
+    scans, watcher = Scans(timed, clock), timed.watcher
+    assert await scans.mode_after(changes=5) is Mode.NATIVE, "what is new at the first scan is no news"
+    assert await scans.mode_after(changes=0) is Mode.NATIVE
+    assert await scans.mode_after(changes=1, seconds=0.1) is Mode.NATIVE, "an event may be on its way"
+    deaf = library_threads()
+    assert await scans.mode_later() is Mode.POLLING
+    assert not deaf & library_threads(), "another observer may hear again"
+    assert (watcher.rescan_every, watcher.rescan_wanted) == (10, True)
+    assert "changes were found of which no event had told" in watcher.report.why
+    assert await scans.mode_after(changes=0) is Mode.POLLING
+    assert not watcher.rescan_wanted
+    await still_hears(timed, root, "a.md")
+    assert await watcher.check() == []
+    assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
 
 
 async def test_changes_of_which_any_event_told_or_a_choice_of_events_are_no_reason_to_poll(
@@ -442,41 +418,39 @@ async def test_starts_that_fail_leave_no_thread_and_no_descriptor(root: Path, st
     hearing = Hearing(root, state, machine=machine(make_observer=Refusing))
     await hearing.watcher.start()
     await hearing.watcher.stop()
-    files, threads = open_files(), threading.active_count()
+    files, threads = descriptors(), threading.active_count()
     for _ in range(20):
         await hearing.watcher.start()
     await eventually(lambda: threading.active_count() <= threads)
     assert library_threads() == set()
-    assert open_files() <= files
+    assert descriptors() <= files
     await hearing.watcher.stop()
 
 
-async def test_what_fails_again_and_again_is_polled_for_a_while(root: Path, state: Path) -> None:
-    clock = Clock(1000.0)
-    async with listening(root, state, machine=machine(clock=clock)) as hearing:
-        files, threads = open_files(), len(library_threads())
-        for _ in range(FREE_FAILURES):
-            await overflow(hearing)
-        await eventually(lambda: open_files() <= files)
-        assert len(library_threads()) == threads
-        assert hearing.watcher.report.mode is Mode.NATIVE
-        await overflow(hearing)
-        assert hearing.watcher.report.mode is Mode.POLLING
-        assert "more changed at once" in hearing.watcher.report.why
-        hearing.watcher.scan_started()
-        for pause in (16, 32, 64, 128):
-            clock.now += pause - 1.0
-            assert await hearing.watcher.check() == []
-            assert hearing.watcher.report.mode is Mode.POLLING
-            clock.now += 1.0
-            await hearing.watcher.check()
-            assert hearing.watcher.report.mode is Mode.NATIVE
-            assert hearing.watcher.rescan_wanted
-            await overflow(hearing)
-        clock.now += FAILURE_COUNTS
-        await hearing.watcher.check()
-        await overflow(hearing)
-        assert hearing.watcher.report.mode is Mode.NATIVE, "forgotten after a while without a failure"
+async def test_what_fails_again_and_again_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:
+    files, threads = descriptors(), len(library_threads())
+    for _ in range(FREE_FAILURES):
+        await overflow(timed)
+    await eventually(lambda: descriptors() <= files)
+    assert len(library_threads()) == threads
+    assert timed.watcher.report.mode is Mode.NATIVE
+    await overflow(timed)
+    assert timed.watcher.report.mode is Mode.POLLING
+    assert "more changed at once" in timed.watcher.report.why
+    timed.watcher.scan_started()
+    for pause in (16, 32, 64, 128):
+        clock.now += pause - 1.0
+        assert await timed.watcher.check() == []
+        assert timed.watcher.report.mode is Mode.POLLING
+        clock.now += 1.0
+        await timed.watcher.check()
+        assert timed.watcher.report.mode is Mode.NATIVE
+        assert timed.watcher.rescan_wanted
+        await overflow(timed)
+    clock.now += FAILURE_COUNTS
+    await timed.watcher.check()
+    await overflow(timed)
+    assert timed.watcher.report.mode is Mode.NATIVE, "forgotten after a while without a failure"
 
 
 async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state: Path) -> None:

@@ -86,7 +86,3 @@ def inotify_fds() -> frozenset[int]:
             if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
                 found.add(int(name))
     return frozenset(found)
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
