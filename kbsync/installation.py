@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.errors import UsageError
-from kbsync.source.wake import wake
 from kbsync.state.read_only import ReadOnlyState
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
-    from kbsync.state.store import StateStore
 
 STATE_FILE = "state.db"
 SPOOL = "spool"
@@ -105,15 +103,3 @@ def open_read_only(installation: Installation) -> ReadOnlyState | None:
         found.close()
         return None
     return found
-
-
-def ask(installation: Installation, work: Callable[[StateStore], None]) -> None:
-    """Leave messages in the inbox and wake the process that holds the lock, if there is one."""
-    from kbsync.state.store import StateStore
-
-    store = StateStore(installation.state_file, check=False)
-    try:
-        work(store)
-    finally:
-        store.close()
-    wake(installation.state_dir)

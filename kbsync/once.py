@@ -11,9 +11,9 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +117,6 @@ async def _drain(bound: BoundMirror, budget: float) -> str:
 log = structlog.get_logger("kbsync")
 
 
-@dataclass(slots=True)
-class ActiveMirrors:
-    """The mirrors at work on one state."""
-
-    store: StateStore
-    runs: dict[str, MirrorRun] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class OnceEnd:
     """How the passes ended, by mirror name; `signal` when one cut them short."""
@@ -135,8 +127,8 @@ class OnceEnd:
     signal: int | None = None
 
 
-ShowProgress = Callable[[ActiveMirrors], Awaitable[None]]
-"""Shows progress while passes run; is cancelled at their end."""
+ShowProgress = Callable[[StateStore, Mapping[str, MirrorRun]], Awaitable[None]]
+"""Shows how far the mirrors at work on a state are, while passes run; is cancelled at their end."""
 
 
 async def once(
@@ -154,12 +146,10 @@ async def once(
             caught.set_result(number)
 
     with receiving(signals, receive), open_state(installation, tell_damage) as store:
-        active = ActiveMirrors(
-            store, {m.name: mirror_run(installation, m, store) for m in installation.mirrors}
-        )
-        shown = None if watch is None else asyncio.ensure_future(watch(active))
+        runs = {mirror.name: mirror_run(installation, mirror, store) for mirror in installation.mirrors}
+        shown = None if watch is None else asyncio.ensure_future(watch(store, runs))
         asyncio.get_running_loop().set_default_executor(Threads())
-        work = [in_own_threads(name, _pass_of_run(run)) for name, run in active.runs.items()]
+        work = [in_own_threads(name, _pass_of_run(run)) for name, run in runs.items()]
         passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
             await asyncio.wait({passes, caught}, return_when=asyncio.FIRST_COMPLETED)
@@ -170,8 +160,8 @@ async def once(
             if shown is not None:
                 shown.cancel()
                 await asyncio.gather(shown, return_exceptions=True)
-        ends = dict(zip(active.runs, passes.result(), strict=True)) if not caught.done() else {}
-    return OnceEnd(ends, active.runs, time.monotonic() - began, caught.result() if caught.done() else None)
+        ends = dict(zip(runs, passes.result(), strict=True)) if not caught.done() else {}
+    return OnceEnd(ends, runs, time.monotonic() - began, caught.result() if caught.done() else None)
 
 
 async def _pass_of_run(run: MirrorRun) -> PassEnd:

@@ -341,7 +341,8 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
     """
     import time
 
-    from kbsync.installation import ask
+    from kbsync.source.wake import wake
+    from kbsync.state.store import StateStore
 
     prepare(installation)
 
@@ -350,7 +351,9 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
-    ask(installation, lambda store: store.submit(leave).result())
+    with closing(StateStore(installation.state_file, check=False)) as store:
+        store.submit(leave).result()
+    wake(installation.state_dir)
 
 
 def when_done(installation: Installation) -> str:

@@ -194,6 +194,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    """The code that the command returned; one that returns nothing did what was asked."""
     try:
         done = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False

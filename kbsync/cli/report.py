@@ -12,7 +12,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kbsync import __version__
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import ORDER, Code, worst
 from kbsync.cli.output import counted
@@ -161,15 +160,6 @@ def mirror_reports(
         )
 
     return [read_state(installation, partial(report, mirror=each)) for each in installation.mirrors]
-
-
-def status_json(installation: Installation) -> dict[str, Any]:
-    """`status --json` without documents."""
-
-    def status(mirror: MirrorConfig) -> dict[str, Any]:
-        return read_state(installation, lambda tx: status_in(tx, installation, mirror).to_json())
-
-    return {"version": __version__, "mirrors": [status(mirror) for mirror in installation.mirrors]}
 
 
 def status_in(

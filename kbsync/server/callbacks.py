@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from concurrent.futures import Future
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -52,30 +50,23 @@ class CallbackQueue:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._loop, self._deliver, self._sleep = loop, deliver, sleep
-        self._lock = threading.Lock()
         self._waiting: dict[str, set[str]] = {}
-        self._is_passing = False
-        self._passing: Future[None] | None = None
+        self._passing: asyncio.Task[None] | None = None
 
     def hear(self, mirror: str, remote_id: str) -> None:
         """There may be news of a document. From any thread; returns at once."""
-        with self._lock:
-            ids = self._waiting.setdefault(mirror, set())
-            if len(ids) < MOST_WAITING:
-                ids.add(remote_id)
-            if self._is_passing:
-                return
-            self._is_passing = True
-        # The result is kept, since a loop holds its tasks only weakly.
-        self._passing = asyncio.run_coroutine_threadsafe(self._pass_on(), self._loop)
+        self._loop.call_soon_threadsafe(self._note, mirror, remote_id)
+
+    def _note(self, mirror: str, remote_id: str) -> None:
+        ids = self._waiting.setdefault(mirror, set())
+        if len(ids) < MOST_WAITING:
+            ids.add(remote_id)
+        if self._passing is None or self._passing.done():
+            self._passing = self._loop.create_task(self._pass_on())
 
     async def _pass_on(self) -> None:
-        while True:
-            with self._lock:
-                batch, self._waiting = self._waiting, {}
-                if not batch:  # the next call starts another round
-                    self._is_passing = False
-                    return
+        while self._waiting:
+            batch, self._waiting = self._waiting, {}
             for mirror, ids in batch.items():
                 await self._deliver(mirror, ids)
             await self._sleep(EVERY)

@@ -141,6 +141,13 @@ class ServerThread:
                 one.close()
 
 
+_CURES = {
+    errno.EADDRINUSE: "is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names",
+    errno.EADDRNOTAVAIL: "is no address of this machine; choose one that ip addr shows, or 127.0.0.1",
+    errno.EACCES: "may not be used by this user; choose a port from 1024 on",
+}
+
+
 def bind_sockets(host: str, port: int) -> list[socket.socket]:
     """Listening sockets, one for each address of `host`; `port` 0 takes a free one for each.
 
@@ -162,19 +169,8 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 shown, number = str(address[0]), str(address[1])
                 shown = f"[{shown}]" if family == socket.AF_INET6 else shown
-                match error.errno:
-                    case errno.EADDRINUSE:
-                        cure = (
-                            "is in use; choose another port, or end the program that "
-                            f"ss -ltnp 'sport = :{number}' names"
-                        )
-                    case errno.EADDRNOTAVAIL:
-                        cure = "is no address of this machine; choose one that ip addr shows, or 127.0.0.1"
-                    case errno.EACCES:
-                        cure = "may not be used by this user; choose a port from 1024 on"
-                    case _:
-                        words = os.strerror(error.errno or 0).lower()
-                        cure = f"cannot be listened on ({words}); choose another"
+                cure = f"cannot be listened on ({os.strerror(error.errno or 0).lower()}); choose another"
+                cure = _CURES.get(error.errno or 0, cure).format(number)
                 raise UsageError(f"http.listen: {shown}:{number} {cure}") from error
             sockets.append(opened.enter_context(one))
         opened.pop_all()
@@ -205,7 +201,7 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
-        """Listen as this config says from now on. Raises `UsageError`, and then all is as before."""
+        """Listen as this config says from now on. Raises `UsageError`, and then it listens as before."""
         async with self._changing:
             await self._turn_to(config.http)
         self._mirrors = config.mirrors
@@ -222,30 +218,18 @@ class HttpListener:
             if http.token != before.token:
                 self._app.hub.end()
             return
-        if http and before and http.port == before.port:
-            await self._move(http, before)
-            return
-        old = self._thread
-        if http is None:
-            self._thread = self._app = self._http = None
-        else:
-            await self._begin(http)
-        # Only now: the new one is there before the old one goes.
-        if old is not None:
-            await asyncio.to_thread(old.stop)
-
-    async def _move(self, http: HttpConfig, before: HttpConfig) -> None:
-        """Take another address with the same port, which may not be free before the old one is closed.
-
-        If it cannot be had, the old one stays wanted: `_check` tries it again where that is taken as well.
-        """
+        # Before the new one begins: it may have the same port.
         await self.end()
+        if http is None:
+            return
+        # Where neither can be had, the old one stays wanted, and `_check` tries it again.
         self._http = before
         try:
             await self._begin(http)
         except UsageError:
-            with contextlib.suppress(UsageError):
-                await self._begin(before)
+            if before is not None:
+                with contextlib.suppress(UsageError):
+                    await self._begin(before)
             raise
 
     async def _begin(self, http: HttpConfig) -> None:

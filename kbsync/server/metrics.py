@@ -74,13 +74,86 @@ class CounterSnapshot:
     changes: tuple[dict[str, object], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MetricFigures:
-    """What monitoring reads. `silence`: seconds since the last turn of the mirrors' loop."""
+    """What monitoring reads, to be collected for Prometheus.
+
+    `silence`: seconds since the last turn of the mirrors' loop.
+    """
 
     mirrors: Sequence[MirrorStatus] = ()
     counted: CounterSnapshot = field(default_factory=CounterSnapshot)
     silence: float = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, for a registry of Prometheus."""
+        documents = GaugeMetricFamily(
+            "kbsync_documents",
+            "Files of a mirror by state, as status shows them.",
+            labels=("mirror", "state"),
+        )
+        oldest = GaugeMetricFamily(
+            "kbsync_oldest_pending_seconds",
+            "How long the file that waits longest has waited; 0 if none does.",
+            labels=("mirror",),
+        )
+        halted = GaugeMetricFamily(
+            "kbsync_halted", "1 while a mirror is halted, for this reason.", labels=("mirror", "reason")
+        )
+        last_pass = GaugeMetricFamily(
+            "kbsync_last_pass_timestamp_seconds",
+            "When the folder was last compared as a whole; absent before the first time.",
+            labels=("mirror",),
+        )
+        for one in self.mirrors:
+            for state, n in one.documents.to_json().items():
+                documents.add_metric((one.name, state), n)
+            oldest.add_metric((one.name,), one.oldest_pending_s)
+            if one.halt is not None:
+                halted.add_metric((one.name, one.halt.reason), 1)
+            if one.last_pass is not None:
+                last_pass.add_metric((one.name,), one.last_pass)
+        yield from (documents, oldest, halted, last_pass)
+
+        requests = CounterMetricFamily(
+            "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")
+        )
+        durations = HistogramMetricFamily(
+            "kbsync_request_seconds", "How long requests to a target took.", labels=("target", "op")
+        )
+        for target, meter in self.counted.requests.items():
+            for (op, outcome), n in sorted(meter.requests.items()):
+                requests.add_metric((target, op, outcome), n)
+            for op, times in sorted(meter.times.items()):
+                durations.add_metric((target, op), _buckets(times.bounds, times.buckets), times.sum)
+        yield from (requests, durations)
+        yield CounterMetricFamily(
+            "kbsync_uploaded_bytes", "Bytes of documents given to targets.", value=self.counted.uploaded
+        )
+
+        freshness = HistogramMetricFamily(
+            "kbsync_freshness_seconds",
+            "From a file settled on disk until it is searchable.",
+            labels=("mirror",),
+        )
+        for name, times in self.counted.freshness.items():
+            freshness.add_metric((name,), _buckets(times.bounds, times.buckets), times.sum)
+        passes = GaugeMetricFamily(
+            "kbsync_pass_seconds", "How long the last whole comparison of a folder took.", labels=("mirror",)
+        )
+        for name, seconds in self.counted.pass_seconds.items():
+            passes.add_metric((name,), seconds)
+        yield from (freshness, passes)
+        yield GaugeMetricFamily(
+            "kbsync_loop_silence_seconds",
+            "Since the last turn of the mirrors' loop.",
+            value=self.silence,
+        )
+        built = GaugeMetricFamily(
+            "kbsync_build_info", "Always 1; the labels name the build.", labels=("version", "revision")
+        )
+        built.add_metric((__version__, revision()), 1)
+        yield built
 
 
 class Counters:
@@ -186,83 +259,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 def rendered(figures: MetricFigures) -> bytes:
     """The text format of Prometheus, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(figures))
+    registry.register(figures)
     return generate_latest(registry)
-
-
-class _Collector:
-    def __init__(self, figures: MetricFigures) -> None:
-        self._figures = figures
-
-    def collect(self) -> Iterator[Metric]:
-        counted = self._figures.counted
-        documents = GaugeMetricFamily(
-            "kbsync_documents",
-            "Files of a mirror by state, as status shows them.",
-            labels=("mirror", "state"),
-        )
-        oldest = GaugeMetricFamily(
-            "kbsync_oldest_pending_seconds",
-            "How long the file that waits longest has waited; 0 if none does.",
-            labels=("mirror",),
-        )
-        halted = GaugeMetricFamily(
-            "kbsync_halted", "1 while a mirror is halted, for this reason.", labels=("mirror", "reason")
-        )
-        last_pass = GaugeMetricFamily(
-            "kbsync_last_pass_timestamp_seconds",
-            "When the folder was last compared as a whole; absent before the first time.",
-            labels=("mirror",),
-        )
-        for one in self._figures.mirrors:
-            for state, n in one.documents.to_json().items():
-                documents.add_metric((one.name, state), n)
-            oldest.add_metric((one.name,), one.oldest_pending_s)
-            if one.halt is not None:
-                halted.add_metric((one.name, one.halt.reason), 1)
-            if one.last_pass is not None:
-                last_pass.add_metric((one.name,), one.last_pass)
-        yield from (documents, oldest, halted, last_pass)
-
-        requests = CounterMetricFamily(
-            "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")
-        )
-        durations = HistogramMetricFamily(
-            "kbsync_request_seconds", "How long requests to a target took.", labels=("target", "op")
-        )
-        for target, meter in counted.requests.items():
-            for (op, outcome), n in sorted(meter.requests.items()):
-                requests.add_metric((target, op, outcome), n)
-            for op, times in sorted(meter.times.items()):
-                durations.add_metric((target, op), _buckets(times.bounds, times.buckets), times.sum)
-        yield from (requests, durations)
-        yield CounterMetricFamily(
-            "kbsync_uploaded_bytes", "Bytes of documents given to targets.", value=counted.uploaded
-        )
-
-        freshness = HistogramMetricFamily(
-            "kbsync_freshness_seconds",
-            "From a file settled on disk until it is searchable.",
-            labels=("mirror",),
-        )
-        for name, times in counted.freshness.items():
-            freshness.add_metric((name,), _buckets(times.bounds, times.buckets), times.sum)
-        passes = GaugeMetricFamily(
-            "kbsync_pass_seconds", "How long the last whole comparison of a folder took.", labels=("mirror",)
-        )
-        for name, seconds in counted.pass_seconds.items():
-            passes.add_metric((name,), seconds)
-        yield from (freshness, passes)
-        yield GaugeMetricFamily(
-            "kbsync_loop_silence_seconds",
-            "Since the last turn of the mirrors' loop.",
-            value=self._figures.silence,
-        )
-        built = GaugeMetricFamily(
-            "kbsync_build_info", "Always 1; the labels name the build.", labels=("version", "revision")
-        )
-        built.add_metric((__version__, revision()), 1)
-        yield built
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -309,14 +309,7 @@ class Notifications:
                 self._changed.clear()
                 await self._changed.wait()
             await self._sleep(LOOK_EVERY)
-            try:
-                await self.look()
-            except Exception:
-                if "kbsync" not in self._failing:
-                    log.exception(
-                        "notify.failed", via="kbsync", detail="an error of kbsync itself; it goes on"
-                    )
-                self._failing.add("kbsync")
+            await self.look()
 
     async def look(self) -> None:
         """Look at the mirrors, and send what is due."""

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 MOST_HINTS = 10_000
 """About 2 MB of paths; looking at the whole folder is cheaper than more of them."""
 
-_WORTH_SWEEPING = 0.75
-"""A sweep has to leave at most this share; else the next hint would cause another one."""
-
 
 class HintKind(enum.IntEnum):
     """How far to look."""
@@ -58,12 +55,8 @@ class HintSet:
         if key in self._waiting or self._is_covered(hint):
             return
         if len(self._waiting) >= self._most:
-            for known, waiting in list(self._waiting.items()):
-                if self._is_covered(waiting):
-                    del self._waiting[known]
-            if len(self._waiting) > self._most * _WORTH_SWEEPING:
-                self._waiting.clear()
-                self.overflowed = True
+            self._waiting.clear()
+            self.overflowed = True
         self._waiting[key] = hint
 
     def take(self, count: int) -> list[Hint]:

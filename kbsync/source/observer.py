@@ -1,4 +1,4 @@
-"""One observer of a tree: the kernel's events as hints, what shows that events stop, and the inotify limits.
+"""One observer of a tree: the kernel's events as hints, what tells that some are lost, and inotify's limits.
 
 Nothing here waits on the event loop. Making, starting and stopping an observer may take seconds and belongs
 in a thread of its own.
@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,6 +42,7 @@ from watchdog.observers.inotify_c import (
 
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import error_words
+from kbsync.source.wake import WAKE
 
 ObserverChoice = Literal["auto", "native", "polling"]
 """The setting `observer` of a mirror."""
@@ -167,11 +168,6 @@ EVENTS: list[type[FileSystemEvent]] = [
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
 """Of the state directory only closed files count: the state file lies there and is written all the time."""
 
-PROBE_EVERY = 20.0
-ANSWER_WITHIN = 2.0
-LONGEST_DETOUR = 30.0
-"""Seconds for which other events may excuse a missing answer: it can wait behind a long backlog."""
-
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
@@ -189,7 +185,6 @@ class TroubleKind(enum.Enum):
     OVERFLOW = "overflow"
     WATCH_LIMIT = "watch-limit"
     THREAD_DIED = "thread-died"
-    EVENTS_STOPPED = "events-stopped"
     EVENT_FAILED = "event-failed"
 
 
@@ -322,59 +317,15 @@ class TreeEvents(FileSystemEventHandler):
             self.fault = f"{type(error).__name__}: {error}"
 
 
-class OwnFileEvents(FileSystemEventHandler):
-    """Calls a function for an event on one of our own files; from the library's thread, and never raises."""
+class WakeEvents(FileSystemEventHandler):
+    """Calls a function for each event on the file `wake`; from the library's thread, and never raises."""
 
-    def __init__(self, calls: Mapping[str, Callable[[], object]]) -> None:
-        self._calls = calls
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Call what belongs to the event's file, if anything does."""
-        call = self._calls.get(os.fsdecode(event.src_path).rpartition("/")[2])
-        if call is not None:
+        """Call it, if the event is about that file."""
+        if os.fsdecode(event.src_path).rpartition("/")[2] == WAKE:
             # The loop may be closed: an exception would end this thread.
             with contextlib.suppress(Exception):
-                call()
-
-
-class LivenessProbe:
-    """Checks that events still arrive: it touches a file of ours now and then, whose event must come.
-
-    `now` is monotonic seconds; `heard` is how many events the observer has given so far.
-    """
-
-    def __init__(self, file: str, now: float, touch: Callable[[str], None]) -> None:
-        """`file`: an absolute path in a watched directory; `touch` makes an event on it."""
-        self.file = file
-        self._touch = touch
-        self._next = now
-        self._asked: float | None = None
-        self._deadline = 0.0
-        self._heard = 0
-        self._was_late = False
-
-    def ask(self, now: float, heard: int) -> None:
-        """Touch the file if it is time. Raises OSError if that cannot be done."""
-        if self._asked is not None or now < self._next:
-            return
-        self._next = now + PROBE_EVERY
-        self._touch(self.file)
-        self._asked, self._deadline, self._heard = now, now + ANSWER_WITHIN, heard
-
-    def answer(self) -> None:
-        """The event on the file came."""
-        self._asked, self._was_late = None, False
-
-    def is_silent(self, now: float, heard: int) -> bool:
-        """True if the event is missing at two looks after its time, and nothing else was heard meanwhile.
-
-        One look is not enough: a machine that was paused wakes with the time over and the event not yet read.
-        """
-        if self._asked is None:
-            return False
-        if heard != self._heard and now < self._asked + LONGEST_DETOUR:
-            self._heard, self._deadline = heard, now + ANSWER_WITHIN
-        if now < self._deadline:
-            return False
-        was_late, self._was_late = self._was_late, True
-        return was_late
+                self._call()

@@ -6,7 +6,6 @@ host of a virtual machine, in FUSE. The kernel does not report every change ther
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -135,51 +134,11 @@ def _shows(other: Mount, mount: Mount) -> bool:
     return other.point.rstrip("/") + mount.part[len(other.part.rstrip("/")) :] == mount.point
 
 
-# In a `chroot` that is no mount point, as in some containers and build systems, no listed mount holds the
-# folder. There the kernel is asked for the type by its number.
-_NAMES = {
-    0x01021997: "9p",
-    0x01161970: "gfs2",
-    0x0BD00BD0: "lustre",
-    0x19830326: "beegfs",
-    0x47504653: "gpfs",
-    0x517B: "smbfs",
-    0x5346414F: "afs",
-    0x564C: "ncpfs",
-    0x65735546: "fuse",
-    0x6969: "nfs",
-    0x73757245: "coda",
-    0x7461636F: "ocfs2",
-    0x786F4256: "vboxsf",
-    0x00C36400: "ceph",
-    0xFE534D42: "smb2",
-    0xFF534D42: "cifs",
-}
-"""linux/magic.h and statfs(2): file systems that others may change. All of FUSE has one number."""
-
-_RESERVED = 256
-"""Bytes for a `struct statfs`, which takes at most 120."""
-
-
-def shared_type_of(magic: int) -> str:
-    """The type of a shared file system by its number; empty for every other one."""
-    return _NAMES.get(magic & 0xFFFFFFFF, "")
-
-
-def magic_of(folder: Path) -> int:
-    """The number of the file system of `folder`; 0 where it cannot be had. May wait for a dead server."""
-    statfs = getattr(ctypes.CDLL(None), "statfs", None)
-    answer = ctypes.create_string_buffer(_RESERVED)
-    if statfs is None or statfs(os.fsencode(folder), answer) != 0:
-        return 0
-    return int(ctypes.c_long.from_buffer(answer).value)
-
-
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """How a folder below the root is opened: never through a symlink."""
 
 UNKNOWN = "unknown"
-"""The file system of a folder that no listed mount holds."""
+"""The file system of a folder that no listed mount holds, as in a `chroot` that is no mount point."""
 
 _CURES = {
     errno.EACCES: "let the user that runs kbsync read it",

@@ -1,6 +1,6 @@
 """The file that wakes a daemon: a command opens it for writing and closes it, which makes an event.
 
-Nothing is written, so the disk stays idle. Cheap to load, since commands need `wake`.
+Cheap to load, since commands need `wake`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,6 @@ from kbsync.permissions import open_private
 
 WAKE = "wake"
 """The file in the state directory that commands touch to reach a running daemon."""
-
-
-def touch(file: str) -> None:
-    """Open `file` for writing and close it, making it (mode 0600) if needed. Raises OSError."""
-    os.close(open_private(Path(file), os.O_WRONLY | os.O_NOFOLLOW))
 
 
 def wake(state_dir: Path) -> None:
@@ -45,7 +40,7 @@ class WakeFile:
         """Make the file, so that it belongs to the daemon's user, and take its times as seen."""
         # Where it cannot be made now, the first command that needs it makes it.
         with contextlib.suppress(OSError):
-            touch(self._file)
+            os.close(open_private(Path(self._file), os.O_WRONLY | os.O_NOFOLLOW))
         self._seen = self._times()
 
     def look(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import itertools
 import os
 import threading
 import time
@@ -29,13 +28,12 @@ from kbsync.source.observer import (
     EVENTS,
     OWN_EVENTS,
     InotifyLimits,
-    LivenessProbe,
     ObserverChoice,
     Obstacle,
-    OwnFileEvents,
     TreeEvents,
     TreeObserver,
     TroubleKind,
+    WakeEvents,
     WatchTrouble,
     foreseen_obstacle,
     read_limits,
@@ -43,20 +41,17 @@ from kbsync.source.observer import (
     too_few_watches,
 )
 from kbsync.source.roots import (
-    UNKNOWN,
     Mount,
     RootIdentity,
     bound,
     error_words,
     identify,
     is_shared,
-    magic_of,
     mounts,
     opened_root,
     shared_below,
-    shared_type_of,
 )
-from kbsync.source.wake import WAKE, WakeFile, touch
+from kbsync.source.wake import WakeFile
 
 T = TypeVar("T")
 
@@ -79,7 +74,6 @@ FAILURE_COUNTS = 600.0
 
 _STOP_SECONDS = 15.0
 _JOIN_SECONDS = 5.0
-_probe_numbers = itertools.count(1)
 
 
 async def run_detached(call: Callable[[], T]) -> T:
@@ -132,11 +126,9 @@ class Machine:
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits
     mounts: Callable[[], Iterable[Mount]] = mounts
-    magic: Callable[[Path], int] = magic_of
     identify: Callable[[Path], RootIdentity] = identify
     look: Callable[[Path], tuple[int, int]] = device_and_inode
     make_observer: Callable[[], TreeObserver] = TreeObserver
-    touch: Callable[[str], None] = touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +149,8 @@ def survey(root: Path, machine: Machine) -> RootSurvey:
     """Look at `root`, through a symlink as well. Raises OSError, RootTrouble and ShortageError."""
     identity = machine.identify(root)
     folder = os.path.realpath(root)
-    fs_type = identity.fs_type if identity.fs_type != UNKNOWN else shared_type_of(machine.magic(root))
-    if is_shared(fs_type):
-        return RootSurvey(folder, identity, shared=f"it is on {fs_type}")
+    if is_shared(identity.fs_type):
+        return RootSurvey(folder, identity, shared=f"it is on {identity.fs_type}")
     found = tuple(machine.mounts())
     if mount := shared_below(folder, found):
         return RootSurvey(folder, identity, shared=f"{mount.point} is {mount.fs_type}")
@@ -174,7 +165,7 @@ class Watch:
         self,
         folder: str,
         state_dir: str,
-        machine: Machine,
+        make_observer: Callable[[], TreeObserver],
         *,
         on_hints: Callable[[tuple[Hint, ...]], None],
         on_wake: Callable[[], None],
@@ -183,13 +174,10 @@ class Watch:
         """Needs a running loop: `on_hints` and `on_wake` are called in its thread, `ignores` in another."""
         self._folder = folder
         self._state_dir = state_dir
-        self._machine = machine
-        name = f"probe-{next(_probe_numbers)}"
-        self._probe = LivenessProbe(os.path.join(state_dir, name), machine.clock(), machine.touch)
+        self._make_observer = make_observer
         post = asyncio.get_running_loop().call_soon_threadsafe
         self._tree = TreeEvents(folder, ignores, lambda hints: post(on_hints, hints))
-        calls = {name: partial(post, self._probe.answer), WAKE: partial(post, on_wake)}
-        self._own_files = OwnFileEvents(calls)
+        self._wakes = WakeEvents(partial(post, on_wake))
         self._observer: TreeObserver | None = None
         # Held while an observer starts, even after the caller gave up waiting for it.
         self._lock = threading.Lock()
@@ -211,9 +199,9 @@ class Watch:
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         with self._lock:
             try:
-                self._observer = observer = self._machine.make_observer()
+                self._observer = observer = self._make_observer()
                 observer.schedule(self._tree, self._folder, recursive=True, event_filter=EVENTS)
-                observer.schedule(self._own_files, self._state_dir, event_filter=OWN_EVENTS)
+                observer.schedule(self._wakes, self._state_dir, event_filter=OWN_EVENTS)
                 observer.start()
             except BaseException:
                 self._end_observer()
@@ -222,8 +210,6 @@ class Watch:
     def _close(self) -> None:
         with self._lock:
             self._end_observer()
-        with contextlib.suppress(OSError):
-            Path(self._probe.file).unlink()
 
     def _end_observer(self) -> None:
         observer, self._observer = self._observer, None
@@ -233,12 +219,8 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
-        """What is wrong, the likeliest cause first. Cheap; touches the probe's file when it is time."""
-        # Asked whatever else is found: the probe's next question must not wait for another check.
-        now, observer = self._machine.clock(), self._observer
-        with contextlib.suppress(OSError):  # the store reports a state directory that cannot be written to
-            self._probe.ask(now, self.heard)
-        is_silent = self._probe.is_silent(now, self.heard)
+        """What is wrong, the likeliest cause first; cheap."""
+        observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
         elif observer is not None and observer.reader.reached_watch_limit:
@@ -247,8 +229,6 @@ class Watch:
             kind, words = TroubleKind.THREAD_DIED, f"a thread of the watch ended by itself ({dead})"
         elif self._tree.fault:
             kind, words = TroubleKind.EVENT_FAILED, f"an event could not be handled ({self._tree.fault})"
-        elif is_silent:
-            kind, words = TroubleKind.EVENTS_STOPPED, "the kernel's events no longer arrive"
         else:
             return None
         return WatchTrouble(kind, f"{self._folder}: {words}")
@@ -445,7 +425,7 @@ class Watcher:
                 if self._watch is not None:
                     self.want_rescan(f"{self._root} is watched again")
             elif self._watch is not None and self._choice == "auto":
-                self._check_silence(self._watch)
+                await self._check_silence(self._watch)
             return []
 
     def want_rescan(self, reason: str) -> None:
@@ -478,7 +458,7 @@ class Watcher:
             self.want_rescan(f"{self._root}: more paths changed at once than are remembered one by one")
         self._on_hint()
 
-    def _check_silence(self, watch: Watch) -> None:
+    async def _check_silence(self, watch: Watch) -> None:
         """Poll as well while nothing is heard although things change; the first event ends that."""
         if self.report.mode is Mode.POLLING:
             if watch.heard > self._heard_before:
@@ -486,7 +466,11 @@ class Watcher:
         elif not watch.is_silent:
             self._silent_since = None
         elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:
-            self._poll_as_well(Obstacle("changes were found of which no event had told", lasts=True))
+            # By another observer: this one may hear of nothing any more, though its threads are there.
+            await self._close()
+            await self._open()
+            if self.report.mode is Mode.NATIVE:
+                self._poll_as_well(Obstacle("changes were found of which no event had told", lasts=True))
             self.want_rescan(self.report.why)
 
     def _poll_as_well(self, obstacle: Obstacle) -> None:
@@ -536,7 +520,7 @@ class Watcher:
         self._watch = watch = Watch(
             folder,
             self._state_dir,
-            self._machine,
+            self._machine.make_observer,
             on_hints=self._receive,
             on_wake=self._wake.touched,
             ignores=self._ignores,

@@ -32,7 +32,7 @@ class Listened:
         self.standings: Sequence[MirrorReadiness] = standings
         self.asked = 0
         self.monitor = LoopMonitor(self.clock)
-        self.health = HealthRoutes(self.monitor, look or self._look, self.clock)
+        self.health = HealthRoutes(self.monitor, look or self._look)
         self.door = AccessControl(Starlette(routes=self.health.routes()), Secret(token) if token else None)
 
     async def _look(self) -> Sequence[MirrorReadiness]:

@@ -393,27 +393,6 @@ async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) ->
     assert stage.events == []
 
 
-async def test_an_error_of_ours_ends_no_telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, looks, enough = NotifiedMirror(tmp_path), itertools.count(1), asyncio.Event()
-
-    async def sleep(_seconds: float) -> None:
-        if next(looks) > 3:
-            enough.set()
-            await asyncio.Event().wait()
-
-    def broken(*_: object) -> bytes:
-        raise RuntimeError("ours")
-
-    monkeypatch.setattr(stage.notifications, "_sleep", sleep)
-    monkeypatch.setattr(notify, "body_of", broken)
-    stage.halt = QUOTA
-    with capture_logs() as lines:
-        keeping = asyncio.create_task(stage.notifications.keep())
-        await enough.wait()
-        keeping.cancel()
-    assert [line["event"] for line in lines] == ["notify.failed"]
-
-
 async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: Path) -> None:
     world, stage = WatchingWorld(tmp_path), NotifiedMirror(tmp_path)
     world.write_many(10)

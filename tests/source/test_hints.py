@@ -66,20 +66,6 @@ def test_a_full_set_is_dropped_whole_and_says_so() -> None:
     assert hints.take(99) == [Hint("one too many", FILE)]
 
 
-def test_covered_hints_make_room_before_anything_is_dropped() -> None:
-    hints = filled(*(Hint(f"d/{n}", FILE) for n in range(9)), Hint("d", TREE), Hint("a", FILE), most=10)
-    assert not hints.overflowed
-    assert hints.take(9) == [Hint("d", TREE), Hint("a", FILE)]
-
-
-def test_a_set_that_sweeping_leaves_nearly_full_is_dropped() -> None:
-    plain = [Hint(f"p{n}", FILE) for n in range(98)]
-    hints = filled(*plain, Hint("d/a", FILE), Hint("d", TREE), most=100)
-    assert not hints.overflowed
-    hints.add(Hint("one more", FILE))
-    assert hints.overflowed
-
-
 PATHS = st.lists(st.sampled_from("abc"), max_size=3).map("/".join)
 
 

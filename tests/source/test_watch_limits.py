@@ -11,7 +11,7 @@ import pytest
 from kbsync.config.places import _NETWORK
 from kbsync.source import observer
 from kbsync.source.observer import InotifyLimits, ObserverChoice, Obstacle, read_limits, roomy
-from kbsync.source.roots import Mount, bound, is_shared, magic_of, shared_below, shared_type_of
+from kbsync.source.roots import Mount, bound, is_shared, shared_below
 
 LIMITS = InotifyLimits(watches=8192, instances=128)
 
@@ -79,21 +79,6 @@ def test_file_systems_that_others_change_are_shared_and_our_own_are_not() -> Non
 
 def test_what_is_no_place_for_a_state_is_no_place_to_wait_for_events() -> None:
     assert [name for name in sorted(_NETWORK) if not is_shared(name)] == []
-
-
-NUMBERED = {0x6969: "nfs", 0xFF534D42: "cifs", -11317950: "cifs", 0xFE534D42: "smb2", 0x65735546: "fuse"}
-
-
-def test_numbers_of_file_systems_that_others_change_have_names() -> None:
-    assert {number: shared_type_of(number) for number in NUMBERED} == NUMBERED
-    assert all(is_shared(name) for name in NUMBERED.values())
-
-
-def test_the_kernel_says_the_number_of_a_file_system() -> None:
-    proc_super_magic = 0x9FA0
-    assert magic_of(Path("/proc")) == proc_super_magic
-    assert shared_type_of(proc_super_magic) == ""
-    assert magic_of(Path("/no/such/folder")) == 0
 
 
 def test_only_mounts_below_the_folder_count() -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, existing_state, post, when_done
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
@@ -37,7 +36,7 @@ class HeldDocuments:
 @click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
 @click.argument("mirror", required=False, shell_complete=complete_mirror)
 @shared_options
-def command(choices: Choices, mirror: str | None) -> int:
+def command(choices: Choices, mirror: str | None) -> None:
     """Approve what is held in MIRROR, or in all mirrors, and list it.
 
     These are deletions, and documents to be indexed again because settings changed. What is held later needs
@@ -58,7 +57,6 @@ def command(choices: Choices, mirror: str | None) -> int:
         _print(Output(), held)
     if not choices.quiet:
         Output().line(when_done(installation) if held else "nothing is held")
-    return Code.MIRRORED
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:

@@ -16,7 +16,7 @@ import click
 
 from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remote, only_remote, open_target
 from kbsync.cli.context import choose
-from kbsync.cli.exit_codes import Code, OfMirror
+from kbsync.cli.exit_codes import OfMirror
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import questions
@@ -59,7 +59,7 @@ def command(
     model: str | None,
     whole: bool,
     as_json: bool,
-) -> int:
+) -> None:
     """Answer QUESTION from the mirrored documents, and list the files it was answered from.
 
     Without --app and --model, kbsync asks the only application that answers from the mirror's knowledge
@@ -77,14 +77,13 @@ def command(
             asker = Asker(account, by, selection, streamed=not whole, quiet=choices.quiet)
         if interactive:
             _converse(account, asker, text, as_json=as_json)
-            return Code.MIRRORED
+            return
         with as_usage_error(account.mirror):
             reply = account.call(asker.ask(text, output=None if as_json else Output()))
     if as_json:
         Output().json(reply_json(reply))
     else:
         _print_sources(Output(), reply)
-    return Code.MIRRORED
 
 
 def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) -> None:

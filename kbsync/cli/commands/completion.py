@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, shared_options
 from kbsync.cli.output import Output
 
@@ -19,7 +18,7 @@ from kbsync.cli.output import Output
 )
 @click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
 @shared_options
-def command(_choices: Choices, shell: str) -> int:
+def command(_choices: Choices, shell: str) -> None:
     """Print a script that completes commands, options and names of mirrors in SHELL: bash, zsh or fish.
 
     If zsh says `command not found: compdef`, put this before it in ~/.zshrc:
@@ -30,4 +29,3 @@ def command(_choices: Choices, shell: str) -> int:
     made = get_completion_class(shell)
     assert made is not None
     Output().line(made(kbsync, {}, "kbsync", "_KBSYNC_COMPLETE").source())
-    return Code.MIRRORED

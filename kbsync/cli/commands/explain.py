@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, command_context, look_at, opened_for_reading, set_up_logs
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--text", is_flag=True, help="Also print the text that was extracted.")
 @json_option
 @shared_options
-def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
+def command(choices: Choices, path: str, text: bool, as_json: bool) -> None:
     """Explain why the file PATH is or is not found: rules, stability, state, document, extracted text.
 
     PATH is absolute, or relative to the mirror or the working directory. For a folder it sums up the files
@@ -47,7 +46,6 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
         output.json({**told.to_json(), **({"text": told.text} if text else {})})
     else:
         _print(output, told, text=text)
-    return Code.MIRRORED
 
 
 async def _explained(installation: Installation, path: str, text: bool) -> PathExplanation:

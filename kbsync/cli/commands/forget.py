@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, existing_state, prepare
-from kbsync.cli.exit_codes import Code, concerning
+from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import agrees
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--delete-documents", is_flag=True, help="Also delete our documents, and no others.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
-def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> int:
+def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> None:
     """Forget everything about MIRROR, after showing what that is. Needs the state for itself.
 
     A mirror that is still in the config starts from scratch at the next pass.
@@ -61,12 +61,11 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
         )
     if not yes and not agrees(f"Forget {mirror}?"):
         tell("nothing was forgotten")
-        return Code.MIRRORED
+        return
     deleted = _forget(installation, record, config if delete_documents else None)
     if not choices.quiet:
         done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
         Output().line(f"{mirror} is forgotten{done}")
-    return Code.MIRRORED
 
 
 def _look(name: str, tx: Tx) -> tuple[MirrorRecord, Belongings]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import NoAnswer, agrees, ask
@@ -153,7 +153,7 @@ def command(
     base_url: str | None,
     key_env: str | None,
     key_file: Path | None,
-) -> int:
+) -> None:
     """Write a commented config that mirrors DIR (default: the working directory).
 
     Writes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml), and never
@@ -190,7 +190,6 @@ def command(
         installation = Installation(config, state_dir)
         done = "" if trial is None else take_over(trial, installation)
     _say_what_next(place, choices, installation, key, done)
-    return Code.MIRRORED
 
 
 def _taken(place: Path) -> UsageError:

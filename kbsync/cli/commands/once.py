@@ -6,13 +6,13 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
-from kbsync import logs
+from kbsync import __version__, logs
 from kbsync import once as one_pass
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, worst
@@ -26,7 +26,6 @@ from kbsync.cli.report import (
     log_problems,
     mirror_reports,
     say,
-    status_json,
     summary,
     told_as_log,
 )
@@ -38,8 +37,10 @@ from kbsync.once import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals
 
 if TYPE_CHECKING:
-    from kbsync.once import ActiveMirrors, ShowProgress
+    from kbsync.engine.mirror import MirrorRun
+    from kbsync.once import ShowProgress
     from kbsync.state.read_only import Tx
+    from kbsync.state.store import StateStore
 
 
 PATIENCE = 0.4
@@ -61,8 +62,8 @@ class Reached:
     left: int | None = None
 
 
-async def _look(runs: ActiveMirrors) -> Reached:
-    numbers = [run.mirror for run in runs.runs.values() if run.mirror]
+async def _look(store: StateStore, runs: Mapping[str, MirrorRun]) -> Reached:
+    numbers = [run.mirror for run in runs.values() if run.mirror]
 
     def count(tx: Tx) -> tuple[int, int]:
         settled = waiting = 0
@@ -72,23 +73,23 @@ async def _look(runs: ActiveMirrors) -> Reached:
             waiting += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
         return settled, waiting
 
-    settled, waiting = await runs.store.read(count)
-    targets = [run.bound.target for run in runs.runs.values() if run.bound is not None]
+    settled, waiting = await store.read(count)
+    targets = [run.bound.target for run in runs.values() if run.bound is not None]
     left = [target.bytes_left for target in targets if target.bytes_left is not None]
     return Reached(settled, settled + waiting, min(left, default=None))
 
 
-async def _bar(runs: ActiveMirrors) -> None:
+async def _bar(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
     """A bar with rate and time left; it disappears when the pass is over."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
-    first = await _look(runs)
+    first = await _look(store, runs)
     # Drawn by this task alone: tqdm needs neither its monitor thread nor a lock shared by processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
-        desc=", ".join(runs.runs),
+        desc=", ".join(runs),
         total=first.wanted or None,
         initial=first.settled,
         unit="",
@@ -101,23 +102,23 @@ async def _bar(runs: ActiveMirrors) -> None:
     )
     with bar:
         while True:
-            now = await _look(runs)
+            now = await _look(store, runs)
             bar.total, bar.n = now.wanted or None, now.settled
             bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
             bar.refresh()
             await asyncio.sleep(OFTEN)
 
 
-async def _lines(runs: ActiveMirrors) -> None:
+async def _lines(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
     """A line in the log every `SELDOM` seconds; a short pass has none."""
     log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
     )
-    began, first = time.monotonic(), await _look(runs)
+    began, first = time.monotonic(), await _look(store, runs)
     while True:
         await asyncio.sleep(SELDOM)
-        now = await _look(runs)
+        now = await _look(store, runs)
         done, seconds = now.settled - first.settled, time.monotonic() - began
         rate = f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
         room = {} if now.left is None else {"bytes_left": now.left}
@@ -151,7 +152,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         reports = mirror_reports(installation, end.ends)
         code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
         if as_json:
-            Output().json(_to_json(installation, end, reports))
+            Output().json(_to_json(end, reports))
         else:
             report(installation, end, reports, code, quiet=choices.quiet, told=told)
         # A parser or an upload may hold a thread for minutes.
@@ -197,12 +198,13 @@ def report(
             output.line(output.dim(f"search it: {installation.cure('search QUERY')}"))
 
 
-def _to_json(installation: Installation, end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
+def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
     def done(what: str) -> int:
         return sum(getattr(run.counts, what) for run in end.runs.values())
 
     return {
-        **status_json(installation),
+        "version": __version__,
+        "mirrors": [each.status.to_json() for each in reports],
         **{what: done(what) for what in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),
         "failed": sum(each.status.documents.failed for each in reports),

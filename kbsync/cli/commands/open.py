@@ -19,7 +19,6 @@ from pathlib import Path
 
 import click
 
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.text import printable
@@ -32,7 +31,7 @@ from kbsync.errors import UsageError
 @click.argument("number", metavar="[N]", default=1, type=click.IntRange(min=1))
 @click.option("--print", "only_print", is_flag=True, help="Only print its path.")
 @shared_options
-def command(choices: Choices, number: int, only_print: bool) -> int:
+def command(choices: Choices, number: int, only_print: bool) -> None:
     """Open hit N of your last search on a terminal (default: the first).
 
     With a display xdg-open opens it, on a terminal without one $VISUAL or $EDITOR; else its path is printed.
@@ -54,7 +53,6 @@ def command(choices: Choices, number: int, only_print: bool) -> int:
         Output().path(str(path))
     else:
         open_or_print(path, os.environ)
-    return Code.MIRRORED
 
 
 def open_or_print(path: Path, environ: Mapping[str, str]) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, existing_state, not_yet, post, when_done
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, counted
 from kbsync.core.links import is_link
@@ -57,7 +56,7 @@ class Failed:
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]…", type=DOCUMENT)
 @shared_options
-def command(choices: Choices, paths: tuple[str, ...]) -> int:
+def command(choices: Choices, paths: tuple[str, ...]) -> None:
     """Try failed and quarantined documents again: those named by PATH, or all of them.
 
     PATH may be a folder, and is relative to the mirror or to the working directory.
@@ -72,7 +71,6 @@ def command(choices: Choices, paths: tuple[str, ...]) -> int:
     if not choices.quiet:
         _tell(Output(), asked)
         Output().line(when_done(installation) if asked else "nothing has failed")
-    return Code.MIRRORED
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:

@@ -13,7 +13,6 @@ import click
 
 from kbsync.cli.commands.open import open_or_print, remember
 from kbsync.cli.context import choose
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.contract.searching import Query
@@ -60,7 +59,7 @@ def command(
     files: bool,
     null: bool,
     as_json: bool,
-) -> int:
+) -> None:
     """Search the mirrored documents by words and by meaning; the best hits come first.
 
     On a terminal the hits are numbered: `kbsync open N` opens one.
@@ -84,7 +83,7 @@ def command(
         _keep_for_open(installation, found)
         if chosen is not None:
             open_or_print(chosen, os.environ)
-        return Code.MIRRORED
+        return
 
     from kbsync.cli.searching import find, hit_json, print_hits, unmatched_options
 
@@ -106,7 +105,6 @@ def command(
     if not hits and query.selects and not choices.quiet:
         for option in unmatched_options(installation, query):
             tell(f"no document matches {option}")
-    return Code.MIRRORED
 
 
 def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:

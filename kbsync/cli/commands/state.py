@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from kbsync.cli.context import choose, existing_state
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.places import is_inside
@@ -27,7 +26,7 @@ def command() -> None:
 @command.command(epilog=examples("kbsync state backup /backups/kbsync-$(date +%F).db"))
 @click.argument("file", type=FILE)
 @shared_options
-def backup(choices: Choices, file: Path) -> int:
+def backup(choices: Choices, file: Path) -> None:
     """Copy the state to FILE, a new file with mode 0600, even while kbsync runs."""
     import apsw
 
@@ -54,4 +53,3 @@ def backup(choices: Choices, file: Path) -> int:
             raise
     if not choices.quiet:
         Output().line(f"wrote {printable(str(file))}")
-    return Code.MIRRORED

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from kbsync.cli.commands.kb.account import open_account
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
@@ -56,7 +55,7 @@ def command() -> None:
 @command.command("list")
 @json_option
 @shared_options
-def list_applications(choices: Choices, as_json: bool) -> int:
+def list_applications(choices: Choices, as_json: bool) -> None:
     """List the applications of the account."""
     with open_account(choices, needs_own=True) as account:
         found = [to_json(one) for one in account.call(account.applications.all())]
@@ -65,19 +64,17 @@ def list_applications(choices: Choices, as_json: bool) -> int:
     print_objects("applications", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
         tell(f"the account has no application; create one with: {create}")
-    return Code.MIRRORED
 
 
 @command.command()
 @click.argument("application", metavar="ID")
 @json_option
 @shared_options
-def show(choices: Choices, application: str, as_json: bool) -> int:
+def show(choices: Choices, application: str, as_json: bool) -> None:
     """Show the application ID."""
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
     print_object("application", to_json(found), as_json=as_json)
-    return Code.MIRRORED
 
 
 @command.command()
@@ -85,7 +82,7 @@ def show(choices: Choices, application: str, as_json: bool) -> int:
 @_field_options
 @json_option
 @shared_options
-def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> int:
+def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> None:
     """Create an application called NAME, for the mirror's knowledge base or those that --knowledge names."""
     with open_account(choices, needs_own=True) as account:
         wish = ApplicationWish(name, bases=knowledge or (account.bases.own,), **fields)
@@ -93,11 +90,10 @@ def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: boo
         ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(made.id)}")
     if as_json:
         Output().json({"application": to_json(made)})
-        return Code.MIRRORED
+        return
     if not choices.quiet:
         tell(f"created {printable(name)}; ask it with: {ask_it}")
     Output().line(made.id)
-    return Code.MIRRORED
 
 
 @command.command()
@@ -113,7 +109,7 @@ def update(
     knowledge: tuple[str, ...],
     as_json: bool,
     **fields: Any,
-) -> int:
+) -> None:
     """Change the application ID. Only what is given changes; --knowledge replaces all knowledge bases."""
     wish = ApplicationWish(name, bases=knowledge or None, **fields)
     if wish == ApplicationWish():
@@ -124,7 +120,6 @@ def update(
         account.call(account.applications.update(application, wish))
         found = account.call(account.applications.look(application))
     print_object("application", to_json(found), as_json=as_json)
-    return Code.MIRRORED
 
 
 @command.command()
@@ -132,14 +127,13 @@ def update(
 @click.option("--yes", metavar="NAME", help="The name of the application, instead of being asked for it.")
 @json_option
 @shared_options
-def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> int:
+def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:
     """Delete the application ID. You have to type its name; knowledge bases stay."""
     with open_account(choices, needs_own=True) as account:
         found = account.call(account.applications.look(application))
         confirm_by_typing(f"delete {found.id}", found.name or found.id, yes)
         account.call(account.applications.delete(application))
     print_deleted(found.id, found.name, as_json=as_json, quiet=choices.quiet)
-    return Code.MIRRORED
 
 
 def to_json(application: ApplicationInfo) -> dict[str, Any]:

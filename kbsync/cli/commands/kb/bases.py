@@ -10,7 +10,6 @@ from kbsync.cli.commands.kb.account import OpenAccount, open_account
 from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, counted, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
@@ -46,7 +45,7 @@ command.add_command(callback_of_account, "callback")
 @command.command("list")
 @json_option
 @shared_options
-def list_bases(choices: Choices, as_json: bool) -> int:
+def list_bases(choices: Choices, as_json: bool) -> None:
     """List the knowledge bases of the account.
 
     Each with the mirrors that use it.
@@ -59,20 +58,18 @@ def list_bases(choices: Choices, as_json: bool) -> int:
     print_objects("knowledge_bases", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
         tell(f"the account has no knowledge base; create one with: {create}")
-    return Code.MIRRORED
 
 
 @command.command()
 @click.argument("base", metavar="[ID]", required=False)
 @json_option
 @shared_options
-def show(choices: Choices, base: str | None, as_json: bool) -> int:
+def show(choices: Choices, base: str | None, as_json: bool) -> None:
     """Show the knowledge base ID; without it, the mirror's own."""
     with open_account(choices, needs_own=base is None) as account:
         card = account.call(account.bases.look(base or account.bases.own))
         found = {**_json(card, account), "ours": account.owned_in(card.id)}
     print_object("knowledge_base", found, as_json=as_json)
-    return Code.MIRRORED
 
 
 @command.command()
@@ -89,7 +86,7 @@ def create(
     description: str | None,
     settings: dict[str, str],
     as_json: bool,
-) -> int:
+) -> None:
     """Create a knowledge base called NAME.
 
     Prints the line for the config.
@@ -100,11 +97,10 @@ def create(
         made, line = _json(card, account), f'{account.bases.setting}: "{card.id}"'
     if as_json:
         Output().json({"knowledge_base": made, "config": line})
-        return Code.MIRRORED
+        return
     if not choices.quiet:
         tell(f"created {printable(name)}; add this line under target: in the config")
     Output().line(line)
-    return Code.MIRRORED
 
 
 @command.command()
@@ -129,7 +125,7 @@ def update(
     settings: dict[str, str],
     yes: str | None,
     as_json: bool,
-) -> int:
+) -> None:
     """Change the knowledge base ID. Asks before the model of a base with documents is changed."""
     if callback is None and headers:
         raise UsageError("--header goes with --callback; add that")
@@ -155,7 +151,6 @@ def update(
         account.call(bases.update(base, wish))
         changed = _json(account.call(bases.look(base)), account)
     print_object("knowledge_base", changed, as_json=as_json)
-    return Code.MIRRORED
 
 
 @command.command()
@@ -163,7 +158,7 @@ def update(
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
+def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
     """Delete the knowledge base ID and all its documents. You have to type its name."""
     with open_account(choices) as account:
         account.bases.check_changeable()
@@ -172,14 +167,13 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> int:
         confirm_by_typing(f"delete {card.id}", card.name or card.id, yes)
         account.call(account.bases.delete(base))
     print_deleted(card.id, card.name, as_json=as_json, quiet=choices.quiet)
-    return Code.MIRRORED
 
 
 @command.command()
 @click.option("--yes", metavar="NAME", help=YES)
 @json_option
 @shared_options
-def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
+def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     """Have the service retry everything that failed.
 
     That is not only our documents; for those of a mirror use `kbsync retry`. You have to type the knowledge
@@ -208,26 +202,24 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> int:
         Output().line(f"{counted(number, 'document')} will be indexed again")
     else:
         Output().line("nothing has failed there")
-    return Code.MIRRORED
 
 
 @command.command()
 @json_option
 @shared_options
-def models(choices: Choices, as_json: bool) -> int:
+def models(choices: Choices, as_json: bool) -> None:
     """List the embedding models of the service."""
     with open_account(choices) as account:
         models = account.call(account.bases.models())
     found = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
     heads = {"id": "ID", "name": "NAME", "description": "DESCRIPTION"}
     print_objects("models", heads, found, as_json=as_json)
-    return Code.MIRRORED
 
 
 @command.command()
 @json_option
 @shared_options
-def capacity(choices: Choices, as_json: bool) -> int:
+def capacity(choices: Choices, as_json: bool) -> None:
     """Show how much of the account's space is used."""
     with open_account(choices) as account:
         room = account.call(account.bases.capacity())
@@ -243,7 +235,6 @@ def capacity(choices: Choices, as_json: bool) -> int:
         if room.used_words is not None and room.total_words is not None:
             used = f"{room.used_words:,} of {room.total_words:,} words"
             Output().line(f"{used} used ({_share(room.used_words, room.total_words)})")
-    return Code.MIRRORED
 
 
 def _share(used: int, total: int) -> str:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import click
 
 from kbsync.cli.commands.kb.account import open_account
-from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import confirm_by_typing
@@ -46,12 +45,11 @@ def command() -> None:
 @command.command()
 @json_option
 @shared_options
-def show(choices: Choices, as_json: bool) -> int:
+def show(choices: Choices, as_json: bool) -> None:
     """Show where the account's events are sent, and the names of the headers that are sent along."""
     with open_account(choices) as account:
         found = account.call(account.callbacks.look())
     _print(found, as_json)
-    return Code.MIRRORED
 
 
 @command.command("set")
@@ -60,7 +58,7 @@ def show(choices: Choices, as_json: bool) -> int:
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
 @shared_options
-def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> int:
+def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> None:
     """Send the account's events to URL. If they are sent elsewhere now, you have to type that address."""
     values = read_headers(headers)
     check_address(url, is_secret=bool(values))
@@ -69,14 +67,13 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
         account.call(account.callbacks.set_url(url, values))
         found = account.call(account.callbacks.look())
     _print(found, as_json)
-    return Code.MIRRORED
 
 
 @command.command()
 @click.option("--yes", metavar="URL", help=YES)
 @json_option
 @shared_options
-def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
+def delete(choices: Choices, yes: str | None, as_json: bool) -> None:
     """Stop sending the account's events. You have to type the present address."""
     with open_account(choices) as account:
         gone = account.call(account.callbacks.look())
@@ -87,7 +84,6 @@ def delete(choices: Choices, yes: str | None, as_json: bool) -> int:
         Output().json({"deleted": None if gone is None else gone.url})
     elif not choices.quiet:
         Output().line(_NONE if gone is None else f"{printable(gone.url)} is no longer called")
-    return Code.MIRRORED
 
 
 _NONE = "the account has no address for its events"
