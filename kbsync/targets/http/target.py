@@ -9,13 +9,14 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
+from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import Surroundings, Target
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
@@ -101,6 +102,14 @@ async def search_ranked(
         found = await ask(False)
         _log.warning("in the order the service finds without its ranking model: %s", error.reason)
         return found
+
+
+def hits_of(found: Iterable[tuple[str, Passage]]) -> list[Hit]:
+    """Documents, best first, each with its passages; `path` is left to the engine, which knows the ids."""
+    passages: dict[str, list[Passage]] = {}
+    for remote_id, passage in sorted(found, key=lambda one: -one[1].score):
+        passages.setdefault(remote_id, []).append(passage)
+    return [Hit(one, several[0].score, tuple(several)) for one, several in passages.items()]
 
 
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from kbsync.contract.managing import Capacity
+from kbsync.contract.searching import Passage
 from kbsync.contract.target import Base, Outgoing, Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
@@ -32,7 +33,6 @@ from kbsync.targets.zhipu.config import (
 from kbsync.targets.zhipu.errors import EXPIRED, NotFound, ZhipuCall, is_gone, judge, unsigned
 from kbsync.targets.zhipu.shapes import (
     Envelope,
-    FoundSlice,
     Images,
     RetrieveRequest,
     ZhipuDocument,
@@ -304,8 +304,8 @@ class ZhipuApi:
         path = f"/document/{path_part(remote_id)}"
         await self._while_base_answers(self._client.ask(ZhipuCall.RESLICE, "PUT", path, json=body))
 
-    async def retrieve(self, request: RetrieveRequest) -> tuple[FoundSlice, ...]:
-        """Search the base."""
+    async def retrieve(self, request: RetrieveRequest) -> tuple[tuple[str, Passage], ...]:
+        """Search the base: passages, each with the id of its document."""
         body = request.body(self._config.knowledge_id)
         asking = self._client.ask(ZhipuCall.RETRIEVE, "POST", "/knowledge/retrieve", json=body)
         return found_of((await self._while_base_answers(asking)).body)

@@ -240,14 +240,14 @@ def refused(failure: FailInfo, name: str, cure: str) -> TargetError:
     text = errors.without_names(failure.text, name, failure.name)
     if errors.says_full(text):
         reason = f"the account is at its limit ({said})"
-        if errors.says_money(text):
+        if errors.MONEY.search(text):
             return Halted("quota", reason, cure=cure, code=FAILED_INFOS)
         return NoRoom(reason, cure=cure, code=FAILED_INFOS)
-    if errors.says_wrong_type(text):
+    if errors.WRONG_TYPE.search(text):
         return Rejected(f"the vendor does not take this format ({said})", code=FAILED_INFOS)
     if errors.says_name_taken(text):
         return NameTaken(f"the vendor has a document of this name already ({said})", code=FAILED_INFOS)
-    if errors.says_busy(text):
+    if errors.BUSY.search(text):
         return Unavailable(f"the vendor is busy ({said})", code=FAILED_INFOS)
     return Rejected(f"the vendor refused the document: {said}", code=FAILED_INFOS)
 
@@ -280,7 +280,7 @@ def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
     text = errors.without_names(failure.text, document.name)
     # 10001 was seen with "document damaged": where there are words, they decide
     is_full = errors.says_full(text) if failure.text.strip() else failure.code == "10002"
-    if is_full and (errors.says_money(text) or not has_room):
+    if is_full and (errors.MONEY.search(text) or not has_room):
         return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {SPACE_ADVICE}", failure.code, "quota")
     return DocStatus(DocState.FAILED, reason, failure.code)
 
