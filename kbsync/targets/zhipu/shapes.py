@@ -6,7 +6,6 @@ Unknown fields are ignored; ids come as strings or integers; numbers may come as
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from kbsync.contract.managing import Capacity
 from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
+from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.reading import (
     Identified,
     ListPage,
@@ -194,11 +194,8 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
 def _separators(value: object) -> tuple[str, ...] | None:
     """A list, a list as JSON text, or one plain separator."""
     if isinstance(value, str):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            parsed = None
-        value = parsed if isinstance(parsed, list) else [value]
+        listed = parsed(value)
+        value = listed if isinstance(listed, list) else [value]
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)
     return None

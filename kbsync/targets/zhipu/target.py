@@ -290,7 +290,8 @@ class ZhipuTarget(RemoteTarget):
         streamed: bool = True,
     ) -> AsyncIterator[str | Sources]:
         """The answer from this base, piece by piece, and its sources."""
-        return self._answering.answer(question, by, turns=turns, among=among, streamed=streamed)
+        ask = self._answering.by_model if by.model else self._answering.by_application
+        return ask(question, by, turns, among, streamed)
 
     async def _page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         try:
