@@ -420,12 +420,12 @@ class GptbotsTarget(RemoteTarget):
     ) -> None:
         self._config, self._surroundings = config, surroundings
         self._steady = options.get("steady", time.monotonic)
-        judge = judge_for(config.base_url, surroundings.command("retry"))
+        judge = judge_for(config.base_url)
         super().__init__(config, surroundings, judge, slow_codes=frozenset({"429"}), **options)
 
     def _make_parts(self) -> None:
         config, prefix = self._config, self._surroundings.prefix
-        self._api = GptbotsApi(config, self._surroundings.command("retry"), self._client)
+        self._api = GptbotsApi(config, self._client)
         self._list = DocumentList(self._api, config.source_url_prefix, self._steady)
         self._statuses = StatusReader(self._api, self._list, self._steady, grace(config))
         missing = self._client.missing

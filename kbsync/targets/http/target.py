@@ -25,6 +25,7 @@ from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
 from kbsync.targets.http.limits import Account
+from kbsync.targets.http.reading import Identified
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -274,12 +275,8 @@ def _text(value: object) -> str:
     return ""
 
 
-class Named(Protocol):
+class Named(Identified, Protocol):
     """A knowledge base or an application."""
-
-    @property
-    def id(self) -> str:
-        """As the vendor has it."""
 
     @property
     def name(self) -> str:

@@ -142,8 +142,7 @@ class MirrorJudge:
         wall: Callable[[], float],
         read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge,
     ) -> None:
-        self._config, self._surroundings = config, surroundings
-        self._keys, self._read = keys, read
+        self._config, self._keys, self._read = config, keys, read
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Of the header's value its words are secret, but for the scheme in front of them.
@@ -171,7 +170,6 @@ class MirrorJudge:
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         if isinstance(error, Halted):
-            error.cure = self._surroundings.command("retry")
             alarming = ALARMING_FOR_TOKENS if self._config.auth == "jwt" else ALARMING
             sentence = skew_sentence(self._skew.apart, alarming)
             if error.halt == "credentials" and sentence:
@@ -208,7 +206,7 @@ class ZhipuApi:
     """
 
     def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self._config, self._surroundings, self._client = config, surroundings, client
+        self._config, self._client = config, client
         self._base = path_part(config.knowledge_id)
         self.missing = client.missing
         self._callback: dict[str, Any] = {}
@@ -236,7 +234,6 @@ class ZhipuApi:
             "knowledge-base-missing",
             f"knowledge base {self._config.knowledge_id} is not at {self._config.base_url} for this api_key: "
             f"{words}; correct knowledge_id (or base_url) in the config",
-            cure=self._surroundings.command("retry"),
             code=code,
         )
 

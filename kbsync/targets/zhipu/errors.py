@@ -273,8 +273,8 @@ class NoRoom(Halted):
     `said`: its own words, without advice.
     """
 
-    def __init__(self, said: str, *, code: str = "", cure: str = "") -> None:
-        super().__init__("quota", f"{said}; {SPACE_ADVICE}", code=code, cure=cure)
+    def __init__(self, said: str, *, code: str = "") -> None:
+        super().__init__("quota", f"{said}; {SPACE_ADVICE}", code=code)
         self.said = said
 
 

@@ -88,10 +88,10 @@ class ZhipuTarget(RemoteTarget):
         )
 
     def _make_parts(self) -> None:
-        config, cure = self._config, self._surroundings.command("retry")
+        config = self._config
         self._api = ZhipuApi(config, self._surroundings, self._client)
-        self._space = AccountSpace(self._api.capacity, self._steady, cure)
-        self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space, cure)
+        self._space = AccountSpace(self._api.capacity, self._steady)
+        self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space)
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
         self._answering = Answering(
