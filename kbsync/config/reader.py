@@ -276,6 +276,14 @@ class _Reader:
         except RefusedValue as reason:
             return self._lacking(loc, reason, is_secret=is_secret)
 
+    def _check_references(self, value: Value, loc: Loc) -> None:
+        """Refuse what cannot be filled in within a value that is not read: all problems are told at once."""
+        if isinstance(value, dict | list):
+            for step, one in value.items() if isinstance(value, dict) else enumerate(value):
+                self._check_references(one, (*loc, step))
+        else:
+            self._filled(value, loc)
+
     def _lacking(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
         """What stands for a value that cannot be had: it is refused, unless it is a secret not needed yet."""
         if is_secret and not self._with_secrets:
@@ -346,12 +354,12 @@ class _Reader:
 
     def _refuse_unknown(self, value: dict[str, Value], known: Collection[str], loc: Loc) -> None:
         for key in (one for one in value if one not in known):
-            self._filled(value[key], (*loc, key))
+            self._check_references(value[key], (*loc, key))
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
         """Not with the text of `value`: where a block is expected, it may hold a secret."""
-        self._filled(value, loc)
+        self._check_references(value, loc)
         form = "a text" if isinstance(value, str) else value_shown(value)
         self._draft.refuse(loc, f"{form} is not taken; allowed: {allowed}")
 
