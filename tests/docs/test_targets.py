@@ -105,7 +105,7 @@ def test_codes_are_told_with_what_is_done() -> None:
         if what.startswith(beginning)
         for code in codes.split()
     }
-    assert told == {code: meaning.blame for code, meaning in CODES.items()}
+    assert told == {code: blame for code, (blame, _) in CODES.items()}
 
 
 def test_the_control_api_is_described() -> None:
