@@ -88,7 +88,8 @@ class NotOffered(Rejected):
 class Halted(TargetError):
     """Nothing works until a person acts; `halt` is the contract's word (credentials, quota, …).
 
-    `cure` is a command for after that, or ''; a command of kbsync gets the options in use added later.
+    `cure` says what to do or to run then, '' that the mirror is tried again (`engine.status.as_halt`). A
+    command of kbsync gets the options in use added later.
     """
 
     def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:

@@ -32,15 +32,12 @@ from kbsync.config.kinds import (
     ValueKind,
     Whole,
 )
-from kbsync.config.problems import Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
-
-    from kbsync.config.yaml import Value  # it loads yaml, which `kbsync init` does not need
 
 Occasion = Literal["halted", "recovered", "quarantined"]
 
@@ -309,23 +306,6 @@ def known_keys(block: type) -> tuple[str, ...]:
     for name, setting in settings_of(block).items():
         keys += setting.mark.names if isinstance(setting.mark, Others) else [name]
     return (*keys, *(f"{key}_file" for key in secret_keys(block)))
-
-
-def blocks_in(value: Value) -> dict[Loc, type]:
-    """The class of each block of a config, as far as blocks stand where they are expected."""
-    return dict(_traced(value, Config, None, ()))
-
-
-def _traced(value: Value, hint: Any, mark: object, loc: Loc) -> Iterator[tuple[Loc, type]]:
-    if isinstance(mark, OneOf):
-        hint = mark.chosen(value)
-    if isinstance(value, list) and get_origin(hint) is tuple:
-        for index, item in enumerate(value):
-            yield from _traced(item, *bare(get_args(hint)[0]), (*loc, index))
-    elif isinstance(value, dict) and isinstance(hint, type) and is_dataclass(hint):
-        yield loc, hint
-        for key, setting in settings_of(hint).items():
-            yield from _traced(value.get(key), setting.hint, setting.mark, (*loc, key))
 
 
 def blocks() -> Iterator[tuple[str, type]]:

@@ -1,17 +1,18 @@
 """Reads a config file: YAML in, and a `Config` out or every problem at once.
 
-The file becomes a `Draft`. `fill` puts in what the environment and the secret files hold, `read` makes the
-classes of the model from it, and `checks` looks at what must hold between settings. A refused value becomes
-None, which no file holds otherwise: the rest can still be checked, and all problems appear at once.
+The file becomes a `Draft`. One walk over the model reads it, with what the environment and the secret files
+hold, and `checks` looks at what must hold between settings. A refused value becomes None, which no file holds
+otherwise: the rest can still be checked, and all problems appear at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -35,13 +36,13 @@ from kbsync.config.model import (
     MirrorConfig,
     bare,
     blocks,
-    blocks_in,
     known_keys,
     secret_keys,
     settings_of,
 )
 from kbsync.config.places import home
 from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, path_shown, shown
+from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
 from kbsync.targets.registry import TARGETS
@@ -52,7 +53,6 @@ class Draft:
 
     def __init__(self, file: Path, tree: Tree) -> None:
         self.file = file
-        self.value = tree.value
         self._lines = tree.lines
         self._refused: set[Loc] = set()
         # A dictionary as an ordered set: two mirrors may suffer from one value, which is reported once.
@@ -66,32 +66,8 @@ class Draft:
             loc = loc[:-1]
         return self._lines.get(loc)
 
-    def at(self, loc: Loc) -> Value:
-        """The value at `loc`; None where there is none."""
-        value = self.value
-        for step in loc:
-            if isinstance(value, dict) and isinstance(step, str):
-                value = value.get(step)
-            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-                value = value[step]
-            else:
-                return None
-        return value
-
-    def put(self, loc: Loc, value: Value) -> None:
-        """Replace the value at `loc`, if there is still one."""
-        if not loc:
-            self.value = value
-        elif self.at(loc) is not None:
-            block = self.at(loc[:-1])
-            block[loc[-1]] = value  # type: ignore[index]  # `at` went this way
-
-    def move(self, old: Loc, new: Loc, value: Value) -> None:
-        """Give `new`, a key beside `old`, the value that `old` stood for."""
-        block = self.at(old[:-1])
-        if isinstance(block, dict):
-            block.pop(str(old[-1]), None)
-            block[str(new[-1])] = value
+    def move(self, old: Loc, new: Loc) -> None:
+        """The value at `new` is what `old` stands for: that is its line."""
         self._lines[new] = self._lines[old]
 
     def refuse(self, loc: Loc, message: str) -> None:
@@ -99,7 +75,6 @@ class Draft:
         if not any(loc[:length] in self._refused for length in range(len(loc) + 1)):
             self._note(loc, message)
         self._refused.add(loc)
-        self.put(loc, None)
 
     def withdraw(self, loc: Loc) -> None:
         """What was wrong with the value at `loc` does not matter: another one takes its place."""
@@ -131,53 +106,6 @@ class Draft:
 # Far more than any key or token has; a device such as /dev/zero would never end.
 _LARGEST_SECRET = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
-
-
-def fill(draft: Draft, environ: Mapping[str, str], where: Whereabouts, *, with_secrets: bool = True) -> None:
-    """Replace `${NAME}` by what the environment has and `<key>_file` by what is in the file.
-
-    What cannot be had is refused; without `with_secrets`, a secret that cannot be had is `Absent`.
-    """
-    # References first: a `_file` key may name its file by one.
-    for loc, text in list(_references(draft.value, ())):
-        try:
-            draft.put(loc, substitute(text, environ))
-        except RefusedValue as reason:
-            block = blocks_in(draft.value).get(loc[:-1])
-            is_secret = block is not None and str(loc[-1]).removesuffix("_file") in secret_keys(block)
-            if is_secret and not with_secrets:
-                draft.put(loc, Absent(draft.problem(loc, str(reason))))
-            else:
-                draft.refuse(loc, str(reason))
-    for loc, block in blocks_in(draft.value).items():
-        for key in secret_keys(block):
-            here, file = (*loc, key), (*loc, f"{key}_file")
-            value = draft.at(file)
-            if value is None:
-                continue
-            if draft.at(here) is not None:
-                draft.refuse(file, f"stands beside {key}; keep one of the two")
-            elif isinstance(value, Absent):
-                draft.move(file, here, value)
-            else:
-                try:
-                    draft.move(file, here, Substituted(read_secret(value, where)))
-                except RefusedValue as reason:
-                    if with_secrets:
-                        draft.refuse(file, str(reason))
-                    else:
-                        draft.move(file, here, Absent(draft.problem(file, str(reason))))
-
-
-def _references(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
-    if isinstance(value, dict):
-        for key, one in value.items():
-            yield from _references(one, (*loc, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _references(item, (*loc, index))
-    elif isinstance(value, str) and "${" in value:
-        yield loc, value
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
@@ -271,18 +199,22 @@ _STAND_INS: dict[type, dict[str, Any]] = {
 _LIST = "a list, each item in a line of its own with `- ` before it, or all in [ ]"
 
 
-def read(draft: Draft, where: Whereabouts) -> Config:
-    """The config; where a value was refused, its default or a stand-in, so that the rest can be checked."""
-    config: Config = _Reader(draft, where).block(draft.value, Config, ())
-    return config
-
-
 class _Reader:
     """Reads what can be used, and gives None for the rest, which was refused and is reported already."""
 
-    def __init__(self, draft: Draft, where: Whereabouts) -> None:
-        self._draft = draft
-        self._where = where
+    def __init__(
+        self,
+        draft: Draft,
+        environ: Mapping[str, str],
+        where: Whereabouts,
+        *,
+        with_secrets: bool,
+        with_bases: bool,
+    ) -> None:
+        self._draft, self._environ, self._where = draft, environ, where
+        self._with_secrets = with_secrets
+        # Each base without an id gets one of its own, so that no two mirrors seem to share theirs.
+        self._unnamed = None if with_bases else itertools.count()
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
         """A `block` of what `value` says and of stand-ins; None where that is not enough for one."""
@@ -296,11 +228,12 @@ class _Reader:
 
     def _settings(self, value: dict[str, Value], block: type, loc: Loc) -> dict[str, Any]:
         read: dict[str, Any] = {}
+        value = self._with_files(value, block, loc)
         for key, setting in settings_of(block).items():
             if isinstance(setting.mark, Others):
                 read[key] = self._others(value, setting.mark, loc)
-            elif key in value:
-                one = self._value(value[key], setting.hint, setting.mark, (*loc, key))
+            elif key in value or (self._unnamed is not None and isinstance(setting.mark, BaseId)):
+                one = self._value(value.get(key), setting.hint, setting.mark, (*loc, key))
                 if one is not None:
                     read[key] = one
                 elif key == "type":
@@ -310,6 +243,53 @@ class _Reader:
                 self._draft.refuse((*loc, key), f"is required: {setting.mark.about}{file}")
         self._refuse_unknown(value, known_keys(block), loc)
         return read
+
+    def _with_files(self, value: dict[str, Value], block: type, loc: Loc) -> dict[str, Value]:
+        """`value` with the content of each secret file under the key that it stands for."""
+        value = dict(value)
+        for key in secret_keys(block):
+            here, file = (*loc, key), (*loc, f"{key}_file")
+            # A reference may name the file.
+            name = self._filled(value.get(f"{key}_file"), file, is_secret=True)
+            if name is None:
+                continue
+            if value.get(key) is not None:
+                self._draft.refuse(file, f"stands beside {key}; keep one of the two")
+                continue
+            text: str | None
+            try:
+                text = name if isinstance(name, Absent) else Substituted(read_secret(name, self._where))
+            except RefusedValue as reason:
+                text = self._lacking(file, reason, is_secret=True)
+            if text is not None:
+                self._draft.move(file, here)
+                value[key] = text
+        return value
+
+    def _filled(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
+        """`value` with its references filled in; None where the environment lacks one."""
+        # Never twice: what was filled in may hold `${`.
+        if type(value) is not str or "${" not in value:
+            return value
+        try:
+            return substitute(value, self._environ)
+        except RefusedValue as reason:
+            return self._lacking(loc, reason, is_secret=is_secret)
+
+    def _check_references(self, value: Value, loc: Loc) -> None:
+        """Refuse what cannot be filled in within a value that is not read: all problems are told at once."""
+        if isinstance(value, dict | list):
+            for step, one in value.items() if isinstance(value, dict) else enumerate(value):
+                self._check_references(one, (*loc, step))
+        else:
+            self._filled(value, loc)
+
+    def _lacking(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
+        """What stands for a value that cannot be had: it is refused, unless it is a secret not needed yet."""
+        if is_secret and not self._with_secrets:
+            return Absent(self._draft.problem(loc, str(reason)))
+        self._draft.refuse(loc, str(reason))
+        return None
 
     def _value(self, value: Value, hint: Any, mark: Mark | None, loc: Loc) -> Any:
         if isinstance(mark, ValueKind):
@@ -321,6 +301,13 @@ class _Reader:
         return self.block(value, hint, loc)
 
     def _single(self, value: Value, kind: ValueKind, loc: Loc) -> Any:
+        if isinstance(value, list):
+            value = [self._filled(one, (*loc, index)) for index, one in enumerate(value)]
+        else:
+            value = self._filled(value, loc, is_secret=isinstance(kind, Confidential))
+        if not value and self._unnamed is not None and isinstance(kind, BaseId):
+            self._draft.withdraw(loc)
+            return f"{_UNNAMED}{next(self._unnamed)}"
         if value is None or (isinstance(value, list) and None in value):
             return None
         try:
@@ -330,6 +317,8 @@ class _Reader:
         return None
 
     def _one_of(self, value: Value, union: OneOf, loc: Loc) -> Any:
+        if isinstance(value, dict) and "type" in value:
+            value = {**value, "type": self._filled(value["type"], (*loc, "type"))}
         chosen = union.chosen(value)
         if chosen is not None:
             return self.block(value, chosen, loc)
@@ -355,23 +344,22 @@ class _Reader:
         return {key: self._checked(value[key], others.known(key), (*loc, key)) for key in named}
 
     def _checked(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
-        """What `value` says, as it is written."""
+        """What `value` says."""
         if not isinstance(value, dict):
             self._refuse_form(value, "a block of keys", loc)
             return {}
         self._refuse_unknown(value, known, loc)
-        return {
-            key: one
-            for key, one in value.items()
-            if key in known and self._single(one, known[key], (*loc, key)) is not None
-        }
+        read = {key: self._single(one, known[key], (*loc, key)) for key, one in value.items() if key in known}
+        return {key: one for key, one in read.items() if one is not None}
 
     def _refuse_unknown(self, value: dict[str, Value], known: Collection[str], loc: Loc) -> None:
         for key in (one for one in value if one not in known):
+            self._check_references(value[key], (*loc, key))
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
         """Not with the text of `value`: where a block is expected, it may hold a secret."""
+        self._check_references(value, loc)
         form = "a text" if isinstance(value, str) else value_shown(value)
         self._draft.refuse(loc, f"{form} is not taken; allowed: {allowed}")
 
@@ -397,19 +385,12 @@ def load(
         raise ConfigError([Problem(file, error.line, "", str(error))]) from None
     draft = Draft(file, tree)
     where = Whereabouts(file.parent, home(environ))
-    if not isinstance(draft.value, dict):
-        what = "is empty" if draft.value is None else "is no block of keys"
+    if not isinstance(tree.value, dict):
+        what = "is empty" if tree.value is None else "is no block of keys"
         draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
-    fill(draft, environ, where, with_secrets=with_secrets)
-    if not with_bases:
-        # Each base without an id gets one of its own, so that no two mirrors seem to share theirs.
-        for number, (loc, block) in enumerate(blocks_in(draft.value).items()):
-            written = draft.at(loc)
-            for key, setting in settings_of(block).items():
-                if isinstance(setting.mark, BaseId) and isinstance(written, dict) and not written.get(key):
-                    draft.withdraw((*loc, key))
-                    written[key] = f"{_UNNAMED}{number}"
-    config = read(draft, where)
+    # Where a value was refused there is its default or a stand-in, so that the rest can be checked.
+    reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
+    config: Config = reader.block(tree.value, Config, ())
     for finding in conflicts(config):
         draft.note_conflict(finding.loc, finding.message, finding.rests_on)
     draft.raise_problems()

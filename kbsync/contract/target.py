@@ -288,10 +288,6 @@ class Surroundings:
     # Makes a command that can be pasted.
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
 
-    def command(self, words: str) -> str:
-        """What to run once the cause of a halt is gone; the options in use are added where it is shown."""
-        return f"kbsync {words} --mirror {self.mirror}" if self.mirror else f"kbsync {words}"
-
     def pasted(self, words: str) -> str:
         """A command line about this mirror that can be pasted, for a sentence."""
         return self.cure(f"{words} --mirror {self.mirror}" if self.mirror else words)

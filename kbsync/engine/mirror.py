@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -510,8 +510,7 @@ class MirrorRun:
 
     async def halted(self, error: Halted) -> None:
         """The target, or the work on it, can go on only after a person did something."""
-        halt = as_halt(error, self.context.cure)
-        await self.set_halt(halt if halt.cure else replace(halt, cure=self._retry()))
+        await self.set_halt(as_halt(error, self.settings.name, self.context.cure))
 
     def _retry(self) -> str:
         """What to run once the cause of a halt is gone."""

@@ -172,7 +172,8 @@ async def plan_mirror(
 
 def halt_told(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
     """Why a pass would stop, with the cure as it can be pasted here."""
-    return going_on(as_halt(error, context.cure), settings.name, context.cure, at_work=context.at_work)
+    halt = as_halt(error, settings.name, context.cure)
+    return going_on(halt, settings.name, context.cure, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:

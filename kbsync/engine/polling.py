@@ -83,8 +83,7 @@ class Polls:
         happened = await self._store.write(record)
         full = next((status for _, status, retry in judged if retry is IndexRetry.AWAITED), None)
         if turn.halted is None and full is not None:
-            cure = f"kbsync retry --mirror {self._journal.binding.settings.name}"
-            return happened, Halted(full.halt, full.reason, cure=cure, code=full.code)
+            return happened, Halted(full.halt, full.reason, code=full.code)
         return happened, turn.halted
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
@@ -156,7 +155,6 @@ class Polls:
                 TARGET_STUCK,
                 f"{BLAME_LIMIT} documents in a row were accepted and none was searchable after "
                 f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
-                cure=f"kbsync retry --mirror {self._journal.binding.settings.name}",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
         return row, status, await self._retried(row, status, turn)

@@ -66,10 +66,14 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
     return replace(halt, cure=write(retry if at_work else once))  # with the options of the reading command
 
 
-def as_halt(error: Halted, write: Callable[[str], str]) -> Halt:
-    """What a person is shown; `write` makes a command of ours one that can be pasted."""
-    ours = error.cure.startswith("kbsync ")
-    return Halt(error.halt, error.reason, write(error.cure.removeprefix("kbsync ")) if ours else error.cure)
+def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
+    """What a person is shown of mirror `name`; `write` makes a command of ours one that can be pasted.
+
+    An error without a cure of its own gets the command that tries again once a person has acted.
+    """
+    cure = error.cure or f"kbsync retry --mirror {name}"
+    ours = cure.startswith("kbsync ")
+    return Halt(error.halt, error.reason, write(cure.removeprefix("kbsync ")) if ours else cure)
 
 
 # -- documents and files -------------------------------------------------------------------------------------

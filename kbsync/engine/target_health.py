@@ -117,7 +117,7 @@ class TargetHealth:
         if any(event is not None and event.event in DONE for event in happened):
             self.is_proven, self.is_full, self.is_stuck = True, False, False
 
-    def blame(self, answers: Sequence[tuple[Upload, PutOutcome]], cure: str) -> Halted | None:
+    def blame(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
         """Five documents in a row refused with one code and none accepted between: the target is to blame."""
         for upload, answer in answers:
             if not isinstance(answer, TargetError):
@@ -134,5 +134,5 @@ class TargetHealth:
                         f"{BLAME_LIMIT} documents in a row were refused for one reason: {answer.reason}; "
                         "look at the service and at the settings of the target"
                     )
-                    return Halted("target-rejects", reason, cure=cure, code=answer.code)
+                    return Halted("target-rejects", reason, code=answer.code)
         return None

@@ -482,7 +482,7 @@ class Worker:
         binding = self._journal.binding
         blame = None
         if not binding.limits.embedded:
-            blame = self.health.blame(pairs, f"kbsync retry --mirror {binding.settings.name}")
+            blame = self.health.blame(pairs)
         if blame is not None:
             blamed, code, reason = tuple(self.health.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))

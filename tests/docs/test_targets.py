@@ -105,7 +105,7 @@ def test_codes_are_told_with_what_is_done() -> None:
         if what.startswith(beginning)
         for code in codes.split()
     }
-    assert told == {code: meaning.blame for code, meaning in CODES.items()}
+    assert told == {code: blame for code, (blame, _) in CODES.items()}
 
 
 def test_the_control_api_is_described() -> None:
@@ -193,7 +193,7 @@ def test_codes_of_gptbots_are_told_with_what_is_done() -> None:
 def judged(code: str) -> TargetError | None:
     """What an answer of this code under HTTP 200 is taken for."""
     body = {"code": int(code), "message": "no more words"}
-    return judge_for("https://example.invalid", "")(HttpAnswer("add", 200, {}, body, "", 0.0))
+    return judge_for("https://example.invalid")(HttpAnswer("add", 200, {}, body, "", 0.0))
 
 
 # -- vectors

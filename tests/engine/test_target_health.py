@@ -18,16 +18,16 @@ def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, P
 
 def test_five_documents_refused_with_one_code_halt_the_mirror() -> None:
     health = TargetHealth()
-    assert health.blame(refused(4), "") is None
-    halted = health.blame(refused(1, start=4), "kbsync retry")
-    assert halted is not None and (halted.halt, halted.cure) == ("target-rejects", "kbsync retry")
+    assert health.blame(refused(4)) is None
+    halted = health.blame(refused(1, start=4))
+    assert halted is not None and halted.halt == "target-rejects"
 
 
 def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
     accepted = (row("x"), Accepted("id"))
-    assert TargetHealth().blame([*refused(4), accepted, *refused(4, start=9)], "") is None
-    assert TargetHealth().blame([*refused(4, "7"), *refused(4, "8")], "") is None
-    assert TargetHealth().blame([refused(1)[0]] * 20, "") is None
+    assert TargetHealth().blame([*refused(4), accepted, *refused(4, start=9)]) is None
+    assert TargetHealth().blame([*refused(4, "7"), *refused(4, "8")]) is None
+    assert TargetHealth().blame([refused(1)[0]] * 20) is None
 
 
 def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:

@@ -82,7 +82,7 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
         status_of(row)
     shapes.document_of(body, "1")
     with suppress(TargetError):
-        accepted(body, "a.md", "kbsync retry")
+        accepted(body, "a.md")
     shapes.capacity_of(body)
     shapes.found_of(body)
 

@@ -117,9 +117,8 @@ T = TypeVar("T")
 class GptbotsApi:
     """One knowledge base behind one key. Every call raises `TargetError`."""
 
-    def __init__(self, config: GptbotsTargetConfig, cure: str, client: Client) -> None:
-        """`cure`: the command for a halt."""
-        self._config, self._cure, self._client = config, cure, client
+    def __init__(self, config: GptbotsTargetConfig, client: Client) -> None:
+        self._config, self._client = config, client
         self._base = config.knowledge_base_id
         self.count: int | None = None
         """Documents of the base, by the last answer that counted them."""
@@ -132,7 +131,6 @@ class GptbotsApi:
                 "knowledge-base-missing",
                 f"knowledge base {self._base} is not among those of the bot that this api_key is for, at "
                 f"{self._config.base_url}; correct knowledge_base_id, api_key or base_url in the config",
-                cure=self._cure,
             )
         self.count = found.documents
         return Base(self._base, found.documents, self._config.base_url)

@@ -14,6 +14,7 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -249,16 +250,9 @@ _OF_DOCUMENTS = frozenset({GptbotsCall.ADD, GptbotsCall.UPDATE, GptbotsCall.DELE
 """Calls that a 403 may be said of without a word about the key."""
 
 
-def judge_for(address: str, cure: str) -> Judge:
-    """The reading of answers from `address`; `cure`: the command for when a person has acted."""
-
-    def judge(answer: HttpAnswer) -> TargetError | None:
-        error = _judged(answer, address)
-        if isinstance(error, Halted):
-            error.cure = cure
-        return error
-
-    return judge
+def judge_for(address: str) -> Judge:
+    """The reading of answers from `address`."""
+    return partial(_judged, address=address)
 
 
 def _judged(answer: HttpAnswer, address: str) -> TargetError | None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Unpack
 from urllib.parse import urlsplit
 
-from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -69,7 +69,7 @@ from kbsync.targets.gptbots.shapes import (
 )
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.limits import MissingCalls
-from kbsync.targets.http.target import RemoteTarget, grace, limited, search_ranked
+from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited, search_ranked
 
 FAILED = "failed"
 
@@ -420,12 +420,12 @@ class GptbotsTarget(RemoteTarget):
     ) -> None:
         self._config, self._surroundings = config, surroundings
         self._steady = options.get("steady", time.monotonic)
-        judge = judge_for(config.base_url, surroundings.command("retry"))
+        judge = judge_for(config.base_url)
         super().__init__(config, surroundings, judge, slow_codes=frozenset({"429"}), **options)
 
     def _make_parts(self) -> None:
         config, prefix = self._config, self._surroundings.prefix
-        self._api = GptbotsApi(config, self._surroundings.command("retry"), self._client)
+        self._api = GptbotsApi(config, self._client)
         self._list = DocumentList(self._api, config.source_url_prefix, self._steady)
         self._statuses = StatusReader(self._api, self._list, self._steady, grace(config))
         missing = self._client.missing
@@ -516,11 +516,7 @@ class GptbotsTarget(RemoteTarget):
             ranking is not None,
             OVERLOADED,
         )
-        found: dict[str, list[Passage]] = {}
-        for remote_id, passage in sorted(matches, key=lambda match: -match[1].score):
-            if not query.among or remote_id in query.among:
-                found.setdefault(remote_id, []).append(passage)
-        hits = [Hit(key, passages[0].score, tuple(passages)) for key, passages in found.items()]
+        hits = hits_of(match for match in matches if not query.among or match[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]
 
     async def retry_all(self) -> int | None:

@@ -226,7 +226,7 @@ async def whole_answer(response: httpx.Response, most: int) -> bytes:
     return b"".join([piece async for piece in answer_pieces(response, most)])
 
 
-def parsed(content: bytes) -> Any | None:
+def parsed(content: bytes | str) -> Any | None:
     """The JSON in `content`, with or without BOM; None where it is none."""
     try:
         return json.loads(content)
@@ -323,8 +323,5 @@ def unquoted(text: str) -> str:
     bare = text.strip()
     if not is_quoted(bare):
         return text
-    try:
-        value = json.loads(bare)
-    except ValueError:
-        value = None
+    value = parsed(bare)
     return value if isinstance(value, str) else bare[1:-1]

@@ -9,13 +9,14 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
+from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import Surroundings, Target
 from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
@@ -24,6 +25,7 @@ from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
 from kbsync.targets.http.limits import Account
+from kbsync.targets.http.reading import Identified
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -101,6 +103,14 @@ async def search_ranked(
         found = await ask(False)
         _log.warning("in the order the service finds without its ranking model: %s", error.reason)
         return found
+
+
+def hits_of(found: Iterable[tuple[str, Passage]]) -> list[Hit]:
+    """Documents, best first, each with its passages; `path` is left to the engine, which knows the ids."""
+    passages: dict[str, list[Passage]] = {}
+    for remote_id, passage in sorted(found, key=lambda one: -one[1].score):
+        passages.setdefault(remote_id, []).append(passage)
+    return [Hit(one, several[0].score, tuple(several)) for one, several in passages.items()]
 
 
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
@@ -265,12 +275,8 @@ def _text(value: object) -> str:
     return ""
 
 
-class Named(Protocol):
+class Named(Identified, Protocol):
     """A knowledge base or an application."""
-
-    @property
-    def id(self) -> str:
-        """As the vendor has it."""
 
     @property
     def name(self) -> str:

@@ -235,35 +235,33 @@ class EmbeddingService:
         if start < len(items):
             yield items[start:]
 
-    async def _batch(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """One request. Raises `Halted` where it is not an item that the service refuses."""
+    async def _batch(
+        self, items: Sequence[EmbeddingItem], is_query: bool, *, is_part: bool = False
+    ) -> Vectors:
+        """One request; what is refused goes in halves, until the item to blame is alone.
+
+        `is_part`: of a batch that was refused. Raises `Halted` where it is no item that the service refuses.
+        """
         try:
             return await self._asked(items, is_query)
         except Rejected as error:
+            refusal = error
+        if not is_part:
             # Before any document is blamed: a service that refuses even this refuses everything.
             try:
                 await self._asked([HARMLESS], is_query)
             except Rejected as everything:
                 raise refuses_everything(everything) from None
-            return await self._parts(items, is_query, error)
-
-    async def _part(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        try:
-            return await self._asked(items, is_query)
-        except Rejected as error:
-            return await self._parts(items, is_query, error)
-
-    async def _parts(self, items: Sequence[EmbeddingItem], is_query: bool, error: Rejected) -> Vectors:
-        """What was refused with `error`, in halves until the item to blame is alone."""
         if len(items) > 1:
             half = -(-len(items) // 2)
-            made = await self._part(items[:half], is_query) + await self._part(items[half:], is_query)
-            if not error.may_pass and not any(isinstance(each, Rejected) for each in made):
+            made = await self._batch(items[:half], is_query, is_part=True)
+            made += await self._batch(items[half:], is_query, is_part=True)
+            if not refusal.may_pass and not any(isinstance(each, Rejected) for each in made):
                 self._most_items = min(self._most_items, half)  # it was their number
             return made
-        if is_too_long(error) and len(items[0].text) > SHORTEST:
-            return await self._part([items[0].shortened()], is_query)
-        return [error]
+        if is_too_long(refusal) and len(items[0].text) > SHORTEST:
+            return await self._batch([items[0].shortened()], is_query, is_part=True)
+        return [refusal]
 
     async def _asked(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
         """One request, and some more for texts that it brought no vector for: another answer may be right."""

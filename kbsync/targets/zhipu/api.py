@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from kbsync.contract.managing import Capacity
+from kbsync.contract.searching import Passage
 from kbsync.contract.target import Base, Outgoing, Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
@@ -32,7 +33,6 @@ from kbsync.targets.zhipu.config import (
 from kbsync.targets.zhipu.errors import EXPIRED, NotFound, ZhipuCall, is_gone, judge, unsigned
 from kbsync.targets.zhipu.shapes import (
     Envelope,
-    FoundSlice,
     Images,
     RetrieveRequest,
     ZhipuDocument,
@@ -142,8 +142,7 @@ class MirrorJudge:
         wall: Callable[[], float],
         read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge,
     ) -> None:
-        self._config, self._surroundings = config, surroundings
-        self._keys, self._read = keys, read
+        self._config, self._keys, self._read = config, keys, read
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Of the header's value its words are secret, but for the scheme in front of them.
@@ -171,7 +170,6 @@ class MirrorJudge:
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         if isinstance(error, Halted):
-            error.cure = self._surroundings.command("retry")
             alarming = ALARMING_FOR_TOKENS if self._config.auth == "jwt" else ALARMING
             sentence = skew_sentence(self._skew.apart, alarming)
             if error.halt == "credentials" and sentence:
@@ -208,7 +206,7 @@ class ZhipuApi:
     """
 
     def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self._config, self._surroundings, self._client = config, surroundings, client
+        self._config, self._client = config, client
         self._base = path_part(config.knowledge_id)
         self.missing = client.missing
         self._callback: dict[str, Any] = {}
@@ -236,7 +234,6 @@ class ZhipuApi:
             "knowledge-base-missing",
             f"knowledge base {self._config.knowledge_id} is not at {self._config.base_url} for this api_key: "
             f"{words}; correct knowledge_id (or base_url) in the config",
-            cure=self._surroundings.command("retry"),
             code=code,
         )
 
@@ -304,8 +301,8 @@ class ZhipuApi:
         path = f"/document/{path_part(remote_id)}"
         await self._while_base_answers(self._client.ask(ZhipuCall.RESLICE, "PUT", path, json=body))
 
-    async def retrieve(self, request: RetrieveRequest) -> tuple[FoundSlice, ...]:
-        """Search the base."""
+    async def retrieve(self, request: RetrieveRequest) -> tuple[tuple[str, Passage], ...]:
+        """Search the base: passages, each with the id of its document."""
         body = request.body(self._config.knowledge_id)
         asking = self._client.ask(ZhipuCall.RETRIEVE, "POST", "/knowledge/retrieve", json=body)
         return found_of((await self._while_base_answers(asking)).body)

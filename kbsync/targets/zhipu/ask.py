@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync.contract.searching import Answerer, Hit, Passage, Query, Sources, Turn
 from kbsync.errors import NotOffered, TargetError, Unavailable
-from kbsync.targets.http.bodies import Event, EventReader
+from kbsync.targets.http.bodies import Event, EventReader, parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
@@ -87,17 +87,10 @@ class Answering:
         self._client, self._platform, self._judge = client, platform, judge
         self._knowledge_id, self._search = knowledge_id, search
 
-    def answer(
-        self, question: str, by: Answerer, *, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
-        """The pieces, and the sources at the end."""
-        ask = self._by_model if by.model else self._by_application
-        return ask(question, by, turns, among, streamed)
-
-    async def _by_application(
+    async def by_application(
         self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncGenerator[str | Sources, None]:
-        """Where there is no stream the answer is asked for whole."""
+        """The pieces, and the sources at the end. Where there is no stream the answer is asked for whole."""
         request_id = str(uuid.uuid4())
         body: dict[str, Any] = {
             "prompt": messages(question, turns),
@@ -146,10 +139,10 @@ class Answering:
         is_old = flag_of(object_of(data_of(answer.body)).get("has_old_document"))
         return Sources(sources_of(answer.body), request_id, usage, is_old)
 
-    async def _by_model(
+    async def by_model(
         self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncGenerator[str | Sources, None]:
-        """At the end the passages that were sent. Nothing is sent where none is found."""
+        """The pieces, at the end the passages that were sent. Nothing is sent where none is found."""
         # a question such as "and on Sundays?" says little without the one before
         searched = f"{question}\n{turns[-1].question}" if turns else question
         found = await self._search(Query(searched, MOST_PASSAGES, among=tuple(among)))
@@ -176,7 +169,7 @@ class Answering:
 
     def _chat_event(self, event: Event) -> Piece:
         """Raises what the vendor reports in place of a piece. The last event has `[DONE]` and no JSON."""
-        body = object_of(_json(event.data))
+        body = object_of(parsed(event.data))
         if not body.get("error"):
             return chat_piece(body)
         error = self._judge(HttpAnswer(ZhipuCall.CHAT, 200, {}, body, "", 0.0))
@@ -222,7 +215,7 @@ def _application_piece(event: Event) -> Piece:
     The usage stands in a line of its own, as the manual prints it, or beside the text, as the newer stream
     has it.
     """
-    data = _json(event.data)
+    data = parsed(event.data)
     text = event.data
     if event.data.lstrip().startswith("{") and isinstance(data, dict) and _ENVELOPED & data.keys():
         text = text_of(data.get("msg"))
@@ -232,7 +225,7 @@ def _application_piece(event: Event) -> Piece:
         raise Unavailable(reason, code=event.name)
     if event.name != "finish":
         return Piece(text)
-    usage = usage_of(_json(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))
+    usage = usage_of(parsed(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))
     return Piece(text, "finish", event.id, usage)
 
 
@@ -243,13 +236,6 @@ def _whole(body: Any) -> Piece:
         raise Unavailable("the vendor's answer has no text; ask again", code="no-content")
     usage = content.get("usage") or object_of(content.get("token")).get("usage")
     return Piece(content["content"], "finish", id_of(content.get("requestId")) or "", usage_of(usage))
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:

@@ -344,23 +344,18 @@ def described(recipe: str) -> str:
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
-    """The form fields of an upload besides the file. A list travels as one JSON text."""
-    fields = {"knowledge_type": str(slicing.knowledge_type), "req_id": f"kbsync-{upload_id}"}
-    if slicing.knowledge_type == CUSTOM:
-        fields["custom_separator"] = json.dumps(slicing.separators, ensure_ascii=False)
-        fields["sentence_size"] = str(slicing.sentence_size)
-    if slicing.parse_image:
-        fields["parse_image"] = "true"
-    if slicing.word_limit is not None:
-        fields["word_num_limit"] = str(slicing.word_limit)
-    return fields
+    """The form fields of an upload besides the file."""
+    fields = {"req_id": f"kbsync-{upload_id}", **reslice_body(slicing)}
+    fields |= {"parse_image": True} if slicing.parse_image else {}
+    fields |= {} if slicing.word_limit is None else {"word_num_limit": slicing.word_limit}
+    return form_of(fields)
 
 
-def form_of(callback: Mapping[str, object]) -> dict[str, str]:
-    """The fields of a callback in a form, where an object travels as one JSON text."""
+def form_of(fields: Mapping[str, object]) -> dict[str, str]:
+    """The fields of a form, where a list or an object travels as one JSON text."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in callback.items()
+        for name, value in fields.items()
     }
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
 
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -100,13 +99,8 @@ class Blame(enum.Enum):
     ROUTE = "the call is not there, or not for this account"
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """One row of the table. `sentence` is what a person reads before the vendor's own words."""
-
-    blame: Blame
-    sentence: str
-
+Meaning = tuple[Blame, str]
+"""One row of the table, with the sentence that a person reads before the vendor's own words."""
 
 _SENTENCES: dict[Blame, dict[str, str]] = {
     Blame.OUTCOME: {
@@ -177,7 +171,7 @@ _SENTENCES: dict[Blame, dict[str, str]] = {
 }
 
 CODES: dict[str, Meaning] = {
-    code: Meaning(blame, sentence) for blame, group in _SENTENCES.items() for code, sentence in group.items()
+    code: (blame, sentence) for blame, group in _SENTENCES.items() for code, sentence in group.items()
 }
 
 KINDS = {
@@ -196,7 +190,7 @@ _SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
 _THING = (
     r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
 )
-_NOT_FOUND = re.compile(
+NOT_FOUND = re.compile(
     rf"{_THING}[^,，。;；:：]{{0,40}}(?:不存在|未找到|找不到|已(?:被)?删除|not[ _-]?found|(?:not|n't) exist)|"
     rf"(?:未找到|找不到|没有找到|no such|unknown)\s?(?:该|此|这个|指定的?|对应的?)?{_THING}",
     re.IGNORECASE,
@@ -212,8 +206,8 @@ _ONE_THING = re.compile(
     r"length|\bpages?\b|parameter|range",
     re.IGNORECASE,
 )
-_MONEY = re.compile(r"余额|欠费|充值|资源包|arrears|recharge|balance", re.IGNORECASE)
-_SURELY_FULL = re.compile(
+MONEY = re.compile(r"余额|欠费|充值|资源包|arrears|recharge|balance", re.IGNORECASE)
+SURELY_FULL = re.compile(
     r"空间(?:已)?(?:不足|满|用尽)|剩余空间|余额|欠费|充值|资源包|"
     r"no (?:space|storage) left|arrears|recharge|"
     r"(?:insufficient|not enough|out of) (?:space|storage|balance|quota)",
@@ -223,14 +217,14 @@ _FULL = re.compile(
     r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient",
     re.IGNORECASE,
 )
-_BUSY = re.compile(
+BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|并发|\bbusy\b|try again|rate limit|too many requests|temporarily", re.IGNORECASE
 )
-_TYPE = re.compile(
+WRONG_TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
 )
 
-_VOCABULARY = (_NOT_FOUND, _NAME_TAKEN, _ONE_THING, _SURELY_FULL, _FULL, _BUSY, _TYPE)
+_VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, SURELY_FULL, _FULL, BUSY, WRONG_TYPE)
 _OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
 _APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
 _END = rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
@@ -263,39 +257,14 @@ def without_names(text: str, *names: str) -> str:
     return _FILE.sub(" ", text)
 
 
-def says_not_found(text: str) -> bool:
-    """What was asked for does not exist."""
-    return bool(_NOT_FOUND.search(text))
-
-
 def says_name_taken(text: str) -> bool:
     """The base has a document of this name already."""
-    return bool(_NAME_TAKEN.search(text)) and not says_not_found(text)
+    return bool(_NAME_TAKEN.search(text)) and not NOT_FOUND.search(text)
 
 
 def says_full(text: str) -> bool:
     """Of a document: the account is out of space or money. One file's size, name or damage is not that."""
-    return says_surely_full(text) or bool(_FULL.search(text) and not _ONE_THING.search(text))
-
-
-def says_surely_full(text: str) -> bool:
-    """Of any call: the account is out of space or money."""
-    return bool(_SURELY_FULL.search(text))
-
-
-def says_money(text: str) -> bool:
-    """It is about money, which no room for documents helps with."""
-    return bool(_MONEY.search(text))
-
-
-def says_busy(text: str) -> bool:
-    """The service has no time now."""
-    return bool(_BUSY.search(text))
-
-
-def says_wrong_type(text: str) -> bool:
-    """The format is not taken."""
-    return bool(_TYPE.search(text))
+    return bool(SURELY_FULL.search(text)) or bool(_FULL.search(text) and not _ONE_THING.search(text))
 
 
 class NoRoom(Halted):
@@ -304,8 +273,8 @@ class NoRoom(Halted):
     `said`: its own words, without advice.
     """
 
-    def __init__(self, said: str, *, code: str = "", cure: str = "") -> None:
-        super().__init__("quota", f"{said}; {SPACE_ADVICE}", code=code, cure=cure)
+    def __init__(self, said: str, *, code: str = "") -> None:
+        super().__init__("quota", f"{said}; {SPACE_ADVICE}", code=code)
         self.said = said
 
 
@@ -316,9 +285,6 @@ class NotFound(Rejected):
 def is_gone(error: TargetError) -> bool:
     """The vendor has no such thing; true only while the base itself answers (`ZhipuApi.base`, promise 1)."""
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
-
-
-_AT_ITS_LIMIT = "the account is at its limit"
 
 
 def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
@@ -335,7 +301,7 @@ def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
     if meaning is None and not answer.is_success:
         return _by_status(answer)
     # an unknown code is a failure all the same (promise 10)
-    meaning = meaning or Meaning(Blame.REQUEST, "the vendor refused the request")
+    meaning = meaning or (Blame.REQUEST, "the vendor refused the request")
     return _error(answer, envelope, meaning)
 
 
@@ -349,7 +315,7 @@ def _without_code(answer: HttpAnswer, message: str) -> TargetError | None:
     # Statuses of this vendor's own: no right to the API, and a file over 100 MB.
     if status in ("434", "435"):
         return _error(answer, Envelope(status, message), CODES[status])
-    if answer.status >= 400 and says_surely_full(text):
+    if answer.status >= 400 and SURELY_FULL.search(text):
         return _error(answer, Envelope(status, message), _limit(text))
     if answer.is_success:
         return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
@@ -357,7 +323,7 @@ def _without_code(answer: HttpAnswer, message: str) -> TargetError | None:
 
 
 def _limit(text: str) -> Meaning:
-    return Meaning(Blame.MONEY if says_money(text) else Blame.SPACE, _AT_ITS_LIMIT)
+    return (Blame.MONEY if MONEY.search(text) else Blame.SPACE), "the account is at its limit"
 
 
 def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
@@ -372,28 +338,29 @@ def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
     # A missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor.
     # Under another code these words would have a document called deleted that stays (promise 10).
     is_of_the_id = envelope.code == "400" and answer.status not in _ABOUT_THE_CALLER
-    if is_of_the_id and says_not_found(text):
+    if is_of_the_id and NOT_FOUND.search(text):
         return CODES["404"]
-    if says_surely_full(text) or (answer.op == ZhipuCall.UPLOAD and says_full(text)):
+    if SURELY_FULL.search(text) or (answer.op == ZhipuCall.UPLOAD and says_full(text)):
         return _limit(text)
-    if says_busy(text):
-        return Meaning(Blame.LATER, "the vendor is busy")
+    if BUSY.search(text):
+        return Blame.LATER, "the vendor is busy"
     # Where the two differ, the HTTP status says more than a vague code.
     if known is not None and (answer.is_success or envelope.code == str(answer.status)):
         return known
     blame = KINDS.get(envelope.kind)
-    return Meaning(blame, "the vendor refused the request") if blame is not None else None
+    return (blame, "the vendor refused the request") if blame is not None else None
 
 
 def _error(answer: HttpAnswer, envelope: Envelope, meaning: Meaning) -> TargetError:
     """The error that a meaning is for the call, in our sentence and the vendor's own words."""
+    blame, sentence = meaning
     code = envelope.code
     named = f"code {code}" if code else envelope.kind
     inside = ": ".join(part for part in (named, quoted(envelope.message)) if part)
-    reason = f"{meaning.sentence} ({inside})" if inside else meaning.sentence
+    reason = f"{sentence} ({inside})" if inside else sentence
     advice = KEY_ADVICE if code in KEY_CODES else ACCOUNT_ADVICE
     calls_a_person = Halted("credentials", f"{reason}; {advice}", code=code)
-    match meaning.blame:
+    match blame:
         case Blame.OUTCOME:
             return Unsure(reason, code=code)
         case Blame.LATER:

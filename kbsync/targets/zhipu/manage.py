@@ -7,7 +7,6 @@ The calls about callbacks are gone from the vendor's current pages.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from kbsync.contract.managing import BaseCard, BaseWish, Callback, Capacity, Emb
 from kbsync.contract.searching import ApplicationInfo, ApplicationWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
+from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
@@ -468,8 +468,7 @@ class AccountCallbacks:
             return None
         headers = content.get("callback_header")
         if isinstance(headers, str):
-            with contextlib.suppress(ValueError):
-                headers = json.loads(headers)
+            headers = parsed(headers)
         # Names alone: the values are secrets.
         names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
         return Callback(url, names, flag_of(content.get("be_in_use")))

@@ -6,9 +6,8 @@ Unknown fields are ignored; ids come as strings or integers; numbers may come as
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from kbsync.contract.managing import Capacity
 from kbsync.contract.searching import Hit, Image, Passage, Query
 from kbsync.core.text import number_in
+from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.reading import (
     Identified,
     ListPage,
@@ -194,11 +194,8 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
 def _separators(value: object) -> tuple[str, ...] | None:
     """A list, a list as JSON text, or one plain separator."""
     if isinstance(value, str):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            parsed = None
-        value = parsed if isinstance(parsed, list) else [value]
+        listed = parsed(value)
+        value = listed if isinstance(listed, list) else [value]
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)
     return None
@@ -217,21 +214,22 @@ def capacity_of(body: Any) -> Capacity | None:
     return Capacity(used_bytes, all_bytes, used_words, all_words)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSlice:
-    """One passage that a search found. `doc_id` and `score` are None where the answer does not tell."""
+def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
+    """The passages of `POST /knowledge/retrieve` that have a text, each with the id of its document.
 
-    text: str
-    doc_id: str | None
-    score: float | None
-
-
-def found_of(body: Any) -> tuple[FoundSlice, ...]:
-    """The passages of `POST /knowledge/retrieve` that have a text, best first as they came."""
-    return tuple(
-        FoundSlice(text, id_of(object_of(item.get("metadata")).get("doc_id")), number(item.get("score")))
+    Scores count only where every passage has one; else the order in which the passages came.
+    """
+    # A passage without its document leads nowhere: the engine finds the file by the id.
+    found = [
+        (doc_id, text, number(item.get("score")))
         for item in objects_in(data_of(body))
         if (text := text_of(item.get("text")))
+        and (doc_id := id_of(object_of(item.get("metadata")).get("doc_id"))) is not None
+    ]
+    is_scored = all(score is not None for *_, score in found)
+    return tuple(
+        (doc_id, Passage(text, score=score if is_scored and score is not None else 1.0 / (1 + place)))
+        for place, (doc_id, text, score) in enumerate(found)
     )
 
 
@@ -330,22 +328,3 @@ def shortened(text: str) -> str:
         return text[:LONGEST_QUERY].rstrip()
     whole, _, _ = text[:LONGEST_QUERY].rpartition(" ")
     return whole.rstrip() or text[:LONGEST_QUERY]
-
-
-def hits_of(found: Sequence[FoundSlice]) -> tuple[Hit, ...]:
-    """Documents, best first, each with its passages; `path` is left to the engine, which knows the ids.
-
-    Scores count only where every passage has one; else the order in which the passages came.
-    """
-    # A passage without its document leads nowhere: the engine finds the file by the id.
-    named = [one for one in found if one.doc_id is not None]
-    scored = all(one.score is not None for one in named)
-    passages: dict[str, list[Passage]] = {}
-    for place, one in enumerate(named):
-        score = one.score if scored and one.score is not None else 1.0 / (1 + place)
-        passages.setdefault(one.doc_id or "", []).append(Passage(one.text, score=score))
-    hits = []
-    for doc_id, several in passages.items():
-        best_first = tuple(sorted(several, key=lambda passage: -passage.score))
-        hits.append(Hit(doc_id, best_first[0].score, best_first))
-    return tuple(sorted(hits, key=lambda hit: -hit.score))

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Unpack
 
-from kbsync.contract.searching import Answerer, Hit, Query, Sources, Turn
+from kbsync.contract.searching import Answerer, Hit, Passage, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -32,20 +32,18 @@ from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.reading import PAGE_SIZE, ListSweep
-from kbsync.targets.http.target import RemoteTarget, grace, limited, search_ranked
+from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Answering, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
 from kbsync.targets.zhipu.errors import SLOW, NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
 from kbsync.targets.zhipu.shapes import (
-    FoundSlice,
     Images,
     RetrieveRequest,
     ZhipuDocument,
     ZhipuPage,
     created_of,
-    hits_of,
     lacks_images,
     request_about,
     request_for,
@@ -90,10 +88,10 @@ class ZhipuTarget(RemoteTarget):
         )
 
     def _make_parts(self) -> None:
-        config, cure = self._config, self._surroundings.command("retry")
+        config = self._config
         self._api = ZhipuApi(config, self._surroundings, self._client)
-        self._space = AccountSpace(self._api.capacity, self._steady, cure)
-        self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space, cure)
+        self._space = AccountSpace(self._api.capacity, self._steady)
+        self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space)
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
         self._answering = Answering(
@@ -204,7 +202,7 @@ class ZhipuTarget(RemoteTarget):
             found = await self._retrieve(request_about(remote_id, name))
         except NotFound:  # the base is there: it is said of the document
             return False
-        return any(one.doc_id == remote_id for one in found)
+        return any(doc_id == remote_id for doc_id, _ in found)
 
     @property
     def reranks(self) -> bool:
@@ -226,7 +224,7 @@ class ZhipuTarget(RemoteTarget):
         # The engine filters by path, type and date afterwards: what is cut here would be missing there.
         return hits if query.selects else hits[: query.top_k]
 
-    async def _retrieve(self, request: RetrieveRequest) -> Sequence[FoundSlice]:
+    async def _retrieve(self, request: RetrieveRequest) -> Sequence[tuple[str, Passage]]:
         missing = self._client.missing
         missing.check(ZhipuCall.RETRIEVE)
         try:
@@ -292,7 +290,8 @@ class ZhipuTarget(RemoteTarget):
         streamed: bool = True,
     ) -> AsyncIterator[str | Sources]:
         """The answer from this base, piece by piece, and its sources."""
-        return self._answering.answer(question, by, turns=turns, among=among, streamed=streamed)
+        ask = self._answering.by_model if by.model else self._answering.by_application
+        return ask(question, by, turns, among, streamed)
 
     async def _page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         try:

@@ -37,13 +37,11 @@ class AccountSpace:
 
     How many words a document has only the vendor knows: it is foreseen that none are left, and no more.
     Where `ask` raises `TargetError` nothing is known and nothing is checked, unless the key was refused.
-    `steady`: seconds that never go back. `cure`: the command for a halt.
+    `steady`: seconds that never go back.
     """
 
-    def __init__(
-        self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float], cure: str
-    ) -> None:
-        self._ask, self._steady, self._cure = ask, steady, cure
+    def __init__(self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float]) -> None:
+        self._ask, self._steady = ask, steady
         self._turn = asyncio.Lock()
         self._asked_at: float | None = None
         self._known: Capacity | None = None
@@ -67,7 +65,7 @@ class AccountSpace:
                 await self._look()  # before a person is called: others may have made room
             if self._known is not None and _lacks_words(self._known):
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
-                raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
+                raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._left:
                 left, total = sized(max(0, self._left)), sized(self._known.total)
                 reason = f"the account has {left} left of {total}; {name} needs {sized(size)}"
@@ -75,7 +73,7 @@ class AccountSpace:
                     reason += "; it waits for the uploads under way"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
                 self._asked_at = None  # before the next try somebody may have made room
-                raise Halted("quota", f"{reason}; {SPACE_ADVICE}", cure=self._cure)
+                raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._left -= size
             self._under_way += size
 
@@ -105,7 +103,7 @@ class AccountSpace:
         """What a lack of room means: where there is room (see `has_room`), the document is to blame."""
         if await self.has_room(size):
             return Rejected(error.said, code=error.code)
-        return Halted(error.halt, error.reason, cure=error.cure, code=error.code)
+        return Halted(error.halt, error.reason, code=error.code)
 
     def _is_due(self, size: int) -> bool:
         if self._asked_at is None:
@@ -133,13 +131,10 @@ def _lacks_words(room: Capacity | None) -> bool:
 
 
 class ZhipuUploads:
-    """Sends documents one by one, each in one request that is never repeated here.
+    """Sends documents one by one, each in one request that is never repeated here."""
 
-    `cure`: the command for a halt.
-    """
-
-    def __init__(self, max_bytes: int, api: ZhipuApi, space: AccountSpace, cure: str) -> None:
-        self._max_bytes, self._api, self._space, self._cure = max_bytes, api, space, cure
+    def __init__(self, max_bytes: int, api: ZhipuApi, space: AccountSpace) -> None:
+        self._max_bytes, self._api, self._space = max_bytes, api, space
 
     async def put(self, document: Outgoing) -> PutOutcome:
         """What became of it. A lack of room is the account's or the document's: the account is asked."""
@@ -170,7 +165,7 @@ class ZhipuUploads:
             slicing = slicing_of(document.name, document.settings)
             # Sent once. An unclear answer is unsure, and the engine looks for it by its name (promise 3).
             answer = await self._api.upload(document, slicing)
-            return accepted(answer.body, document.name, self._cure)
+            return accepted(answer.body, document.name)
         except (NotFound, NotOffered) as error:
             stored = False
             # The base is there. Where the call itself is not, what answered was hardly the vendor.
@@ -198,17 +193,17 @@ class ZhipuUploads:
             is_proven = isinstance(error, NotFound) or self._api.missing.lacks(ZhipuCall.UPLOAD_URL)
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
-            page = accepted(answer.body, address, self._cure, key="url")
+            page = accepted(answer.body, address, key="url")
         except Rejected as error:  # a page that cannot be fetched says nothing of other documents
             raise Unfit(error.reason, code=error.code) from error
         return Accepted(page.remote_id)  # it has no name of ours to be found by
 
 
-def accepted(body: Any, name: str, cure: str, key: str = "fileName") -> Accepted:
+def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
     """What an upload's answer says of the one document in it: code 200 alone is no success (promise 10).
 
-    `name`: what was sent under `key`, the name of a file or the `url` of a page; `cure`: what to run after a
-    halt. Exactly one success counts, under whatever name. In both lists or in neither it is `Unsure`.
+    `name`: what was sent under `key`, the name of a file or the `url` of a page. Exactly one success counts,
+    under whatever name. In both lists or in neither it is `Unsure`.
     """
     content = object_of(data_of(body))
     stored = {
@@ -230,24 +225,24 @@ def accepted(body: Any, name: str, cure: str, key: str = "fileName") -> Accepted
         raise Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
     if failed:
         own = next((one for one in failed if one.name == name), failed[0])
-        raise refused(own, name, cure)
+        raise refused(own, name)
     raise Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
 
 
-def refused(failure: FailInfo, name: str, cure: str) -> TargetError:
+def refused(failure: FailInfo, name: str) -> TargetError:
     """`failReason` is free text: its words decide whether account or document is to blame, not the name's."""
     said = errors.quoted(failure.text) or "no reason is given"
     text = errors.without_names(failure.text, name, failure.name)
     if errors.says_full(text):
         reason = f"the account is at its limit ({said})"
-        if errors.says_money(text):
-            return Halted("quota", reason, cure=cure, code=FAILED_INFOS)
-        return NoRoom(reason, cure=cure, code=FAILED_INFOS)
-    if errors.says_wrong_type(text):
+        if errors.MONEY.search(text):
+            return Halted("quota", reason, code=FAILED_INFOS)
+        return NoRoom(reason, code=FAILED_INFOS)
+    if errors.WRONG_TYPE.search(text):
         return Rejected(f"the vendor does not take this format ({said})", code=FAILED_INFOS)
     if errors.says_name_taken(text):
         return NameTaken(f"the vendor has a document of this name already ({said})", code=FAILED_INFOS)
-    if errors.says_busy(text):
+    if errors.BUSY.search(text):
         return Unavailable(f"the vendor is busy ({said})", code=FAILED_INFOS)
     return Rejected(f"the vendor refused the document: {said}", code=FAILED_INFOS)
 
@@ -280,7 +275,7 @@ def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
     text = errors.without_names(failure.text, document.name)
     # 10001 was seen with "document damaged": where there are words, they decide
     is_full = errors.says_full(text) if failure.text.strip() else failure.code == "10002"
-    if is_full and (errors.says_money(text) or not has_room):
+    if is_full and (errors.MONEY.search(text) or not has_room):
         return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {SPACE_ADVICE}", failure.code, "quota")
     return DocStatus(DocState.FAILED, reason, failure.code)
 

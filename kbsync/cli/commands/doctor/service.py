@@ -171,7 +171,7 @@ def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> 
         is_retry = command == f"retry --mirror {mirror.name}" and not lock.is_held(installation.state_dir)
         return installation.cure(f"--once --mirror {mirror.name}" if is_retry else command)
 
-    cure = as_halt(error, pasted).cure
+    cure = as_halt(error, mirror.name, pasted).cure
     if error.halt != "credentials":
         return wrong(f"{mirror.name}: knowledge base", error.reason, cure, Code.PERSON)
     said = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))
