@@ -40,17 +40,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.planner import (
     Action,
-    Drop,
-    Keep,
-    Prove,
-    Relabel,
-    Reslice,
-    Retire,
-    Send,
-    Serve,
-    Unwant,
-    Want,
-    Weigh,
+    Step,
     decide,
     is_undecided,
     only_recipe_differs,
@@ -311,64 +301,65 @@ class Journal:
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
         """True when rows changed in a way that may call for more."""
         now, mirror = self._clock.wall(), self.binding.mirror
-        name = type(action).__name__.lower()
+        name = action.step.name.lower()
         tell("action.decided", mirror=self.binding.settings.name, path=wish.path, action=name)
-        match action:
-            case Send(predecessor):
-                assert wish.digest is not None
-                taken = [upload.name for upload in rows.values()]
-                intent = Upload(
-                    id=0,
-                    mirror=mirror,
-                    binding=self.binding.id,
-                    path=wish.path,
-                    label=wish.path,
-                    name=self._free_name(tx, wish.path, wish.digest, taken),
-                    digest=wish.digest,
-                    size=wish.size,
-                    recipe=wish.recipe,
-                    state=UploadState.INTENDED,
-                    predecessor=predecessor,
-                    created_at=now,
-                    next_look_at=now,
-                    rank=rank(now, wish.size, fresh=fresh),
-                )
-                added = tx.uploads.add(intent)
-                rows[added.id] = added
-                return False
-            case Drop(number):
-                tx.uploads.save(lifecycle.drop(rows[number]))
-            case Retire(number):
-                tx.uploads.save(lifecycle.retire(rows[number], self.timing))
-            case Unwant(number):
-                tx.uploads.save(lifecycle.unwant(rows[number]))
-            case Want(number):
-                tx.uploads.save(lifecycle.want(rows[number]))
-            case Serve(number):
-                upload = rows[number]
+        if action.step is Step.SEND:
+            assert wish.digest is not None
+            taken = [upload.name for upload in rows.values()]
+            intent = Upload(
+                id=0,
+                mirror=mirror,
+                binding=self.binding.id,
+                path=wish.path,
+                label=wish.path,
+                name=self._free_name(tx, wish.path, wish.digest, taken),
+                digest=wish.digest,
+                size=wish.size,
+                recipe=wish.recipe,
+                state=UploadState.INTENDED,
+                predecessor=action.upload,
+                created_at=now,
+                next_look_at=now,
+                rank=rank(now, wish.size, fresh=fresh),
+            )
+            added = tx.uploads.add(intent)
+            rows[added.id] = added
+            return False
+        assert action.upload is not None
+        upload = rows[action.upload]
+        match action.step:
+            case Step.DROP:
+                changed = lifecycle.drop(upload)
+            case Step.RETIRE:
+                changed = lifecycle.retire(upload, self.timing)
+            case Step.UNWANT:
+                changed = lifecycle.unwant(upload)
+            case Step.WANT:
+                changed = lifecycle.want(upload)
+            case Step.SERVE:
                 if upload.state is UploadState.ADOPTING and proves(upload, wish):
-                    tx.uploads.set_content(number, digest=wish.digest)
+                    tx.uploads.set_content(upload.id, digest=wish.digest)
                 tx.holds.withdraw(mirror, upload.path or "")
-                tx.holds.release(number)
+                tx.holds.release(upload.id)
                 tx.holds.end_empty(mirror, now)
-                tx.uploads.save(lifecycle.take_over(upload, self.timing))
-            case Weigh(number, cause):
-                tx.holds.nominate(mirror, wish.path, number, cause, now)
+                changed = lifecycle.take_over(upload, self.timing)
+            case Step.WEIGH:
+                tx.holds.nominate(mirror, wish.path, upload.id, action.cause, now)
                 return False
-            case Keep():
+            case Step.KEEP:
                 tx.holds.withdraw(mirror, wish.path)
                 return False
-            case Relabel(number):
-                if rows[number].next_look_at is not None:
-                    return False
-                tx.uploads.save(replace(rows[number], next_look_at=now))
-            case Prove(number):
-                if rows[number].next_look_at is None:
-                    tx.uploads.save(replace(rows[number], next_look_at=now, rank=now))
+            case Step.RELABEL if upload.next_look_at is None:
+                changed = replace(upload, next_look_at=now)
+            case Step.PROVE if upload.next_look_at is None:
+                tx.uploads.save(replace(upload, next_look_at=now, rank=now))
                 return False
-            case Reslice(number):
-                tx.uploads.set_content(number, recipe=wish.recipe)
-                tx.uploads.save(lifecycle.reslice(rows[number], self.timing))
+            case Step.RESLICE:
+                tx.uploads.set_content(upload.id, recipe=wish.recipe)
+                changed = lifecycle.reslice(upload, self.timing)
+            case _:
+                return False  # it is to be done already
+        tx.uploads.save(changed)
         return True
 
     def _free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
