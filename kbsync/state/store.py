@@ -162,16 +162,6 @@ class StateStore:
                 empty_wal(self._writer)
         self._writer.close()
 
-    @contextmanager
-    def lend_reader(self) -> Iterator[apsw.Connection]:
-        """A connection for one long reading beside all others. Raises `StateError`."""
-        with state_errors(self.path):
-            reader = open_reader(self.path)
-        try:
-            yield reader
-        finally:
-            reader.close()
-
     def backup(self, destination: apsw.Connection) -> None:
         """Copy a consistent state into an open, empty database."""
         copy_into(self._reader, destination)
@@ -294,17 +284,6 @@ class StateCopy(StateStore):
         """`read` for threads."""
         with state_errors(self.path):
             return work(Tx(self._db))
-
-    @contextmanager
-    def state_errors(self) -> Iterator[None]:
-        """Within, trouble with the copy becomes a `StateError`."""
-        with state_errors(self.path):
-            yield
-
-    @contextmanager
-    def lend_reader(self) -> Iterator[apsw.Connection]:
-        """There is only the one connection."""
-        yield self._db
 
     def close(self) -> None:
         """Throw it away."""
