@@ -131,7 +131,6 @@ class RecipeChanges:
         serving = tx.uploads.serving_count(mirror, binding.id)
         if is_as_asked or sum(undecided.values()) <= UNASKED_SHARE * serving:
             tx.recipes.allow(mirror, undecided)
-            tx.audit.add(now, mirror, "recipe.released", None, ", ".join(undecided))
             self._journal.recall_recipes(tx)
             self._to_release |= undecided.keys()
             return None
@@ -140,7 +139,6 @@ class RecipeChanges:
         [opened] = tx.holds.current(mirror, RENEWALS)
         extent = tx.recipes.extent(opened)
         tx.holds.describe(hold, changes_of(binding.describe, extent.recipes))
-        tx.audit.add(now, mirror, "recipe.held", None, ", ".join(undecided))
         return extent
 
     def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:

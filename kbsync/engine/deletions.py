@@ -258,7 +258,6 @@ class Deletions:
             tx.holds.add_item(hold, item)
             tx.uploads.save(lifecycle.hold(upload))
             tx.holds.withdraw(self._mirror, candidate.path)
-            tx.audit.add(self._clock.wall(), self._mirror, "deletion.held", candidate.path)
             self._journal.decide(tx, candidate.path)
 
     def _release(self, tx: Tx, number: int) -> None:
@@ -267,7 +266,6 @@ class Deletions:
             return
         tx.holds.withdraw(self._mirror, upload.path)
         tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
-        tx.audit.add(self._clock.wall(), self._mirror, "deletion.released", upload.path)
         self._journal.decide(tx, upload.path)
 
     async def run_approved(self) -> int:

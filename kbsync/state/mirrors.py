@@ -222,7 +222,7 @@ class Mirrors(Table):
         self._db.execute(
             "DELETE FROM hold_item WHERE hold IN (SELECT id FROM hold WHERE mirror = ?)", (mirror,)
         )
-        tables = "folder upload candidate recipe_change hold deletion_log tally serving audit"
+        tables = "folder upload candidate recipe_change hold deletion_log tally serving"
         for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         self._db.execute("DELETE FROM meta WHERE key = ?", (f"audit:{mirror}",))

@@ -13,7 +13,7 @@ from kbsync.state import schema
 from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, state_errors
 from kbsync.state.files import Entries, Folders
-from kbsync.state.inbox import AuditTrail, Messages, Meta
+from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
 from kbsync.state.uploads import Uploads
 
@@ -31,7 +31,6 @@ class Tx:
         self.holds = Holds(connection)
         self.recipes = Recipes(connection)
         self.inbox = Messages(connection)
-        self.audit = AuditTrail(connection)
         self.meta = Meta(connection)
 
 
