@@ -32,6 +32,16 @@ NO_STAMP = Stamp(-1, 0, 0, 0)
 """Equals no file's stamp: a row that carries it is looked at again by the next scan."""
 
 
+@dataclass(frozen=True, slots=True)
+class RootIdentity:
+    """Which folder a root is. `dev` holds only until the next mount, the rest across runs."""
+
+    dev: int
+    ino: int
+    fs_type: str
+    is_mount: bool
+
+
 class FileKind(enum.Enum):
     """What kind of thing a directory entry is."""
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from kbsync.contract.target import Base, DocState, Listed, Target
-from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, RootIdentity, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
@@ -26,9 +26,9 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of, changes_of
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
-from kbsync.source.roots import RootIdentity, compare
+from kbsync.source.roots import compare
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
+from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -268,7 +268,7 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
             return difference
         if difference:
             tx.mirrors.set_hold_all(mirror, True)
-    tx.mirrors.set_root(mirror, RootRecord(now.dev, now.ino, now.fs_type, now.is_mount))
+    tx.mirrors.set_root(mirror, now)
     return ""
 
 
@@ -277,12 +277,11 @@ def is_root_accepted(tx: Tx, name: str) -> bool:
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
-def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, bool]:
+def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str, bool]:
     """How the root differs from what it was ('' for not at all), and whether a mount is missing."""
     if stored is None:
         return "", False
-    was = RootIdentity(stored.dev, stored.ino, stored.fs_type, stored.is_mount)
-    difference = compare(was, now)
+    difference = compare(stored, now)
     return difference, bool(difference) and stored.is_mount and not now.is_mount
 
 

@@ -14,14 +14,13 @@ from dataclasses import replace
 from functools import partial
 
 from kbsync.core import lifecycle
-from kbsync.core.model import FileKind, Presence, Purpose, Upload, UploadState, Wish
+from kbsync.core.model import FileKind, Presence, Purpose, RootIdentity, Upload, UploadState, Wish
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import look_in_lost_mounts
 from kbsync.engine.settings import DeletionLimits
 from kbsync.source.look import Look, look
-from kbsync.source.roots import RootIdentity
 from kbsync.state.approvals import Candidate, HoldItem
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore

@@ -18,6 +18,7 @@ import structlog
 
 from kbsync.contract.target import Target
 from kbsync.core.meter import Meter
+from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
 from kbsync.engine import attach
 from kbsync.engine.attach import EMPTIED, RecipeChanges
@@ -32,7 +33,7 @@ from kbsync.engine.status import BAD_CONFIG, PASSING, TARGET_DOWN, as_halt, goin
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, ShortageError, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
+from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.source.scan import ScanSummary
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx

@@ -19,7 +19,16 @@ from typing import Any
 
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
-from kbsync.core.model import TO_BE_SENT, FileChoice, Presence, Status, Upload, UploadState, Wish
+from kbsync.core.model import (
+    TO_BE_SENT,
+    FileChoice,
+    Presence,
+    RootIdentity,
+    Status,
+    Upload,
+    UploadState,
+    Wish,
+)
 from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
@@ -34,7 +43,7 @@ from kbsync.engine.settings import Binding, MirrorSettings, changes_of
 from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json, serving
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
+from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError
 from kbsync.source.hints import Hint, HintSet
 from kbsync.source.observer import (
@@ -45,7 +46,6 @@ from kbsync.source.observer import (
 from kbsync.source.roots import (
     UNKNOWN,
     Mount,
-    RootIdentity,
     bound,
     error_words,
     identify,

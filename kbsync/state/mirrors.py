@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.core.model import Status
+from kbsync.core.model import RootIdentity, Status
 from kbsync.state.db import Table, bind, unbind
 
 
@@ -19,18 +19,8 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
-class RootRecord:
-    """The root as it was when the mirror last ran."""
-
-    dev: int
-    ino: int
-    fs_type: str
-    is_mount: bool
-
-
-@dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored. `hold_all`: every deletion of the next pass asks."""
+    """One mirror as stored, `root` as when it last ran. `hold_all`: every deletion of the next pass asks."""
 
     id: int
     name: str
@@ -38,7 +28,7 @@ class MirrorRecord:
     target: str
     binding: int | None
     attached: bool
-    root: RootRecord | None
+    root: RootIdentity | None
     halt: Halt | None
     hold_all: bool
     note: str
@@ -73,7 +63,7 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
         target=target,
         binding=binding,
         attached=bool(attached),
-        root=None if ino is None else RootRecord(dev, ino, fs, bool(is_mount)),
+        root=None if ino is None else RootIdentity(dev, ino, fs, bool(is_mount)),
         halt=None if reason is None else Halt(reason, unbind(detail), unbind(cure)),
         hold_all=bool(hold_all),
         note=note or "",
@@ -124,7 +114,7 @@ class Mirrors(Table):
             if record.name not in names:
                 self._db.execute("UPDATE mirror SET attached = 0 WHERE id = ?", (record.id,))
 
-    def set_root(self, mirror: int, root: RootRecord) -> None:
+    def set_root(self, mirror: int, root: RootIdentity) -> None:
         """Remember the root's identity."""
         self._db.execute(
             "UPDATE mirror SET root_dev = ?, root_ino = ?, root_fs = ?, root_is_mount = ? WHERE id = ?",

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from kbsync.core.model import RootIdentity
 from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
-from kbsync.state.mirrors import RootRecord
 from kbsync.state.read_only import Tx
 from tests.engine.read_only_commands import everything_below, once_for, open_target, planned, state_of
 from tests.engine.world import World
@@ -285,7 +285,7 @@ async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
     world.write_many(3)
     await world.once()
     now = identify(world.root)
-    was = RootRecord(now.dev, now.ino, now.fs_type, True)
+    was = RootIdentity(now.dev, now.ino, now.fs_type, True)
     world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
     world.delete_many(3)
     assert is_halted(await planned(world), "folder-missing")

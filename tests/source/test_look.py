@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp
+from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, RootIdentity, Stamp
 from kbsync.errors import ShortageError
 from kbsync.source import look as looker
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
-from kbsync.source.roots import SHORTAGES, RootIdentity, identify
+from kbsync.source.roots import SHORTAGES, identify
 from tests.source.folders import RULES, descriptors, refuse, write
 
 MISSING = Look(Presence.MISSING)
