@@ -93,22 +93,29 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end, `size` in bytes.
+    """One canonical line: `event` is `noun.past_verb`, of an `upload` as it is then.
 
-    `phases`: these seconds by what they were spent with; None where nothing was sent.
+    `phases`: the seconds from its intent to its end by what they were spent with; None for what was not sent.
     """
 
     event: str
-    path: str
-    document_id: str | None = None
-    attempt: int = 0
-    seconds: float = 0.0
+    upload: Upload
     phases: Mapping[str, float] | None = None
-    size: int = 0
-    upload: int = 0
-    reason: str = ""
-    code: str = ""
-    replaced: bool = False
+
+    @property
+    def path(self) -> str:
+        """The file's path, or the last one it had."""
+        return self.upload.path or self.upload.label
+
+    @property
+    def seconds(self) -> float:
+        """From intent to end; 0.0 for what was not sent."""
+        return sum((self.phases or {}).values())
+
+    @property
+    def replaced(self) -> bool:
+        """It was sent in place of an older version."""
+        return self.phases is not None and self.upload.predecessor is not None
 
 
 class IndexRetry(enum.Enum):
@@ -674,14 +681,8 @@ class Journal:
         self._take_step(tx, changed)
         if outcome is not None:
             return None
-        return Happened(
-            "document.retired" if made_way else "document.deleted",
-            upload.path or upload.label,
-            upload.remote_id,
-            upload.attempts,
-            size=upload.size,
-            upload=upload.id,
-        )
+        ended = replace(upload, reason="", code="")  # what was said of earlier tries is over
+        return Happened("document.retired" if made_way else "document.deleted", ended)
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
         """The target knows the document under its new path."""
@@ -689,10 +690,9 @@ class Journal:
         if upload is None or not upload.state.serves:
             return None
         name = self.binding.naming.name(label, upload.digest)
-        self._take_step(tx, lifecycle.relabelled(upload, label, name))
-        return Happened(
-            "document.renamed", label, upload.remote_id, upload.attempts, size=upload.size, upload=upload.id
-        )
+        changed = lifecycle.relabelled(upload, label, name)
+        self._take_step(tx, changed)
+        return Happened("document.renamed", replace(changed, path=label, attempts=upload.attempts))
 
     def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
         """The rename was not answered; it is repeatable."""
@@ -729,19 +729,7 @@ class Journal:
         accepted = now if upload.accepted_at is None else upload.accepted_at
         sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
         phases = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
-        return Happened(
-            word,
-            upload.path or upload.label,
-            upload.remote_id,
-            upload.attempts,
-            max(0.0, now - upload.created_at),
-            {name: max(0.0, seconds) for name, seconds in phases.items()},
-            upload.size,
-            upload.id,
-            upload.reason,
-            upload.code,
-            upload.predecessor is not None,
-        )
+        return Happened(word, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
         """Look soon at those of these remote ids that are being indexed; True where there are any."""

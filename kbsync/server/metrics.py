@@ -110,7 +110,7 @@ class Counters:
                 "path": event.path,
                 "event": "replaced" if event.replaced and word == "ready" else word,
                 "seconds": round(event.seconds, 3),
-                "reason": event.reason,
+                "reason": event.upload.reason,
             }
         )
         if event.event == "document.ready":
@@ -120,7 +120,7 @@ class Counters:
                 self._minutes.append(Minute(at))
             self._minutes[-1].add(event.seconds)
             if run.bound is None or run.bound.target.meter is None:
-                self._embedded_bytes += event.size
+                self._embedded_bytes += event.upload.size
         then(event)
 
     async def look(self) -> CounterSnapshot:
