@@ -43,7 +43,7 @@ from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
+from kbsync.state.read_only import ReadOnlyState, Tx
 
 NAMED = 5
 """Failed files of a directory that are named one by one."""
@@ -198,7 +198,7 @@ def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
 async def explain_path(
     settings: MirrorSettings,
     target: Target,
-    existing: ReadOnlyState | None,
+    state: ReadOnlyState,
     clock: Clock,
     path: str,
     *,
@@ -212,11 +212,8 @@ async def explain_path(
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
-    with looking_at(existing) as state:
-        # In a thread: on a dead mount a look at the disk may never end.
-        found = await asyncio.to_thread(
-            state.read, lambda tx: _gather(tx, settings, rules, path, now, context)
-        )
+    # In a thread: on a dead mount a look at the disk may never end.
+    found = await asyncio.to_thread(state.read, lambda tx: _gather(tx, settings, rules, path, now, context))
     await _ask_target(target, found, text)
     sentences = _Sentences(settings, found, context, now)
     found.answer, found.sentences = sentences.answer(), tuple(sentences.grounds())

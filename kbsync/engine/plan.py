@@ -159,11 +159,11 @@ def _paths(planned: Sequence[Planned]) -> list[str]:
 async def plan_mirror(
     settings: MirrorSettings,
     target: Target,
-    state: ReadOnlyState | None,
+    state: ReadOnlyState,
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> MirrorPlan:
-    """Plan a pass. `state` is None where no state exists yet.
+    """Plan a pass.
 
     Raises StateError for a state that cannot be read. Trouble with root or target becomes the plan's `halt`
     where a pass would stop over it, else its `note`.
@@ -242,7 +242,7 @@ class PrivatePass:
         self,
         settings: MirrorSettings,
         target: Target,
-        state: ReadOnlyState | None,
+        state: ReadOnlyState,
         clock: Clock,
         context: CommandContext,
     ) -> None:
@@ -484,7 +484,7 @@ class PrivatePass:
 
     def _moved_from(self, row: Upload) -> str | None:
         """The path that the file of this document had before this pass, if it was another one."""
-        before = None if self._original is None else self._original.read(lambda tx: tx.uploads.get(row.id))
+        before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 
 

@@ -26,7 +26,7 @@ from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
 from kbsync.state.mirrors import Halt
-from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
+from kbsync.state.read_only import ReadOnlyState, Tx
 
 T = TypeVar("T")
 
@@ -99,19 +99,16 @@ def repair_request(found: Verification) -> dict[str, Any]:
 async def verify_mirror(
     settings: MirrorSettings,
     target: Target,
-    existing: ReadOnlyState | None,
+    state: ReadOnlyState,
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> Verification:
-    """Audit a mirror. `existing` is None where no state exists yet.
+    """Audit a mirror.
 
     While another kbsync is at work, changes that are only seconds old are its business. Raises `TargetError`
     where the target does not answer, `StateError` where the state cannot be read.
     """
-    with (
-        looking_at(existing) as state,
-        closing(PrivatePass(settings, target, existing, clock, context)) as private,
-    ):
+    with closing(PrivatePass(settings, target, state, clock, context)) as private:
 
         async def read(look: Callable[[Tx], T], /) -> T:
             return state.read(look)

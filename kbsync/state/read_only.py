@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -64,6 +63,8 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 class ReadOnlyState:
     """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
 
+    exists = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         with state_errors(path):
@@ -117,20 +118,22 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
 class EmptyState(ReadOnlyState):
     """The state before there is one: every table is empty, and nothing lies on disk."""
 
+    exists = False
+
     def __init__(self) -> None:
-        self.path, self._identity = Path(":memory:"), None
+        self.path, self._identity = Path("the state in memory"), None
         self._reader = apsw.Connection(":memory:")
         schema.migrate(self._reader)
 
 
-@contextmanager
-def looking_at(state: ReadOnlyState | None) -> Iterator[ReadOnlyState]:
-    """The given state, which stays open, or an empty one."""
-    if state is not None:
-        yield state
-        return
-    empty = EmptyState()
-    try:
-        yield empty
-    finally:
-        empty.close()
+def opened(path: Path) -> ReadOnlyState:
+    """The state, or an empty one where there is none yet, or one that is being made at this moment.
+
+    Raises `StateError`.
+    """
+    if path.exists():
+        found = ReadOnlyState(path)
+        if found.is_made:
+            return found
+        found.close()
+    return EmptyState()

@@ -31,9 +31,7 @@ from kbsync.state.db import (
     open_writer,
     state_errors,
 )
-from kbsync.state.read_only import EmptyState, ReadOnlyState, Tx, copy_into, looking_at, within
-
-__all__ = ["EmptyState", "ReadOnlyState", "StateStore", "Tx", "copy_into", "looking_at"]
+from kbsync.state.read_only import ReadOnlyState, Tx, copy_into, within
 
 T = TypeVar("T")
 GROUP = 512
@@ -255,14 +253,12 @@ class StateCopy(StateStore):
 
     # SQLite's own temporary database: in memory while it is small, else in a file that has no name from the
     # moment it is made, so nothing is left of it however the process ends.
-    def __init__(self, original: ReadOnlyState | None) -> None:
-        """Copy what a command looks at, or begin with empty tables. Raises `StateError`."""
-        self.path = Path("the temporary copy of the state") if original is None else original.path
+    def __init__(self, original: ReadOnlyState) -> None:
+        """Copy what a command looks at. Raises `StateError`."""
+        self.path = original.path
         with state_errors(self.path):
             self._db = open_temporary()
-            if original is not None:
-                original.backup(self._db)
-            schema.migrate(self._db)
+            original.backup(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. What it raises undoes it."""
