@@ -194,7 +194,7 @@ class MirrorView:
         folders = _unlisted(items) if wanted is Status.FAILED else []
         if not getattr(self.status.documents, wanted.word):
             return folders[:limit]
-        entries = self._tx.entries.some(record.id, wanted, limit)
+        entries = self._tx.entries.of_status(record.id, wanted, limit, in_order=False)
         return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
 
 
