@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,9 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of, changes_of
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
-from kbsync.source.roots import compare
+from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -285,16 +285,37 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
     return difference, bool(difference) and stored.is_mount and not now.is_mount
 
 
-def root_missing(settings: MirrorSettings, trouble: str, write: Callable[[str], str]) -> Halt:
-    """The halt of a root that is not there: nobody can approve what cannot be seen; `write` makes a cure."""
+async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
+    """The root's identity. Raises `Halted` where a person must look at it, and `ShortageError`."""
+    found = await same_root(settings)
+    difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, found))
+    if difference:
+        raise root_differs(settings, difference)
+    return found
+
+
+async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
+    """The root's identity now. Raises `Halted` where there is none, or it is another one than `before`."""
+    try:
+        now = await asyncio.to_thread(identify, settings.root)
+    except RootTrouble as error:
+        raise root_missing(settings, error) from error
+    difference = "" if before is None else compare(before, now, within_run=True)
+    if difference:
+        raise root_differs(settings, difference)
+    return now
+
+
+def root_missing(settings: MirrorSettings, trouble: RootTrouble) -> Halted:
+    """The halt of a root that is not there: nobody can approve what cannot be seen."""
     detail = f"{trouble}; nothing is deleted until it is back"
-    return Halt(FOLDER_MISSING, detail, write(f"retry --mirror {settings.name}"))
+    return Halted(FOLDER_MISSING, detail, cure=f"kbsync retry --mirror {settings.name}")
 
 
-def root_differs(settings: MirrorSettings, difference: str, write: Callable[[str], str]) -> Halt:
-    """The halt of a root that is another one than before; `write` makes a cure."""
+def root_differs(settings: MirrorSettings, difference: str) -> Halted:
+    """The halt of a root that is another one than before."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
-    return Halt(FOLDER_MISSING, detail, write(f"approve {settings.name}"))
+    return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
 
 
 async def bind(

@@ -31,6 +31,7 @@ from kbsync.engine.status import (
     TARGET_DOWN,
     FileStatus,
     Items,
+    as_halt,
     awaits_renewal,
     going_on,
     iso,
@@ -292,10 +293,10 @@ def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: Comma
     try:
         now = identify(settings.root)
     except RootTrouble as error:
-        return attach.root_missing(settings, str(error), context.cure)
+        return as_halt(attach.root_missing(settings, error), context.cure)
     difference, is_lost = attach.difference_from(record.root, now)
     if is_lost and not attach.is_root_accepted(tx, settings.name):
-        return attach.root_differs(settings, difference, context.cure)
+        return as_halt(attach.root_differs(settings, difference), context.cure)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 

@@ -43,7 +43,6 @@ from kbsync.engine.settings import Binding, MirrorSettings, changes_of
 from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json, serving
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -315,13 +314,7 @@ class PrivatePass:
     async def compare(self) -> None:
         """Compare the folder with the copy, and weigh what would go. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
-        try:
-            self.root = await asyncio.to_thread(identify, self._settings.root)
-        except RootTrouble as error:
-            raise _halted(attach.root_missing(self._settings, str(error), str)) from error
-        mirror, name = self.binding.mirror, self._settings.name
-        if difference := await copy.write(lambda tx: attach.check_root(tx, name, mirror, self.root)):
-            raise _halted(attach.root_differs(self._settings, difference, str))
+        self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
         await deletions.count_served()
@@ -341,15 +334,14 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
         if await self._identity() is None:  # then nothing that was seen can be trusted
-            raise _halted(attach.root_differs(self._settings, "it changed while it was looked at", str))
+            raise attach.root_differs(self._settings, "it changed while it was looked at")
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""
         try:
-            now = await asyncio.to_thread(identify, self._settings.root)
-        except RootTrouble:
+            return await attach.same_root(self._settings, self.root)
+        except Halted:
             return None
-        return None if compare(self.root, now, within_run=True) else now
 
     async def _wait_for_quiet(self, reconciler: Reconciler) -> None:
         """Files whose stamps lie in the future, or that changed while they were read."""
@@ -490,7 +482,3 @@ class PrivatePass:
 
 def _nothing(*_: object) -> None:
     pass
-
-
-def _halted(halt: Halt) -> Halted:
-    return Halted(halt.reason, halt.detail, cure=f"kbsync {halt.cure}")
