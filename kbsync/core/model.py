@@ -8,7 +8,7 @@ Times are seconds since the epoch (float) unless the name says `_ns`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -260,6 +260,11 @@ class Upload:
     def is_without_text(self) -> bool:
         """The target found nothing in it to search for, which is no fault of anybody's."""
         return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
+
+
+def serving(uploads: Iterable[Upload]) -> Upload | None:
+    """The one of a path's uploads that searches find."""
+    return next((upload for upload in uploads if upload.state.serves), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from kbsync.core.model import (
     UploadState,
     Wish,
     by_tag,
+    serving,
 )
 from kbsync.core.names import tag_of
 
@@ -138,7 +139,7 @@ def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
 
 
 def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    server = next((u for u in uploads if u.state.serves), None)
+    server = serving(uploads)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
         return (Action(Step.SERVE, former.id),)
     back: tuple[Action, ...] = ()
@@ -303,7 +304,7 @@ def _must_wait(wish: Wish, uploads: Sequence[Upload], server: Upload | None, abi
 
 def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
     """The word that people see for this file."""
-    server = next((u for u in uploads if u.state.serves), None)
+    server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD
     if parting_cause(wish) and server is not None:

@@ -32,13 +32,14 @@ from kbsync.core.model import (
     Status,
     Upload,
     UploadState,
+    serving,
 )
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding
-from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
+from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
 from kbsync.state.files import FileRow

@@ -17,7 +17,17 @@ from typing import Any
 
 from kbsync.contract.searching import Explains
 from kbsync.contract.target import DocState, DocStatus, Target
-from kbsync.core.model import TO_BE_SENT, FileChoice, FileKind, Presence, Status, Upload, UploadState, Verdict
+from kbsync.core.model import (
+    TO_BE_SENT,
+    FileChoice,
+    FileKind,
+    Presence,
+    Status,
+    Upload,
+    UploadState,
+    Verdict,
+    serving,
+)
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
@@ -37,7 +47,6 @@ from kbsync.engine.status import (
     iso,
     keeps_old_name,
     refusal,
-    serving,
 )
 from kbsync.errors import TargetError
 from kbsync.source.look import Look, RulesUnknown, look, rules_at

@@ -28,6 +28,7 @@ from kbsync.core.model import (
     Upload,
     UploadState,
     Wish,
+    serving,
 )
 from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
@@ -40,7 +41,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorSettings, changes_of
-from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json, serving
+from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.state.files import FileRow, folder_label

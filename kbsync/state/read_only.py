@@ -43,11 +43,14 @@ class ReadsState(Protocol):
         """What `look` returns."""
 
 
-def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
-    """What `work` gives; it sees one consistent state."""
+def within(connection: apsw.Connection, work: Callable[[Tx], T], *, keep: bool = False) -> T:
+    """What `work` gives; it sees one consistent state. `keep` what it writes, unless it raises."""
     connection.execute("BEGIN")
     try:
-        return work(Tx(connection))
+        result = work(Tx(connection))
+        if keep:
+            connection.execute("COMMIT")
+        return result
     finally:
         if connection.in_transaction:  # trouble with the disk ends it by itself
             connection.execute("ROLLBACK")

@@ -263,14 +263,7 @@ class StateCopy(StateStore):
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. What it raises undoes it."""
         with state_errors(self.path):
-            self._db.execute("BEGIN")
-            try:
-                result = work(Tx(self._db))
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-            return result
+            return within(self._db, work, keep=True)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the copy."""
