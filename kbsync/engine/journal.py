@@ -18,7 +18,6 @@ import structlog
 
 from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
 from kbsync.core import lifecycle
-from kbsync.core.debugging import tell
 from kbsync.core.fairness import rank
 from kbsync.core.lifecycle import LONGEST_LAG, Timing
 from kbsync.core.links import is_address, is_link
@@ -52,6 +51,7 @@ from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
+from kbsync.logs import tell
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
 

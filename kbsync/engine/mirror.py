@@ -16,8 +16,8 @@ from pathlib import Path
 
 import structlog
 
+from kbsync.contract.meter import Meter
 from kbsync.contract.target import Target
-from kbsync.core.meter import Meter
 from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
 from kbsync.engine import attach

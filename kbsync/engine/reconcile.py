@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from kbsync.core.debugging import is_debugging, tell
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import Rules, person_part
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.settings import Binding
+from kbsync.logs import is_debugging, tell
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.read import (

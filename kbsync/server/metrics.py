@@ -25,7 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import CollectorRegistry
 
 from kbsync import __version__, revision
-from kbsync.core.meter import Histogram, Meter
+from kbsync.contract.meter import Histogram, Meter
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import MirrorStatus

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kbsync.core.meter import BOUNDS, Histogram, Meter, Outcome
+from kbsync.contract.meter import BOUNDS, Histogram, Meter, Outcome
 
 
 def test_requests_are_counted_by_what_was_asked_and_how_it_ended() -> None:
