@@ -415,21 +415,19 @@ class Repairs:
             return
         tx.uploads.add(adopting(binding, stray.listed, stray.path, self._journal.timing.now))
 
-    def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
-        """Delete a document proven ours that nothing needs."""
-        rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
-        # Work went on since it was found: it may serve by now (promise 2).
-        if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
-            return False
-        if rows[0].state is not UploadState.RETIRING:
-            tx.uploads.save(lifecycle.retire(rows[0], self._journal.timing))
-        return True
-
     def retire_stray(self, tx: Tx, stray: Stray) -> bool:
-        """A document no row holds: its row gets the id back; where it is proven ours it gets a row."""
+        """Delete a document that nothing needs, by a row that has its id, gets it back, or is made for it.
+
+        One is made only where it is proven ours.
+        """
         binding, timing = self._journal.binding, self._journal.timing
-        if tx.uploads.by_remote(binding.id, stray.remote_id):
-            return self.retire_surplus(tx, stray.remote_id)
+        if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
+            # Work went on since it was found: it may serve by now (promise 2).
+            if any(row.state.serves or row.state.in_flight for row in rows):
+                return False
+            if rows[0].state is not UploadState.RETIRING:
+                tx.uploads.save(lifecycle.retire(rows[0], timing))
+            return True
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
         if row is not None and row.remote_id is None and row.digest == stray.digest:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))

@@ -80,7 +80,8 @@ class Planned:
 
     `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied, and
     `recipe` for what waits to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
-    the target. `note`: what is special.
+    the target. `note`: what is special or, of what failed, why; there the path of a directory ends in `/`.
+    `refused`: the document that is still found of a file whose present bytes the target refused.
     """
 
     path: str
@@ -89,18 +90,6 @@ class Planned:
     cause: str = ""
     source: str | None = None
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A file or directory (its path ends in `/`) without an up-to-date document, and why.
-
-    `refused`: the document that is still found of a file whose present bytes the target refused.
-    """
-
-    path: str
-    size: int
-    reason: str
     refused: Upload | None = None
 
 
@@ -121,7 +110,7 @@ class MirrorPlan:
     delete: list[Planned] = field(default_factory=list)
     reembed: list[Planned] = field(default_factory=list)
     held: list[Planned] = field(default_factory=list)
-    failed: list[LeftOut] = field(default_factory=list)
+    failed: list[Planned] = field(default_factory=list)
     unchanged: int = 0
     halt: Halt | None = None
     note: str = ""
@@ -390,7 +379,7 @@ class PrivatePass:
                         self._add_unfinished(entry, wish, rows, found)
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
-                found.failed.append(LeftOut(folder_label(folder.path), 0, folder.problem))
+                found.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
         after = 0
         while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):
             after = retiring[-1].id
@@ -443,11 +432,11 @@ class PrivatePass:
         server = serving(rows)
         if entry.verdict.choice is FileChoice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
-            found.failed.append(LeftOut(entry.path, wish.size, reason))
+            found.failed.append(Planned(entry.path, wish.size, note=reason))
             return
         failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == wish.digest)
         reason = next((row.reason for row in failed), "")
-        found.failed.append(LeftOut(entry.path, wish.size, reason, server))
+        found.failed.append(Planned(entry.path, wish.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that goes for good; a predecessor only makes way."""

@@ -165,7 +165,7 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
     world.write("a.md")
     await world.once()
     plan = await planned(world)
-    assert plan.upload == [] and [(f.path, f.reason) for f in plan.failed] == [("a.md", "too ugly")]
+    assert plan.upload == [] and [(f.path, f.note) for f in plan.failed] == [("a.md", "too ugly")]
     world.tell("retry")
     assert paths((await planned(world)).upload) == ["a.md"]
     world.write("a.md", "edited")
@@ -178,7 +178,7 @@ async def test_an_old_version_that_stays_is_named_out_of_date(tmp_path: Path) ->
     await world.once()
     world.write("a.md", "much too large")
     plan = await planned(world)
-    assert plan.delete == [] and "out of date" in plan.failed[0].reason
+    assert plan.delete == [] and "out of date" in plan.failed[0].note
 
 
 # -- renames -------------------------------------------------------------------------------------------
