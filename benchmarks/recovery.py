@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,10 +160,9 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         run = once.mirror_run(installation, installation.mirrors[0], store)
         binding = asyncio.run(bound(run))
         filler = Filler(binding, app, itertools.count())
-        with closing(StateTree(store, binding.mirror)) as known:
-            every = Scan(binding.settings.root, known, binding.rules)
-            for page in iter(lambda: list(itertools.islice(every, 20)), []):
-                record(store, filler, page)
+        every = Scan(binding.settings.root, StateTree(store, binding.mirror), binding.rules)
+        for page in iter(lambda: list(itertools.islice(every, 20)), []):
+            record(store, filler, page)
         store.submit(lambda tx: tx.mirrors.pass_ended(binding.mirror, time.time(), True)).result()
 
 

@@ -48,7 +48,6 @@ def fill(installation: Installation) -> None:
                 page = []
         record(store, run.mirror, page)
         store.submit(lambda tx: tx.mirrors.pass_ended(run.mirror, time.time(), True)).result()
-        tree.close()
 
 
 async def bound(run: MirrorRun) -> Rules:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.errors import UsageError
-from kbsync.state.read_only import ReadOnlyState
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
@@ -92,14 +91,3 @@ class Installation:
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
         """The mirror's target for looking, or an empty one where the first pass has yet to make it."""
         return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
-
-
-def open_read_only(installation: Installation) -> ReadOnlyState | None:
-    """The state for looking only; None where there is none yet, or one that is being made at this moment."""
-    if not installation.state_file.exists():
-        return None
-    found = ReadOnlyState(installation.state_file)
-    if not found.is_made:
-        found.close()
-        return None
-    return found

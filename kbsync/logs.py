@@ -17,8 +17,11 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from kbsync.core.debugging import LOGGER
 from kbsync.core.text import printable, printable_lines
+
+LOGGER = "kbsync.debug"
+"""Its records carry `event` and `fields` beside their text."""
+_debug_log = logging.getLogger(LOGGER)
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
@@ -182,3 +185,17 @@ def _prioritised(_logger: Any, method: str, rendered: str) -> str:
     """`<6>` and the like before each line, as sd-daemon(3) asks."""
     priority = PRIORITIES.get("error" if method == "exception" else method, 6)
     return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())
+
+
+# -- lines for `--log-level debug` ----------------------------------------------------------------------
+
+
+def is_debugging() -> bool:
+    """The log is at level debug; at any other level these lines cost nothing."""
+    return _debug_log.isEnabledFor(logging.DEBUG)
+
+
+def tell(event: str, **fields: object) -> None:
+    """One line of the log, at level debug."""
+    if is_debugging():
+        _debug_log.debug(event, extra={"event": event, "fields": fields})

@@ -201,10 +201,10 @@ def log_finished(mirror: str, event: Happened) -> None:
     fields: dict[str, Any] = {
         "mirror": mirror,
         "path": event.path,
-        "document_id": event.document_id,
-        "upload_id": event.upload,
-        "size": event.size,
-        "attempt": event.attempt,
+        "document_id": event.upload.remote_id,
+        "upload_id": event.upload.id,
+        "size": event.upload.size,
+        "attempt": event.upload.attempts,
         "seconds": round(event.seconds, 3),
     }
     if event.phases is not None:
@@ -212,7 +212,7 @@ def log_finished(mirror: str, event: Happened) -> None:
     if event.replaced:
         fields["replaced"] = True
     if event.event in ("document.failed", "document.skipped"):
-        fields |= {"reason": event.reason, "code": event.code}
+        fields |= {"reason": event.upload.reason, "code": event.upload.code}
     tell = log.warning if event.event == "document.failed" else log.info
     tell(event.event, **fields)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from kbsync.core.debugging import LOGGER
 from kbsync.index import embed
+from kbsync.logs import LOGGER
 from tests import programs, share, warm
 
 

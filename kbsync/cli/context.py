@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -214,28 +214,26 @@ def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
 
     Takes no lock and writes nothing. Raises `StateError`, which says what to run.
     """
-    from kbsync.state.read_only import looking_at
-
-    state = look_at(installation)
-    with looking_at(None) if state is None else closing(state) as found:
-        return found.read(look)
+    with closing(look_at(installation)) as state:
+        return state.read(look)
 
 
 def existing_state(installation: Installation) -> ReadOnlyState:
     """The state, for looking only. Raises `UsageError` with what to run before anything was mirrored."""
     found = look_at(installation)
-    if found is None:
+    if not found.exists:
+        found.close()
         raise not_yet(installation)
     return found
 
 
-def look_at(installation: Installation) -> ReadOnlyState | None:
-    """The state, for looking only; None where there is none yet. Raises `StateError` with what to run."""
-    from kbsync.installation import open_read_only
+def look_at(installation: Installation) -> ReadOnlyState:
+    """The state for looking only, empty where there is none yet. Raises `StateError` with what to run."""
     from kbsync.state.db import DamagedError
+    from kbsync.state.read_only import opened
 
     try:
-        return open_read_only(installation)
+        return opened(installation.state_file)
     except DamagedError as error:
         cure = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
         raise StateError(f"{error.what}; {cure}") from error
@@ -301,14 +299,14 @@ def command_context(installation: Installation) -> CommandContext:
 
 async def for_each_mirror(
     installation: Installation,
-    view: Callable[[MirrorSettings, Target, ReadOnlyState | None, Clock, CommandContext], Awaitable[T]],
+    view: Callable[[MirrorSettings, Target, ReadOnlyState, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:
     """Plan or verify every mirror asked for, with its target and the state opened for reading."""
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
-    found, state = [], look_at(installation)
-    with closing(state) if state is not None else nullcontext():
+    found = []
+    with closing(look_at(installation)) as state:
         for mirror in installation.mirrors:
             async with opened_for_reading(installation, mirror) as target:
                 context = command_context(installation)

@@ -459,6 +459,7 @@ def retire(upload: Upload, timing: Timing) -> Upload:
         purpose=purpose,
         attempts=0,
         repairs=0,
+        reappeared=0,
         postponed=0,
         next_look_at=timing.now,
         **_UNREMARKED,
@@ -484,9 +485,9 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
     age = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
     if age < timing.horizon:
         return upload
-    if upload.repairs >= RETIRE_TRIES:
+    if upload.reappeared >= RETIRE_TRIES:
         return replace(upload, next_look_at=timing.now + UNDELETABLE_PAUSE)
-    return replace(retire(upload, timing), repairs=upload.repairs + 1)
+    return replace(retire(upload, timing), reappeared=upload.reappeared + 1)
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:

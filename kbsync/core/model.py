@@ -8,7 +8,7 @@ Times are seconds since the epoch (float) unless the name says `_ns`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -30,6 +30,16 @@ class Stamp:
 
 NO_STAMP = Stamp(-1, 0, 0, 0)
 """Equals no file's stamp: a row that carries it is looked at again by the next scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootIdentity:
+    """Which folder a root is. `dev` holds only until the next mount, the rest across runs."""
+
+    dev: int
+    ino: int
+    fs_type: str
+    is_mount: bool
 
 
 class FileKind(enum.Enum):
@@ -206,12 +216,12 @@ class Upload:
     it replaces once ready. `attempts` counts what its state asks of the target: sends, deletes, reads;
     `repairs` the times its document failed, which go along to the upload that is sent instead;
     `names_tried` the names that were taken at the target; `postponed` how often its delete waited for
-    somebody to look at the file; `looks` the lists and polls since its last step, `absences` those
-    without it. `code` is the target's word for a failure, or ours (`NO_TEXT`). The digest of a document
-    found at the target is what is known of it: nothing (''), the tag in its name (`by_tag`), or that its
-    bytes cannot be had (`UNREADABLE`). The recipe is '' where nobody knows how the document is cut.
-    `wanted_recipe`: what its file wants while it serves the same bytes under another recipe and indexing
-    costs money; '' else.
+    somebody to look at the file; `reappeared` how often a list had it after its delete; `looks` the lists
+    and polls since its last step, `absences` those without it. `code` is the target's word for a failure, or
+    ours (`NO_TEXT`). The digest of a document found at the target is what is known of it: nothing (''), the
+    tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is '' where nobody
+    knows how the document is cut. `wanted_recipe`: what its file wants while it serves the same bytes under
+    another recipe and indexing costs money; '' else.
     """
 
     id: int
@@ -231,6 +241,7 @@ class Upload:
     repairs: int = 0
     names_tried: int = 0
     postponed: int = 0
+    reappeared: int = 0
     looks: int = 0
     absences: int = 0
     created_at: float = 0.0
@@ -249,6 +260,11 @@ class Upload:
     def is_without_text(self) -> bool:
         """The target found nothing in it to search for, which is no fault of anybody's."""
         return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
+
+
+def serving(uploads: Iterable[Upload]) -> Upload | None:
+    """The one of a path's uploads that searches find."""
+    return next((upload for upload in uploads if upload.state.serves), None)
 
 
 @dataclass(frozen=True, slots=True)

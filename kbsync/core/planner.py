@@ -26,6 +26,7 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ from kbsync.core.model import (
     UploadState,
     Wish,
     by_tag,
+    serving,
 )
 from kbsync.core.names import tag_of
 
@@ -53,85 +55,29 @@ UNKNOWN_SIZE = -1
 """The size of a found document whose length the target does not tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Make an upload of the wished bytes; `predecessor` serves until it is ready."""
+class Step(enum.Enum):
+    """What may be done about an upload of a path."""
 
-    predecessor: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """It never reached the target: forget it."""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Delete its document at the target."""
-
-    upload: int
+    SEND = enum.auto()  # make another of the wished bytes; this one, if any, serves until that is ready
+    DROP = enum.auto()  # it never reached the target: forget it
+    RETIRE = enum.auto()  # delete its document at the target
+    UNWANT = enum.auto()  # its outcome is open and no longer wanted: once known, it is retired
+    WANT = enum.auto()  # its outcome is open and wanted after all
+    SERVE = enum.auto()  # a hold let go, a retirement called off, an adoption proven, once it is ready
+    WEIGH = enum.auto()  # its deletion is to be weighed with the others
+    KEEP = enum.auto()  # its deletion is not to be weighed any more
+    RELABEL = enum.auto()  # tell the target the new path
+    PROVE = enum.auto()  # read the document at the target: is it this file?
+    RESLICE = enum.auto()  # have the target cut the document again under the wished recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Unwant:
-    """Its outcome is open and no longer wanted: once known, it is retired."""
+class Action:
+    """One step for one upload, given by its id. `cause`: why its deletion is weighed."""
 
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Its outcome is open and wanted after all."""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """It serves (again): a hold let go, a retirement called off, an adoption proven, once it is ready."""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Weigh:
-    """Its deletion is to be weighed with the others."""
-
-    upload: int
-    cause: str
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Its deletion is not to be weighed any more."""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Relabel:
-    """Tell the target the new path."""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prove:
-    """Read the document at the target: is it this file?"""
-
-    upload: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reslice:
-    """Have the target cut the document again under the wished recipe."""
-
-    upload: int
-
-
-Action = Send | Drop | Retire | Unwant | Want | Serve | Weigh | Keep | Relabel | Prove | Reslice
+    step: Step
+    upload: int | None
+    cause: str = ""
 
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
@@ -178,27 +124,27 @@ def _parted(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tupl
 def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
     match upload.state:
         case UploadState.INTENDED:
-            return Drop(upload.id)
+            return Action(Step.DROP, upload.id)
         # Where the target updates in place, what is on its way has overwritten the one document: it goes on.
         case UploadState.SENDING | UploadState.UNSURE if not abilities.updates:
-            return Unwant(upload.id) if upload.purpose is Purpose.SERVE else None
+            return Action(Step.UNWANT, upload.id) if upload.purpose is Purpose.SERVE else None
         case UploadState.INDEXING if not abilities.updates:
-            return Retire(upload.id)
+            return Action(Step.RETIRE, upload.id)
         case UploadState.FAILED:
-            return Retire(upload.id) if upload.remote_id else Drop(upload.id)
+            return Action(Step.RETIRE if upload.remote_id else Step.DROP, upload.id)
         case UploadState.SERVING:
-            return Weigh(upload.id, cause)
+            return Action(Step.WEIGH, upload.id, cause)
         case _:
             return None
 
 
 def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    server = next((u for u in uploads if u.state.serves), None)
+    server = serving(uploads)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
-        return (Serve(former.id),)
+        return (Action(Step.SERVE, former.id),)
     back: tuple[Action, ...] = ()
     if server is not None:
-        back = (Serve(server.id) if server.state is UploadState.HELD else Keep(server.id),)
+        back = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
     if server is not None and _same_content(server, wish):
         label = _relabelled(server, wish, abilities)
         if label is not None:
@@ -209,13 +155,14 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     if _must_wait(wish, uploads, server, abilities):
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
-        return (Prove(found.id),)
+        return (Action(Step.PROVE, found.id),)
     if server is not None and not wish.may_renew and only_recipe_differs(server, wish, abilities):
         label = _relabelled(server, wish, abilities) or ()
         return (*back, *label, *_supersede(wish, uploads, None, abilities))
     if failed := next((u for u in uploads if _can_be_cut_again(u, wish, abilities)), None):
-        return (*back, *_supersede(wish, uploads, failed, abilities), Reslice(failed.id))
-    return (*back, *_supersede(wish, uploads, None, abilities), Send(server.id if server else None))
+        return (*back, *_supersede(wish, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
+    replaced = server.id if server else None
+    return (*back, *_supersede(wish, uploads, None, abilities), Action(Step.SEND, replaced))
 
 
 def only_recipe_differs(server: Upload, wish: Wish, abilities: Abilities) -> bool:
@@ -234,12 +181,12 @@ def _same_content(upload: Upload, wish: Wish) -> bool:
 
 
 def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Nothing or `Relabel` where the server's path is or can be made right; None if a successor must."""
+    """Nothing or `RELABEL` where the server's path is or can be made right; None if a successor must."""
     if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):
         return ()
     if is_address(server.name):
         return ()  # the target knows the page by that, whatever its file is called
-    return (Relabel(server.id),) if abilities.renames else None
+    return (Action(Step.RELABEL, server.id),) if abilities.renames else None
 
 
 def _chosen(
@@ -315,11 +262,11 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
         case UploadState.UNSURE | UploadState.SENDING | UploadState.INDEXING if (
             chosen.purpose is Purpose.RETIRE
         ):
-            return (Want(chosen.id),)
+            return (Action(Step.WANT, chosen.id),)
         case UploadState.ADOPTING if chosen.phase is not Phase.LISTED_READY:
-            return (Serve(chosen.id),)
+            return (Action(Step.SERVE, chosen.id),)
         case UploadState.ADOPTING | UploadState.RETIRING:
-            return (*((Retire(server.id),) if server else ()), Serve(chosen.id))
+            return (*((Action(Step.RETIRE, server.id),) if server else ()), Action(Step.SERVE, chosen.id))
         case _:
             return ()
 
@@ -357,7 +304,7 @@ def _must_wait(wish: Wish, uploads: Sequence[Upload], server: Upload | None, abi
 
 def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
     """The word that people see for this file."""
-    server = next((u for u in uploads if u.state.serves), None)
+    server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD
     if parting_cause(wish) and server is not None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from kbsync.contract.target import Base, DocState, Listed, Target
-from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, Upload, UploadState
+from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, RootIdentity, Upload, UploadState
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
@@ -26,9 +26,9 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding, MirrorSettings, abilities_of, changes_of
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
-from kbsync.source.roots import RootIdentity, compare
+from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.mirrors import Halt, MirrorRecord, RootRecord
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -131,7 +131,6 @@ class RecipeChanges:
         serving = tx.uploads.serving_count(mirror, binding.id)
         if is_as_asked or sum(undecided.values()) <= UNASKED_SHARE * serving:
             tx.recipes.allow(mirror, undecided)
-            tx.audit.add(now, mirror, "recipe.released", None, ", ".join(undecided))
             self._journal.recall_recipes(tx)
             self._to_release |= undecided.keys()
             return None
@@ -140,7 +139,6 @@ class RecipeChanges:
         [opened] = tx.holds.current(mirror, RENEWALS)
         extent = tx.recipes.extent(opened)
         tx.holds.describe(hold, changes_of(binding.describe, extent.recipes))
-        tx.audit.add(now, mirror, "recipe.held", None, ", ".join(undecided))
         return extent
 
     def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:
@@ -270,7 +268,7 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
             return difference
         if difference:
             tx.mirrors.set_hold_all(mirror, True)
-    tx.mirrors.set_root(mirror, RootRecord(now.dev, now.ino, now.fs_type, now.is_mount))
+    tx.mirrors.set_root(mirror, now)
     return ""
 
 
@@ -279,25 +277,45 @@ def is_root_accepted(tx: Tx, name: str) -> bool:
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
-def difference_from(stored: RootRecord | None, now: RootIdentity) -> tuple[str, bool]:
+def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str, bool]:
     """How the root differs from what it was ('' for not at all), and whether a mount is missing."""
     if stored is None:
         return "", False
-    was = RootIdentity(stored.dev, stored.ino, stored.fs_type, stored.is_mount)
-    difference = compare(was, now)
+    difference = compare(stored, now)
     return difference, bool(difference) and stored.is_mount and not now.is_mount
 
 
-def root_missing(settings: MirrorSettings, trouble: str, write: Callable[[str], str]) -> Halt:
-    """The halt of a root that is not there: nobody can approve what cannot be seen; `write` makes a cure."""
+async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
+    """The root's identity. Raises `Halted` where a person must look at it, and `ShortageError`."""
+    found = await same_root(settings)
+    difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, found))
+    if difference:
+        raise root_differs(settings, difference)
+    return found
+
+
+async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
+    """The root's identity now. Raises `Halted` where there is none, or it is another one than `before`."""
+    try:
+        now = await asyncio.to_thread(identify, settings.root)
+    except RootTrouble as error:
+        raise root_missing(settings, error) from error
+    difference = "" if before is None else compare(before, now, within_run=True)
+    if difference:
+        raise root_differs(settings, difference)
+    return now
+
+
+def root_missing(settings: MirrorSettings, trouble: RootTrouble) -> Halted:
+    """The halt of a root that is not there: nobody can approve what cannot be seen."""
     detail = f"{trouble}; nothing is deleted until it is back"
-    return Halt(FOLDER_MISSING, detail, write(f"retry --mirror {settings.name}"))
+    return Halted(FOLDER_MISSING, detail, cure=f"kbsync retry --mirror {settings.name}")
 
 
-def root_differs(settings: MirrorSettings, difference: str, write: Callable[[str], str]) -> Halt:
-    """The halt of a root that is another one than before; `write` makes a cure."""
+def root_differs(settings: MirrorSettings, difference: str) -> Halted:
+    """The halt of a root that is another one than before."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
-    return Halt(FOLDER_MISSING, detail, write(f"approve {settings.name}"))
+    return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
 
 
 async def bind(

@@ -32,13 +32,14 @@ from kbsync.core.model import (
     Status,
     Upload,
     UploadState,
+    serving,
 )
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding
-from kbsync.engine.status import LastAudit, keep_last_audit, last_audit, serving
+from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import Halted, StateError, TargetError
 from kbsync.source.look import look
 from kbsync.state.files import FileRow
@@ -63,57 +64,55 @@ class Proof(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A document at the target that serves nothing, though it is ours or may be.
+    """A document at the target that serves nothing, though it is ours or may be, and the path it is for.
 
-    `reason`: the target's own words, where it refuses to delete it. `recipe` and `is_ready`: as in the list.
+    `listed`: as the list has it, with the digest and size of its upload's `row` where there is one. `reason`:
+    the target's own words, where it refuses to delete it.
     """
 
-    remote_id: str
+    listed: Listed
     path: str
-    name: str
-    digest: str
-    size: int
     proof: Proof
     row: Upload | None = None
     reason: str = ""
-    recipe: str | None = None
-    is_ready: bool = False
+
+    @property
+    def remote_id(self) -> str:
+        """Its id at the target."""
+        return self.listed.remote_id
+
+    @property
+    def digest(self) -> str:
+        """What is known of its bytes, as in `Upload`."""
+        return self.listed.digest or ""
 
     def to_json(self) -> dict[str, Any]:
         """As the inbox message `repair` has it."""
         return {
             "remote_id": self.remote_id,
             "path": self.path,
-            "name": self.name,
+            "name": self.listed.name,
             "digest": self.digest,
-            "size": self.size,
+            "size": self.listed.size,
             "upload": None if self.row is None else self.row.id,
-            "recipe": self.recipe,
-            "is_ready": self.is_ready,
+            "recipe": self.listed.recipe,
+            "is_ready": self.listed.state is DocState.READY,
         }
-
-    def row_for(self, binding: Binding, now: float) -> Upload:
-        """A row of its own for a document that has none, as one that may be ours."""
-        state = DocState.READY if self.is_ready else DocState.UNKNOWN
-        listed = Listed(
-            self.remote_id, self.name, self.size, state=state, digest=self.digest, recipe=self.recipe
-        )
-        return adopting(binding, listed, self.path or self.name, now)
 
     @staticmethod
     def from_json(tx: Tx, told: Mapping[str, Any]) -> Stray:
         """What a `repair` message says, with the row as it is now; `verify --repair` had a proof."""
-        return Stray(
-            str(told["remote_id"]),
-            str(told["path"]),
-            str(told["name"]),
-            str(told["digest"] or ""),
-            int(told["size"] or 0),
-            Proof.NONE,
-            None if told.get("upload") is None else tx.uploads.get(int(told["upload"])),
+        number = told.get("upload")
+        listed = Listed(
+            told["remote_id"],
+            told["name"],
+            told["size"],
+            state=DocState.READY if told.get("is_ready") else DocState.UNKNOWN,
+            digest=told["digest"],
             recipe=told.get("recipe"),
-            is_ready=bool(told.get("is_ready")),
         )
+        row = None if number is None else tx.uploads.get(number)
+        return Stray(listed, told["path"], Proof.NONE, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +184,12 @@ class Audit:
         row = next((row for row in rows if self._is_mine(row)), None)
         if row is None:
             return None
-        return Stray(
-            listed.remote_id,
-            row.path or row.label,
-            listed.name,
-            row.digest or listed.digest or "",
-            row.size or listed.size or 0,
-            self._unproven if row.state is UploadState.ADOPTING else Proof.ROW,
-            row,
-            row.reason if row.state is UploadState.RETIRING else "",
+        proof = self._unproven if row.state is UploadState.ADOPTING else Proof.ROW
+        listed = replace(
+            listed, digest=row.digest or listed.digest, size=row.size or listed.size or 0, recipe=None
         )
+        reason = row.reason if row.state is UploadState.RETIRING else ""
+        return Stray(listed, row.path or row.label, proof, row, reason)
 
     def _without_row(self, tx: Tx, listed: Listed) -> Stray | None:
         """A document whose id no row has; None where it is foreign, or an open upload waits for it."""
@@ -220,23 +215,14 @@ class Audit:
             entry = tx.entries.get(binding.mirror, path)
             if entry is not None:
                 can_be_read = not listed.digest and binding.abilities.reads
-                may_be_twin = _has_bytes(entry, listed.digest or "", listed.size) or (
+                may_be_twin = _has_bytes(entry, listed) or (
                     can_be_read and listed.size in (None, entry.stamp.size)
                 )
         if path is None or (proof is Proof.NONE and not may_be_twin):
             self.foreign.add(listed.remote_id)
             return None
-        return Stray(
-            listed.remote_id,
-            path,
-            listed.name,
-            listed.digest or "",
-            listed.size or 0,
-            proof,
-            marked,
-            recipe=listed.recipe,
-            is_ready=listed.state is DocState.READY,
-        )
+        # Of what has no length nothing is told by a tag alone.
+        return Stray(replace(listed, size=listed.size or 0), path, proof, marked)
 
     async def count_foreign(self) -> int:
         """Listed documents that are still none of ours."""
@@ -306,7 +292,8 @@ class Audit:
         is_known = stray.digest and not stray.digest.startswith(TAG)
         if not is_known and stray.proof is Proof.NONE and isinstance(self._target, Reads):
             with contextlib.suppress(TargetError):
-                return replace(stray, digest=await self._target.digest(stray.remote_id) or stray.digest)
+                digest = await self._target.digest(stray.remote_id) or stray.digest
+                return replace(stray, listed=replace(stray.listed, digest=digest))
         return stray
 
     def _without_claimed(self, strays: Sequence[Stray], tx: Tx) -> list[Stray]:
@@ -318,7 +305,7 @@ class Audit:
             if stray.row is None and stray.proof is Proof.NONE:
                 # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
                 entry = tx.entries.get(self._binding.mirror, stray.path)
-                if entry is None or not _has_bytes(entry, stray.digest, stray.size):
+                if entry is None or not _has_bytes(entry, stray.listed):
                     self.foreign.add(stray.remote_id)
                     continue
             left.append(stray)
@@ -345,7 +332,7 @@ class Audit:
             if server is not None:
                 why = f"{document} has the name of this file and its bytes could not be read"
                 if stray.digest not in ("", UNREADABLE):
-                    is_same = tells(stray.digest, stray.size, server.digest, server.size)
+                    is_same = tells(stray.digest, stray.listed.size, server.digest, server.size)
                     why = f"{document} has {'the same' if is_same else 'other'} bytes under this path"
                 duplicate.append(
                     self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
@@ -359,7 +346,7 @@ class Audit:
                 # The state has decided about the file and did not take this document for it.
                 entry is not None
                 and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
-                and (stray.row is None or not _has_bytes(entry, stray.digest, stray.size))
+                and (stray.row is None or not _has_bytes(entry, stray.listed))
             ):
                 why = f"{document} is not the one that will serve the file"
                 duplicate.append(self._discrepancy(stray, entry, why))
@@ -368,7 +355,7 @@ class Audit:
     def _discrepancy(self, stray: Stray, entry: FileRow | None, why: str) -> Discrepancy:
         if stray.proof is Proof.NONE:
             by_name = self._binding.abilities.adopt == "name"
-            by_content = entry is not None and _has_bytes(entry, stray.digest, stray.size)
+            by_content = entry is not None and _has_bytes(entry, stray.listed)
             stray = replace(stray, proof=Proof.FILE if by_name or by_content else Proof.NONE)
         if stray.reason:
             why += f"; the target refused to delete it: {stray.reason}"
@@ -377,9 +364,11 @@ class Audit:
         return Discrepancy(stray.path, stray.remote_id, why, stray)
 
 
-def _has_bytes(entry: FileRow, digest: str, size: int | None) -> bool:
+def _has_bytes(entry: FileRow, listed: Listed) -> bool:
     """The file's bytes are, as far as is known, those of the document."""
-    return entry.digest is not None and tells(digest, size, entry.digest, entry.stamp.size)
+    return entry.digest is not None and tells(
+        listed.digest or "", listed.size, entry.digest, entry.stamp.size
+    )
 
 
 def _counts_on_document(row: Upload) -> bool:
@@ -424,23 +413,21 @@ class Repairs:
             return
         if tx.uploads.by_remote(binding.id, stray.remote_id):
             return
-        tx.uploads.add(stray.row_for(binding, self._journal.timing.now))
-
-    def retire_surplus(self, tx: Tx, remote_id: str) -> bool:
-        """Delete a document proven ours that nothing needs."""
-        rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
-        # Work went on since it was found: it may serve by now (promise 2).
-        if any(row.state.serves or row.state.in_flight for row in rows) or not rows:
-            return False
-        if rows[0].state is not UploadState.RETIRING:
-            tx.uploads.save(lifecycle.retire(rows[0], self._journal.timing))
-        return True
+        tx.uploads.add(adopting(binding, stray.listed, stray.path, self._journal.timing.now))
 
     def retire_stray(self, tx: Tx, stray: Stray) -> bool:
-        """A document no row holds: its row gets the id back; where it is proven ours it gets a row."""
+        """Delete a document that nothing needs, by a row that has its id, gets it back, or is made for it.
+
+        One is made only where it is proven ours.
+        """
         binding, timing = self._journal.binding, self._journal.timing
-        if tx.uploads.by_remote(binding.id, stray.remote_id):
-            return self.retire_surplus(tx, stray.remote_id)
+        if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
+            # Work went on since it was found: it may serve by now (promise 2).
+            if any(row.state.serves or row.state.in_flight for row in rows):
+                return False
+            if rows[0].state is not UploadState.RETIRING:
+                tx.uploads.save(lifecycle.retire(rows[0], timing))
+            return True
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
         if row is not None and row.remote_id is None and row.digest == stray.digest:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
@@ -448,14 +435,15 @@ class Repairs:
         if not (binding.limits.embedded or self._is_twin(tx, stray)):
             return False
         # It answers for no recipe: nothing takes it for what a file wants.
-        tx.uploads.add(lifecycle.retire(replace(stray.row_for(binding, timing.now), recipe=""), timing))
+        found = adopting(binding, replace(stray.listed, recipe=""), stray.path, timing.now)
+        tx.uploads.add(lifecycle.retire(found, timing))
         return True
 
     def _is_twin(self, tx: Tx, stray: Stray) -> bool:
         """Another document serves the file at this path, and this one has the file's own bytes."""
         entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         server = serving(self._journal.uploads(tx, stray.path))
-        return entry is not None and server is not None and _has_bytes(entry, stray.digest, stray.size)
+        return entry is not None and server is not None and _has_bytes(entry, stray.listed)
 
 
 # -- the audit of a daemon -----------------------------------------------------------------------------

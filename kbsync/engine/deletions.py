@@ -14,14 +14,13 @@ from dataclasses import replace
 from functools import partial
 
 from kbsync.core import lifecycle
-from kbsync.core.model import FileKind, Presence, Purpose, Upload, UploadState, Wish
+from kbsync.core.model import FileKind, Presence, Purpose, RootIdentity, Upload, UploadState, Wish
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import look_in_lost_mounts
 from kbsync.engine.settings import DeletionLimits
 from kbsync.source.look import Look, look
-from kbsync.source.roots import RootIdentity
 from kbsync.state.approvals import Candidate, HoldItem
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -258,7 +257,6 @@ class Deletions:
             tx.holds.add_item(hold, item)
             tx.uploads.save(lifecycle.hold(upload))
             tx.holds.withdraw(self._mirror, candidate.path)
-            tx.audit.add(self._clock.wall(), self._mirror, "deletion.held", candidate.path)
             self._journal.decide(tx, candidate.path)
 
     def _release(self, tx: Tx, number: int) -> None:
@@ -267,7 +265,6 @@ class Deletions:
             return
         tx.holds.withdraw(self._mirror, upload.path)
         tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
-        tx.audit.add(self._clock.wall(), self._mirror, "deletion.released", upload.path)
         self._journal.decide(tx, upload.path)
 
     async def run_approved(self) -> int:

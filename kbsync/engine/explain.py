@@ -1,8 +1,8 @@
 """Why a file is found in searches, or is not: one sentence, what to do about it, and what that rests on.
 
-`kbsync explain` gathers what the disk, the rules, the state and the target say of one path (`Evidence`) and
-puts it into sentences (`_Sentences`). It takes no lock and writes nothing. The first thing that holds is the
-answer: what a person has to do about the whole mirror comes before what is wrong with one file.
+`kbsync explain` gathers what the disk, the rules, the state and the target say of one path, and puts it into
+sentences (`_Sentences`). It takes no lock and writes nothing. The first thing that holds is the answer: what
+a person has to do about the whole mirror comes before what is wrong with one file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from typing import Any
 
 from kbsync.contract.searching import Explains
 from kbsync.contract.target import DocState, DocStatus, Target
-from kbsync.core.model import TO_BE_SENT, FileChoice, FileKind, Presence, Status, Upload, UploadState, Verdict
+from kbsync.core.model import (
+    TO_BE_SENT,
+    FileChoice,
+    FileKind,
+    Presence,
+    Status,
+    Upload,
+    UploadState,
+    Verdict,
+    serving,
+)
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
@@ -31,19 +41,19 @@ from kbsync.engine.status import (
     TARGET_DOWN,
     FileStatus,
     Items,
+    as_halt,
     awaits_renewal,
     going_on,
     iso,
     keeps_old_name,
     refusal,
-    serving,
 )
 from kbsync.errors import TargetError
 from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
+from kbsync.state.read_only import ReadOnlyState, Tx
 
 NAMED = 5
 """Failed files of a directory that are named one by one."""
@@ -62,8 +72,10 @@ class Selection:
 
 
 @dataclass(slots=True)
-class Evidence:
-    """What disk, rules, state and target say of one path.
+class PathExplanation:
+    """What disk, rules, state and target say of one path; the `answer`, and the `sentences` it rests on.
+
+    `mirror` is None for a path outside of all mirrors, of which nothing else is known.
 
     `age`: seconds since the file last changed; `settle_left`: for how long it must still be quiet (0.0: it
     is). `held_for`: why its deletion is in a hold, '' where it is in none. `folder_problem`: its directory,
@@ -74,9 +86,12 @@ class Evidence:
     the first that failed.
     """
 
+    mirror: str | None
     path: str
     seen: Look
-    selection: Selection | None
+    selection: Selection | None = None
+    answer: str = ""
+    sentences: Sequence[str] = ()
     age: float | None = None
     settle_left: float | None = None
     entry: FileRow | None = None
@@ -109,16 +124,25 @@ class Evidence:
         return self.status is not None and self.status.state is DocState.MISSING
 
     @property
-    def is_found(self) -> bool:
+    def found(self) -> bool:
         """A search finds it, if only in an older version; or something in it, for a directory."""
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] > 0
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """The evidence of `explain --json`; `below` is there for a directory alone."""
+        """One object; `file` to `document` may be null, and `below` is there for a directory alone."""
         chosen, entry, server = self.selection, self.entry, self.server
-        whole: dict[str, Any] = dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
+        whole: dict[str, Any] = {
+            "mirror": self.mirror,
+            "path": self.path,
+            "found": self.found,
+            "answer": self.answer,
+            "sentences": list(self.sentences),
+        }
+        if self.mirror is None:
+            return whole
+        whole |= dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
         if self.seen.stamp is not None:
             whole["file"] = {
                 "kind": None if self.seen.kind is None else self.seen.kind.value,
@@ -174,53 +198,17 @@ def _state_word(upload: Upload) -> str:
     return upload.state.name.lower().replace("_", " ")
 
 
-@dataclass(frozen=True, slots=True)
-class PathExplanation:
-    """The answer for one path. `answer` is the first sentence, `sentences` what it rests on.
-
-    `text` is what the target extracted, where it was asked for. `evidence` is None for a path outside of all
-    mirrors.
-    """
-
-    mirror: str | None
-    path: str
-    answer: str
-    sentences: tuple[str, ...] = ()
-    evidence: Evidence | None = None
-
-    @property
-    def found(self) -> bool:
-        """A search finds it, if only in an older version."""
-        return self.evidence is not None and self.evidence.is_found
-
-    @property
-    def text(self) -> str | None:
-        """What the target extracted, where it was asked for."""
-        return None if self.evidence is None else self.evidence.text
-
-    def to_json(self) -> dict[str, Any]:
-        """One object; the keys of `file`, `selection`, `state`, `hold` and `document` may be null."""
-        return {
-            "mirror": self.mirror,
-            "path": self.path,
-            "found": self.found,
-            "answer": self.answer,
-            "sentences": list(self.sentences),
-            **({} if self.evidence is None else self.evidence.to_json()),
-        }
-
-
 def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
     """The explanation of a path that lies in no mirrored folder."""
     known = ", ".join(map(str, roots)) or "none"
     answer = f"It is not found because it lies in no mirrored folder; mirrored are: {known}."
-    return PathExplanation(None, given, answer)
+    return PathExplanation(None, given, Look(Presence.UNKNOWN), answer=answer)
 
 
 async def explain_path(
     settings: MirrorSettings,
     target: Target,
-    existing: ReadOnlyState | None,
+    state: ReadOnlyState,
     clock: Clock,
     path: str,
     *,
@@ -234,14 +222,12 @@ async def explain_path(
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
-    with looking_at(existing) as state:
-        # In a thread: on a dead mount a look at the disk may never end.
-        evidence = await asyncio.to_thread(
-            state.read, lambda tx: _gather(tx, settings, rules, path, now, context)
-        )
-    await _ask_target(target, evidence, text)
-    sentences = _Sentences(settings, evidence, context, now)
-    return PathExplanation(settings.name, path, sentences.answer(), tuple(sentences.grounds()), evidence)
+    # In a thread: on a dead mount a look at the disk may never end.
+    found = await asyncio.to_thread(state.read, lambda tx: _gather(tx, settings, rules, path, now, context))
+    await _ask_target(target, found, text)
+    sentences = _Sentences(settings, found, context, now)
+    found.answer, found.sentences = sentences.answer(), tuple(sentences.grounds())
+    return found
 
 
 # -- what is known -------------------------------------------------------------------------------------
@@ -249,10 +235,10 @@ async def explain_path(
 
 def _gather(
     tx: Tx, settings: MirrorSettings, rules: Rules, path: str, now: float, context: CommandContext
-) -> Evidence:
+) -> PathExplanation:
     """Look at disk, rules and state."""
     seen = look(settings.root, path)
-    found = Evidence(path, seen, _selection(settings, rules, path, seen))
+    found = PathExplanation(settings.name, path, seen, _selection(settings, rules, path, seen))
     if seen.stamp is not None and seen.kind is FileKind.FILE:
         found.age = now - seen.stamp.newest
         # A stamp from the future proves nothing: the file is watched for the whole of its quiet time.
@@ -316,14 +302,14 @@ def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: Comma
     try:
         now = identify(settings.root)
     except RootTrouble as error:
-        return attach.root_missing(settings, str(error), context.cure)
+        return as_halt(attach.root_missing(settings, error), settings.name, context.cure)
     difference, is_lost = attach.difference_from(record.root, now)
     if is_lost and not attach.is_root_accepted(tx, settings.name):
-        return attach.root_differs(settings, difference, context.cure)
+        return as_halt(attach.root_differs(settings, difference), settings.name, context.cure)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
-async def _ask_target(target: Target, evidence: Evidence, text: bool) -> None:
+async def _ask_target(target: Target, evidence: PathExplanation, text: bool) -> None:
     """What the target says of the document that serves, else of the newest that is being indexed."""
     late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (late[-1] if late else None)
@@ -399,7 +385,7 @@ class _Sentences:
     """Puts evidence into sentences: the answer, then what it rests on."""
 
     settings: MirrorSettings
-    evidence: Evidence
+    evidence: PathExplanation
     context: CommandContext
     now: float
 

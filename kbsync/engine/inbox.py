@@ -97,7 +97,7 @@ class Inbox:
                 self._journal.decide(tx, path, fresh=True)
 
     def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:
-        """`missing` ones are sent again, `surplus` ones and `strays` deleted, `stale` files looked at.
+        """`missing` ones are sent again, `strays` deleted, `stale` files looked at.
 
         Where a stray is the twin of a missing one, it takes its place and nothing is sent.
         """
@@ -106,8 +106,6 @@ class Inbox:
             self._repairs.adopt(tx, stray, message.args.get("missing", ()))
         for remote_id in message.args.get("missing", ()):
             self._repairs.send_again(tx, remote_id)
-        for remote_id in message.args.get("surplus", ()):
-            self._repairs.retire_surplus(tx, remote_id)
         for stray in strays:
             self._repairs.retire_stray(tx, stray)
         answer.look_at.update(message.args.get("stale", ()))

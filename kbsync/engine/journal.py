@@ -18,7 +18,6 @@ import structlog
 
 from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus, Listed, PutOutcome
 from kbsync.core import lifecycle
-from kbsync.core.debugging import tell
 from kbsync.core.fairness import rank
 from kbsync.core.lifecycle import LONGEST_LAG, Timing
 from kbsync.core.links import is_address, is_link
@@ -40,17 +39,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.planner import (
     Action,
-    Drop,
-    Keep,
-    Prove,
-    Relabel,
-    Reslice,
-    Retire,
-    Send,
-    Serve,
-    Unwant,
-    Want,
-    Weigh,
+    Step,
     decide,
     is_undecided,
     only_recipe_differs,
@@ -62,6 +51,7 @@ from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
+from kbsync.logs import tell
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
 
@@ -103,22 +93,29 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One canonical line: `event` is `noun.past_verb`, `seconds` from intent to end, `size` in bytes.
+    """One canonical line: `event` is `noun.past_verb`, of an `upload` as it is then.
 
-    `phases`: these seconds by what they were spent with; None where nothing was sent.
+    `phases`: the seconds from its intent to its end by what they were spent with; None for what was not sent.
     """
 
     event: str
-    path: str
-    document_id: str | None = None
-    attempt: int = 0
-    seconds: float = 0.0
+    upload: Upload
     phases: Mapping[str, float] | None = None
-    size: int = 0
-    upload: int = 0
-    reason: str = ""
-    code: str = ""
-    replaced: bool = False
+
+    @property
+    def path(self) -> str:
+        """The file's path, or the last one it had."""
+        return self.upload.path or self.upload.label
+
+    @property
+    def seconds(self) -> float:
+        """From intent to end; 0.0 for what was not sent."""
+        return sum((self.phases or {}).values())
+
+    @property
+    def replaced(self) -> bool:
+        """It was sent in place of an older version."""
+        return self.phases is not None and self.upload.predecessor is not None
 
 
 class IndexRetry(enum.Enum):
@@ -311,64 +308,65 @@ class Journal:
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
         """True when rows changed in a way that may call for more."""
         now, mirror = self._clock.wall(), self.binding.mirror
-        name = type(action).__name__.lower()
+        name = action.step.name.lower()
         tell("action.decided", mirror=self.binding.settings.name, path=wish.path, action=name)
-        match action:
-            case Send(predecessor):
-                assert wish.digest is not None
-                taken = [upload.name for upload in rows.values()]
-                intent = Upload(
-                    id=0,
-                    mirror=mirror,
-                    binding=self.binding.id,
-                    path=wish.path,
-                    label=wish.path,
-                    name=self._free_name(tx, wish.path, wish.digest, taken),
-                    digest=wish.digest,
-                    size=wish.size,
-                    recipe=wish.recipe,
-                    state=UploadState.INTENDED,
-                    predecessor=predecessor,
-                    created_at=now,
-                    next_look_at=now,
-                    rank=rank(now, wish.size, fresh=fresh),
-                )
-                added = tx.uploads.add(intent)
-                rows[added.id] = added
-                return False
-            case Drop(number):
-                tx.uploads.save(lifecycle.drop(rows[number]))
-            case Retire(number):
-                tx.uploads.save(lifecycle.retire(rows[number], self.timing))
-            case Unwant(number):
-                tx.uploads.save(lifecycle.unwant(rows[number]))
-            case Want(number):
-                tx.uploads.save(lifecycle.want(rows[number]))
-            case Serve(number):
-                upload = rows[number]
+        if action.step is Step.SEND:
+            assert wish.digest is not None
+            taken = [upload.name for upload in rows.values()]
+            intent = Upload(
+                id=0,
+                mirror=mirror,
+                binding=self.binding.id,
+                path=wish.path,
+                label=wish.path,
+                name=self._free_name(tx, wish.path, wish.digest, taken),
+                digest=wish.digest,
+                size=wish.size,
+                recipe=wish.recipe,
+                state=UploadState.INTENDED,
+                predecessor=action.upload,
+                created_at=now,
+                next_look_at=now,
+                rank=rank(now, wish.size, fresh=fresh),
+            )
+            added = tx.uploads.add(intent)
+            rows[added.id] = added
+            return False
+        assert action.upload is not None
+        upload = rows[action.upload]
+        match action.step:
+            case Step.DROP:
+                changed = lifecycle.drop(upload)
+            case Step.RETIRE:
+                changed = lifecycle.retire(upload, self.timing)
+            case Step.UNWANT:
+                changed = lifecycle.unwant(upload)
+            case Step.WANT:
+                changed = lifecycle.want(upload)
+            case Step.SERVE:
                 if upload.state is UploadState.ADOPTING and proves(upload, wish):
-                    tx.uploads.set_content(number, digest=wish.digest)
+                    tx.uploads.set_content(upload.id, digest=wish.digest)
                 tx.holds.withdraw(mirror, upload.path or "")
-                tx.holds.release(number)
+                tx.holds.release(upload.id)
                 tx.holds.end_empty(mirror, now)
-                tx.uploads.save(lifecycle.take_over(upload, self.timing))
-            case Weigh(number, cause):
-                tx.holds.nominate(mirror, wish.path, number, cause, now)
+                changed = lifecycle.take_over(upload, self.timing)
+            case Step.WEIGH:
+                tx.holds.nominate(mirror, wish.path, upload.id, action.cause, now)
                 return False
-            case Keep():
+            case Step.KEEP:
                 tx.holds.withdraw(mirror, wish.path)
                 return False
-            case Relabel(number):
-                if rows[number].next_look_at is not None:
-                    return False
-                tx.uploads.save(replace(rows[number], next_look_at=now))
-            case Prove(number):
-                if rows[number].next_look_at is None:
-                    tx.uploads.save(replace(rows[number], next_look_at=now, rank=now))
+            case Step.RELABEL if upload.next_look_at is None:
+                changed = replace(upload, next_look_at=now)
+            case Step.PROVE if upload.next_look_at is None:
+                tx.uploads.save(replace(upload, next_look_at=now, rank=now))
                 return False
-            case Reslice(number):
-                tx.uploads.set_content(number, recipe=wish.recipe)
-                tx.uploads.save(lifecycle.reslice(rows[number], self.timing))
+            case Step.RESLICE:
+                tx.uploads.set_content(upload.id, recipe=wish.recipe)
+                changed = lifecycle.reslice(upload, self.timing)
+            case _:
+                return False  # it is to be done already
+        tx.uploads.save(changed)
         return True
 
     def _free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
@@ -683,14 +681,8 @@ class Journal:
         self._take_step(tx, changed)
         if outcome is not None:
             return None
-        return Happened(
-            "document.retired" if made_way else "document.deleted",
-            upload.path or upload.label,
-            upload.remote_id,
-            upload.attempts,
-            size=upload.size,
-            upload=upload.id,
-        )
+        ended = replace(upload, reason="", code="")  # what was said of earlier tries is over
+        return Happened("document.retired" if made_way else "document.deleted", ended)
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
         """The target knows the document under its new path."""
@@ -698,10 +690,9 @@ class Journal:
         if upload is None or not upload.state.serves:
             return None
         name = self.binding.naming.name(label, upload.digest)
-        self._take_step(tx, lifecycle.relabelled(upload, label, name))
-        return Happened(
-            "document.renamed", label, upload.remote_id, upload.attempts, size=upload.size, upload=upload.id
-        )
+        changed = lifecycle.relabelled(upload, label, name)
+        self._take_step(tx, changed)
+        return Happened("document.renamed", replace(changed, path=label, attempts=upload.attempts))
 
     def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
         """The rename was not answered; it is repeatable."""
@@ -738,19 +729,7 @@ class Journal:
         accepted = now if upload.accepted_at is None else upload.accepted_at
         sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
         phases = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
-        return Happened(
-            word,
-            upload.path or upload.label,
-            upload.remote_id,
-            upload.attempts,
-            max(0.0, now - upload.created_at),
-            {name: max(0.0, seconds) for name, seconds in phases.items()},
-            upload.size,
-            upload.id,
-            upload.reason,
-            upload.code,
-            upload.predecessor is not None,
-        )
+        return Happened(word, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
         """Look soon at those of these remote ids that are being indexed; True where there are any."""

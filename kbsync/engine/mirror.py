@@ -16,8 +16,9 @@ from pathlib import Path
 
 import structlog
 
+from kbsync.contract.meter import Meter
 from kbsync.contract.target import Target
-from kbsync.core.meter import Meter
+from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
 from kbsync.engine import attach
 from kbsync.engine.attach import EMPTIED, RecipeChanges
@@ -30,9 +31,8 @@ from kbsync.engine.reconcile import Reconciler
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, PASSING, TARGET_DOWN, as_halt, going_on
 from kbsync.engine.worker import Bodies, Worker
-from kbsync.errors import Halted, ShortageError, TargetError, UsageError
+from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.source.scan import ScanSummary
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
@@ -382,10 +382,11 @@ class MirrorRun:
         """Look at root and base and set the mirror to work; None with `halt` or `trouble` set."""
         # In a thread of this mirror's own: on a dead mount it never ends, and all others go on.
         self.settings = await asyncio.to_thread(self.settings.resolved)
-        if not await self._find_root():
-            return None
+        # First: what goes wrong below is shown by `status`, which needs the mirror's row for it.
+        await self._enroll()
         target = None
         try:
+            self.identity = await attach.find_root(self.store, self.settings, self.mirror)
             target = await self.open_target()
             record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
             base, spool = await target.base(), self.context.spool_dir
@@ -415,32 +416,13 @@ class MirrorRun:
             self.counted.add(target.meter)
         await target.aclose()
 
-    async def _find_root(self) -> bool:
-        trouble: Exception | None = None
-        try:
-            self.identity = await asyncio.to_thread(identify, self.settings.root)
-        except (ShortageError, RootTrouble) as error:
-            trouble = error
-        # Enrolled first: what goes wrong below is shown by `status`, which needs the mirror's row for it.
+    async def _enroll(self) -> None:
         record, before = await self.store.write(
             lambda tx: attach.enroll(tx, self.settings, self.context.configured)
         )
         if before != record.name:
             await asyncio.to_thread(self.context.renamed, before, record.name)
         self.mirror, self.halt = record.id, record.halt
-        if isinstance(trouble, ShortageError):
-            raise trouble
-        if trouble is not None:
-            await self.set_halt(attach.root_missing(self.settings, str(trouble), self.context.cure))
-            return False
-        found = self.identity
-        assert found is not None
-        difference = await self.store.write(
-            lambda tx: attach.check_root(tx, self.settings.name, self.mirror, found)
-        )
-        if difference:
-            await self.set_halt(attach.root_differs(self.settings, difference, self.context.cure))
-        return not difference
 
     async def end(self, grace: float = 0.5) -> None:
         """Stop the work and let go of the target. Repeatable."""
@@ -475,16 +457,10 @@ class MirrorRun:
         # Asked before and after each look that may prove a file gone: a folder that is swapped or unmounted
         # meanwhile proves nothing (promise 1).
         try:
-            now = await asyncio.to_thread(identify, self.settings.root)
-        except RootTrouble as error:
-            await self.set_halt(attach.root_missing(self.settings, str(error), self.context.cure))
+            return await attach.same_root(self.settings, self.identity)
+        except Halted as error:
+            await self.halted(error)
             return None
-        assert self.identity is not None
-        difference = compare(self.identity, now, within_run=True)
-        if difference:
-            await self.set_halt(attach.root_differs(self.settings, difference, self.context.cure))
-            return None
-        return now
 
     # -- halts -----------------------------------------------------------------------------------------
 

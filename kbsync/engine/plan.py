@@ -19,7 +19,17 @@ from typing import Any
 
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
-from kbsync.core.model import TO_BE_SENT, FileChoice, Presence, Status, Upload, UploadState, Wish
+from kbsync.core.model import (
+    TO_BE_SENT,
+    FileChoice,
+    Presence,
+    RootIdentity,
+    Status,
+    Upload,
+    UploadState,
+    Wish,
+    serving,
+)
 from kbsync.core.planner import parting_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
@@ -31,10 +41,9 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorSettings, changes_of
-from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json, serving
+from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json
 from kbsync.errors import Halted, TargetError
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, identify
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -71,7 +80,8 @@ class Planned:
 
     `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied, and
     `recipe` for what waits to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
-    the target. `note`: what is special.
+    the target. `note`: what is special or, of what failed, why; there the path of a directory ends in `/`.
+    `refused`: the document that is still found of a file whose present bytes the target refused.
     """
 
     path: str
@@ -80,18 +90,6 @@ class Planned:
     cause: str = ""
     source: str | None = None
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A file or directory (its path ends in `/`) without an up-to-date document, and why.
-
-    `refused`: the document that is still found of a file whose present bytes the target refused.
-    """
-
-    path: str
-    size: int
-    reason: str
     refused: Upload | None = None
 
 
@@ -112,7 +110,7 @@ class MirrorPlan:
     delete: list[Planned] = field(default_factory=list)
     reembed: list[Planned] = field(default_factory=list)
     held: list[Planned] = field(default_factory=list)
-    failed: list[LeftOut] = field(default_factory=list)
+    failed: list[Planned] = field(default_factory=list)
     unchanged: int = 0
     halt: Halt | None = None
     note: str = ""
@@ -150,11 +148,11 @@ def _paths(planned: Sequence[Planned]) -> list[str]:
 async def plan_mirror(
     settings: MirrorSettings,
     target: Target,
-    state: ReadOnlyState | None,
+    state: ReadOnlyState,
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> MirrorPlan:
-    """Plan a pass. `state` is None where no state exists yet.
+    """Plan a pass.
 
     Raises StateError for a state that cannot be read. Trouble with root or target becomes the plan's `halt`
     where a pass would stop over it, else its `note`.
@@ -234,7 +232,7 @@ class PrivatePass:
         self,
         settings: MirrorSettings,
         target: Target,
-        state: ReadOnlyState | None,
+        state: ReadOnlyState,
         clock: Clock,
         context: CommandContext,
     ) -> None:
@@ -307,13 +305,7 @@ class PrivatePass:
     async def compare(self) -> None:
         """Compare the folder with the copy, and weigh what would go. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
-        try:
-            self.root = await asyncio.to_thread(identify, self._settings.root)
-        except RootTrouble as error:
-            raise _halted(attach.root_missing(self._settings, str(error), str)) from error
-        mirror, name = self.binding.mirror, self._settings.name
-        if difference := await copy.write(lambda tx: attach.check_root(tx, name, mirror, self.root)):
-            raise _halted(attach.root_differs(self._settings, difference, str))
+        self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
         await deletions.count_served()
@@ -333,15 +325,14 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
         if await self._identity() is None:  # then nothing that was seen can be trusted
-            raise _halted(attach.root_differs(self._settings, "it changed while it was looked at", str))
+            raise attach.root_differs(self._settings, "it changed while it was looked at")
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""
         try:
-            now = await asyncio.to_thread(identify, self._settings.root)
-        except RootTrouble:
+            return await attach.same_root(self._settings, self.root)
+        except Halted:
             return None
-        return None if compare(self.root, now, within_run=True) else now
 
     async def _wait_for_quiet(self, reconciler: Reconciler) -> None:
         """Files whose stamps lie in the future, or that changed while they were read."""
@@ -389,7 +380,7 @@ class PrivatePass:
                         self._add_unfinished(entry, wish, rows, found)
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
-                found.failed.append(LeftOut(folder_label(folder.path), 0, folder.problem))
+                found.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
         after = 0
         while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):
             after = retiring[-1].id
@@ -442,11 +433,11 @@ class PrivatePass:
         server = serving(rows)
         if entry.verdict.choice is FileChoice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
-            found.failed.append(LeftOut(entry.path, wish.size, reason))
+            found.failed.append(Planned(entry.path, wish.size, note=reason))
             return
         failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == wish.digest)
         reason = next((row.reason for row in failed), "")
-        found.failed.append(LeftOut(entry.path, wish.size, reason, server))
+        found.failed.append(Planned(entry.path, wish.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that goes for good; a predecessor only makes way."""
@@ -476,13 +467,9 @@ class PrivatePass:
 
     def _moved_from(self, row: Upload) -> str | None:
         """The path that the file of this document had before this pass, if it was another one."""
-        before = None if self._original is None else self._original.read(lambda tx: tx.uploads.get(row.id))
+        before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 
 
 def _nothing(*_: object) -> None:
     pass
-
-
-def _halted(halt: Halt) -> Halted:
-    return Halted(halt.reason, halt.detail, cure=f"kbsync {halt.cure}")

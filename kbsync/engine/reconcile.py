@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from kbsync.core.debugging import is_debugging, tell
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import Rules, person_part
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.settings import Binding
+from kbsync.logs import is_debugging, tell
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.read import (
@@ -36,8 +36,8 @@ from kbsync.source.read import (
 )
 from kbsync.source.roots import error_words_at
 from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder
-from kbsync.state.db import state_errors, unbind
-from kbsync.state.files import Entries, FileRow, FolderRow, Folders, join, split
+from kbsync.state.db import unbind
+from kbsync.state.files import FileRow, FolderRow, join, split
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -236,17 +236,10 @@ def _outcome(known: FileRow | None, judgement: Judgement) -> str:
 
 
 class StateTree:
-    """A `scanner.KnownTree` over one mirror. Used by one thread at a time; `close` it.
-
-    Raises `StateError`.
-    """
+    """What a scan asks of the state of one mirror, a directory at a time. Raises `StateError`."""
 
     def __init__(self, store: StateStore, mirror: int) -> None:
-        self._path = store.path
-        self._lending = store.lend_reader()
-        reader = self._lending.__enter__()
-        self._folders = Folders(reader)
-        self._entries = Entries(reader, self._folders)
+        self._store = store
         self._mirror = mirror
 
     def rows(self, directory: str) -> set[tuple[str, int, int, int, int]]:
@@ -254,26 +247,20 @@ class StateTree:
 
         Names that are not UTF-8 come from SQLite as bytes; they are few, so only then is the set rebuilt.
         """
-        with state_errors(self._path):
-            rows = set(self._entries.rows(self._mirror, directory))
+        rows = self._store.read_now(lambda tx: set(tx.entries.rows(self._mirror, directory)))
         if any(type(row[0]) is bytes for row in rows):
             return {(unbind(row[0]), *row[1:]) for row in rows}
         return rows
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
         """Stored sub-directories by name."""
-        with state_errors(self._path):
-            return {row.path: _known(row) for row in self._folders.below(self._mirror, directory)}
+        rows = self._store.read_now(lambda tx: tx.folders.below(self._mirror, directory))
+        return {row.path: _known(row) for row in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
         """The stored directory itself."""
-        with state_errors(self._path):
-            row = self._folders.get(self._mirror, directory)
+        row = self._store.read_now(lambda tx: tx.folders.get(self._mirror, directory))
         return None if row is None else _known(row)
-
-    def close(self) -> None:
-        """Let go of the state file."""
-        self._lending.__exit__(None, None, None)
 
 
 def _known(row: FolderRow) -> StoredFolder:
@@ -342,7 +329,7 @@ class Reconciler:
         binding = self._journal.binding
         tree = StateTree(self._store, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
-        pull = _ScanPages(partial(self._pull, listings), listings, tree)
+        pull = _ScanPages(partial(self._pull, listings), listings)
         number = next(self._numbers)
         self._scanning.add(number)
         try:
@@ -367,13 +354,12 @@ class Reconciler:
         """A few listings, or less when one is large; empty at the end."""
         page: list[FolderListing] = []
         size = 0
-        with self._store.state_errors():
-            while size < PAGE and not self._stopping:
-                listing = next(listings, None)
-                if listing is None:
-                    break
-                page.append(listing)
-                size += 1 + len(listing.changed)
+        while size < PAGE and not self._stopping:
+            listing = next(listings, None)
+            if listing is None:
+                break
+            page.append(listing)
+            size += 1 + len(listing.changed)
         return page
 
     async def _take_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
@@ -652,10 +638,9 @@ class _ScanPages:
     end closes what the scan uses.
     """
 
-    def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan, tree: StateTree) -> None:
+    def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan) -> None:
         self._pull = pull
         self._listings = listings
-        self._tree = tree
         self._pulling = threading.Lock()
         self._is_over = False
 
@@ -674,7 +659,6 @@ class _ScanPages:
         if self._pulling.acquire(blocking=False):
             try:
                 self._listings.close()
-                self._tree.close()
             finally:
                 self._pulling.release()
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.core.model import SCANNED, FileChoice, Status, Upload, UploadState
+from kbsync.core.model import SCANNED, FileChoice, Status, Upload, UploadState, serving
 from kbsync.core.text import shell_word, sized
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
@@ -174,11 +174,6 @@ class Items:
 
     def _refusal(self, entry: FileRow, uploads: list[Upload]) -> str:
         return refusal(Path(self._record.folder, entry.path), uploads)
-
-
-def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """The one of a path's uploads that searches find."""
-    return next((upload for upload in uploads if upload.state.serves), None)
 
 
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:

@@ -26,7 +26,7 @@ from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
 from kbsync.state.mirrors import Halt
-from kbsync.state.read_only import ReadOnlyState, Tx, looking_at
+from kbsync.state.read_only import ReadOnlyState, Tx
 
 T = TypeVar("T")
 
@@ -73,22 +73,18 @@ class Verification:
 def repair_request(found: Verification) -> dict[str, Any]:
     """The arguments of the inbox message `repair`; empty where nothing can be mended.
 
-    missing: ids of documents to be sent again. surplus: ids of documents that rows of ours prove ours and
-    that nothing needs. strays: the same, where no row holds the id. stale: paths to look at again, among them
-    those of served documents whose file is gone, so that their deletion is weighed with the others.
+    missing: ids of documents to be sent again. strays: documents proven ours that nothing needs. stale: paths
+    to look at again, among them those of served documents whose file is gone, so that their deletion is
+    weighed with the others.
     """
-    strays, surplus = list[dict[str, Any]](), list[str]()
+    strays = list[dict[str, Any]]()
     for one in (*found.orphaned, *found.duplicate):
         stray = one.stray
         if stray is None or stray.proof is Proof.NONE:
             continue  # not proven ours, so it is left alone (promise 6)
-        if stray.row is not None and stray.row.remote_id == stray.remote_id:
-            surplus.append(stray.remote_id)
-        else:
-            strays.append(stray.to_json())
+        strays.append(stray.to_json())
     wanted: dict[str, Any] = {
         "missing": [one.remote_id for one in found.missing if one.remote_id is not None],
-        "surplus": surplus,
         "strays": strays,
         "stale": [one.path for one in found.stale]
         + [one.path for one in found.orphaned if one.stray is None],
@@ -99,19 +95,16 @@ def repair_request(found: Verification) -> dict[str, Any]:
 async def verify_mirror(
     settings: MirrorSettings,
     target: Target,
-    existing: ReadOnlyState | None,
+    state: ReadOnlyState,
     clock: Clock,
     context: CommandContext = NO_CONTEXT,
 ) -> Verification:
-    """Audit a mirror. `existing` is None where no state exists yet.
+    """Audit a mirror.
 
     While another kbsync is at work, changes that are only seconds old are its business. Raises `TargetError`
     where the target does not answer, `StateError` where the state cannot be read.
     """
-    with (
-        looking_at(existing) as state,
-        closing(PrivatePass(settings, target, existing, clock, context)) as private,
-    ):
+    with closing(PrivatePass(settings, target, state, clock, context)) as private:
 
         async def read(look: Callable[[Tx], T], /) -> T:
             return state.read(look)
@@ -221,10 +214,10 @@ def _check_folder(
             orphaned.append(Discrepancy(one.path, server.remote_id, f"{why}, its document is still found"))
     for left in plan.failed:
         if left.refused is not None and is_there(left.path):
-            why = f"the file is newer than its document and was refused: {left.reason}"
+            why = f"the file is newer than its document and was refused: {left.note}"
             if left.refused.label != left.path:
                 was = left.refused.label
-                why = f"the file was {was} when its document was made and was refused: {left.reason}"
+                why = f"the file was {was} when its document was made and was refused: {left.note}"
             stale.append(Discrepancy(left.path, left.refused.remote_id, why))
     return stale, orphaned
 

@@ -25,7 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import CollectorRegistry
 
 from kbsync import __version__, revision
-from kbsync.core.meter import Histogram, Meter
+from kbsync.contract.meter import Histogram, Meter
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import MirrorStatus
@@ -183,7 +183,7 @@ class Counters:
                 "path": event.path,
                 "event": "replaced" if event.replaced and word == "ready" else word,
                 "seconds": round(event.seconds, 3),
-                "reason": event.reason,
+                "reason": event.upload.reason,
             }
         )
         if event.event == "document.ready":
@@ -193,7 +193,7 @@ class Counters:
                 self._minutes.append(Minute(at))
             self._minutes[-1].add(event.seconds)
             if run.bound is None or run.bound.target.meter is None:
-                self._embedded_bytes += event.size
+                self._embedded_bytes += event.upload.size
         then(event)
 
     async def look(self) -> CounterSnapshot:

@@ -299,7 +299,7 @@ class Notifications:
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             cure = run.context.cure(f"retry --mirror {mirror}")
-            document = FailedDocument(event.path, event.reason)
+            document = FailedDocument(event.path, event.upload.reason)
             self._pending.failed(mirror, document, cure, self._steady(), self._wall())
 
     async def keep(self) -> None:

@@ -25,7 +25,7 @@ from kbsync.engine.status import Items, last_audit, mirror_status, never_ran, un
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.mirrors import MirrorRecord
-from kbsync.state.read_only import EmptyState, ReadOnlyState, Tx
+from kbsync.state.read_only import ReadOnlyState, Tx, opened
 
 T = TypeVar("T")
 
@@ -59,13 +59,8 @@ class StateReader:
         if self._state is not None and self._state.is_there:
             return self._state
         self._let_go()
-        # In the first moments of a state its tables are not there yet.
-        found = ReadOnlyState(self._file) if self._file.exists() else EmptyState()
-        if not found.is_made:
-            found.close()
-            found = EmptyState()
-        self._state, self._opened = found, self._opened + 1
-        return found
+        self._state, self._opened = opened(self._file), self._opened + 1
+        return self._state
 
     def _let_go(self) -> None:
         if self._state is not None:
@@ -199,7 +194,7 @@ class MirrorView:
         folders = _unlisted(items) if wanted is Status.FAILED else []
         if not getattr(self.status.documents, wanted.word):
             return folders[:limit]
-        entries = self._tx.entries.some(record.id, wanted, limit)
+        entries = self._tx.entries.of_status(record.id, wanted, limit, in_order=False)
         return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
 
 

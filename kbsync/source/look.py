@@ -10,10 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp, Verdict
+from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, RootIdentity, Stamp, Verdict
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.errors import KbsyncError
-from kbsync.source.roots import FolderStack, RootIdentity, descend, error_words_at, mounts_below, opened_root
+from kbsync.source.roots import FolderStack, descend, error_words_at, mounts_below, opened_root
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
 

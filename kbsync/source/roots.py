@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError, ShortageError
 
 _MOUNTINFO = "/proc/self/mountinfo"
@@ -160,16 +161,6 @@ class RootTrouble(KbsyncError):
     """The root of a mirror cannot be used now; `halt` is the contract's word for it."""
 
     halt = "folder-missing"
-
-
-@dataclass(frozen=True, slots=True)
-class RootIdentity:
-    """Which folder a root is. `dev` holds only until the next mount, the rest across runs."""
-
-    dev: int
-    ino: int
-    fs_type: str
-    is_mount: bool
 
 
 def identify(root: Path) -> RootIdentity:

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError
 from kbsync.source.hints import Hint, HintSet
 from kbsync.source.observer import (
@@ -42,7 +43,6 @@ from kbsync.source.observer import (
 )
 from kbsync.source.roots import (
     Mount,
-    RootIdentity,
     bound,
     error_words,
     identify,

@@ -22,6 +22,7 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """Begins a statement that may use `tree(id)`; binds (mirror, path)."""
+_FOLDER = "SELECT id, path, version, is_mount, problem, shut FROM folder WHERE mirror = ? AND "
 _UNSETTLED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
@@ -69,10 +70,7 @@ class Folders:
 
     def get(self, mirror: int, path: str) -> FolderRow | None:
         """The stored directory at this path."""
-        row = self._db.execute(
-            "SELECT id, path, version, is_mount, problem, shut FROM folder WHERE mirror = ? AND path = ?",
-            (mirror, bind(path)),
-        ).fetchone()
+        row = self._db.execute(_FOLDER + "path = ?", (mirror, bind(path))).fetchone()
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
@@ -132,11 +130,8 @@ class Folders:
 
     def problems(self, mirror: int) -> list[FolderRow]:
         """Directories that could not be listed."""
-        sql = (
-            "SELECT id, path, version, is_mount, problem, shut FROM folder"
-            " WHERE mirror = ? AND problem <> '' ORDER BY path"
-        )
-        return [_read_folder(row) for row in self._db.execute(sql, (mirror,))]
+        rows = self._db.execute(_FOLDER + "problem <> '' ORDER BY path", (mirror,))
+        return [_read_folder(row) for row in rows]
 
     def tree(self, mirror: int, path: str) -> Iterator[tuple[int, str]]:
         """(id, path) of a directory and everything below it."""
@@ -194,6 +189,7 @@ _FIELDS = (
     "e.name, e.size, e.mtime_ns, e.ctime_ns, e.ino, e.digest, e.choice, e.reason, e.rule, e.by_person,"
     " e.presence, e.status, e.since, e.racy"
 )
+_JOINED = "entry e JOIN folder f ON e.folder = f.id"
 _UPSERT = (
     "INSERT INTO entry(folder, name, size, mtime_ns, ctime_ns, ino, digest, choice, reason, rule, by_person,"
     " presence, status, since, racy) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -375,13 +371,8 @@ class Entries:
     def waiting(self, mirror: int, limit: int) -> list[FileRow]:
         """Files that are pending or indexing, those first that have waited longest."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
-        return self._limited(source, "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since", (mirror,), limit)
-
-    def some(self, mirror: int, status: Status, limit: int) -> list[FileRow]:
-        """Files in one of the `NOTED` statuses, in no order."""
-        source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
-        where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
-        return self._limited(source, where, (mirror,), limit)
+        where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
+        return list(self._select(source, where, (mirror,), limit))
 
     def page(self, mirror: int, after: str, limit: int) -> list[FileRow]:
         """Files as `shown` gives them, from the one after this path on ('': from the first)."""
@@ -391,54 +382,52 @@ class Entries:
             " ORDER BY f.path, e.name"
         )
         values = (mirror, bind(folder), bind(folder), bind(name))
-        return self._limited("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit)
-
-    def _limited(self, source: str, where: str, values: tuple[object, ...], limit: int) -> list[FileRow]:
-        sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
-        return [_read_entry(unbind(row[0]), row[1:]) for row in self._db.execute(sql, (*values, limit))]
+        return list(self._select("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit))
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
         """Files that are there and whose stamp proves nothing yet."""
-        where = "e.racy = 1 AND e.presence = 0 AND f.mirror = ?"
-        return self._limited("entry e JOIN folder f ON e.folder = f.id", where, (mirror,), limit)
+        return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
         """Files last seen with this inode and these bytes."""
-        sql = (
-            f"SELECT f.path, {_FIELDS} FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608
-            " WHERE e.ino = ? AND e.digest = ? AND f.mirror = ?"
-        )
-        rows = self._db.execute(sql, (ino, bytes.fromhex(digest), mirror))
-        return [_read_entry(unbind(row[0]), row[1:]) for row in rows]
+        where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
+        return list(self._select(_JOINED, where, (ino, bytes.fromhex(digest), mirror)))
 
     def unread(self, mirror: int) -> list[FileRow]:
         """Files that could not be read at the last look."""
         return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]
 
-    def of_status(self, mirror: int, status: Status, *, in_order: bool = True) -> Iterator[FileRow]:
-        """Every file in one of the `NOTED` statuses, by directory. Sorting them takes memory for all rows."""
+    def of_status(
+        self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
+    ) -> Iterator[FileRow]:
+        """Files in one of the `NOTED` statuses, by directory. Sorting them takes memory for all rows."""
+        source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
         # The condition of the index, word for word, so that SQLite uses it.
-        sql = (
-            f"SELECT f.path, {_FIELDS} FROM entry e INDEXED BY entry_noted"  # noqa: S608
-            " CROSS JOIN folder f ON e.folder = f.id"
-            f" WHERE e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
-        )
-        rows = self._db.execute(sql + (" ORDER BY f.path, e.name" if in_order else ""), (mirror,))
+        where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
+        order = " ORDER BY f.path, e.name" if in_order else ""
+        return self._select(source, where + order, (mirror,), limit)
+
+    def _select(
+        self, source: str, where: str, values: tuple[object, ...], limit: int = -1
+    ) -> Iterator[FileRow]:
+        """At most `limit` rows; -1: all."""
+        sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
+        rows = self._db.execute(sql, (*values, limit))
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
 
     def below(self, mirror: int, folder: str) -> Iterator[FileRow]:
         """Every file in a directory and below."""
         for number, path in self._folders.tree(mirror, folder):
-            sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? ORDER BY e.name"  # noqa: S608
-            for row in list(self._db.execute(sql, (number,))):
-                yield _read_entry(path, row)
+            yield from list(self._in_folder(number, path))
 
     def shown(self, mirror: int) -> Iterator[FileRow]:
         """Every file but the excluded ones, by directory and name, one row in memory at a time."""
-        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? AND e.status <> 6 ORDER BY e.name"  # noqa: S608
         for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
-            for row in self._db.execute(sql, (number,)):
-                yield _read_entry(path, row)
+            yield from self._in_folder(number, path, "AND e.status <> 6")
+
+    def _in_folder(self, number: int, path: str, which: str = "") -> Iterator[FileRow]:
+        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? {which} ORDER BY e.name"  # noqa: S608
+        return (_read_entry(path, row) for row in self._db.execute(sql, (number,)))
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
         """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it."""

@@ -1,4 +1,4 @@
-"""What commands ask of the process that holds the lock, small facts by name, and the bounded audit trail."""
+"""What commands ask of the process that holds the lock, and small facts by name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.state.db import Table, bind
-
-AUDIT_ROWS = 10_000
+from kbsync.state.db import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,3 @@ class Meta(Table):
     def set(self, key: str, value: str) -> None:
         """Remember it."""
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
-
-
-class AuditTrail(Table):
-    """What was done, for a person who asks later; the oldest rows go."""
-
-    def add(self, now: float, mirror: int, event: str, path: str | None, detail: str = "") -> None:
-        """Note one event."""
-        self._db.execute(
-            "INSERT INTO audit(at, mirror, event, path, detail) VALUES(?, ?, ?, ?, ?)",
-            (now, mirror, event, None if path is None else bind(path), detail),
-        )
-        self._db.execute("DELETE FROM audit WHERE id <= ?", (self._db.last_insert_rowid() - AUDIT_ROWS,))

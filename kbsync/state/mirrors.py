@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.core.model import Status
+from kbsync.core.model import RootIdentity, Status
 from kbsync.state.db import Table, bind, unbind
 
 
@@ -19,18 +19,8 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
-class RootRecord:
-    """The root as it was when the mirror last ran."""
-
-    dev: int
-    ino: int
-    fs_type: str
-    is_mount: bool
-
-
-@dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored. `hold_all`: every deletion of the next pass asks."""
+    """One mirror as stored, `root` as when it last ran. `hold_all`: every deletion of the next pass asks."""
 
     id: int
     name: str
@@ -38,7 +28,7 @@ class MirrorRecord:
     target: str
     binding: int | None
     attached: bool
-    root: RootRecord | None
+    root: RootIdentity | None
     halt: Halt | None
     hold_all: bool
     note: str
@@ -73,7 +63,7 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
         target=target,
         binding=binding,
         attached=bool(attached),
-        root=None if ino is None else RootRecord(dev, ino, fs, bool(is_mount)),
+        root=None if ino is None else RootIdentity(dev, ino, fs, bool(is_mount)),
         halt=None if reason is None else Halt(reason, unbind(detail), unbind(cure)),
         hold_all=bool(hold_all),
         note=note or "",
@@ -113,45 +103,45 @@ class Mirrors(Table):
 
     def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
         """The config speaks of it under this name, folder and target."""
-        self._db.execute(
-            "UPDATE mirror SET name = ?, folder = ?, target = ?, attached = 1 WHERE id = ?",
-            (name, bind(folder), target, mirror),
-        )
+        self._set(mirror, name=name, folder=bind(folder), target=target, attached=1)
 
     def detach_all_but(self, names: list[str]) -> None:
         """Mirrors that the config no longer names rest; nothing of theirs is deleted."""
         for record in self.all():
             if record.name not in names:
-                self._db.execute("UPDATE mirror SET attached = 0 WHERE id = ?", (record.id,))
+                self._set(record.id, attached=0)
 
-    def set_root(self, mirror: int, root: RootRecord) -> None:
+    def _set(self, mirror: int, **values: str | bytes | float | None) -> None:
+        columns = ", ".join(f"{column} = ?" for column in values)
+        self._db.execute(f"UPDATE mirror SET {columns} WHERE id = ?", (*values.values(), mirror))  # noqa: S608
+
+    def set_root(self, mirror: int, root: RootIdentity) -> None:
         """Remember the root's identity."""
-        self._db.execute(
-            "UPDATE mirror SET root_dev = ?, root_ino = ?, root_fs = ?, root_is_mount = ? WHERE id = ?",
-            (root.dev, root.ino, root.fs_type, root.is_mount, mirror),
+        self._set(
+            mirror, root_dev=root.dev, root_ino=root.ino, root_fs=root.fs_type, root_is_mount=root.is_mount
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
         """Say that the mirror waits for a person, or no longer does."""
-        values = (None, None, None) if halt is None else (halt.reason, bind(halt.detail), bind(halt.cure))
-        self._db.execute(
-            "UPDATE mirror SET halt_reason = ?, halt_detail = ?, halt_cure = ? WHERE id = ?",
-            (*values, mirror),
-        )
+        if halt is None:
+            self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
+        else:
+            detail, cure = bind(halt.detail), bind(halt.cure)
+            self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=cure)
 
     def set_note(self, mirror: int, note: str) -> None:
         """Something a person should know that halts nothing."""
-        self._db.execute("UPDATE mirror SET note = ? WHERE id = ?", (note, mirror))
+        self._set(mirror, note=note)
 
     def set_hold_all(self, mirror: int, hold: bool) -> None:
         """Whether every deletion asks, however few."""
-        self._db.execute("UPDATE mirror SET hold_all = ? WHERE id = ?", (hold, mirror))
+        self._set(mirror, hold_all=hold)
 
     def pass_ended(self, mirror: int, now: float, deep: bool) -> None:
         """Remember when the folder was last compared as a whole."""
-        self._db.execute("UPDATE mirror SET last_pass = ? WHERE id = ?", (now, mirror))
+        self._set(mirror, last_pass=now)
         if deep:
-            self._db.execute("UPDATE mirror SET last_deep = ? WHERE id = ?", (now, mirror))
+            self._set(mirror, last_deep=now)
 
     def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str) -> int:
         """The binding for this base, made when it is new; the mirror is bound to it."""
@@ -161,7 +151,7 @@ class Mirrors(Table):
         )
         number = self.binding_for(*key)
         assert number is not None
-        self._db.execute("UPDATE mirror SET binding = ? WHERE id = ?", (number, mirror))
+        self._set(mirror, binding=number)
         return number
 
     def set_prefix(self, binding: int, prefix: str) -> None:
@@ -222,7 +212,7 @@ class Mirrors(Table):
         self._db.execute(
             "DELETE FROM hold_item WHERE hold IN (SELECT id FROM hold WHERE mirror = ?)", (mirror,)
         )
-        tables = "folder upload candidate recipe_change hold deletion_log tally serving audit"
+        tables = "folder upload candidate recipe_change hold deletion_log tally serving"
         for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         self._db.execute("DELETE FROM meta WHERE key = ?", (f"audit:{mirror}",))

@@ -25,7 +25,6 @@ _MOVED: dict[str, dict[str, str]] = {
     "hold_item": {"hold": "hold + :hold"},
     "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "deletion_log": {"id": "NULL", "mirror": "mirror + :mirror"},
-    "audit": {"id": "NULL", "mirror": "mirror + :mirror"},
 }
 """Tables in the order in which they are filled, and what becomes of their numbers.
 

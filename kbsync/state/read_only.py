@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -13,7 +12,7 @@ from kbsync.state import schema
 from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, state_errors
 from kbsync.state.files import Entries, Folders
-from kbsync.state.inbox import AuditTrail, Messages, Meta
+from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
 from kbsync.state.uploads import Uploads
 
@@ -31,7 +30,6 @@ class Tx:
         self.holds = Holds(connection)
         self.recipes = Recipes(connection)
         self.inbox = Messages(connection)
-        self.audit = AuditTrail(connection)
         self.meta = Meta(connection)
 
 
@@ -45,11 +43,14 @@ class ReadsState(Protocol):
         """What `look` returns."""
 
 
-def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
-    """What `work` gives; it sees one consistent state."""
+def within(connection: apsw.Connection, work: Callable[[Tx], T], *, keep: bool = False) -> T:
+    """What `work` gives; it sees one consistent state. `keep` what it writes, unless it raises."""
     connection.execute("BEGIN")
     try:
-        return work(Tx(connection))
+        result = work(Tx(connection))
+        if keep:
+            connection.execute("COMMIT")
+        return result
     finally:
         if connection.in_transaction:  # trouble with the disk ends it by itself
             connection.execute("ROLLBACK")
@@ -64,6 +65,8 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 
 class ReadOnlyState:
     """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
+
+    exists = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -118,20 +121,22 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
 class EmptyState(ReadOnlyState):
     """The state before there is one: every table is empty, and nothing lies on disk."""
 
+    exists = False
+
     def __init__(self) -> None:
-        self.path, self._identity = Path(":memory:"), None
+        self.path, self._identity = Path("the state in memory"), None
         self._reader = apsw.Connection(":memory:")
         schema.migrate(self._reader)
 
 
-@contextmanager
-def looking_at(state: ReadOnlyState | None) -> Iterator[ReadOnlyState]:
-    """The given state, which stays open, or an empty one."""
-    if state is not None:
-        yield state
-        return
-    empty = EmptyState()
-    try:
-        yield empty
-    finally:
-        empty.close()
+def opened(path: Path) -> ReadOnlyState:
+    """The state, or an empty one where there is none yet, or one that is being made at this moment.
+
+    Raises `StateError`.
+    """
+    if path.exists():
+        found = ReadOnlyState(path)
+        if found.is_made:
+            return found
+        found.close()
+    return EmptyState()

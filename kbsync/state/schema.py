@@ -179,7 +179,22 @@ UPDATE entry SET missed_by_scan = CAST(missed_at - 1e12 AS INTEGER), missed_at =
   `missed_by_scan` now, and the time is NULL until the scan has ended.
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, NAMED, RENEWALS, NO_REFRESHES, RECIPES, ONE_MEANING_EACH)
+REAPPEARED = """
+DROP TABLE audit;
+ALTER TABLE upload ADD COLUMN reappeared INTEGER NOT NULL DEFAULT 0;
+UPDATE upload SET reappeared = repairs, repairs = 0 WHERE state IN (7, 8);
+"""
+"""Nobody read the table of what was done: the log says it. And `upload.repairs` counted two things."""
+
+MIGRATIONS: tuple[str, ...] = (
+    FIRST,
+    NAMED,
+    RENEWALS,
+    NO_REFRESHES,
+    RECIPES,
+    ONE_MEANING_EACH,
+    REAPPEARED,
+)
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 
 VERSION = len(MIGRATIONS)

@@ -9,8 +9,8 @@ look at a slow disk.
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,9 +31,7 @@ from kbsync.state.db import (
     open_writer,
     state_errors,
 )
-from kbsync.state.read_only import EmptyState, ReadOnlyState, Tx, copy_into, looking_at, within
-
-__all__ = ["EmptyState", "ReadOnlyState", "StateStore", "Tx", "copy_into", "looking_at"]
+from kbsync.state.read_only import ReadOnlyState, Tx, copy_into, within
 
 T = TypeVar("T")
 GROUP = 512
@@ -59,7 +57,7 @@ class StateStore:
         self.path = path
         self._on_commit = on_commit
         self._holds_lock = check
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: deque[_Job] = deque()
         self._broken: BaseException | None = None
         self._is_closed = False
         self._asking = threading.Lock()
@@ -80,8 +78,7 @@ class StateStore:
         self._identity = identity(path)
         self._read_lock = threading.Lock()
         self.readers: Executor = ThreadPoolExecutor(1, "kbsync-state-read")
-        self._thread = threading.Thread(target=self._run, name="kbsync-state", daemon=True)
-        self._thread.start()
+        self._writes = ThreadPoolExecutor(1, "kbsync-state")
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction and return its result once it is on disk.
@@ -94,11 +91,11 @@ class StateStore:
         """`write` for threads: the future ends after the commit."""
         done: Future[T] = Future()
         with self._asking:  # nothing is put behind the end, where nobody would take it
-            end = self._broken or (self._closed() if self._is_closed else None)
-            if end is None:
-                self._jobs.put(_Job(work, done))
-        if end is not None:
-            done.set_exception(end)
+            if not self._is_closed:
+                self._waiting.append(_Job(work, done))
+                self._writes.submit(self._commit_waiting)
+                return done
+        done.set_exception(self._closed())
         return done
 
     def _closed(self) -> StateError:
@@ -152,8 +149,7 @@ class StateStore:
         """`aclose` for threads; repeatable. The holder of the lock leaves nothing of what was deleted."""
         with self._asking:
             self._is_closed = True
-            self._jobs.put(None)
-        self._thread.join()
+        self._writes.shutdown()
         self.readers.shutdown(wait=False, cancel_futures=True)
         with self._read_lock:  # a read whose caller was cut off may still be under way
             self._reader.close()
@@ -162,57 +158,35 @@ class StateStore:
                 empty_wal(self._writer)
         self._writer.close()
 
-    @contextmanager
-    def lend_reader(self) -> Iterator[apsw.Connection]:
-        """A connection for one long reading beside all others. Raises `StateError`."""
-        with state_errors(self.path):
-            reader = open_reader(self.path)
-        try:
-            yield reader
-        finally:
-            reader.close()
-
     def backup(self, destination: apsw.Connection) -> None:
         """Copy a consistent state into an open, empty database."""
         copy_into(self._reader, destination)
 
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            # A caller that was cut off before its turn no longer wants it; from here on it cannot be cut off.
-            jobs = [j for j in self._gather(job) if j.done.set_running_or_notify_cancel()]
-            if jobs and not self._commit_group(jobs):
-                return
+    def _commit_waiting(self) -> None:
+        """Called once for each write: one call commits all that wait, and the others find nothing."""
+        waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+        # A caller that was cut off before its turn no longer wants it; from here on it cannot be cut off.
+        jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]
+        if jobs:
+            self._commit_group(jobs)
 
-    def _gather(self, first: _Job) -> list[_Job]:
-        jobs = [first]
-        while len(jobs) < GROUP:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
-        return jobs
-
-    def _commit_group(self, jobs: list[_Job]) -> bool:
+    def _commit_group(self, jobs: list[_Job]) -> None:
         try:
+            if self._broken is not None:
+                raise self._broken
             with self.state_errors():
                 answers = self._transact(jobs)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # a test stops the program here
+                self._broken = error
             for job in jobs:
                 job.done.set_exception(error)
-            return True
-        except BaseException as stop:  # a test stops the program here
-            self._break(stop, jobs)
-            return False
+            return
         for job, (result, failure) in zip(jobs, answers, strict=True):
             if failure is None:
                 job.done.set_result(result)
             else:
                 job.done.set_exception(failure)
-        return True
 
     def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
         db = self._writer
@@ -246,45 +220,23 @@ class StateStore:
         if self._on_commit is not None:
             self._on_commit(moment)
 
-    def _break(self, stop: BaseException, jobs: list[_Job]) -> None:
-        with self._asking:
-            self._broken = stop
-        for job in jobs:
-            job.done.set_exception(stop)
-        while True:
-            try:
-                left = self._jobs.get_nowait()
-            except queue.Empty:
-                return
-            if left is not None and left.done.set_running_or_notify_cancel():
-                left.done.set_exception(stop)
-
 
 class StateCopy(StateStore):
     """A private copy of a state, to be written to and thrown away. One call at a time; no lock, no thread."""
 
     # SQLite's own temporary database: in memory while it is small, else in a file that has no name from the
     # moment it is made, so nothing is left of it however the process ends.
-    def __init__(self, original: ReadOnlyState | None) -> None:
-        """Copy what a command looks at, or begin with empty tables. Raises `StateError`."""
-        self.path = Path("the temporary copy of the state") if original is None else original.path
+    def __init__(self, original: ReadOnlyState) -> None:
+        """Copy what a command looks at. Raises `StateError`."""
+        self.path = original.path
         with state_errors(self.path):
             self._db = open_temporary()
-            if original is not None:
-                original.backup(self._db)
-            schema.migrate(self._db)
+            original.backup(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. What it raises undoes it."""
         with state_errors(self.path):
-            self._db.execute("BEGIN")
-            try:
-                result = work(Tx(self._db))
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-            return result
+            return within(self._db, work, keep=True)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the copy."""
@@ -294,17 +246,6 @@ class StateCopy(StateStore):
         """`read` for threads."""
         with state_errors(self.path):
             return work(Tx(self._db))
-
-    @contextmanager
-    def state_errors(self) -> Iterator[None]:
-        """Within, trouble with the copy becomes a `StateError`."""
-        with state_errors(self.path):
-            yield
-
-    @contextmanager
-    def lend_reader(self) -> Iterator[apsw.Connection]:
-        """There is only the one connection."""
-        yield self._db
 
     def close(self) -> None:
         """Throw it away."""

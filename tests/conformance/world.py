@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
+from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Listed, Outgoing, Target
-from kbsync.core.meter import Meter
 
 LARGEST_READ = 1024 * 1024
 

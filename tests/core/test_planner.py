@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -23,22 +24,16 @@ from kbsync.core.model import (
 )
 from kbsync.core.planner import (
     Action,
-    Drop,
-    Keep,
-    Relabel,
-    Reslice,
-    Retire,
-    Send,
-    Serve,
-    Unwant,
-    Want,
-    Weigh,
+    Step,
     decide,
     must_stay,
     status_of,
 )
 
 S = UploadState
+Send, Drop, Retire, Unwant, Want, Serve, Weigh, Keep, Relabel, Prove, Reslice = (
+    partial(Action, step) for step in Step
+)
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
 PAID, PAID_RENAMES = Abilities(weighs=True), Abilities(weighs=True, renames=True)
 UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
@@ -234,9 +229,9 @@ def test_what_serves_is_never_retired_without_another_that_serves(
     wish: Wish, rows: list[Upload], abilities: Abilities
 ) -> None:
     actions = decide(wish, rows, abilities)
-    served = {a.upload for a in actions if isinstance(a, Serve)}
+    served = {a.upload for a in actions if a.step is Step.SERVE}
     for action in actions:
-        if isinstance(action, Retire | Drop):
+        if action.step in (Step.RETIRE, Step.DROP):
             target = next(u for u in rows if u.id == action.upload)
             assert not target.state.serves or served - {target.id}
 
@@ -255,7 +250,7 @@ def test_what_only_settings_want_is_never_sent_before_it_is_let_go(
     actions = decide(replace(WANTED, may_renew=False), rows, replace(abilities, weighs=True))
     if server is None or (server.digest, server.label) != (WANTED.digest, WANTED.path):
         return
-    assert not any(isinstance(action, Send) for action in actions)
+    assert not any(action.step is Step.SEND for action in actions)
 
 
 SENT = up(1, S.RETIRING, attempts=1)

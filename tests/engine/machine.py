@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import Verification, repair_request, verify_mirror
 from kbsync.errors import TargetError
-from kbsync.state.read_only import ReadOnlyState
+from kbsync.state.read_only import opened
 from tests.bench.bench import Change, SharedBench
 from tests.bench.memory import MemoryBench
 from tests.crash.harness import Guillotine
@@ -518,14 +518,9 @@ class MirrorMachine(RuleBasedStateMachine):
         return Verification("docs")
 
     async def verify(self) -> Verification:
-        path = self.world.state / "state.db"
-        state = ReadOnlyState(path) if path.exists() else None
-        try:
+        with contextlib.closing(opened(self.world.state / "state.db")) as state:
             async with self.bench.target() as target:
                 return await verify_mirror(self.world.settings, target, state, self.world.clock)
-        finally:
-            if state is not None:
-                state.close()
 
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():

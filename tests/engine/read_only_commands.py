@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror
 from kbsync.once import run_once
-from kbsync.state.read_only import ReadOnlyState
+from kbsync.state.read_only import ReadOnlyState, opened
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
 
@@ -20,17 +20,10 @@ def open_target(world: World) -> MemoryTarget:
 
 
 @contextmanager
-def state_of(world: World) -> Iterator[ReadOnlyState | None]:
-    """The state as a read-only command opens it, None where there is none."""
-    path = world.state / "state.db"
-    if not path.exists():
-        yield None
-        return
-    state = ReadOnlyState(path)
-    try:
+def state_of(world: World) -> Iterator[ReadOnlyState]:
+    """The state as a read-only command opens it."""
+    with closing(opened(world.state / "state.db")) as state:
         yield state
-    finally:
-        state.close()
 
 
 async def planned(world: World) -> MirrorPlan:

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Explanation
-from kbsync.core.model import FileKind, Limits
+from kbsync.core.model import FileKind, Limits, RootIdentity
 from kbsync.core.selection import Rules
 from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.state.mirrors import RootRecord
 from kbsync.state.store import StateStore
 from tests.engine.read_only_commands import open_target, state_of
 from tests.engine.world import World
@@ -202,7 +201,7 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     """An empty folder lies in its place."""
     world.write("a.md")
     await world.once()
-    was = RootRecord(1, 1, "ext4", is_mount=True)
+    was = RootIdentity(1, 1, "ext4", is_mount=True)
     with contextlib.closing(StateStore(world.state / "state.db")) as store:
         await store.write(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
     world.delete("a.md")

@@ -146,7 +146,7 @@ async def test_a_mirror_whose_end_fails_is_watched_again(
         return end
 
     monkeypatch.setattr(MirrorRun, "end", ending())
-    Bug(1).put_into(monkeypatch, MirrorRun, "_find_root")
+    Bug(1).put_into(monkeypatch, MirrorRun, "_enroll")
     async with world.running() as store:
         stop = asyncio.Event()
         watching = MirrorLoop(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]

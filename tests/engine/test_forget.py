@@ -38,9 +38,7 @@ def belongings(world: World) -> Belongings:
 
 def rows_left(world: World) -> dict[str, int]:
     """Rows by table, of tables that say anything about a mirror."""
-    tables = (
-        "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving audit inbox"
-    )
+    tables = "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving inbox"
 
     def work(tx: Tx) -> dict[str, int]:
         db = tx.uploads._db

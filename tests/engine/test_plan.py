@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from kbsync.core.model import RootIdentity
 from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
-from kbsync.state.mirrors import RootRecord
 from tests.engine.read_only_commands import everything_below, once_for, open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
@@ -99,7 +99,7 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
     world.write("a.md")
     await world.once()
     plan = await planned(world)
-    assert plan.upload == [] and [(f.path, f.reason) for f in plan.failed] == [("a.md", "too ugly")]
+    assert plan.upload == [] and [(f.path, f.note) for f in plan.failed] == [("a.md", "too ugly")]
     world.tell("retry")
     assert paths((await planned(world)).upload) == ["a.md"]
     world.write("a.md", "edited")
@@ -158,7 +158,7 @@ def is_halted(plan: MirrorPlan, reason: str) -> bool:
 async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
     await world.mirrored(3)
     now = identify(world.root)
-    was = RootRecord(now.dev, now.ino, now.fs_type, True)
+    was = RootIdentity(now.dev, now.ino, now.fs_type, True)
     world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
     world.delete_many(3)
     assert is_halted(await planned(world), "folder-missing")

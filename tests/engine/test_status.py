@@ -39,7 +39,6 @@ def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
         return use(mirror_status(tx, record, now=world.clock.wall(), documents=True, cure=cure))
 
     with state_of(world) as state:
-        assert state is not None
         return state.read(work)
 
 

@@ -54,5 +54,5 @@ def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> Non
     health = health.taken_up()  # halted again over something else meanwhile
     health.accepted()
     assert not health.is_proven
-    health.went_well([Happened("document.ready", "f0.md")])
+    health.went_well([Happened("document.ready", row("f0.md"))])
     assert health.is_proven and not health.is_stuck

@@ -95,7 +95,7 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
     wanted = repair_request(found)
-    assert wanted["surplus"] == wanted["strays"] == []  # nothing that serves is deleted past the brake
+    assert wanted["strays"] == []  # nothing that serves is deleted past the brake
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
     assert (await verified(world)).ok  # held: a person was asked
@@ -127,7 +127,7 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
     world = World(tmp_path, embedded=True)
     left = twin(world, "f0.md", b"older text")
     await world.mirrored(3)
-    assert repair_request(await verified(world))["surplus"] == [left]
+    assert [stray["remote_id"] for stray in repair_request(await verified(world))["strays"]] == [left]
     await repair(world)
     assert world.served() == world.on_disk()
 
@@ -161,7 +161,7 @@ async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: 
     found = await verified(world)
     assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]} and found.foreign == 0
     wanted = repair_request(found)
-    assert {stray["remote_id"] for stray in wanted["strays"]} == {second, lonely} and wanted["surplus"] == []
+    assert {stray["remote_id"] for stray in wanted["strays"]} == {second, lonely}
     told = wanted["strays"][0]
     assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
 
@@ -188,7 +188,7 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     world.base._documents[old.remote_id] = old
     found = await verified(world)
     assert paths(found) == {"duplicate": ["f0.md"]}
-    assert repair_request(found)["surplus"] == [old.remote_id]
+    assert [stray["remote_id"] for stray in repair_request(found)["strays"]] == [old.remote_id]
     await repair(world)
     assert world.served() == world.on_disk()
 

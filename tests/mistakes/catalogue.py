@@ -67,8 +67,8 @@ MISTAKES = (
         "old-version-before-successor",
         "a document whose file changed is deleted before its successor is sent",
         "kbsync/core/planner.py",
-        "abilities), Send(server.id if server else None))",
-        "abilities), Retire(server.id) if server else Send(None))",
+        "abilities), Action(Step.SEND, replaced))",
+        "abilities), Action(Step.RETIRE if server else Step.SEND, replaced))",
         ("tests/core", "tests/engine/test_once.py"),
     ),
     # 3. Exactly once.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kbsync.core.meter import Histogram, Meter, Outcome
+from kbsync.contract.meter import Histogram, Meter, Outcome
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered

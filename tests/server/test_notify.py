@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,6 +25,7 @@ from structlog.testing import capture_logs
 
 from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.config.secrets import Secret
+from kbsync.core.model import Upload, UploadState
 from kbsync.engine.journal import Happened
 from kbsync.server import notify
 from kbsync.server.notify import (
@@ -301,6 +303,8 @@ async def test_an_address_or_proxy_that_is_none_is_told_without_it(
 
 # ---- the mirrors of a daemon
 
+ROW = Upload(1, 1, 1, "y.pdf", "y.pdf", "y.pdf", "d", 1, "r", UploadState.SERVING)
+
 
 class NotifiedMirror:
     """Notifications of one mirror on a clock of the test's, and the notices that a command got."""
@@ -324,7 +328,9 @@ class NotifiedMirror:
         await self.notifications.look()
 
     def fail(self) -> None:
-        self.notifications.heard("a", Happened("document.failed", "x.pdf", reason="no text"))
+        self.notifications.heard(
+            "a", Happened("document.failed", replace(ROW, path="x.pdf", reason="no text"))
+        )
 
     @property
     def notices(self) -> list[dict[str, Any]]:
@@ -344,7 +350,7 @@ async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
     await stage.look()
     stage.halt = None
     stage.fail()
-    stage.notifications.heard("a", Happened("document.ready", "y.pdf"))
+    stage.notifications.heard("a", Happened("document.ready", ROW))
     await stage.look(EVERY + GATHER)
     assert stage.events == ["halted", "recovered", "quarantined"]
     assert stage.notices[-1]["documents"] == [{"path": "x.pdf", "reason": "no text"}]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.debugging import LOGGER
+from kbsync.logs import LOGGER
 from tests.cli.place import Place
 from tests.engine.world import World
 

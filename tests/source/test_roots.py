@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import Presence
+from kbsync.core.model import Presence, RootIdentity
 from kbsync.source import roots as mount_table
 from kbsync.source.look import look, look_in_mounts
-from kbsync.source.roots import RootIdentity, RootTrouble, compare, descend, identify, mounts, mounts_below
+from kbsync.source.roots import RootTrouble, compare, descend, identify, mounts, mounts_below
 from kbsync.source.scan import Scan
 from tests.source.folders import RULES, Tree, known
 

@@ -24,7 +24,15 @@ SERVED = {
 }
 """What the knowledge base of the first state holds: remote ids with path, text and upload id."""
 
-RELEASED = ("e6b8074f50fc", "182ca8491902", "e875b178e416", "87b0c531dc2e", "322dacf9772d", "bbe07a679cf4")
+RELEASED = (
+    "e6b8074f50fc",
+    "182ca8491902",
+    "e875b178e416",
+    "87b0c531dc2e",
+    "322dacf9772d",
+    "bbe07a679cf4",
+    "c76fb351dbde",
+)
 """How the digests of the scripts begin; a script that states were made with is never changed."""
 
 
@@ -109,7 +117,7 @@ OVERLOADED: list[tuple[UploadState, str | None, str, int, dict[str, object]]] = 
     (UploadState.INDEXING, "id", "quota", 0, {"phase": Phase.NO_ROOM}),
     (UploadState.INDEXING, "id", "reslice", 0, {"phase": Phase.TO_CUT}),
     (UploadState.SERVING, "id", "", 0, {}),
-    (UploadState.RETIRING, "id", "10003", 2, {"code": "10003", "postponed": 2}),
+    (UploadState.RETIRING, "id", "10003", 2, {"code": "10003", "postponed": 2, "reappeared": 1}),
     (UploadState.FAILED, None, "quota", 2, {"code": "quota", "names_tried": 2}),  # a target's own word
     (UploadState.FAILED, "id", "no-text", 7, {"code": "no-text", "looks": 7}),
     (UploadState.ADOPTING, "id", "ready", 0, {"phase": Phase.LISTED_READY}),
@@ -130,9 +138,9 @@ def test_what_an_overloaded_column_meant_is_kept(tmp_path: Path, version: int) -
         for number, (state, remote, code, looks, _) in enumerate(OVERLOADED, 1):
             db.execute(
                 "INSERT INTO upload(id, mirror, binding, path, label, name, digest, size, recipe,"
-                " created_at, state, remote_id, code, looks)"
-                " VALUES(?, 1, 1, ?, 'l', 'n', 'd', 3, 'r', 1, ?, ?, ?, ?)",
-                (number, f"{number}.md", int(state), remote, code, looks),
+                " created_at, state, remote_id, code, looks, repairs)"
+                " VALUES(?, 1, 1, ?, 'l', 'n', 'd', 3, 'r', 1, ?, ?, ?, ?, ?)",
+                (number, f"{number}.md", int(state), remote, code, looks, state is UploadState.RETIRING),
             )
         for name, presence, missed in (("here", 0, None), ("first", 1, 7.5), ("scanned", 1, 1e12 + 3)):
             db.execute(
@@ -141,7 +149,7 @@ def test_what_an_overloaded_column_meant_is_kept(tmp_path: Path, version: int) -
                 (name, presence, missed),
             )
     store = StateStore(path)
-    meant = {"code": "", "phase": Phase.PLAIN, "names_tried": 0, "postponed": 0, "looks": 0}
+    meant = {"code": "", "phase": Phase.PLAIN, "names_tried": 0, "postponed": 0, "looks": 0, "reappeared": 0}
     for number, row in enumerate(OVERLOADED, 1):
         upload = store.read_now(lambda tx, number=number: tx.uploads.get(number))  # type: ignore[misc]
         assert {key: getattr(upload, key) for key in meant} == {**meant, **row[4]}, row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +63,9 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
             record = tx.mirrors.named(mirror)
             return record is not None and is_known(tx, record.id, path)
 
-        return state is not None and state.read(look)
+        return state.read(look)
 
-    with nullcontext() if state is None else closing(state):
+    with closing(state):
         places = resolve(path, Path.cwd(), roots, known)
         if not places:
             return outside(path, list(roots.values()))

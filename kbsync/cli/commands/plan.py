@@ -105,7 +105,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
     why = f"to be indexed again as settings changed ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
-    failed = [printable(f"{each.path}  ({each.reason})") for each in plan.failed]
+    failed = [printable(f"{each.path}  ({each.note})") for each in plan.failed]
     yield from section(output.red("x"), failed, "cannot be mirrored:")
     if plan.note:
         yield f"{plan.name}: {printable(plan.note)}"

@@ -56,12 +56,12 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     async def verify(
         settings: MirrorSettings,
         target: Target,
-        state: ReadOnlyState | None,
+        state: ReadOnlyState,
         clock: Clock,
         context: CommandContext,
     ) -> Verification:
         # Without a state and a base nothing was mirrored; with a base its list can be compared.
-        if state is None and not (await target.base()).id:
+        if not state.exists and not (await target.base()).id:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)
 

@@ -22,11 +22,11 @@ from typing import Any, TypedDict, TypeVar
 import httpx
 from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 
+from kbsync.contract.meter import Meter, Outcome
 from kbsync.core.backoff import pause
-from kbsync.core.debugging import tell
-from kbsync.core.meter import Meter, Outcome
 from kbsync.core.text import fits_header
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.logs import tell
 from kbsync.targets.http import connection
 from kbsync.targets.http.bodies import (
     CHUNK,

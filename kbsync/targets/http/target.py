@@ -16,9 +16,9 @@ from typing import Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
+from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import Surroundings, Target
-from kbsync.core.meter import Meter
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew

@@ -99,10 +99,9 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         yield wrong("state", f"{fault_of(place, astray[0])}{more}", cure_of(place, astray[0]), Code.USAGE)
         return
     found = look_at(installation)
-    if found is not None:
-        found.close()
-    running = "; kbsync is running" if lock.is_held(place) else ""
-    yield CheckResult("state", f"{place}{running}" if found else f"{place}, nothing mirrored yet{running}")
+    found.close()
+    news = "" if found.exists else ", nothing mirrored yet"
+    yield CheckResult("state", f"{place}{news}{'; kbsync is running' if lock.is_held(place) else ''}")
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
@@ -166,8 +165,8 @@ def _copies_of_former_mirrors(
         return
     # The mirrors that the state knows; None without a state.
     folders: dict[str, str] | None = None
-    if (state := look_at(installation)) is not None:
-        with closing(state):
+    with closing(look_at(installation)) as state:
+        if state.exists:
             folders = state.read(lambda tx: {record.name: record.folder for record in tx.mirrors.all()})
     targets = {mirror.name: installation.embedded_base(mirror) for mirror in installation.config.mirrors}
     for base in left:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kbsync.core.meter import BOUNDS, Histogram, Meter, Outcome
+from kbsync.contract.meter import BOUNDS, Histogram, Meter, Outcome
 
 
 def test_a_bucket_holds_what_took_at_most_its_bound() -> None:
