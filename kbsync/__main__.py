@@ -1,4 +1,4 @@
-"""The program's door: what may go wrong becomes a sentence and an exit code here, and nowhere else."""
+"""The entry point: it loads the command line only when it is needed."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class HttpConfig:
     token: Annotated[
         Secret | None,
         Confidential(
-            "shown by whoever asks, as Bearer or as a password; required beyond this machine",
+            "clients send it as Bearer token or as password; required beyond this machine",
             r"[\x21-\x7e]{16,}",
             "the token alone, at least 16 characters without spaces",
         ),

@@ -376,7 +376,7 @@ def load(
 
     `with_secrets`: else keys and tokens may be missing, such as those that only a service's own environment
     has, until somebody asks for them. `with_bases`: else ids of knowledge bases may be left out, which get
-    stand-ins: whoever makes a base cannot know its id yet.
+    stand-ins: nobody can know the id of a base that is still to be made.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     try:

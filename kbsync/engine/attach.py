@@ -299,17 +299,16 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
     try:
         now = await asyncio.to_thread(identify, settings.root)
     except RootTrouble as error:
-        raise root_missing(settings, error) from error
+        raise root_missing(error) from error
     difference = "" if before is None else compare(before, now, within_run=True)
     if difference:
         raise root_differs(settings, difference)
     return now
 
 
-def root_missing(settings: MirrorSettings, trouble: RootTrouble) -> Halted:
+def root_missing(trouble: RootTrouble) -> Halted:
     """The halt of a root that is not there: nobody can approve what cannot be seen."""
-    detail = f"{trouble}; nothing is deleted until it is back"
-    return Halted(FOLDER_MISSING, detail, cure=f"kbsync retry --mirror {settings.name}")
+    return Halted(FOLDER_MISSING, f"{trouble}; nothing is deleted until it is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:

@@ -302,7 +302,7 @@ def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: Comma
     try:
         now = identify(settings.root)
     except RootTrouble as error:
-        return as_halt(attach.root_missing(settings, error), settings.name, context.cure)
+        return as_halt(attach.root_missing(error), settings.name, context.cure)
     difference, is_lost = attach.difference_from(record.root, now)
     if is_lost and not attach.is_root_accepted(tx, settings.name):
         return as_halt(attach.root_differs(settings, difference), settings.name, context.cure)

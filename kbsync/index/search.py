@@ -39,7 +39,7 @@ _FAR = 0.2  # and this share of the best score: what has a rare word exactly lea
 
 
 class Ranker(Protocol):
-    """Orders texts by how well they answer a question. Whoever opens the index brings it."""
+    """Orders texts by how well they answer a question. The caller that opens the index supplies it."""
 
     @property
     def model(self) -> str:

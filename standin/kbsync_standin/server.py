@@ -112,7 +112,7 @@ class Server:
             ws="none",
             lifespan="off",
             interface="asgi3",
-            log_config=None,  # the logging of the process belongs to whoever tests in it
+            log_config=None,  # the logging of the process belongs to the tests in it
             proxy_headers=False,
             # An idle connection that is closed is a fault to be asked for, not one that time brings.
             timeout_keep_alive=NEVER,

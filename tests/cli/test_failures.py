@@ -113,14 +113,11 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
 
 
 @pastes(
-    "engine/attach.py: approve {}",
+    "engine/attach.py: kbsync approve {}",
     "engine/attach.py: kbsync verify --repair --mirror {}",
     "engine/mirror.py: --once --mirror {}",
     "engine/mirror.py: retry --mirror {}",
-    "engine/polling.py: kbsync retry --mirror {}",
     "engine/status.py: approve {}",
-    "engine/worker.py: kbsync retry --mirror {}",
-    "targets/zhipu/target.py: retry",
 )
 def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""

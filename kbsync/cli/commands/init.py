@@ -49,9 +49,9 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
     """What `--folder` made for `folder`, locked; None where it made nothing.
 
     `state_dir`, that of the new config, is locked too if the trial can move there, which needs a built-in
-    knowledge base that does not exist yet. Both are locked before anything is written, so that whoever is
-    refused can repeat the command. Raises `LockedError` while a kbsync works on one of them, and `UsageError`
-    for a state directory that cannot be one.
+    knowledge base that does not exist yet. Both are locked before anything is written, so that a person who
+    is refused can repeat the command. Raises `LockedError` while a kbsync works on one of them, and
+    `UsageError` for a state directory that cannot be one.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state import lock

@@ -73,7 +73,7 @@ _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def refuse_outside() -> bool:
-    """No socket, no program or process, no signal to others, no look into them, no door to the kernel."""
+    """No socket, no program or process, no signal to others, no look into them, no risky kernel call."""
     own = os.getpid()
     return _install(
         *_refused(_OUTSIDE),

@@ -1,1 +1,1 @@
-"""The knowledge API of GPTBots. `kbsync.targets.gptbots.target.GptbotsTarget` is its door."""
+"""The knowledge API of GPTBots. `kbsync.targets.gptbots.target.GptbotsTarget` is the target."""

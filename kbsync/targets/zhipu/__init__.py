@@ -1,1 +1,1 @@
-"""The knowledge API of Zhipu BigModel. `kbsync.targets.zhipu.target.ZhipuTarget` is its door."""
+"""The knowledge API of Zhipu BigModel. `kbsync.targets.zhipu.target.ZhipuTarget` is the target."""

@@ -50,7 +50,7 @@ def _check_model(body: Json, call: Call) -> None:
 
 
 def edit_base(call: Call) -> NoData:
-    """Change what is sent; another model vectorizes every document anew."""
+    """Change what is sent; another model vectorizes every document again."""
     base = call.known_base(call.ident)
     body = call.body(_EDIT_TESTS)
     _check_model(body, call)

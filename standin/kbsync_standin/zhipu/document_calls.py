@@ -321,7 +321,7 @@ def _image(placeholder: str, document: ZhipuDocument, number: int, call: Call) -
 
 
 def read_file(call: Call) -> Response:
-    """The bytes of a document or of an image, for whoever has the signed address."""
+    """The bytes of a document or of an image, for anyone who has the signed address."""
     if "authorization" in call.request.headers:
         sentence = "the API key was sent to the host of the files"
         raise Refusal(storage("InvalidArgument", 400), sentence)
