@@ -84,8 +84,8 @@ MISTAKES = (
         "one-list-is-absence",
         "a lost upload is sent again after the first list without it, however late lists are",
         "kbsync/core/lifecycle.py",
-        "if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:",
-        "if looked.absences >= 1:",
+        "looked.elapsed >= timing.horizon:\n        if timing.limits.list_lag == 0:",
+        "looked.absences >= 1:\n        if timing.limits.list_lag == 0:",
         ("tests/core", "tests/engine/test_targets_without_marks.py"),
     ),
     Mistake(
