@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,66 +22,53 @@ def test_the_smallest_config_has_every_default(tmp_path: Path) -> None:
     assert config.path == tmp_path / "config.yaml"
 
 
-def test_every_setting_arrives_in_the_model(tmp_path: Path) -> None:
+LOCAL = "{path: kb, max_bytes: 5, embedding: {type: onnx, path: ~/model}, rerank: {type: builtin}}"
+RULES = '[{match: "faq/*.csv", local: {}}, {match: "*.md"}]'
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "meant"),
+    [
+        ("include", '["**/*.md"]', ("**/*.md",)),
+        ("exclude", '["drafts/", "!drafts/keep.md"]', ("drafts/", "!drafts/keep.md")),
+        ("settle", "500ms", 0.5),
+        ("settle_longest", "2.5s", 2.5),
+        ("rescan", "1m", 60.0),
+        ("deep_rescan", "2d", 172800.0),
+        ("prefix", "guides/", "guides/"),
+        ("renames", "keep", "keep"),
+        ("names", "plain", "plain"),
+        ("observer", "polling", "polling"),
+        ("deletions", "{hold_fraction: 1, hold_count: 0, hold_window: 0s}", DeletionRules(1.0, 0, 0.0)),
+        ("adopt", "name", "name"),
+        ("documents", RULES, (DocumentRule("faq/*.csv", {"local": {}}), DocumentRule("*.md"))),
+    ],
+)
+def test_every_setting_of_a_mirror_arrives_in_the_model(
+    tmp_path: Path, key: str, written: str, meant: object
+) -> None:
+    plain = mirror(tmp_path)
+    assert mirror(tmp_path, f"{key}: {written}") == replace(plain, **{key: meant}) != plain
+
+
+def test_every_other_setting_arrives_in_the_model(tmp_path: Path) -> None:
     config = read(
         tmp_path,
-        """
+        f"""
         state_dir: /var/lib/somewhere
-        http: {listen: "[::1]:9753"}
-        notify: {command: [/bin/tell, -v], on: [halted]}
-        mirrors:
-          - name: handbook
-            folder: /srv/handbook
-            include: ["**/*.md"]
-            exclude: ["drafts/", "!drafts/keep.md"]
-            settle: 500ms
-            settle_longest: 1.5s
-            rescan: 1m
-            deep_rescan: 2d
-            prefix: guides/
-            renames: keep
-            names: plain
-            observer: polling
-            deletions: {hold_fraction: 1, hold_count: 0, hold_window: 0s}
-            adopt: name
-            documents:
-              - {match: "faq/*.csv", local: {}}
-              - match: "*.md"
-            target:
-              type: local
-              path: kb
-              max_bytes: 5
-              embedding: {type: onnx, path: ~/model}
-              rerank: {type: builtin}
+        log_level: debug
+        http: {{listen: "[::1]:9753"}}
+        notify: {{command: [/bin/tell, -v], on: [halted]}}
+        mirrors: [{{name: handbook, folder: /srv/handbook, target: {LOCAL}}}]
         """,
     )
-    assert config.state_dir == Path("/var/lib/somewhere")
+    assert (config.state_dir, config.log_level) == (Path("/var/lib/somewhere"), "debug")
     assert config.http == HttpConfig(listen="[::1]:9753")
-    assert config.http is not None
-    assert (config.http.host, config.http.port) == ("::1", 9753)
+    assert config.http is not None and (config.http.host, config.http.port) == ("::1", 9753)
     assert config.notify == NotifyConfig(command=("/bin/tell", "-v"), on=("halted",))
-    assert config.mirrors == (
-        MirrorConfig(
-            name="handbook",
-            folder=Path("/srv/handbook"),
-            include=("**/*.md",),
-            exclude=("drafts/", "!drafts/keep.md"),
-            settle=0.5,
-            settle_longest=1.5,
-            rescan=60.0,
-            deep_rescan=172800.0,
-            prefix="guides/",
-            renames="keep",
-            names="plain",
-            observer="polling",
-            deletions=DeletionRules(1.0, 0, 0.0),
-            adopt="name",
-            documents=(DocumentRule("faq/*.csv", {"local": {}}), DocumentRule("*.md")),
-            target=LocalTargetConfig(
-                path=tmp_path / "kb", max_bytes=5, embedding=EmbeddingConfig("onnx", Path(HOME, "model"))
-            ),
-        ),
-    )
+    model = EmbeddingConfig("onnx", Path(HOME, "model"))
+    target = LocalTargetConfig(path=tmp_path / "kb", max_bytes=5, embedding=model)
+    assert config.mirrors[0].target == target
 
 
 def test_paths_are_relative_to_the_config_and_keep_symlinks(tmp_path: Path) -> None:
