@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ RULES = '[{match: "faq/*.csv", local: {}}, {match: "*.md"}]'
     ],
 )
 def test_every_setting_of_a_mirror_arrives_in_the_model(
-    tmp_path: Path, key: str, written: str, meant: object
+    tmp_path: Path, key: str, written: str, meant: Any
 ) -> None:
     plain = mirror(tmp_path)
     assert mirror(tmp_path, f"{key}: {written}") == replace(plain, **{key: meant}) != plain

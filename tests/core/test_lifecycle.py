@@ -65,25 +65,11 @@ def test_an_unwanted_upload_that_was_accepted_is_retired() -> None:
     assert (accepted.state, accepted.remote_id, accepted.purpose) == (S.RETIRING, "id", Purpose.RETIRE)
 
 
-def test_a_halt_spends_no_attempt() -> None:
-    assert lifecycle.refund(SENT, "no money", timing(1.0)).attempts == 0
-
-
 def test_a_document_that_used_to_serve_remembers_it_while_retiring() -> None:
     serving = lifecycle.serve(replace(SENT, remote_id="id"))
     assert lifecycle.retire(serving, timing(0.0)).purpose is Purpose.SERVE
     indexing = replace(SENT, remote_id="id", state=S.INDEXING)
     assert lifecycle.retire(indexing, timing(0.0)).purpose is Purpose.RETIRE
-
-
-def test_what_the_target_never_had_is_dropped_instead_of_retired() -> None:
-    assert lifecycle.retire(SENT, timing(0.0)).state is S.DROPPED
-
-
-def test_a_deleted_document_leaves_a_tombstone_where_the_list_may_lag() -> None:
-    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), timing(0.0))
-    assert lifecycle.deleted(retiring, timing(0.0)).state is S.TOMBSTONE
-    assert lifecycle.deleted(retiring, timing(0.0, EXACT)).state is S.GONE
 
 
 def test_a_refused_delete_is_tried_a_few_times_and_then_seldom() -> None:

@@ -17,7 +17,7 @@ from kbsync.core.model import NO_STAMP, SELECTED, Presence, Stamp, Status, Uploa
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.db import bind, open_reader, open_writer, unbind
+from kbsync.state.db import open_reader, open_writer
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
@@ -88,29 +88,6 @@ async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: StateSto
         await task
     await store.write(lambda tx: tx.meta.set("after", "alive"))
     assert await store.read(lambda tx: tx.meta.get("after")) == "alive"
-
-
-def test_names_that_are_not_utf8_go_through_unharmed(store: StateStore) -> None:
-    m = store.submit(mirror).result()
-    store.submit(lambda tx: tx.entries.put(m, entry(ODD))).result()
-    assert store.read_now(lambda tx: tx.entries.get(m, ODD)) == entry(ODD)
-    assert unbind(bind(ODD)) == ODD
-    assert [e.path for e in store.read_now(lambda tx: list(tx.entries.below(m, "")))] == [ODD]
-
-
-def test_tallies_follow_every_change(store: StateStore) -> None:
-    m = store.submit(mirror).result()
-
-    def changes(tx: Tx) -> None:
-        for n in range(4):
-            tx.entries.put(m, entry(f"d/{n}.md", Status.PENDING))
-        tx.entries.put(m, entry("d/1.md", Status.READY))
-        tx.entries.set_status(m, "d/2.md", Status.FAILED, 9.0)
-        tx.entries.remove(m, "d/3.md")
-
-    store.submit(changes).result()
-    tally = store.read_now(lambda tx: tx.mirrors.tally(m))
-    assert {s: n for s, n in tally.items() if n} == {Status.PENDING: 1, Status.READY: 1, Status.FAILED: 1}
 
 
 @pytest.mark.parametrize(
@@ -352,13 +329,6 @@ def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -
     store = StateStore(path)
     assert store.read_now(is_as_it_was)
     store.close()
-
-
-def test_a_mirror_that_is_forgotten_leaves_no_renewals(store: StateStore) -> None:
-    m = store.submit(mirror).result()
-    store.submit(lambda tx: tx.recipes.allow(m, ["r2"])).result()
-    store.submit(lambda tx: tx.mirrors.remove(m)).result()
-    assert not store.read_now(lambda tx: tx.recipes.allowed(m))
 
 
 def test_what_was_asked_and_allowed_about_recipes_goes_on(tmp_path: Path) -> None:
