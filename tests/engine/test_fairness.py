@@ -94,8 +94,8 @@ class Slots:
 costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
 
 
-@settings(max_examples=20, deadline=None)
-@given(costs, st.integers(1, 4), st.sets(st.sampled_from(list(Lane)), min_size=2))
+@settings(max_examples=25, deadline=None)
+@given(costs, st.integers(1, 16), st.sets(st.sampled_from(list(Lane)), min_size=2))
 def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     cost: dict[Lane, float], slots: int, waiting: set[Lane]
 ) -> None:
@@ -110,17 +110,8 @@ def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     for lane in waiting:  # also what may take long, and may take one slot only, is never left out
         assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * LONGEST_COST
         assert run.time[lane] > 0
-
-
-@settings(max_examples=15, deadline=None)
-@given(costs, st.integers(2, 16))
-def test_what_takes_long_never_holds_all_slots(cost: dict[Lane, float], slots: int) -> None:
-    run = Slots(slots, cost.__getitem__)
-    run.run(300.0, [Lane.LARGE, Lane.AGAIN])
-    assert run.most[Lane.LARGE] <= slots - 1
+    assert run.most[Lane.LARGE] <= max(1, slots - 1)  # what takes long never holds all of several slots
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)
-    run.fill([Lane.FRESH])
-    assert run.begun[-1][1] is Lane.FRESH
 
 
 def test_an_idle_lane_saves_up_nothing() -> None:

@@ -16,13 +16,6 @@ def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, P
     return [(row(f"f{start + i}"), Rejected("no", code=code)) for i in range(count)]
 
 
-def test_five_documents_refused_with_one_code_halt_the_mirror() -> None:
-    health = TargetHealth()
-    assert health.blame(refused(4)) is None
-    halted = health.blame(refused(1, start=4))
-    assert halted is not None and halted.halt == "target-rejects"
-
-
 def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
     accepted = (row("x"), Accepted("id"))
     assert TargetHealth().blame([*refused(4), accepted, *refused(4, start=9)]) is None
@@ -40,11 +33,6 @@ def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_
     assert health.not_before == 240.0
     health.answered([Unavailable("busy")], 2, now=250.0)
     assert health.down_since is None
-
-
-def test_only_what_a_person_can_mend_is_returned() -> None:
-    assert TargetHealth().answered([Unsure("x"), Halted("quota", "full")], 2, now=0.0) is not None
-    assert TargetHealth().answered([Rejected("x")], 1, now=0.0) is None
 
 
 def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> None:
