@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import DocState, DocStatus
-from kbsync.core.model import Purpose, UploadState
+from kbsync.contract.target import Accepted, DocState, DocStatus, PutOutcome
+from kbsync.core.model import Purpose, Upload, UploadState
+from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.status import TARGET_STUCK
+from kbsync.engine.target_health import TargetHealth
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import HintSet
@@ -369,3 +372,44 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
         assert not await worker.is_idle(60.0)
         hang.set()
         await worker.stop()
+
+
+# -- whom to blame ---------------------------------------------------------------------------------------
+
+
+def row(path: str) -> Upload:
+    return Upload(1, 1, 1, path, path, path, "d", 1, "r", UploadState.SENDING)
+
+
+def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, PutOutcome]]:
+    return [(row(f"f{start + i}"), Rejected("no", code=code)) for i in range(count)]
+
+
+def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
+    accepted = (row("x"), Accepted("id"))
+    assert TargetHealth().blame([*refused(4), accepted, *refused(4, start=9)]) is None
+    assert TargetHealth().blame([*refused(4, "7"), *refused(4, "8")]) is None
+    assert TargetHealth().blame([refused(1)[0]] * 20) is None
+
+
+def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:
+    health = TargetHealth()
+    health.answered([Unavailable("busy")], 1, now=100.0)
+    assert 100.0 < health.not_before < 101.0
+    health.answered([Unsure("reset")], 1, now=140.0)
+    assert health.not_before >= 160.0
+    health.answered([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
+    assert health.not_before == 240.0
+    health.answered([Unavailable("busy")], 2, now=250.0)
+    assert health.down_since is None
+
+
+def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> None:
+    health = TargetHealth(halted=Halted(TARGET_STUCK, "none was searchable")).taken_up()
+    health.accepted()
+    assert not health.is_proven
+    health = health.taken_up()  # halted again over something else meanwhile
+    health.accepted()
+    assert not health.is_proven
+    health.went_well([Happened("document.ready", row("f0.md"))])
+    assert health.is_proven and not health.is_stuck

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
 async def test_audits_go_on_after_one_could_not_even_begin(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    world.settings = replace(world.settings, deep_rescan=60.0)
     Bug(2).put_into(monkeypatch, auditing, "last_audit")
     audits = list[float]()
     real = BackgroundAudit.audit
@@ -122,7 +124,7 @@ async def test_audits_go_on_after_one_could_not_even_begin(
     monkeypatch.setattr(BackgroundAudit, "audit", audit)
     with capture_logs() as lines:
         async with watched(world):
-            await until(world, lambda: audits, 3 * 86400.0)
+            await until(world, lambda: audits, 3 * 60.0)
     assert audits
     assert {line["task"] for line in lines if line["event"] == "task.failed"} == {"audits"}
 

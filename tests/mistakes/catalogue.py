@@ -212,7 +212,7 @@ MISTAKES = (
         "kbsync/engine/target_health.py",
         "                if len(self.blamed) >= BLAME_LIMIT:",
         "                if False:",
-        ("tests/engine/test_target_health.py",),
+        ("tests/engine/test_adversities.py",),
     ),
     Mistake(
         "wish-for-rest-ignored",
