@@ -95,7 +95,7 @@ costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
 
 
 @settings(max_examples=25, deadline=None)
-@given(costs, st.integers(1, 16), st.sets(st.sampled_from(list(Lane)), min_size=2))
+@given(costs, st.integers(1, 8), st.sets(st.sampled_from(list(Lane)), min_size=2))
 def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     cost: dict[Lane, float], slots: int, waiting: set[Lane]
 ) -> None:
@@ -228,46 +228,41 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
 class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
     """Takes a second as well to delete, rename or read a document."""
 
+    world: Housekeeping
+
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        for remote_id in ids:
-            await self.world.asked("delete", remote_id)
+        for _ in ids:
+            await self.world.asked("delete")
         return await super().delete(ids)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        await self.world.asked("rename", path)
+        await self.world.asked("rename")
         await super().rename(remote_id, path, name, mtime)
 
     async def digest(self, remote_id: str) -> str | None:
-        await self.world.asked("read", remote_id)
+        await self.world.asked("read")
         return await super().digest(remote_id)
 
 
 class Housekeeping(BusyWorld):
-    """Much is to be done besides sending, at a target that takes four requests at a time."""
+    """Two hundred mirrored files, and much to be done besides sending."""
 
     def __init__(self, tmp_path: Path, concurrency: int) -> None:
         super().__init__(tmp_path, concurrency)
         self.target_type = type("Slow", (SlowAtAll,), {"world": self})
-        self.settings = replace(
-            self.settings, deletions=DeletionLimits(fraction=1.0, count=10_000), settle=0.5
-        )
+        limits = DeletionLimits(fraction=1.0, count=10_000)
+        self.settings = replace(self.settings, deletions=limits, settle=0.5)
         self.asks: list[str] = []
         self.is_slow = False
 
-    async def asked(self, op: str, about: str) -> None:
+    async def asked(self, op: str) -> None:
         self.asks.append(op)
         if self.is_slow:
             await self.clock.sleep(1.0)
 
-    async def quickly_mirrored(self, files: int) -> None:
-        self.write_many(files)
-        self.seconds = lambda _path: 0.0
-        await self.once()
-        self.seconds = lambda _path: 1.0
-        self.is_slow = True
-
     async def saved_amid(self, op: str) -> float:
         """How long a file that is saved after a while waits before it is sent."""
+        self.seconds, self.is_slow = (lambda _path: 1.0), True
         async with self.working() as bound:
             for _ in range(40):
                 await bound.do_due_work()
@@ -290,21 +285,19 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
     tmp_path: Path, op: str, concurrency: int
 ) -> None:
     world = Housekeeping(tmp_path, concurrency)
+    world.seconds = lambda _path: 0.0
     if op == "read":
         world.limits = replace(world.limits, marks=False)
         world.settings = replace(world.settings, names="plain")
-    await world.quickly_mirrored(200)
+    await world.mirrored(120)
     match op:
         case "delete":
-            for number in range(199):
-                world.delete(f"f{number}.md")
+            world.delete_many(119)
         case "rename":
-            (world.root / "moved").mkdir()
-            for number in range(199):
+            for number in range(119):
                 world.move(f"f{number}.md", f"moved/f{number}.md")
         case "read":
-            for file in world.state.glob("state.db*"):
-                file.unlink()  # all that is at the target has to be proven ours
+            world.lose_state()  # all that is at the target has to be proven ours
     assert await world.saved_amid(op) <= 1.1
 
 
@@ -376,26 +369,19 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
 ) -> None:
     world = World(tmp_path)
     monkeypatch.setattr(reconcile, "PAGE", 20)
-    for number in range(60):
-        world.write(f"big/f{number}.md", f"text {number}")
     world.write("kept.md")
-    await world.once()
-    one_commit, most = Counter[str](), Counter[str]()
+    await world.mirrored(60, "big/f")
+    in_commits, real = [0], Journal.deselect
 
     def deselect(self: Journal, tx: Any, *args: Any) -> None:
-        one_commit["files"] += 1
-        ledger_deselect(self, tx, *args)
+        in_commits[-1] += 1
+        real(self, tx, *args)
 
-    def committed(moment: str) -> None:
-        most["files"] = max(most["files"], one_commit["files"])
-        one_commit.clear()
-
-    ledger_deselect = Journal.deselect
     monkeypatch.setattr(Journal, "deselect", deselect)
-    world.on_commit = committed
+    world.on_commit = lambda _moment: in_commits.append(0)
     world.write(".kbsyncignore", "big/\n")
     await world.once()
-    assert 0 < most["files"] <= 20
+    assert 0 < max(in_commits) <= 20
     assert world.statuses()["held"] == 60
 
 
