@@ -11,10 +11,12 @@ import pytest
 from kbsync.config.model import MirrorConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import VectorizationConfig, callback_secrets, callback_url, is_in_the_clear
+from kbsync.contract.target import Surroundings
 from kbsync.once import settings_of
 from kbsync.targets.gptbots.api import RANKING
 from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.zhipu.config import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
+from kbsync.targets.zhipu.target import ZhipuTarget
 
 from .reading import mirror, problems, read, told, with_settings
 
@@ -61,11 +63,7 @@ def test_all_settings_are_read(tmp_path: Path) -> None:
         max_bytes=5,
         auth="jwt",
         search=ZhipuSearchConfig(
-            recall_method="mixed",
-            recall_ratio=1,
-            top_n=20,
-            rerank_model="rerank-pro",
-            fractional_threshold=0.25,
+            recall_ratio=1, top_n=20, rerank_model="rerank-pro", fractional_threshold=0.25
         ),
     )
     shown = repr(zhipu(tmp_path, text, PW="hush"))
@@ -219,3 +217,15 @@ def test_an_address_to_be_called_at_is_taken_or_told_why_not(
     )
     assert len(found) == bool(words)
     assert all("mirrors[0].target.callback_base" in one and words in one for one in found)
+
+
+async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path: Path) -> None:
+    here, targets = "base_url: http://127.0.0.1", []
+    for text in (f"{here}:9/api", f"{here}:9/api/", f"{here}:8/api"):
+        target = zhipu(tmp_path, text).open(Surroundings("docs", tmp_path / "state", tmp_path / "spool"))
+        assert isinstance(target, ZhipuTarget)
+        targets.append(target)
+    one, same, other = (target._client.breaker for target in targets)
+    assert one is same and one is not other
+    for target in targets:
+        await target.aclose()
