@@ -424,8 +424,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def lose_state(self) -> None:
         self.note("lose_state")
         self.bench.arrive()  # what comes later is told from nobody's any more
-        for file in self.world.state.iterdir():
-            file.unlink() if file.is_file() else shutil.rmtree(file)
+        self.world.lose_state()
         ours = self.bench.ours()
         self.oracle.lost_state({one.id: one.shown for one in ours}, {one.path for one in ours if one.failed})
 

@@ -234,12 +234,10 @@ async def test_a_deletion_does_not_wait_for_a_clock_set_back(
     world.write("a.md")
     await world.once()
     world.delete("a.md")
-    async with world.running() as store:
-        in_future = world.clock.wall() + seconds
-        [row] = [row for row in world.rows() if row.path == "a.md"]
-        wanted = replace(row, purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
-        decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
-        await store.write(lambda tx: tx.uploads.save(decided))
+    wanted = replace(world.row_of("a.md"), purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
+    in_future = world.clock.wall() + seconds
+    decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
+    world.change(lambda tx: tx.uploads.save(decided))
     await world.once()
     assert world.served().keys() == {"keep.md"}
     assert world.clock.wall() < in_future

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from kbsync.contract.target import Listed
 from kbsync.core.model import UploadState
 from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
-from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import Tx
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun
+from tests.engine.test_status import status
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
@@ -32,12 +32,7 @@ async def mirrored(world: World, n: int = 10) -> None:
 
 def note(world: World) -> str:
     """What `status` says besides the counts."""
-
-    def look(tx: Tx) -> str:
-        record = tx.mirrors.get(world.run.mirror)
-        return mirror_status(tx, record, now=0.0, cure=lambda command: f"kbsync {command}").note
-
-    return str(world.look_up(look))
+    return str(status(world).get("note", ""))
 
 
 # -- what it does ----------------------------------------------------------------------------------------
@@ -115,7 +110,7 @@ async def test_what_nothing_proves_ours_is_told_and_left_alone_until_a_person_re
     [ended] = [e for e in logs if e["event"] == "audit.ended"]
     assert (ended["duplicate"], ended["orphaned"], ended["missing"]) == (1, 1, 0)
     assert note(world) == (
-        "the last audit found 1 duplicate and 1 orphaned document: kbsync verify --mirror docs"
+        "the last audit found 1 duplicate and 1 orphaned document: kbsync verify --mirror docs --here"
     )
     world.tell("repair")
     await world.once()

@@ -28,7 +28,6 @@ from kbsync.core.fairness import (
     rank,
     rank_again,
 )
-from kbsync.core.model import Upload
 from kbsync.engine import reconcile
 from kbsync.engine.clock import Threads, in_own_threads
 from kbsync.engine.journal import Journal
@@ -175,11 +174,6 @@ class BusyWorld(World):
         return [at for at, sent in self.sends if sent == path]
 
 
-def row_of(world: World, path: str) -> Upload:
-    [row] = [row for row in world.rows() if row.path == path]
-    return row
-
-
 async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.write_many(190)
@@ -219,7 +213,7 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
     world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
     async with world.working():
         await world.clock.sleep(60.0)
-        row = row_of(world, "a.md")
+        row = world.row_of("a.md")
     assert len(world.sends) > 5
     assert row.attempts <= 1
     assert lane_of(row.rank) is Lane.BACKLOG
@@ -393,4 +387,4 @@ async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -
             for path in paths:
                 world.write(path, path)
             await bound.reconciler.take_hints([Hint(path, HintKind.FILE) for path in paths])
-            assert lane_of(row_of(world, paths[-1]).rank) is lane
+            assert lane_of(world.row_of(paths[-1]).rank) is lane

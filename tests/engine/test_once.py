@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from kbsync.engine import deletions
 from kbsync.engine.deletions import must_hold
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Unavailable
-from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
@@ -77,8 +75,7 @@ async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(w
         for upload in tx.uploads.at(mirror, 1, "a.md"):
             tx.uploads.save(lifecycle.drop(upload))
 
-    async with world.running() as store:
-        await store.write(end_while_missed)
+    world.change(end_while_missed)
     await world.once()
     assert world.served() == {"a.md": "text"}
 
@@ -91,8 +88,7 @@ async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, 
         world.base.behaviour.failures = [Failure("a.md", times=1)]
     world.write("a.md", "text")
     await world.crash(Guillotine(upon=("put effect", "commit after")))
-    for file in world.state.iterdir():
-        file.unlink() if file.is_file() else shutil.rmtree(file)
+    world.lose_state()
     world.clock.now += 100 * has_failed
     before: list[dict[str, int]] = []
     world.base.observers.append(lambda _base: before.append(world.statuses()))
@@ -115,10 +111,8 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
     """A folder that is left out is not entered: whether its files can be looked at is never known again."""
     world.write_many(9)
     world.write("d/a.md")
-    async with world.running() as store:
-        run = world.make_run(store)
-        await run_once(run)
-        await store.write(lambda tx: tx.entries.set_presence(run.mirror, "d/a.md", Presence.UNKNOWN))
+    await world.once()
+    world.change(lambda tx: tx.entries.set_presence(world.run.mirror, "d/a.md", Presence.UNKNOWN))
     assert "d/a.md" in world.served()
     world.settings = replace(world.settings, exclude=("d/",))
     await world.once()
@@ -129,8 +123,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
     await all_held(world)
     world.approve()
-    async with world.running() as store:
-        await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
+    world.change(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
     await world.once()
     assert world.served() == {}
 
@@ -153,8 +146,7 @@ async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times
     assert world.statuses() == {"ready": 1, "failed": 1}
     tries = [e for e in world.base.effects_of("put", "update", "reembed") if e.path == "f0.md"]
     assert 2 <= len(tries) <= 5
-    failed = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,)))
-    assert [u.reason for u in failed] == ["no can do"]
+    assert [row.reason for row in world.rows(UploadState.FAILED)] == ["no can do"]
 
 
 async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: World) -> None:

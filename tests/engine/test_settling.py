@@ -239,8 +239,7 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
         assert entry is not None
         tx.entries.put(world.run.mirror, replace(entry, stamp=seen, racy=True))
 
-    async with world.running() as store:
-        await store.write(keep_the_stamp)
+    world.change(keep_the_stamp)
     await world.once()
     assert world.served() == {"a.md": "two"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import Upload, UploadState
+from kbsync.core.model import UploadState
 from kbsync.engine import audit
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Rejected, Unavailable
@@ -148,13 +148,9 @@ async def test_without_any_state_files_are_stale_and_documents_foreign(world: Wo
     assert list(world.state.iterdir()) == []
 
 
-def row_of(world: World, path: str) -> Upload:
-    return next(row for row in world.rows() if row.path == path)
-
-
 async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     await world.mirrored(2)
-    lost = replace(row_of(world, "f0.md"), state=UploadState.DROPPED, remote_id=None)
+    lost = replace(world.row_of("f0.md"), state=UploadState.DROPPED, remote_id=None)
     number = world.change(lambda tx: tx.uploads.add(lost).id)
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     found = await verified(world)
@@ -179,12 +175,12 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
 def serve_another(world: World) -> None:
     late = world.base.add("late.md", b"late", foreign=False).remote_id
     world.write("late.md", "late")
-    new = replace(row_of(world, "f0.md"), path="late.md", label="late.md", remote_id=late)
+    new = replace(world.row_of("f0.md"), path="late.md", label="late.md", remote_id=late)
     world.change(lambda tx: tx.uploads.add(new))
 
 
 def end_the_row(world: World) -> None:
-    gone = replace(row_of(world, "f0.md"), state=UploadState.GONE)
+    gone = replace(world.row_of("f0.md"), state=UploadState.GONE)
     world.change(lambda tx: tx.uploads.save(gone))
 
 
@@ -196,7 +192,7 @@ def lose_the_newest(world: World) -> None:
     ("before", "moment", "meddle"),
     [
         (lambda world: None, "list", serve_another),
-        (lambda world: world.base.lose(row_of(world, "f0.md").remote_id), "status", end_the_row),
+        (lambda world: world.base.lose(world.row_of("f0.md").remote_id), "status", end_the_row),
         (lambda world: twin(world, "gone.md", b"x"), "list", lose_the_newest),
     ],
 )
@@ -226,7 +222,7 @@ async def test_what_ends_or_begins_during_the_audit_is_not_found(
 async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World) -> None:
     await world.mirrored(2)
     sending = replace(
-        row_of(world, "f0.md"), path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None
+        world.row_of("f0.md"), path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None
     )
     number = world.change(lambda tx: tx.uploads.add(sending).id)
     world.base.add("g.md", b"text of f0", path="g.md", upload_id=number, foreign=False)

@@ -8,6 +8,7 @@ import heapq
 import itertools
 import os
 import random
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -314,8 +315,7 @@ class World:
 
     def lose_state(self) -> None:
         for file in self.state.iterdir():
-            if file.is_file():
-                file.unlink()
+            file.unlink() if file.is_file() else shutil.rmtree(file)
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -472,6 +472,11 @@ class World:
             lambda tx: tx.uploads.in_states(self.run.mirror, 1, states or tuple(UploadState), limit=10_000)
         )
         return found
+
+    def row_of(self, path: str) -> Upload:
+        """The one row that the journal has of this path."""
+        [row] = [row for row in self.rows() if row.path == path]
+        return row
 
     def states(self) -> list[str]:
         return [row.state.name for row in self.rows()]
