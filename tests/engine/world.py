@@ -8,7 +8,6 @@ import heapq
 import itertools
 import os
 import random
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -314,8 +313,10 @@ class World:
         os.rename(self.root / old, self.root / new)
 
     def lose_state(self) -> None:
+        """All but folders: a built-in knowledge base lies in one of them."""
         for file in self.state.iterdir():
-            file.unlink() if file.is_file() else shutil.rmtree(file)
+            if file.is_file():
+                file.unlink()
 
     # -- running ---------------------------------------------------------------------------------------
 
