@@ -14,7 +14,9 @@ from kbsync.core.selection import Rules
 from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
-from tests.engine.read_only_commands import open_target, state_of
+from tests.engine.auditing import verified
+from tests.engine.read_only_commands import open_target, planned, state_of
+from tests.engine.test_status import items
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -240,3 +242,67 @@ def test_a_path_outside_of_every_mirror_names_the_mirrors() -> None:
     found = outside("/etc/passwd", [Path("/srv/docs")])
     assert found.mirror is None and "/srv/docs" in found.answer
     assert found.to_json()["found"] is False
+
+
+# -- a renamed file whose upload is refused: a failure that is seen, while its bytes are still found -------
+
+OLD, NEW = "old.md", "sub/new.md"
+
+
+@pytest.fixture
+async def renamed(tmp_path: Path) -> World:
+    """The rename was refused twice, and would be again."""
+    world = World(tmp_path)
+    world.write_many(3)
+    world.write(OLD, "as it was")
+    await world.once()
+    world.base.faults.append(Fault("put", error=lambda: Rejected("too large"), match=NEW, times=99))
+    world.move(OLD, NEW)
+    await world.once()
+    await world.once()
+    return world
+
+
+async def test_a_refused_rename_is_told_as_failed_with_the_reason_and_the_old_name(
+    renamed: World,
+) -> None:
+    [document] = renamed.base.served(OLD)
+    assert renamed.statuses() == {"ready": 3, "failed": 1}
+    found = items(renamed)[NEW]
+    assert (found["state"], found["document_id"]) == ("failed", document.remote_id)
+    assert found["reason"] == f"too large; it is still found by its old name, {OLD}"
+
+
+async def test_a_refused_rename_is_sent_once_and_again_when_a_person_asks(renamed: World) -> None:
+    assert len([one for one in renamed.base.requests if one.op == "put"]) == 5
+    renamed.base.faults.clear()
+    renamed.tell("retry")
+    await renamed.once()
+    assert renamed.statuses() == {"ready": 4}
+    assert renamed.served() == renamed.on_disk()
+
+
+async def test_its_old_name_given_back_is_no_failure(renamed: World) -> None:
+    renamed.move(NEW, OLD)
+    await renamed.once()
+    assert renamed.statuses() == {"ready": 4}
+    assert renamed.served() == renamed.on_disk()
+
+
+async def test_where_old_names_are_kept_a_refused_rename_is_no_failure(renamed: World) -> None:
+    renamed.settings = replace(renamed.settings, renames="keep")
+    renamed.write(NEW, "as it was")  # looked at again
+    await renamed.once()
+    assert renamed.statuses() == {"ready": 4}
+
+
+async def test_verify_plan_and_explain_say_the_same_of_a_refused_rename(renamed: World) -> None:
+    [stale] = (await verified(renamed)).stale
+    assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
+    assert (
+        f"found by its old name, {OLD}, because the target refused it (too large)"
+        in (await explained(renamed, NEW)).answer
+    )
+    plan = await planned(renamed)
+    assert [one.path for one in plan.failed] == [NEW]
+    assert plan.rename == []
