@@ -340,6 +340,9 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
     assert world.served() == world.on_disk()
 
 
+# -- which batches of deletions wait for a person ----------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("batch", "executed", "serving", "held"),
     [
