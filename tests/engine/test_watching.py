@@ -181,6 +181,32 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
+async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
+    wishes: list[Reread] = []
+    async with daemon.kept() as store:
+
+        def asked() -> bool:
+            return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
+
+        def read(wish: Reread, over: asyncio.Event) -> None:
+            assert asked()  # it is not carried out yet
+            wishes.append(wish)
+            over.set()
+
+        assert daemon.watching is not None
+        daemon.watching.on_wish = read
+        for is_halted in (False, True):
+            if is_halted:
+                daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
+                daemon.write("f1.md", "changed")
+                await until(lambda: daemon.run.halt)
+            await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
+            wake(daemon.state)
+            await until(lambda: not asked())
+            assert wishes == [Reread.CONFIG] * is_halted
+        await until(daemon.mirrors_disk)
+
+
 async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
