@@ -62,7 +62,7 @@ FAILED --> INDEXING: planner, to be cut again under another recipe
 FAILED --> INTENDED: worker, the target was to blame
 ADOPTING --> SERVING: planner, proven ours, searchable
 ADOPTING --> INDEXING: planner, proven ours
-ADOPTING --> RETIRING: person, a twin, removed by verify --repair
+ADOPTING --> RETIRING: person, a copy, removed by verify --repair
 DROPPED --> RETIRING: worker, an audit finds a document that only this upload can have made
 GONE --> RETIRING: worker, an audit finds a document that only this upload can have made
 """
@@ -84,7 +84,7 @@ TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
-"""Seconds between looks for an upload that was given up: it may turn up late and must not stay a twin."""
+"""Seconds between looks for an upload that was given up: it may turn up late and must not stay a copy."""
 
 LONGEST_AFTER_LOSS = 900.0
 """Seconds before a document is sent again whose answers get lost each time."""
@@ -144,7 +144,7 @@ class Timing:
         """Seconds after which absent means absent."""
         if self.limits.list_lag <= 0:
             return 0.0
-        # Sent again too early costs one embedding and a twin that is retired later, so this may be short.
+        # Sent again too early costs one embedding and a copy that is retired later, so this may be short.
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
@@ -262,7 +262,10 @@ def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
     looked = _aged(upload, replace(timing, now=min(began, timing.now)))
     looked = replace(looked, looks=looked.looks + 1, absences=looked.absences + 1)
     if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
-        return _presume_lost(looked, timing)
+        if timing.limits.list_lag == 0:
+            return drop(looked)
+        due = timing.now + LATER_LOOKS[0]
+        return replace(looked, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due)
     left = timing.horizon - looked.elapsed
     wait = look_pause(looked.looks) if left <= 0 else min(look_pause(looked.looks), max(left, 1.0))
     return replace(looked, next_look_at=timing.now + wait)
@@ -282,13 +285,6 @@ def _watched(upload: Upload, timing: Timing) -> Upload:
     most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
     aged = _aged(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, most))
-
-
-def _presume_lost(upload: Upload, timing: Timing) -> Upload:
-    if timing.limits.list_lag == 0:
-        return drop(upload)
-    due = timing.now + LATER_LOOKS[0]
-    return replace(upload, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due)
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:

@@ -114,7 +114,10 @@ class Naming:
         body, tag, ext = (match.get(part) or "" for part in ("body", "tag", "ext"))
         number = int(match["number"] or 0)
         if shortened := _SHORTENED.fullmatch(body):
-            mine = self._begins(shortened["head"]) and len(text.encode()) <= LONGEST
+            # The head has the prefix, or as much of it as there was room for.
+            head = _unescaped(shortened["head"])
+            mine = head is not None and (head.startswith(self.prefix) or self.prefix.startswith(head))
+            mine = mine and len(text.encode()) <= LONGEST
             return ParsedName(None, tag, number, shortened["short"]) if mine else None
         path = self._path(body, ext)
         # A name that we would not write so is not ours, whatever it looks like (promise 6).
@@ -196,11 +199,6 @@ class Naming:
         if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
             return None
         return unicodedata.normalize("NFD", path) if body.endswith("~d") else path
-
-    def _begins(self, head: str) -> bool:
-        """The head of a shortened name has the prefix, or as much of it as there was room for."""
-        text = _unescaped(head)
-        return text is not None and (text.startswith(self.prefix) or self.prefix.startswith(text))
 
 
 def _ending(bare: str, tag: str, number: int) -> str:
@@ -290,13 +288,9 @@ def _undone(name: str) -> str:
     bare = _SLASH.split(name)[-1]
     if "%" in bare:
         spaced = bare if "%20" in bare else bare.replace("+", " ")  # as forms encode it
-        bare = _unquoted(spaced)
+        raw = spaced.encode("utf-8", "replace")
+        bare = _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), raw).decode("utf-8", "replace")
     return unicodedata.normalize("NFC", bare)
-
-
-def _unquoted(name: str) -> str:
-    raw = name.encode("utf-8", "replace")
-    return _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), raw).decode("utf-8", "replace")
 
 
 def _without_added(name: str) -> str:

@@ -152,7 +152,10 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     chosen = _chosen(wish, uploads, server, abilities)
     if chosen is not None:
         return (*back, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
-    if _must_wait(wish, uploads, server, abilities):
+    # The one document is being written to, or what may serve has the wished content under another name.
+    if abilities.updates and any(u.state.in_flight for u in uploads):
+        return back
+    if server is None and any(_may_serve(u) and _same_content(u, wish) for u in uploads):
         return back
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
         return (Action(Step.PROVE, found.id),)
@@ -293,13 +296,6 @@ def must_stay(retiring: Upload, wish: Wish, uploads: Iterable[Upload]) -> bool:
     states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}
     is_coming = any(state is UploadState.INTENDED or state.in_flight for state in states)
     return is_coming and not any(state.serves for state in states)
-
-
-def _must_wait(wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities) -> bool:
-    """The one document is being written to, or what may serve has the wished content under another name."""
-    if abilities.updates and any(u.state.in_flight for u in uploads):
-        return True
-    return server is None and any(_may_serve(u) and _same_content(u, wish) for u in uploads)
 
 
 def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:

@@ -229,7 +229,9 @@ def _bracket(segment: str, at: int) -> tuple[str, int]:
     members = ""
     while (letter := _character(segment, at)) != "]" or at == start:
         if letter == "[" and (found := re.compile(r"\[:([^]]*):\]").match(segment, at)):
-            members += _class(found[1])
+            if found[1] not in _CLASSES:
+                raise ValueError(f"an unknown class [:{found[1]}:]")
+            members += _CLASSES[found[1]]
             at = found.end()
         else:
             member, at = _member(segment, at)
@@ -237,12 +239,6 @@ def _bracket(segment: str, at: int) -> tuple[str, int]:
     if is_negated:
         return f"[^/{members}]", at + 1
     return (f"(?!/)[{members}]" if members else "(?!)"), at + 1
-
-
-def _class(name: str) -> str:
-    if name not in _CLASSES:
-        raise ValueError(f"an unknown class [:{name}:]")
-    return _CLASSES[name]
 
 
 def _member(segment: str, at: int) -> tuple[str, int]:

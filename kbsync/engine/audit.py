@@ -403,7 +403,7 @@ class Repairs:
         return bool(served)
 
     def adopt(self, tx: Tx, stray: Stray, missing: Collection[str]) -> None:
-        """A twin of a document that is `missing` (remote ids) takes its place, rather than a new one.
+        """A copy of a document that is `missing` (remote ids) takes its place, rather than a new one.
 
         To be told before `send_again`: the planner takes a document that is proven by its bytes.
         """
@@ -494,8 +494,8 @@ class BackgroundAudit:
     - It asks a second time, a horizon later, about documents that the list lacks and about those that it
       shows and nothing needs.
     - It repairs, a transaction for each page or document: documents that the target says are missing are sent
-      again; deleted ones that are back are retired, as are twins where this state made both. Anything else is
-      logged.
+      again; deleted ones that are back are retired, as are copies where this state made both. Anything else
+      is logged.
 
     An audit that is cut anywhere (kill -9, a halt, a target that does not answer) leaves nothing behind but
     the rows it has repaired, and the worker carries those out. Where many documents are missing at once
@@ -636,20 +636,20 @@ class BackgroundAudit:
     async def _mend_missing(self, audit: Audit, lost: Sequence[Upload], result: AuditResult) -> None:
         """Documents that may take the place of lost ones do, the others are sent again."""
         paths = {row.path for row in lost}
-        twins = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
-        twins = await audit.still_strays(twins)
+        copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
+        copies = await audit.still_strays(copies)
         self._go_on()
 
         def send_again(tx: Tx) -> int:
             repairs, missing = Repairs(self.journal), {row.remote_id or "" for row in lost}
-            for twin in twins:
-                repairs.adopt(tx, twin, missing)
+            for copy in copies:
+                repairs.adopt(tx, copy, missing)
             return sum(repairs.send_again(tx, row.remote_id or "") for row in lost)
 
         result.missing += len(lost)
         result.mended += await self.store.write(send_again)
         for row in lost:
-            why = "a twin takes its place, or it is sent again"
+            why = "a copy takes its place, or it is sent again"
             self._tell(result, "missing", row.path or row.label, row.remote_id, why)
         if lost:
             self.on_work()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -60,18 +60,13 @@ async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
     if seconds <= 0 or any(event.is_set() for event in events):
         await asyncio.sleep(0)
         return
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    waiting.append(asyncio.ensure_future(_slept(clock, seconds)))
+    waiting: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in events]
+    waiting.append(asyncio.ensure_future(clock.sleep(seconds)))
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in waiting:
             task.cancel()
-
-
-async def _slept(clock: Clock, seconds: float) -> Literal[True]:
-    await clock.sleep(seconds)
-    return True
 
 
 log = structlog.get_logger("kbsync")

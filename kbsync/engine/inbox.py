@@ -99,7 +99,7 @@ class Inbox:
     def _repair(self, tx: Tx, message: Message, answer: InboxResult) -> None:
         """`missing` ones are sent again, `strays` deleted, `stale` files looked at.
 
-        Where a stray is the twin of a missing one, it takes its place and nothing is sent.
+        Where a stray is a copy of a missing one, it takes its place and nothing is sent.
         """
         strays = [Stray.from_json(tx, told) for told in message.args.get("strays", ())]
         for stray in strays:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from kbsync.contract.target import Finds, Listed, Reads, Target
@@ -239,7 +238,7 @@ async def _matched(
             if any(remote_id == other.remote_id for other in found.values()):
                 continue
             if listed.upload_id != row.id:  # it does not carry our mark: another row may hold it
-                known = await store.read(partial(_holders, binding.id, remote_id))
+                known = await store.read(lambda tx: tx.uploads.by_remote(binding.id, remote_id))  # noqa: B023
                 if any(other.id != row.id for other in known):
                     continue
             if is_proven or not isinstance(target, Reads):
@@ -249,7 +248,3 @@ async def _matched(
                 found[row.id] = listed
                 break
     return found
-
-
-def _holders(binding: int, remote_id: str, tx: Tx) -> list[Upload]:
-    return tx.uploads.by_remote(binding, remote_id)

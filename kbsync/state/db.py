@@ -51,7 +51,9 @@ def open_writer(path: Path) -> apsw.Connection:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("foreign_keys", False)
-    _keep_wal_files(connection)
+    # The WAL files stay when we close: a reader of another user could not create them.
+    on = ctypes.c_int(1)
+    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
     return connection
 
 
@@ -65,13 +67,6 @@ def _make_private(path: Path) -> None:
             mode = stat.S_IMODE(file.stat().st_mode)
             if mode & _NOT_FOR_ALL:
                 file.chmod(mode & ~_NOT_FOR_ALL)
-
-
-def _keep_wal_files(connection: apsw.Connection) -> None:
-    """The WAL files stay when we close."""
-    # A reader of another user could not create them.
-    on = ctypes.c_int(1)
-    connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))
 
 
 def empty_wal(connection: apsw.Connection) -> bool:

@@ -73,7 +73,9 @@ def holding(state_dir: Path) -> bool | None:
         # Btrfs gives files another device than the kernel knows their locks by: inode and process tell then.
         if inode == place or (holder == process and inode.endswith(f":{number}")):
             return True
-    return False if _sees_into(namespace) else None
+    # What holds a lock in another container is left out of `/proc/locks`; the machine itself sees all.
+    own = _namespace()
+    return False if own in (namespace, _OF_THE_MACHINE) or not namespace else None
 
 
 def _noted(path: Path) -> tuple[int, str, str, str]:
@@ -82,12 +84,6 @@ def _noted(path: Path) -> tuple[int, str, str, str]:
     process, namespace, *_ = [*path.read_text(errors="replace").split(), "", ""]
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     return status.st_ino, place, process, namespace
-
-
-def _sees_into(namespace: str) -> bool:
-    """What holds a lock in another container is left out of `/proc/locks`; the machine itself sees all."""
-    own = _namespace()
-    return own in (namespace, _OF_THE_MACHINE) or not namespace
 
 
 def _namespace() -> str:
@@ -122,12 +118,8 @@ def strange(state_dir: Path) -> Iterator[Path]:
     owner = state_dir.stat().st_uid
     for place in _inside(state_dir):
         with contextlib.suppress(FileNotFoundError):
-            if _is_another(place, owner) if os.geteuid() == 0 else _is_shut(place):
+            if owner not in (0, place.lstat().st_uid) if os.geteuid() == 0 else _is_shut(place):
                 yield place
-
-
-def _is_another(place: Path, owner: int) -> bool:
-    return owner not in (0, place.lstat().st_uid)
 
 
 def _is_shut(place: Path) -> bool:

@@ -12,11 +12,6 @@ from kbsync.config.model import MirrorConfig
 from .reading import problems, read, told
 
 
-def test_mirror_names_are_unique(tmp_path: Path) -> None:
-    text = "mirrors:\n- {name: a, folder: /srv/a}\n- {name: b, folder: /srv/b}\n- {name: a, folder: /srv/c}\n"
-    assert told(tmp_path, text) == ["4 mirrors[2].name: a is the name of mirrors[0] too; give each its own"]
-
-
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "kb").touch()
@@ -63,11 +58,6 @@ def test_overlapping_folders_into_one_knowledge_base_are_told(tmp_path: Path, on
         (3, "mirrors[1].folder"),
     ]
     assert "of mirror a overlap and go into one knowledge base" in found[1].message
-
-
-def test_folders_with_a_common_beginning_do_not_overlap() -> None:
-    assert not overlap(Path("/srv/docs"), Path("/srv/docs-old"))
-    assert overlap(Path("/"), Path("/srv"))
 
 
 @pytest.mark.parametrize(
@@ -127,10 +117,9 @@ def test_prefixes_of_one_base_that_begin_each_other_are_told() -> None:
     assert "'guides/faq/' and 'guides/' of mirror m0 begin each other" in finding.message
 
 
-def test_no_prefix_begins_every_prefix() -> None:
-    assert prefixes_clash("", "a/")
-    assert prefixes_clash("", "")
-    assert not prefixes_clash("a/", "b/")
+def test_only_whole_names_of_folders_overlap_and_no_prefix_begins_every_prefix() -> None:
+    assert not overlap(Path("/srv/docs"), Path("/srv/docs-old")) and overlap(Path("/"), Path("/srv"))
+    assert prefixes_clash("", "a/") and prefixes_clash("", "") and not prefixes_clash("a/", "b/")
 
 
 def test_overlapping_folders_into_one_shared_base_are_told() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,66 +23,53 @@ def test_the_smallest_config_has_every_default(tmp_path: Path) -> None:
     assert config.path == tmp_path / "config.yaml"
 
 
-def test_every_setting_arrives_in_the_model(tmp_path: Path) -> None:
+LOCAL = "{path: kb, max_bytes: 5, embedding: {type: onnx, path: ~/model}, rerank: {type: builtin}}"
+RULES = '[{match: "faq/*.csv", local: {}}, {match: "*.md"}]'
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "meant"),
+    [
+        ("include", '["**/*.md"]', ("**/*.md",)),
+        ("exclude", '["drafts/", "!drafts/keep.md"]', ("drafts/", "!drafts/keep.md")),
+        ("settle", "500ms", 0.5),
+        ("settle_longest", "2.5s", 2.5),
+        ("rescan", "1m", 60.0),
+        ("deep_rescan", "2d", 172800.0),
+        ("prefix", "guides/", "guides/"),
+        ("renames", "keep", "keep"),
+        ("names", "plain", "plain"),
+        ("observer", "polling", "polling"),
+        ("deletions", "{hold_fraction: 1, hold_count: 0, hold_window: 0s}", DeletionRules(1.0, 0, 0.0)),
+        ("adopt", "name", "name"),
+        ("documents", RULES, (DocumentRule("faq/*.csv", {"local": {}}), DocumentRule("*.md"))),
+    ],
+)
+def test_every_setting_of_a_mirror_arrives_in_the_model(
+    tmp_path: Path, key: str, written: str, meant: Any
+) -> None:
+    plain = mirror(tmp_path)
+    assert mirror(tmp_path, f"{key}: {written}") == replace(plain, **{key: meant}) != plain
+
+
+def test_every_other_setting_arrives_in_the_model(tmp_path: Path) -> None:
     config = read(
         tmp_path,
-        """
+        f"""
         state_dir: /var/lib/somewhere
-        http: {listen: "[::1]:9753"}
-        notify: {command: [/bin/tell, -v], on: [halted]}
-        mirrors:
-          - name: handbook
-            folder: /srv/handbook
-            include: ["**/*.md"]
-            exclude: ["drafts/", "!drafts/keep.md"]
-            settle: 500ms
-            settle_longest: 1.5s
-            rescan: 1m
-            deep_rescan: 2d
-            prefix: guides/
-            renames: keep
-            names: plain
-            observer: polling
-            deletions: {hold_fraction: 1, hold_count: 0, hold_window: 0s}
-            adopt: name
-            documents:
-              - {match: "faq/*.csv", local: {}}
-              - match: "*.md"
-            target:
-              type: local
-              path: kb
-              max_bytes: 5
-              embedding: {type: onnx, path: ~/model}
-              rerank: {type: builtin}
+        log_level: debug
+        http: {{listen: "[::1]:9753"}}
+        notify: {{command: [/bin/tell, -v], on: [halted]}}
+        mirrors: [{{name: handbook, folder: /srv/handbook, target: {LOCAL}}}]
         """,
     )
-    assert config.state_dir == Path("/var/lib/somewhere")
+    assert (config.state_dir, config.log_level) == (Path("/var/lib/somewhere"), "debug")
     assert config.http == HttpConfig(listen="[::1]:9753")
-    assert config.http is not None
-    assert (config.http.host, config.http.port) == ("::1", 9753)
+    assert config.http is not None and (config.http.host, config.http.port) == ("::1", 9753)
     assert config.notify == NotifyConfig(command=("/bin/tell", "-v"), on=("halted",))
-    assert config.mirrors == (
-        MirrorConfig(
-            name="handbook",
-            folder=Path("/srv/handbook"),
-            include=("**/*.md",),
-            exclude=("drafts/", "!drafts/keep.md"),
-            settle=0.5,
-            settle_longest=1.5,
-            rescan=60.0,
-            deep_rescan=172800.0,
-            prefix="guides/",
-            renames="keep",
-            names="plain",
-            observer="polling",
-            deletions=DeletionRules(1.0, 0, 0.0),
-            adopt="name",
-            documents=(DocumentRule("faq/*.csv", {"local": {}}), DocumentRule("*.md")),
-            target=LocalTargetConfig(
-                path=tmp_path / "kb", max_bytes=5, embedding=EmbeddingConfig("onnx", Path(HOME, "model"))
-            ),
-        ),
-    )
+    model = EmbeddingConfig("onnx", Path(HOME, "model"))
+    target = LocalTargetConfig(path=tmp_path / "kb", max_bytes=5, embedding=model)
+    assert config.mirrors[0].target == target
 
 
 def test_paths_are_relative_to_the_config_and_keep_symlinks(tmp_path: Path) -> None:
@@ -108,46 +97,34 @@ def test_a_missing_folder_is_no_config_error(tmp_path: Path) -> None:
 def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Path) -> None:
     text = """\
         state_dirr: /x
-        http: {listen: 9753}
         mirrors:
-          - name: Handbook
+          - name: handbook
             folder: /srv/handbook
             settle: 2
-            observer: native
-            setle_longest: 60s
-            deletions: {hold_count: "5"}
             include: []
-          - folder: /srv/b
-            name: handbook
-            renames: replce
-            settle: 2m
           - name: handbook
             folder: /srv/c
-            target: {type: dify, api_key: x, knowledge_base_id: "5"}
+            settle: 2m
+            target: {type: dify, api_key: x}
         """
     assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
         (1, "state_dirr"),
-        (2, "http.listen"),
-        (4, "mirrors[0].name"),
-        (6, "mirrors[0].settle"),
-        (8, "mirrors[0].setle_longest"),
-        (9, "mirrors[0].deletions.hold_count"),
-        (10, "mirrors[0].include"),
-        (11, "mirrors[1].settle_longest"),
-        (13, "mirrors[1].renames"),
-        (15, "mirrors[2].name"),
-        (17, "mirrors[2].target.type"),
+        (5, "mirrors[0].settle"),
+        (6, "mirrors[0].include"),
+        (7, "mirrors[1].settle_longest"),
+        (7, "mirrors[1].name"),
+        (10, "mirrors[1].target.type"),
     ]
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     lines = str(caught.value).split("\n")
-    assert len(lines) == 11
+    assert len(lines) == 6
     assert lines[0] == (
         f"{tmp_path}/config.yaml:1: state_dirr: unknown key; "
         "allowed: mirrors, state_dir, log_level, http, notify; did you mean state_dir?"
     )
-    assert lines[3] == (
-        f"{tmp_path}/config.yaml:6: mirrors[0].settle: 2 has no unit; "
+    assert lines[1] == (
+        f"{tmp_path}/config.yaml:5: mirrors[0].settle: 2 has no unit; "
         "allowed: a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
     )
     assert isinstance(caught.value, UsageError)

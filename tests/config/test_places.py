@@ -42,30 +42,21 @@ def test_config_is_looked_for_at_the_user_and_then_the_system() -> None:
     assert config_places({**HOME, "KBSYNC_CONFIG": "/x.yaml"}) == (Path("/x.yaml"),)
 
 
-def test_the_first_config_there_is_is_found(tmp_path: Path) -> None:
+def test_the_first_config_there_is_is_found_and_one_that_was_named_is_never_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environ = {"HOME": str(tmp_path)}
-    user = tmp_path / ".config/kbsync/config.yaml"
+    monkeypatch.chdir(tmp_path)
+    for name in ("config.yaml", "kbsync.yaml", ".kbsync.yaml"):
+        (tmp_path / name).touch()  # in the working directory it is never looked for
     assert find_config(None, environ) in (None, SYSTEM_CONFIG)
+    user = tmp_path / ".config/kbsync/config.yaml"
     user.parent.mkdir(parents=True)
     user.touch()
     assert find_config(None, environ) == user
-
-
-def test_a_config_that_was_named_is_never_passed_over(tmp_path: Path) -> None:
-    environ = {"HOME": str(tmp_path), "KBSYNC_CONFIG": "/not/there.yaml"}
-    (tmp_path / ".config/kbsync").mkdir(parents=True)
-    (tmp_path / ".config/kbsync/config.yaml").touch()
+    environ["KBSYNC_CONFIG"] = "/not/there.yaml"
     assert find_config(None, environ) == Path("/not/there.yaml")
     assert find_config(Path("nor/here.yaml"), environ) == Path("nor/here.yaml")
-
-
-def test_config_is_never_looked_for_in_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("config.yaml", "kbsync.yaml", ".kbsync.yaml"):
-        (tmp_path / name).touch()
-    assert find_config(None, {"HOME": "/nonexistent"}) in (None, SYSTEM_CONFIG)
 
 
 def test_state_lies_where_the_first_that_says_so_says(
@@ -93,9 +84,6 @@ def test_state_of_a_folder_lies_below_the_state_home(tmp_path: Path) -> None:
     environ = {**HOME, "STATE_DIRECTORY": "/var/lib/one"}
     assert state_dir(environ, folder=tmp_path / "My Docs") == USER_STATE / "folders" / f"my-docs-{digest}"
     assert state_dir(environ, folder=tmp_path / "link") == USER_STATE / "folders" / f"link-{digest}"
-
-
-def test_state_dir_beside_folder_is_that_very_directory() -> None:
     assert state_dir(HOME, explicit=Path("/data/x"), folder=Path("/srv/docs")) == Path("/data/x")
 
 
@@ -115,6 +103,9 @@ def test_the_state_directory_is_created_for_its_owner_alone(tmp_path: Path) -> N
     check_state_dir(place)
     check_state_dir(place)
     assert [stat.S_IMODE(one.stat().st_mode) for one in (place, place.parent)] == [0o700, 0o700]
+    place.chmod(0o755)  # the mode of one that exists is left alone
+    check_state_dir(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o755
 
 
 def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
@@ -122,12 +113,6 @@ def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
     with pytest.raises(UsageError, match="lies inside"):
         check_state_dir(tmp_path / "state", [tmp_path], create=False)
-
-
-def test_the_mode_of_a_directory_that_exists_is_left_alone(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    check_state_dir(tmp_path)
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize(
@@ -159,8 +144,10 @@ def test_a_state_directory_that_cannot_be_written_is_told(
 def test_a_state_directory_on_a_network_file_system_is_told(tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs4 h:/x rw\n")
-    with pytest.raises(UsageError, match=r"network file system \(nfs4\).*--state-dir.* on a local disk"):
-        check_state_dir(tmp_path / "nfs" / "state", mountinfo=mountinfo)
+    (tmp_path / "link").symlink_to("nfs")
+    for place in ("nfs", "link"):
+        with pytest.raises(UsageError, match=r"network file system \(nfs4\).*--state-dir.* on a local disk"):
+            check_state_dir(tmp_path / place / "state", mountinfo=mountinfo)
     assert not (tmp_path / "nfs").exists()
     check_state_dir(tmp_path / "local", mountinfo=mountinfo)
 
@@ -186,12 +173,12 @@ def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
 
 def test_the_innermost_known_folder_contains_a_directory(tmp_path: Path) -> None:
     below = tmp_path / "state"
-    for name in ("docs", "docs/inner"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("docs")
+    (tmp_path / "docs/inner").mkdir(parents=True)
+    for name in ("link", "docs/inner"):  # noted through a link is its real path
         place = folder_state_dir(tmp_path / name, below)
         check_state_dir(place)
         note_folder(place, tmp_path / name)
-    (tmp_path / "link").symlink_to("docs")
 
     def known(name: str) -> Path | None:
         found = known_folder_for(tmp_path / name, below)
@@ -202,15 +189,6 @@ def test_the_innermost_known_folder_contains_a_directory(tmp_path: Path) -> None
     assert known("docs/inner/x") == tmp_path / "docs/inner"
     assert known("docs-old") is None
     assert known(".") is None
-
-
-def test_a_folder_noted_through_a_link_is_its_real_path(tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "link").symlink_to("docs")
-    place = folder_state_dir(tmp_path / "link", tmp_path / "state")
-    check_state_dir(place)
-    note_folder(place, tmp_path / "link")
-    assert known_folders(tmp_path / "state") == [KnownFolder(tmp_path / "docs", place)]
 
 
 # ---- network file systems
@@ -254,13 +232,6 @@ def test_network_file_systems_are_told_from_local_ones(tmp_path: Path, path: str
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(MOUNTS)
     assert network_file_system(Path(path), mountinfo) == kind
-
-
-def test_a_link_to_a_network_file_system_is_followed(tmp_path: Path) -> None:
-    mountinfo = tmp_path / "mountinfo"
-    mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs h:/x rw\n")
-    (tmp_path / "link").symlink_to("nfs")
-    assert network_file_system(tmp_path / "link" / "state", mountinfo) == "nfs"
 
 
 def test_without_mountinfo_nothing_is_claimed(tmp_path: Path) -> None:

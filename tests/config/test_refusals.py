@@ -64,6 +64,7 @@ MIRROR: list[tuple[str, str]] = [
     ("target: {type: zhipu, api_key: k, knowledge_id: ''}", "'' is not taken; allowed: an id in quotes"),
     ("target: {type: zhipu, api_key: Bearer k.T0KEN, knowledge_id: '5'}", "api_key: the value is not taken"),
     ("target: {type: zhipu, api_key: ключ, knowledge_id: '5'}", "api_key: the value is not taken"),
+    ("target: {type: zhipu, api_key: T0KEN, auth: jwt, knowledge_id: '5'}", "id.secret"),
     ("target: {knowledge_id: '5'}", "; knowledge_id belongs into target type zhipu"),
 ]
 """Settings of a mirror, which begin in line 4."""
@@ -98,6 +99,7 @@ WHOLE: list[tuple[str, str]] = [
 ZHIPU: list[tuple[str, str]] = [
     ("embedding: {}", "; embedding belongs into target type local"),
     ("absent_after: 1s", "; absent_after belongs into mirrors[].target.vectorization"),
+    ("auth: token", "auth: 'token' is not taken; allowed: key, jwt"),
     ("concurrency: 0", "concurrency: 0 is not taken; allowed: a whole number, 1 to 64"),
     ("proxy: proxy:3128", "proxy: the value is not taken; allowed: an address such as http://proxy:3128"),
     ("proxy: socks5://proxy:3128", "proxy: the value is not taken"),

@@ -19,37 +19,15 @@ RESTING = (
 
 def breaches(uploads: Sequence[Upload]) -> list[str]:
     """Sentences about what is wrong; empty when all is well. `uploads`: all rows of one path."""
-    return [
-        *_servers(uploads),
-        *_flights(uploads),
-        *_deletes(uploads),
-        *_waiting(uploads),
-    ]
-
-
-def _servers(uploads: Sequence[Upload]) -> list[str]:
     serving = [u.id for u in uploads if u.state.serves]
-    return [f"{len(serving)} uploads serve one path: {serving}"] if len(serving) > 1 else []
-
-
-def _flights(uploads: Sequence[Upload]) -> list[str]:
+    found = [f"{len(serving)} uploads serve one path: {serving}"] if len(serving) > 1 else []
     flying = Counter(
         (u.digest, u.recipe) for u in uploads if u.state.in_flight and u.purpose is Purpose.SERVE
     )
-    return [f"{n} uploads of one version in flight: {key}" for key, n in flying.items() if n > 1]
-
-
-def _deletes(uploads: Sequence[Upload]) -> list[str]:
-    return [
-        f"upload {u.id} is retiring without a remote id"
-        for u in uploads
-        if u.state in (UploadState.RETIRING, UploadState.TOMBSTONE) and u.remote_id is None
-    ]
-
-
-def _waiting(uploads: Sequence[Upload]) -> list[str]:
-    return [
-        f"upload {u.id} is {u.state.name} and nothing will look at it again"
-        for u in uploads
-        if not u.state.is_final and u.state not in RESTING and u.next_look_at is None
-    ]
+    found += [f"{n} uploads of one version in flight: {key}" for key, n in flying.items() if n > 1]
+    for u in uploads:
+        if u.state in (UploadState.RETIRING, UploadState.TOMBSTONE) and u.remote_id is None:
+            found.append(f"upload {u.id} is retiring without a remote id")
+        if not u.state.is_final and u.state not in RESTING and u.next_look_at is None:
+            found.append(f"upload {u.id} is {u.state.name} and nothing will look at it again")
+    return found

@@ -65,34 +65,11 @@ def test_an_unwanted_upload_that_was_accepted_is_retired() -> None:
     assert (accepted.state, accepted.remote_id, accepted.purpose) == (S.RETIRING, "id", Purpose.RETIRE)
 
 
-def test_a_halt_spends_no_attempt() -> None:
-    assert lifecycle.refund(SENT, "no money", timing(1.0)).attempts == 0
-
-
 def test_a_document_that_used_to_serve_remembers_it_while_retiring() -> None:
     serving = lifecycle.serve(replace(SENT, remote_id="id"))
     assert lifecycle.retire(serving, timing(0.0)).purpose is Purpose.SERVE
     indexing = replace(SENT, remote_id="id", state=S.INDEXING)
     assert lifecycle.retire(indexing, timing(0.0)).purpose is Purpose.RETIRE
-
-
-def test_what_the_target_never_had_is_dropped_instead_of_retired() -> None:
-    assert lifecycle.retire(SENT, timing(0.0)).state is S.DROPPED
-
-
-def test_a_deleted_document_leaves_a_tombstone_where_the_list_may_lag() -> None:
-    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), timing(0.0))
-    assert lifecycle.deleted(retiring, timing(0.0)).state is S.TOMBSTONE
-    assert lifecycle.deleted(retiring, timing(0.0, EXACT)).state is S.GONE
-
-
-def test_a_refused_delete_is_tried_a_few_times_and_then_seldom() -> None:
-    retiring = lifecycle.retire(lifecycle.serve(replace(SENT, remote_id="id")), timing(0.0))
-    waits = []
-    for _ in range(4):
-        retiring = lifecycle.delete_refused(lifecycle.begin_delete(retiring), "no", "1", timing(0.0))
-        waits.append(retiring.next_look_at)
-    assert waits[0] < 2 and waits[-1] == 3600.0
 
 
 def test_fresh_uploads_carry_the_tries_along() -> None:
@@ -108,25 +85,16 @@ def test_pauses_grow_and_are_bounded(tries: int, chance: float) -> None:
     assert look_pause(tries) <= 60.0
 
 
-def test_invariants_notice_what_they_are_for() -> None:
-    serving = replace(SENT, id=2, state=S.SERVING, remote_id="x")
-    assert breaches([serving, replace(serving, id=3)])
-    assert breaches([SENT, replace(SENT, id=3)])
-    assert breaches([replace(SENT, state=S.RETIRING)])
-    assert breaches([replace(SENT, state=S.INDEXING, next_look_at=None)])
-    assert not breaches([serving, replace(SENT, digest="other")])
+DELETED = lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), timing(0.0))
 
 
 def test_a_deletion_is_confirmed_by_a_list_within_a_day() -> None:
-    grave = lifecycle.deleted(
-        lifecycle.retire(replace(SENT, state=S.SERVING, remote_id="id"), timing(0.0)), timing(0.0)
-    )
-    assert grave.next_look_at == 86_400.0
-    assert lifecycle.still_there(grave, timing(86_400.0)).state is S.RETIRING
+    assert DELETED.next_look_at == 86_400.0
+    assert lifecycle.still_there(DELETED, timing(86_400.0)).state is S.RETIRING
 
 
 def test_a_document_that_no_deletion_removes_is_deleted_three_times_and_then_looked_at_once_a_week() -> None:
-    now, grave = 0.0, lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), timing(0.0))
+    now, grave = 0.0, DELETED
     for _ in range(3):
         now += 90_000.0
         again = lifecycle.still_there(grave, timing(now))
@@ -154,3 +122,11 @@ def test_the_diagram_in_the_docs_shows_exactly_these_steps() -> None:
 def test_every_state_is_in_the_table_and_what_is_final_is_only_ever_deleted() -> None:
     assert all(lifecycle.TRANSITIONS[state] for state in S)
     assert {to for state in S if state.is_final for to in lifecycle.TRANSITIONS[state]} == {S.RETIRING}
+
+
+def test_invariants_notice_what_they_are_for() -> None:
+    serving = replace(SENT, id=2, state=S.SERVING, remote_id="x")
+    broken = [serving, replace(serving, id=3)], [SENT, replace(SENT, id=3)], [replace(SENT, state=S.RETIRING)]
+    assert all(map(breaches, broken))
+    assert breaches([replace(SENT, state=S.INDEXING, next_look_at=None)])
+    assert not breaches([serving, replace(SENT, digest="other")])

@@ -35,18 +35,8 @@ def as_found(raw: bytes) -> str:
 
 FRAGMENTS = [
     *("a", "B", "7E", "d", "~", "~d", "~~", "~-2", "_", "__", "/", ".", " ", "-", "-2", "(1)", "_1", ".md"),
-    *(
-        "\u00e9",
-        "e\u0301",
-        "\u0301",
-        "\u0338",
-        "\u212b",
-        "\uac00",
-        "\u1100\u1161",
-        "\uf900",
-        "手册",
-        "\u3000",
-    ),
+    *("\u00e9", "e\u0301", "\u0301", "\u0338", "\u212b", "\uac00", "\u1100\u1161", "\uf900"),
+    *("手册", "\u3000"),
     *("👨\u200d👩\u200d👧", "\U0001f600", "\u202e", "\x00\x01"[1:], "\n", "\\", '"', ":", "*?<>|%;&+", "%41"),
     *("\udcff", "\udcc3", "README", ".tar.gz", TAG, f"~{TAG}", "abcdefghijkl"),
 ]
@@ -84,42 +74,39 @@ ASCII_PATHS = (
 
 
 @pytest.mark.parametrize(
-    ("path", "tagged", "plain"),
+    ("path", "flat"),
     [
-        ("intro.md", "intro~T.md", "intro.md"),
-        ("guides/intro.MD", "guides__intro~T.MD", "guides__intro.MD"),
-        ("a_b.md", "a_b~T.md", "a_b.md"),
-        ("a__b.md", "a~5F~5Fb~T.md", "a~5F~5Fb.md"),
-        ("a_/b.md", "a~5F__b~T.md", "a~5F__b.md"),
-        ("README", "README~T", "README"),
-        (".env", "~2Eenv~T", "~2Eenv"),
-        ("d/.env", "d__.env~T", "d__.env"),
-        ("a.tar.gz", "a.tar~T.gz", "a.tar.gz"),
-        ("a.md~", "a.md~7E~T", "a.md~7E"),
-        (" a .md", "~20a~20~T.md", "~20a~20.md"),
-        ("a..md", "a~2E~T.md", "a~2E.md"),
-        ("R&D: 50%.md", "R&D~3A 50~25~T.md", "R&D~3A 50~25.md"),
-        ("手册/安装 指南.pdf", "手册__安装 指南~T.pdf", "手册__安装 指南.pdf"),
-        ("caf\u00e9.md", "caf\u00e9~T.md", "caf\u00e9.md"),
-        ("cafe\u0301.md", "caf\u00e9~d~T.md", "caf\u00e9~d.md"),
-        ("\u00e9/e\u0301.md", "\u00e9__e~CC~81~T.md", "\u00e9__e~CC~81.md"),
-        ("\udce9t\udce9.md", "~E9t~E9~T.md", "~E9t~E9.md"),
-        ("👨\u200d👩\u200d👧.md", "👨\u200d👩\u200d👧~T.md", "👨\u200d👩\u200d👧.md"),
-        ("a_1.md", "a_1~T.md", "a_1~.md"),
-        ("a (1).md", "a (1)~T.md", "a (1)~.md"),
+        ("intro.md", "intro~T.md"),
+        ("guides/intro.MD", "guides__intro~T.MD"),
+        ("a_b.md", "a_b~T.md"),
+        ("a__b.md", "a~5F~5Fb~T.md"),
+        ("a_/b.md", "a~5F__b~T.md"),
+        ("README", "README~T"),
+        (".env", "~2Eenv~T"),
+        ("d/.env", "d__.env~T"),
+        ("a.tar.gz", "a.tar~T.gz"),
+        ("a.md~", "a.md~7E~T"),
+        (" a .md", "~20a~20~T.md"),
+        ("a..md", "a~2E~T.md"),
+        ("R&D: 50%.md", "R&D~3A 50~25~T.md"),
+        ("手册/安装 指南.pdf", "手册__安装 指南~T.pdf"),
+        ("caf\u00e9.md", "caf\u00e9~T.md"),
+        ("cafe\u0301.md", "caf\u00e9~d~T.md"),
+        ("\u00e9/e\u0301.md", "\u00e9__e~CC~81~T.md"),
+        ("\udce9t\udce9.md", "~E9t~E9~T.md"),
+        ("👨\u200d👩\u200d👧.md", "👨\u200d👩\u200d👧~T.md"),
+        ("a_1.md", "a_1~T.md"),
+        ("a (1).md", "a (1)~T.md"),
     ],
 )
-def test_a_name_reads_like_the_path(path: str, tagged: str, plain: str) -> None:
-    assert TAGGED.name(path, ONE) == tagged.replace("T", TAG) == tagged.replace("~T", f"~{TAG}")
+def test_a_name_reads_like_the_path(path: str, flat: str) -> None:
+    """Without a tag, what could be another's name that was made different has a `~` at its end."""
+    plain = flat.replace("~T", "~" if path in ("a_1.md", "a (1).md") else "")
+    assert TAGGED.name(path, ONE) == flat.replace("~T", f"~{TAG}")
     assert PLAIN.name(path, ONE) == plain
     assert TAGGED.read(TAGGED.name(path, ONE)) == ParsedName(path, TAG)
     assert PLAIN.read(plain) == ParsedName(path)
-
-
-def test_a_number_stands_where_a_name_is_taken() -> None:
-    assert TAGGED.name("a.md", ONE, 2) == f"a~{TAG}-2.md"
-    assert PLAIN.name("a.md", ONE, 2) == "a~-2.md"
-    assert PLAIN.name("a-2.md", ONE) == "a-2.md"
+    assert TAGGED.name(path, ONE, 2) == flat.replace("~T", f"~{TAG}-2")
 
 
 def test_a_tag_is_the_beginning_of_the_digest() -> None:
@@ -167,19 +154,6 @@ def test_a_name_is_short_safe_and_keeps_its_extension(
     extension = os.path.splitext(path)[1]
     if re.fullmatch(r"\.[A-Za-z0-9]{1,16}", extension):
         assert name.endswith(extension)
-
-
-WISHES = st.tuples(PATHS, st.sampled_from([ONE, OTHER]), NUMBERS)
-
-
-@given(PREFIXES, st.lists(WISHES, min_size=2, max_size=8))
-def test_different_documents_have_names_that_no_normal_form_makes_equal(
-    prefix: str, wishes: list[tuple[str, str, int]]
-) -> None:
-    naming = Naming(prefix)
-    assert len({nfd(naming.name(*one)) for one in wishes}) == len(set(wishes))
-    plain = Naming(prefix, "plain")
-    assert len({nfd(plain.name(*one)) for one in wishes}) == len({(path, n) for path, _, n in wishes})
 
 
 @pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
@@ -304,13 +278,15 @@ MANGLES: dict[str, Callable[[str], str]] = {
     "_ and (1)": lambda name: added("(1)")(replaced("_")(name)),
 }
 SAMPLES = [
-    "a b/c_d.md",
-    "手册/安装 指南.pdf",
-    "café/手.md",
-    "cafe\u0301.md",
-    "手",
-    "册\U0001f600.md",
-    "b_手_é__1.md",
+    *(
+        "a b/c_d.md",
+        "手册/安装 指南.pdf",
+        "café/手.md",
+        "cafe\u0301.md",
+        "手",
+        "册\U0001f600.md",
+        "b_手_é__1.md",
+    ),
 ]
 
 
@@ -350,20 +326,20 @@ def test_plain_paths_are_never_taken_for_each_other(
         assert not naming.recognises(one, added("(1)")(two))
 
 
-@pytest.mark.parametrize(
-    ("path", "other"),
-    [
-        ("手册.md", "指南.md"),
-        ("手册.md", "册.md"),
-        ("é.md", "è.md"),
-        ("a/手.md", "b/手.md"),
-        ("手a.md", "手b.md"),
-    ],
+NEIGHBOURS = (
+    ("手册.md", "指南.md"),
+    ("手册.md", "册.md"),
+    ("é.md", "è.md"),
+    ("a/手.md", "b/手.md"),
+    ("手a", "手b"),
 )
+
+
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
-def test_other_words_are_another_document(naming: Naming, path: str, other: str) -> None:
-    assert not naming.recognises(naming.name(path, ONE), naming.name(other, ONE))
-    assert not naming.recognises(naming.name(other, ONE), naming.name(path, ONE))
+def test_other_words_are_another_document(naming: Naming) -> None:
+    for path, other in NEIGHBOURS:
+        assert not naming.recognises(naming.name(path, ONE), naming.name(other, ONE))
+        assert not naming.recognises(naming.name(other, ONE), naming.name(path, ONE))
 
 
 def test_a_long_mangled_name_is_judged_at_once() -> None:
@@ -380,7 +356,4 @@ def test_a_name_that_was_mangled_is_read_all_the_same(made: str) -> None:
     seen = name.encode().decode("latin-1") if made == "mojibake" else made.format(stem=stem, ext=ext)
     assert naming.read(seen) is None
     assert naming.read_mangled(seen) == naming.read(name)
-
-
-def test_a_name_of_others_stays_unread() -> None:
-    assert Naming().read_mangled("guide(1).md") is None
+    assert naming.read_mangled("guide(1).md") is None

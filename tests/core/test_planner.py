@@ -63,21 +63,19 @@ ANEW: list[Action] = [Retire(1), Send(None)]
 MOVED, MID = up(1, S.SERVING, label="b.md"), up(2, S.INDEXING, "mid")
 
 former = {"purpose": Purpose.SERVE}
+OTHER_NAME, NAMED = up(2, S.INDEXING, label="z.md"), up(1, S.SERVING, label="b.url", name="https://a.org")
+FORMER, NEWER = up(1, S.RETIRING, **former), up(2, S.SERVING, "other")
 never = {"purpose": Purpose.RETIRE}
 
 OTHER = replace(WANTED, recipe="r2")
 KEPT, ALLOWED = replace(OTHER, may_renew=False), OTHER
 
+R3, INTENT = replace(KEPT, recipe="r3"), up(2, S.INTENDED, recipe="r2")
+
 RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("another recipe that is not allowed keeps what serves", KEPT, [SERVER], PAID, [Keep(1)]),
     ("what is allowed is sent", ALLOWED, [SERVER], PAID, [Keep(1), Send(1)]),
-    (
-        "an intent of another recipe is not sent after all",
-        replace(KEPT, recipe="r3"),
-        [SERVER, up(2, S.INTENDED, recipe="r2")],
-        PAID,
-        [Keep(1), Drop(2)],
-    ),
+    ("an intent of another recipe is not sent after all", R3, [SERVER, INTENT], PAID, [Keep(1), Drop(2)]),
     ("other bytes go at once", KEPT, [OLD], PAID, [Keep(1), Send(1)]),
     ("another name has to be sent anyway", KEPT, [MOVED], PAID, [Keep(1), Send(1)]),
     ("where the target renames it is renamed and kept", KEPT, [MOVED], PAID_RENAMES, [Keep(1), Relabel(1)]),
@@ -104,13 +102,7 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("but not what failed", WANTED, [up(1, S.FAILED, "mid", remote_id="r1")], PLAIN, [Retire(1), Send(None)]),
     ("under another name the same is waited for", WANTED, [up(1, S.UNSURE, label="z.md")], PLAIN, []),
     ("be it indexing", WANTED, [up(1, S.INDEXING, label="")], RENAMES, []),
-    (
-        "beside a server it makes way",
-        WANTED,
-        [OLD, up(2, S.INDEXING, label="z.md")],
-        PLAIN,
-        [Keep(1), Retire(2), Send(1)],
-    ),
+    ("beside a server it makes way", WANTED, [OLD, OTHER_NAME], PLAIN, [Keep(1), Retire(2), Send(1)]),
     ("an in-place target is never written to twice at once", WANTED, [OLD, MID], UPDATES, [Keep(1)]),
     ("an unsure upload is wanted after all", WANTED, [up(1, S.UNSURE, **never)], PLAIN, [Want(1)]),
     ("a quarantined version is not sent again", WANTED, [up(1, S.FAILED)], PLAIN, []),
@@ -120,24 +112,12 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("a retirement not sent is called off", WANTED, [up(1, S.RETIRING, **former)], PLAIN, [Serve(1)]),
     ("a retirement sent is not", WANTED, [up(1, S.RETIRING, **former, attempts=1)], PLAIN, [Send(None)]),
     ("what never served does not begin to", WANTED, [up(1, S.RETIRING, **never)], PLAIN, [Send(None)]),
-    (
-        "back to the former version at once",
-        WANTED,
-        [up(1, S.RETIRING, **former), up(2, S.SERVING, "other")],
-        PLAIN,
-        [Keep(2), Retire(2), Serve(1)],
-    ),
+    ("back to the former version at once", WANTED, [FORMER, NEWER], PLAIN, [Keep(2), Retire(2), Serve(1)]),
     ("a found document with equal bytes is adopted", WANTED, [up(1, S.ADOPTING)], PLAIN, [Serve(1)]),
     ("one with other bytes is left alone", WANTED, [up(1, S.ADOPTING, "old")], PLAIN, [Send(None)]),
     ("unless the name is proof enough", WANTED, [up(1, S.ADOPTING, "old")], BY_NAME, [Serve(1)]),
-    ("a twin is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
-    (
-        "a page is known by its address, whatever its file is called",
-        WANTED,
-        [up(1, S.SERVING, label="b.url", name="https://a.org")],
-        PLAIN,
-        [Keep(1)],
-    ),
+    ("a copy is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
+    ("a page is known by its address, whatever its file is called", WANTED, [NAMED], PLAIN, [Keep(1)]),
     ("a rename is a new label", WANTED, [MOVED], RENAMES, [Keep(1), Relabel(1)]),
     ("or a successor", WANTED, [MOVED], PLAIN, [Keep(1), Send(1)]),
     ("or nothing", WANTED, [MOVED], KEEPS, [Keep(1)]),

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kbsync.core.model import Stamp
 from kbsync.core.quiet import Settling, is_old_enough
@@ -35,6 +33,20 @@ def test_of_due_paths_the_longest_tracked_come_first() -> None:
     assert [due.path for due in s.due(100.0, limit=2)] == ["empty", "late"]
 
 
+def test_a_file_is_due_once_it_was_quiet_and_at_the_latest_after_the_longest_wait() -> None:
+    s = settling()
+    for second in range(61):
+        s.touch("log", stamp(second), float(second))  # it is never quiet
+        s.touch("same", stamp(1), float(second))  # looked at again, and not changed
+    assert [(due.path, due.forced) for due in s.due(59.0)] == [("same", False)]
+    assert [(due.path, due.forced) for due in s.due(60.0)] == [("log", True), ("same", False)]
+    s.restart("log", 60.0)
+    s.forget("same")
+    s.restart("same", 60.0)
+    assert s.due(61.9) == [] and s.next_due() == 62.0 and s.paths() == ["log"]
+    assert [(due.path, due.stamp, due.forced) for due in s.due(62.0)] == [("log", stamp(60), False)]
+
+
 NOW = 1_800_000_000.0
 
 
@@ -65,69 +77,6 @@ def test_only_an_age_that_can_be_believed_is_a_shortcut(subject: Stamp, old_enou
 def test_a_future_stamp_is_not_old_enough_even_without_a_settle() -> None:
     assert not is_old_enough(aged(-5), NOW, 0.0)
     assert is_old_enough(aged(0), NOW, 0.0)
-
-
-class Naive:
-    """The promise itself, looked through anew at each question."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, tuple[Stamp, float, float]] = {}
-
-    def touch(self, path: str, found: Stamp, now: float) -> None:
-        old, since, changed = self.rows.get(path, (found, now, now))
-        self.rows[path] = (found, since, changed if old == found else now)
-
-    def times(self, path: str) -> tuple[float, float]:
-        found, since, changed = self.rows[path]
-        quiet = changed + (3 if found.size == 0 else 1) * SETTLE
-        return quiet, min(quiet, since + LONGEST)
-
-    def due(self, now: float) -> list[tuple[float, str, bool]]:
-        rows = [(self.times(path)[1], path, now < self.times(path)[0]) for path in self.rows]
-        return sorted(row for row in rows if row[0] <= now)
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["touch", "touch", "touch", "forget", "restart", "due"]),
-        st.sampled_from("abcde"),
-        st.integers(0, 2),  # size
-        st.integers(0, 2),  # mtime
-        st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0, 31.0]),  # seconds that pass before
-    ),
-    max_size=60,
-)
-
-
-@given(STEPS)
-def test_whatever_happens_it_answers_as_promised(
-    steps: list[tuple[str, str, int, int, float]],
-) -> None:
-    real, naive, now = settling(), Naive(), 0.0
-    for step, path, size, mtime, passed in steps:
-        now += passed
-        found = Stamp(size, mtime, 0, 1)
-        if step == "touch":
-            real.touch(path, found, now)
-            naive.touch(path, found, now)
-        elif step == "forget":
-            real.forget(path)
-            naive.rows.pop(path, None)
-        elif step == "restart" and path in naive.rows:
-            real.restart(path, now)
-            naive.rows[path] = (naive.rows[path][0], now, now)
-        elif step == "due":
-            assert_same(real, naive, now)
-    assert_same(real, naive, now)
-
-
-def assert_same(real: Settling, naive: Naive, now: float) -> None:
-    expected = naive.due(now)
-    answer = real.due(now)
-    assert sorted((naive.times(due.path)[1], due.path, due.forced) for due in answer) == expected
-    assert all(due.stamp == naive.rows[due.path][0] for due in answer)
-    assert real.next_due() == min((naive.times(path)[1] for path in naive.rows), default=None)
-    assert len(real) == len(naive.rows)
 
 
 def test_many_paths_cost_no_quadratic_work() -> None:

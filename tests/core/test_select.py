@@ -93,12 +93,9 @@ def test_an_include_that_names_a_default_brings_it_back(include: list[str], path
 
 
 @pytest.mark.parametrize("include", [["*"], ["**"], ["**/*"], ["*.md"], ["/sub/"]])
-def test_a_wide_include_brings_no_default_back(include: list[str]) -> None:
+def test_a_wide_include_brings_no_default_back_and_a_negation_does(include: list[str]) -> None:
     assert not is_mirrored(rules(include), "sub/.git/a.md")
     assert not is_mirrored(rules(include), "sub/~$a.md")
-
-
-def test_a_negation_in_exclude_or_ignore_file_brings_a_default_back() -> None:
     assert is_mirrored(rules(exclude=["!.git/"]), ".git/a.md")
     assert is_mirrored(rules(root="!~$*\n"), "~$a.md")
 
@@ -186,20 +183,10 @@ def test_a_line_that_could_never_match_is_an_error_that_names_its_place(line: st
         rules().below("docs", f"fine\n{line}\n")
 
 
-def test_ignore_files_may_have_bom_crlf_and_no_last_newline() -> None:
-    made = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\nd.md")
-    for name in ("a.md", "b.md", "c ", "d.md"):
+def test_ignore_files_may_have_bom_crlf_any_script_and_bytes_and_no_last_newline() -> None:
+    made = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\n第?章.md\nbad-\udce9.md\nx-?.md\nd.md")
+    for name in ("a.md", "b.md", "c ", "第三章.md", "bad-\udce9.md", "x-\udcff.md", "d.md"):
         assert choice(made, name) is FileChoice.EXCLUDED, name
-
-
-def test_names_that_are_not_utf8_can_be_excluded() -> None:
-    made = rules(root="bad-\udce9.md\nx-?.md\n")
-    assert choice(made, "bad-\udce9.md") is FileChoice.EXCLUDED
-    assert choice(made, "x-\udcff.md") is FileChoice.EXCLUDED
-
-
-def test_a_question_mark_is_one_character_of_any_script() -> None:
-    assert choice(rules(root="第?章.md\n"), "第三章.md") is FileChoice.EXCLUDED
 
 
 def test_versions_tell_a_persons_change_from_a_programs() -> None:
@@ -219,13 +206,6 @@ def test_versions_do_not_depend_on_where_a_set_was_built() -> None:
     one = Limits(extensions=frozenset(["a", "b", "c", "d"]))
     two = Limits(extensions=frozenset(["d", "c", "b", "a"]))
     assert Rules(None, (), one).version == Rules(None, (), two).version
-
-
-def test_an_ignore_file_leaves_the_rules_above_as_they_were() -> None:
-    above = rules()
-    below = above.below("docs", "*.md\n")
-    assert choice(above, "docs/a.md") is FileChoice.SELECTED
-    assert choice(below, "docs/a.md") is FileChoice.EXCLUDED
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from kbsync.engine.audit import AuditResult, BackgroundAudit
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
+from kbsync.state.read_only import Tx
 from tests.engine.read_only_commands import open_target, state_of
 from tests.engine.world import World
 
@@ -40,3 +42,14 @@ def paths(verification: Verification) -> dict[str, list[str]]:
     """What was found, without empty lists."""
     kinds = ("missing", "stale", "orphaned", "duplicate")
     return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
+
+
+def held_by_another_mirror(tx: Tx, remote_id: str) -> None:
+    """A mirror that shares the base of `docs`, under a prefix of its own, has this document."""
+    mine = tx.mirrors.named("docs")
+    assert mine is not None and mine.binding is not None
+    base, row = tx.mirrors.binding(mine.binding), tx.uploads.at(mine.id, mine.binding, "f0.md")[0]
+    assert base is not None
+    there = tx.mirrors.add("other", "/srv/other", "memory").id
+    binding = tx.mirrors.bind_to(there, base.target, base.address, base.base, "other/")
+    tx.uploads.add(replace(row, mirror=there, binding=binding, path="x.md", remote_id=remote_id))

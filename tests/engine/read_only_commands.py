@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror
 from kbsync.once import run_once
@@ -30,19 +28,6 @@ async def planned(world: World) -> MirrorPlan:
     with state_of(world) as state:
         context = CommandContext(world.configured)
         return await plan_mirror(world.settings, open_target(world), state, world.clock, context)
-
-
-def everything_below(folder: Path) -> dict[str, bytes]:
-    """The bytes of all files: equal when nothing was written, made or removed.
-
-    Of SQLite's shared memory, which every reader of a WAL takes part in, only the name counts.
-    """
-    found = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            found[str(path)] = b"" if name.endswith("-shm") else path.read_bytes()
-    return found
 
 
 async def once_for(world: World, seconds: float) -> None:

@@ -12,13 +12,12 @@ from structlog.testing import capture_logs
 
 from kbsync.contract.target import Listed
 from kbsync.core.model import UploadState
-from kbsync.engine import status
 from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
-from kbsync.engine.status import mirror_status
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import Tx
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun
+from tests.engine.test_status import status
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
@@ -33,26 +32,10 @@ async def mirrored(world: World, n: int = 10) -> None:
 
 def note(world: World) -> str:
     """What `status` says besides the counts."""
-    return str(
-        world.look_up(
-            lambda tx: (
-                mirror_status(
-                    tx, tx.mirrors.get(world.run.mirror), now=0.0, cure=lambda command: f"kbsync {command}"
-                ).note
-            )
-        )
-    )
+    return str(status(world).get("note", ""))
 
 
 # -- what it does ----------------------------------------------------------------------------------------
-
-
-async def test_a_document_the_list_hides_is_not_sent_again(world: World) -> None:
-    await mirrored(world)
-    world.base.faults.append(Fault("list", lie=True, rows=4, times=1000))
-    outcome = await audited(world)
-    assert outcome.missing == 0
-    assert world.puts() == 10
 
 
 async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World) -> None:
@@ -112,13 +95,9 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
 # -- what it tells -----------------------------------------------------------------------------------------
 
 
-def plant_left_over(world: World) -> str:
-    """A document of a lost state under a path of ours, with other bytes."""
-    return world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
-
-
-async def test_what_nothing_proves_ours_is_told_and_left_alone(world: World) -> None:
-    left = plant_left_over(world)
+async def test_what_nothing_proves_ours_is_told_and_left_alone_until_a_person_repairs(world: World) -> None:
+    """Documents of a lost state, one of them under a path of ours, with other bytes."""
+    left = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
     world.base.add("gone.md", b"x", path="gone.md", upload_id=8, foreign=False)
     world.base.add("theirs.md", b"theirs")
     await mirrored(world)
@@ -131,14 +110,8 @@ async def test_what_nothing_proves_ours_is_told_and_left_alone(world: World) -> 
     [ended] = [e for e in logs if e["event"] == "audit.ended"]
     assert (ended["duplicate"], ended["orphaned"], ended["missing"]) == (1, 1, 0)
     assert note(world) == (
-        "the last audit found 1 duplicate and 1 orphaned document: kbsync verify --mirror docs"
+        "the last audit found 1 duplicate and 1 orphaned document: kbsync verify --mirror docs --here"
     )
-
-
-async def test_what_was_found_is_forgotten_once_a_person_repaired(world: World) -> None:
-    plant_left_over(world)
-    await mirrored(world)
-    await audited(world)
     world.tell("repair")
     await world.once()
     assert note(world) == ""
@@ -167,12 +140,6 @@ def leave_behind(world: World, n: int) -> None:
 
 
 # -- when ------------------------------------------------------------------------------------------------
-
-
-def ended(world: World) -> float:
-    found = world.look_up(lambda tx: status.last_audit(tx, world.run.mirror))
-    assert found is not None
-    return float(found.ended)
 
 
 def lists(world: World) -> list[float]:

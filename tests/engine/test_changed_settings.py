@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from kbsync.engine.plan import Planned
 from kbsync.engine.settings import MirrorSettings
-from kbsync.engine.status import MirrorStatus, mirror_status
 from kbsync.state.approvals import RENEWALS
-from kbsync.state.read_only import Tx
 from tests.engine.read_only_commands import planned
+from tests.engine.test_plan import paths
+from tests.engine.test_status import status
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Failure
@@ -42,14 +41,9 @@ def set_to(world: World, size: int, *only: str) -> None:
     world.settings = replace(world.settings, document_settings=settings, fingerprint=f"{size} {only}")
 
 
-def status(world: World) -> MirrorStatus:
-    def look(tx: Tx) -> MirrorStatus:
-        record = tx.mirrors.named("docs")
-        assert record is not None
-        return mirror_status(tx, record, now=0.0, cure=lambda command: f"kbsync {command}")
-
-    found: MirrorStatus = world.look_up(look)
-    return found
+def halt(world: World) -> dict[str, str]:
+    """What a person is told that the mirror waits for; empty when it does not."""
+    return status(world)["halt"] or {}
 
 
 def holds(world: World) -> list[int]:
@@ -68,33 +62,20 @@ def made_as(world: World, size: int) -> set[str]:
     return {path for path, made in recipes(world).items() if made == f"size {size}"}
 
 
-def paths(plan: tuple[Planned, ...]) -> list[str]:
-    return [one.path for one in plan]
-
-
 async def test_settings_that_touch_many_documents_wait_for_a_person(world: World) -> None:
-    served, puts = world.served(), world.puts()
+    served = world.served()
     set_to(world, 2)
     end = await world.once()
     assert end.complete and not end.trouble
-    assert world.statuses() == {"held": MANY} and world.puts() == puts
-    assert world.served() == served and made_as(world, 0) == set(served)
-    halt = status(world).halt
-    assert halt is not None and halt.reason == "recipe-held" and halt.cure == "kbsync approve docs"
-    assert halt.detail.startswith("10 of 10 documents (100 B) would be indexed again")
+    assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(served)
+    assert (halt(world)["reason"], halt(world)["cure"]) == ("recipe-held", "kbsync approve docs --here")
+    assert halt(world)["detail"].startswith("10 of 10 documents (100 B) would be indexed again")
     await world.once()
-    assert world.puts() == puts and len(holds(world)) == 1
-
-
-async def test_approve_lets_them_go_one_document_a_file_at_every_moment(world: World) -> None:
-    set_to(world, 2)
-    await world.once()
+    assert world.puts() == MANY and len(holds(world)) == 1 and world.served() == served
     world.approve()
-    served = world.served()
     await world.once()
     assert world.served() == served and made_as(world, 2) == set(served)
-    assert world.statuses() == {"ready": MANY} and holds(world) == [] and status(world).halt is None
-    assert world.puts() == 2 * MANY
+    assert world.statuses() == {"ready": MANY} and holds(world) == [] and halt(world) == {}
     await world.once()
     assert world.puts() == 2 * MANY
 
@@ -197,42 +178,26 @@ async def test_who_is_asked_about_what_changes_meanwhile(
     ready = len(world.on_disk()) - held
     assert world.statuses() == {word: n for word, n in (("ready", ready), ("held", held)) if n}
     assert made_as(world, 2) == made_anew and len(holds(world)) == bool(held)
-    halt = status(world).halt
-    assert (halt.detail if halt else "").startswith(detail) and bool(halt) == bool(held)
+    assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held)
 
 
-async def test_another_change_is_another_hold_and_an_approval_of_the_first_is_none_of_it(
-    world: World,
+@pytest.mark.parametrize(("first", "then"), [((2,), (3,)), ((2, *(f"f{n}.md" for n in range(5))), (2,))])
+async def test_another_or_a_wider_change_is_another_hold_and_an_approval_of_the_first_is_none_of_it(
+    world: World, first: tuple[Any, ...], then: tuple[Any, ...]
 ) -> None:
-    set_to(world, 2)
+    set_to(world, *first)
     await world.once()
-    [first] = holds(world)
-    set_to(world, 3)
+    asked = holds(world)
+    set_to(world, *then)
     await world.once()
-    [second] = holds(world)
-    assert second != first
-    world.tell("approve", holds=[first])
+    more = holds(world)
+    assert len(asked) == len(more) == 1 and more != asked
+    world.tell("approve", holds=asked)
     await world.once()
-    assert made_as(world, 0) == set(world.served()) and holds(world) == [second]
-    world.tell("approve", holds=[second])
+    assert made_as(world, 0) == set(world.served()) and holds(world) == more
+    world.tell("approve", holds=more)
     await world.once()
-    assert made_as(world, 3) == set(world.served()) and len(world.served()) == MANY
-
-
-async def test_an_approval_concerns_what_was_held_at_that_moment(world: World) -> None:
-    set_to(world, 2, *(f"f{n}.md" for n in range(5)))
-    await world.once()
-    approved = holds(world)
-    set_to(world, 2)
-    await world.once()
-    [more] = holds(world)
-    assert [more] != approved
-    world.tell("approve", holds=approved)
-    await world.once()
-    assert made_as(world, 2) == set() and world.statuses() == {"held": MANY}
-    world.tell("approve", holds=[more])
-    await world.once()
-    assert made_as(world, 2) == set(world.served()) and world.statuses() == {"ready": MANY}
+    assert made_as(world, then[0]) == set(world.served()) and world.statuses() == {"ready": MANY}
 
 
 async def test_deletions_and_settings_are_held_side_by_side(world: World) -> None:
@@ -242,14 +207,13 @@ async def test_deletions_and_settings_are_held_side_by_side(world: World) -> Non
     for n in texts:
         world.delete(f"f{n}.md")
     await world.once()
-    halt = status(world).halt
-    assert halt is not None and halt.reason == "deletions-held"
-    assert "6 of 10 documents would be deleted" in halt.detail and "4 of 10 documents (40 B)" in halt.detail
+    assert halt(world)["reason"] == "deletions-held"
+    for words in ("6 of 10 documents would be deleted", "4 of 10 documents (40 B)"):
+        assert words in halt(world)["detail"]
     for n, text in texts.items():
         world.write(f"f{n}.md", text)
     await world.once()
-    halt = status(world).halt
-    assert halt is not None and halt.detail.startswith("10 of 10 documents")
+    assert halt(world)["detail"].startswith("10 of 10 documents")
     assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.served())
 
 
@@ -306,7 +270,7 @@ async def test_another_base_asks_nothing_and_back_at_the_first_one_it_is_asked_a
     world.base = MemoryBase(clock=world.clock.wall)
     world.base.recreate()
     await world.once()
-    assert world.statuses() == {"ready": MANY} and status(world).halt is None
+    assert world.statuses() == {"ready": MANY} and halt(world) == {}
     assert made_as(world, 2) == set(world.served())
     world.base = first
     await world.once()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from kbsync.core.selection import Rules
 from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.state.store import StateStore
-from tests.engine.read_only_commands import open_target, state_of
+from tests.engine.auditing import verified
+from tests.engine.read_only_commands import open_target, planned, state_of
+from tests.engine.test_status import items
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
@@ -64,22 +64,15 @@ async def test_the_json_carries_answer_and_evidence(world: World) -> None:
 NONSENSE = {"sub/.kbsyncignore": "[[:nonsense:]]\n", "sub/a.md": "x"}
 
 
+SECRET = {"sub/.kbsyncignore": "# comment\n\nsecret*.md\n", "sub/secret1.md": "x"}
+WHY = "It is not found because it is excluded by secret*.md (sub/.kbsyncignore:3)"
+
+
 @pytest.mark.parametrize(
     ("files", "path", "words"),
     [
-        (
-            {"sub/.kbsyncignore": "# comment\n\nsecret*.md\n", "sub/secret1.md": "x"},
-            "sub/secret1.md",
-            [
-                "It is not found because it is excluded by secret*.md (sub/.kbsyncignore:3)",
-                "change sub/.kbsyncignore:3",
-            ],
-        ),
-        (
-            {"drafts/deep/a.md": "x"},
-            "drafts/deep/a.md",
-            ["a directory above it is not entered", "exclude[0]"],
-        ),
+        (SECRET, "sub/secret1.md", [WHY, "change sub/.kbsyncignore:3"]),
+        ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["directory above it is not entered", "exclude[0]"]),
         ({"notes~": "x"}, "notes~", ["negated pattern"]),
         ({"a.txt": "x"}, "a.txt", ["add a pattern for it to `include`"]),
         ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
@@ -100,37 +93,25 @@ async def test_before_a_pass_it_says_why_a_file_is_not_found_and_what_to_do(
     assert not found.found and all(word in found.answer for word in words), found.answer
 
 
+Change = Callable[[World], object]
+
+
 @pytest.mark.parametrize(
     ("change", "is_found", "words"),
     [
         (lambda w: w.write("a.md", "newer"), True, "It is found in an older version because"),
-        (
-            lambda w: w.write(".kbsyncignore", "a.md\n"),
-            True,
-            "It is still found although it is excluded by a.md",
-        ),
-        (
-            lambda w: w.base.lose(next(iter(w.base.documents))),
-            False,
-            "kbsync verify --repair --mirror docs --folder",
-        ),
+        (lambda w: w.write(".kbsyncignore", "a.md\n"), True, "still found although it is excluded by a.md"),
+        (lambda w: w.base.lose(*w.base.documents), False, "kbsync verify --repair --mirror docs --folder"),
     ],
 )
 async def test_after_a_pass_it_says_why_what_is_found_is_not_the_file_as_it_is(
-    world: World, change: Callable[[World], object], is_found: bool, words: str
+    world: World, change: Change, is_found: bool, words: str
 ) -> None:
     world.write("a.md", "old")
     await world.once()
     change(world)
     found = await explained(world, "a.md")
     assert (found.found, words in found.answer) == (is_found, True), found.answer
-
-
-async def test_a_file_in_a_directory_that_cannot_be_listed_says_so(world: World) -> None:
-    for name, text in NONSENSE.items():
-        world.write(name, text)
-    await world.once()
-    assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
 
 
 async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None:
@@ -142,26 +123,56 @@ async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None
     assert "lies in the future" in (await explained(world, "a.md")).answer
 
 
-async def test_a_quarantined_file_gives_the_targets_words_and_the_cure(world: World) -> None:
-    world.base.faults.append(
-        Fault("put", error=lambda: Rejected("too ugly", code="42"), match="a b.md", times=99)
-    )
-    world.write("a b.md")
-    await world.once()
+def refuse(world: World) -> None:
+    error = Rejected("too ugly", code="42")
+    world.base.faults.append(Fault("put", error=lambda: error, match="a b.md", times=99))
+
+
+def delay(world: World) -> None:
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
+
+
+def refuse_a_change(world: World) -> None:
+    world.base.behaviour = Behaviour(failures=[Failure("a b.md", times=99, reason="no can do")])
+    world.write("a b.md", "new")
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "answer", "words"),
+    [
+        (
+            refuse,
+            None,
+            ["the target refused it (too ugly)", "kbsync retry 'a b.md' --folder docs"],
+            ["failed", "[42]"],
+        ),
+        (delay, None, ["it waits to be sent"], ["busy", "next look in", "attempts"]),
+        (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
+    ],
+)
+async def test_what_was_not_taken_gives_the_targets_words_and_the_cure(
+    world: World, before: Change | None, between: Change | None, answer: list[str], words: list[str]
+) -> None:
+    world.write("a b.md", "old")
+    for change in (before, between):
+        if change is not None:
+            change(world)
+        await world.once()
     found = await explained(world, "a b.md")
-    assert "the target refused it (too ugly)" in found.answer
-    assert "kbsync retry 'a b.md' --folder docs" in found.answer
-    assert "failed" in told(found) and "[42]" in told(found)
+    assert all(word in found.answer for word in answer), found.answer
+    assert all(word in told(found) for word in words)
 
 
-async def test_a_refused_change_says_that_the_older_version_is_found(world: World) -> None:
-    world.write("a.md", "old")
+async def test_what_cannot_be_asked_or_listed_is_one_sentence_of_several(world: World) -> None:
+    for name, text in NONSENSE.items():
+        world.write(name, text)
+    world.write("a.md")
     await world.once()
-    world.base.behaviour = Behaviour(failures=[Failure("a.md", times=99, reason="no can do")])
-    world.write("a.md", "new")
-    await world.once()
+    assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
+    world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
     found = await explained(world, "a.md")
-    assert found.found and "older version because the target refused it (no can do)" in found.answer
+    assert found.answer == "It is searchable." and "could not be asked: no route" in told(found)
+    assert found.to_json()["document"]["trouble"] == "no route"
 
 
 async def test_a_halt_comes_before_a_change_that_no_pass_has_seen(world: World) -> None:
@@ -202,8 +213,7 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     world.write("a.md")
     await world.once()
     was = RootIdentity(1, 1, "ext4", is_mount=True)
-    with contextlib.closing(StateStore(world.state / "state.db")) as store:
-        await store.write(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
     world.delete("a.md")
     found = await explained(world, "a.md")
     assert found.answer.startswith("It is found as it was when the folder was last seen: ")
@@ -228,25 +238,71 @@ def test_every_reason_of_the_rules_is_a_clause(path: str, size: int, kind: FileK
     assert clause(rules.verdict(path, size, kind).reason).startswith(told)
 
 
-async def test_a_file_that_waits_gives_attempts_and_the_next_look(world: World) -> None:
-    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
-    world.write("a.md")
-    await world.once()
-    found = await explained(world, "a.md")
-    assert "it waits to be sent" in found.answer
-    assert "busy" in told(found) and "next look in" in told(found) and "attempts" in told(found)
-
-
-async def test_a_target_that_is_down_is_one_sentence_of_several(world: World) -> None:
-    world.write("a.md")
-    await world.once()
-    world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
-    found = await explained(world, "a.md")
-    assert found.answer == "It is searchable." and "could not be asked: no route" in told(found)
-    assert found.to_json()["document"]["trouble"] == "no route"
-
-
 def test_a_path_outside_of_every_mirror_names_the_mirrors() -> None:
     found = outside("/etc/passwd", [Path("/srv/docs")])
     assert found.mirror is None and "/srv/docs" in found.answer
     assert found.to_json()["found"] is False
+
+
+# -- a renamed file whose upload is refused: a failure that is seen, while its bytes are still found -------
+
+OLD, NEW = "old.md", "sub/new.md"
+
+
+@pytest.fixture
+async def renamed(tmp_path: Path) -> World:
+    """The rename was refused twice, and would be again."""
+    world = World(tmp_path)
+    world.write_many(3)
+    world.write(OLD, "as it was")
+    await world.once()
+    world.base.faults.append(Fault("put", error=lambda: Rejected("too large"), match=NEW, times=99))
+    world.move(OLD, NEW)
+    await world.once()
+    await world.once()
+    return world
+
+
+async def test_a_refused_rename_is_told_as_failed_with_the_reason_and_the_old_name(
+    renamed: World,
+) -> None:
+    [document] = renamed.base.served(OLD)
+    assert renamed.statuses() == {"ready": 3, "failed": 1}
+    found = items(renamed)[NEW]
+    assert (found["state"], found["document_id"]) == ("failed", document.remote_id)
+    assert found["reason"] == f"too large; it is still found by its old name, {OLD}"
+
+
+async def test_a_refused_rename_is_sent_once_and_again_when_a_person_asks(renamed: World) -> None:
+    assert len([one for one in renamed.base.requests if one.op == "put"]) == 5
+    renamed.base.faults.clear()
+    renamed.tell("retry")
+    await renamed.once()
+    assert renamed.statuses() == {"ready": 4}
+    assert renamed.served() == renamed.on_disk()
+
+
+async def test_its_old_name_given_back_is_no_failure(renamed: World) -> None:
+    renamed.move(NEW, OLD)
+    await renamed.once()
+    assert renamed.statuses() == {"ready": 4}
+    assert renamed.served() == renamed.on_disk()
+
+
+async def test_where_old_names_are_kept_a_refused_rename_is_no_failure(renamed: World) -> None:
+    renamed.settings = replace(renamed.settings, renames="keep")
+    renamed.write(NEW, "as it was")  # looked at again
+    await renamed.once()
+    assert renamed.statuses() == {"ready": 4}
+
+
+async def test_verify_plan_and_explain_say_the_same_of_a_refused_rename(renamed: World) -> None:
+    [stale] = (await verified(renamed)).stale
+    assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
+    assert (
+        f"found by its old name, {OLD}, because the target refused it (too large)"
+        in (await explained(renamed, NEW)).answer
+    )
+    plan = await planned(renamed)
+    assert [one.path for one in plan.failed] == [NEW]
+    assert plan.rename == []

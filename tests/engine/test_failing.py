@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from structlog.testing import capture_logs
 from kbsync.engine import audit as auditing
 from kbsync.engine import worker as worker_module
 from kbsync.engine.audit import BackgroundAudit
+from kbsync.engine.clock import keep_running
+from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
 from kbsync.state.uploads import Uploads
-from tests.engine.test_adversities import halts, until, watched
+from tests.engine.test_adversities import Still, halts, until, watched
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
 
@@ -111,6 +114,7 @@ async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
 async def test_audits_go_on_after_one_could_not_even_begin(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    world.settings = replace(world.settings, deep_rescan=60.0)
     Bug(2).put_into(monkeypatch, auditing, "last_audit")
     audits = list[float]()
     real = BackgroundAudit.audit
@@ -122,7 +126,7 @@ async def test_audits_go_on_after_one_could_not_even_begin(
     monkeypatch.setattr(BackgroundAudit, "audit", audit)
     with capture_logs() as lines:
         async with watched(world):
-            await until(world, lambda: audits, 3 * 86400.0)
+            await until(world, lambda: audits, 3 * 60.0)
     assert audits
     assert {line["task"] for line in lines if line["event"] == "task.failed"} == {"audits"}
 
@@ -130,22 +134,14 @@ async def test_audits_go_on_after_one_could_not_even_begin(
 async def test_a_mirror_whose_end_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kbsync.engine.clock import keep_running
-    from kbsync.engine.loop import MirrorLoop
-    from tests.engine.test_adversities import Still
+    real, bug = MirrorRun.end, [BugError("at the end")]
 
-    def ending() -> Callable[..., Any]:
-        real, left = MirrorRun.end, [1]
+    async def end(run: MirrorRun, grace: float = 0.5) -> None:
+        await real(run, grace)
+        if bug:
+            raise bug.pop()
 
-        async def end(run: MirrorRun, grace: float = 0.5) -> None:
-            await real(run, grace)
-            if left[0]:
-                left[0] = 0
-                raise BugError("at the end")
-
-        return end
-
-    monkeypatch.setattr(MirrorRun, "end", ending())
+    monkeypatch.setattr(MirrorRun, "end", end)
     Bug(1).put_into(monkeypatch, MirrorRun, "_enroll")
     async with world.running() as store:
         stop = asyncio.Event()

@@ -28,7 +28,6 @@ from kbsync.core.fairness import (
     rank,
     rank_again,
 )
-from kbsync.core.model import Upload
 from kbsync.engine import reconcile
 from kbsync.engine.clock import Threads, in_own_threads
 from kbsync.engine.journal import Journal
@@ -94,8 +93,8 @@ class Slots:
 costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
 
 
-@settings(max_examples=20, deadline=None)
-@given(costs, st.integers(1, 4), st.sets(st.sampled_from(list(Lane)), min_size=2))
+@settings(max_examples=25, deadline=None)
+@given(costs, st.integers(1, 8), st.sets(st.sampled_from(list(Lane)), min_size=2))
 def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     cost: dict[Lane, float], slots: int, waiting: set[Lane]
 ) -> None:
@@ -110,17 +109,8 @@ def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     for lane in waiting:  # also what may take long, and may take one slot only, is never left out
         assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * LONGEST_COST
         assert run.time[lane] > 0
-
-
-@settings(max_examples=15, deadline=None)
-@given(costs, st.integers(2, 16))
-def test_what_takes_long_never_holds_all_slots(cost: dict[Lane, float], slots: int) -> None:
-    run = Slots(slots, cost.__getitem__)
-    run.run(300.0, [Lane.LARGE, Lane.AGAIN])
-    assert run.most[Lane.LARGE] <= slots - 1
+    assert run.most[Lane.LARGE] <= max(1, slots - 1)  # what takes long never holds all of several slots
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)
-    run.fill([Lane.FRESH])
-    assert run.begun[-1][1] is Lane.FRESH
 
 
 def test_an_idle_lane_saves_up_nothing() -> None:
@@ -184,11 +174,6 @@ class BusyWorld(World):
         return [at for at, sent in self.sends if sent == path]
 
 
-def row_of(world: World, path: str) -> Upload:
-    [row] = [row for row in world.rows() if row.path == path]
-    return row
-
-
 async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.write_many(190)
@@ -228,7 +213,7 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
     world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
     async with world.working():
         await world.clock.sleep(60.0)
-        row = row_of(world, "a.md")
+        row = world.row_of("a.md")
     assert len(world.sends) > 5
     assert row.attempts <= 1
     assert lane_of(row.rank) is Lane.BACKLOG
@@ -237,46 +222,41 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
 class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
     """Takes a second as well to delete, rename or read a document."""
 
+    world: Housekeeping
+
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        for remote_id in ids:
-            await self.world.asked("delete", remote_id)
+        for _ in ids:
+            await self.world.asked("delete")
         return await super().delete(ids)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        await self.world.asked("rename", path)
+        await self.world.asked("rename")
         await super().rename(remote_id, path, name, mtime)
 
     async def digest(self, remote_id: str) -> str | None:
-        await self.world.asked("read", remote_id)
+        await self.world.asked("read")
         return await super().digest(remote_id)
 
 
 class Housekeeping(BusyWorld):
-    """Much is to be done besides sending, at a target that takes four requests at a time."""
+    """Two hundred mirrored files, and much to be done besides sending."""
 
     def __init__(self, tmp_path: Path, concurrency: int) -> None:
         super().__init__(tmp_path, concurrency)
         self.target_type = type("Slow", (SlowAtAll,), {"world": self})
-        self.settings = replace(
-            self.settings, deletions=DeletionLimits(fraction=1.0, count=10_000), settle=0.5
-        )
+        limits = DeletionLimits(fraction=1.0, count=10_000)
+        self.settings = replace(self.settings, deletions=limits, settle=0.5)
         self.asks: list[str] = []
         self.is_slow = False
 
-    async def asked(self, op: str, about: str) -> None:
+    async def asked(self, op: str) -> None:
         self.asks.append(op)
         if self.is_slow:
             await self.clock.sleep(1.0)
 
-    async def quickly_mirrored(self, files: int) -> None:
-        self.write_many(files)
-        self.seconds = lambda _path: 0.0
-        await self.once()
-        self.seconds = lambda _path: 1.0
-        self.is_slow = True
-
     async def saved_amid(self, op: str) -> float:
         """How long a file that is saved after a while waits before it is sent."""
+        self.seconds, self.is_slow = (lambda _path: 1.0), True
         async with self.working() as bound:
             for _ in range(40):
                 await bound.do_due_work()
@@ -299,21 +279,19 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
     tmp_path: Path, op: str, concurrency: int
 ) -> None:
     world = Housekeeping(tmp_path, concurrency)
+    world.seconds = lambda _path: 0.0
     if op == "read":
         world.limits = replace(world.limits, marks=False)
         world.settings = replace(world.settings, names="plain")
-    await world.quickly_mirrored(200)
+    await world.mirrored(120)
     match op:
         case "delete":
-            for number in range(199):
-                world.delete(f"f{number}.md")
+            world.delete_many(119)
         case "rename":
-            (world.root / "moved").mkdir()
-            for number in range(199):
+            for number in range(119):
                 world.move(f"f{number}.md", f"moved/f{number}.md")
         case "read":
-            for file in world.state.glob("state.db*"):
-                file.unlink()  # all that is at the target has to be proven ours
+            world.lose_state()  # all that is at the target has to be proven ours
     assert await world.saved_amid(op) <= 1.1
 
 
@@ -385,26 +363,19 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
 ) -> None:
     world = World(tmp_path)
     monkeypatch.setattr(reconcile, "PAGE", 20)
-    for number in range(60):
-        world.write(f"big/f{number}.md", f"text {number}")
     world.write("kept.md")
-    await world.once()
-    one_commit, most = Counter[str](), Counter[str]()
+    await world.mirrored(60, "big/f")
+    in_commits, real = [0], Journal.deselect
 
     def deselect(self: Journal, tx: Any, *args: Any) -> None:
-        one_commit["files"] += 1
-        ledger_deselect(self, tx, *args)
+        in_commits[-1] += 1
+        real(self, tx, *args)
 
-    def committed(moment: str) -> None:
-        most["files"] = max(most["files"], one_commit["files"])
-        one_commit.clear()
-
-    ledger_deselect = Journal.deselect
     monkeypatch.setattr(Journal, "deselect", deselect)
-    world.on_commit = committed
+    world.on_commit = lambda _moment: in_commits.append(0)
     world.write(".kbsyncignore", "big/\n")
     await world.once()
-    assert 0 < most["files"] <= 20
+    assert 0 < max(in_commits) <= 20
     assert world.statuses()["held"] == 60
 
 
@@ -416,4 +387,4 @@ async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -
             for path in paths:
                 world.write(path, path)
             await bound.reconciler.take_hints([Hint(path, HintKind.FILE) for path in paths])
-            assert lane_of(row_of(world, paths[-1]).rank) is lane
+            assert lane_of(world.row_of(paths[-1]).rank) is lane

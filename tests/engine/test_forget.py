@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.core.model import UploadState
 from kbsync.engine.forget import Belongings, StillThere, counts, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
+from tests.engine.auditing import held_by_another_mirror
 from tests.engine.read_only_commands import open_target
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
@@ -38,7 +38,10 @@ def belongings(world: World) -> Belongings:
 
 def rows_left(world: World) -> dict[str, int]:
     """Rows by table, of tables that say anything about a mirror."""
-    tables = "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving inbox"
+    tables = (
+        "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving inbox"
+        " recipe_change"
+    )
 
     def work(tx: Tx) -> dict[str, int]:
         db = tx.uploads._db
@@ -49,16 +52,11 @@ def rows_left(world: World) -> dict[str, int]:
     return found
 
 
-async def test_counts_say_what_is_owned_and_where(world: World) -> None:
-    world.write_many(4)
+async def test_documents_are_counted_apart_from_those_in_a_base_used_before(world: World) -> None:
     world.base.add("theirs.md", b"x")
-    await world.once()
+    await world.mirrored(4)
     found = belongings(world)
     assert (found.documents, found.left_behind, found.unsure) == (4, 0, 0)
-
-
-async def test_documents_in_a_base_used_before_are_counted_apart(world: World) -> None:
-    await world.mirrored(4)
     world.base.recreate()
     world.delete("f0.md")
     await world.once()
@@ -87,7 +85,7 @@ async def test_exactly_our_documents_are_deleted(world: World) -> None:
     theirs = world.base.add("theirs.md", b"x").remote_id
     unproven = world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False).remote_id
     await world.mirrored(4)
-    assert await forgotten(world) == 4
+    assert await forgotten(world, lambda tx: tx.recipes.allow(world.run.mirror, ["r2"])) == 4
     assert set(world.base.documents) == {theirs, unproven}
     assert rows_left(world) == {}
 
@@ -102,20 +100,10 @@ async def test_more_documents_than_a_batch_are_deleted_in_batches(tmp_path: Path
 
 async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None:
     await world.mirrored(2)
-
-    def claim(tx: Tx) -> None:
-        mine = tx.mirrors.named("docs")
-        assert mine is not None and mine.binding is not None
-        row = tx.uploads.in_states(mine.id, mine.binding, (UploadState.SERVING,))[0]
-        there = tx.mirrors.add("other", "/srv/other", "memory")
-        binding = tx.mirrors.bind_to(there.id, "memory", "", world.base.id, "other/")
-        tx.uploads.add(replace(row, mirror=there.id, binding=binding, remote_id=other.remote_id))
-
-    other = world.base.add("other/f0.md", b"x", foreign=False)
-    await forgotten(world, claim)
-    assert set(world.base.documents) == {other.remote_id}
-    left = rows_left(world)
-    assert left == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1}
+    other = world.base.add("other/x.md", b"x", foreign=False).remote_id
+    await forgotten(world, lambda tx: held_by_another_mirror(tx, other))
+    assert set(world.base.documents) == {other}
+    assert rows_left(world) == {"mirror": 1, "binding": 1, "upload": 1, "serving": 1}
 
 
 async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
@@ -125,27 +113,15 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
     with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
         await forgotten(world)
     assert belongings(world).documents == 1
-    world.base.faults.clear()
-    assert await forgotten(world) == 1
-    assert rows_left(world) == {} and world.base.documents == {}
-
-
-async def test_a_mirror_that_goes_on_after_half_a_deletion_sends_again(world: World) -> None:
-    await world.mirrored(5)
-    kept = world.base.served("f2.md")[0].remote_id
-    world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=1))
-    with pytest.raises(StillThere):
-        await forgotten(world)
-    await world.once()
+    await world.once()  # it goes on: what was deleted is sent again
     assert world.served() == world.on_disk()
-
-
-async def test_a_target_that_is_down_forgets_nothing(world: World) -> None:
-    await world.mirrored(3)
-    world.base.faults.append(Fault("delete", error=lambda: Unavailable("no route"), times=99))
+    world.base.faults[:] = [Fault("delete", error=lambda: Unavailable("no route"), times=99)]
     with pytest.raises(StillThere, match="no route"):
         await forgotten(world)
-    assert belongings(world).documents == 3
+    assert belongings(world).documents == 5
+    world.base.faults.clear()
+    assert await forgotten(world) == 5
+    assert rows_left(world) == {} and world.base.documents == {}
 
 
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,33 @@ def hang() -> Iterator[threading.Event]:
     released = threading.Event()
     yield released
     released.set()
+
+
+Hold = Callable[[Any, str], tuple[threading.Event, list[Any]]]
+
+
+@pytest.fixture
+def hold(hang: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """Has calls hang: gives what is set when one was entered, and what they answered at last."""
+
+    def hold(where: Any, name: str) -> tuple[threading.Event, list[Any]]:
+        real, entered, answers = getattr(where, name), threading.Event(), list[Any]()
+
+        def slow(*args: Any) -> Any:
+            entered.set()
+            hang.wait(20)
+            answers.append(real(*args))
+            return answers[-1]
+
+        monkeypatch.setattr(where, name, slow)
+        return entered, answers
+
+    return hold
+
+
+async def turn_until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
 
 
 async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror(
@@ -76,64 +103,42 @@ async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(
 
 
 async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_lets_go_later(
-    tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hang: threading.Event, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
     world.in_threads = True
     world.write_many(3)
-    entered = threading.Event()
-    closed: list[str] = []
-    following, closing = Scan.__next__, Scan.close
-
-    def slow(scan: Scan) -> Any:
-        entered.set()
-        hang.wait(20)
-        return following(scan)
+    closed, closing = list[Scan](), Scan.close
 
     def close(scan: Scan) -> None:
         closing(scan)
-        closed.append(threading.current_thread().name)
+        closed.append(scan)
 
     async with world.begun() as bound:
-        monkeypatch.setattr(Scan, "__next__", slow)
+        entered, _ = hold(Scan, "__next__")
         monkeypatch.setattr(Scan, "close", close)
         scanning = asyncio.create_task(bound.reconciler.scan())
-        while not entered.is_set():
-            await asyncio.sleep(0.001)
+        await turn_until(entered.is_set)
         bound.reconciler.stop()
         scanning.cancel()
         with pytest.raises(asyncio.CancelledError):
             await scanning
         assert closed == []
         hang.set()
-        while not closed:
-            await asyncio.sleep(0.001)
+        await turn_until(lambda: closed)
 
 
 async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
-    tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hang: threading.Event, hold: Hold
 ) -> None:
     world = World(tmp_path)
     world.in_threads = True
     world.write("a.md", "text")
-    entered, taken = threading.Event(), list[Any]()
-    take = worker.copy_stable
-
-    def slow(*args: Any) -> Any:
-        entered.set()
-        hang.wait(20)
-        taken.append(take(*args))
-        return taken[-1]
-
-    monkeypatch.setattr(worker, "copy_stable", slow)
+    entered, taken = hold(worker, "copy_stable")
     async with world.begun() as bound:
         await bound.compare()
-        while not entered.is_set():
-            await asyncio.sleep(0.001)
+        await turn_until(entered.is_set)
         ended = asyncio.create_task(bound.run.end(grace=0.0))
-        while not ended.done():
-            await asyncio.sleep(0.001)
+        await turn_until(ended.done)
         hang.set()
-        while not taken:
-            await asyncio.sleep(0.001)
-        await until(lambda: taken[0]._content == b"")  # closed
+        await turn_until(lambda: taken and taken[0]._content == b"")  # closed

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,15 @@ from kbsync.contract.target import Reembeds
 from kbsync.core import lifecycle
 from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
+from kbsync.engine.deletions import must_hold
+from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Unavailable
-from kbsync.once import run_once
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
-from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault, Phase
+from tests.memory.base import MemoryBase
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ReembeddingMemory, RenamingMemory, UpdatingMemory
 
@@ -41,18 +42,6 @@ async def test_a_folder_is_mirrored_and_a_second_pass_sends_nothing(world: World
     assert world.puts() == sent == 21
     assert len(world.base.requests) - requests <= 1  # a look at the base itself
     assert world.statuses() == {"ready": 21}
-
-
-async def test_a_change_is_replaced_and_never_absent(world: World) -> None:
-    world.base.behaviour = Behaviour(indexing_seconds=30)
-    world.write("a.md", "old")
-    await world.once()
-    gaps: list[str] = []
-    world.base.observers.append(lambda base: None if base.served("a.md") else gaps.append("gap"))
-    world.write("a.md", "new")
-    await world.once()
-    assert world.served() == {"a.md": "new"}
-    assert gaps == []
 
 
 async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
@@ -86,8 +75,7 @@ async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(w
         for upload in tx.uploads.at(mirror, 1, "a.md"):
             tx.uploads.save(lifecycle.drop(upload))
 
-    async with world.running() as store:
-        await store.write(end_while_missed)
+    world.change(end_while_missed)
     await world.once()
     assert world.served() == {"a.md": "text"}
 
@@ -100,8 +88,7 @@ async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, 
         world.base.behaviour.failures = [Failure("a.md", times=1)]
     world.write("a.md", "text")
     await world.crash(Guillotine(upon=("put effect", "commit after")))
-    for file in world.state.iterdir():
-        file.unlink() if file.is_file() else shutil.rmtree(file)
+    world.lose_state()
     world.clock.now += 100 * has_failed
     before: list[dict[str, int]] = []
     world.base.observers.append(lambda _base: before.append(world.statuses()))
@@ -124,10 +111,8 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
     """A folder that is left out is not entered: whether its files can be looked at is never known again."""
     world.write_many(9)
     world.write("d/a.md")
-    async with world.running() as store:
-        run = world.make_run(store)
-        await run_once(run)
-        await store.write(lambda tx: tx.entries.set_presence(run.mirror, "d/a.md", Presence.UNKNOWN))
+    await world.once()
+    world.change(lambda tx: tx.entries.set_presence(world.run.mirror, "d/a.md", Presence.UNKNOWN))
     assert "d/a.md" in world.served()
     world.settings = replace(world.settings, exclude=("d/",))
     await world.once()
@@ -138,8 +123,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
     await all_held(world)
     world.approve()
-    async with world.running() as store:
-        await store.write(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
+    world.change(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
     await world.once()
     assert world.served() == {}
 
@@ -162,8 +146,7 @@ async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times
     assert world.statuses() == {"ready": 1, "failed": 1}
     tries = [e for e in world.base.effects_of("put", "update", "reembed") if e.path == "f0.md"]
     assert 2 <= len(tries) <= 5
-    failed = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, (UploadState.FAILED,)))
-    assert [u.reason for u in failed] == ["no can do"]
+    assert [row.reason for row in world.rows(UploadState.FAILED)] == ["no can do"]
 
 
 async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: World) -> None:
@@ -192,10 +175,13 @@ async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) ->
     world.write(".kbsyncignore", "drafts/\n")
     await world.once()
     assert "drafts/d.md" not in world.served()
-    world.write(".kbsyncignore", "f*.md\ndrafts/\n")
+    world.write(".kbsyncignore", "f[0-3].md\ndrafts/\n")
+    world.delete("f4.md", "f5.md")  # all deletions of one pass are weighed together
     await world.once()
-    assert world.statuses()["held"] == 10
+    assert world.statuses()["held"] == 6
     world.write(".kbsyncignore", "")
+    world.write("f4.md", "text of f4")
+    world.write("f5.md", "text of f5")
     await world.once()
     assert world.served() == world.on_disk()
     assert world.puts() == 12  # drafts/d.md was really gone
@@ -207,18 +193,6 @@ async def test_a_fresh_file_that_vanishes_between_passes_holds_nothing_up(world:
     world.delete("f1.md")
     await world.once()
     assert world.served() == world.on_disk()
-
-
-async def test_all_deletions_of_one_pass_are_weighed_together(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.write_many(10)
-    for name in "abc":
-        world.write(f"drafts/{name}.md", name)
-    await world.once()
-    world.write(".kbsyncignore", "drafts/\n")
-    world.delete_many(4)
-    await world.once()
-    assert world.statuses()["held"] == 7
 
 
 async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
@@ -244,40 +218,17 @@ async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path
     assert world.statuses() == {"ready": 10, "held": 8}
 
 
-async def test_a_folder_that_comes_back_as_it_was_ends_the_hold(world: World) -> None:
-    await world.mirrored(8)
-    away = world.root.rename(world.root.with_name("away"))
-    world.root.mkdir()
-    await world.once()
-    assert world.statuses() == {"held": 8}
-    world.root.rmdir()
-    away.rename(world.root)
-    await world.once()
-    assert world.statuses() == {"ready": 8}
-    assert world.puts() == 8
-    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
-
-
-class AtAnswer(Guillotine):
-    """Falls when a put is answered."""
-
-    def boundary(self, name: str) -> None:
-        if name == f"put {Phase.ANSWER}" and self.at is None:
-            self.at = len(self.passed) + 1
-        super().boundary(name)
-
-
 async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
     await world.mirrored(9)
     world.write("f0.md", "changed")
     world.base.behaviour.indexing_seconds = 60.0
-    await world.crash(AtAnswer())
+    await world.crash(Guillotine(upon=("put answer",)))
     assert world.base.effects[-1].op == "update"
     world.delete_many(8)
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 1}
-    world.tell("approve", holds=[hold.id for hold in world.look_up(lambda tx: tx.holds.current(1))])
+    world.approve()
     await world.once()
     assert world.served() == world.on_disk()
 
@@ -387,3 +338,103 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
     monkeypatch.undo()
     await world.once()
     assert world.served() == world.on_disk()
+
+
+# -- which batches of deletions wait for a person ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "executed", "serving", "held"),
+    [
+        (0, 0, 10, False),
+        (1, 0, 10, False),
+        (5, 0, 10, False),
+        (6, 0, 10, True),
+        (6, 0, 100, False),
+        (20, 0, 100, False),
+        (21, 0, 100, True),
+        (1, 20, 80, True),
+        (8, 10, 80, False),
+        (9, 10, 80, True),
+        (11, 10, 90, True),
+        (1, 0, 1, True),
+        (3, 0, 3, True),
+        (2, 0, 3, False),
+    ],
+)
+def test_mass_deletions_ask(batch: int, executed: int, serving: int, held: bool) -> None:
+    assert must_hold(batch, executed, serving, DeletionLimits()) is held
+
+
+# -- another knowledge base ------------------------------------------------------------------------------
+
+
+async def turned_away(world: World) -> MemoryBase:
+    """The base in which x, y and z were; the mirror is in another one now."""
+    for name in "xyz":
+        world.write(f"{name}.md", f"text of {name}")
+    await world.once()
+    first, world.base = world.base, MemoryBase(clock=world.clock.wall)
+    world.base.id = "another"
+    await world.once()
+    assert world.served() == world.on_disk()
+    return first
+
+
+async def test_a_file_may_take_the_name_of_one_whose_document_was_left_behind(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await turned_away(world)
+    world.delete("y.md")
+    await world.once()
+    world.move("x.md", "y.md")
+    assert (await world.once()).complete
+    assert world.served() == world.on_disk() == {"y.md": "text of x", "z.md": "text of z"}
+
+
+async def test_back_in_the_first_base_what_went_meanwhile_goes_there_as_well(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first = await turned_away(world)
+    world.delete("y.md")
+    world.move("x.md", "x2.md")
+    world.write("z.md", "text of z, changed")
+    await world.once()
+    world.base = first
+    assert (await world.once()).complete
+    assert world.served() == world.on_disk() == {"x2.md": "text of x", "z.md": "text of z, changed"}
+
+
+# -- an edit before the first version was known to be searchable: it is found all the time ---------------
+
+
+@pytest.fixture(params=[("put effect",), ("put effect", "put answer", "commit after")])
+async def first_is_found(tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    """The first version was stored, the program died, and the version became searchable later."""
+    world = World(tmp_path, MemoryTarget, list_lag=1.0)
+    world.base.behaviour = Behaviour(indexing_seconds=20.0, list_lag=1.0)
+    world.write("a.md", "first")
+    await world.crash(Guillotine(upon=request.param))
+    world.breaches.clear()
+    world.clock.now += 60
+    assert world.served() == {"a.md": "first"}
+    return world
+
+
+async def test_a_first_version_is_found_until_the_next_one_is(first_is_found: World) -> None:
+    world = first_is_found
+    world.write("a.md", "second")
+    world.base.faults = [Fault("status", error=Unavailable("down"))]  # the edit is seen before the poll
+    found: list[bool] = []
+    world.base.observers.append(lambda base: found.append(any(d.shown for d in base._documents.values())))
+    await world.once()
+    assert all(found)
+    assert world.served() == {"a.md": "second"}
+    assert world.statuses() == {"ready": 1}
+
+
+async def test_a_first_version_serves_where_the_next_one_fails(first_is_found: World) -> None:
+    world = first_is_found
+    world.write("a.md", "second")
+    world.base.behaviour.failures = [Failure(lambda one: one.digest.startswith("16367aac"), times=99)]
+    await world.once()
+    assert world.served() == {"a.md": "first"}
+    assert world.statuses() == {"failed": 1}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from kbsync.engine.plan import MirrorPlan, Planned, plan_mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.source.roots import identify
-from tests.engine.read_only_commands import everything_below, once_for, open_target, planned, state_of
+from tests.engine.read_only_commands import once_for, open_target, planned, state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
-from tests.memory.variants import AbleMemory, UpdatingMemory
+from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
 
 
 def paths(listed: list[Planned]) -> list[str]:
@@ -24,17 +25,6 @@ def paths(listed: list[Planned]) -> list[str]:
 
 
 # -- what is sent --------------------------------------------------------------------------------------
-
-
-async def test_planning_writes_nothing_and_sends_nothing(world: World) -> None:
-    await world.mirrored(8)
-    world.write("f0.md", "changed")
-    world.delete("f1.md")
-    before, effects = everything_below(world.root.parent), len(world.base.effects)
-    await planned(world)
-    assert everything_below(world.root.parent) == before
-    assert len(world.base.effects) == effects
-    assert {request.op for request in world.base.requests[-1:]} == {"base"}
 
 
 async def test_planning_goes_on_while_another_process_holds_the_state(world: World) -> None:
@@ -55,8 +45,10 @@ async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> N
     await world.mirrored(4)
     world.lose_state()
     world.write("f0.md", "changed meanwhile")
+    effects = len(world.base.effects)
     plan = await planned(world)
     assert paths(plan.upload) == ["f0.md"] and plan.unchanged == 3
+    assert len(world.base.effects) == effects
 
 
 async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
@@ -107,15 +99,6 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
 
 
 # -- renames -------------------------------------------------------------------------------------------
-
-
-async def test_a_rename_that_is_kept_sends_nothing(world: World) -> None:
-    world.settings = replace(world.settings, renames="keep")
-    await world.mirrored(3)
-    world.move("f0.md", "sub/g.md")
-    plan = await planned(world)
-    assert [(r.source, r.path, r.sends) for r in plan.rename] == [("f0.md", "sub/g.md", False)]
-    assert (plan.upload, plan.delete, plan.held, plan.unchanged) == ([], [], [], 2)
 
 
 # -- deletions -----------------------------------------------------------------------------------------
@@ -189,17 +172,10 @@ async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: Wo
     world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
     for i in range(8):
         world.delete(f"sub/f{i}.md")
-    plan = await planned(world)
-    assert plan.is_empty and [f.path for f in plan.failed] == ["sub/"]
-    await world.once()
-    again = await planned(world)
-    assert [f.path for f in again.failed] == ["sub/"]
-
-
-async def test_a_failed_directory_that_is_gone_is_not_named_any_more(world: World) -> None:
-    world.write("sub/a.md")
-    world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
-    await world.mirrored(3)
+    for _ in range(2):  # before and after a pass
+        plan = await planned(world)
+        assert plan.is_empty and [f.path for f in plan.failed] == ["sub/"]
+        await world.once()
     (world.root / "sub").rename(world.root.parent / "away")
     assert [f.path for f in (await planned(world)).failed] == []
 
@@ -219,3 +195,86 @@ async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: Wo
     with state_of(world) as state:
         plan = await plan_mirror(world.settings, target, state, world.clock)
     assert is_halted(plan, "folder-missing")
+
+
+# -- a pass does what was planned ------------------------------------------------------------------------
+
+NAMES = ["a.md", "b.md", "c.txt", "d.md", "sub/e.md", "sub/f.md", "sub/deep/g.md", "other/h.txt"]
+
+
+def random_edit(world: World, chance: random.Random) -> None:
+    there = sorted(p for p in world.root.rglob("*") if p.is_file() and p.name != ".kbsyncignore")
+    kind = chance.randrange(12)
+    if kind <= 2 or not there:
+        world.write(chance.choice(NAMES), f"text {chance.randrange(6)}")
+        return
+    file = chance.choice(there)
+    match kind:
+        case 3:
+            file.unlink()
+        case 4:
+            to = (
+                world.root / chance.choice(["moved", "sub", "other"]) / f"m{chance.randrange(4)}{file.suffix}"
+            )
+            to.parent.mkdir(exist_ok=True)
+            file.rename(to)
+        case 5:
+            file.touch()
+        case 6:
+            file.write_text("")
+        case 7 if file.parent != world.root:
+            to = world.root / f"dir{chance.randrange(3)}"
+            if not to.exists():
+                file.parent.rename(to)
+        case 9 | 10:
+            size, suffix = chance.randrange(3), chance.choice([".md", ".txt", "e.md", "g.md"])
+            settings = {"size": size} if size else {}
+            world.settings = replace(
+                world.settings,
+                document_settings=lambda path: settings if path.endswith(suffix) else {},
+                fingerprint=f"{size} {suffix}",
+            )
+        case 11 if world.runs:
+            world.approve()
+        case 8:
+            world.write(".kbsyncignore", chance.choice(["", "other/\n", "b.md\n", "sub/deep/\n", "*.txt\n"]))
+
+
+def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) -> None:
+    """What was done is what was planned, seen from the target."""
+    done = world.base.effects[effects:]
+    sent = sorted(e.path for e in done if e.op in ("put", "update"))
+    to_send = [p for p in (*plan.upload, *plan.replace, *plan.rename, *plan.reembed) if p.sends]
+    assert sorted(paths(to_send)) == sent
+    renamed = sorted(e.path for e in done if e.op == "rename")
+    assert sorted(p.path for p in plan.rename if not p.sends) == renamed
+    after = world.served()
+    left = {p.source for p in plan.rename}
+    assert set(before) - set(after) == {*paths(plan.delete), *left} - set(after)
+    assert set(after) - set(before) == {*paths(plan.upload), *paths(plan.rename)} - set(before)
+    assert set(paths(plan.held)) <= set(after)
+    statuses = world.statuses()
+    assert statuses.get("held", 0) == len(plan.held)
+    changed = len(plan.upload) + len(plan.replace) + len(plan.rename) + len(plan.reembed)
+    assert statuses.get("ready", 0) == plan.unchanged + changed - len(plan.failed)
+
+
+@pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
+    chance = random.Random(seed)
+    # where a target charges and renames, a plan lists what it does both to as held alone
+    world = World(tmp_path, target, paid=seed > 0 and not issubclass(target, RenamingMemory))
+    world.base.behaviour = Behaviour(indexing_seconds=30)  # what is new serves after deletions are weighed
+    for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
+        world.write(name, f"text {chance.randrange(6)}")
+    for _ in range(6):
+        for _ in range(chance.randrange(4)):
+            random_edit(world, chance)
+        plan = await planned(world)
+        assert plan.halt is None
+        before, effects = world.served(), len(world.base.effects)
+        await world.once()
+        check(world, plan, before, effects)
+        again = await planned(world)
+        assert [*again.upload, *again.replace, *again.rename, *again.delete, *again.reembed] == []

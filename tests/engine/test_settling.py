@@ -20,8 +20,10 @@ from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.engine.settings import DeletionLimits
 from kbsync.once import run_once
+from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import stamp_of
 from kbsync.source.read import copy_growing
+from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
@@ -237,7 +239,112 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
         assert entry is not None
         tx.entries.put(world.run.mirror, replace(entry, stamp=seen, racy=True))
 
-    async with world.running() as store:
-        await store.write(keep_the_stamp)
+    world.change(keep_the_stamp)
     await world.once()
     assert world.served() == {"a.md": "two"}
+
+
+# -- scratch files that come and go all the time: what else is to be weighed is weighed as without them ----
+
+TICK = 0.5
+
+
+class Churned(World):
+    """The folder of a daemon, in which there is never a moment without a file that has just gone."""
+
+    def __init__(self, tmp_path: Path, **limits: Any) -> None:
+        super().__init__(tmp_path, **limits)
+        self.settings = replace(self.settings, settle=SETTLE, settle_longest=2 * LONGEST)
+        self.numbers = itertools.count()
+        self.seen: list[Hint] = []
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        async with self.begun() as bound:
+            await bound.compare()
+            await self.until(lambda: False, 4 * SETTLE)
+            await self.run.first_pass_over()
+            yield
+        assert self.breaches == []
+
+    async def until(self, condition: Callable[[], object], seconds: float = 100.0) -> bool:
+        """What a daemon does meanwhile, in every tick of which a scratch file goes and another one comes."""
+        bound = self.run.bound
+        assert bound is not None
+        for _ in range(int(seconds / TICK)):
+            if condition():
+                break
+            number = next(self.numbers)
+            self.see(self.write(f"scratch{number}.tmp").name)
+            await self.clock.sleep(TICK)
+            old = f"scratch{number - int(SETTLE / TICK)}.tmp"
+            if (self.root / old).exists():
+                self.delete(old)
+                self.see(old)
+            seen, self.seen = self.seen, []
+            await bound.reconciler.take_hints(seen)
+            await bound.do_due_work()
+            await bound.deletions.next_due()
+        return bool(condition())
+
+    def see(self, *paths: str) -> None:
+        """Something happened to these files."""
+        self.seen += [Hint(path, HintKind.FILE) for path in paths]
+
+    def held(self, kind: str = "deletions") -> list[int]:
+        """What a person is asked about: how many documents by each hold."""
+        assert self.store is not None
+
+        def count(tx: Tx) -> list[int]:
+            return [tx.holds.item_count(hold.id) for hold in tx.holds.current(self.run.mirror, kind)]
+
+        return self.store.read_now(count)
+
+
+async def sixty_more(world: Churned) -> None:
+    paths = {f"new{number}.md" for number in range(60)}
+    for path in paths:
+        world.write(path, f"text of {path}")
+    world.see(*paths)
+    assert await world.until(lambda: paths <= world.served().keys())
+
+
+async def test_a_few_deletions_go_among_many_documents_although_the_folder_was_small_once(
+    tmp_path: Path,
+) -> None:
+    world = Churned(tmp_path)
+    world.write_many(2)
+    async with world.watched():
+        await sixty_more(world)
+        await world.until(lambda: False, 4 * LONGEST)
+        world.delete("new1.md", "new2.md")
+        world.see("new1.md", "new2.md")
+        await world.until(lambda: len(world.served()) == 60)
+        assert world.held() == []
+        assert world.served() == world.on_disk()
+
+
+async def test_all_that_was_there_is_held_although_more_comes_meanwhile(tmp_path: Path) -> None:
+    world = Churned(tmp_path)
+    world.write_many(3)
+    async with world.watched():
+        world.delete_many(3)
+        world.see("f0.md", "f1.md", "f2.md")
+        await world.until(lambda: False, 2 * TICK)
+        await sixty_more(world)
+        await world.until(world.held)
+        assert world.held() == [3]
+        assert len(world.served()) == 63
+
+
+async def test_changed_settings_are_weighed_although_files_never_cease_to_go(tmp_path: Path) -> None:
+    world = Churned(tmp_path, paid=True)
+    world.write_many(10)
+    async with world.watched():
+        await world.until(lambda: False, 4 * SETTLE)
+    world.settings = replace(world.settings, document_settings=lambda _path: {"size": 2}, fingerprint="2")
+    scratch = next(world.root.glob("*.tmp")).name
+    world.delete(scratch)
+    world.see(scratch)
+    async with world.watched():
+        assert await world.until(lambda: world.held(RENEWALS), 6 * LONGEST)

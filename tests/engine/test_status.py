@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from kbsync.core.model import SELECTED, Presence, Stamp, Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status, never_ran
 from kbsync.errors import Halted, Rejected
 from kbsync.state.files import FileRow
-from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.engine.read_only_commands import state_of
@@ -71,51 +71,40 @@ async def test_excluded_files_are_not_listed_and_skipped_ones_say_why(world: Wor
     assert status(world)["documents"]["skipped"] == 2
 
 
-async def test_a_failed_file_names_the_targets_reason_and_what_still_serves(world: World) -> None:
+async def test_a_failed_file_names_the_targets_reason_and_what_still_serves(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=12)
     world.write("new.md", "never taken")
-    world.write("old.md", "first")
+    for name in ("old.md", "grown.md"):
+        world.write(name, "first")
     world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="new.md", times=99))
     await world.once()
-    old = items(world)["old.md"]["document_id"]
+    before = items(world)
     world.base.behaviour = Behaviour(failures=[Failure("old.md", times=99, reason="no can do")])
     world.write("old.md", "second")
+    world.write("grown.md", "much too large")
     await world.once()
     found = items(world)
     assert found["new.md"] == {
         "path": "new.md", "state": "failed", "document_id": None, "size": 11, "reason": "too ugly",
     }  # fmt: skip
-    assert found["old.md"]["state"] == "failed" and found["old.md"]["document_id"] == old
-    assert found["old.md"]["reason"].startswith("no can do; an older version")
-
-
-async def test_a_file_that_grew_over_a_limit_is_named_out_of_date(tmp_path: Path) -> None:
-    world = World(tmp_path, max_bytes=10)
-    world.write("a.md", "small")
-    await world.once()
-    world.write("a.md", "much too large")
-    await world.once()
-    found = items(world)["a.md"]
-    assert found["state"] == "failed" and found["document_id"] is not None
-    assert "over the limit" in found["reason"] and "out of date" in found["reason"]
+    for name, words in (("old.md", "no can do; an older version"), ("grown.md", "over the limit of 12")):
+        assert found[name]["state"] == "failed" and words in found[name]["reason"]
+        assert found[name]["document_id"] == before[name]["document_id"] is not None
+    assert "out of date" in found["grown.md"]["reason"]
 
 
 async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) -> None:
     world.write("sub/a.md")
-    world.write("b.md")
     await world.once()
-    trouble(world, "sub", "cannot be listed: permission denied")
+    reason = "cannot be listed: permission denied"
+    world.change(lambda tx: tx.folders.trouble(world.run.mirror, "sub", reason))
     found = status(world)
     assert found["documents"]["failed"] == 1
     assert found["items"][0] == {
-        "path": "sub/", "state": "failed", "document_id": None, "size": None,
-        "reason": "cannot be listed: permission denied",
+        "path": "sub/", "state": "failed", "document_id": None, "size": None, "reason": reason,
     }  # fmt: skip
-    trouble(world, "", "cannot be listed")
+    world.change(lambda tx: tx.folders.trouble(world.run.mirror, "", "cannot be listed"))
     assert status(world)["items"][0]["path"] == "./"
-
-
-def trouble(world: World, folder: str, problem: str) -> None:
-    world.change(lambda tx: tx.folders.trouble(world.run.mirror, folder, problem))
 
 
 async def test_a_stored_halt_comes_first_and_pending_files_name_it(world: World) -> None:
@@ -179,16 +168,10 @@ def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
     assert length > 90 * n and peak < 20 * n
 
 
-def one(halt: Halt | None = None, **counts: int) -> MirrorStatus:
-    return MirrorStatus("m", "/m", "local", DocumentCounts(**counts), halt=halt, last_pass=1000.0)
-
-
 def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
-    fresh = one(ready=1)
+    fresh = MirrorStatus("m", "/m", "local", DocumentCounts(ready=1), last_pass=1000.0)
     assert is_fresh(fresh, 60.0, 1050.0)
     assert not is_fresh(fresh, 60.0, 1061.0)
-    waiting = MirrorStatus(
-        "m", "/m", "local", DocumentCounts(pending=1), oldest_pending_s=61.0, last_pass=1050.0
-    )
-    assert not is_fresh(waiting, 60.0, 1051.0)
+    waiting = replace(fresh, documents=DocumentCounts(pending=1), oldest_pending_s=61.0)
+    assert not is_fresh(waiting, 60.0, 1001.0)
     assert not is_fresh(never_ran("m", "/m", "local"), 1e9, 0.0)

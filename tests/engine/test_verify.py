@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kbsync.core.model import Upload, UploadState
-from kbsync.engine.verify import Verification, repair_request
+from kbsync.core.model import UploadState
+from kbsync.engine import audit
+from kbsync.engine.verify import repair_request
 from kbsync.errors import Rejected, Unavailable
-from kbsync.state.read_only import Tx
-from tests.engine.auditing import paths, verified
+from tests.engine.auditing import held_by_another_mirror, paths, verified
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
@@ -103,19 +102,8 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
 
 async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
     await world.mirrored(2)
-    other = world.base.add("other/x.md", b"another prefix", foreign=False)
-
-    def claim(tx: Tx) -> None:
-        mine = tx.mirrors.named("docs")
-        assert mine is not None and mine.binding is not None
-        row = tx.uploads.in_states(mine.id, mine.binding, (UploadState.SERVING,))[0]
-        there = tx.mirrors.add("other", "/srv/other", "memory")
-        base = tx.mirrors.binding(mine.binding)
-        assert base is not None
-        binding = tx.mirrors.bind_to(there.id, base.target, base.address, base.base, "other/")
-        tx.uploads.add(replace(row, mirror=there.id, binding=binding, path="x.md", remote_id=other.remote_id))
-
-    world.change(claim)
+    other = world.base.add("other/x.md", b"another prefix", foreign=False).remote_id
+    world.change(lambda tx: held_by_another_mirror(tx, other))
     found = await verified(world)
     assert found.ok and found.foreign == 0
 
@@ -127,8 +115,14 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
     world = World(tmp_path, embedded=True)
     left = twin(world, "f0.md", b"older text")
     await world.mirrored(3)
-    assert [stray["remote_id"] for stray in repair_request(await verified(world))["strays"]] == [left]
-    await repair(world)
+    second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")  # no row knows them
+    found = await verified(world)
+    assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md", "f0.md"]}
+    assert found.foreign == 0
+    strays = (await repair(world))["strays"]
+    assert {stray["remote_id"] for stray in strays} == {left, second, lonely}
+    told = {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
+    assert all(set(stray) == told for stray in strays)
     assert world.served() == world.on_disk()
 
 
@@ -154,25 +148,9 @@ async def test_without_any_state_files_are_stale_and_documents_foreign(world: Wo
     assert list(world.state.iterdir()) == []
 
 
-async def test_a_document_no_row_knows_is_a_stray_of_an_embedded_base(tmp_path: Path) -> None:
-    world = World(tmp_path, embedded=True)
-    await world.mirrored(3)
-    second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")
-    found = await verified(world)
-    assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]} and found.foreign == 0
-    wanted = repair_request(found)
-    assert {stray["remote_id"] for stray in wanted["strays"]} == {second, lonely}
-    told = wanted["strays"][0]
-    assert set(told) == {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
-
-
-def row_of(world: World, path: str) -> Upload:
-    return next(row for row in world.rows() if row.path == path)
-
-
 async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     await world.mirrored(2)
-    lost = replace(row_of(world, "f0.md"), state=UploadState.DROPPED, remote_id=None)
+    lost = replace(world.row_of("f0.md"), state=UploadState.DROPPED, remote_id=None)
     number = world.change(lambda tx: tx.uploads.add(lost).id)
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     found = await verified(world)
@@ -186,90 +164,65 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     world.write("f0.md", "new")
     await world.once()
     world.base._documents[old.remote_id] = old
-    found = await verified(world)
-    assert paths(found) == {"duplicate": ["f0.md"]}
-    assert [stray["remote_id"] for stray in repair_request(found)["strays"]] == [old.remote_id]
-    await repair(world)
+    assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
+    assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [old.remote_id]
     assert world.served() == world.on_disk()
 
 
 # -- while things go on ----------------------------------------------------------------------------------
 
 
-class Meddling(MemoryTarget):
-    """Does something while the list is read."""
-
-    meddle: Callable[[str], None] = staticmethod(lambda moment: None)
-
-    async def list(self) -> Any:
-        self.meddle("before")
-        async for row in super().list():
-            yield row
-        self.meddle("after")
-
-    async def status(self, ids: Any) -> Any:
-        self.meddle("status")
-        return await super().status(ids)
+def serve_another(world: World) -> None:
+    late = world.base.add("late.md", b"late", foreign=False).remote_id
+    world.write("late.md", "late")
+    new = replace(world.row_of("f0.md"), path="late.md", label="late.md", remote_id=late)
+    world.change(lambda tx: tx.uploads.add(new))
 
 
-async def meddled(world: World, meddle: Callable[[str], None]) -> Verification:
-    target = Meddling(world.base, limits=world.limits, clock=world.clock.wall)
-    target.meddle = meddle  # type: ignore[method-assign]
-    return await verified(world, target)
+def end_the_row(world: World) -> None:
+    gone = replace(world.row_of("f0.md"), state=UploadState.GONE)
+    world.change(lambda tx: tx.uploads.save(gone))
 
 
-async def test_a_document_added_after_the_list_is_not_missing(world: World) -> None:
-    await world.mirrored(3)
-
-    def meddle(moment: str) -> None:
-        if moment == "after":
-            late = world.base.add("late.md", b"late", foreign=False)
-            world.change(lambda tx: serve_also(tx, world, late.remote_id))
-            world.write("late.md", "late")
-
-    found = await meddled(world, meddle)
-    assert found.missing == () and found.duplicate == () and found.foreign == 0
+def lose_the_newest(world: World) -> None:
+    world.base.lose(list(world.base.documents)[-1])
 
 
-def serve_also(tx: Tx, world: World, remote_id: str) -> None:
-    row = tx.uploads.at(world.run.mirror, 1, "f0.md")[0]
-    tx.uploads.add(replace(row, path="late.md", label="late.md", remote_id=remote_id))
-
-
-async def test_a_document_deleted_during_the_audit_is_not_missing(world: World) -> None:
-    await world.mirrored(3)
-    gone = world.base.served("f0.md")[0].remote_id
-    world.base.lose(gone)
-
-    def meddle(moment: str) -> None:
-        if moment == "status":
-            world.change(lambda tx: end(tx, world, "f0.md"))
-
-    found = await meddled(world, meddle)
-    assert found.missing == ()
-
-
-def end(tx: Tx, world: World, path: str) -> None:
-    row = tx.uploads.at(world.run.mirror, 1, path)[0]
-    tx.uploads.save(replace(row, state=UploadState.GONE))
-
-
-async def test_a_stray_that_is_deleted_during_the_audit_is_not_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "moment", "meddle"),
+    [
+        (lambda world: None, "list", serve_another),
+        (lambda world: world.base.lose(world.row_of("f0.md").remote_id), "status", end_the_row),
+        (lambda world: twin(world, "gone.md", b"x"), "list", lose_the_newest),
+    ],
+)
+async def test_what_ends_or_begins_during_the_audit_is_not_found(
+    tmp_path: Path, before: Any, moment: str, meddle: Any
+) -> None:
     world = World(tmp_path, embedded=True)
     await world.mirrored(3)
-    stray = twin(world, "gone.md", b"x")
+    before(world)
 
-    def meddle(moment: str) -> None:
-        if moment == "after":
-            world.base.lose(stray)
+    class Meddling(MemoryTarget):
+        async def list(self) -> Any:
+            async for row in super().list():
+                yield row
+            if moment == "list":
+                meddle(world)
 
-    assert (await meddled(world, meddle)).ok
+        async def status(self, ids: Any) -> Any:
+            if moment == "status":
+                meddle(world)
+            return await super().status(ids)
+
+    found = await verified(world, Meddling(world.base, limits=world.limits, clock=world.clock.wall))
+    assert (found.missing, found.orphaned, found.duplicate, found.foreign) == ((), (), (), 0)
 
 
 async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World) -> None:
     await world.mirrored(2)
     sending = replace(
-        row_of(world, "f0.md"), path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None
+        world.row_of("f0.md"), path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None
     )
     number = world.change(lambda tx: tx.uploads.add(sending).id)
     world.base.add("g.md", b"text of f0", path="g.md", upload_id=number, foreign=False)
@@ -305,8 +258,9 @@ async def test_a_list_that_breaks_off_is_no_audit(world: World) -> None:
         await verified(world)
 
 
-async def test_more_documents_than_a_page_are_audited(world: World) -> None:
-    await world.mirrored(450)
-    for remote_id in list(world.base.documents)[::100]:
+async def test_more_documents_than_a_page_are_audited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "PAGE", 20)
+    await world.mirrored(45)
+    for remote_id in list(world.base.documents)[::10]:
         world.base.lose(remote_id)
     assert len((await verified(world)).missing) == 5

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
+import os
 import shutil
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +29,9 @@ from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, StateError
 from kbsync.source.read import ReadProblem, StableDigest
 from kbsync.source.wake import wake
-from kbsync.source.watch import TRY_AGAIN, Machine, Watcher
+from kbsync.source.watch import TRY_AGAIN, Machine, Mode, Watcher
 from kbsync.state.store import StateStore
+from tests.cli.test_mounts import can_mount, mounted
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Fault
@@ -90,18 +93,6 @@ def daemon(tmp_path: Path) -> WatchingWorld:
     world = WatchingWorld(tmp_path, RenamingMemory)
     world.write_many(10)
     return world
-
-
-async def test_edits_reach_the_base_and_identical_saves_do_not(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
-        sent = daemon.puts()
-        daemon.write("new/deep/a.md", "created in a new directory")
-        daemon.write("f1.md", "changed")
-        await until(daemon.mirrors_disk)
-        daemon.write("f2.md", "text of f2")
-        daemon.write("mark.md", "written after the identical save")
-        await until(daemon.mirrors_disk)
-        assert daemon.puts() == sent + 3
 
 
 async def test_deletions_renames_and_directory_moves_are_followed(daemon: WatchingWorld) -> None:
@@ -192,35 +183,28 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
 
 async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
     wishes: list[Reread] = []
-
     async with daemon.kept() as store:
 
+        def asked() -> bool:
+            return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
+
         def read(wish: Reread, over: asyncio.Event) -> None:
-            assert asked(store)  # it is not carried out yet
+            assert asked()  # it is not carried out yet
             wishes.append(wish)
             over.set()
 
         assert daemon.watching is not None
         daemon.watching.on_wish = read
-        await ask(daemon, store)
-        assert wishes == []  # nothing halts it
-        daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
-        daemon.write("f1.md", "changed")
-        await until(lambda: daemon.run.halt)
-        await ask(daemon, store)
-        assert wishes == [Reread.CONFIG]
+        for is_halted in (False, True):
+            if is_halted:
+                daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
+                daemon.write("f1.md", "changed")
+                await until(lambda: daemon.run.halt)
+            await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
+            wake(daemon.state)
+            await until(lambda: not asked())
+            assert wishes == [Reread.CONFIG] * is_halted
         await until(daemon.mirrors_disk)
-
-
-async def ask(daemon: WatchingWorld, store: StateStore) -> None:
-    """A person retries, and it was done."""
-    await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
-    wake(daemon.state)
-    await until(lambda: not asked(store))
-
-
-def asked(store: StateStore) -> bool:
-    return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
 
 
 async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
@@ -240,40 +224,24 @@ async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
 
 
 async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
-    clock = ClockAhead()
-    with capture_logs() as lines:
-        async with daemon.kept(partial(Watcher, machine=Machine(clock=clock, make_observer=full_once()))):
-            clock.ahead = TRY_AGAIN
-            await until(lambda: len(told_of_watching(lines)) == 2)
-    (first, how, why), second = told_of_watching(lines)
-    assert (first, how) == ("watch.started", "polling") and "the kernel allows" in why
-    assert second == ("watch.changed", "native", "")
+    ahead, tries = [0.0], iter([OSError(errno.ENOSPC, "no watch is left")])
 
-
-class ClockAhead:
-    """Monotonic seconds, `ahead` of the machine's."""
-
-    ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
-
-
-def full_once() -> Callable[[], BaseObserver]:
-    """Observers of a kernel whose limit is met by the first one."""
-    tries = iter([OSError(errno.ENOSPC, "no watch is left")])
-
-    def make() -> BaseObserver:
+    def full_once() -> BaseObserver:
         for error in tries:
             raise error
         return InotifyObserver()
 
-    return make
-
-
-def told_of_watching(lines: list[MutableMapping[str, Any]]) -> list[tuple[str, str, str]]:
-    events = [line for line in lines if line["event"].startswith("watch.")]
-    return [(line["event"], line["mode"], line["why"]) for line in events]
+    machine = Machine(clock=lambda: time.monotonic() + ahead[0], make_observer=full_once)
+    with capture_logs() as lines:
+        async with daemon.kept(partial(Watcher, machine=machine)):
+            ahead[0] = TRY_AGAIN
+            await until(lambda: any(line["event"] == "watch.changed" for line in lines))
+    said = [line for line in lines if line["event"].startswith("watch.")]
+    assert [(line["event"], line["mode"]) for line in said] == [
+        ("watch.started", "polling"),
+        ("watch.changed", "native"),
+    ]
+    assert "the kernel allows" in said[0]["why"] and said[1]["why"] == ""
 
 
 async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(
@@ -298,13 +266,8 @@ async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon
         daemon.root.rename(daemon.root.with_name("away"))
         await until(lambda: daemon.run.halt is not None)
     with capture_logs() as lines:
-        stop = asyncio.Event()
-        store = daemon.store = StateStore(daemon.state / "state.db")
-        task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
-        await until(lambda: lines)
-        stop.set()
-        await task
-        store.close()
+        async with begun_again(daemon):
+            await until(lambda: lines)
     [told] = lines
     assert (told["event"], told["mirror"], told["folder"]) == ("mirror.halted", "docs", str(daemon.root))
     assert told["cure"] == "kbsync retry --mirror docs"
@@ -349,6 +312,18 @@ def is_all_held(daemon: WatchingWorld) -> bool:
     return bool(daemon.store.read_now(lambda tx: tx.mirrors.get(daemon.run.mirror).hold_all))
 
 
+@asynccontextmanager
+async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
+    """The next run of the daemon, of which nothing is expected but what the test looks at."""
+    stop, store = asyncio.Event(), StateStore(daemon.state / "state.db")
+    daemon.store = store
+    task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
+    yield
+    stop.set()
+    await task
+    store.close()
+
+
 async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,12 +338,79 @@ async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
         raise StateError("the disk is full")
 
     monkeypatch.setattr(MirrorRun, "deep_is_due", failing)
-    stop, store = asyncio.Event(), StateStore(daemon.state / "state.db")
-    daemon.store = store
-    task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
-    await failed.wait()
-    await asyncio.sleep(4 * daemon.settings.settle)
-    assert is_all_held(daemon)
-    stop.set()
-    await task
-    store.close()
+    async with begun_again(daemon):
+        await failed.wait()
+        await asyncio.sleep(4 * daemon.settings.settle)
+        assert is_all_held(daemon)
+
+
+# -- audits ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> WatchingWorld:
+    daemon = WatchingWorld(tmp_path)
+    daemon.write_many(10)
+    daemon.settings = replace(daemon.settings, deep_rescan=0.5)
+    return daemon
+
+
+async def test_documents_deleted_behind_our_back_come_back_by_themselves(audited: WatchingWorld) -> None:
+    async with audited.kept():
+        audited.base.lose(audited.base.served("f3.md")[0].remote_id)
+        await until(audited.mirrors_disk)
+    assert audited.puts() == 11
+
+
+async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repaired(
+    audited: WatchingWorld,
+) -> None:
+    async with audited.kept() as store:
+        lost = [audited.base.served(f"f{i}.md")[0].remote_id for i in range(8)]
+        for remote_id in lost:
+            audited.base.lose(remote_id)
+            audited.base.add(f"theirs-{remote_id}.txt", b"others")
+        await until(lambda: audited.run.halt)
+        assert audited.run.halt is not None
+        assert audited.run.halt.reason == "knowledge-base-emptied"
+        await until(lambda: audited.run.bound is None)  # it began anew, and halted again
+        assert audited.puts() == 10
+        await store.write(lambda tx: tx.inbox.post("repair", "docs", {"missing": lost}, 0.0))
+        wake(audited.state)
+        await until(lambda: audited.puts() == 18)
+        await until(lambda: audited.run.halt is None)
+
+
+# -- a mount of which nobody knows whether events tell of its changes --------------------------------------
+
+
+@contextmanager
+def overlaid(layers: Path, place: Path) -> Iterator[Path]:
+    """`place` shows what is in the folder that this gives, whose changes no watch at `place` hears of."""
+    with mounted(layers, "10m"):
+        lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
+        for each in (lower, upper, work):
+            each.mkdir()
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", place], check=True)
+        try:
+            yield lower
+        finally:
+            subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount")
+async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_path: Path) -> None:
+    daemon = WatchingWorld(tmp_path)
+    daemon.settings = replace(daemon.settings, rescan=1.0)
+    with overlaid(tmp_path / "layers", daemon.root) as behind:
+        (behind / "a.md").write_text("first")
+        async with daemon.kept():
+            watching = daemon.watching
+            assert watching is not None and watching._mode is Mode.NATIVE
+            (behind / "a.md").write_text("changed from behind")
+            await until(lambda: watching._mode is Mode.POLLING)
+            await until(daemon.mirrors_disk)
+            daemon.write("b.md", "written here")
+            await until(lambda: watching._mode is Mode.NATIVE)
+            await until(daemon.mirrors_disk)

@@ -313,6 +313,7 @@ class World:
         os.rename(self.root / old, self.root / new)
 
     def lose_state(self) -> None:
+        """All but folders: a built-in knowledge base lies in one of them."""
         for file in self.state.iterdir():
             if file.is_file():
                 file.unlink()
@@ -472,6 +473,11 @@ class World:
             lambda tx: tx.uploads.in_states(self.run.mirror, 1, states or tuple(UploadState), limit=10_000)
         )
         return found
+
+    def row_of(self, path: str) -> Upload:
+        """The one row that the journal has of this path."""
+        [row] = [row for row in self.rows() if row.path == path]
+        return row
 
     def states(self) -> list[str]:
         return [row.state.name for row in self.rows()]
