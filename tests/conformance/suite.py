@@ -25,7 +25,8 @@ from kbsync.contract.target import (
 )
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
 from tests.conformance.extras import ExtraSuite
-from tests.conformance.world import SuiteWorld, TrackedBody, texts
+from tests.conformance.world import SuiteWorld, texts
+from tests.targets.bodies import BytesBody
 
 WILD = {
     "newline": "two\nlines.md",
@@ -369,9 +370,8 @@ class TargetSuite(ExtraSuite):
         data = (line * (world.large_bytes // len(line) + 1))[: world.large_bytes]
         document = world.document("large.txt", data)
         await world.make_ready(document)
-        assert isinstance(document.body, TrackedBody)
-        assert document.body.streams
-        assert all(stream.closed for stream in document.body.streams)
+        assert isinstance(document.body, BytesBody)
+        assert document.body.is_let_go
 
     # ---- names
 

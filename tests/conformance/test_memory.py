@@ -36,7 +36,7 @@ class MemoryWorld(SuiteWorld):
         self.memory = MemoryBase(clock=self.clock, behaviour=behaviour)
         self.kind, self.limits = kind, limits
         self.target = kind(self.memory, limits=limits)
-        self.keeps_names = behaviour.names == "as_sent"
+        self.keeps_names = not behaviour.decomposes_names
 
     def now(self) -> float:
         return self.clock()
@@ -139,7 +139,7 @@ class TestNamesOfItsOwn(SlowSuite):
 
     def behaviour(self) -> Behaviour:
         return Behaviour(
-            names="nfd",
+            decomposes_names=True,
             equal_names="refuse",
             list_lag=5.0,
             answers_ready=False,

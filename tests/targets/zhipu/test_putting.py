@@ -213,7 +213,7 @@ class Account:
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.now, self.asked = used, 0.0, 0
-        self.allowance = AccountSpace(self._capacity, lambda: self.now, "kbsync retry")
+        self.allowance = AccountSpace(self._capacity, lambda: self.now)
 
     async def _capacity(self) -> Capacity:
         self.asked += 1
