@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +27,6 @@ async def served() -> AsyncIterator[GptbotsConformance]:
     await world.target.aclose()
     await world.server.stop()
     assert world.app.violations == []
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    async with GptbotsWorld(tmp_path).serving() as world:
-        yield world
 
 
 async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(

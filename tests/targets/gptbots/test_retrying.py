@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    async with GptbotsWorld(tmp_path, reembed_tries=1).serving() as world:
-        world.write_many(2)
-        yield world
-        assert world.app.violations == []
 
 
 async def retry(world: GptbotsWorld) -> int | None:
@@ -32,7 +19,8 @@ async def retry(world: GptbotsWorld) -> int | None:
 
 
 async def f0_fails(world: GptbotsWorld, text: str = "") -> None:
-    """Whatever is sent of `f0.md`, until it is in quarantine."""
+    """Whatever is sent of `f0.md` beside `f1.md`, until it is in quarantine."""
+    world.write_many(2)
     world.play("fails", op="[au]*", match="*f0*", times=0, args={"name": "f0*"})
     if text:
         world.write("f0.md", text)
@@ -66,6 +54,7 @@ async def test_a_new_document_that_it_mends_is_found_and_stays_failed_here_until
 
 
 async def test_a_change_that_it_mends_is_found_and_sent_once_more_in_place(world: GptbotsWorld) -> None:
+    world.write_many(2)
     await world.once()
     before = {one["name"]: one["id"] for one in world.documents()}
     world.clock.now += 10
