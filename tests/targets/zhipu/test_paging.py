@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -111,13 +110,6 @@ async def test_a_page_that_shifted_is_read_again() -> None:
 async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
     shelf = PagedList(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
-
-
-async def test_three_sweeps_are_the_most() -> None:
-    numbers = itertools.count()
-    shelf = PagedList(rows(5), lie=with_total(lambda n, true: true + 1 + next(numbers)))
-    assert len(await shelf.swept()) == 5
-    assert sum(number == 1 for number, _ in shelf.asked) == 3
 
 
 # ---- the target's list
