@@ -1,4 +1,4 @@
-"""The suite that every target passes. A concrete class gives it a `world` and is named `Test…`."""
+"""The suite that every target passes. A concrete class makes its world and is named `Test…`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -52,10 +53,17 @@ MANY_DOCUMENTS = 250
 class TargetSuite(ExtraSuite):
     """What the contract promises, tested from outside."""
 
+    def make_world(self, place: Path) -> SuiteWorld:
+        """A fresh one, which may write into `place`."""
+        raise NotImplementedError("a concrete class makes the world")
+
     @pytest.fixture
-    async def world(self) -> AsyncIterator[SuiteWorld]:
-        raise NotImplementedError("a concrete class gives the world")
-        yield
+    async def world(self, tmp_path: Path) -> AsyncIterator[SuiteWorld]:
+        world = self.make_world(tmp_path)
+        async with world.serving():
+            world.target = await world.open()
+            yield world
+            await world.target.aclose()
 
     # ---- put, status, list, search
 

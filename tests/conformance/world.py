@@ -7,7 +7,8 @@ import asyncio
 import hashlib
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -47,6 +48,11 @@ class SuiteWorld(abc.ABC):
         self._upload_ids = itertools.count(1)
 
     # ---- for each target to fill in
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The service is there for as long as the context lasts."""
+        yield
 
     @abc.abstractmethod
     async def open(self) -> Target:

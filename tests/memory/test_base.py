@@ -150,13 +150,11 @@ async def test_a_lost_answer_leaves_the_work_done_or_not(
 
 
 @pytest.mark.parametrize("match", [None, "a.md"], ids=["request", "document"])
-@pytest.mark.parametrize("by", ["fault", "behaviour"])
 async def test_a_lost_upload_appears_later_and_was_created_then(
-    base: MemoryBase, target: AbleMemory, clock: Clock, by: str, match: str | None
+    base: MemoryBase, target: AbleMemory, clock: Clock, match: str | None
 ) -> None:
-    base.behaviour = Behaviour(indexing_seconds=2.0, late_puts=20.0 if by == "behaviour" else 0.0)
-    how: dict[str, Any] = {"effect": True} if by == "behaviour" else {"late": 20.0}
-    base.faults.append(Fault("put", unsure, match=match, **how))
+    base.behaviour = Behaviour(indexing_seconds=2.0, late_puts=20.0)
+    base.faults.append(Fault("put", unsure, match=match, effect=True))
     sent = clock.now
     if match is None:
         with pytest.raises(Unsure):

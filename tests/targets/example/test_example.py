@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -58,12 +57,8 @@ class ExampleWorld(SuiteWorld):
 
 
 class TestExample(TargetSuite):
-    @pytest.fixture
-    async def world(self) -> AsyncIterator[SuiteWorld]:
-        world = ExampleWorld()
-        world.target = await world.open()
-        yield world
-        await world.target.aclose()
+    def make_world(self, place: Path) -> SuiteWorld:
+        return ExampleWorld()
 
 
 @pytest.fixture

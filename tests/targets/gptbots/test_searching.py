@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.gptbots.config import GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
 from tests.targets.blocks import around, block
@@ -107,22 +106,3 @@ async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_
     assert await found(world, FOUND if always else RANKED, **wish) == ["long.md", "short.md"]
     [line] = [one for one in caplog.records if one.levelno == logging.WARNING]
     assert "without its ranking model" in line.message
-
-
-async def test_a_search_that_fails_without_ranking_too_has_failed(
-    world: GptbotsWorld, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.play("code", op="match", times=0, args={"code": 40000})
-    with pytest.raises(Rejected):
-        await found(world, RANKED)
-    assert world.asked("match") == 2
-    assert "ranking" not in caplog.text
-
-
-@pytest.mark.parametrize("kind", ["unauthorized", "rate-limited", "bot-deleted"])
-async def test_what_is_not_the_rankings_fault_is_not_asked_without_it(world: GptbotsWorld, kind: str) -> None:
-    world.play(kind, op="match", match="BGE*", times=0)
-    with pytest.raises(TargetError) as caught:
-        await found(world, RANKED)
-    assert isinstance(caught.value, Halted) == (kind != "rate-limited")
-    assert {one.subject for one in world.server.requests.log if one.op == "match"} == {"BGE-Rerank"}

@@ -123,21 +123,6 @@ def base(documents: Any) -> Any:
     return ok({"id": "5", "document_size": documents})
 
 
-async def test_a_listed_document_has_name_size_time_state_and_recipe() -> None:
-    remote_id = snowflake(NOW - 60)
-    vendor = Vendor(list=[ok({"total": 1, "list": [row(remote_id, 2, knowledge_type=6)]})])
-    [found] = await listed(vendor)
-    assert (found.remote_id, found.name, found.size, found.recipe) == (remote_id, "probe.md", 128, "k6")
-    assert found.created == NOW - 60
-    assert found.state.value == "failed"
-    assert (found.path, found.digest, found.upload_id) == (None, None, None)
-    assert dict(vendor.requests[0].url.params) == {
-        "knowledge_id": "1734786402936664064",
-        "page": "1",
-        "size": "100",
-    }
-
-
 @pytest.mark.parametrize(("skew", "created"), [(200, NOW - 60), (-200, NOW - 60), (7_200, None)])
 async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
     skew: int, created: float | None
@@ -146,13 +131,6 @@ async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
     answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
     found = await listed(Vendor(list=[answer]))
     assert [one.created for one in found] == [created, None]
-
-
-@pytest.mark.parametrize(
-    "data", [{"total": 0, "list": []}, {"total": 0, "list": None}, {"total": 0}, {}, None]
-)
-async def test_an_empty_base_lists_nothing_in_all_shapes(data: Any) -> None:
-    assert await listed(Vendor(list=[ok(data)], base=[base(0)])) == []
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
