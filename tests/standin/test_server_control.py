@@ -102,7 +102,9 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
     [
         ("POST", "faults", "{", "the body is no JSON"),
         ("POST", "faults", b"\xff", "the body is no JSON"),
-        ("POST", "faults", "", "the body is no JSON"),
+        ("POST", "faults", "{}", "needs a kind"),
+        ("POST", "faults", '{"kind": "hang", "seconds": 1}', "goes under args"),
+        ("POST", "faults", '{"kind": "hang", "times": true}', "whole number from 0 on"),
         ("POST", "faults", '{"kind": "hnag"}', "there is no fault kind 'hnag'"),
         ("POST", "time", "[]", "has to be a JSON object"),
         ("POST", "time", "{}", "advance"),

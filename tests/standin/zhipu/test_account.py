@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
-
-import pytest
 
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
 from kbsync_standin.zhipu.rules import parse_form as parse
@@ -81,26 +78,6 @@ def test_others_upload_and_delete(vendor: DirectZhipu) -> None:
     vendor.app.put_foreign({"delete": "theirs.csv"})
     assert vendor.names() == []
     assert vendor.effects() == ["stored", "foreign-stored", "foreign-deleted", "foreign-deleted"]
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        ({"text": "x"}, "name is missing"),
-        ({"name": "a.txt"}, "either text or base64"),
-        ({"name": "a.txt", "text": "x", "base64": "eA=="}, "either text or base64"),
-        ({"name": "a.txt", "text": 1}, "strings"),
-        ({"name": "a.txt", "base64": "?"}, "cannot be read"),
-        ({"name": "a.txt", "text": "x", "base": "1"}, "no such knowledge base"),
-        ({"name": "a.txt", "text": "x", "knowledge_type": "1"}, "whole number"),
-        ({"name": "a.txt", "text": "x", "size": 3}, "no argument size"),
-        ({"delete": "a.txt"}, "no document"),
-    ],
-)
-def test_wrong_wishes_of_others_are_refused(vendor: DirectZhipu, args: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        vendor.app.put_foreign(args)
-    assert vendor.effects() == []
 
 
 def test_better_passages_come_first_and_no_more_than_asked_for(vendor: DirectZhipu) -> None:

@@ -246,24 +246,17 @@ async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_judge_
         assert (other.meter, other.gate, other.breaker) == (http.meter, http.gate, http.breaker)
 
 
-async def test_an_unhurried_client_waits_before_every_try_and_hurries_nobody_else() -> None:
-    events: list[str] = []
+async def test_what_nobody_waits_for_waits_before_a_file_is_read_too() -> None:
+    """Before requests of the target it is a row of the suite."""
+    paces: list[float] = []
 
     async def pace() -> None:
-        events.append("pace")
+        paces.append(0.0)
 
-    def respond(request: httpx.Request) -> httpx.Response:
-        events.append(request.url.path)
-        return httpx.Response(503 if len(events) < 4 else 200, json={"code": 200})
-
-    async with client("http://kb", transport=httpx.MockTransport(respond)) as http:
-        slow = http.unhurried(pace)
-        await slow.ask("list", "GET", "/slow")
-        await http.ask("list", "GET", "/other")
-        assert events == ["pace", "/slow", "pace", "/slow", "/other"]
-        [_ async for _ in slow.read("http://files/read", most=100)]
-        assert events[-2:] == ["pace", "/read"]
-        assert slow.meter is http.meter
+    async with answering(answer()) as server, client("http://kb") as http:
+        for one, waits in ((http, 0), (http.unhurried(pace), 1)):
+            assert [_ async for _ in one.read(server.url, most=100)]
+            assert len(paces) == waits
 
 
 # ---- the gate, by itself
