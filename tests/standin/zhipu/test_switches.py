@@ -335,7 +335,6 @@ def test_a_file_over_the_limit_is_refused_with_435() -> None:
         ({"list_lag": float("nan")}, "list_lag"),
         ({"page_cap": 10.5}, "whole number"),
         ({"page_cap": True}, "whole number"),
-        ({"missing_code": 0}, "from 1 on"),
         ({"order": "random"}, "newest, oldest, shuffled"),
         ({"deleted_detail": True}, "404, code, null"),
         ({"vectorize": [5]}, "pair of seconds"),
