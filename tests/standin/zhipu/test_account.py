@@ -90,12 +90,6 @@ def test_better_passages_come_first_and_no_more_than_asked_for(vendor: DirectZhi
     assert [hit["metadata"]["doc_name"] for hit in vendor.search("打印机")] == ["b.txt"]
 
 
-def test_a_search_stays_in_the_documents_asked_for(vendor: DirectZhipu) -> None:
-    first, _ = vendor.put("a.txt", "alpha"), vendor.put("b.txt", "alpha")
-    found = vendor.search("alpha", document_ids=[first, "1"])
-    assert [hit["metadata"]["doc_id"] for hit in found] == [first]
-
-
 def test_the_content_of_a_form_may_hold_anything_but_its_boundary() -> None:
     content = b"x--B\r\n\r\n\r\n--b--\r\n--\x00\xff"
     body = b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + content + b"\r\n--B--"
