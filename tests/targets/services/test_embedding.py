@@ -162,22 +162,15 @@ async def test_one_bad_item_is_found_and_the_rest_of_its_batch_is_not_lost(
     assert server.requests.by_op["embed"] < 15
 
 
-@pytest.mark.parametrize("is_query", [False, True])
-async def test_a_lone_item_that_is_refused_is_to_blame_where_others_are_taken(
-    server: Server, is_query: bool
+@pytest.mark.parametrize(("count", "is_query", "asked"), [(1, False, 2), (1, True, 2), (4, False, 8)])
+async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(
+    server: Server, count: int, is_query: bool, asked: int
 ) -> None:
     play(server, "bad-item", times=0, args={"word": "poisoned", "status": 400})
     async with embedding(server, "zhipu") as service:
-        (only,) = await service.embed(items(["a poisoned text"]), is_query=is_query)
-    assert isinstance(only, Rejected)
-    assert server.requests.by_op["embed"] == 2
-
-
-async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(server: Server) -> None:
-    play(server, "bad-item", times=0, args={"word": "poisoned", "status": 422})
-    async with embedding(server) as service:
-        vectors = await service.embed(items([f"poisoned {n}" for n in range(4)]))
+        vectors = await service.embed(items([f"poisoned {n}" for n in range(count)]), is_query=is_query)
     assert all(isinstance(each, Rejected) for each in vectors)
+    assert server.requests.by_op["embed"] == asked
 
 
 async def test_a_text_that_is_too_long_is_shortened_until_it_fits(server: Server) -> None:
