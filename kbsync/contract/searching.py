@@ -178,13 +178,7 @@ class Answers(Protocol):
         """The model that is given passages where there are no applications; "" for none."""
 
     def answer(
-        self,
-        question: str,
-        by: Answerer,
-        *,
-        turns: Sequence[Turn] = (),
-        among: Sequence[str] = (),
-        streamed: bool = True,
+        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncIterator[str | Sources]:
         """The answer piece by piece (not `streamed`: in one), and at its end the sources.
 

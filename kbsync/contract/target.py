@@ -108,7 +108,7 @@ class Listed:
 class Base:
     """The knowledge base itself: a new `id` means another base, nothing of the old one is in it.
 
-    `address` is the canonical base URL, empty for an embedded one.
+    `address` is the canonical base URL, empty for the built-in one.
     """
 
     id: str

@@ -107,8 +107,10 @@ class ExtraSuite:
         bases = world.require(ManagesBases).bases
         made = await target.applications.create(ApplicationWish("helpdesk", bases=(bases.own,)))
         by = Answerer(application=made.id)
-        whole = [piece async for piece in target.answer("what is a kestrel", by, streamed=False)]
-        pieces = [piece async for piece in target.answer("what is a kestrel", by)]
+        whole, pieces = [
+            [piece async for piece in target.answer("what is a kestrel", by, (), (), streamed)]
+            for streamed in (False, True)
+        ]
         assert _text(pieces) == _text(whole)
         assert "kestrel" in _text(whole)
         assert [isinstance(piece, Sources) for piece in pieces].index(True) == len(pieces) - 1

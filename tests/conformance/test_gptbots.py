@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from kbsync.contract.target import Target
@@ -12,7 +13,8 @@ from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
-from tests.conformance.served import ServedSuite, ServedWorld
+from tests.conformance.served import ServedWorld
+from tests.conformance.suite import TargetSuite
 from tests.targets.blocks import around, block
 
 KEY = "app-secret-for-tests"
@@ -46,8 +48,10 @@ class GptbotsConformance(ServedWorld):
         self.server.faults.clear()
 
 
-class GptbotsSuite(ServedSuite):
-    def make_world(self) -> GptbotsConformance:
+class GptbotsSuite(TargetSuite):
+    behaviour: ClassVar[Mapping[str, Any]] = {}
+
+    def make_world(self, place: Path) -> GptbotsConformance:
         return GptbotsConformance(**self.behaviour)
 
 

@@ -1,12 +1,10 @@
-"""The embedded knowledge base keeps the contract."""
+"""The built-in knowledge base keeps the contract."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.local.config import LocalTargetConfig
@@ -25,11 +23,12 @@ class LocalConformance(SuiteWorld):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+        self.models: dict[str, Any] = {}
 
     async def open(self) -> Target:
         spool = self.folder / "spool"
         spool.mkdir(exist_ok=True)
-        config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES)
+        config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES, **self.models)
         return config.open(Surroundings("test", self.folder, spool))
 
     async def pass_time(self, seconds: float) -> None:
@@ -43,9 +42,5 @@ class LocalConformance(SuiteWorld):
 
 
 class TestLocal(TargetSuite):
-    @pytest.fixture
-    async def world(self, tmp_path: Path) -> AsyncIterator[SuiteWorld]:
-        world = LocalConformance(tmp_path)
-        world.target = await world.open()
-        yield world
-        await world.target.aclose()
+    def make_world(self, place: Path) -> SuiteWorld:
+        return LocalConformance(place)

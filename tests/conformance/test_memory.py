@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
-
-import pytest
+from pathlib import Path
 
 from kbsync.contract.target import Target
 from kbsync.core.model import Limits
@@ -35,8 +33,7 @@ class MemoryWorld(SuiteWorld):
         self.clock = Clock()
         self.memory = MemoryBase(clock=self.clock, behaviour=behaviour)
         self.kind, self.limits = kind, limits
-        self.target = kind(self.memory, limits=limits)
-        self.keeps_names = behaviour.names == "as_sent"
+        self.keeps_names = not behaviour.decomposes_names
 
     def now(self) -> float:
         return self.clock()
@@ -75,11 +72,8 @@ class MemorySuite(TargetSuite):
     def behaviour(self) -> Behaviour:
         return Behaviour()
 
-    @pytest.fixture
-    async def world(self) -> AsyncIterator[SuiteWorld]:
-        world = self.world_type(self.kind, self.limits, self.behaviour())
-        yield world
-        await world.target.aclose()
+    def make_world(self, place: Path) -> SuiteWorld:
+        return self.world_type(self.kind, self.limits, self.behaviour())
 
 
 class SlowSuite(MemorySuite):
@@ -139,7 +133,7 @@ class TestNamesOfItsOwn(SlowSuite):
 
     def behaviour(self) -> Behaviour:
         return Behaviour(
-            names="nfd",
+            decomposes_names=True,
             equal_names="refuse",
             list_lag=5.0,
             answers_ready=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from kbsync.contract.target import Target
@@ -12,7 +13,8 @@ from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import StandInClock
 from kbsync_standin.zhipu import HOME_ID, application
-from tests.conformance.served import ServedSuite, ServedWorld
+from tests.conformance.served import ServedWorld
+from tests.conformance.suite import TargetSuite
 from tests.targets.blocks import around, block
 
 KEY = "id.secret-for-tests"
@@ -45,10 +47,11 @@ class ZhipuWorld(ServedWorld):
         """It fails once and is then indexed as it should be."""
 
 
-class ZhipuSuite(ServedSuite):
+class ZhipuSuite(TargetSuite):
+    behaviour: ClassVar[Mapping[str, Any]] = {}
     style = "tagged"
 
-    def make_world(self) -> ZhipuWorld:
+    def make_world(self, place: Path) -> ZhipuWorld:
         return ZhipuWorld(self.style, **self.behaviour)
 
 

@@ -5,73 +5,20 @@ from __future__ import annotations
 import abc
 import asyncio
 import hashlib
-import io
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Listed, Outgoing, Target
+from tests.targets.bodies import BytesBody
 
 LARGEST_READ = 1024 * 1024
-
-
-class Sips(io.RawIOBase):
-    """A stream that may only be read in pieces of at most `most` bytes; None: in any way."""
-
-    def __init__(self, data: bytes, most: int | None) -> None:
-        super().__init__()
-        self._data = memoryview(data)
-        self._most = most
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
-        self._position = start + offset
-        return self._position
-
-    def readall(self) -> bytes:
-        assert self._most is None, "the whole body was asked for at once"
-        return super().readall() or b""
-
-    def readinto(self, buffer: Any) -> int:
-        assert self._most is None or len(buffer) <= self._most, f"{len(buffer)} bytes asked for at once"
-        piece = self._data[self._position : self._position + len(buffer)]
-        buffer[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
-
-
-@dataclass
-class TrackedBody:
-    """A body that remembers the streams it gave out."""
-
-    data: bytes
-    most: int | None
-    streams: list[Sips] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> BinaryIO:
-        stream = Sips(self.data, self.most)
-        self.streams.append(stream)
-        return cast(BinaryIO, stream)
 
 
 class SuiteWorld(abc.ABC):
@@ -101,6 +48,11 @@ class SuiteWorld(abc.ABC):
         self._upload_ids = itertools.count(1)
 
     # ---- for each target to fill in
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """The service is there for as long as the context lasts."""
+        yield
 
     @abc.abstractmethod
     async def open(self) -> Target:
@@ -158,7 +110,7 @@ class SuiteWorld(abc.ABC):
             size=len(data),
             mtime=1_700_000_000.0,
             recipe=self.target.recipe(path, settings),
-            body=TrackedBody(data, self.largest_read),
+            body=BytesBody(data, most=self.largest_read),
             replaces=replaces,
             settings=settings,
         )

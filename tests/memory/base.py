@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import itertools
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from kbsync.contract.target import Base, DocState, DocStatus, Listed, Outgoing
 from kbsync.errors import NameTaken, TargetError
-from tests.memory.behaviour import Behaviour, Failure, Fault, Phase, Subject, stored_name
+from tests.memory.behaviour import Behaviour, Failure, Fault, Phase, Subject
 from tests.memory.rules import ProtocolViolation
 
 
@@ -129,19 +130,9 @@ class Document:
         return self.content.data
 
     @property
-    def size(self) -> int:
-        """Length of the newest version in bytes."""
-        return len(self.content.data)
-
-    @property
     def recipe(self) -> str:
         """The recipe of the newest version."""
         return self.content.recipe
-
-    @property
-    def upload_id(self) -> int | None:
-        """The upload that brought the newest version."""
-        return self.content.upload_id
 
     @property
     def subject(self) -> Subject:
@@ -159,18 +150,19 @@ class Document:
         if self.shown is not None:
             self.shown = replace(self.shown, path=path, name=name, mtime=mtime)
 
-    def row(self, state: DocState, *, marks: bool, tells_size: bool, tells_created: bool) -> Listed:
+    def row(self, state: DocState, *, marks: bool, tells_created: bool) -> Listed:
         """Itself as a row of the list, said to be in `state`; without `marks` nothing of ours comes back."""
         row = Listed(
             self.remote_id,
             self.name,
-            size=self.size if tells_size else None,
+            size=len(self.data),
             created=self.created if tells_created else None,
             state=state,
         )
-        if not marks or self.upload_id is None:
+        upload_id = self.content.upload_id
+        if not marks or upload_id is None:
             return row
-        return replace(row, path=self.path, digest=self.digest, upload_id=self.upload_id, recipe=self.recipe)
+        return replace(row, path=self.path, digest=self.digest, upload_id=upload_id, recipe=self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,12 +491,9 @@ class MemoryBase:
 
     def _stored_name(self, name: str, remote_id: str) -> str:
         """`name` as the base keeps it, once nothing else of that name is in the way."""
-
-        def others(name: str) -> list[Document]:
-            return [d for d in self._documents.values() if d.name == name and d.remote_id != remote_id]
-
-        stored = stored_name(name, self.behaviour.names, lambda one: bool(others(one)))
-        for other in others(stored) if self.behaviour.equal_names != "allow" else ():
+        stored = unicodedata.normalize("NFD", name) if self.behaviour.decomposes_names else name
+        others = [d for d in self._documents.values() if d.name == stored and d.remote_id != remote_id]
+        for other in others if self.behaviour.equal_names != "allow" else ():
             if self.behaviour.equal_names == "refuse":
                 raise NameTaken(f"a document named {stored!r} exists already", code="name-taken")
             # A document goes because another took its name. Its sender must know whose name it takes.
@@ -515,4 +504,6 @@ class MemoryBase:
 
     def _note(self, op: str, one: Document) -> None:
         now = self._agenda.now
-        self._effects.append(Effect(op, one.remote_id, one.name, one.digest, now, one.path, one.upload_id))
+        self._effects.append(
+            Effect(op, one.remote_id, one.name, one.digest, now, one.path, one.content.upload_id)
+        )

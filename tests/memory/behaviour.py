@@ -4,41 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import itertools
 import sys
-import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
 EqualNames = Literal["allow", "refuse", "replace"]
 """What a second document of one name meets: a place beside the first, a refusal, or the first one's place."""
-
-NameStyle = Literal["as_sent", "nfc", "nfd", "basename", "suffixed", "question_marks"]
-"""How a name is kept: as it was sent; composed or decomposed; without what comes before a slash of either
-kind; with a number in parentheses that is free; with `?` for each character beyond ASCII."""
-
-
-_CHANGES: Mapping[NameStyle, Callable[[str], str]] = {
-    "as_sent": str,
-    "nfc": lambda name: unicodedata.normalize("NFC", name),
-    "nfd": lambda name: unicodedata.normalize("NFD", name),
-    "basename": lambda name: name.replace("\\", "/").rpartition("/")[2],
-    "question_marks": lambda name: name.encode("ascii", "replace").decode("ascii"),
-}
-
-
-def stored_name(name: str, style: NameStyle, is_taken: Callable[[str], bool]) -> str:
-    """`name` as a base of this style keeps it; `is_taken` says whether another document has a name."""
-    if style != "suffixed":
-        return _CHANGES[style](name)
-    stem, dot, extension = name.rpartition(".")
-    if not stem:
-        stem, dot, extension = name, "", ""
-    tries = (f"{stem}({number}){dot}{extension}" for number in itertools.count(1))
-    return next(one for one in tries if not is_taken(one))
-
 
 FOREVER = sys.maxsize
 """As a number of times: it never ends."""
@@ -106,12 +79,11 @@ class Behaviour:
     late_puts: so long (seconds) after its request an upload is stored whose answer was lost, by a fault with
         `effect` or by a crash in the phase EFFECT (which then comes before the work); 0: at once.
     equal_names: what a second document of one name meets; `replace` drops the first without a word.
-    names: how names are stored, listed and given back.
+    decomposes_names: they are stored, listed and given back in Unicode's form D.
     keeps_old_on_failure: a failed update in place leaves the old text searchable.
     updates_make_new_ids: an update makes a new document that drops the old one when it is searchable.
-    tells_size, tells_created: the list says them.
+    tells_created: the list says it.
     not_offered: the calls (`reembed`, `reslice`) that it answers with `NotOffered`.
-    unreadable: a glob of names whose bytes it does not give back.
     """
 
     indexing_seconds: float = 0.0
@@ -124,13 +96,11 @@ class Behaviour:
     capacity: int | None = None
     late_puts: float = 0.0
     equal_names: EqualNames = "allow"
-    names: NameStyle = "as_sent"
+    decomposes_names: bool = False
     keeps_old_on_failure: bool = True
     updates_make_new_ids: bool = False
-    tells_size: bool = True
     tells_created: bool = True
     not_offered: Collection[str] = ()
-    unreadable: str | None = None
 
     def failure_of(self, subject: Subject) -> Failure | None:
         """The failure that strikes `subject` this time; counts it."""
@@ -139,10 +109,6 @@ class Behaviour:
     def is_silent_about(self, name: str) -> bool:
         """Whether the status of a document of this name never says that it is searchable."""
         return self.never_says is not None and fnmatchcase(name, self.never_says)
-
-    def is_unreadable(self, name: str) -> bool:
-        """Whether the bytes of a document of this name cannot be had."""
-        return self.unreadable is not None and fnmatchcase(name, self.unreadable)
 
 
 class Phase(enum.StrEnum):

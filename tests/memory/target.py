@@ -347,10 +347,8 @@ class MemoryTarget(Target):
         return None
 
     def _row(self, document: Document) -> Listed:
-        behaviour = self._base.behaviour
         return document.row(
             self._base.told(document).state,
             marks=self._limits.marks,
-            tells_size=behaviour.tells_size,
-            tells_created=behaviour.tells_created,
+            tells_created=self._base.behaviour.tells_created,
         )

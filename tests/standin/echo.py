@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,6 @@ NOON = 1_700_000_000.0
 @dataclass(frozen=True)
 class Switches:
     loud: bool = False
-    pair: tuple[float, float] = (0.0, 1.0)
 
 
 class Echo:
@@ -37,7 +35,6 @@ class Echo:
         self.documents: dict[str, bytes] = {}
         self.effects: list[dict[str, Any]] = []
         self.requests: list[Request] = []
-        self.threads: set[str] = set()
 
     def op(self, request: Request) -> str:
         ops = {"POST": "upload", "GET": "read", "HEAD": "read", "DELETE": "delete"}
@@ -50,7 +47,6 @@ class Echo:
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
         self.requests.append(request)
-        self.threads.add(threading.current_thread().name)
         response = self._answer(request)
         if fault is not None:
             assert fault.kind in self.kinds
@@ -60,8 +56,6 @@ class Echo:
     def _answer(self, request: Request) -> Response:
         if request.path == "/boom":
             raise RuntimeError("boom")
-        if request.path == "/wrong-header":
-            return Response(200, b"", {"x": "a\r\nb"})
         name = self.subject(request)
         match self.op(request):
             case "upload":
@@ -100,8 +94,6 @@ class Echo:
     def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
         if "name" not in args:
             raise ValueError("a document needs a name")
-        if args["name"] == "boom":
-            raise RuntimeError("boom")
         self.documents[args["name"]] = args.get("text", "").encode()
         return {"name": args["name"]}
 

@@ -46,24 +46,6 @@ async def test_requests_can_be_seen_and_counted_anew(server: Server, client: htt
     assert server.requests.log[0].n == 3
 
 
-async def test_documents_journal_and_violations_are_the_applications(
-    server: Server, client: httpx.AsyncClient
-) -> None:
-    await client.post("/documents/base", content=b"a.md\n")
-    server.app.violations.append("no key")
-    assert (await client.get("/_standin/documents")).json() == {"documents": [{"name": "a.md", "size": 5}]}
-    assert [one["effect"] for one in (await client.get("/_standin/journal")).json()] == ["stored"]
-    assert (await client.get("/_standin/violations")).json() == ["no key"]
-
-
-async def test_somebody_else_can_store_a_document(server: Server, client: httpx.AsyncClient) -> None:
-    answer = await client.post("/_standin/documents", json={"name": "theirs.md", "text": "t"})
-    assert (answer.status_code, answer.json()) == (201, {"name": "theirs.md"})
-    assert (await client.get("/documents/theirs.md")).text == "t"
-    refusal = await client.post("/_standin/documents", json={})
-    assert (refusal.status_code, refusal.json()) == (400, {"error": "a document needs a name"})
-
-
 async def test_faults_can_be_added_seen_and_removed(server: Server, client: httpx.AsyncClient) -> None:
     fault = {"kind": "status", "op": "upload", "times": 2, "args": {"status": 503}}
     added = await client.post("/_standin/faults", json=fault)
@@ -93,12 +75,6 @@ async def test_no_fault_keeps_anybody_from_removing_it(server: Server, client: h
     assert (await client.get("/documents/a.md")).status_code == 404
 
 
-async def test_behaviour_can_be_seen_and_changed(server: Server, client: httpx.AsyncClient) -> None:
-    assert (await client.get("/_standin/behaviour")).json() == {"loud": False, "pair": [0.0, 1.0]}
-    assert (await client.put("/_standin/behaviour", json={"loud": True})).json()["loud"] is True
-    assert (await client.get("/_standin/behaviour")).json()["loud"] is True
-
-
 async def test_time_can_be_advanced_and_late_work_is_done(server: Server, client: httpx.AsyncClient) -> None:
     server.faults.add(Fault("late-effect", args={"after": 20}))
     await spoken(server.port, upload())
@@ -126,7 +102,9 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
     [
         ("POST", "faults", "{", "the body is no JSON"),
         ("POST", "faults", b"\xff", "the body is no JSON"),
-        ("POST", "faults", "", "the body is no JSON"),
+        ("POST", "faults", "{}", "needs a kind"),
+        ("POST", "faults", '{"kind": "hang", "seconds": 1}', "goes under args"),
+        ("POST", "faults", '{"kind": "hang", "times": true}', "whole number from 0 on"),
         ("POST", "faults", '{"kind": "hnag"}', "there is no fault kind 'hnag'"),
         ("POST", "time", "[]", "has to be a JSON object"),
         ("POST", "time", "{}", "advance"),
@@ -136,6 +114,7 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
         ("PUT", "behaviour", '{"lout": true}', "there is no switch lout"),
         ("PUT", "behaviour", "[1]", "has to be a JSON object"),
         ("POST", "documents", "nothing", "the body is no JSON"),
+        ("POST", "documents", "{}", "a document needs a name"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_a_sentence(

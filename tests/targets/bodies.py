@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+
+class Sips(io.BytesIO):
+    """A stream that may only be read in pieces of at most `most` bytes; None: in any way."""
+
+    most: int | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert self.most is None or (size is not None and 0 <= size <= self.most), f"{size} bytes at once"
+        return super().read(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        assert self.most is None or len(buffer) <= self.most, f"{len(buffer)} bytes at once"
+        return super().readinto(buffer)
 
 
 @dataclass
 class BytesBody:
-    """A `Body` of bytes; `says` is the length it claims to have, `opened` the streams it gave out."""
+    """A `Body` of bytes; `says` is the length it claims to have, `opened` the streams it gave out.
+
+    `most`: of it that may be asked for at once; None: as much as one likes.
+    """
 
     content: bytes
     says: int | None = None
+    most: int | None = None
     opened: list[BinaryIO] = field(default_factory=list)
 
     @property
@@ -20,8 +38,10 @@ class BytesBody:
         return len(self.content) if self.says is None else self.says
 
     def open(self) -> BinaryIO:
-        self.opened.append(io.BytesIO(self.content))
-        return self.opened[-1]
+        stream = Sips(self.content)
+        stream.most = self.most
+        self.opened.append(stream)
+        return stream
 
     @property
     def is_let_go(self) -> bool:

@@ -248,7 +248,7 @@ class Asker:
         if by.model and not ids:
             # A model gets documents of ours only, as in a search; an application reads all of its base.
             ids = await selected_ids(self._searched, self._selection) or ()
-        pieces = self._answering.answer(question, by, turns=turns, among=ids, streamed=self._streamed)
+        pieces = self._answering.answer(question, by, turns, ids, self._streamed)
         text, sources = "", None
         try:
             async for piece in pieces:

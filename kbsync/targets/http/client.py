@@ -379,7 +379,9 @@ class Client:
                 async with aclosing(answer_pieces(response, LARGEST_ANSWER)) as pieces:
                     async for piece in pieces:
                         held += piece
-                        is_stream = is_stream or (response.is_success and _begins_event(held))
+                        beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+                        is_event = beginning not in (b"", b"{", b"[", b"<")
+                        is_stream = is_stream or (response.is_success and is_event)
                         if is_stream:
                             yield held
                             held = b""
@@ -495,11 +497,6 @@ def _outcome(outcome: HttpAnswer | FailedRequest) -> Outcome:
 
 def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
     deadline.reschedule((deadline.when() or 0.0) + seconds)
-
-
-def _begins_event(content: bytes) -> bool:
-    beginning = content.removeprefix(codecs.BOM_UTF8).lstrip()
-    return bool(beginning) and beginning[:1] not in (b"{", b"[", b"<")
 
 
 def _checked(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:

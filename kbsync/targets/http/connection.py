@@ -25,6 +25,8 @@ SLOW_LINE = 50_000
 KEEP_ALIVE = 4.0
 """Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
 
+_USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes some 40 ms
+
 NO_AUTH = httpx.Auth()
 """Keeps httpx from making credentials of a name and password in an address."""
 
@@ -89,7 +91,7 @@ def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
 def trusted(endpoint: Endpoint) -> ssl.SSLContext:
     """The authorities to trust. Raises `UsageError` where `ca_file` holds none."""
     if endpoint.ca_file is None:
-        return _usual_authorities()
+        return _USUAL_AUTHORITIES()
     context = httpx.create_ssl_context()
     try:
         context.load_verify_locations(endpoint.ca_file)
@@ -97,12 +99,6 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
         why = "no certificates in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(f"ca_file {endpoint.ca_file}: {why}") from None
     return context
-
-
-@cache
-def _usual_authorities() -> ssl.SSLContext:
-    """Reading them takes some 40 ms."""
-    return httpx.create_ssl_context()
 
 
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:

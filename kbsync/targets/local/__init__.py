@@ -1,1 +1,1 @@
-"""The embedded knowledge base: an index in one folder on this machine."""
+"""The built-in knowledge base: an index in one folder on this machine."""

@@ -1,4 +1,4 @@
-"""The embedded knowledge base as a target: an index in one folder, searchable the moment a put returns.
+"""The built-in knowledge base as a target: an index in one folder, searchable the moment a put returns.
 
 Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first document or question needs them.
 """
@@ -59,7 +59,7 @@ _PAGE = 500
 
 
 def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
-    """What the embedded knowledge base takes."""
+    """What the built-in knowledge base takes."""
     return Limits(
         extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,

@@ -28,7 +28,9 @@ from kbsync.targets.services.dialects import (
     RERANK,
     EmbeddingItem,
     NonsenseError,
+    embedding_body,
     order_of,
+    rerank_body,
     vectors_of,
 )
 
@@ -291,7 +293,7 @@ class EmbeddingService:
     async def _made(self, items: Sequence[EmbeddingItem], is_query: bool) -> list[NDArray[np.float32] | None]:
         """One request; None for a text that it brings no vector for."""
         patience = 0 if is_query else PATIENCE
-        answer = await self._answer(self._dialect.body(self._config, items, is_query), patience)
+        answer = await self._answer(embedding_body(self._config, items, is_query=is_query), patience)
         try:
             vectors = vectors_of(answer.body, len(items))
         except NonsenseError as error:
@@ -357,7 +359,7 @@ class RerankService:
         asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
         if not asked:
             return []
-        body = self._dialect.body(self._config, question[:LONGEST_QUESTION], asked)
+        body = rerank_body(self._config, question[:LONGEST_QUESTION], asked)
         async with self._client.soon("rerank", SOON):
             answer = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +62,6 @@ def takes_pictures(config: EmbeddingConfig) -> bool:
     return config.type == "newapi" or (config.type == "jina" and is_multimodal)
 
 
-Body = dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """How a dialect asks for vectors. `most_items`, `most_weight`: of one request (`Item.weight`)."""
@@ -72,7 +69,6 @@ class Embeddings:
     path: str
     most_items: int
     most_weight: int
-    body: Callable[[EmbeddingConfig, Sequence[EmbeddingItem], bool], Body]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,78 +78,60 @@ class Rerank:
     path: str
     most_texts: int
     longest: int
-    body: Callable[[RerankConfig, str, Sequence[str]], Body]
-
-
-def _named(config: EmbeddingConfig) -> Body:
-    """The model and the length of its vectors, as far as the config says."""
-    named = {"model": config.model, "dimensions": config.dimensions}
-    return {key: value for key, value in named.items() if value}
-
-
-def _plain(config: EmbeddingConfig, items: Sequence[EmbeddingItem], _is_query: bool) -> Body:
-    """Strings, as OpenAI takes them and all who imitate it."""
-    return {**_named(config), "input": [item.text for item in items]}
-
-
-def _compact(config: EmbeddingConfig, items: Sequence[EmbeddingItem], is_query: bool) -> Body:
-    """The same, with vectors as base64: a third of the bytes, and no numbers to read."""
-    return {**_plain(config, items, is_query), "encoding_format": "base64"}
-
-
-def _jina(config: EmbeddingConfig, items: Sequence[EmbeddingItem], is_query: bool) -> Body:
-    """Each object has exactly one of text and image; questions and passages are embedded differently."""
-    task = {} if "clip" in config.model else {"task": f"retrieval.{'query' if is_query else 'passage'}"}
-    objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
-    is_plain = not any(item.picture for item in items) and "clip" not in config.model
-    inputs: list[Any] = [item.text for item in items] if is_plain else objects
-    return {**_named(config), "input": inputs, **task, "normalized": True, "embedding_type": "base64"}
-
-
-def _newapi(config: EmbeddingConfig, items: Sequence[EmbeddingItem], _is_query: bool) -> Body:
-    """Objects with one key each: both at once are refused behind the gateway, or mean something else."""
-    objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
-    return {**_named(config), "input": objects, "normalized": True, "embedding_type": "float"}
-
-
-def _tei(config: EmbeddingConfig, items: Sequence[EmbeddingItem], _is_query: bool) -> Body:
-    inputs = [item.text for item in items]
-    dimensions = {"dimensions": config.dimensions} if config.dimensions else {}
-    return {"inputs": inputs, "normalize": True, "truncate": True, **dimensions}
 
 
 # Items in one request as documented (tei: the default of --max-client-batch-size); fewer where refused.
 EMBEDDINGS: Mapping[str, Embeddings] = {
-    "openai": Embeddings("/embeddings", 256, 200_000, _compact),
-    "jina": Embeddings("/embeddings", 128, 4_000_000, _jina),
-    "newapi": Embeddings("/embeddings", 64, 4_000_000, _newapi),
-    "zhipu": Embeddings("/embeddings", 64, 200_000, _plain),
-    "tei": Embeddings("/embed", 32, 200_000, _tei),
-    "vllm": Embeddings("/embeddings", 64, 200_000, _compact),
+    "openai": Embeddings("/embeddings", 256, 200_000),
+    "jina": Embeddings("/embeddings", 128, 4_000_000),
+    "newapi": Embeddings("/embeddings", 64, 4_000_000),
+    "zhipu": Embeddings("/embeddings", 64, 200_000),
+    "tei": Embeddings("/embed", 32, 200_000),
+    "vllm": Embeddings("/embeddings", 64, 200_000),
 }
-
-
-def _documents(config: RerankConfig, question: str, texts: Sequence[str]) -> Body:
-    model = {"model": config.model} if config.model else {}
-    return {**model, "query": question, "documents": list(texts), "top_n": len(texts)}
-
-
-def _without_echo(config: RerankConfig, question: str, texts: Sequence[str]) -> Body:
-    return {**_documents(config, question, texts), "return_documents": False}
-
-
-def _texts(_config: RerankConfig, question: str, texts: Sequence[str]) -> Body:
-    return {"query": question, "texts": list(texts), "truncate": True}
-
-
 RERANK: Mapping[str, Rerank] = {
-    "openai": Rerank("/rerank", 128, 4096, _documents),
-    "jina": Rerank("/rerank", 128, 8192, _without_echo),
-    "newapi": Rerank("/rerank", 128, 8192, _without_echo),
-    "zhipu": Rerank("/rerank", 128, 4096, _without_echo),
-    "tei": Rerank("/rerank", 32, 8192, _texts),
-    "vllm": Rerank("/rerank", 128, 8192, _documents),
+    "openai": Rerank("/rerank", 128, 4096),
+    "jina": Rerank("/rerank", 128, 8192),
+    "newapi": Rerank("/rerank", 128, 8192),
+    "zhipu": Rerank("/rerank", 128, 4096),
+    "tei": Rerank("/rerank", 32, 8192),
+    "vllm": Rerank("/rerank", 128, 8192),
 }
+
+
+def embedding_body(
+    config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool
+) -> dict[str, Any]:
+    """The request for vectors of `items`."""
+    texts = [item.text for item in items]
+    # Objects have one key each: both at once are refused behind the gateway, or mean something else.
+    objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
+    length = {"dimensions": config.dimensions} if config.dimensions else {}
+    named = {**({"model": config.model} if config.model else {}), **length}
+    match config.type:
+        case "tei":
+            return {"inputs": texts, "normalize": True, "truncate": True, **length}
+        case "newapi":
+            return {**named, "input": objects, "normalized": True, "embedding_type": "float"}
+        case "jina":  # questions and passages are embedded differently, except by clip
+            is_clip = "clip" in config.model
+            task = {} if is_clip else {"task": f"retrieval.{'query' if is_query else 'passage'}"}
+            inputs = objects if is_clip or any(item.picture for item in items) else texts
+            return {**named, "input": inputs, **task, "normalized": True, "embedding_type": "base64"}
+        case "openai" | "vllm":  # base64: a third of the bytes, and no numbers to read
+            return {**named, "input": texts, "encoding_format": "base64"}
+    return {**named, "input": texts}
+
+
+def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> dict[str, Any]:
+    """The request for an order of `texts`."""
+    if config.type == "tei":
+        return {"query": question, "texts": list(texts), "truncate": True}
+    model = {"model": config.model} if config.model else {}
+    echo = {"return_documents": False} if config.type in ("jina", "newapi", "zhipu") else {}
+    return {**model, "query": question, "documents": list(texts), "top_n": len(texts), **echo}
+
+
 LONGEST_QUESTION = 4096
 """Characters: the limit of zhipu, the lowest of all."""
 

@@ -153,10 +153,14 @@ class Answering:
             return
         request_id = str(uuid.uuid4())
         body = chat_body(by.model, question, turns, hits, request_id) | {"stream": streamed}
-        if streamed:
-            stream = self._platform.stream(ZhipuCall.CHAT, CHAT_PATH, json=body)
-        else:
-            stream = _whole_answer(self._platform.post(ZhipuCall.CHAT, CHAT_PATH, json=body))
+        if not streamed:
+            piece = chat_piece((await self._platform.post(ZhipuCall.CHAT, CHAT_PATH, json=body)).body)
+            if piece.text:
+                yield piece.text
+            check_end(piece.finish)
+            yield Sources(hits, request_id, piece.usage)
+            return
+        stream = self._platform.stream(ZhipuCall.CHAT, CHAT_PATH, json=body)
         async with aclosing(_pieces(stream, self._chat_event, chat_piece)) as pieces:
             async for piece in pieces:
                 if piece.text:
@@ -174,11 +178,6 @@ class Answering:
             return chat_piece(body)
         error = self._judge(HttpAnswer(ZhipuCall.CHAT, 200, {}, body, "", 0.0))
         raise error or Unavailable("the answer broke off before its end; ask again", code="error")
-
-
-async def _whole_answer(asking: Awaitable[HttpAnswer]) -> AsyncGenerator[bytes | HttpAnswer, None]:
-    """As a stream that is none after all."""
-    yield await asking
 
 
 async def _pieces(

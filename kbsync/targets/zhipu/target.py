@@ -281,13 +281,7 @@ class ZhipuTarget(RemoteTarget):
         return self._config.chat_model
 
     def answer(
-        self,
-        question: str,
-        by: Answerer,
-        *,
-        turns: Sequence[Turn] = (),
-        among: Sequence[str] = (),
-        streamed: bool = True,
+        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncIterator[str | Sources]:
         """The answer from this base, piece by piece, and its sources."""
         ask = self._answering.by_model if by.model else self._answering.by_application

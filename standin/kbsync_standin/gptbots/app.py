@@ -154,7 +154,7 @@ def _receipt(
     failed: Sequence[tuple[SentFile, str]],
     fault: Fault,
 ) -> Response:
-    docs = [{"doc_id": one.id, "doc_name": _called(one.name, bot.behaviour.receipts)} for _, one in made]
+    docs = [{"doc_id": one.id, "doc_name": one.name} for _, one in made]
     failed = [
         *failed,
         *((sent, sent.doc_id) for sent, _ in made if hits(fault, "both-lists", sent.name)),
@@ -171,10 +171,9 @@ def _receipt(
 
 
 def _told(bot: Bot, sent: SentFile, doc_id: str) -> Any:
-    name = _called(sent.name, bot.behaviour.receipts)
     if bot.behaviour.failed == "objects":
-        return {"doc_id": doc_id or None, "file_name": name}
-    return doc_id or name
+        return {"doc_id": doc_id or None, "file_name": sent.name}
+    return doc_id or sent.name
 
 
 def _status(bot: Bot, request: Request, fault: Fault) -> Response:

@@ -21,8 +21,7 @@ class GptbotsBehaviour:
     page_cap: a larger `page_size` is silently cut to it; 0: no cap.
     page_beyond: what a page after the last shows: nothing, or the last page again.
     order: of the list. total: its form in the list.
-    names: of documents in the list: as sent, or without the extension. receipts: of those in the answers to
-        adding and updating.
+    names: of documents in the list: as sent, or without the extension.
     times: the unit of times in the list. working: the status of a document that is being worked on.
     failed: how `failed` is told: names (ids of updates), objects, or always ids; and null or absent where
         nothing failed.
@@ -46,7 +45,6 @@ class GptbotsBehaviour:
     order: Literal["newest", "oldest", "shuffled"] = "newest"
     total: Literal["right", "zero", "string", "missing"] = "right"
     names: Literal["as_sent", "bare"] = "as_sent"
-    receipts: Literal["as_sent", "bare"] = "as_sent"
     times: Literal["s", "ms"] = "s"
     working: str = "EMBEDDING"
     failed: Literal["list", "objects", "ids", "null", "absent"] = "list"

@@ -201,7 +201,7 @@ class Call:
             case "ok":
                 return Response.json(self.envelope(NO_DATA))
             case "code":
-                return self.failure(self.behaviour.missing_code, f"{what}不存在")
+                return self.failure(400, f"{what}不存在")
             case _:
                 return self.failure(404, f"{what}不存在", 404)
 

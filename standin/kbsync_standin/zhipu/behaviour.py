@@ -49,7 +49,6 @@ class ZhipuBehaviour:
     extra_fields: unknown fields at all levels. sparse: optional fields are missing, or null.
     stat_form: the type of `embedding_stat`. sentence_size: the type of that field in a document.
     deleted_detail, deleted_base: the answer about what is not there. unknown_delete: to deleting it.
-    missing_code: the business code of the form `code`.
     stream_form: how the events of an answer are written: as the manual prints them, as text, as objects.
     without_positions: names of documents, with blanks between, whose slices tell none (`hide_positions`).
     not_offered: the optional routes that answer 404 (`url`: the signed addresses of files).
@@ -89,7 +88,6 @@ class ZhipuBehaviour:
     deleted_detail: MissingForm = "404"
     deleted_base: MissingForm = "404"
     unknown_delete: Literal["404", "code", "null", "ok"] = "404"
-    missing_code: int = 400
     stream_form: Literal["quoted", "plain", "wrapped"] = "quoted"
     without_positions: str = ""
     not_offered: tuple[str, ...] = ()
@@ -103,7 +101,7 @@ class ZhipuBehaviour:
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
-_LEAST = {"missing_code": 1, "clock_skew": -switching.LARGEST}
+_LEAST = {"clock_skew": -switching.LARGEST}
 
 
 def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:

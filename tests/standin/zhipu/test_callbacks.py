@@ -78,3 +78,36 @@ def test_it_may_lie() -> None:
     assert told(status)["event"]["status"] == 2
     with pytest.raises(ValueError):
         json.loads(malformed.body)
+
+
+# ---- the one address of the account, for documents that name none of their own
+
+
+ACCOUNT_URL = "http://127.0.0.1:9753/events"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"url": "events.example.org"},
+        {"url": ACCOUNT_URL, "callback_header": "x-a: b"},
+        {"url": ACCOUNT_URL, "secret": "x"},
+    ],
+    ids=str,
+)
+def test_what_the_manual_does_not_know_is_refused(vendor: DirectZhipu, body: dict[str, object]) -> None:
+    assert vendor.json("PUT", "/callback", body)["code"] == 400
+    assert len(vendor.app.violations) == 1
+
+
+def test_it_is_called_for_documents_without_an_address_of_their_own(vendor: DirectZhipu) -> None:
+    vendor.json("PUT", "/callback", {"url": ACCOUNT_URL, "callback_header": {"x-a": "b"}})
+    own = "http://127.0.0.1:9753/own"
+    plain = vendor.put("a.txt")
+    vendor.put("b.txt", knowledge_type="1", callback_url=own)
+    assert [(letter.url, dict(letter.headers)) for letter in vendor.app.letters] == [
+        (ACCOUNT_URL, {"x-a": "b"}),
+        (own, {}),
+    ]
+    assert vendor.app.letters[0].about == plain

@@ -85,13 +85,112 @@ def test_an_unsupported_file_stands_in_failed_infos(vendor: DirectZhipu) -> None
     assert vendor.effects() == []
 
 
-def test_list_items_are_as_captured(vendor: DirectZhipu) -> None:
-    vendor.put("probe.txt", "x" * 497)
-    answer = vendor.json("GET", "/document", knowledge_id=HOME_ID, page=1, size=10)
-    same_shape(answer, {"data": {"total": 1, "list": [CAPTURED_ITEM]}, **ENVELOPE})
-    item = answer["data"]["list"][0]
-    assert (item["length"], item["word_num"], item["embedding_stat"]) == (497, 0, 1)
-    assert (item["custom_separator"], item["knowledge_type"]) == (["\n"], 1)
+METADATA = {
+    "_id": "d572",
+    "knowledge_id": "1",
+    "know_id": "1",
+    "doc_id": "2",
+    "doc_name": "probe.txt",
+    "doc_url": "https://cdn",
+    "doc_type": "txt",
+    "index": 0,
+}
+SIDES = {"word_num": 100, "length": 2000}
+SEARCH = {"query": "how do I print", "knowledge_ids": [HOME_ID], "top_k": 3, "recall_method": "mixed"}
+ALL_OF_SEARCH = {**SEARCH, "top_k": 20, "top_n": 100, "recall_method": "embedding", "recall_ratio": 100}
+ALL_OF_SEARCH |= {
+    "rerank_status": 1,
+    "rerank_model": "rerank",
+    "fractional_threshold": 0.5,
+    "request_id": "r",
+}
+HIT = {"id": "d572", "text": "…", "score": 0.34, "medias": [], "metadata": METADATA}
+RESLICE = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 500}
+NEW_BASE = {"embedding_id": 11, "name": "notes", "description": "…"}
+MODEL = {"name": "zhipu_embedding_v1", "description": "zhipu_embedding_v1", "id": 3}
+
+# A call about the one document of a base, and what the manual prints as its `data`; None: no such field.
+EXCHANGES: list[tuple[str, str, Any, Any]] = [
+    ("GET", "/document/{id}", None, CAPTURED_ITEM),
+    ("DELETE", "/document/{id}", None, None),
+    ("POST", "/document/embedding/{id}", {}, None),
+    ("PUT", "/document/{id}", RESLICE, None),
+    ("POST", "/knowledge/retrieve", SEARCH, [HIT]),
+    ("POST", "/knowledge/retrieve", ALL_OF_SEARCH, [HIT]),
+    ("GET", "/knowledge/capacity", None, {"used": SIDES, "total": SIDES}),
+    ("GET", "/knowledge", None, {"list": [BASE_ITEM], "total": 1}),
+    ("GET", f"/knowledge/{HOME_ID}", None, BASE_ITEM),
+    ("POST", "/knowledge", NEW_BASE, {"id": "2108602882139078656"}),
+    ("PUT", f"/knowledge/{HOME_ID}", {"name": "memos", "icon": "book"}, None),
+    ("DELETE", f"/knowledge/{HOME_ID}", None, None),
+    ("GET", "/embedding", None, {"list": [MODEL], "total": 1}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "data"), EXCHANGES)
+def test_every_call_is_answered_in_the_shape_of_its_example(
+    vendor: DirectZhipu, method: str, path: str, body: Any, data: Any
+) -> None:
+    ident = vendor.put(text="how do I print")
+    answer = vendor.json(method, path.replace("{id}", ident), body)
+    same_shape(answer, ENVELOPE if data is None else {"data": data, **ENVELOPE})
+
+
+def test_the_fields_say_what_the_manual_says_of_them(vendor: DirectZhipu) -> None:
+    ident = vendor.put("probe.txt", "first things\n\nhow do I print")
+    listed = vendor.json("GET", "/document", knowledge_id=HOME_ID, page=1, size=10)
+    same_shape(listed, {"data": {"total": 1, "list": [CAPTURED_ITEM]}, **ENVELOPE})
+    item = listed["data"]["list"][0]
+    assert (item["length"], item["word_num"], item["embedding_stat"], item["knowledge_type"]) == (28, 0, 1, 1)
+    [found] = vendor.search("how do I print", document_ids=[ident])
+    assert (found["text"], found["metadata"]["index"], found["metadata"]["doc_id"]) == (
+        "how do I print",
+        1,
+        ident,
+    )
+    base = vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]
+    assert (base["document_size"], base["length"]) == (1, 28)
+    gone = vendor.put("b.txt", "x" * 600)
+    vendor.json("DELETE", f"/document/{gone}")
+    capacity = vendor.json("GET", "/knowledge/capacity")["data"]
+    assert (capacity["used"], capacity["total"]["length"]) == ({"word_num": 9, "length": 28}, 1_000_000_000)
+    vendor.json("PUT", f"/document/{ident}", RESLICE)
+    item = vendor.detail(ident)
+    assert (item["knowledge_type"], item["custom_separator"], item["name"]) == (5, ["\n\n"], "probe.txt")
+    assert vendor.effects() == ["stored", "stored", "deleted", "resliced"]
+
+
+def test_what_is_indexed_again_is_not_found_until_it_is(vendor: DirectZhipu) -> None:
+    ident = vendor.put()
+    vendor.app.set_behaviour({"vectorize": [5, 5]})
+    vendor.reembed(ident)
+    assert (vendor.stat(ident), vendor.search("hello")) == (0, [])
+    vendor.clock.advance(5)
+    assert vendor.stat(ident) == 1
+    assert vendor.effects() == ["stored", "reembedded"]
+
+
+def test_pages_of_bases_are_one_based(vendor: DirectZhipu) -> None:
+    for name in "abc":
+        vendor.json("POST", "/knowledge", {"embedding_id": 3, "name": name})
+    second = vendor.json("GET", "/knowledge", page=2, size=2)["data"]
+    assert ([base["name"] for base in second["list"]], second["total"]) == (["a", "handbook"], 4)
+
+
+FORM = {"knowledge_type": "5", "sentence_size": "500", "parse_image": "true", "word_num_limit": "1000"}
+FORM |= {"callback_url": "http://127.0.0.1:1/back", "callback_header": '{"x-secret": "s"}', "req_id": "r-1"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [('["\\n\\n", "。"]', ["\n\n", "。"]), (["\n\n", "。"], ["\n\n", "。"]), ("---", ["---"])],
+    ids=["one JSON field", "repeated fields", "plain text"],
+)
+def test_all_documented_form_fields_are_taken_and_separators_in_every_known_form(
+    vendor: DirectZhipu, sent: Any, kept: list[str]
+) -> None:
+    item = vendor.detail(vendor.put(custom_separator=sent, **FORM))
+    assert (item["custom_separator"], item["parse_image"]) == (kept, 1)
 
 
 def test_a_failed_item_is_as_captured(vendor: DirectZhipu) -> None:
@@ -112,117 +211,6 @@ def test_md_without_a_type_fails_as_seen_live() -> None:
         (1, 0),
         (2, 0),
     ]
-
-
-def test_detail_is_one_document(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    answer = vendor.json("GET", f"/document/{ident}")
-    same_shape(answer, {"data": CAPTURED_ITEM, **ENVELOPE})
-    assert answer["data"]["id"] == ident
-
-
-def test_delete_answers_an_envelope_without_data(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    same_shape(vendor.json("DELETE", f"/document/{ident}"), ENVELOPE)
-    assert vendor.list() == {"total": 0, "list": []}
-    assert vendor.call("GET", f"/document/{ident}").status == 404
-    assert vendor.call("DELETE", f"/document/{ident}").status == 404
-    assert vendor.effects() == ["stored", "deleted"]
-
-
-def test_reembed_is_accepted_and_begins_anew(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    vendor.app.set_behaviour({"vectorize": [5, 5]})
-    same_shape(vendor.reembed(ident), ENVELOPE)
-    assert vendor.stat(ident) == 0
-    assert vendor.search("hello") == []
-    vendor.clock.advance(5)
-    assert vendor.stat(ident) == 1
-    assert vendor.effects() == ["stored", "reembedded"]
-
-
-def test_reslice_changes_the_slicing_only(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    body = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 500}
-    same_shape(vendor.json("PUT", f"/document/{ident}", body), ENVELOPE)
-    item = vendor.detail(ident)
-    assert (item["knowledge_type"], item["custom_separator"], item["name"]) == (5, ["\n\n"], "probe.txt")
-    assert vendor.effects() == ["stored", "resliced"]
-
-
-def test_retrieve_answers_as_captured(vendor: DirectZhipu) -> None:
-    ident = vendor.put("probe.txt", "first things\n\nhow do I print")
-    body = {"query": "how do I …", "knowledge_ids": [HOME_ID], "top_k": 3, "recall_method": "mixed"}
-    answer = vendor.json("POST", "/knowledge/retrieve", body)
-    metadata = {
-        "_id": "d572",
-        "knowledge_id": "1",
-        "know_id": "1",
-        "doc_id": "2",
-        "doc_name": "probe.txt",
-        "doc_url": "https://cdn",
-        "doc_type": "txt",
-        "index": 0,
-    }
-    hit = {"id": "d572", "text": "…", "score": 0.34, "medias": [], "metadata": metadata}
-    same_shape(answer, {"data": [hit], **ENVELOPE})
-    found = answer["data"][0]
-    assert (found["text"], found["metadata"]["index"], found["metadata"]["doc_id"]) == (
-        "how do I print",
-        1,
-        ident,
-    )
-    assert (found["metadata"]["doc_type"], found["metadata"]["doc_name"]) == ("txt", "probe.txt")
-
-
-def test_an_empty_base_is_found_empty_without_an_error(vendor: DirectZhipu) -> None:
-    assert vendor.search("anything") == []
-
-
-def test_capacity_counts_the_bytes_of_the_account(vendor: DirectZhipu) -> None:
-    vendor.put("a.txt", "x" * 300)
-    gone = vendor.put("b.txt", "x" * 600)
-    vendor.json("DELETE", f"/document/{gone}")
-    answer = vendor.json("GET", "/knowledge/capacity")
-    sides = {"word_num": 100, "length": 2000}
-    same_shape(answer, {"data": {"used": sides, "total": sides}, **ENVELOPE})
-    assert answer["data"]["used"] == {"word_num": 100, "length": 300}
-    assert answer["data"]["total"]["length"] == 1_000_000_000
-
-
-def test_bases_are_created_edited_listed_and_deleted(vendor: DirectZhipu) -> None:
-    created = vendor.json("POST", "/knowledge", {"embedding_id": 11, "name": "notes", "description": "…"})
-    same_shape(created, {"data": {"id": "2108602882139078656"}, **ENVELOPE})
-    ident = created["data"]["id"]
-    same_shape(vendor.json("PUT", f"/knowledge/{ident}", {"name": "memos", "icon": "book"}), ENVELOPE)
-    listed = vendor.json("GET", "/knowledge", page=1, size=10)
-    same_shape(listed, {"data": {"list": [BASE_ITEM], "total": 2}, **ENVELOPE})
-    assert [base["name"] for base in listed["data"]["list"]] == ["memos", "handbook"]
-    detail = vendor.json("GET", f"/knowledge/{ident}")
-    same_shape(detail, {"data": BASE_ITEM, **ENVELOPE})
-    assert (detail["data"]["icon"], detail["data"]["description"]) == ("book", "…")
-    same_shape(vendor.json("DELETE", f"/knowledge/{ident}"), ENVELOPE)
-    assert vendor.call("GET", f"/knowledge/{ident}").status == 404
-    assert vendor.effects() == ["base-created", "base-edited", "base-deleted"]
-
-
-def test_models_are_listed(vendor: DirectZhipu) -> None:
-    model = {"name": "zhipu_embedding_v1", "description": "zhipu_embedding_v1", "id": 3}
-    same_shape(vendor.json("GET", "/embedding"), {"data": {"list": [model], "total": 1}, **ENVELOPE})
-
-
-def test_document_size_is_the_number_of_documents(vendor: DirectZhipu) -> None:
-    vendor.put("a.txt", "12345")
-    vendor.put("b.txt", "12345")
-    base = vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]
-    assert (base["document_size"], base["length"]) == (2, 10)
-
-
-def test_pages_of_bases_are_one_based(vendor: DirectZhipu) -> None:
-    for name in "abc":
-        vendor.json("POST", "/knowledge", {"embedding_id": 3, "name": name})
-    second = vendor.json("GET", "/knowledge", page=2, size=2)["data"]
-    assert ([base["name"] for base in second["list"]], second["total"]) == (["a", "handbook"], 4)
 
 
 def test_a_deleted_base_takes_its_documents_with_it(vendor: DirectZhipu) -> None:
@@ -267,51 +255,7 @@ def test_an_address_signed_for_one_file_opens_no_other(vendor: DirectZhipu) -> N
     assert vendor.read(url).status == 404
 
 
-@pytest.mark.parametrize(
-    "separator",
-    [{"custom_separator": '["\\n\\n", "。"]'}, {"custom_separator": ["\n\n", "。"]}],
-    ids=["one JSON field", "repeated fields"],
-)
-def test_separators_travel_in_any_of_the_known_forms(vendor: DirectZhipu, separator: dict[str, Any]) -> None:
-    ident = vendor.put(knowledge_type="5", sentence_size="500", **separator)
-    assert vendor.detail(ident)["custom_separator"] == ["\n\n", "。"]
-
-
-def test_one_separator_travels_as_plain_text(vendor: DirectZhipu) -> None:
-    ident = vendor.put(knowledge_type="5", custom_separator="---")
-    assert vendor.detail(ident)["custom_separator"] == ["---"]
-
-
-def test_all_documented_form_fields_are_taken(vendor: DirectZhipu) -> None:
-    ident = vendor.put(
-        knowledge_type="1",
-        parse_image="true",
-        callback_url="http://127.0.0.1:1/back",
-        callback_header='{"x-secret": "s"}',
-        word_num_limit="1000",
-        req_id="r-1",
-    )
-    assert vendor.detail(ident)["parse_image"] == 1
-
-
 def test_a_limit_of_words_cuts_a_document_short(vendor: DirectZhipu) -> None:
     vendor.put(text="one two three four", knowledge_type="1", word_num_limit="2")
     assert [hit["text"] for hit in vendor.search("one")] == ["one two"]
     assert vendor.search("four") == []
-
-
-def test_all_documented_search_fields_are_taken(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    found = vendor.search(
-        "hello",
-        document_ids=[ident],
-        top_k=20,
-        top_n=100,
-        recall_method="embedding",
-        recall_ratio=100,
-        rerank_status=1,
-        rerank_model="rerank",
-        fractional_threshold=0.5,
-        request_id="r",
-    )
-    assert [hit["metadata"]["doc_id"] for hit in found] == [ident]

@@ -37,10 +37,10 @@ class Stored:
 
 
 class ExampleService:
-    """One account with one base. `broken`: the word every request is refused with."""
+    """One account with one base."""
 
     def __init__(self, key: str) -> None:
-        self.now, self.base, self.broken = 1_700_000_000.0, "handbook", ""
+        self.now, self.base = 1_700_000_000.0, "handbook"
         self._key = key
         self._documents: dict[str, Stored] = {}
         self._numbers = itertools.count(1)
@@ -65,8 +65,6 @@ class ExampleService:
             return httpx.Response(422, json={"error": str(refusal)})
 
     def _routed(self, request: httpx.Request, content: bytes) -> Any:
-        if self.broken:
-            raise Refusal(self.broken)
         _, _, _, base, *rest = request.url.path.split("/")
         if base != self.base:
             raise Refusal("no_such_base")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from kbsync.config import reader
-from kbsync.config.problems import ConfigError
 from kbsync.contract.target import Surroundings, Target
 from kbsync.core.names import Naming
-from kbsync.errors import Halted, Rejected
 from kbsync.targets import registry
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
@@ -58,12 +55,8 @@ class ExampleWorld(SuiteWorld):
 
 
 class TestExample(TargetSuite):
-    @pytest.fixture
-    async def world(self) -> AsyncIterator[SuiteWorld]:
-        world = ExampleWorld()
-        world.target = await world.open()
-        yield world
-        await world.target.aclose()
+    def make_world(self, place: Path) -> SuiteWorld:
+        return ExampleWorld()
 
 
 @pytest.fixture
@@ -88,37 +81,3 @@ def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path
     opened = mirror.target.open(Surroundings("handbook", tmp_path, tmp_path))
     assert isinstance(opened, ExampleTarget)
     assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
-
-
-@pytest.mark.parametrize(
-    ("url", "base", "words"),
-    [
-        ("https://example.invalid", "Hand book", "small letters, digits and -"),
-        ("http://example.invalid", "handbook", "is not https"),
-    ],
-)
-def test_what_cannot_be_is_refused_with_its_line(
-    registered: None, tmp_path: Path, url: str, base: str, words: str
-) -> None:
-    path = tmp_path / "kb.yaml"
-    path.write_text(CONFIG.format(url=url, base=base))
-    with pytest.raises(ConfigError, match=words):
-        reader.load(path, {})
-
-
-# -- errors
-@pytest.mark.parametrize(
-    ("word", "kind", "halt"),
-    [
-        ("no_credit", Halted, "quota"),
-        ("no_such_base", Halted, "knowledge-base-missing"),
-        ("too_large", Rejected, ""),
-    ],
-)
-async def test_each_word_of_the_service_says_who_has_to_act(word: str, kind: type, halt: str) -> None:
-    world = ExampleWorld()
-    world.service.broken = word
-    target = await world.open()
-    with pytest.raises(kind) as caught:
-        await target.base()
-    assert getattr(caught.value, "halt", "") == halt

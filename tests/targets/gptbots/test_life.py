@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +14,6 @@ from tests.crash.harness import Guillotine
 from tests.remote.test_links import items, shortcut
 from tests.remote.world import sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    async with GptbotsWorld(tmp_path).serving() as world:
-        yield world
 
 
 async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:
@@ -86,14 +79,6 @@ async def test_an_old_available_is_not_taken_for_the_new_one(
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.clock.now - begun >= 20
-
-
-async def test_lost_state_sends_nothing_that_is_already_right(world: GptbotsWorld) -> None:
-    await mirrored(world)
-    world.lose_state()
-    await world.once()
-    assert world.statuses() == {"ready": 6}
-    assert world.asked("add") + world.asked("update") == 0
 
 
 @pytest.mark.parametrize("args", [{"cut": True}, {}])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,18 +21,10 @@ BESIDES = 5
 @pytest.fixture
 async def served() -> AsyncIterator[GptbotsConformance]:
     world = GptbotsConformance(vectorize=[20, 20], stale_status=60)
-    await world.server.start()
-    world.target = await world.open()
-    yield world
-    await world.target.aclose()
-    await world.server.stop()
-    assert world.app.violations == []
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    async with GptbotsWorld(tmp_path).serving() as world:
+    async with world.serving():
+        world.target = await world.open()
         yield world
+        await world.target.aclose()
 
 
 async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.remote.world import sha_of_folder
-from tests.targets.gptbots.test_life import cut
+from tests.targets.gptbots.test_life import cut, ids_by_path
 from tests.targets.gptbots.world import GptbotsWorld
 
 FILES = ("faq.csv", "more.csv")
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    async with GptbotsWorld(tmp_path, qa_update="in_place", reembed_tries=1).serving() as world:
-        world.settings = replace(world.settings, document_settings=lambda _: {"kind": "qa"}, fingerprint="qa")
-        for name in FILES:
-            world.write(name, f"question,answer\nwho,{name}\n")
-        await world.once()
-        assert {one["kind"] for one in world.documents()} == {"qa"}
-        world.clock.now += 10
-        world.server.requests.clear()
-        yield world
-        assert world.app.violations == []
-
-
-def ids(world: GptbotsWorld) -> dict[str, str]:
-    return {one["name"]: one["id"] for one in world.documents()}
+async def world(world: GptbotsWorld) -> GptbotsWorld:
+    world.target_settings["qa_update"] = "in_place"
+    world.settings = replace(world.settings, document_settings=lambda _: {"kind": "qa"}, fingerprint="qa")
+    for name in FILES:
+        world.write(name, f"question,answer\nwho,{name}\n")
+    await world.once()
+    assert {one["kind"] for one in world.documents()} == {"qa"}
+    world.clock.now += 10
+    world.server.requests.clear()
+    return world
 
 
 async def edited(world: GptbotsWorld, *names: str, text: str = "you") -> None:
@@ -46,19 +39,19 @@ def effects(world: GptbotsWorld) -> list[str]:
 
 
 async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
-    before = ids(world)
+    before = ids_by_path(world)
     world.target_settings["qa_update"] = "replace"
     await edited(world, "faq.csv")
-    assert ids(world)["faq.csv"] != before["faq.csv"]
+    assert ids_by_path(world)["faq.csv"] != before["faq.csv"]
     assert effects(world)[2:] == ["stored", "deleted"]
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "neither-list", "shape"])
 async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: GptbotsWorld, kind: str) -> None:
-    before = ids(world)
+    before = ids_by_path(world)
     world.play(kind, op="update", args={"stored": True} if kind == "neither-list" else {})
     await edited(world, "faq.csv")
-    assert ids(world) == before
+    assert ids_by_path(world) == before
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.statuses() == {"ready": 2}
     assert effects(world).count("stored") == 2
@@ -68,12 +61,12 @@ async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: Gptbo
 async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
     world: GptbotsWorld, upon: tuple[str, ...]
 ) -> None:
-    before = ids(world)
+    before = ids_by_path(world)
     world.turn(vectorize=[20, 20], stale_status=60)
     world.write("faq.csv", "question,answer\nwho,you\n")
     await cut(world, *upon)
     await world.once()
-    assert ids(world) == before
+    assert ids_by_path(world) == before
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert effects(world)[2:] == ["updated"]
 
@@ -82,31 +75,31 @@ async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
 async def test_what_the_call_has_no_field_for_makes_another_document(
     world: GptbotsWorld, settings: dict[str, Any]
 ) -> None:
-    before = ids(world)
+    before = ids_by_path(world)
     world.settings = replace(
         world.settings, document_settings=lambda _: {"kind": "qa", **settings}, fingerprint="other"
     )
     await world.once()
     world.approve()
     await world.once()
-    middle = ids(world)
+    middle = ids_by_path(world)
     assert not set(before.values()) & set(middle.values())
     await edited(world, "faq.csv")
-    assert ids(world)["faq.csv"] != middle["faq.csv"]
+    assert ids_by_path(world)["faq.csv"] != middle["faq.csv"]
     assert world.asked("update") == 0
     assert all(settings.items() <= one["rules"].items() for one in world.documents())
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
 async def test_where_there_is_no_such_call_they_are_replaced(world: GptbotsWorld, status: int) -> None:
-    before = ids(world)
+    before = ids_by_path(world)
     if status == 404:
         world.turn(qa_updates=False)
     else:
         told = {"status": status, "body": {"error": "no such call"}}
         world.play("status", op="update", times=0, effect=False, args=told)
     await edited(world, "faq.csv")
-    assert ids(world)["faq.csv"] != before["faq.csv"]
+    assert ids_by_path(world)["faq.csv"] != before["faq.csv"]
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.statuses() == {"ready": 2}
     assert effects(world)[2:] == ["stored", "deleted"]

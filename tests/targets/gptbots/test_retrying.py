@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from tests.remote.world import sha_of_folder
+from tests.targets.gptbots.test_life import ids_by_path
 from tests.targets.gptbots.world import GptbotsWorld
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[GptbotsWorld]:
-    async with GptbotsWorld(tmp_path, reembed_tries=1).serving() as world:
-        world.write_many(2)
-        yield world
-        assert world.app.violations == []
 
 
 async def retry(world: GptbotsWorld) -> int | None:
@@ -31,51 +21,32 @@ async def retry(world: GptbotsWorld) -> int | None:
     return int(taken)
 
 
-async def f0_fails(world: GptbotsWorld, text: str = "") -> None:
-    """Whatever is sent of `f0.md`, until it is in quarantine."""
-    world.play("fails", op="[au]*", match="*f0*", times=0, args={"name": "f0*"})
-    if text:
-        world.write("f0.md", text)
-    await world.once()
-    assert world.statuses() == {"ready": 1, "failed": 1}
-    world.server.faults.clear()
-
-
-async def again(world: GptbotsWorld) -> None:
-    """`kbsync retry`, and a pass."""
-    world.tell("retry", paths=None)
-    world.clock.now += 30
-    await world.once()
-    assert world.statuses() == {"ready": 2}
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert len(world.documents()) == 2
-
-
-async def test_a_new_document_that_it_mends_is_found_and_stays_failed_here_until_a_retry_of_ours_sends_it(
-    world: GptbotsWorld,
+@pytest.mark.parametrize(("was_there", "asked"), [(False, [1, 0, 1]), (True, [0, 1, 0])])
+async def test_what_it_mends_is_found_and_stays_failed_here_until_a_retry_of_ours_sends_it(
+    world: GptbotsWorld, was_there: bool, asked: list[int]
 ) -> None:
-    await f0_fails(world)
-    assert await retry(world) == 1
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    world.server.requests.clear()
+    """A new document is sent anew, a changed one is changed in place."""
+    world.write_many(2)
+    if was_there:
+        await world.once()
+        world.clock.now += 10
+        world.write("f0.md", "changed")
+    before = ids_by_path(world)
+    world.play("fails", op="[au]*", match="*f0*", times=0, args={"name": "f0*"})
     await world.once()
-    assert world.statuses() == {"ready": 1, "failed": 1}
-    assert world.asked() == world.asked("base") == 1
-    await again(world)
-    assert [world.asked(op) for op in ("add", "delete")] == [1, 1]
-
-
-async def test_a_change_that_it_mends_is_found_and_sent_once_more_in_place(world: GptbotsWorld) -> None:
-    await world.once()
-    before = {one["name"]: one["id"] for one in world.documents()}
-    world.clock.now += 10
-    await f0_fails(world, "changed")
+    world.server.faults.clear()
     assert world.bytes_by_path(searchable=True) != sha_of_folder(world)
     assert await retry(world) == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     world.server.requests.clear()
     await world.once()
     assert world.statuses() == {"ready": 1, "failed": 1}
-    await again(world)
-    assert {one["name"]: one["id"] for one in world.documents()} == before
-    assert [world.asked(op) for op in ("add", "update", "delete")] == [0, 1, 0]
+    assert world.asked() == world.asked("base") == 1
+    world.tell("retry", paths=None)
+    world.clock.now += 30
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.documents()) == 2
+    assert [world.asked(op) for op in ("add", "update", "delete")] == asked
+    assert not was_there or ids_by_path(world) == before

@@ -15,7 +15,7 @@ from kbsync.contract.target import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import UploadItem, batches_of, stream_of
-from kbsync.targets.gptbots.config import DocumentKind, cutting_of, described, kind_of_recipe
+from kbsync.targets.gptbots.config import cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.shapes import (
     Marker,
     UploadReceipt,
@@ -248,10 +248,3 @@ def test_a_number_that_never_ends_is_none() -> None:
 def test_times_are_seconds_or_milliseconds() -> None:
     assert seconds_of(1_699_843_200) == seconds_of(1_699_843_200_000) == seconds_of("1699843200")
     assert [seconds_of(odd) for odd in (None, True, -1, "soon", float("nan"))] == [None] * 5
-
-
-def test_kinds_are_those_of_the_config() -> None:
-    from kbsync.targets.gptbots.config import EXTENSIONS, KINDS
-
-    assert set(KINDS) == set(DocumentKind)
-    assert {one for extensions in KINDS.values() for one in extensions} == EXTENSIONS

@@ -18,7 +18,7 @@ from kbsync.targets.http.limits import APART, REMEMBERED, Account, Breaker, Gate
 from tests.clocks import Clock, settled
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import client, part
-from tests.targets.http.servers import Reader, Writer, answer, answering, serving
+from tests.targets.http.servers import answer, answering
 
 
 class Busy:
@@ -51,37 +51,19 @@ async def test_never_more_requests_are_in_flight_than_allowed(concurrency: int) 
         assert http.gate.in_flight == 0
 
 
-async def test_a_call_that_is_cancelled_lets_go_of_its_slot_and_its_file() -> None:
-    arrived = asyncio.Event()
-
-    async def script(reader: Reader, writer: Writer) -> None:
-        await reader.read(10)
-        arrived.set()
-        await asyncio.sleep(60)
-
-    body = BytesBody(bytes(3_000_000))
-    async with serving(script) as server, client(server.url, concurrency=1) as http:
-        sending = asyncio.create_task(http.send("upload", "/", fields={}, file=part(body)))
-        await arrived.wait()
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
-        assert http.gate.in_flight == 0
-        assert body.is_let_go
-        assert http.meter.total == 0
-
-
-async def test_cancelling_at_any_moment_leaves_every_slot_and_connection_usable() -> None:
-    chance = random.Random(5)
+async def test_cancelling_at_any_moment_leaves_every_slot_connection_and_file_usable() -> None:
+    chance, bodies = random.Random(5), [BytesBody(b"some text") for _ in range(5)]
     async with answering(answer()) as server, client(server.url, concurrency=3) as http:
         for _ in range(150):
-            tasks = [asyncio.create_task(http.send("upload", "/", fields={}, file=part())) for _ in range(5)]
+            sends = (http.send("upload", "/", fields={}, file=part(body)) for body in bodies)
+            tasks = [asyncio.create_task(send) for send in sends]
             for task in tasks:
                 for _ in range(chance.randrange(6)):
                     await asyncio.sleep(0)
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         assert http.gate.in_flight == 0
+        assert all(body.is_let_go for body in bodies)
         await asyncio.gather(*[http.ask("list", "GET", "/") for _ in range(6)])
 
 
@@ -264,24 +246,17 @@ async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_judge_
         assert (other.meter, other.gate, other.breaker) == (http.meter, http.gate, http.breaker)
 
 
-async def test_an_unhurried_client_waits_before_every_try_and_hurries_nobody_else() -> None:
-    events: list[str] = []
+async def test_what_nobody_waits_for_waits_before_a_file_is_read_too() -> None:
+    """Before requests of the target it is a row of the suite."""
+    paces: list[float] = []
 
     async def pace() -> None:
-        events.append("pace")
+        paces.append(0.0)
 
-    def respond(request: httpx.Request) -> httpx.Response:
-        events.append(request.url.path)
-        return httpx.Response(503 if len(events) < 4 else 200, json={"code": 200})
-
-    async with client("http://kb", transport=httpx.MockTransport(respond)) as http:
-        slow = http.unhurried(pace)
-        await slow.ask("list", "GET", "/slow")
-        await http.ask("list", "GET", "/other")
-        assert events == ["pace", "/slow", "pace", "/slow", "/other"]
-        [_ async for _ in slow.read("http://files/read", most=100)]
-        assert events[-2:] == ["pace", "/read"]
-        assert slow.meter is http.meter
+    async with answering(answer()) as server, client("http://kb") as http:
+        for one, waits in ((http, 0), (http.unhurried(pace), 1)):
+            assert [_ async for _ in one.read(server.url, most=100)]
+            assert len(paces) == waits
 
 
 # ---- the gate, by itself
@@ -307,18 +282,6 @@ async def test_first_come_first_served(clock: Clock) -> None:
 
     await asyncio.gather(*[caller(number) for number in range(20)])
     assert order == list(range(20))
-
-
-async def test_a_caller_who_gives_up_waiting_keeps_nobody_out(clock: Clock) -> None:
-    the_gate = gate(clock, 1)
-    await the_gate.enter()
-    waiting = [asyncio.create_task(the_gate.enter()) for _ in range(3)]
-    await settled()
-    waiting[0].cancel()
-    waiting[1].cancel()
-    the_gate.leave()
-    await waiting[2]
-    assert the_gate.in_flight == 1
 
 
 async def test_a_limit_of_the_target_halves_once_a_burst_and_never_below_one(clock: Clock) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kbsync.contract.meter import BOUNDS, Histogram, Meter, Outcome
+from kbsync.contract.meter import BOUNDS, Meter, Outcome
 
 
 def test_a_bucket_holds_what_took_at_most_its_bound() -> None:
@@ -11,10 +11,3 @@ def test_a_bucket_holds_what_took_at_most_its_bound() -> None:
     assert (buckets[0.005], buckets[0.01], buckets[60.0]) == (2, 3, 3)
     assert (buckets[120.0], buckets["all"]) == (4, 5)
     assert meter.times["list"].sum == 0.005 + 0.0051 + 241.0
-
-
-def test_a_histogram_counts_by_its_own_bounds() -> None:
-    times = Histogram((1.0, 10.0))
-    for seconds in (0.5, 1.0, 1.1, 11.0):
-        times.observe(seconds)
-    assert (times.buckets, times.sum) == ((2, 3, 4), 13.6)

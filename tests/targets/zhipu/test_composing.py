@@ -48,10 +48,15 @@ def completion(text: str, finish: str = "stop") -> dict[str, Any]:
 
 
 async def asked(
-    one: ZhipuTarget, question: str = "when", by: Answerer = FLASH, **terms: Any
+    one: ZhipuTarget,
+    question: str = "when",
+    by: Answerer = FLASH,
+    turns: Sequence[Turn] = (),
+    among: Sequence[str] = (),
+    streamed: bool = True,
 ) -> tuple[str, Sources | None]:
     text, sources = "", None
-    async for piece in one.answer(question, by, **terms):
+    async for piece in one.answer(question, by, turns, among, streamed):
         if isinstance(piece, Sources):
             sources = piece
         else:
@@ -161,7 +166,7 @@ async def test_an_answer_that_does_not_come_to_its_end_broke_off(
     heard = ""
     with pytest.raises(Unavailable) as caught:
         async for piece in target(Vendor(retrieve=[FOUND], chat=[reply])).answer(
-            "when", FLASH, streamed=streamed
+            "when", FLASH, (), (), streamed
         ):
             assert isinstance(piece, str)
             heard += piece

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -25,35 +24,6 @@ async def pace() -> None:
     await asyncio.sleep(0)
 
 
-async def searched(subject: ZhipuTarget) -> None:
-    with pytest.raises(NotOffered, match="offers no search"):
-        await subject.search(Query("kestrel"))
-
-
-async def page_sent(subject: ZhipuTarget) -> None:
-    [outcome] = await subject.put([page()])
-    assert isinstance(outcome, Unfit)
-
-
-@pytest.mark.parametrize("answer", [404, failed(1222)], ids=str)
-@pytest.mark.parametrize(("op", "deed"), [("retrieve", searched), ("upload_url", page_sent)])
-async def test_a_missing_call_is_asked_for_once_an_hour(
-    op: str, deed: Callable[[ZhipuTarget], Awaitable[None]], answer: Any
-) -> None:
-    """When it counts as missing is a matter of tests/targets/http/test_limits.py."""
-    clock, vendor = Clock(), Vendor(**{op: [answer]})
-    subject = target(vendor, clock)
-    for _ in range(2):
-        await deed(subject)
-        clock.now += 60.0
-    proven = vendor.asked[op]
-    for seconds, more in ((3420.0, 0), (120.0, 1)):
-        clock.now += seconds
-        for _ in range(3):
-            await deed(subject)
-        assert vendor.asked[op] == proven + more
-
-
 async def test_a_search_that_is_missing_confirms_nothing() -> None:
     vendor = Vendor(retrieve=[failed(1222)])
     subject = target(vendor)
@@ -64,14 +34,15 @@ async def test_a_search_that_is_missing_confirms_nothing() -> None:
 
 
 async def test_a_page_may_pass_until_the_call_is_known_to_be_missing() -> None:
-    clock = Clock()
-    subject = target(Vendor(upload_url=[404]), clock)
-    for may_pass in (True, False):
+    clock, vendor = Clock(), Vendor(upload_url=[404])
+    subject = target(vendor, clock)
+    for may_pass in (True, False, False):
         [outcome] = await subject.put([page()])
         assert isinstance(outcome, Unfit)
         assert outcome.may_pass is may_pass
         clock.now += 60.0
     assert "takes no addresses" in str(outcome)
+    assert vendor.asked["upload_url"] == 2
 
 
 @pytest.mark.parametrize("answer", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -113,13 +112,6 @@ async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> No
     assert len(await shelf.swept()) == 250
 
 
-async def test_three_sweeps_are_the_most() -> None:
-    numbers = itertools.count()
-    shelf = PagedList(rows(5), lie=with_total(lambda n, true: true + 1 + next(numbers)))
-    assert len(await shelf.swept()) == 5
-    assert sum(number == 1 for number, _ in shelf.asked) == 3
-
-
 # ---- the target's list
 
 
@@ -131,21 +123,6 @@ def base(documents: Any) -> Any:
     return ok({"id": "5", "document_size": documents})
 
 
-async def test_a_listed_document_has_name_size_time_state_and_recipe() -> None:
-    remote_id = snowflake(NOW - 60)
-    vendor = Vendor(list=[ok({"total": 1, "list": [row(remote_id, 2, knowledge_type=6)]})])
-    [found] = await listed(vendor)
-    assert (found.remote_id, found.name, found.size, found.recipe) == (remote_id, "probe.md", 128, "k6")
-    assert found.created == NOW - 60
-    assert found.state.value == "failed"
-    assert (found.path, found.digest, found.upload_id) == (None, None, None)
-    assert dict(vendor.requests[0].url.params) == {
-        "knowledge_id": "1734786402936664064",
-        "page": "1",
-        "size": "100",
-    }
-
-
 @pytest.mark.parametrize(("skew", "created"), [(200, NOW - 60), (-200, NOW - 60), (7_200, None)])
 async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
     skew: int, created: float | None
@@ -154,13 +131,6 @@ async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
     answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
     found = await listed(Vendor(list=[answer]))
     assert [one.created for one in found] == [created, None]
-
-
-@pytest.mark.parametrize(
-    "data", [{"total": 0, "list": []}, {"total": 0, "list": None}, {"total": 0}, {}, None]
-)
-async def test_an_empty_base_lists_nothing_in_all_shapes(data: Any) -> None:
-    assert await listed(Vendor(list=[ok(data)], base=[base(0)])) == []
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])

@@ -12,6 +12,7 @@ import pytest
 from kbsync.contract.managing import Capacity
 from kbsync.contract.target import Accepted, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 from tests.clocks import Clock
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, stored, target
@@ -135,9 +136,8 @@ async def test_a_document_that_does_not_fit_is_not_sent() -> None:
 @pytest.mark.parametrize("op", ["reembed", "reslice"])
 async def test_what_was_accepted_has_not_to_fit_a_second_time(op: str, left: int, error: type) -> None:
     """A document of 128 bytes, which the account counts already."""
-    full = ok({"used": {"length": 1000 - left}, "total": {"length": 1000}})
     refused = failed(99999, "知识库空间不足")
-    vendor = Vendor(capacity=[full], detail=[ok(row())], **{op: [refused]})
+    vendor = Vendor(capacity=room(1000 - left), detail=[ok(row())], **{op: [refused]})
     subject = target(vendor)
     with pytest.raises(error):
         await (subject.reembed(FIRST_ID) if op == "reembed" else subject.reslice(FIRST_ID, "a.md", {}))
@@ -160,49 +160,43 @@ async def test_uploads_go_on_where_capacity_is_not_told(answer: Any) -> None:
     assert vendor.asked["capacity"] == asked
 
 
-async def test_what_was_sent_is_counted_and_the_account_asked_again_only_when_little_is_left() -> None:
-    clock = Clock()
-    vendor = Vendor(capacity=[ok({"used": {"length": 0}, "total": {"length": 1000}})], upload=[stored()])
+def room(*used: int) -> list[Any]:
+    """What the vendor answers about an account of 1,000 bytes, one time after the other."""
+    return [ok({"used": {"length": one}, "total": {"length": 1000}}) for one in used]
+
+
+async def sent(subject: ZhipuTarget, size: int) -> type:
+    [outcome] = await subject.put([document(text=b"x" * size)])
+    return type(outcome)
+
+
+NO = infos([], [bad("不支持")])
+
+
+@pytest.mark.parametrize(
+    ("pause", "used", "answers", "sizes", "outcomes"),
+    [
+        (INTERVAL, [0, 900], [stored()], [100] * 10, [Accepted] * 10),  # asked again only when little is left
+        (0.0, [950, 990, 0], [stored()], [40] * 3, [Accepted, Halted, Accepted]),  # before anybody is called
+        (0.0, [900, 960], [NO, NO, (502, ""), stored()], [60] * 4, [Rejected, Rejected, Unsure, Halted]),
+    ],
+)
+async def test_what_was_or_may_be_stored_is_counted_and_the_account_is_asked_where_little_is_left(
+    pause: float, used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
+) -> None:
+    clock, vendor = Clock(), Vendor(capacity=room(*used), upload=answers)
     subject = target(vendor, clock)
-    for _ in range(9):
-        assert isinstance((await subject.put([document(text=b"x" * 100)]))[0], Accepted)
-        clock.now += 1000.0
-    assert vendor.asked["capacity"] == 1
-    assert isinstance((await subject.put([document(text=b"x" * 100)]))[0], Accepted)
-    assert vendor.asked["capacity"] == 2
-
-
-async def test_before_anybody_is_called_for_want_of_room_the_vendor_is_asked() -> None:
-    full, more = ({"used": {"length": used}, "total": {"length": 1000}} for used in (950, 990))
-    empty = {"used": {"length": 0}, "total": {"length": 1000}}
-    vendor = Vendor(capacity=[ok(full), ok(more), ok(empty)], upload=[stored()])
-    subject = target(vendor, Clock())
-    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
-    assert vendor.asked["capacity"] == 1
-    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Halted)
-    assert vendor.asked["capacity"] == 2
-    assert isinstance((await subject.put([document(text=b"x" * 40)]))[0], Accepted)
-    assert vendor.asked["capacity"] == 3
-
-
-async def test_refused_documents_take_no_space_but_unsure_ones_may() -> None:
-    refused = infos([], [bad("不支持")])
-    vendor = Vendor(
-        capacity=[ok({"used": {"length": used}, "total": {"length": 1000}}) for used in (900, 960)],
-        upload=[refused, refused, (502, ""), stored()],
-    )
-    subject = target(vendor)
-    kinds = [type((await subject.put([document(text=b"x" * 60)]))[0]) for _ in range(4)]
-    assert kinds == [Rejected, Rejected, Unsure, Halted]
+    for size, outcome in zip(sizes, outcomes, strict=True):
+        assert await sent(subject, size) is outcome
+        clock.now += pause
+    assert vendor.asked["capacity"] == len(used)
 
 
 async def test_deleting_makes_room_at_once() -> None:
-    capacity = [ok({"used": {"length": used}, "total": {"length": 1000}}) for used in (990, 900)]
-    vendor = Vendor(capacity=capacity, upload=[stored()], delete=[ok()])
-    subject = target(vendor)
-    assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Halted)
+    subject = target(Vendor(capacity=room(990, 900), upload=[stored()], delete=[ok()]))
+    assert await sent(subject, 50) is Halted
     await subject.delete(["5"])
-    assert isinstance((await subject.put([document(text=b"x" * 50)]))[0], Accepted)
+    assert await sent(subject, 50) is Accepted
 
 
 # ---- its space, by itself: a document counts there only when its upload has ended

@@ -66,11 +66,6 @@ def snowflake(seconds: float, sequence: int = 0) -> str:
     return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
 
 
-def is_stray(reply: Reply) -> bool:
-    """An answer that proves a call to be missing only when it comes again, a minute later."""
-    return not (isinstance(reply, dict) and reply.get("code") != 404)
-
-
 class Vendor:
     """Answers each operation with its replies in turn, the last one for ever; counts what was asked."""
 
@@ -135,16 +130,8 @@ def answered(reply: Reply) -> httpx.Response:
             return reply
         case int():
             return httpx.Response(reply)
-        case (int() as status, body):
-            return answered_with(status, body)
-    return answered_with(200, reply)
-
-
-def answered_with(status: int, body: Any) -> httpx.Response:
-    """Bytes and text as they are, all else as JSON."""
-    if isinstance(body, bytes | str):
-        return httpx.Response(status, content=body)
-    return httpx.Response(status, json=body)
+    status, body = reply if isinstance(reply, tuple) else (200, reply)
+    return httpx.Response(status, **{"content" if isinstance(body, bytes | str) else "json": body})
 
 
 def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
