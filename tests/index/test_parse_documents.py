@@ -24,11 +24,11 @@ SAMPLES = {
     "odt": samples.odt(),
     "epub": samples.epub(),
     "html": samples.html(),
-    "htm": samples.html("gb18030", text="按两次铃。"),
-    "xhtml": samples.html("iso-8859-1", text="Läuten Sie zweimal."),
-    "rtf": samples.rtf(),
-    "eml": samples.eml(),
-    "ipynb": samples.ipynb(),
+    "htm": samples.html("gb18030", "按两次铃。"),
+    "xhtml": samples.html("iso-8859-1", "Läuten Sie zweimal."),
+    "rtf": samples.sample("boiler.rtf"),
+    "eml": samples.sample("lamps.eml"),
+    "ipynb": samples.sample("forecast.json"),
 }
 TEXT = "---\ntitle: t\n---\n\n00:00:01,000 --> 00:00:02,000\nwindow 窗口\n"
 
@@ -245,16 +245,22 @@ def test_long_outputs_of_a_notebook_are_bounded(parser):
     assert 4000 < len(text_of(parser, "ipynb", raw.encode())) < 4200
 
 
-def with_picture(document: bytes, name: str) -> bytes:
-    return samples.zipped({**samples.parts_of(document), name: samples.PNG})
-
-
 REFUSED: list[tuple[str, bytes, str, str]] = [
-    ("pdf", samples.scanned_pdf(), "scanned", "OCR"),
+    ("pdf", samples.sample("scanned.pdf"), "scanned", "OCR"),
     ("pptx", samples.pptx([(samples.PICTURE, ""), (samples.PICTURE, "")]), "scanned", "OCR"),
-    ("docx", with_picture(samples.docx("<w:p/>"), "word/media/image1.png"), "scanned", "OCR"),
-    ("odt", with_picture(samples.odt("<text:p/>"), "Pictures/1.png"), "scanned", "OCR"),
-    ("epub", with_picture(samples.epub(["<img src='p.jpg'/>"]), "OEBPS/p.jpg"), "scanned", "OCR"),
+    (
+        "docx",
+        samples.with_part(samples.docx("<w:p/>"), "word/media/image1.png", samples.PNG),
+        "scanned",
+        "OCR",
+    ),
+    ("odt", samples.with_part(samples.odt("<text:p/>"), "Pictures/1.png", samples.PNG), "scanned", "OCR"),
+    (
+        "epub",
+        samples.with_part(samples.epub(["<img src='p.jpg'/>"]), "OEBPS/p.jpg", samples.PNG),
+        "scanned",
+        "OCR",
+    ),
     ("pdf", samples.pdf([[]]), "no-text", "no text in it"),
     ("docx", samples.docx("<w:p/>"), "no-text", "no text in it"),
     ("pptx", samples.pptx([("", "")]), "no-text", "no text in it"),
@@ -265,7 +271,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
     ("rtf", b"{\\rtf1 }", "no-text", "no text in it"),
     ("ipynb", b'{"cells": []}', "no-text", "no text in it"),
     *((extension, b"", "no-text", "no text in it") for extension in sorted(DOCUMENTS)),
-    ("pdf", samples.encrypted_pdf(), "encrypted", "password"),
+    ("pdf", samples.sample("password.pdf"), "encrypted", "password"),
     *(
         (extension, samples.encrypted_office(), "encrypted", "password")
         for extension in ("docx", "pptx", "xlsx")
