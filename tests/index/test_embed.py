@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import json
 import shutil
 import sys
 import weakref
@@ -27,6 +26,7 @@ from kbsync.index.embed import (
     OnnxEmbedder,
     onnx_name,
 )
+from tests.index.samples import PARTS
 
 TEXTS = [
     "Employees get thirty days of leave.",
@@ -156,19 +156,7 @@ def graph(folder: Path, *, pooled: bool) -> Path:
         ir_version=9,
     )
     onnx.save(made, folder / "model.onnx")
-    vocabulary = {"[PAD]": 0, "one": 1, "two": 2, "three": 3, "[UNK]": 4}
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": {"type": "Lowercase"},
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    shutil.copy(PARTS / "five-words.json", folder / "tokenizer.json")
     return folder
 
 

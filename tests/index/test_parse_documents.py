@@ -120,20 +120,20 @@ def test_a_title_that_programs_put_there_is_none(parser):
     assert parser.parse("x.pptx", BytesBody(samples.pptx(title="PowerPoint Presentation"))).title == "Roadmap"
 
 
-def test_pdf_pages_begin_where_their_text_does(parser):
-    parsed = parser.parse("x.pdf", BytesBody(samples.pdf([["One", "first"], ["Two"], [], ["Four", "last"]])))
-    assert [parsed.text[start:].split("\n")[0] for start in parsed.page_starts] == [
-        "# One",
-        "# Two",
-        "# Four",
-        "# Four",
-    ]
-
-
-def test_slides_come_in_the_order_of_the_presentation_as_pages(parser):
-    parsed = parser.parse("x.pptx", BytesBody(samples.pptx()))
-    first_lines = [parsed.text[start:].split("\n")[0] for start in parsed.page_starts]
-    assert first_lines == ["## Roadmap", "## Figures", "## Thanks"]
+@pytest.mark.parametrize(
+    ("extension", "raw", "first_lines"),
+    [
+        (
+            "pdf",
+            samples.pdf([["One", "first"], ["Two"], [], ["Four", "last"]]),
+            ["# One", "# Two", "# Four", "# Four"],
+        ),
+        ("pptx", SAMPLES["pptx"], ["## Roadmap", "## Figures", "## Thanks"]),
+    ],
+)
+def test_pages_and_slides_come_in_order_and_begin_where_their_text_does(parser, extension, raw, first_lines):
+    parsed = parser.parse(f"x.{extension}", BytesBody(raw))
+    assert [parsed.text[start:].split("\n")[0] for start in parsed.page_starts] == first_lines
 
 
 def test_words_in_a_slides_groups_and_charts_are_found(parser):
@@ -324,8 +324,8 @@ MEDIA = [
 
 
 @pytest.mark.parametrize(("extension", "part"), MEDIA)
-def test_a_picture_of_200_megabytes_is_not_read(parser, extension, part):
-    document = samples.zip_bomb(SAMPLES[extension], part, 200 << 20)
+def test_a_picture_however_large_is_not_read(parser, extension, part):
+    document = samples.zip_bomb(SAMPLES[extension], part, 32 << 20)
     assert text_of(parser, extension, document) == text_of(parser, extension, SAMPLES[extension])
 
 
@@ -335,5 +335,5 @@ def test_a_text_under_the_name_of_a_picture_is_no_way_around_the_limits(parser):
     slides = {part for part in parts if part.startswith("ppt/slides/slide")}
     aimed = {**parts, name: parts[name].replace(b"slides/slide1.xml", b"media/slide.png")}
     assert slides and aimed[name] != parts[name]
-    bomb = samples.zip_bomb(samples.zipped(aimed), "ppt/media/slide.png", 200 << 20)
+    bomb = samples.zip_bomb(samples.zipped(aimed), "ppt/media/slide.png", 32 << 20)
     assert rejected(parser, "pptx", bomb).code == "bomb"

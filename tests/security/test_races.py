@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,22 +16,10 @@ from kbsync.source.look import RulesUnknown, look, rules_at
 from kbsync.source.read import Spooled, StableDigest, copy_growing, copy_stable, digest
 from kbsync.source.scan import Scan
 from tests.security.swapping import SECRET, SWAPS, SwappedFolder, swapped_at
+from tests.source.folders import Tree
 
 PATH = "sub/file.txt"
 RULES = Rules(("*.txt",), (), Limits())
-
-
-class NothingKnown:
-    """A mirror that is scanned for the first time."""
-
-    def rows(self, directory: str) -> set[Any]:
-        return set()
-
-    def folders(self, directory: str) -> dict[str, Any]:
-        return {}
-
-    def folder(self, directory: str) -> None:
-        return None
 
 
 def _digest(place: SwappedFolder, spool: Path) -> object:
@@ -50,9 +37,7 @@ def _forced(place: SwappedFolder, spool: Path) -> object:
 
 def _scanned(place: SwappedFolder, spool: Path) -> object:
     return [
-        (found.name, found.stamp)
-        for listing in Scan(place.root, NothingKnown(), RULES)
-        for found in listing.changed
+        (found.name, found.stamp) for listing in Scan(place.root, Tree(), RULES) for found in listing.changed
     ]
 
 

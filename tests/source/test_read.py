@@ -251,25 +251,20 @@ def taken(outcome: object) -> Spooled:
     return outcome
 
 
-def test_a_copy_has_no_name_and_is_closed_once(root: Path, spool_dir: Path) -> None:
+@pytest.mark.parametrize("has_nameless_files", [True, False])
+def test_a_copy_has_no_name_and_is_closed_once(
+    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, has_nameless_files: bool
+) -> None:
     (root / "a.md").write_bytes(LARGE)
+    if not has_nameless_files:
+        refuse(monkeypatch, "open", spool_dir, errno.EOPNOTSUPP)
     body = taken(copy_stable(root, "a.md", spool_dir))
     assert os.listdir(spool_dir) == []
     with body.open() as stream:
+        assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
         body.close()
         assert stream.read() == LARGE
     body.close()
-
-
-def test_a_spool_folder_without_nameless_files_keeps_none_either(
-    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (root / "a.md").write_bytes(LARGE)
-    refuse(monkeypatch, "open", spool_dir, errno.EOPNOTSUPP)
-    with taken(copy_stable(root, "a.md", spool_dir)) as body, body.open() as stream:
-        assert os.listdir(spool_dir) == []
-        assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
-        assert stream.read() == LARGE
 
 
 def test_other_bytes_than_were_planned_are_not_sent(root: Path, spool_dir: Path) -> None:

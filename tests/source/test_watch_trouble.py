@@ -415,19 +415,6 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
         assert watcher.rescan_wanted
 
 
-async def test_starts_that_fail_leave_no_thread_and_no_descriptor(root: Path, state: Path) -> None:
-    hearing = Hearing(root, state, machine=machine(make_observer=Refusing))
-    await hearing.watcher.start()
-    await hearing.watcher.stop()
-    files, threads = descriptors(), threading.active_count()
-    for _ in range(20):
-        await hearing.watcher.start()
-    await eventually(lambda: threading.active_count() <= threads)
-    assert library_threads() == set()
-    assert descriptors() <= files
-    await hearing.watcher.stop()
-
-
 async def test_what_fails_again_and_again_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:
     files, threads = descriptors(), len(library_threads())
     for _ in range(FREE_FAILURES):
