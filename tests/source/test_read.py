@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import Stamp
-from kbsync.errors import ShortageError, StateError
+from kbsync.errors import ShortageError
 from kbsync.source import read as reader
 from kbsync.source.look import look
 from kbsync.source.read import (
@@ -271,19 +271,6 @@ def test_other_bytes_than_were_planned_are_not_sent(root: Path, spool_dir: Path)
     (root / "a.md").write_bytes(LARGE)
     outcome = copy_stable(root, "a.md", spool_dir, hexed(b"before"))
     assert isinstance(outcome, Unstable) and outcome.reason == "changed since it was hashed"
-
-
-@pytest.mark.parametrize("call", ["open", "write"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_full_disk_is_told_with_the_folder_and_a_cure(
-    root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
-    (root / "a.md").write_bytes(LARGE)
-    refuse(monkeypatch, call, spool_dir if call == "open" else "anything", number)
-    with pytest.raises(StateError) as caught:
-        copy_stable(root, "a.md", spool_dir)
-    told = (str(spool_dir), "'a.md'", os.strerror(number).lower(), "free space there or move state_dir")
-    assert all(words in str(caught.value) for words in told)
 
 
 def test_a_short_write_to_the_spool_loses_nothing(
