@@ -123,13 +123,6 @@ def test_a_hit_says_where_it_is(searcher: Search) -> None:
     assert hit.score == best.score > 0.5
 
 
-def test_documents_are_counted_and_best_comes_first(searcher: Search) -> None:
-    hits = searcher.search(Query("two weeks company 两周", top_k=3))
-    assert len(hits) == 3
-    assert len({each.remote_id for each in hits}) == 3
-    assert [each.score for each in hits] == sorted((each.score for each in hits), reverse=True)
-
-
 def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Search) -> None:
     assert searcher.search(Query("quetzalcoatlus")) == []
     assert searcher.search(Query("leave", top_k=0)) == []
