@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ def test_each_wake_is_seen_once(tmp_path: Path, is_there: bool) -> None:
     file = WakeFile(tmp_path, lambda: calls.append(1))
     if is_there:
         file.prepare()
+        assert stat.S_IMODE((tmp_path / WAKE).stat().st_mode) == 0o600
         os.utime(tmp_path / WAKE, (1, 1))
         file.look()
         calls.clear()
