@@ -5,14 +5,13 @@ word here, and each pair of neighbours another; what is between them is left to 
 `porter unicode61`, which folds case and accents and stems English.
 
 The index keeps no copy of the words: to take a text out again it makes the same words once more. So a
-version of `words` is never changed, only followed by another one (`VERSIONS`).
+version of `words` is never changed, only followed by another one.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import apsw
@@ -31,15 +30,13 @@ _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
 def words(text: str, version: int = TOKENISER) -> str:
-    """`text` as words divided by spaces, ready for SQLite's tokeniser. Raises KeyError: unknown version."""
-    return VERSIONS[version](text)
+    """`text` as words divided by spaces, ready for SQLite's tokeniser. Raises KeyError: unknown version.
 
-
-def _words_1(text: str) -> str:
-    """Full-width letters narrowed; single characters and pairs of CJK runs."""
-    if text.isascii():
-        return text
-    return _RUN.sub(_grams, text.translate(_FULL_WIDTH))
+    Full-width letters are narrowed; of CJK runs come single characters and pairs.
+    """
+    if version != TOKENISER:
+        raise KeyError(version)
+    return text if text.isascii() else _RUN.sub(_grams, text.translate(_FULL_WIDTH))
 
 
 def _grams(run: re.Match[str]) -> str:
@@ -47,9 +44,6 @@ def _grams(run: re.Match[str]) -> str:
     characters = run[0]
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "
-
-
-VERSIONS: Mapping[int, Callable[[str], str]] = {1: _words_1}
 
 
 LONGEST = 4_000

@@ -57,21 +57,17 @@ def _mount(line: bytes) -> Mount:
     fields, _, rest = line.partition(b" - ")
     number, _, device, part, point = fields.split(b" ", 5)[:5]
     fs_type, _, options = rest.partition(b" ")
+    # A subvolume (btrfs) is mounted as if it were a file system of its own: the part is as that has it.
+    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
+    if found and (part + b"/").startswith(found[1] + b"/"):
+        part = part[len(found[1]) :] or b"/"
     return Mount(
         int(number),
         os.fsdecode(_unescaped(point)),
         os.fsdecode(fs_type),
-        os.fsdecode(_unescaped(_within_subvolume(part, options))),
+        os.fsdecode(_unescaped(part)),
         os.fsdecode(device),
     )
-
-
-def _within_subvolume(part: bytes, options: bytes) -> bytes:
-    """`part` as its subvolume has it (btrfs), which is mounted as if it were a file system of its own."""
-    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
-    if found is None or not (part + b"/").startswith(found[1] + b"/"):
-        return part
-    return part[len(found[1]) :] or b"/"
 
 
 def _unescaped(field: bytes) -> bytes:

@@ -424,7 +424,7 @@ class Watcher:
                 await self._open()
                 if self._watch is not None:
                     self.want_rescan(f"{self._root} is watched again")
-            elif self._watch is not None and self._choice == "auto":
+            elif self._watch is not None:
                 await self._check_silence(self._watch)
             return []
 
@@ -459,7 +459,7 @@ class Watcher:
         self._on_hint()
 
     async def _check_silence(self, watch: Watch) -> None:
-        """Poll as well while nothing is heard although things change; the first event ends that."""
+        """Watch anew where nothing is heard although things change; `auto` polls as well until an event."""
         if self.report.mode is Mode.POLLING:
             if watch.heard > self._heard_before:
                 self.report, self._silent_since = self._report_with_events, None
@@ -469,9 +469,11 @@ class Watcher:
             # By another observer: this one may hear of nothing any more, though its threads are there.
             await self._close()
             await self._open()
-            if self.report.mode is Mode.NATIVE:
-                self._poll_as_well(Obstacle("changes were found of which no event had told", lasts=True))
-            self.want_rescan(self.report.why)
+            missed = "changes were found of which no event had told"
+            # `native` asks for events alone, so there the next scan that finds changes is the next to doubt.
+            if self._choice == "auto" and self.report.mode is Mode.NATIVE:
+                self._poll_as_well(Obstacle(missed, lasts=True))
+            self.want_rescan(self.report.why or f"{self._root}: {missed}")
 
     def _poll_as_well(self, obstacle: Obstacle) -> None:
         """Poll while the watch stays open, until its next event."""

@@ -30,7 +30,7 @@ SCAN = "scans/an invoice.pdf"
 
 @pytest.fixture
 def scanned(place: Place) -> Place:
-    place.write(SCAN, samples.scanned_pdf())
+    place.write(SCAN, samples.sample("scanned.pdf"))
     place.write("blank.md", " \n\n ")
     place.write("plain.md", "the lantern is in the shed")
     ran = place.run("--once", "--folder", "docs", "--json")

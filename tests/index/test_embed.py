@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import json
 import shutil
 import sys
 import weakref
@@ -27,6 +26,7 @@ from kbsync.index.embed import (
     OnnxEmbedder,
     onnx_name,
 )
+from tests.index.samples import PARTS
 
 TEXTS = [
     "Employees get thirty days of leave.",
@@ -131,44 +131,14 @@ def test_the_model_is_named_by_its_weights_without_loading_them() -> None:
 
 
 def graph(folder: Path, *, pooled: bool) -> Path:
-    """A model of five words in three dimensions: token vectors, and their mean where `pooled`."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    """A model of five words in three dimensions.
 
+    It gathers a vector for each token from a table as `last_hidden_state`; pooled, it also gives the greatest
+    of each dimension as `sentence_embedding`, which is no mean.
+    """
     folder.mkdir(parents=True)
-    table = np.array([[9, 9, 9], [1, 0, 0], [0, 2, 0], [0, 0, 3], [1, 1, 1]], np.float32)
-    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])]
-    outputs = [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [None, None, 3])]
-    if pooled:
-        nodes.append(
-            helper.make_node("ReduceMax", ["last_hidden_state", "axis"], ["sentence_embedding"], keepdims=0)
-        )
-        outputs.append(helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, [None, 3]))
-    names = ("input_ids", "attention_mask")
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [None, None]) for name in names]
-    constants = [
-        numpy_helper.from_array(table, "table"),
-        numpy_helper.from_array(np.array([1], np.int64), "axis"),
-    ]
-    made = helper.make_model(
-        helper.make_graph(nodes, "tiny", inputs, outputs, constants),
-        opset_imports=[helper.make_opsetid("", 18)],
-        ir_version=9,
-    )
-    onnx.save(made, folder / "model.onnx")
-    vocabulary = {"[PAD]": 0, "one": 1, "two": 2, "three": 3, "[UNK]": 4}
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": {"type": "Lowercase"},
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    shutil.copy(PARTS / ("pooled.onnx" if pooled else "tokens.onnx"), folder / "model.onnx")
+    shutil.copy(PARTS / "five-words.json", folder / "tokenizer.json")
     return folder
 
 

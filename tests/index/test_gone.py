@@ -22,7 +22,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local import target as module
 from kbsync.targets.local.target import LocalTarget
-from tests.index.test_index import Fake, entry, found
+from tests.index.test_index import Fake, entry, found, traces
 from tests.index.test_local_target import document, opened, put
 
 SECRET = "zqsecret"
@@ -30,12 +30,6 @@ SOON = 5.0
 """Seconds after the deletion when nothing of the text may be left."""
 PACE = 0.2
 """Seconds between files: so slow that the write-ahead log does not begin anew by itself."""
-
-
-def traces(folder: Path) -> list[str]:
-    return [
-        each.name for each in folder.rglob("*") if each.is_file() and SECRET.encode() in each.read_bytes()
-    ]
 
 
 @contextlib.contextmanager
@@ -63,12 +57,12 @@ async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_comin
     async with contextlib.aclosing(opened(tmp_path)) as target:
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
         await take_out(target, old, tmp_path)  # type: ignore[misc]
-        assert traces(tmp_path)
+        assert traces(tmp_path, SECRET)
         end = asyncio.get_running_loop().time() + SOON
         for number in itertools.count(10):
-            if not traces(tmp_path):
+            if not traces(tmp_path, SECRET):
                 break
-            assert asyncio.get_running_loop().time() < end, traces(tmp_path)
+            assert asyncio.get_running_loop().time() < end, traces(tmp_path, SECRET)
             await put(target, document(number, f"file {number} of those that keep coming"))
             await asyncio.sleep(PACE)
 
@@ -84,7 +78,7 @@ async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
             assert not await asyncio.to_thread(target._store.purge)
             assert not await asyncio.to_thread(target._store.purge)  # by now the target has tried as well
         async with asyncio.timeout(SOON):
-            while traces(tmp_path):
+            while traces(tmp_path, SECRET):
                 await asyncio.sleep(PACE)
 
 
@@ -97,7 +91,7 @@ async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
         hanging = [asyncio.create_task(asyncio.to_thread(mended.wait)) for _ in range(64)]
         try:
             async with asyncio.timeout(SOON):
-                while traces(tmp_path):
+                while traces(tmp_path, SECRET):
                     await asyncio.sleep(PACE)
         finally:
             mended.set()

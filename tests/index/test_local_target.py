@@ -182,12 +182,6 @@ async def test_a_second_target_is_refused_and_reading_only_takes_no_lock_and_wri
     await reading.aclose()
 
 
-def test_reading_before_anything_was_mirrored_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing has been mirrored yet"):
-        opened(tmp_path, read_only=True)
-    assert list(tmp_path.iterdir()) == []
-
-
 async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: Path) -> None:
     target = opened(tmp_path)
     await put(target, document(1, "alpha"))

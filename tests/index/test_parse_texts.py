@@ -8,7 +8,6 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Flavour
 from kbsync.index.fence import parser as parse
 from kbsync.index.fence.parser import Parser
-from kbsync.index.read import text as frontmatter
 from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, needs_parser
 from kbsync.index.read.text import parse_text
 from tests.targets.bodies import BytesBody
@@ -27,19 +26,20 @@ def test_texts_start_no_worker_and_write_nothing(tmp_path, extension):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_yaml_front_matter_becomes_metadata():
-    parsed = parse_text(
-        "a.md", b"---\ntitle: The plan\ntags: [red, blue]\nkeywords: sea, red\n---\n\n# Heading\ntext\n"
-    )
-    assert parsed.title == "The plan"
-    assert parsed.tags == ("red", "blue", "sea")
-    assert parsed.text == "\n# Heading\ntext\n"
-    assert parsed.line_offset == 5
+YAML = "---\ntitle: The plan\ntags: [red, blue]\nkeywords: sea, red\n---\n\n# Heading\ntext\n"
+TOML = '+++\ntitle = "The plan"\ntags = ["red"]\n+++\ntext\n'
 
 
-def test_toml_front_matter_becomes_metadata():
-    parsed = parse_text("a.mdx", b'+++\ntitle = "The plan"\ntags = ["red"]\n+++\ntext\n')
-    assert (parsed.title, parsed.tags, parsed.text, parsed.line_offset) == ("The plan", ("red",), "text\n", 4)
+@pytest.mark.parametrize(
+    ("path", "raw", "tags", "text", "offset"),
+    [
+        ("a.md", YAML, ("red", "blue", "sea"), "\n# Heading\ntext\n", 5),
+        ("a.mdx", TOML, ("red",), "text\n", 4),
+    ],
+)
+def test_front_matter_becomes_metadata(path, raw, tags, text, offset):
+    parsed = parse_text(path, raw.encode())
+    assert (parsed.title, parsed.tags, parsed.text, parsed.line_offset) == ("The plan", tags, text, offset)
 
 
 def test_lines_of_the_text_are_lines_of_the_file():
@@ -91,7 +91,7 @@ def test_an_alias_bomb_in_front_matter_is_harmless():
     ],
 )
 def test_tags_come_in_many_shapes(value, tags):
-    assert frontmatter.split_front_matter(f"---\ntags: {value}\n---\nbody").tags == tags
+    assert parse_text("a.md", f"---\ntags: {value}\n---\nbody".encode()).tags == tags
 
 
 def test_a_note_of_nothing_but_metadata_keeps_it_as_text():

@@ -21,7 +21,8 @@ from kbsync.index.fence.parser import Bounds, Parser
 from tests.index import samples
 from tests.targets.bodies import BytesBody
 
-ODD = Path(__file__).with_name("odd_child.py")
+OBEYING = Path(__file__).parents[1] / "security" / "taken_over.py"
+"""A parser that runs a document as a program."""
 MIB = 1024 * 1024
 BOUNDS = Bounds(20, 512 * MIB, MIB)
 HASTY = Bounds(1)
@@ -33,7 +34,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
     made: list[Parser] = []
 
     def begin(bounds: Bounds = BOUNDS, **options: Any) -> Parser:
-        made.append(Parser(tmp_path / "spool", bounds, **{"child": ODD, **options}))
+        made.append(Parser(tmp_path / "spool", bounds, **{"child": OBEYING, **options}))
         return made[-1]
 
     yield begin
@@ -47,8 +48,26 @@ def parser(begin: Callable[..., Parser]) -> Parser:
     return begin()
 
 
+PROGRAMS = {
+    "hang": "import time; time.sleep(600)",
+    "burn": "while True: pass",
+    "hog": "kept = []\nwhile True: kept.append(bytearray(16 << 20))",
+    "crash": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+    "crash unless new": "import os\nif len(documents) > 1: os.abort()\nsay('crash unless new')",
+    "abort for memory": "import os; os.write(2, b'memory allocation of 9 bytes failed\\n'); os.abort()",
+    "flood": "say('many words ' * 1_000_000)",
+    "print": "import os; print('x' * 100_000); os.write(1, b'x'); os.write(2, b'y' * 9**6); say('print')",
+    "raise": "raise KeyError('unforeseen')",
+    "recurse": "def recurse(): return recurse()\nrecurse()",
+    "self": "import os; say(os.getpid(), os.getpgid(0), len(documents))",
+    "blank": "say(' \\n ')",
+    "surrogate": "say('half a \\ud83d pair')",
+}
+"""By name; any other document says itself."""
+
+
 def told(parser: Parser, what: str) -> str:
-    return parser.parse("x.html", BytesBody(what.encode())).text
+    return parser.parse("x.html", BytesBody(PROGRAMS.get(what, f"say({what!r})").encode())).text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +172,7 @@ def test_closing_ends_a_working_parser(begin):
             return super().open()
 
     with ThreadPoolExecutor(1) as threads:
-        hanging = threads.submit(parser.parse, "x.html", Announcing(b"hang"))
+        hanging = threads.submit(parser.parse, "x.html", Announcing(PROGRAMS["hang"].encode()))
         opened.wait()
         pids = parser.pids()
         parser.close()
@@ -188,14 +207,14 @@ from pathlib import Path
 from kbsync.index.fence.parser import Bounds, Parser
 from tests.targets.bodies import BytesBody
 parser = Parser(Path(sys.argv[1]), Bounds(600), child=Path(sys.argv[2]))
-parser.parse("x.html", BytesBody(b"start"))
+parser.parse("x.html", BytesBody(b"say('start')"))
 print(*parser.pids(), flush=True)
-parser.parse("x.html", BytesBody(b"hang"))
+parser.parse("x.html", BytesBody(b"while True: pass"))
 """
 
 
 def test_parsers_die_with_a_killed_parent_and_the_next_run_clears_up(begin, tmp_path):
-    command, root = [sys.executable, "-c", PARENT, str(tmp_path / "spool"), str(ODD)], ODD.parents[2]
+    command, root = [sys.executable, "-c", PARENT, str(tmp_path / "spool"), str(OBEYING)], OBEYING.parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         ended = os.pidfd_open(int(parent.stdout.readline()))

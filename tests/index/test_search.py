@@ -35,7 +35,10 @@ TEXTS = {
 def entry(number: int, path: str, text: str, modified: float = 1.0) -> Entry:
     parsed = Parsed(text, Flavour.MARKDOWN, title=text[2:].split("\n")[0] if text.startswith("# ") else None)
     chunks = tuple(chunk(parsed))
-    return Entry(number, path, "n", f"{number:064}", 1, "r", modified, None, parsed.title, (), chunks)
+    vectors = ENCODER.begin(chunks).result()
+    return Entry(
+        number, path, "n", f"{number:064}", 1, "r", modified, None, parsed.title, (), chunks, vectors
+    )  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -120,13 +123,6 @@ def test_a_hit_says_where_it_is(searcher: Search) -> None:
     assert hit.score == best.score > 0.5
 
 
-def test_documents_are_counted_and_best_comes_first(searcher: Search) -> None:
-    hits = searcher.search(Query("two weeks company 两周", top_k=3))
-    assert len(hits) == 3
-    assert len({each.remote_id for each in hits}) == 3
-    assert [each.score for each in hits] == sorted((each.score for each in hits), reverse=True)
-
-
 def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Search) -> None:
     assert searcher.search(Query("quetzalcoatlus")) == []
     assert searcher.search(Query("leave", top_k=0)) == []
@@ -135,27 +131,6 @@ def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Search) -> None:
 def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Search) -> None:
     assert paths(searcher.search(Query("month"))) == ["hr/pay.txt"]
     assert paths(searcher.search(Query("working"))) == ["hr/pay.txt"]
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        (Query("paid days", path="it/"), set()),
-        (Query("paid days", path="hr/*.txt"), {"hr/pay.txt"}),
-        (Query("两周", path="/zh/"), {"zh/请假制度.md", "zh/报销.md"}),
-        (Query("paid", types=("txt",)), {"hr/pay.txt"}),
-        (Query("paid", types=(".TXT", "pdf")), {"hr/pay.txt"}),
-        (Query("paid", after=1.5), {"hr/pay.txt"}),
-        (Query("paid", path="!hr/"), set()),
-    ],
-)
-def test_filters(searcher: Search, query: Query, found: set[str]) -> None:
-    hits = paths(searcher.search(query))
-    assert found <= set(hits)
-    if query.path and found:
-        assert all(path and path.startswith(query.path.strip("/").split("/")[0]) for path in hits)
-    if not found:
-        assert not [path for path in hits if path in ("hr/leave.md", "hr/pay.txt")]
 
 
 def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
@@ -185,24 +160,26 @@ def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
 
 
 AWKWARD = [
-    "", " ", "\x00", "🎉", "'\"`;--", "(*)^:+{}", '"leave" AND NOT (', "NEAR(a b, 2)", "AND", "OR OR",
-    "name:leave",
+    "", " ", "\x00", "🎉", "'\"`;--", "(*)^:+{}", '"leave" AND NOT (', "NEAR(a b, 2)", "AND", "OR OR", "的",
+    "name:leave", "leave " * 4_000, "字" * 12_000, "\ud800", "a\ud800b", "of the and",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "text", [*AWKWARD, "leave " * 4_000, "字" * 12_000, "\ud800", "a\ud800b", "of the and", "的"]
-)
-def test_no_question_is_an_error(searcher: Search, text: str) -> None:
-    assert len(searcher.search(Query(text))) <= 10
+def is_answered(searcher: Search, text: str) -> None:
+    hits = searcher.search(Query(text))
+    assert len(hits) <= 10 and all(each.passages for each in hits)
+    snippet(text, text[::-1], 20)
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_text_at_all_is_an_error(searcher: Search, text: str) -> None:
-    for each in searcher.search(Query(text)):
-        assert each.passages
-    snippet(text, text[::-1], 20)
+def test_no_question_at_all_is_an_error(searcher: Search, text: str) -> None:
+    is_answered(searcher, text)
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_no_awkward_question_is_an_error(searcher: Search, text: str) -> None:
+    is_answered(searcher, text)
 
 
 def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:

@@ -1,18 +1,26 @@
-"""A full disk at any write costs time and nothing else."""
+"""A full disk at any write, and a parser that lacks something, cost time and nothing else."""
 
 from __future__ import annotations
 
 import errno
 import os
+import selectors
+import subprocess
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.errors import Halted, TargetError, Unavailable
+from kbsync.index.fence.parser import Parser
+from kbsync.source.roots import SHORTAGES
 from tests.engine.world import World
-from tests.resources.disks import play_full_state, play_full_state_of_service
+from tests.resources.disks import LocalMirror, play_full_index, play_full_state, play_full_state_of_service
 from tests.share import boundaries, enumerated, in_parts
 from tests.source.folders import refuse
+from tests.targets.bodies import BytesBody
 
 # What fails while SQLite closes a file has nobody to tell but Python itself.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -41,7 +49,52 @@ async def test_a_spool_that_takes_nothing_keeps_the_intent_and_goes_on(
     with monkeypatch.context() as patched:
         refuse(patched, call, world.state if call == "open" else "anything", code)
         end = await world.once()
-    assert "large.md" in end.trouble and os.strerror(code).lower() in end.trouble
+    cure = "" if code in SHORTAGES else "; free space there or move state_dir"
+    told = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", cure)
+    assert all(words in end.trouble for words in told), end.trouble
     await world.once()
     assert world.served() == world.on_disk()
     assert world.puts() == 2
+
+
+@enumerated()
+@in_parts
+def test_a_disk_that_is_full_at_any_write_of_the_index_loses_and_doubles_nothing(
+    tmp_path: Path, part: int
+) -> None:
+    mirror = LocalMirror(tmp_path / "mirror")
+    for number in boundaries(part):
+        if not play_full_index(mirror, number):
+            assert number > 30
+            return
+
+
+CALLS = {
+    "a folder for it": (tempfile, "mkdtemp"),
+    "its pipes": (subprocess, "Popen"),
+    "waiting for it": (selectors, "DefaultSelector"),
+}
+PAGE = b"<p>words of a page</p>"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("what", CALLS)
+def test_a_parser_that_lacks_something_blames_no_document_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    parser = Parser(tmp_path)
+    try:
+        with monkeypatch.context() as short, pytest.raises(TargetError) as told:
+            short.setattr(*CALLS[what], fails)
+            parser.parse("a.html", BytesBody(PAGE))
+        is_full = number in (errno.ENOSPC, errno.EDQUOT)
+        assert isinstance(told.value, Halted if is_full else Unavailable)
+        assert (f"in {tmp_path}; free some" if is_full else "; raise the ") in str(told.value)
+        assert not parser.pids() and not list(tmp_path.glob("parser-*/worker-*"))
+        assert "words of a page" in parser.parse("a.html", BytesBody(PAGE)).text
+    finally:
+        parser.close()
+    assert not list(tmp_path.iterdir())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 
@@ -14,19 +12,9 @@ from tests.index import samples
 MIB = 1024 * 1024
 
 
-def rezipped(document: bytes, part: str, content: bytes) -> bytes:
-    """The archive with a part replaced or added."""
-    return samples.zipped({**parts_of(document), part: content})
-
-
-def parts_of(document: bytes) -> dict[str, str | bytes]:
-    with zipfile.ZipFile(io.BytesIO(document)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def lying(document: bytes, part: str, content: bytes, said: int) -> bytes:
     """An archive whose directory and local header say that `part` unpacks to `said` bytes."""
-    honest = rezipped(document, part, content)
+    honest = samples.with_part(document, part, content)
     true, false = struct.pack("<I", len(content)), struct.pack("<I", said)
     return honest.replace(true, false)
 
@@ -53,7 +41,7 @@ def nested_zips(levels: int) -> bytes:
     inner = samples.zipped({"0": bytes(10 * MIB)})
     for level in range(levels):
         inner = samples.zipped({f"{level}-{copy}.zip": inner for copy in range(10)})
-    return rezipped(samples.docx(), "word/embeddings/1", inner)
+    return samples.with_part(samples.docx(), "word/embeddings/1", inner)
 
 
 def laughs(levels: int = 12) -> str:
@@ -73,10 +61,12 @@ OUTSIDE = (
 
 
 def with_doctype(document: bytes, part: str, doctype: str, use: str) -> bytes:
-    raw = parts_of(document)[part]
-    assert isinstance(raw, bytes)
-    changed = raw.replace(b"?>", b"?>" + doctype.encode(), 1).replace(b"</", use.encode() + b"</", 1)
-    return rezipped(document, part, changed)
+    changed = (
+        samples.parts_of(document)[part]
+        .replace(b"?>", b"?>" + doctype.encode(), 1)
+        .replace(b"</", use.encode() + b"</", 1)
+    )
+    return samples.with_part(document, part, changed)
 
 
 def deep_docx(depth: int) -> bytes:
@@ -95,8 +85,7 @@ def deep_odt(depth: int) -> bytes:
 def far_cells() -> bytes:
     """A sheet with a cell in its last row and column: a table of 17 thousand million cells."""
     cells = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
-    sheet = f'{samples.HEAD}<worksheet xmlns="{samples.S}"><sheetData>{cells}</sheetData></worksheet>'
-    return rezipped(samples.xlsx(), "xl/worksheets/sheet1.xml", sheet.encode())
+    return samples.with_part(samples.xlsx(), "xl/worksheets/sheet1.xml", samples.worksheet(cells).encode())
 
 
 def repeated_cells() -> bytes:
@@ -113,7 +102,7 @@ def huge_picture() -> bytes:
     head = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + head
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return rezipped(samples.docx(), "word/media/image1.png", png)
+    return samples.with_part(samples.docx(), "word/media/image1.png", png)
 
 
 ONE_PAGE = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -166,11 +164,10 @@ _MAILS = st.lists(
 
 def _archived(document: bytes) -> st.SearchStrategy[bytes]:
     """An archive with a part replaced, or with bytes turned over."""
-    with zipfile.ZipFile(io.BytesIO(document)) as archive:
-        parts: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
-    replaced = st.tuples(st.sampled_from(sorted(parts)), _MARKUP | st.binary(max_size=50))
+    names = sorted(samples.parts_of(document))
+    replaced = st.tuples(st.sampled_from(names), _MARKUP | st.binary(max_size=50))
     turned = st.tuples(st.integers(0, len(document) - 1), st.integers(0, 255))
-    return replaced.map(lambda one: samples.zipped({**parts, one[0]: one[1]})) | turned.map(
+    return replaced.map(lambda one: samples.with_part(document, *one)) | turned.map(
         lambda one: document[: one[0]] + bytes([one[1]]) + document[one[0] + 1 :]
     )
 

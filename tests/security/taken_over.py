@@ -11,10 +11,14 @@ sys.path.extend(json.loads(sys.argv[4]))
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 
+documents: list[bytes] = []
+
 
 def obey(document: bytes) -> Parsed:
+    documents.append(document)
     said: list[str] = []
-    exec(document.decode(), {"say": lambda *words: said.append(" ".join(map(str, words)))})
+    known = {"documents": documents, "say": lambda *words: said.append(" ".join(map(str, words)))}
+    exec(document.decode(), known)
     return Parsed("\n".join(said) or "nothing")
 
 

@@ -11,7 +11,7 @@ from kbsync.errors import ShortageError
 from kbsync.source import look as looker
 from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
 from kbsync.source.roots import SHORTAGES, identify
-from tests.source.folders import OBSTACLES, RULES, descriptors, refuse, write
+from tests.source.folders import OBSTACLES, RULES, refuse, write
 
 MISSING = Look(Presence.MISSING)
 
@@ -112,14 +112,6 @@ def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
     monkeypatch.setattr(looker, "mounts_below", lambda _root: there.pop(0))
     assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]).presence is Presence.UNKNOWN
     assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
-
-
-def test_looking_leaves_no_descriptor_open(tmp_path: Path) -> None:
-    write(tmp_path, "docs/a.md")
-    before = descriptors()
-    for path in ("docs/a.md", "docs/b.md", "docs/a.md/x", "no/where", "n" * 300):
-        look(tmp_path, path)
-    assert descriptors() == before
 
 
 def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kbsync.core.model import Presence, RootIdentity
 from kbsync.source import roots as mount_table
 from kbsync.source.look import look, look_in_mounts
-from kbsync.source.roots import RootTrouble, compare, descend, identify, mounts, mounts_below
+from kbsync.source.roots import RootTrouble, compare, identify, mounts, mounts_below
 from kbsync.source.scan import Scan
 from tests.source.folders import RULES, Tree, known
 
@@ -40,11 +40,6 @@ def test_a_root_is_told_by_inode_file_system_and_mount(tmp_path: Path) -> None:
     assert identify(Path("/proc")) == RootIdentity(
         os.stat("/proc").st_dev, os.stat("/proc").st_ino, "proc", True
     )
-
-
-def test_a_root_through_a_symlink_is_the_folder_it_leads_to(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("/proc")
-    assert identify(tmp_path / "link") == identify(Path("/proc"))
 
 
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "missing"), ("file", "not a directory")])
@@ -114,20 +109,6 @@ def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:
     assert mounts_below(Path("/srv/a b")) == {"bind\\x", "new\nline\udce9"}
     assert mounts_below(Path("/srv/a b/bind\\x")) == frozenset()
     assert "srv/a b" in mounts_below(Path("/"))
-
-
-def test_descending_follows_no_symlink(tmp_path: Path) -> None:
-    (tmp_path / "real/deep").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("real")
-    top = os.open(tmp_path, os.O_RDONLY)
-    try:
-        fd = descend(top, "real/deep")
-        assert os.fstat(fd).st_ino == (tmp_path / "real/deep").stat().st_ino
-        os.close(fd)
-        with pytest.raises(NotADirectoryError):
-            descend(top, "link/deep")
-    finally:
-        os.close(top)
 
 
 @pytest.fixture

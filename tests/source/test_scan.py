@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits, Stamp
+from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits
 from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
@@ -35,20 +35,6 @@ def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], I
             yield change(entries)
 
     monkeypatch.setattr(os, "scandir", listing)
-
-
-def test_a_first_scan_reports_every_folder_and_every_file_in_it(root: Path, tree: Tree) -> None:
-    file = write(root, "a.md")
-    write(root, "docs/deep/b.md")
-    (root / "empty").mkdir()
-    found = learnt(root, tree)
-    assert list(found) == ["", "docs", "docs/deep", "empty"]
-    assert all(listing.new and not listing.problem for listing in found.values())
-    status = file.stat()
-    stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    assert found[""].changed == (scanner.FoundEntry("a.md", stamp, FileKind.FILE, 1),)
-    assert names(found["docs/deep"]) == ["b.md"]
-    assert found["docs"].version == RULES.version
 
 
 def test_a_list_of_pages_of_an_older_version_keeps_its_pages_until_it_is_deleted(
@@ -287,22 +273,6 @@ def test_a_file_that_cannot_be_looked_at_is_never_missing(
         assert scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0) in listing.changed
 
 
-def test_a_folder_that_races_away_or_becomes_a_symlink_is_not_reported(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(root, "docs/a.md")
-    real = os.open
-
-    def swapped(path: Any, flags: int, *rest: Any, **options: Any) -> int:
-        if path == "docs":
-            (root / "docs").rename(root.parent / "moved")
-            (root / "docs").symlink_to(root.parent / "moved")
-        return real(path, flags, *rest, **options)
-
-    monkeypatch.setattr(os, "open", swapped)
-    assert list(listed(root, tree)) == [""]
-
-
 def test_a_root_that_is_missing_is_a_problem_and_nothing_is_missing_in_it(tmp_path: Path, tree: Tree) -> None:
     (listing,) = listed(tmp_path / "nowhere", tree).values()
     assert listing.path == "" and "no such file" in listing.problem
@@ -349,7 +319,7 @@ def test_deep_reports_every_file(root: Path, tree: Tree) -> None:
 
 
 def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path, tree: Tree) -> None:
-    depth, aside = 5_000, 5
+    depth, aside = 2_500, 5  # deeper than PATH_MAX and than calls may go
     fd = os.open(root, os.O_RDONLY)
     for level in range(depth):
         os.mkdir("d", dir_fd=fd)

@@ -334,42 +334,42 @@ class Scans:
         return self.watcher.report.mode
 
 
-async def test_changes_of_which_no_event_told_make_it_poll_until_one_tells(
+@pytest.mark.parametrize("observer", ["auto", "native"])
+async def test_a_watch_that_hears_of_no_change_is_replaced(
+    root: Path, state: Path, clock: Clock, observer: str
+) -> None:
+    """With `auto` the folder is polled as well until an event tells; `native` asks for events alone."""
+    polls = observer == "auto"
+    then = Mode.POLLING if polls else Mode.NATIVE
+    async with listening(root, state, observer=observer, machine=machine(clock=clock)) as hearing:
+        scans, watcher = Scans(hearing, clock), hearing.watcher
+        assert await scans.mode_after(changes=5) is Mode.NATIVE, "what is new at the first scan is no news"
+        assert await scans.mode_after(changes=0) is Mode.NATIVE
+        assert await scans.mode_after(changes=1, seconds=0.1) is Mode.NATIVE, "an event may be on its way"
+        deaf = library_threads()
+        assert await scans.mode_later() is then
+        assert not deaf & library_threads(), "another observer may hear again"
+        assert (watcher.rescan_every, watcher.rescan_wanted) == (10 if polls else 900, True)
+        assert "changes were found of which no event had told" in watcher.rescan_reason
+        assert await scans.mode_after(changes=0) is then
+        assert not watcher.rescan_wanted
+        await still_hears(hearing, root, "a.md")
+        assert await watcher.check() == []
+        assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
+
+
+async def test_changes_of_which_any_event_told_are_no_reason_to_watch_anew(
     timed: Hearing, clock: Clock, root: Path
 ) -> None:
-    scans, watcher = Scans(timed, clock), timed.watcher
-    assert await scans.mode_after(changes=5) is Mode.NATIVE, "what is new at the first scan is no news"
+    scans, before = Scans(timed, clock), library_threads()
     assert await scans.mode_after(changes=0) is Mode.NATIVE
-    assert await scans.mode_after(changes=1, seconds=0.1) is Mode.NATIVE, "an event may be on its way"
-    deaf = library_threads()
-    assert await scans.mode_later() is Mode.POLLING
-    assert not deaf & library_threads(), "another observer may hear again"
-    assert (watcher.rescan_every, watcher.rescan_wanted) == (10, True)
-    assert "changes were found of which no event had told" in watcher.report.why
-    assert await scans.mode_after(changes=0) is Mode.POLLING
-    assert not watcher.rescan_wanted
     await still_hears(timed, root, "a.md")
-    assert await watcher.check() == []
-    assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
-
-
-async def test_changes_of_which_any_event_told_or_a_choice_of_events_are_no_reason_to_poll(
-    root: Path, state: Path
-) -> None:
-    clock = Clock(1000.0)
-    async with listening(root, state, machine=machine(clock=clock), observer="native") as hearing:
-        scans = Scans(hearing, clock)
-        assert await scans.mode_after(changes=0) is Mode.NATIVE
-        assert await scans.mode_after(changes=3) is Mode.NATIVE
-    async with listening(root, state, machine=machine(clock=clock)) as hearing:
-        scans = Scans(hearing, clock)
-        assert await scans.mode_after(changes=0) is Mode.NATIVE
-        await still_hears(hearing, root, "a.md")
-        assert await scans.mode_after(changes=3) is Mode.NATIVE
-        hearing.watcher.scan_started()
-        hearing.watcher.scan_ended(directories=2, seconds=0.1, changes=3)
-        await still_hears(hearing, root, "late.md")
-        assert await scans.mode_later() is Mode.NATIVE
+    assert await scans.mode_after(changes=3) is Mode.NATIVE
+    timed.watcher.scan_started()
+    timed.watcher.scan_ended(directories=2, seconds=0.1, changes=3)
+    await still_hears(timed, root, "late.md")
+    assert await scans.mode_later() is Mode.NATIVE
+    assert library_threads() == before
 
 
 class Refusing(TreeObserver):
@@ -413,19 +413,6 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
         assert await watcher.check() == []
         assert watcher.report.mode is Mode.NATIVE
         assert watcher.rescan_wanted
-
-
-async def test_starts_that_fail_leave_no_thread_and_no_descriptor(root: Path, state: Path) -> None:
-    hearing = Hearing(root, state, machine=machine(make_observer=Refusing))
-    await hearing.watcher.start()
-    await hearing.watcher.stop()
-    files, threads = descriptors(), threading.active_count()
-    for _ in range(20):
-        await hearing.watcher.start()
-    await eventually(lambda: threading.active_count() <= threads)
-    assert library_threads() == set()
-    assert descriptors() <= files
-    await hearing.watcher.stop()
 
 
 async def test_what_fails_again_and_again_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:

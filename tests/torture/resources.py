@@ -7,8 +7,7 @@ import random
 from pathlib import Path
 
 from tests.cli.vendor import digests_in, zhipu_place
-from tests.resources import embedded
-from tests.resources.disks import play_full_state, play_full_state_of_service
+from tests.resources.disks import LocalMirror, play_full_index, play_full_state, play_full_state_of_service
 from tests.resources.spoiling import LOST, SPOILT
 from tests.resources.test_corruption import play_spoilt
 from tests.resources.test_descriptors import with_few
@@ -29,9 +28,9 @@ def full_state(seed: int, place: Path) -> Tally:
 
 def full_index(seed: int, place: Path) -> Tally:
     """The disk of the embedded knowledge base is."""
-    chance, mirror = random.Random(seed), embedded.begun(place / "local")
+    chance, mirror = random.Random(seed), LocalMirror(place / "local")
     for number in chance.sample(range(1, 110), ROUND):
-        embedded.play_full_disk(mirror, number)
+        play_full_index(mirror, number)
     return Tally(faults=ROUND)
 
 

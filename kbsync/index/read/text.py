@@ -90,7 +90,12 @@ def split_front_matter(text: str) -> Parsed:
         return Parsed(text)
     try:
         block = found[1]
-        loaded = _toml(block) if text[:3] == "+++" else _yaml(block)
+        if text[:3] == "---":
+            loaded = _yaml(block)
+        elif any(line.count(".") > _MOST_DOTS for line in block.split("\n")):
+            return Parsed(text)
+        else:
+            loaded = tomllib.loads(block)
         if loaded is None and not block.strip():
             loaded = {}
         if not isinstance(loaded, dict):
@@ -101,12 +106,6 @@ def split_front_matter(text: str) -> Parsed:
     except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
         return Parsed(text)
     return Parsed(text[found.end() :], title=title, tags=tags, line_offset=found[0].count("\n"))
-
-
-def _toml(block: str) -> object:
-    if any(line.count(".") > _MOST_DOTS for line in block.split("\n")):
-        raise ValueError("a key of too many parts")
-    return tomllib.loads(block)
 
 
 def _yaml(block: str) -> object:
