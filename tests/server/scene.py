@@ -13,6 +13,7 @@ import httpx
 
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secrets import Secret
+from kbsync.contract.target import Target
 from kbsync.once import run_once
 from kbsync.server.app import WORD_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl
@@ -71,6 +72,19 @@ class Scene:
         self.listening._app = app = self.listening._make_app(http)
         app.views._wall = self.world.clock.wall
 
+    async def mirrored(self, files: int = 0) -> None:
+        """So many more files, and the pass that mirrors all."""
+        self.world.write_many(files)
+        await run_once(self.runs["docs"])
+
+    @asynccontextmanager
+    async def target(self) -> AsyncIterator[Target]:
+        """The target of the mirror while it is open."""
+        bound = await self.runs["docs"].begin()
+        assert bound is not None
+        yield bound.target
+        await self.runs["docs"].end()
+
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await request(self.app, "GET", path, **headers)
 
@@ -106,11 +120,10 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
 
 async def renewed(one: Scene, store: StateStore, n: int = 12, size: int = 2) -> None:
     """The settings want `n` documents, all there are, cut otherwise, which asks where it costs money."""
-    one.world.write_many(n)
-    await run_once(one.runs["docs"])
+    await one.mirrored(n)
     set_to(one.world, size)
     one.make_run(store)
-    await run_once(one.runs["docs"])
+    await one.mirrored()
 
 
 def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:

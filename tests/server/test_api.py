@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import Target
 from kbsync.errors import StateError
-from kbsync.once import run_once
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
 from tests.engine.test_changed_settings import set_to
@@ -36,26 +32,11 @@ def body(**told: object) -> bytes:
     return json.dumps({"mirror": "docs"} | told).encode()
 
 
-@asynccontextmanager
-async def opened(one: Scene) -> AsyncIterator[Target]:
-    """The target of the mirror while it is open."""
-    bound = await one.runs["docs"].begin()
-    assert bound is not None
-    yield bound.target
-    await one.runs["docs"].end()
-
-
-async def mirrored(one: Scene, n: int = 12) -> None:
-    one.world.write_many(n)
-    await run_once(one.runs["docs"])
-
-
 async def held(one: Scene, n: int = 12) -> None:
     """All of them are deleted, which asks."""
-    await mirrored(one, n)
-    for i in range(n):
-        one.world.delete(f"f{i}.md")
-    await run_once(one.runs["docs"])
+    await one.mirrored(n)
+    one.world.delete_many(n)
+    await one.mirrored()
 
 
 async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -> None:
@@ -64,7 +45,7 @@ async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -
             one.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
         one.world.write(LATIN, "latin")
         one.world.write(HOSTILE, "hostile")
-        await run_once(one.runs["docs"])
+        await one.mirrored()
         whole = (await one.json("/api/status?documents=1"))["mirrors"][0]
         paths = [item["path"] for item in whole["items"]]
         found, after = [], ""
@@ -78,16 +59,6 @@ async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -
         sorted(found) == sorted(paths) == sorted([LATIN, HOSTILE, *(f"d{i % 3}/f{i}.md" for i in range(7))])
     )
     assert "next" not in whole
-
-
-async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
-    async with one.open():
-        await mirrored(one, 2)
-        one.world.write("bad.md", "x" * (one.world.limits.max_bytes + 1))
-        await run_once(one.runs["docs"])
-        [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
-    assert [item["path"] for item in mirror["items"]] == ["bad.md"]
-    assert mirror["items"][0]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +88,9 @@ async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, question: s
 async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None:
     async with one.open() as store:
         one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
-        await run_once(one.runs["docs"])
+        await one.mirrored(2)
+        [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
+        assert [(item["path"], bool(item["reason"])) for item in mirror["items"]] == [(LATIN, True)]
         one.runs["docs"].halt = Halt("folder-missing", f"{LATIN} is missing", "kbsync retry")
         frame = await one.made.views.frame()
         assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
@@ -130,7 +103,7 @@ async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None
 
 async def test_an_order_is_left_in_the_inbox_as_a_command_would(one: Scene) -> None:
     async with one.open() as store:
-        await mirrored(one, 1)
+        await one.mirrored(1)
         await one.learn_word()
         for path, told in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
             assert (await one.post(f"/api/{path}", body(**told))).status_code == 202
@@ -153,7 +126,7 @@ async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
         assert one.inbox(store) == []
         approval = body(version=shown["version"])
         assert (await one.post("/api/approve", approval)).status_code == 202
-        await run_once(one.runs["docs"])
+        await one.mirrored()
         assert one.world.served() == {}
         nothing = await one.json(HELD)
         assert nothing["count"] == 0
@@ -178,9 +151,8 @@ async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_fr
         [frame] = (await paid.made.views.frame())["mirrors"]
         assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
         assert (frame["held"], (await paid.json(HELD))["count"]) == (0, 0)
-        for number in range(6):
-            paid.world.delete(f"f{number}.md")
-        await run_once(paid.runs["docs"])
+        paid.world.delete_many(6)
+        await paid.mirrored()
         deletions, renewals = await paid.json(HELD), await paid.json(RENEWALS)
         assert (deletions["count"], "size" in deletions) == (6, False)
         for kind, version in (
@@ -192,7 +164,7 @@ async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_fr
         puts = paid.world.puts()
         approval = body(kind="renewals", version=renewals["version"])
         assert (await paid.post("/api/approve", approval)).status_code == 202
-        await run_once(paid.runs["docs"])
+        await paid.mirrored()
         assert (len(paid.world.served()), paid.world.puts()) == (12, puts + 6)
         [frame] = (await paid.made.views.frame())["mirrors"]
         assert frame["renewals"] is None
@@ -215,7 +187,7 @@ async def test_what_changed_since_it_was_shown_is_shown_again(paid: Scene, kind:
         if size:
             set_to(paid.world, size)
             paid.make_run(store)
-        await run_once(paid.runs["docs"])
+        await paid.mirrored()
         answer = await paid.post("/api/approve", body(kind=kind, version=shown["version"]))
         assert (answer.status_code, paid.inbox(store)) == (409, [])
         assert (await paid.json(f"{HELD}&kind={kind}"))["count"] == 11
@@ -281,8 +253,8 @@ async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None
     async with one.open():
         silent = await one.json("/api/search?q=text")
         assert silent == {"hits": [], "silent": {"docs": "its target is not open; its status says why"}}
-        await mirrored(one, 3)
-        async with opened(one):
+        await one.mirrored(3)
+        async with one.target():
             told = await one.json("/api/search?q=f1&k=1")
     [hit] = told["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
@@ -294,8 +266,8 @@ async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
 ) -> None:
     shared = scene(tmp_path, marks=True)
     async with shared.open():
-        await mirrored(shared, 1)
-        async with opened(shared) as target:
+        await shared.mirrored(1)
+        async with shared.target() as target:
             [ours] = [row.remote_id async for row in target.list()]
 
             async def search(query: Query) -> list[Hit]:
@@ -315,8 +287,8 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
         return []
 
     async with one.open():
-        await mirrored(one, 1)
-        async with opened(one) as target:
+        await one.mirrored(1)
+        async with one.target() as target:
             monkeypatch.setattr(target, "search", search)
             for end in ("&unfinished=1", "", "&unfinished=0"):
                 await one.json(f"/api/search?q=har{end}")
