@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
+from tests.programs import ran
 
 # Paths of the reader's own, such as ~/notes, stay where they are.
 PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
@@ -122,14 +123,8 @@ class Machine:
         }
 
     def do(self, commands: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-e", "-c", moved(self.root, commands)],
-            cwd=self.source,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ["bash", "-e", "-c", moved(self.root, commands)]
+        return ran(*words, cwd=self.source, env=self.environ)
 
     def installed(self) -> None:
         """One who uses kbsync already: a program, a config and a state of a person's own."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.programs import ran
 
 SETUP = ROOT / "tools" / "setup.sh"
 ANY_TOO_OLD = ("python3.14", "python3.13", "python3.12", "python3.11", "python3", "python")
@@ -35,13 +36,8 @@ def bare(tmp_path: Path) -> Path:
 
 def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the set-up with only these programs."""
-    return subprocess.run(
-        ["/bin/sh", str(SETUP), "."],
-        env={"PATH": str(path), "VENV": str(path.parent / "venv"), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environ = {"PATH": str(path), "VENV": str(path.parent / "venv"), **variables}
+    return ran("/bin/sh", SETUP, ".", env=environ)
 
 
 @pytest.mark.parametrize(

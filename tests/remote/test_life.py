@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.core.model import UploadState
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 
 async def mirrored(world: RemoteWorld, n: int = 6) -> None:
-    world.write_many(n)
-    await world.once()
+    await world.mirrored(n)
     assert world.bytes_by_path() == sha_of_folder(world)
     world.server.requests.clear()
 
@@ -62,7 +60,7 @@ async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -
     end = await world.once()
     assert end.complete
     assert world.statuses() == {"ready": 5, "failed": 1}
-    rows = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f1.md"))
+    rows = [row for row in world.rows() if row.path == "f1.md"]
     assert any(row.state.serves for row in rows)
     assert any("无法解析" in row.reason for row in rows)
     assert world.asked("upload") == 2
@@ -193,8 +191,7 @@ async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(w
         await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.asked("upload") == uploads or uploads < 6
-    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 1, tuple(UploadState)))
-    assert all(row.attempts <= 1 for row in rows)
+    assert all(row.attempts <= 1 for row in world.rows())
 
 
 async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorld) -> None:
@@ -202,17 +199,13 @@ async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorl
     world.write("new.md")
     world.delete("f1.md")
     world.play("status", op="*", times=0, effect=False, args={"status": 503})
-    began = world.clock.now
     for _ in range(4):
         end = await world.once()
-        assert not end.complete
-        assert end.trouble
+        assert end.trouble and not end.complete
         world.clock.now += 900
-    assert world.clock.now - began > 3600
     assert world.asked() < 200
     world.server.faults.clear()
-    end = await world.once()
-    assert end.complete
+    assert (await world.once()).complete
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
@@ -240,22 +233,10 @@ async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: 
     foreign = world.plant(ours, "his own")
     world.write("f0.md", "text of f0")  # the bytes that make this very name
     await world.once()
-    mine = world.look_up(lambda tx: tx.uploads.at(world.run.mirror, 1, "f0.md"))
     assert world.statuses() == {"ready": 2}
     if policy != "replace":
         assert world.keeps_foreign()
-        assert foreign not in {row.remote_id for row in mine}
-
-
-@pytest.mark.parametrize("style", ["nfc", "nfd", "mojibake", "basename", "suffixed", "question_marks"])
-async def test_mangled_names_are_recognised(world: RemoteWorld, style: str) -> None:
-    world.turn(names=style)
-    world.play("lost-answer", op="upload", times=2)
-    world.write("手册/退款 流程.md", "one")
-    world.write("caf\u00e9/sch\u00f6n.md", "two")
-    await world.once()
-    assert len(world.effects("stored")) == 2
-    assert world.statuses() == {"ready": 2}
+        assert foreign not in {row.remote_id for row in world.rows()}
 
 
 async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.server.scene import eventually, scene
 
 
 class WatchedMirrors:
-    """Mirrors by word; counts how often a picture was made. Pauses between looks end when the test says so."""
+    """Mirrors by word; counts how often a picture was made. Pauses end when the test says so."""
 
     def __init__(self) -> None:
         self.told: object = 1
