@@ -70,8 +70,7 @@ async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Pa
 async def back_after_a_crash(world: World, guillotine: Guillotine) -> bool:
     """Whether the document was still found when the file was back."""
     world.base.behaviour = Behaviour(indexing_seconds=5.0)
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     world.delete("f1.md")
     await world.crash(guillotine)
     was_found = "f1.md" in world.base.shown()
@@ -88,8 +87,7 @@ async def test_a_file_that_is_back_and_cannot_be_read_keeps_its_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     world.delete("f1.md")
     await world.crash(Guillotine(upon=["delete start"]))
     world.write("f1.md", "text of f1")

@@ -25,8 +25,7 @@ async def test_a_first_mirror_costs_little_more_than_its_uploads(
     world: RemoteWorld, cap: int, most: float
 ) -> None:
     world.turn(page_cap=cap, vectorize=[0, 0])
-    world.write_many(400)
-    await world.once()
+    await world.mirrored(400)
     assert world.statuses() == {"ready": 400}
     assert world.asked("upload") == 400
     assert world.asked() <= most * 400
@@ -109,8 +108,7 @@ async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_
 async def test_every_answer_lost_still_makes_one_document_a_file(world: RemoteWorld, lag: int) -> None:
     world.turn(list_lag=lag)
     world.play("lost-answer", op="upload", times=5)
-    world.write_many(5)
-    await world.once()
+    await world.mirrored(5)
     for _ in range(3):
         world.clock.now += 100
         await world.once()
@@ -182,8 +180,7 @@ async def test_a_file_the_account_has_no_room_for_is_not_sent(world: RemoteWorld
 
 async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(world: RemoteWorld) -> None:
     world.turn(not_offered=["capacity"], capacity_bytes=40)
-    world.write_many(6)
-    await world.once()
+    await world.mirrored(6)
     assert world.halted == "quota"
     uploads = world.asked("upload")
     world.turn(capacity_bytes=100_000)
@@ -242,8 +239,7 @@ async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: 
 async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
         world.turn(zero_balance=True)
-        world.write_many(8)
-        await world.once()
+        await world.mirrored(8)
         assert world.halted == "target-stuck"
         assert world.asked("upload") == 8
         assert "failed" not in world.statuses()
@@ -257,8 +253,7 @@ async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(t
 
 async def test_documents_refused_because_of_the_target_are_sent_when_it_is_mended(world: RemoteWorld) -> None:
     world.play("failed-info", op="upload", times=5, args={"reason": "服务配置错误"})
-    world.write_many(8)
-    await world.once()
+    await world.mirrored(8)
     assert world.halted == "target-rejects"
     assert "failed" not in world.statuses()
     await world.once()

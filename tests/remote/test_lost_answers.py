@@ -16,8 +16,7 @@ WORDS = ["substring", "exact", "case_insensitive"]
 
 async def in_a_crowd(world: RemoteWorld) -> None:
     """A few of ours are mirrored beside many others."""
-    world.write_many(6)
-    await world.once()
+    await world.mirrored(6)
     for number in range(MANY):
         world.plant(f"theirs{number}.md", "something of theirs")
     world.clock.now += 10
@@ -45,8 +44,7 @@ async def test_a_filter_proves_nothing_that_it_does_not_show(
 ) -> None:
     """Only a whole list tells that a document is not there, and then it is sent once more."""
     world.turn(word=word, order="oldest", page_cap=10, names="suffixed", list_lag=0.9)
-    world.write_many(30)
-    await world.once()
+    await world.mirrored(30)
     world.server.requests.clear()
     world.play("lost-answer", op="upload", effect=is_stored)
     world.clock.now += 10

@@ -31,8 +31,7 @@ async def killed_while_sending(world: RemoteWorld, files: int, *, apart: float =
 
     They became unsure `apart` seconds one after the other.
     """
-    world.write_many(files)
-    await world.once()
+    await world.mirrored(files)
     async with world.running() as store:
         rows = await store.write(lambda tx: unsettled(tx, world, apart))
     for row in rows[::8]:

@@ -18,8 +18,7 @@ FILES = 6
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
     async with RemoteWorld(tmp_path, reembed_tries=1).serving() as world:
-        world.write_many(FILES)
-        await world.once()
+        await world.mirrored(FILES)
         world.clock.now += 100
         world.server.requests.clear()
         yield world

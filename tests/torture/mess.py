@@ -113,8 +113,7 @@ class MessyMirror:
     async def live(self, turns: int) -> Tally:
         """A first pass, and so many turns."""
         async with self.bench.serving():
-            self.world.write_many(FILES)
-            await self.world.once()
+            await self.world.mirrored(FILES)
             self.bench.on_change = lambda _: self.look_for_gaps()
             for _ in range(turns):
                 await self.turn()
