@@ -175,15 +175,11 @@ def taken_over(world: RemoteWorld, n: int) -> None:
         world.app.put_foreign({"name": name, "text": text})
 
 
-LONG = (2000, DAY)
-"""Documents, and seconds between audits."""
-
-
 @pytest.mark.parametrize(("per_minute", "gap"), [(0, 10.0), (20, 30.0)])
 async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
     tmp_path: Path, per_minute: int, gap: float
 ) -> None:
-    documents, period = LONG
+    documents, period = 2000, DAY  # between audits
     async with RemoteWorld(tmp_path, requests_per_minute=per_minute).serving() as world:
         world.settings = replace(world.settings, deep_rescan=period)
         taken_over(world, documents)

@@ -12,18 +12,6 @@ from tests.remote.world import RemoteWorld, sha_of_folder
 WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
 
 
-def timed(world: RemoteWorld) -> list[float]:
-    """The moments at which requests leave, from now on."""
-    starts: list[float] = []
-
-    def note(boundary: str) -> None:
-        if boundary.endswith("start"):
-            starts.append(world.clock.now)
-
-    world.at_request = note
-    return starts
-
-
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
     tmp_path: Path, concurrency: int
@@ -41,7 +29,8 @@ async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
 
 async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, requests_per_minute=12).serving() as world:
-        starts = timed(world)
+        starts: list[float] = []
+        world.at_request = lambda at: starts.append(world.clock.now) if at.endswith("start") else None
         for number in range(4):
             world.write(f"f{number}.md", f"text {number}")
             await world.once(budget=600.0)

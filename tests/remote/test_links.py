@@ -113,7 +113,7 @@ async def test_a_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool)
     document = items(world)["faq.url"].document_id
     world.move("faq.url", "web/questions.url")
     await world.once()
-    world.prefixed("other/")
+    world.settings = replace(world.settings, prefix="other/")
     await world.once()
     assert pages(world) == [PAGE]
     assert world.asked("upload-url") == 1
