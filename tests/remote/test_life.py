@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.core.model import UploadState
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 
@@ -258,3 +260,39 @@ async def test_documents_refused_because_of_the_target_are_sent_when_it_is_mende
     assert "failed" not in world.statuses()
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
+
+
+# -- slicing: said with the upload, and another way of slicing is another upload -----------------------
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "one.md": {"knowledge_type": 1},
+    "two.docx": {"knowledge_type": 2},
+    "three.csv": {"knowledge_type": 3},
+    "five.txt": {"knowledge_type": 5, "custom_separator": ["##"], "sentence_size": 20},
+    "six.pdf": {"knowledge_type": 6, "parse_image": True},
+    "seven.xlsx": {"knowledge_type": 7},
+}
+
+
+async def test_every_way_of_slicing_reaches_the_vendor(world: RemoteWorld) -> None:
+    for path in RULES:
+        world.write(path, f"text of {path}")
+    world.settings = replace(world.settings, document_settings=lambda path: RULES.get(path, {}))
+    await world.once()
+    wanted = {path: rule["knowledge_type"] for path, rule in RULES.items()}
+    assert {world.path_of(one): one["knowledge_type"] for one in world.documents()} == wanted
+    recipes = {row.path: row.recipe.split(":")[0] for row in world.rows(UploadState.SERVING)}
+    assert recipes == {path: f"k{number}" for path, number in wanted.items()}
+
+
+async def test_another_way_of_slicing_is_another_upload(world: RemoteWorld) -> None:
+    await mirrored(world)
+    rules: dict[str, dict[str, Any]] = {"f0.md": {"knowledge_type": 2}}
+    world.settings = replace(
+        world.settings, document_settings=lambda path: rules.get(path, {}), fingerprint="other"
+    )
+    await world.once()
+    assert world.statuses() == {"ready": 6}
+    assert {one["knowledge_type"] for one in world.documents()} == {1, 2}
+    assert world.asked("reslice") == 0 and world.asked("upload") == 1 and world.asked("delete") == 1
