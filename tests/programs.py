@@ -38,6 +38,13 @@ def ran(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, **options)
 
 
+def write_program(file: Path, script: str) -> None:
+    """A program that a shell runs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
 def is_there(name: str) -> bool:
     if ".so" not in name:
         return found(name) is not None

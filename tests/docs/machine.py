@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
-from tests.programs import ran
+from tests.programs import ran, write_program
 
 # Paths of the reader's own, such as ~/notes, stay where they are.
 PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
@@ -82,12 +82,9 @@ echo "$2" >>"$MACHINE/sysctl"
 
 def stand_ins(root: Path) -> Path:
     """A folder to put on the PATH of a shell: the stand-ins of a machine that is made of `root`."""
-    folder = root / "stand-ins"
-    folder.mkdir(parents=True, exist_ok=True)
     for name, script in STAND_INS.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
-    return folder
+        write_program(root / "stand-ins" / name, script)
+    return root / "stand-ins"
 
 
 def moved(root: Path, commands: str) -> str:
