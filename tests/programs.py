@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -30,6 +31,18 @@ def found(program: str) -> str | None:
     """Where the program is: beside this Python or on PATH."""
     beside = str(Path(sys.executable).parent)
     return shutil.which(program, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+
+
+def ran(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A program with these words, to its end; what it says is kept. `options`: those of `run`."""
+    return subprocess.run(words, capture_output=True, text=True, check=False, **options)
+
+
+def write_program(file: Path, script: str) -> None:
+    """A program that a shell runs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
 
 
 def is_there(name: str) -> bool:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -40,7 +41,7 @@ from kbsync.server.auth import API, ASSETS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
-from kbsync.server.metrics import CONTENT_TYPE, Counters, LoopMonitor, rendered
+from kbsync.server.metrics import Counters, LoopMonitor, rendered
 from kbsync.server.responses import body_of, json_answer, refusal
 from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views, path_at
 from kbsync.source.wake import wake
@@ -134,7 +135,7 @@ class ListenerApp:
 
     async def metrics(self, _request: Request) -> Response:
         """The text format of Prometheus."""
-        return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE)
+        return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status(self, request: Request) -> Response:
         """`kbsync status --json`; with `documents=1` and `limit`, `state`, `after` pages of documents."""
@@ -184,11 +185,11 @@ class ListenerApp:
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {SEARCH_SECONDS:.0f} s") from error
 
-    async def events(self, _request: Request) -> Response | EventStream:
+    async def events(self, _request: Request) -> EventStream:
         """The stream of events."""
         client = self.hub.join()
         if client is None:
-            return refusal("too many pages are open", 503)
+            raise HTTPException(503, "too many pages are open")
         return EventStream(self.hub, client, {WORD_HEADER: self.word})
 
     # -- what a person orders ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -21,7 +21,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from kbsync import __version__, revision
@@ -246,14 +246,11 @@ class LoopMonitor:
         """The loop is not stuck."""
         return self.silence < STALLED_AFTER
 
-    async def keep(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def keep(self) -> None:
         """Beat until cancelled."""
         while True:
             self.beat()
-            await sleep(BEAT_EVERY)
-
-
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+            await asyncio.sleep(BEAT_EVERY)
 
 
 def rendered(figures: MetricFigures) -> bytes:

@@ -262,13 +262,10 @@ def body_of(notice: Notice) -> bytes:
     return (json.dumps(notice.to_json(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
-Sleep = Callable[[float], Awaitable[None]]
-
-
 class Notifications:
     """Sends notices as the config says. `runs`: the mirrors at work by name, as they come and go.
 
-    `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`.
+    `steady` and `wall` are clocks in seconds.
     """
 
     def __init__(
@@ -277,10 +274,9 @@ class Notifications:
         *,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._runs = runs
-        self._steady, self._wall, self._sleep = steady, wall, sleep
+        self._steady, self._wall = steady, wall
         self._config: NotifyConfig | None = None
         self._pending = PendingNotices()
         self._failing: set[str] = set()
@@ -308,7 +304,7 @@ class Notifications:
             if self._config is None:
                 self._changed.clear()
                 await self._changed.wait()
-            await self._sleep(LOOK_EVERY)
+            await asyncio.sleep(LOOK_EVERY)
             await self.look()
 
     async def look(self) -> None:

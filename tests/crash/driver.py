@@ -49,11 +49,11 @@ def watch_index(executioner: Executioner) -> None:
     Writer._transaction = watched  # type: ignore[method-assign]
 
 
-def installation(folder: Path, state: Path) -> Installation:
+def installation(folder: Path, state: Path, name: str = "docs") -> Installation:
     """As `--folder` makes it, but with a short settle, and deletions need not ask."""
     config = folder_config(folder)
     never = DeletionRules(hold_fraction=1.0, hold_count=1000)
-    mirror = replace(config.mirrors[0], settle=0.1, deletions=never)
+    mirror = replace(config.mirrors[0], name=name, settle=0.1, deletions=never)
     return Installation(replace(config, mirrors=(mirror,)), state)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
 from pathlib import Path
 
 from kbsync.targets.local.target import LocalTarget
@@ -13,6 +14,30 @@ from tests.crash.driver import installation
 from tests.torture.exercise import PromiseBroken, Tally
 
 KEPT = "f0.md"
+
+
+def texts_on_disk(folder: Path) -> dict[str, list[str]]:
+    """What `texts_in_base` must be."""
+    return {str(path.relative_to(folder)): [path.read_text().strip()] for path in folder.rglob("*.md")}
+
+
+def texts_in_base(folder: Path, state: Path, name: str = "docs") -> dict[str, list[str]]:
+    """Texts by path, as the embedded target reads them; none where there is no base yet."""
+    if not (state / "kb" / name / "index.db").exists():
+        return {}
+    place = installation(folder, state, name)
+    target = place.target(place.mirrors[0], read_only=True)
+    assert isinstance(target, LocalTarget)
+
+    async def texts() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        async with aclosing(target):
+            async for listed in target.list():
+                text = (await target.explain(listed.remote_id)).text.strip()
+                found.setdefault(listed.path or "", []).append(text)
+        return found
+
+    return asyncio.run(texts())
 
 
 class KilledMirror:
@@ -41,34 +66,14 @@ class KilledMirror:
         moved.rename(moved.with_name(f"moved{turn}.md"))
         gone.unlink()
 
-    def indexed(self) -> dict[str, list[str]]:
-        """What is in the knowledge base: texts by path."""
-        place = installation(self.folder, self.state)
-        target = place.target(place.mirrors[0], read_only=True)
-        assert isinstance(target, LocalTarget)
-
-        async def texts() -> dict[str, list[str]]:
-            found: dict[str, list[str]] = {}
-            async for listed in target.list():
-                text = (await target.explain(listed.remote_id)).text.strip()
-                found.setdefault(listed.path or "", []).append(text)
-            await target.aclose()
-            return found
-
-        return asyncio.run(texts())
-
-    def on_disk(self) -> dict[str, list[str]]:
-        return {str(p.relative_to(self.folder)): [p.read_text().strip()] for p in self.folder.rglob("*.md")}
-
     def judge(self, tally: Tally) -> None:
         """Raises `PromiseBroken` unless each file is exactly one document with its text."""
-        if wrong := tally.compare(self.on_disk(), self.indexed()):
+        if wrong := tally.compare(texts_on_disk(self.folder), texts_in_base(self.folder, self.state)):
             raise PromiseBroken("; ".join(wrong), tally)
 
     def has_kept(self) -> bool:
         """The file that nobody touches is found."""
-        index = self.state / "kb" / "docs" / "index.db"
-        return index.exists() and self.indexed().get(KEPT) == ["text of f0"]
+        return texts_in_base(self.folder, self.state).get(KEPT) == ["text of f0"]
 
     def judge_kept(self, tally: Tally) -> None:
         """Raises `PromiseBroken` unless the file that nobody touches is found."""

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.crash.benches import BENCHES, jobs_on
 from tests.crash.jobs import Job
 from tests.crash.mirror import Mirror
 from tests.crash.trial import Turn
-from tests.share import ONE_IN, boundaries
+from tests.share import boundaries
 from tests.torture.exercise import Tally
-
-FEWEST = 24
-"""Boundaries of the shortest job: a few less than it has today, since a commit may be saved."""
-
-FIRST = (2, 5, 8, 11, 14, 17, 20, 23)
-"""Boundaries of the first crash, one for each part: from the first look to the last record."""
 
 Play = Callable[[Mirror, Job], Awaitable[Tally]]
 
@@ -35,44 +30,27 @@ def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
     return asyncio.run(whole())
 
 
-async def cut_everywhere(mirror: Mirror, job: Job, numbers: Iterable[int]) -> Tally:
-    """A turn of the job for each boundary in `numbers`, cut there, until one is past the last boundary."""
+async def cut_everywhere(
+    mirror: Mirror, job: Job, numbers: Iterator[int], *, after: Sequence[int] = ()
+) -> Tally:
+    """A turn of the job for each boundary in `numbers`, cut there, until one is past the last boundary.
+
+    `after`: cut at these before, so that the boundaries are those of the recovery.
+    """
     tally = Tally()
     for turn, number in enumerate(numbers):
         trial = Turn(mirror, job, turn)
-        reached = await trial.run([number])
+        await trial.run([*after, number])
         tally.add(trial.tally)
-        if not reached:
-            return tally
-    raise AssertionError("the numbers came to an end")
+        if trial.tally.crashes <= len(after):
+            break
+    return tally
 
 
-async def cut_recovery(mirror: Mirror, job: Job, first: int, numbers: Iterable[int]) -> Tally:
-    """Crash at `first`, and during the recovery from that at each of `numbers`."""
-    tally = Tally()
-    for turn, number in enumerate(numbers):
-        trial = Turn(mirror, job, turn)
-        await trial.run([first, number])
-        tally.add(trial.tally)
-        if trial.tally.crashes < 2:
-            return tally
-    raise AssertionError("the numbers came to an end")
-
-
-def cut_one_part(place: Path, bench: str, job: str, part: int) -> None:
-    """One part of the boundaries that a job has on a bench: no job has fewer than `FEWEST`."""
-    numbers = boundaries(part)
-    tally = play_job(lambda there, one: cut_everywhere(there, one, numbers), bench, job, place / "w")
-    assert tally.crashes >= FEWEST // ONE_IN
-
-
-def cut_recovery_of_one_part(place: Path, bench: str, job: str, part: int) -> None:
-    """The same for the recovery from a first crash, which is another one in each part."""
-    numbers = boundaries(part)
-    tally = play_job(
-        lambda there, one: cut_recovery(there, one, FIRST[part], numbers), bench, job, place / "w"
-    )
-    assert tally.crashes >= 4
+def cut_part(place: Path, bench: str, job: str, part: int, *, after: Sequence[int] = ()) -> Tally:
+    """One part of the boundaries that a job has on a bench, or that the recovery from a crash has."""
+    play = partial(cut_everywhere, numbers=boundaries(part), after=after)
+    return play_job(play, bench, job, place / "w")
 
 
 async def crash_at_random(mirror: Mirror, jobs: Sequence[Job], chance: random.Random, turns: int) -> Tally:

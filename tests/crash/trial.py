@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from kbsync.core.model import UploadState
 from kbsync.once import run_once
 from kbsync.state.read_only import Tx
-from tests.bench.bench import Bench
 from tests.crash.harness import Guillotine
-from tests.crash.jobs import Edit, Job
+from tests.crash.jobs import Job
 from tests.crash.mirror import Mirror
 from tests.torture.exercise import PromiseBroken, Tally
 
@@ -25,27 +23,6 @@ LATER = 100.0
 """Seconds after which a late twin is recognised in a list."""
 
 
-@dataclass
-class Watch:
-    """Looks after every effect whether each file that was found before still is, by one of its paths."""
-
-    bench: Bench
-    lasting: dict[str, set[str]]
-    gaps: list[str] = field(default_factory=list)
-
-    def look(self) -> None:
-        found = self.bench.searchable()
-        self.gaps += [path for path, names in self.lasting.items() if not names & found]
-
-    def allow(self, edit: Edit) -> None:
-        """What a job may take away or call otherwise."""
-        self.lasting = {
-            path: {*names, edit.moved.get(path, path)}
-            for path, names in self.lasting.items()
-            if path not in edit.gone
-        }
-
-
 class Turn:
     """One turn of a job on a mirror: begin, crashes, recovery, check."""
 
@@ -54,13 +31,14 @@ class Turn:
         self.job, self.turn = job, turn
         self.tally = Tally(steps=1)
         self.faults: list[str] = []
+        self.gaps: list[str] = []
 
-    async def run(self, cuts: Sequence[int]) -> bool:
-        """Crash at each of `cuts` in a row, recover, check; False when the first was never reached."""
+    async def run(self, cuts: Sequence[int]) -> None:
+        """Crash at each of `cuts` in a row, recover, check."""
         await self.begin()
-        fallen = [await self.crash(Guillotine(at=number)) for number in cuts]
+        for number in cuts:
+            await self.crash(Guillotine(at=number))
         await self.recover()
-        return fallen[0]
 
     async def begin(self) -> None:
         self.world.clock.now += HOLD_WINDOW
@@ -68,18 +46,21 @@ class Turn:
         self.world.clock.now += HOLD_WINDOW
         self.sent, self.known = len(self.bench.sent()), self.bench.documents()
         found = self.bench.searchable() & self.mirror.digests().keys()
-        self.watch = Watch(self.bench, {path: {path} for path in found})
         self.edit = await self.job.begin(self.mirror, self.turn)
-        self.watch.allow(self.edit)
-        self.bench.on_change = lambda _: self.watch.look()
+        # Each file that was found before is found all the time, by its old path or by its new one.
+        self.lasting = {path: {path, self.edit.moved.get(path, path)} for path in found - self.edit.gone}
+        self.bench.on_change = lambda _: self.look()
 
-    async def crash(self, guillotine: Guillotine) -> bool:
+    def look(self) -> None:
+        found = self.bench.searchable()
+        self.gaps += [path for path, names in self.lasting.items() if not names & found]
+
+    async def crash(self, guillotine: Guillotine) -> None:
         asked = self.bench.asked()
         await self.world.crash(guillotine, self.job.work)
-        self.watch.look()
+        self.look()
         self.tally.crashes += guillotine.fallen
         self._weigh_requests(self.bench.asked() - asked)
-        return guillotine.fallen
 
     async def recover(self) -> None:
         """Passes until all is well again, and the verdict.
@@ -97,7 +78,7 @@ class Turn:
             await self.world.once()
         if self.job.finish is not None:
             await self.job.finish(self.mirror)
-        self.watch.look()
+        self.look()
         self.bench.on_change = lambda _: None
         self.bench.heal()
         self.judge()
@@ -114,7 +95,7 @@ class Turn:
             self._blame("lost", f"{path} is not found")
         self._judge_sends()
         self._judge_recipes()
-        for path in self.watch.gaps:
+        for path in self.gaps:
             self._blame("gaps", f"{path} was not found at some moment")
         if touched := self.bench.touched():
             self._blame("foreign", f"{touched} documents of others were touched", touched)

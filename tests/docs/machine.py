@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
+from tests.programs import ran, write_program
 
 # Paths of the reader's own, such as ~/notes, stay where they are.
 PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
@@ -81,12 +82,9 @@ echo "$2" >>"$MACHINE/sysctl"
 
 def stand_ins(root: Path) -> Path:
     """A folder to put on the PATH of a shell: the stand-ins of a machine that is made of `root`."""
-    folder = root / "stand-ins"
-    folder.mkdir(parents=True, exist_ok=True)
     for name, script in STAND_INS.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
-    return folder
+        write_program(root / "stand-ins" / name, script)
+    return root / "stand-ins"
 
 
 def moved(root: Path, commands: str) -> str:
@@ -122,14 +120,8 @@ class Machine:
         }
 
     def do(self, commands: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-e", "-c", moved(self.root, commands)],
-            cwd=self.source,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ["bash", "-e", "-c", moved(self.root, commands)]
+        return ran(*words, cwd=self.source, env=self.environ)
 
     def installed(self) -> None:
         """One who uses kbsync already: a program, a config and a state of a person's own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,16 +18,13 @@ from tests.docs.pages import PAGES, README, ROOT, Block, blocks
 from tests.docs.test_service import PAGE as SERVICE
 from tests.docs.test_targets import GPTBOTS, STAND_IN, VECTORS, ZHIPU
 from tests.index.samples import pdf
+from tests.programs import ran
 
 DOCS = ROOT / "docs"
+MIRRORED = ("commands", "deletions", "backup", "operations", "troubleshooting", "targets/local")
 AT_HOME = {
     DOCS / "getting-started.md": "notes",
-    DOCS / "commands.md": "handbook",
-    DOCS / "deletions.md": "handbook",
-    DOCS / "backup.md": "handbook",
-    DOCS / "operations.md": "handbook",
-    DOCS / "troubleshooting.md": "handbook",
-    DOCS / "targets" / "local.md": "handbook",
+    **{DOCS / f"{page}.md": "handbook" for page in MIRRORED},
 }
 """Pages and the folder their reader has."""
 
@@ -65,16 +63,8 @@ def home_of(reader: Path, folder: str) -> Path:
 
 def run(script: str, home: Path) -> str:
     """What a shell says on stderr to a block, each of whose lines succeeds."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=home,
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    still: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "timeout": 120}
+    done = ran("bash", "-euo", "pipefail", "-c", script, cwd=home, **still)
     assert done.returncode == 0, (script, done.stdout, done.stderr)
     return done.stderr
 
@@ -129,13 +119,7 @@ def test_what_was_installed_can_be_run(installs: str, tmp_path: Path) -> None:
 
 
 def test_no_block_of_a_page_is_left_out() -> None:
-    others = {
-        SERVICE,
-        ZHIPU,
-        GPTBOTS,
-        VECTORS,
-        STAND_IN,
-        DOCS / "internals" / "testing.md",
-    }  # the last: hours
+    # The last takes hours.
+    others = {SERVICE, ZHIPU, GPTBOTS, VECTORS, STAND_IN, DOCS / "internals" / "testing.md"}
     shown = {page for page in PAGES if any(blocks(page, "sh", "console"))}
     assert shown <= {*others, *AT_HOME, *ON_A_MACHINE}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from kbsync.config.reader import load
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.docs.machine import Machine
 from tests.docs.pages import ROOT, blocks
-from tests.programs import needs
+from tests.programs import needs, ran
 
 PAGE = ROOT / "docs" / "service.md"
 
@@ -77,13 +76,8 @@ def test_the_key_that_the_page_installs_is_one_systemd_understands(tmp_path: Pat
     for name in ("kbsync.service", "kbsync-once.service"):
         unit = (ROOT / "systemd" / name).read_text()
         (units / name).write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", unit))
-        done = subprocess.run(
-            ["systemd-analyze", "verify", "--man=no", str(units / name)],
-            env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        path = {**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"}
+        done = ran("systemd-analyze", "verify", "--man=no", units / name, env=path)
         assert (done.returncode, done.stderr) == (0, "")
         seen = (units / f"{name}.d/zhipu.conf").read_text()
         assert seen == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/keys/zhipu\n"
@@ -111,7 +105,7 @@ def test_the_user_can_be_made(tmp_path: Path) -> None:
     conf = tmp_path / "etc/sysusers.d/kbsync.conf"
     conf.parent.mkdir(parents=True)
     conf.write_bytes((ROOT / "systemd/kbsync.sysusers").read_bytes())
-    subprocess.run(["systemd-sysusers", f"--root={tmp_path}"], check=True, capture_output=True)
+    assert ran("systemd-sysusers", f"--root={tmp_path}").returncode == 0
     assert "kbsync:" in (tmp_path / "etc/passwd").read_text()
 
 

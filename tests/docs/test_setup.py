@@ -11,37 +11,25 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.programs import ran, write_program
 
 SETUP = ROOT / "tools" / "setup.sh"
 ANY_TOO_OLD = ("python3.14", "python3.13", "python3.12", "python3.11", "python3", "python")
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    """A program of this name."""
-    file = folder / name
-    file.write_text(f"#!/bin/sh\n{script}\n")
-    file.chmod(0o755)
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A PATH on which every Python is too old and little else is."""
     folder = tmp_path / "bin"
-    folder.mkdir()
     for name in ANY_TOO_OLD:
-        program(folder, name, 'case "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac')
+        write_program(folder / name, 'case "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac')
     return folder
 
 
 def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the set-up with only these programs."""
-    return subprocess.run(
-        ["/bin/sh", str(SETUP), "."],
-        env={"PATH": str(path), "VENV": str(path.parent / "venv"), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environ = {"PATH": str(path), "VENV": str(path.parent / "venv"), **variables}
+    return ran("/bin/sh", SETUP, ".", env=environ)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +47,7 @@ def test_what_a_machine_lacks_is_told_with_the_cure(
     bare: Path, there: str, script: str, variables: dict[str, str], says: str
 ) -> None:
     if there:
-        file = bare.parent / there
-        file.parent.mkdir(parents=True, exist_ok=True)
-        program(file.parent, file.name, script)
+        write_program(bare.parent / there, script)
     done = setup(bare, **variables)
     assert done.returncode != 0
     assert says in done.stderr
@@ -70,8 +56,8 @@ def test_what_a_machine_lacks_is_told_with_the_cure(
 def test_uv_is_used_where_it_is(bare: Path) -> None:
     log = bare.parent / "log"
     made = 'd="$VENV/bin"; /bin/mkdir -p "$d"; echo "#!/bin/sh" >"$d/python"; /bin/chmod +x "$d/python"'
-    program(bare, "uv", f'echo "$@" >>{log}; case $1 in venv) {made};; esac')
-    program(bare, "touch", 'exec /usr/bin/touch "$@"')
+    write_program(bare / "uv", f'echo "$@" >>{log}; case $1 in venv) {made};; esac')
+    write_program(bare / "touch", 'exec /usr/bin/touch "$@"')
     done = setup(bare)
     assert done.returncode == 0, done.stderr
     first, second = log.read_text().splitlines()

@@ -15,7 +15,7 @@ import pytest
 from kbsync.config.kinds import Whole
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import LONGEST, Naming
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.targets.gptbots import api, config, target
 from kbsync.targets.gptbots.api import MOST_FILES
 from kbsync.targets.gptbots.config import (
@@ -140,9 +140,11 @@ def test_kinds_are_those_that_are_taken() -> None:
 
 def test_limits_are_those_that_are_kept() -> None:
     most = {key: kind.most for key, kind in CUTTING.items() if isinstance(kind, Whole)}
-    config = block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1")
-    limits = target.limits_of(config)
-    assert [cells[:2] for cells in table(GPTBOTS, "what | at most")] == [
+    limits = target.limits_of(block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1"))
+    rows = table(GPTBOTS, "what | at most")
+    assert f"{config.CHUNK_TOKEN} if nothing is said" in " ".join(rows[2][2:])
+    assert f"{config.HEADER_ROW} if nothing is said" in " ".join(rows[3][2:])
+    assert [cells[:2] for cells in rows] == [
         ["a pdf", f"{limits.max_bytes_by_extension['pdf'] // 10**6} MB"],
         ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
         ["`chunk_token`", f"{most['chunk_token']:,}"],
@@ -155,12 +157,6 @@ def test_limits_are_those_that_are_kept() -> None:
         ["a document's name", f"{LONGEST} bytes"],
     ]
     assert limits.batch == MOST_FILES
-
-
-def test_defaults_of_cutting_are_told() -> None:
-    cells = {each[0]: " ".join(each[2:]) for each in table(GPTBOTS, "what | at most")}
-    assert f"{config.CHUNK_TOKEN} if nothing is said" in cells["`chunk_token`"]
-    assert f"{config.HEADER_ROW} if nothing is said" in cells["`header_row`"]
 
 
 def test_the_ranking_models_are_told_and_those_that_the_stand_in_takes() -> None:
@@ -185,15 +181,11 @@ def test_codes_of_gptbots_are_told_with_what_is_done() -> None:
     assert told.keys() == SENTENCES.keys()
     for code, what in told.items():
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
-        error = judged(code)
+        # As an answer of this code under HTTP 200 is taken.
+        body = {"code": int(code), "message": "no more words"}
+        error = judge_for("https://example.invalid")(HttpAnswer("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
     assert told[TOO_MANY].startswith("fewer")
-
-
-def judged(code: str) -> TargetError | None:
-    """What an answer of this code under HTTP 200 is taken for."""
-    body = {"code": int(code), "message": "no more words"}
-    return judge_for("https://example.invalid")(HttpAnswer("add", 200, {}, body, "", 0.0))
 
 
 # -- vectors
@@ -233,30 +225,24 @@ def test_defaults_of_searches_at_zhipu_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "routes"),
+    ("heading", "vendor", "routes"),
     [
-        ("## Zhipu BigModel", [route[:2] for route in ZHIPU_ROUTES]),
-        ("## GPTBots", list(GPTBOTS_ROUTES)),
+        ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
+        ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
     ],
     ids=["zhipu", "gptbots"],
 )
-def test_calls_in_use_are_those_that_the_stand_in_answers(
-    heading: str, routes: Iterable[tuple[str, str]]
+def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
+    heading: str, vendor: str, routes: Iterable[tuple[str, str]]
 ) -> None:
     section = CALLS.read_text().partition(f"{heading}\n")[2].partition("\n## ")[0]
     used, aside = section.split("| left aside |")
     assert sorted(calls(used)) == sorted(routes)
     assert not set(calls(aside)) & set(routes)
+    source = "".join(path.read_text() for path in (ROOT / "kbsync" / "targets" / vendor).glob("*.py"))
+    for _, path in routes:  # each fixed beginning stands in the target's code
+        assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0] in source, path
 
 
 def calls(text: str) -> list[tuple[str, str]]:
     return re.findall(r"`(GET|POST|PUT|DELETE) (\S+)`", text)
-
-
-@pytest.mark.parametrize(("vendor", "routes"), [("zhipu", ZHIPU_ROUTES), ("gptbots", GPTBOTS_ROUTES)])
-def test_calls_in_use_are_made_by_the_target(vendor: str, routes: Iterable[tuple[str, ...]]) -> None:
-    """Each fixed beginning of a path stands in the target's code."""
-    source = "".join(path.read_text() for path in (ROOT / "kbsync" / "targets" / vendor).glob("*.py"))
-    for route in routes:
-        beginning = re.split(r"\{id\}|text/|spreadsheet/|qa/", route[1])[0]
-        assert beginning in source, route

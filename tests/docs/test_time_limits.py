@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
+from tests.programs import ran
 
 HANGING = """
 import time
@@ -22,21 +22,10 @@ def test_what_comes_after():
 
 
 def test_an_example_of_hypothesis_that_hangs_fails_once_and_the_next_test_is_run(tmp_path: Path) -> None:
-    (tmp_path / "test_hanging.py").write_text(HANGING)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "tests.conftest",
-        "--timeout",
-        "1",
-        "--rootdir",
-        tmp_path,
-    ]
-    ran = subprocess.run(
-        [*command, "-p", "no:cacheprovider", "-o", "addopts=", tmp_path / "test_hanging.py"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert "FAILED" in ran.stdout and "test_hanging.py::test_examples" in ran.stdout, ran.stdout
-    assert "1 failed, 1 passed" in ran.stdout
+    test = tmp_path / "test_hanging.py"
+    test.write_text(HANGING)
+    limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]
+    plain = ["-p", "no:cacheprovider", "-o", "addopts="]
+    done = ran(sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, timeout=60)
+    assert "FAILED" in done.stdout and "test_hanging.py::test_examples" in done.stdout, done.stdout
+    assert "1 failed, 1 passed" in done.stdout

@@ -12,7 +12,7 @@ import pytest
 from tests.docs import as_unit
 from tests.docs.pages import ROOT
 from tests.index.samples import pdf
-from tests.programs import needs
+from tests.programs import needs, ran
 
 SYSTEMD = ROOT / "systemd"
 DAEMONS = (SYSTEMD / "kbsync.service", SYSTEMD / "kbsync@.service")
@@ -54,9 +54,7 @@ def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedPro
             copy = tmp_path / one.name.replace("@.", "@team.")
             copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", one.read_text(), flags=re.M))
     name = unit.name.replace("@.", "@team.")
-    return subprocess.run(
-        ["systemd-analyze", *words, str(tmp_path / name)], capture_output=True, text=True, check=False
-    )
+    return ran("systemd-analyze", *words, tmp_path / name)
 
 
 @needs("systemd-analyze")
@@ -88,12 +86,9 @@ def test_within_it_parsers_raise_every_fence_and_documents_are_mirrored(tmp_path
     (folder / "drill.pdf").write_bytes(pdf())
     (folder / "a.md").write_text("alpha")
     fenced = [sys.executable, as_unit.__file__, str(DAEMONS[0]), sys.executable]
-    raised = subprocess.run(
-        [*fenced, "-c", FENCES, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    raised = ran(*fenced, "-c", FENCES, tmp_path)
     assert raised.stdout.split() == ["namespace", "landlock", "seccomp", "python"]
-    words = ["--once", "--folder", str(folder), "--state-dir", str(state)]
-    done = subprocess.run([*fenced, "-m", "kbsync", *words], capture_output=True, text=True, check=False)
+    done = ran(*fenced, "-m", "kbsync", "--once", "--folder", folder, "--state-dir", state)
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 documents searchable" in done.stdout
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 class Mistake:
     """`right` stands once in `file` and is replaced by `wrong`; `breaks` is what a person would see."""
 
-    name: str
     breaks: str
     file: str
     right: str
@@ -20,34 +19,30 @@ class Mistake:
     tests: tuple[str, ...]
 
 
-MISTAKES = (
+MISTAKES = {
     # 1. Unreadable is never deleted.
-    Mistake(
-        "unknown-is-gone",
+    "unknown-is-gone": Mistake(
         "a file that cannot be looked at loses its document",
         "kbsync/core/planner.py",
         "    if wish.presence is Presence.UNKNOWN:\n        return parting_cause(wish) != DESELECTED\n",
         "",
         ("tests/core", "tests/engine/test_watching.py"),
     ),
-    Mistake(
-        "unreadable-read-as-missing",
+    "unreadable-read-as-missing": Mistake(
         "a file whose permissions were taken away is taken for deleted",
         "kbsync/source/read.py",
         "                case errno.ENOENT | errno.ENOTDIR:\n                    return Vanished()",
         "                case errno.ENOENT | errno.ENOTDIR | errno.EACCES:\n                    return Vanished()",
         ("tests/source/test_read.py",),
     ),
-    Mistake(
-        "looked-for-in-another-root",
+    "looked-for-in-another-root": Mistake(
         "a file is gone when another folder lay at the root while it was looked for",
         "kbsync/engine/deletions.py",
         "look(root, path, before)",
         "look(root, path)",
         ("tests/engine/test_once.py",),
     ),
-    Mistake(
-        "lost-mount-is-another-folder",
+    "lost-mount-is-another-folder": Mistake(
         "a file system that is not mounted any more does not halt the mirror",
         "kbsync/engine/attach.py",
         "    return difference, bool(difference) and stored.is_mount and not now.is_mount",
@@ -55,16 +50,14 @@ MISTAKES = (
         ("tests/engine/test_explain.py",),
     ),
     # 2. Never absent while replaced.
-    Mistake(
-        "accepted-is-ready",
+    "accepted-is-ready": Mistake(
         "the old document goes when the new one was taken and is not searchable yet",
         "kbsync/engine/journal.py",
         "lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)",
         "lifecycle.accept(upload, outcome.remote_id, True, self.timing)",
         ("tests/remote/test_life.py", "tests/targets/zhipu"),
     ),
-    Mistake(
-        "old-version-before-successor",
+    "old-version-before-successor": Mistake(
         "a document whose file changed is deleted before its successor is sent",
         "kbsync/core/planner.py",
         "abilities), Action(Step.SEND, replaced))",
@@ -72,40 +65,35 @@ MISTAKES = (
         ("tests/core", "tests/engine/test_once.py"),
     ),
     # 3. Exactly once.
-    Mistake(
-        "doubt-is-failure",
+    "doubt-is-failure": Mistake(
         "an upload whose answer was lost is sent again without a look",
         "kbsync/core/lifecycle.py",
         "        state=UploadState.UNSURE,\n        reason=reason,",
         "        state=UploadState.INTENDED,\n        reason=reason,",
         ("tests/core", "tests/remote/test_life.py", "tests/crash"),
     ),
-    Mistake(
-        "one-list-is-absence",
+    "one-list-is-absence": Mistake(
         "a lost upload is sent again after the first list without it, however late lists are",
         "kbsync/core/lifecycle.py",
         "looked.elapsed >= timing.horizon:\n        if timing.limits.list_lag == 0:",
         "looked.absences >= 1:\n        if timing.limits.list_lag == 0:",
         ("tests/core", "tests/engine/test_targets_without_marks.py"),
     ),
-    Mistake(
-        "no-recovery",
+    "no-recovery": Mistake(
         "what was being sent when the program died stays so for ever",
         "kbsync/engine/journal.py",
         "    rows = [upload for upload in sending if upload.id not in busy]",
         "    rows = [upload for upload in sending if upload.id in busy]",
         ("tests/promises/test_each_promise.py", "tests/crash/test_changed_back.py"),
     ),
-    Mistake(
-        "two-programs-one-state",
+    "two-programs-one-state": Mistake(
         "a second kbsync works on a state that another one holds",
         "kbsync/state/lock.py",
         "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/state", "tests/cli/test_once.py"),
     ),
-    Mistake(
-        "told-before-it-is-on-disk",
+    "told-before-it-is-on-disk": Mistake(
         "the answer of a write is given before it is on disk",
         "kbsync/state/store.py",
         '            db.execute("COMMIT")\n',
@@ -113,8 +101,7 @@ MISTAKES = (
         ("tests/state", "tests/crash"),
     ),
     # 4. The daemon never wakes itself.
-    Mistake(
-        "hears-its-own-reads",
+    "hears-its-own-reads": Mistake(
         "the daemon's own reads are events",
         "kbsync/source/observer.py",
         "    DirMovedEvent,\n]",
@@ -122,24 +109,21 @@ MISTAKES = (
         ("tests/source", "tests/promises/test_each_promise.py"),
     ),
     # 5. Mass deletion asks.
-    Mistake(
-        "all-of-few-go",
+    "all-of-few-go": Mistake(
         "the last documents of a small mirror are deleted unasked",
         "kbsync/engine/deletions.py",
         "    if batch >= min(serving, before or serving):\n        return True\n",
         "",
         ("tests/core", "tests/engine"),
     ),
-    Mistake(
-        "approval-of-what-came-back",
+    "approval-of-what-came-back": Mistake(
         "an approved deletion runs though the file is back",
         "kbsync/engine/deletions.py",
         "        if wish.presence is Presence.GONE and not is_lacking:",
         "        if False:",
         ("tests/engine/test_once.py", "tests/cli/test_retry.py"),
     ),
-    Mistake(
-        "held-by-halves",
+    "held-by-halves": Mistake(
         "of deletions that are held the documents are deleted all the same",
         "kbsync/engine/deletions.py",
         "            self._hold(tx, batch)\n            return len(batch)",
@@ -147,16 +131,14 @@ MISTAKES = (
         ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),
     # 6. Others' documents are untouched.
-    Mistake(
-        "a-name-proves-it",
+    "a-name-proves-it": Mistake(
         "a document of somebody else with a name like ours is taken over and replaced",
         "kbsync/core/planner.py",
         "    if known == digest or not known.startswith(TAG):\n        return known == digest",
         "    if known == digest or not known.startswith(TAG):\n        return True",
         ("tests/core", "tests/engine/test_verify.py"),
     ),
-    Mistake(
-        "repair-takes-strays",
+    "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
         "        if stray is None or stray.proof is Proof.NONE:",
@@ -164,16 +146,14 @@ MISTAKES = (
         ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
     ),
     # 7. Same bytes, no work.
-    Mistake(
-        "another-time-another-version",
+    "another-time-another-version": Mistake(
         "touch uploads",
         "kbsync/core/planner.py",
         "    return upload.digest == wish.digest and upload.recipe == wish.recipe",
         "    return False",
         ("tests/core", "tests/engine/test_once.py"),
     ),
-    Mistake(
-        "rename-is-new",
+    "rename-is-new": Mistake(
         "a renamed file is uploaded anew",
         "kbsync/engine/reconcile.py",
         "        renamed_from = former_ones[0].path if former_ones else None",
@@ -181,16 +161,14 @@ MISTAKES = (
         ("tests/engine/test_once.py",),
     ),
     # 8. A half-written file is never sent.
-    Mistake(
-        "read-without-second-look",
+    "read-without-second-look": Mistake(
         "a file that changed while it was read is sent",
         "kbsync/source/read.py",
         '            return before if is_same else Unstable("changed while it was read")',
         "            return before",
         ("tests/source",),
     ),
-    Mistake(
-        "forced-without-proof",
+    "forced-without-proof": Mistake(
         "a file that never gets quiet is sent as it is at that moment",
         "kbsync/source/read.py",
         "            if sample and copy.prefix == sample.digest and (sample.size or not copy.size):",
@@ -198,24 +176,21 @@ MISTAKES = (
         ("tests/source/test_read.py", "tests/engine/test_settling.py"),
     ),
     # 9. Failures are seen and bounded.
-    Mistake(
-        "tries-without-end",
+    "tries-without-end": Mistake(
         "a document that cannot be indexed is sent for ever",
         "kbsync/engine/journal.py",
         "    if why.halt or upload.repairs < tries:",
         "    if True:",
         ("tests/engine/test_fairness.py", "tests/engine/test_once.py", "tests/remote/test_life.py"),
     ),
-    Mistake(
-        "nobody-to-blame",
+    "nobody-to-blame": Mistake(
         "a service that refuses everything quarantines every document",
         "kbsync/engine/target_health.py",
         "                if len(self.blamed) >= BLAME_LIMIT:",
         "                if False:",
         ("tests/engine/test_adversities.py",),
     ),
-    Mistake(
-        "wish-for-rest-ignored",
+    "wish-for-rest-ignored": Mistake(
         "a service that asks for a pause is asked again at once",
         "kbsync/targets/http/limits.py",
         "            self._account.be_quiet(wish or self._pause)",
@@ -223,8 +198,7 @@ MISTAKES = (
         ("tests/targets/http", "tests/remote"),
     ),
     # 10. An answer is not success.
-    Mistake(
-        "200-is-success",
+    "200-is-success": Mistake(
         "an answer without a code counts as done",
         "kbsync/targets/zhipu/errors.py",
         "    if answer.is_success:\n        return Unsure(",
@@ -232,16 +206,14 @@ MISTAKES = (
         ("tests/targets/zhipu",),
     ),
     # 11. Gone is gone.
-    Mistake(
-        "deleted-text-stays-in-pages",
+    "deleted-text-stays-in-pages": Mistake(
         "deleted text can be read in the file of the index",
         "kbsync/state/db.py",
         '    connection.pragma("secure_delete", True)\n',
         "",
         ("tests/index/test_gone.py", "tests/index/test_index.py", "tests/engine/test_local_life.py"),
     ),
-    Mistake(
-        "vectors-stay",
+    "vectors-stay": Mistake(
         "the vector of a deleted text stays in the index",
         "kbsync/index/sqlite/vectors.py",
         "        _write(connection, width, {slot: bytes(width)}, version)\n",
@@ -249,104 +221,91 @@ MISTAKES = (
         ("tests/index/test_index.py", "tests/index/test_gone.py"),
     ),
     # Held by tests of the whole program.
-    Mistake(
-        "shut-folder-is-gone",
+    "shut-folder-is-gone": Mistake(
         "what lies in a folder that cannot be listed loses its documents",
         "kbsync/source/scan.py",
         'raise _Blocked(f"cannot be listed: {error_words_at(error)}") from error\n        except RulesUnknown',
         "raise _RacedAway from None\n        except RulesUnknown",
         ("tests/promises/test_unreadable.py",),
     ),
-    Mistake(
-        "sent-without-intent",
+    "sent-without-intent": Mistake(
         "nothing on disk says what was being sent when the program died",
         "kbsync/engine/journal.py",
         "            tx.uploads.save(sending)\n            claimed.append(sending)",
         "            claimed.append(sending)",
         ("tests/crash/test_kill_zhipu.py", "tests/crash/test_enumeration.py"),
     ),
-    Mistake(
-        "lost-answer-is-no-answer",
+    "lost-answer-is-no-answer": Mistake(
         "an upload whose answer was lost is sent again, at the program's outside",
         "kbsync/engine/journal.py",
         "changed = lifecycle.doubt(upload, outcome.reason, self.timing)\n        self._take_step",
         "changed = lifecycle.put_off(upload, outcome.reason, None, self.timing)\n        self._take_step",
         ("tests/promises/test_at_a_service.py",),
     ),
-    Mistake(
-        "not-synced",
+    "not-synced": Mistake(
         "what was recorded is lost with the power",
         "kbsync/state/db.py",
         'connection.pragma("synchronous", "full")',
         'connection.pragma("synchronous", "off")',
         ("tests/promises/test_power_loss.py",),
     ),
-    Mistake(
-        "bursts-apart",
+    "bursts-apart": Mistake(
         "a folder is emptied unasked, a few files at a time",
         "kbsync/engine/deletions.py",
         "        executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)",
         "        executed = 0",
         ("tests/promises/test_mass_deletion.py",),
     ),
-    Mistake(
-        "root-not-looked-at",
+    "root-not-looked-at": Mistake(
         "deletions are sent while the folder is away",
         "kbsync/engine/worker.py",
         "        if due.deletes and await self._may_delete():",
         "        if due.deletes:",
         ("tests/promises/test_mass_deletion.py",),
     ),
-    Mistake(
-        "settle-ignored",
+    "settle-ignored": Mistake(
         "a file is sent while it is being written",
         "kbsync/core/quiet.py",
         "    return settle * EMPTY_FACTOR if stamp.size == 0 else settle",
         "    return 0.0",
         ("tests/promises/test_half_written.py",),
     ),
-    Mistake(
-        "digest-unchecked",
+    "digest-unchecked": Mistake(
         "what is sent is not what was looked at",
         "kbsync/source/read.py",
         "        if expected_digest not in (None, copy.digest):",
         "        if False:",
         ("tests/promises/test_at_a_service.py", "tests/source"),
     ),
-    Mistake(
-        "kept-rename-uploads",
+    "kept-rename-uploads": Mistake(
         "a rename uploads although renames are to be kept",
         "kbsync/core/planner.py",
         '    if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):',
         "    if server.label == wish.path:",
         ("tests/promises/test_at_a_service.py",),
     ),
-    Mistake(
-        "never-embedded-again",
+    "never-embedded-again": Mistake(
         "a document that failed to index is sent again instead of being embedded again",
         "kbsync/engine/polling.py",
         "        if not isinstance(self._target, Reembeds):\n            return IndexRetry.NOT_OFFERED",
         "        if True:\n            return IndexRetry.NOT_OFFERED",
         ("tests/promises/test_at_a_service.py",),
     ),
-    Mistake(
-        "pauses-do-not-grow",
+    "pauses-do-not-grow": Mistake(
         "a service that is down is asked every second",
         "kbsync/core/backoff.py",
         "first * 2.0 ** max(0, min(tries - 1, 30))",
         "first",
         ("tests/core", "tests/promises/test_bounded_failures.py"),
     ),
-    Mistake(
-        "unknown-status-is-ready",
+    "unknown-status-is-ready": Mistake(
         "a status that nobody knows counts as searchable",
         "kbsync/targets/zhipu/upload.py",
         "_STATES.get(stat, DocState.UNKNOWN)",
         "_STATES.get(stat, DocState.READY)",
         ("tests/promises/test_at_a_service.py",),
     ),
-    Mistake(
-        "no-tombstone",
+    "no-tombstone": Mistake(
         "a document that a service still lists after its deletion stays",
         "kbsync/core/lifecycle.py",
         "    if timing.limits.list_lag == 0:\n        return replace(upload, state=UploadState.GONE, next_look_at=None)",
@@ -354,76 +313,67 @@ MISTAKES = (
         ("tests/promises/test_at_a_service.py",),
     ),
     # The contract: exit codes, secrets, the listener, the config.
-    Mistake(
-        "failed-before-person",
+    "failed-before-person": Mistake(
         "a pass that waits for a person exits with 1",
         "kbsync/cli/exit_codes.py",
         "ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)",
         "ORDER = (Code.USAGE, Code.FAILED, Code.PERSON, Code.PASSING)",
         ("tests/cli/test_once.py", "tests/cli/test_failures.py"),
     ),
-    Mistake(
-        "secret-in-words",
+    "secret-in-words": Mistake(
         "a secret that is formatted into a message shows",
         "kbsync/config/secrets.py",
         '    def __format__(self, spec: str) -> str:\n        return "***"',
         "    def __format__(self, spec: str) -> str:\n        return self._text",
         ("tests/config/test_secrets.py",),
     ),
-    Mistake(
-        "key-follows-redirects",
+    "key-follows-redirects": Mistake(
         "a redirect to another host gets the key",
         "kbsync/targets/http/client.py",
         "            if not connection.is_same_origin(onward.url, request.url):\n                break\n",
         "",
         ("tests/targets/http",),
     ),
-    Mistake(
-        "any-host-may-ask",
+    "any-host-may-ask": Mistake(
         "a page of a stranger reaches the listener by DNS rebinding",
         "kbsync/server/auth.py",
         '        if is_loopback(host_of(headers.get("host", ""))):',
         "        if True:",
         ("tests/server/test_auth.py",),
     ),
-    Mistake(
-        "parser-reads-anything",
+    "parser-reads-anything": Mistake(
         "a document can make its parser read any file",
         "kbsync/index/fence/sandbox.py",
         '        if confine(_code(), [os.environ["HOME"]]):',
         "        if False:",
         ("tests/security/test_fence.py", "tests/index/test_parser.py"),
     ),
-    Mistake(
-        "unknown-key-passes",
+    "unknown-key-passes": Mistake(
         "a key of the config that nobody knows is ignored",
         "kbsync/config/reader.py",
         "            self._draft.refuse((*loc, key), unknown_key((*loc, key), known))",
         "            pass",
         ("tests/config/test_loader.py", "tests/config"),
     ),
-    Mistake(
-        "filter-after-the-fact",
+    "filter-after-the-fact": Mistake(
         "search --path shows documents of other folders",
         "kbsync/index/sqlite/store.py",
         "        if admitted is None or row[1] in admitted:",
         "        if True:",
         ("tests/index/test_search.py", "tests/cli/test_search.py"),
     ),
-    Mistake(
-        "meaning-ignored",
+    "meaning-ignored": Mistake(
         "search finds words and no meaning",
         "kbsync/index/search.py",
         "            score = LEXICAL * each.words + (1 - LEXICAL) * max(0.0, each.meaning)\n",
         "            score = LEXICAL * each.words\n",
         ("tests/index/test_search.py", "tests/index/test_local_target.py"),
     ),
-    Mistake(
-        "upgrade-deletes",
+    "upgrade-deletes": Mistake(
         "what a newer program does not select any more is deleted",
         "kbsync/engine/reconcile.py",
         "    return before == now or not before or person_part(before) != person_part(now)",
         "    return True",
         ("tests/engine/test_once.py",),
     ),
-)
+}

@@ -10,7 +10,7 @@ from tests.mistakes.__main__ import PROJECT
 from tests.mistakes.catalogue import MISTAKES, Mistake
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 def test_each_mistake_can_be_made_and_its_tests_are_there(mistake: Mistake) -> None:
     assert (PROJECT / mistake.file).read_text().count(mistake.right) == 1
     assert all(Path(PROJECT, test.partition("::")[0]).exists() for test in mistake.tests)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -18,7 +17,7 @@ import pytest
 
 import kbsync
 from tests.docs.pages import ROOT
-from tests.programs import found, needs
+from tests.programs import found, needs, ran
 from tools import hatch_build
 
 pytestmark = needs("pyproject-build")
@@ -29,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from it."""
     into = tmp_path_factory.mktemp("dist")
     words = [found("pyproject-build") or "pyproject-build", "--no-isolation", "--outdir", into, ROOT]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = ran(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     return into
 
@@ -51,19 +50,13 @@ def run_from(unpacked: Path, code: str, home: Path) -> str:
     """What code prints with the package as it was unpacked."""
     path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home)}
-    command = [sys.executable, "-P", "-c", code]
-    ran = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    done = ran(sys.executable, "-P", "-c", code, env=environment, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def metadata(unpacked: Path) -> Message:
     return message_from_string(next(unpacked.glob("*.dist-info/METADATA")).read_text())
-
-
-def source_names() -> set[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return {name for name in listed.splitlines() if (ROOT / name).is_file()}
 
 
 def test_the_wheel_holds_the_program_and_nothing_else(unpacked: Path) -> None:
@@ -96,8 +89,7 @@ def test_the_command_is_installed(unpacked: Path) -> None:
 @needs("git")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so there is no commit")
 def test_what_was_built_says_from_which_commit(unpacked: Path) -> None:
-    words = ["git", "rev-parse", "--short=12", "HEAD"]
-    head = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    head = ran("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
     told = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
     assert told.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
 
@@ -113,7 +105,8 @@ def test_a_build_without_git_is_told_the_commit(monkeypatch: pytest.MonkeyPatch,
 def test_the_sdist_is_the_checkout(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         there = {name.partition("/")[2] for name in archive.getnames()}
-    assert source_names() - there == set()
+    listed = ran("git", "ls-files", cwd=ROOT).stdout.splitlines()
+    assert listed and {name for name in listed if (ROOT / name).is_file()} - there == set()
 
 
 def test_it_mirrors_and_finds_from_where_it_was_unpacked(unpacked: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from kbsync.cli.main import kbsync
 from kbsync.config.model import Config
 from kbsync.config.reader import load
 from tests.docs.pages import ROOT
-from tests.programs import found, needs
+from tests.programs import found, needs, ran, write_program
 from tools.image_steps import Instruction, instructions
 
 DOCKER = ROOT / "docker"
@@ -55,7 +54,7 @@ def pods() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def passes(program: str, *words: str | Path) -> None:
-    done = subprocess.run([found(program) or program, *words], capture_output=True, text=True, check=False)
+    done = ran(found(program) or program, *words)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -127,11 +126,9 @@ def test_the_command_of_the_health_check_exists() -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4])
 def test_the_health_check_ends_as_engines_know_it(tmp_path: Path, code: int) -> None:
-    program = tmp_path / "kbsync"
-    program.write_text(f"#!/bin/sh\nexit {code}\n")
-    program.chmod(0o755)
+    write_program(tmp_path / "kbsync", f"exit {code}")
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(said("HEALTHCHECK").words(), env=path, check=False)
+    done = ran(*said("HEALTHCHECK").words(), env=path)
     assert done.returncode == (1 if code > 1 else 0), "a document that failed is no reason to start anew"
 
 

@@ -17,6 +17,7 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
+from tests.bench.bench import Change
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
@@ -93,13 +94,13 @@ class FaultyMirror:
         self.told = False
         self.may_have_twins = self.is_stuck = False
         self.requests = 0
-        self.halts: set[str] = set()
-        bench.on_change = lambda _: self._look_for_gaps()
 
-    def _look_for_gaps(self) -> None:
-        """Files that never went away have a document that was searchable once, whatever was done."""
-        covered = self.bench.searchable()
-        self.gaps += [path for path in self.lasting if path not in covered]
+        def look_for_gaps(_: Change) -> None:
+            """Files that never went away have a document that was searchable once, whatever was done."""
+            covered = bench.searchable()
+            self.gaps += [path for path in self.lasting if path not in covered]
+
+        bench.on_change = look_for_gaps
 
     async def begin(self, *ops: str) -> None:
         """Four files mirrored beside a document of somebody else's; then what makes a pass ask for `ops`."""
@@ -131,8 +132,6 @@ class FaultyMirror:
             began = self.world.clock.now
             end = await self.world.once()
             spent += self.world.clock.now - began
-            if self.world.run.halt is not None:
-                self.halts.add(self.world.run.halt.reason)
             if end.complete and self.world.run.halt is None and self.is_equal():
                 break
             self.world.clock.now += PAUSES[min(number, len(PAUSES) - 1)]
@@ -140,7 +139,9 @@ class FaultyMirror:
                 self.told = True
                 self.world.tell("retry")
         else:
-            raise AssertionError(f"{end} {self.world.run.halt} {self._differences()}")
+            there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
+            paths = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
+            raise AssertionError(f"{end} {self.world.run.halt} {self.world.statuses()} differs: {paths}")
         assert spent < MOST_SECONDS, f"{spent:.0f} s"
 
     def is_equal(self) -> bool:
@@ -150,11 +151,6 @@ class FaultyMirror:
         fits = is_covered if self.may_have_twins else there == here
         return fits and set(self.world.statuses()) == {"ready"}
 
-    def _differences(self) -> str:
-        there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
-        paths = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
-        return f"{self.world.statuses()} differs: {paths}"
-
     def check(self, most: int = MOST_REQUESTS) -> None:
         """Nothing foreign was touched, nothing was ever absent, and not too much was asked."""
         assert self.gaps == []
@@ -163,21 +159,13 @@ class FaultyMirror:
         asked = self.world.asked() - self.requests
         assert asked < most, f"{asked} requests {dict(self.world.server.requests.by_op)}"
 
-    def was_met(self, trial: Trial) -> bool:
-        """A request met the fault."""
-        untouched = (trial.kind, trial.op, "*", trial.times)
-        waiting = self.world.server.faults.all
-        return untouched not in [(one.kind, one.op, one.match, one.times) for one in waiting]
-
     def stored(self) -> int:
         """How often the same bytes were stored for one path at most."""
         return max(Counter(self.bench.sent()).values())
 
-    async def crash(self, number: int) -> bool:
-        """A pass that is killed at a commit or request; False: it ended before."""
-        guillotine = Guillotine(at=number)
-        await self.world.crash(guillotine)
-        return guillotine.fallen
+    async def crash(self, number: int) -> None:
+        """A pass that is killed at a commit or request, where it has so many."""
+        await self.world.crash(Guillotine(at=number))
 
     async def fill_disk(self, first: int, many: int) -> None:
         """A pass in which the disk is full for `many` commits from the `first` on."""
@@ -249,8 +237,13 @@ async def overcome(at: str, place: Path, *trials: Trial, calamity: Calamity | No
             await one.converge()
             one.check(MOST_REQUESTS if is_alone else 2 * MOST_REQUESTS)
             if is_alone:
-                assert one.was_met(trials[0]), "the fault was not met"
-                assert trials[0].told or not one.told, "a document had to be asked for"
+                [trial] = trials
+                untouched = (trial.kind, trial.op, "*", trial.times)
+                waiting = [
+                    (each.kind, each.op, each.match, each.times) for each in one.world.server.faults.all
+                ]
+                assert untouched not in waiting, "the fault was not met"
+                assert trial.told or not one.told, "a document had to be asked for"
             return one
     except AssertionError as error:
         names = " and ".join(map(str, trials if calamity is None else (*trials, calamity.name)))

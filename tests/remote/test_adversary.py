@@ -28,11 +28,6 @@ def named(world: RemoteWorld, request: pytest.FixtureRequest) -> RemoteWorld:
     return world
 
 
-async def mirrored(world: RemoteWorld, n: int = 10) -> None:
-    world.write_many(n)
-    await world.once()
-
-
 def name_of(world: RemoteWorld, path: str) -> str:
     [one] = world.documents_of(path)
     return str(one["sent_name"])
@@ -42,7 +37,7 @@ def name_of(world: RemoteWorld, path: str) -> str:
 
 
 async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
-    await mirrored(named)
+    await named.mirrored(10)
     name = name_of(named, "f2.md")
     named.lose("f2.md")
     theirs = named.plant(name, "somebody else wrote this, and more of it")
@@ -57,7 +52,7 @@ async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: R
 
 
 async def test_another_document_of_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
-    await mirrored(named)
+    await named.mirrored(10)
     named.plant(name_of(named, "f2.md"), "TEXT OF F2")  # as long as ours
     found = await named.verify()
     assert found.ok
@@ -67,17 +62,16 @@ async def test_another_document_of_our_name_and_length_is_not_ours(named: Remote
 
 
 async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: RemoteWorld) -> None:
-    await mirrored(named, 20)
+    await named.mirrored(20)
     named.turn(list_lag=0.9)
-    for n in range(3):  # as many as are asked for by the list
-        named.delete(f"f{n}.md")
+    named.delete_many(3)  # as many as are asked for by the list
     await named.once()
     assert (await named.verify()).ok
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
 async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteWorld) -> None:
-    await mirrored(named)
+    await named.mirrored(10)
     twin = named.plant(name_of(named, "f2.md"), "text of f2")
     found = await named.verify()
     assert paths(found) == {"duplicate": ["f2.md"]}
@@ -92,7 +86,7 @@ async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteW
 
 
 async def test_after_lost_state_an_older_document_is_explained_and_left_alone(named: RemoteWorld) -> None:
-    await mirrored(named)
+    await named.mirrored(10)
     named.lose_state()
     named.clock.now += 10
     named.write("f2.md", "another text")
@@ -105,7 +99,7 @@ async def test_after_lost_state_an_older_document_is_explained_and_left_alone(na
 
 
 async def test_a_base_made_anew_under_its_id_is_filled_by_a_repair(named: RemoteWorld) -> None:
-    await mirrored(named, 8)
+    await named.mirrored(8)
     named.turn(base="emptied")
     await named.once()
     assert named.halted == "knowledge-base-emptied"
@@ -137,8 +131,10 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
     named: RemoteWorld, switches: dict[str, Any]
 ) -> None:
     named.turn(**switches)
+    named.play("lost-answer", op="upload", times=2)
     named.write("caf\u00e9 手册/one.md", "one")
-    await mirrored(named, 9)
+    await named.mirrored(9)
+    assert len(named.effects("stored")) == 10
     assert (await named.verify()).ok
     outcome = await audited(named)
     assert (outcome.missing, outcome.duplicate, outcome.orphaned) == (0, 0, 0)
@@ -154,7 +150,7 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
 
 
 async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: RemoteWorld) -> None:
-    await mirrored(named, 20)
+    await named.mirrored(20)
     for n in range(8):
         named.lose(f"f{n}.md")
         named.plant(f"theirs-{n}.md", "others")
@@ -179,15 +175,11 @@ def taken_over(world: RemoteWorld, n: int) -> None:
         world.app.put_foreign({"name": name, "text": text})
 
 
-LONG = (2000, DAY)
-"""Documents, and seconds between audits."""
-
-
 @pytest.mark.parametrize(("per_minute", "gap"), [(0, 10.0), (20, 30.0)])
 async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
     tmp_path: Path, per_minute: int, gap: float
 ) -> None:
-    documents, period = LONG
+    documents, period = 2000, DAY  # between audits
     async with RemoteWorld(tmp_path, requests_per_minute=per_minute).serving() as world:
         world.settings = replace(world.settings, deep_rescan=period)
         taken_over(world, documents)
@@ -207,7 +199,7 @@ async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
 
 
 async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
-    await mirrored(world)
+    await world.mirrored(10)
     world.turn(page_cap=3)
     at: list[tuple[float, str]] = []
     world.at_request = lambda boundary: at.append((world.clock.now, boundary))
@@ -229,7 +221,7 @@ async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
 
 
 async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
-    await mirrored(world)
+    await world.mirrored(10)
     world.turn(page_cap=3)
     async with begun(world) as auditing:
         listed = world.asked("list")
@@ -248,7 +240,7 @@ async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
 @pytest.fixture
 async def adopting(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
     async with RemoteWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
-        await mirrored(world, 6)
+        await world.mirrored(6)
         world.clock.now += 100
         yield world
 
@@ -271,16 +263,18 @@ async def test_one_repair_and_one_pass_adopt_a_twin_and_leave_nothing_to_find(
 ) -> None:
     planted = replaced(adopting, "f1.md", twins)
     await adopting.repair()
-    assert adopting.asked("upload") == 0
-    assert adopting.bytes_by_path(searchable=True) == sha_of_folder(adopting)
-    assert str(adopting.documents_of("f1.md")[0]["id"]) in planted
-    assert paths(await adopting.verify()) == {}
+    await is_adopted(adopting, planted)
 
 
 async def test_an_audit_of_a_daemon_adopts_the_twin_too(adopting: RemoteWorld) -> None:
-    [planted] = replaced(adopting, "f1.md")
+    planted = replaced(adopting, "f1.md")
     outcome = await audited(adopting)
     assert (outcome.missing, outcome.duplicate) == (1, 0)
-    assert adopting.asked("upload") == 0
-    assert [str(one["id"]) for one in adopting.documents_of("f1.md")] == [planted]
-    assert paths(await adopting.verify()) == {}
+    await is_adopted(adopting, planted)
+
+
+async def is_adopted(world: RemoteWorld, planted: list[str]) -> None:
+    assert world.asked("upload") == 0
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert str(world.documents_of("f1.md")[0]["id"]) in planted
+    assert paths(await world.verify()) == {}

@@ -52,6 +52,8 @@ SWITCHES: list[dict[str, Any]] = [
     {"names": "nfc"},
     {"names": "nfd"},
     {"names": "suffixed"},
+    {"names": "basename"},
+    {"names": "mojibake"},
 ]
 
 

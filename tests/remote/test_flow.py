@@ -7,20 +7,9 @@ from pathlib import Path
 import pytest
 
 from kbsync.core.model import UploadState
-from kbsync.engine.mirror import MirrorRun
 from tests.remote.world import RemoteWorld, sha_of_folder
 
-
-def timed(world: RemoteWorld) -> list[float]:
-    """The moments at which requests leave, from now on."""
-    starts: list[float] = []
-
-    def note(boundary: str) -> None:
-        if boundary.endswith("start"):
-            starts.append(world.clock.now)
-
-    world.at_request = note
-    return starts
+WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -31,20 +20,17 @@ async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
         world.write("bad.md", "0")
         world.write_many(25)
         world.play("status", op="upload", match="bad*", times=0, effect=False, args={"status": 500})
-        async with world.running() as store:
-            run = world.make_run(store)
-            bound = await run.begin()
-            assert bound is not None
+        async with world.begun() as bound:
             await bound.compare()
             await world.clock.sleep(30.0)
             mirrored = set(world.bytes_by_path())
-            await run.end()
         assert mirrored == {f"f{number}.md" for number in range(25)}
 
 
 async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, requests_per_minute=12).serving() as world:
-        starts = timed(world)
+        starts: list[float] = []
+        world.at_request = lambda at: starts.append(world.clock.now) if at.endswith("start") else None
         for number in range(4):
             world.write(f"f{number}.md", f"text {number}")
             await world.once(budget=600.0)
@@ -57,40 +43,30 @@ async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
 async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world:
         world.write_many(5)
-        async with world.running() as store:
-            run = world.make_run(store)
-            bound = await run.begin()
-            assert bound is not None
+        async with world.begun() as bound:
             world.play("status", times=0, effect=False, args={"status": 503})
             await bound.compare()
             await world.clock.sleep(600.0)
             world.write("new.md", "written while it is down")
             await bound.compare()
-            assert await waiting(run) == {"f0.md", "f1.md", "f2.md", "f3.md", "f4.md", "new.md"}
+            assert {row.path for row in world.rows(*WAITING)} == {
+                "f0.md",
+                "f1.md",
+                "f2.md",
+                "f3.md",
+                "f4.md",
+                "new.md",
+            }
             asked = world.asked()
             await world.clock.sleep(600.0)
             assert world.asked() - asked <= 30  # it is left alone, but for probes
             world.server.faults.clear()
             await world.clock.sleep(120.0)
-            await run.end()
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def waiting(run: MirrorRun) -> set[str]:
-    """Paths of all uploads that are not done."""
-    bound = run.bound
-    assert bound is not None
-    binding = bound.journal.binding.id
-    states = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
-    rows = await run.store.read(lambda tx: tx.uploads.in_states(run.mirror, binding, states))
-    return {row.path or "" for row in rows}
-
-
 async def test_one_stray_405_takes_no_call_away_and_two_a_minute_apart_do(tmp_path: Path) -> None:
-    async with RemoteWorld(tmp_path).serving() as world, world.running() as store:
-        run = world.make_run(store)
-        bound = await run.begin()
-        assert bound is not None
+    async with RemoteWorld(tmp_path).serving() as world, world.begun() as bound:
 
         async def failing(name: str) -> int:
             """A document that a re-embed would cure comes; how often that was asked for by its end."""
@@ -110,4 +86,3 @@ async def test_one_stray_405_takes_no_call_away_and_two_a_minute_apart_do(tmp_pa
         await world.clock.sleep(60.0)
         assert await failing("second") == 4
         assert await failing("known") == 4
-        await run.end()

@@ -16,7 +16,7 @@ from tests.crash.benches import SERVICES
 from tests.crash.harness import Guillotine
 from tests.crash.mirror import Mirror
 from tests.engine.world import World
-from tests.remote.test_links import PAGE, pages, shortcut
+from tests.remote.test_links import PAGE, beside, pages, shortcut
 from tests.share import boundaries, enumerated, in_parts
 
 # What a killed process leaves open is closed by its end; here the process goes on.
@@ -66,8 +66,7 @@ async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
     bench = SERVICES["zhipu"](place)
     world: Any = bench.world
     async with Mirror(bench).serving():
-        colleague = world.app.put_foreign({"name": PAGE, "text": "x", "url": PAGE})
-        world.foreign.add(str(colleague["id"]))
+        beside(world, PAGE)
         world.clock.now += 1000.0
         for turn, number in enumerate(boundaries(part)):
             for path in world.root.rglob("*.url"):

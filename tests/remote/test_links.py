@@ -29,6 +29,18 @@ def shortcut(address: str = PAGE, more: str = "") -> str:
     return f"[InternetShortcut]\r\nURL={address}\r\n{more}"
 
 
+async def linked(world: RemoteWorld) -> None:
+    """A file with a link, and the pass that mirrors it."""
+    world.write("faq.url", shortcut())
+    await world.once()
+
+
+def beside(world: RemoteWorld, address: str) -> None:
+    """Somebody else's page."""
+    planted = world.app.put_foreign({"name": address, "text": "x", "url": address, "base": BASE})
+    world.foreign.add(str(planted["id"]))
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
     async with RemoteWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
@@ -51,10 +63,6 @@ def items(world: RemoteWorld) -> dict[str, FileStatus]:
     return found
 
 
-def reason(world: RemoteWorld, path: str) -> str:
-    return items(world)[path].reason
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -73,8 +81,7 @@ async def test_a_link_file_becomes_the_page_it_leads_to(world: RemoteWorld, name
 
 
 async def test_a_page_is_fetched_again_when_a_person_asks_and_never_by_itself(world: RemoteWorld) -> None:
-    world.write("faq.url", shortcut())
-    await world.once()
+    await linked(world)
     world.clock.now += 30 * 86400.0
     await world.once()
     assert world.asked("upload-url") == 1
@@ -89,8 +96,7 @@ async def test_a_page_is_fetched_again_when_a_person_asks_and_never_by_itself(wo
 
 
 async def test_an_edit_takes_the_place_of_a_page_that_serves_until_then(world: RemoteWorld) -> None:
-    world.write("faq.url", shortcut())
-    await world.once()
+    await linked(world)
     world.turn(vectorize=[5.0, 5.0])
     world.write("faq.url", shortcut(f"{PAGE}/new"))
     await world.once()
@@ -101,14 +107,13 @@ async def test_an_edit_takes_the_place_of_a_page_that_serves_until_then(world: R
 
 @pytest.mark.parametrize("lost", [False, True])
 async def test_a_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool) -> None:
-    world.write("faq.url", shortcut())
     if lost:
         world.play("lost-answer", op="upload-url")
-    await world.once()
+    await linked(world)
     document = items(world)["faq.url"].document_id
     world.move("faq.url", "web/questions.url")
     await world.once()
-    world.prefixed("other/")
+    world.settings = replace(world.settings, prefix="other/")
     await world.once()
     assert pages(world) == [PAGE]
     assert world.asked("upload-url") == 1
@@ -136,24 +141,25 @@ async def test_a_page_whose_answer_was_lost_is_found_by_its_address(
 ) -> None:
     world.turn(page_names=name, page_urls=url)
     world.plant("somebody's.md", "not ours")
-    world.write("faq.url", shortcut())
-    args = {"stored": True} if kind == "failed-info" else {}
-    world.play(kind, op="upload-url", args=args)
-    await world.once()
+    world.play(kind, op="upload-url")
+    await linked(world)
     assert pages(world) == [PAGE]
     assert world.asked("upload-url") == 1
     assert world.statuses() == {"ready": 1}
 
 
 @pytest.mark.parametrize("name", ["address", "title", "last"])
-async def test_a_page_that_never_arrived_is_sent_again(world: RemoteWorld, name: str) -> None:
+async def test_a_page_that_never_arrived_is_sent_again_whatever_others_have_there(
+    world: RemoteWorld, name: str
+) -> None:
     world.turn(page_names=name)
     world.plant("somebody's.md", "not ours")
-    world.write("faq.url", shortcut())
     world.play("lost-answer", op="upload-url", effect=False)
-    await world.once()
+    beside(world, f"{PAGE}/of-others")
+    await linked(world)
     assert pages(world) == [PAGE]
     assert world.statuses() == {"ready": 1}
+    assert world.keeps_foreign()
 
 
 @pytest.mark.parametrize(("name", "url"), UNTOLD)
@@ -161,40 +167,24 @@ async def test_what_cannot_be_proven_is_neither_sent_twice_nor_taken(
     world: RemoteWorld, name: str, url: str
 ) -> None:
     world.turn(page_names=name, page_urls=url)
-    world.write("faq.url", shortcut())
     world.play("lost-answer", op="upload-url")
-    await world.once()
+    await linked(world)
     assert world.asked("upload-url") == 1
     assert world.statuses() == {"failed": 1}
-    assert "retry" in reason(world, "faq.url")
+    assert "retry" in items(world)["faq.url"].reason
     world.delete("faq.url")
     await world.once()
     assert pages(world) == [PAGE]  # it may be another's
-
-
-async def test_another_page_of_the_moment_is_not_taken_for_ours(world: RemoteWorld) -> None:
-    world.write("faq.url", shortcut())
-    world.play("lost-answer", op="upload-url", effect=False)
-    other = f"{PAGE}/of-others"
-    world.foreign.add(
-        str(world.app.put_foreign({"name": other, "text": "x", "url": other, "base": BASE})["id"])
-    )
-    await world.once()
-    assert pages(world) == [PAGE]
-    assert world.keeps_foreign()
 
 
 async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: RemoteWorld) -> None:
     """The times in ids tell, since they were right for an upload of ours that was answered."""
     world.write("a.md", "alpha")
     await world.once()
-    world.foreign.add(
-        str(world.app.put_foreign({"name": PAGE, "text": "x", "url": PAGE, "base": BASE})["id"])
-    )
+    beside(world, PAGE)
     world.clock.now += 1000.0
-    world.write("faq.url", shortcut())
     world.play("lost-answer", op="upload-url", effect=False)
-    await world.once()
+    await linked(world)
     assert pages(world) == [PAGE]
     world.delete("faq.url")
     await world.once()
@@ -235,11 +225,9 @@ async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
 
 
 async def test_a_late_page_of_a_file_that_is_gone_is_cleared_away(world: RemoteWorld) -> None:
-    world.write_many(8)
-    await world.once()
-    world.write("faq.url", shortcut())
+    await world.mirrored(8)
     world.play("late-effect", op="upload-url", args={"after": 5})
-    await world.once()
+    await linked(world)
     world.delete("faq.url")
     await world.once()
     assert pages(world) == []
@@ -263,7 +251,7 @@ async def test_what_holds_no_address_fails_with_the_reason_and_is_not_sent(
     world.write("good.md", "good")
     await world.once()
     assert world.statuses() == {"failed": 6, "ready": 1}
-    assert word in reason(world, f"0{name}")
+    assert word in items(world)[f"0{name}"].reason
     assert world.asked("upload-url") == 0
 
 
@@ -273,8 +261,7 @@ async def test_a_page_that_cannot_be_fetched_fails_alone(world: RemoteWorld) -> 
     world.play("failed-info", op="upload-url", times=6, args={"reason": "网页无法访问"})
     await world.once()
     assert world.statuses() == {"failed": 6}
-    world.write("faq.url", shortcut())
-    await world.once()
+    await linked(world)
     assert pages(world) == [PAGE]
 
 
@@ -285,7 +272,7 @@ async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: Remo
     world.write("good.md", "good")
     await world.once()
     assert world.statuses() == {"failed": 6, "ready": 1}
-    assert "addresses" in reason(world, "0.url")
+    assert "addresses" in items(world)["0.url"].reason
 
 
 @pytest.mark.parametrize("names", ["tagged", "plain"])

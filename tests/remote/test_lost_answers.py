@@ -5,9 +5,17 @@ Whatever time ids tell: no document is sent again for what nobody documented.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from structlog.testing import capture_logs
 
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.mirror import BoundMirror
+from kbsync.source.scan import ScanSummary
+from kbsync.state.read_only import Tx
+from tests.engine.world import save_unchecked
 from tests.remote.world import RemoteWorld, sha_of_folder
 
 MANY = 5_000
@@ -16,8 +24,7 @@ WORDS = ["substring", "exact", "case_insensitive"]
 
 async def in_a_crowd(world: RemoteWorld) -> None:
     """A few of ours are mirrored beside many others."""
-    world.write_many(6)
-    await world.once()
+    await world.mirrored(6)
     for number in range(MANY):
         world.plant(f"theirs{number}.md", "something of theirs")
     world.clock.now += 10
@@ -45,8 +52,7 @@ async def test_a_filter_proves_nothing_that_it_does_not_show(
 ) -> None:
     """Only a whole list tells that a document is not there, and then it is sent once more."""
     world.turn(word=word, order="oldest", page_cap=10, names="suffixed", list_lag=0.9)
-    world.write_many(30)
-    await world.once()
+    await world.mirrored(30)
     world.server.requests.clear()
     world.play("lost-answer", op="upload", effect=is_stored)
     world.clock.now += 10
@@ -58,7 +64,8 @@ async def test_a_filter_proves_nothing_that_it_does_not_show(
 
 # -- ids that tell another time than the clock ------------------------------------------------------------
 
-CLOCKS = [
+CLOCKS: list[dict[str, object]] = [
+    {},
     {"ids": "other_epoch"},
     {"skewed_ids": False, "clock_skew": 200.0},
     {"skewed_ids": False, "clock_skew": -200.0},
@@ -81,14 +88,61 @@ async def test_a_lost_answer_makes_no_twin_whatever_time_ids_tell(
     assert world.bytes_by_path() == sha_of_folder(world)
     assert len(world.effects("stored")) == 6
     told = [line for line in lines if line["event"] == "times.differ"]
-    assert len(told) == 1, "said, and said once"
+    assert len(told) == bool(clock), "said, and said once; ids that agree with the clock are no news"
 
 
-async def test_ids_that_agree_with_the_clock_are_no_news(world: RemoteWorld) -> None:
-    world.write_many(3)
-    world.play("lost-answer", op="upload", match="f1*")
-    with capture_logs() as lines:
-        await world.once()
+# -- after a kill with many jobs under way: few requests, and what is known need not be found anew -----------
+
+LOOKS = 6
+"""After 1, 3, 7 and 15 s, and one or two for what became unsure later than the others."""
+
+
+async def killed_while_sending(world: RemoteWorld, files: int, *, apart: float = 0.0) -> None:
+    """Nobody knows what became of any document; every eighth is not there.
+
+    They became unsure `apart` seconds one after the other.
+    """
+    await world.mirrored(files)
+    async with world.running() as store:
+        rows = await store.write(lambda tx: unsettled(tx, world, apart))
+    for row in rows[::8]:
+        world.app.put_foreign({"delete": row.remote_id})
+    world.server.requests.clear()
+
+
+def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
+    """The journal as a kill leaves it; returns the rows as they were."""
+    rows = tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,), limit=1000)
+    now = world.clock.wall()
+    for number, row in enumerate(rows):
+        at = now + number * apart
+        blank: dict[str, Any] = {"remote_id": None, "accepted_at": None, "looks": 0, "elapsed": 0.0}
+        unsure = replace(row, state=UploadState.UNSURE, **blank)
+        save_unchecked(tx.uploads, replace(unsure, sent_at=now, looked_at=now, next_look_at=at + 1.0))
+    return rows
+
+
+async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
+    files, pages = 200, 4
+    world.turn(page_cap=50)
+    await killed_while_sending(world, files, apart=0.04)
+    await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert len(world.effects("stored")) == 3
-    assert not [line for line in lines if line["event"] == "times.differ"]
+    assert world.asked("upload") == files // 8
+    assert world.asked("list") + world.asked("detail") <= LOOKS * pages
+
+
+async def test_known_jobs_do_not_wait_for_the_folder_to_be_compared(
+    world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare, asked = BoundMirror.compare, list[int]()
+
+    async def late(bound: BoundMirror, *, deep: bool = False) -> ScanSummary | None:
+        await world.clock.sleep(60.0)
+        asked.append(world.asked("upload"))
+        return await compare(bound, deep=deep)
+
+    await killed_while_sending(world, 40)
+    monkeypatch.setattr(BoundMirror, "compare", late)
+    await world.once()
+    assert asked == [5]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ MISLEADING = [
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
     async with RemoteWorld(tmp_path).serving() as world:
-        world.write_many(6)
-        await world.once()
+        await world.mirrored(6)
         world.clock.now += 10
         yield world
 
@@ -55,26 +54,19 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
         base = await target.bases.create(BaseWish("second"))
         application = await target.applications.create(ApplicationWish("helpdesk", bases=(base.id,)))
         await target.callbacks.set_url("https://events.example.org/kb", {})
-        for op in ("delete-base", "delete-application", "delete-callback"):
-            world.play("code-in-200", op=op, effect=False, args={"code": 400, "message": _GONE[op]})
-        for deed in (
-            target.bases.delete(base.id),
-            target.applications.delete(application.id),
-            target.callbacks.remove(),
-        ):
+        deeds: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {
+            "delete-base": ("知识库不存在", lambda: target.bases.delete(base.id)),
+            "delete-application": ("应用不存在", lambda: target.applications.delete(application.id)),
+            "delete-callback": ("回调地址不存在", target.callbacks.remove),
+        }
+        for op, (message, deed) in deeds.items():
+            world.play("code-in-200", op=op, effect=False, args={"code": 400, "message": message})
             with pytest.raises(TargetError):
-                await deed
+                await deed()
         assert (await target.bases.look(base.id)).id == base.id
         assert (await target.applications.look(application.id)).id == application.id
         assert await target.callbacks.look() is not None
         await target.aclose()
-
-
-_GONE = {
-    "delete-base": "知识库不存在",
-    "delete-application": "应用不存在",
-    "delete-callback": "回调地址不存在",
-}
 
 
 @pytest.mark.parametrize("form", ["404", "code", "null"])

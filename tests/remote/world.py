@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -226,9 +225,6 @@ class RemoteWorld(World):
         """How many requests there were, of one kind or in all."""
         by_op = self.server.requests.by_op
         return by_op.get(op, 0) if op else sum(by_op.values())
-
-    def prefixed(self, prefix: str) -> None:
-        self.settings = replace(self.settings, prefix=prefix)
 
 
 def sha_of_folder(world: World) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ import httpx
 
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secrets import Secret
+from kbsync.contract.target import Target
 from kbsync.once import run_once
 from kbsync.server.app import WORD_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl
@@ -37,6 +38,7 @@ class Scene:
         self.runs: dict[str, Any] = {}
         self.listening = HttpListener(self.runs, world.state / "state.db", as_pasted)
         self.word = ""
+        self.store: StateStore | None = None
 
     @property
     def app(self) -> AccessControl:
@@ -48,19 +50,20 @@ class Scene:
         return self.listening._app
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[StateStore]:
-        """A store with the mirror's run attended to, not begun."""
-        async with self.world.running() as store:
-            self.make_run(store)
+    async def open(self) -> AsyncIterator[Scene]:
+        """With a store and the mirror's run attended to, not begun."""
+        async with self.world.running() as self.store:
+            self.make_run()
             self.make_app()
             try:
-                yield store
+                yield self
             finally:
                 self.made.state_reader.close()
 
-    def make_run(self, store: StateStore) -> None:
+    def make_run(self) -> None:
         """The mirror as the world's plan is now."""
-        run = self.runs["docs"] = self.world.make_run(store)
+        assert self.store is not None
+        run = self.runs["docs"] = self.world.make_run(self.store)
         self.listening.counters.attend(run)
 
     def make_app(self) -> None:
@@ -71,6 +74,19 @@ class Scene:
         self.listening._app = app = self.listening._make_app(http)
         app.views._wall = self.world.clock.wall
 
+    async def mirrored(self, files: int = 0) -> None:
+        """So many more files, and the pass that mirrors all."""
+        self.world.write_many(files)
+        await run_once(self.runs["docs"])
+
+    @asynccontextmanager
+    async def target(self) -> AsyncIterator[Target]:
+        """The target of the mirror while it is open."""
+        bound = await self.runs["docs"].begin()
+        assert bound is not None
+        yield bound.target
+        await self.runs["docs"].end()
+
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await request(self.app, "GET", path, **headers)
 
@@ -79,16 +95,15 @@ class Scene:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def learn_word(self) -> None:
-        """As the page does."""
-        self.word = (await self.get("/api/status")).headers[WORD_HEADER]
-
     async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
+        """An order, with the word that the page knows."""
+        self.word = self.word or (await self.get("/api/status")).headers[WORD_HEADER]
         given = {"content-type": "application/json", WORD_HEADER: self.word, **headers}
         return await request(self.app, "POST", path, content, **{k: v for k, v in given.items() if v})
 
-    def inbox(self, store: StateStore) -> list[tuple[str, Any]]:
-        return [(one.verb, one.args) for one in store.read_now(lambda tx: tx.inbox.waiting("docs"))]
+    def inbox(self) -> list[tuple[str, Any]]:
+        waiting = self.world.look_up(lambda tx: tx.inbox.waiting("docs"))
+        return [(one.verb, one.args) for one in waiting]
 
 
 def samples(text: str) -> dict[str, float]:
@@ -104,13 +119,12 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
         await asyncio.sleep(0.01)
 
 
-async def renewed(one: Scene, store: StateStore, n: int = 12, size: int = 2) -> None:
+async def renewed(one: Scene, n: int = 12, size: int = 2) -> None:
     """The settings want `n` documents, all there are, cut otherwise, which asks where it costs money."""
-    one.world.write_many(n)
-    await run_once(one.runs["docs"])
+    await one.mirrored(n)
     set_to(one.world, size)
-    one.make_run(store)
-    await run_once(one.runs["docs"])
+    one.make_run()
+    await one.mirrored()
 
 
 def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:

@@ -6,15 +6,12 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import Target
 from kbsync.errors import StateError
-from kbsync.once import run_once
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
 from tests.engine.test_changed_settings import set_to
@@ -28,66 +25,41 @@ RENEWALS = f"{HELD}&kind=renewals"
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Scene:
-    return scene(tmp_path)
+async def one(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene(tmp_path).open() as opened:
+        yield opened
 
 
 def body(**told: object) -> bytes:
     return json.dumps({"mirror": "docs"} | told).encode()
 
 
-@asynccontextmanager
-async def opened(one: Scene) -> AsyncIterator[Target]:
-    """The target of the mirror while it is open."""
-    bound = await one.runs["docs"].begin()
-    assert bound is not None
-    yield bound.target
-    await one.runs["docs"].end()
-
-
-async def mirrored(one: Scene, n: int = 12) -> None:
-    one.world.write_many(n)
-    await run_once(one.runs["docs"])
-
-
 async def held(one: Scene, n: int = 12) -> None:
     """All of them are deleted, which asks."""
-    await mirrored(one, n)
-    for i in range(n):
-        one.world.delete(f"f{i}.md")
-    await run_once(one.runs["docs"])
+    await one.mirrored(n)
+    one.world.delete_many(n)
+    await one.mirrored()
 
 
 async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -> None:
-    async with one.open():
-        for i in range(7):
-            one.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
-        one.world.write(LATIN, "latin")
-        one.world.write(HOSTILE, "hostile")
-        await run_once(one.runs["docs"])
-        whole = (await one.json("/api/status?documents=1"))["mirrors"][0]
-        paths = [item["path"] for item in whole["items"]]
-        found, after = [], ""
-        while after is not None:
-            page = await one.json(f"/api/status?documents=1&limit=2&after={after}")
-            [answer] = page["mirrors"]
-            assert len(answer["items"]) <= 2
-            found += [item["path"] for item in answer["items"]]
-            after = answer.get("next")
+    for i in range(7):
+        one.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
+    one.world.write(LATIN, "latin")
+    one.world.write(HOSTILE, "hostile")
+    await one.mirrored()
+    whole = (await one.json("/api/status?documents=1"))["mirrors"][0]
+    paths = [item["path"] for item in whole["items"]]
+    found, after = [], ""
+    while after is not None:
+        page = await one.json(f"/api/status?documents=1&limit=2&after={after}")
+        [answer] = page["mirrors"]
+        assert len(answer["items"]) <= 2
+        found += [item["path"] for item in answer["items"]]
+        after = answer.get("next")
     assert (
         sorted(found) == sorted(paths) == sorted([LATIN, HOSTILE, *(f"d{i % 3}/f{i}.md" for i in range(7))])
     )
     assert "next" not in whole
-
-
-async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
-    async with one.open():
-        await mirrored(one, 2)
-        one.world.write("bad.md", "x" * (one.world.limits.max_bytes + 1))
-        await run_once(one.runs["docs"])
-        [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
-    assert [item["path"] for item in mirror["items"]] == ["bad.md"]
-    assert mirror["items"][0]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -108,117 +80,108 @@ async def test_only_the_failed_ones_are_asked_for(one: Scene) -> None:
     ],
 )
 async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, question: str, error: str) -> None:
-    async with one.open():
-        answer = await one.get(f"/api/{question}")
+    answer = await one.get(f"/api/{question}")
     assert answer.status_code == (404 if "no mirror" in error else 400)
     assert error in answer.json()["error"]
 
 
 async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None:
-    async with one.open() as store:
-        one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
-        await run_once(one.runs["docs"])
-        one.runs["docs"].halt = Halt("folder-missing", f"{LATIN} is missing", "kbsync retry")
-        frame = await one.made.views.frame()
-        assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
-        assert (await one.get("/readyz")).status_code == 503
-        await one.learn_word()
-        answer = await one.post("/api/retry", body(paths=[LATIN]))
-        assert answer.status_code == 202
-        assert one.inbox(store) == [("retry", {"paths": [LATIN]})]
+    one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
+    await one.mirrored(2)
+    [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
+    assert [(item["path"], bool(item["reason"])) for item in mirror["items"]] == [(LATIN, True)]
+    one.runs["docs"].halt = Halt("folder-missing", f"{LATIN} is missing", "kbsync retry")
+    frame = await one.made.views.frame()
+    assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
+    assert (await one.get("/readyz")).status_code == 503
+    answer = await one.post("/api/retry", body(paths=[LATIN]))
+    assert answer.status_code == 202
+    assert one.inbox() == [("retry", {"paths": [LATIN]})]
 
 
 async def test_an_order_is_left_in_the_inbox_as_a_command_would(one: Scene) -> None:
-    async with one.open() as store:
-        await mirrored(one, 1)
-        await one.learn_word()
-        for path, told in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
-            assert (await one.post(f"/api/{path}", body(**told))).status_code == 202
-        assert one.inbox(store) == [
-            ("retry", {"paths": None}),
-            ("retry", {"paths": ["f0.md"]}),
-            ("audit", {}),
-        ]
-        assert (one.world.state / "wake").exists()
+    await one.mirrored(1)
+    for path, told in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
+        assert (await one.post(f"/api/{path}", body(**told))).status_code == 202
+    assert one.inbox() == [
+        ("retry", {"paths": None}),
+        ("retry", {"paths": ["f0.md"]}),
+        ("audit", {}),
+    ]
+    assert (one.world.state / "wake").exists()
 
 
 async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
-    async with one.open() as store:
-        await held(one)
-        await one.learn_word()
-        shown = await one.json(HELD)
-        assert (shown["count"], len(shown["paths"])) == (12, 12)
-        for version in ("", "0" * 32, shown["version"][:-1]):
-            assert (await one.post("/api/approve", body(version=version))).status_code == 409
-        assert one.inbox(store) == []
-        approval = body(version=shown["version"])
-        assert (await one.post("/api/approve", approval)).status_code == 202
-        await run_once(one.runs["docs"])
-        assert one.world.served() == {}
-        nothing = await one.json(HELD)
-        assert nothing["count"] == 0
-        assert (await one.post("/api/approve", body(version=nothing["version"]))).status_code == 409
+    await held(one)
+    shown = await one.json(HELD)
+    assert (shown["count"], len(shown["paths"])) == (12, 12)
+    for version in ("", "0" * 32, shown["version"][:-1]):
+        assert (await one.post("/api/approve", body(version=version))).status_code == 409
+    assert one.inbox() == []
+    approval = body(version=shown["version"])
+    assert (await one.post("/api/approve", approval)).status_code == 202
+    await one.mirrored()
+    assert one.world.served() == {}
+    nothing = await one.json(HELD)
+    assert nothing["count"] == 0
+    assert (await one.post("/api/approve", body(version=nothing["version"]))).status_code == 409
 
 
 @pytest.fixture
-def paid(tmp_path: Path) -> Scene:
+async def paid(tmp_path: Path) -> AsyncIterator[Scene]:
     """Indexing costs money there."""
-    return scene(tmp_path, paid=True)
+    async with scene(tmp_path, paid=True).open() as opened:
+        yield opened
 
 
 async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_from_deletions(
     paid: Scene,
 ) -> None:
-    async with paid.open() as store:
-        await renewed(paid, store)
-        await paid.learn_word()
-        shown = await paid.json(RENEWALS)
-        assert (shown["kind"], shown["count"], len(shown["paths"])) == ("renewals", 12, 12)
-        assert shown["size"] == sum(len(text) for text in paid.world.on_disk().values())
-        [frame] = (await paid.made.views.frame())["mirrors"]
-        assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
-        assert (frame["held"], (await paid.json(HELD))["count"]) == (0, 0)
-        for number in range(6):
-            paid.world.delete(f"f{number}.md")
-        await run_once(paid.runs["docs"])
-        deletions, renewals = await paid.json(HELD), await paid.json(RENEWALS)
-        assert (deletions["count"], "size" in deletions) == (6, False)
-        for kind, version in (
-            *(("renewals", version) for version in ("", "0" * 32, shown["version"], deletions["version"])),
-            ("deletions", renewals["version"]),
-        ):
-            answer = await paid.post("/api/approve", body(kind=kind, version=version))
-            assert (answer.status_code, paid.inbox(store)) == (409, [])
-        puts = paid.world.puts()
-        approval = body(kind="renewals", version=renewals["version"])
-        assert (await paid.post("/api/approve", approval)).status_code == 202
-        await run_once(paid.runs["docs"])
-        assert (len(paid.world.served()), paid.world.puts()) == (12, puts + 6)
-        [frame] = (await paid.made.views.frame())["mirrors"]
-        assert frame["renewals"] is None
-        assert (await paid.post("/api/approve", approval)).status_code == 409
-        assert (await paid.json(HELD))["version"] == deletions["version"]
+    await renewed(paid)
+    shown = await paid.json(RENEWALS)
+    assert (shown["kind"], shown["count"], len(shown["paths"])) == ("renewals", 12, 12)
+    assert shown["size"] == sum(len(text) for text in paid.world.on_disk().values())
+    [frame] = (await paid.made.views.frame())["mirrors"]
+    assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
+    assert (frame["held"], (await paid.json(HELD))["count"]) == (0, 0)
+    paid.world.delete_many(6)
+    await paid.mirrored()
+    deletions, renewals = await paid.json(HELD), await paid.json(RENEWALS)
+    assert (deletions["count"], "size" in deletions) == (6, False)
+    for kind, version in (
+        *(("renewals", version) for version in ("", "0" * 32, shown["version"], deletions["version"])),
+        ("deletions", renewals["version"]),
+    ):
+        answer = await paid.post("/api/approve", body(kind=kind, version=version))
+        assert (answer.status_code, paid.inbox()) == (409, [])
+    puts = paid.world.puts()
+    approval = body(kind="renewals", version=renewals["version"])
+    assert (await paid.post("/api/approve", approval)).status_code == 202
+    await paid.mirrored()
+    assert (len(paid.world.served()), paid.world.puts()) == (12, puts + 6)
+    [frame] = (await paid.made.views.frame())["mirrors"]
+    assert frame["renewals"] is None
+    assert (await paid.post("/api/approve", approval)).status_code == 409
+    assert (await paid.json(HELD))["version"] == deletions["version"]
 
 
 @pytest.mark.parametrize(("kind", "size"), [("deletions", 0), ("renewals", 1), ("renewals", 2)])
 async def test_what_changed_since_it_was_shown_is_shown_again(paid: Scene, kind: str, size: int) -> None:
     """A file came back; or the settings were changed again, and a file was edited."""
-    async with paid.open() as store:
-        if kind == "deletions":
-            await held(paid)
-        else:
-            await renewed(paid, store)
-        await paid.learn_word()
-        shown = await paid.json(f"{HELD}&kind={kind}")
-        paid.world.clock.now += 10
-        paid.world.write("f3.md", "text of f3" if kind == "deletions" else "edited since")
-        if size:
-            set_to(paid.world, size)
-            paid.make_run(store)
-        await run_once(paid.runs["docs"])
-        answer = await paid.post("/api/approve", body(kind=kind, version=shown["version"]))
-        assert (answer.status_code, paid.inbox(store)) == (409, [])
-        assert (await paid.json(f"{HELD}&kind={kind}"))["count"] == 11
+    if kind == "deletions":
+        await held(paid)
+    else:
+        await renewed(paid)
+    shown = await paid.json(f"{HELD}&kind={kind}")
+    paid.world.clock.now += 10
+    paid.world.write("f3.md", "text of f3" if kind == "deletions" else "edited since")
+    if size:
+        set_to(paid.world, size)
+        paid.make_run()
+    await paid.mirrored()
+    answer = await paid.post("/api/approve", body(kind=kind, version=shown["version"]))
+    assert (answer.status_code, paid.inbox()) == (409, [])
+    assert (await paid.json(f"{HELD}&kind={kind}"))["count"] == 11
 
 
 OF_OTHERS = {
@@ -231,15 +194,13 @@ OF_OTHERS = {
 
 @pytest.mark.parametrize("headers", [{name: each} for name in OF_OTHERS for each in OF_OTHERS[name]], ids=str)
 async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[str, str]) -> None:
-    async with one.open() as store:
-        await one.learn_word()
-        for path in ("retry", "approve", "verify"):
-            assert (await one.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
-            for told in (body(), body(kind="renewals")):
-                assert (await one.post(f"/api/{path}", told, **headers)).status_code == 403
-        assert one.inbox(store) == []
-        good = {"origin": "http://127.0.0.1:9753", "sec-fetch-site": "same-origin"}
-        assert (await one.post("/api/verify", body(), **good)).status_code == 202
+    for path in ("retry", "approve", "verify"):
+        assert (await one.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
+        for told in (body(), body(kind="renewals")):
+            assert (await one.post(f"/api/{path}", told, **headers)).status_code == 403
+    assert one.inbox() == []
+    good = {"origin": "http://127.0.0.1:9753", "sec-fetch-site": "same-origin"}
+    assert (await one.post("/api/verify", body(), **good)).status_code == 202
 
 
 NO_ORDERS = [b"", b"[]", b"[" * 20000, b'{"mirror": 1}', body(paths="f0.md"), body(paths=[1]),
@@ -247,21 +208,19 @@ NO_ORDERS = [b"", b"[]", b"[" * 20000, b'{"mirror": 1}', body(paths="f0.md"), bo
 
 
 async def test_an_order_that_makes_no_sense_is_refused(one: Scene) -> None:
-    async with one.open() as store:
-        await one.learn_word()
-        for told in NO_ORDERS:
-            assert (await one.post("/api/retry", told)).status_code == 400, told[:60]
-        assert (await one.post("/api/retry", body(mirror="nobody"))).status_code == 404
-        assert one.inbox(store) == []
+    for told in NO_ORDERS:
+        assert (await one.post("/api/retry", told)).status_code == 400, told[:60]
+    assert (await one.post("/api/retry", body(mirror="nobody"))).status_code == 404
+    assert one.inbox() == []
 
 
 async def test_an_order_needs_the_token_as_well(tmp_path: Path) -> None:
     one = scene(tmp_path, TOKEN)
-    async with one.open() as store:
+    async with one.open():
         assert (await one.get("/api/status")).status_code == 401
         one.word = (await one.get("/api/status", authorization=f"Bearer {TOKEN}")).headers["x-kbsync-word"]
         assert (await one.post("/api/verify", body())).status_code == 401
-        assert one.inbox(store) == []
+        assert one.inbox() == []
         shown = {"authorization": f"Bearer {TOKEN}"}
         assert (await one.post("/api/verify", body(), **shown)).status_code == 202
 
@@ -270,20 +229,18 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
     def broken() -> None:
         raise StateError("the disk failed; look at it")
 
-    async with one.open():
-        monkeypatch.setattr(one.made.state_reader, "_current", broken)
-        for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
-            answer = await one.get(path)
-            assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
+    monkeypatch.setattr(one.made.state_reader, "_current", broken)
+    for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
+        answer = await one.get(path)
+        assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
 
 
 async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
-    async with one.open():
-        silent = await one.json("/api/search?q=text")
-        assert silent == {"hits": [], "silent": {"docs": "its target is not open; its status says why"}}
-        await mirrored(one, 3)
-        async with opened(one):
-            told = await one.json("/api/search?q=f1&k=1")
+    silent = await one.json("/api/search?q=text")
+    assert silent == {"hits": [], "silent": {"docs": "its target is not open; its status says why"}}
+    await one.mirrored(3)
+    async with one.target():
+        told = await one.json("/api/search?q=f1&k=1")
     [hit] = told["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
     assert "f1" in hit["passages"][0]["text"]
@@ -294,8 +251,8 @@ async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
 ) -> None:
     shared = scene(tmp_path, marks=True)
     async with shared.open():
-        await mirrored(shared, 1)
-        async with opened(shared) as target:
+        await shared.mirrored(1)
+        async with shared.target() as target:
             [ours] = [row.remote_id async for row in target.list()]
 
             async def search(query: Query) -> list[Hit]:
@@ -314,19 +271,17 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
         asked.append((query.text, query.unfinished))
         return []
 
-    async with one.open():
-        await mirrored(one, 1)
-        async with opened(one) as target:
-            monkeypatch.setattr(target, "search", search)
-            for end in ("&unfinished=1", "", "&unfinished=0"):
-                await one.json(f"/api/search?q=har{end}")
+    await one.mirrored(1)
+    async with one.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        for end in ("&unfinished=1", "", "&unfinished=0"):
+            await one.json(f"/api/search?q=har{end}")
     assert asked == [("har", True), ("har", False), ("har", False)]
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "SEARCHES_AT_ONCE", 0)
-    async with one.open():
-        assert (await one.get("/api/search?q=text")).status_code == 503
+    monkeypatch.setattr(one.made, "_searching", asyncio.Semaphore(0))
+    assert (await one.get("/api/search?q=text")).status_code == 503
 
 
 async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
@@ -336,7 +291,5 @@ async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(app, "ORDER_SECONDS", 0.0)
-    async with one.open():
-        monkeypatch.setattr(one.made, "_post", never)
-        await one.learn_word()
-        assert (await one.post("/api/verify", body())).status_code == 503
+    monkeypatch.setattr(one.made, "_post", never)
+    assert (await one.post("/api/verify", body())).status_code == 503

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import health
 from kbsync.server.health import MirrorReadiness, Readiness
 from kbsync.server.metrics import STALLED_AFTER
 from kbsync.source.hints import Hint, HintKind
+from kbsync.state.mirrors import Halt
 from tests.engine.world import World
 from tests.server.client import HALT, HALTED, READY, Listened
 
@@ -77,7 +77,6 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         await bound.compare()
         assert await reason(readiness) == ""
         await run.end()
-        assert await reason(readiness) == ""
         await run.set_halt(HALT)
         assert [one.obstacle for one in await readiness.look()] == [HALT]
         await run.set_halt(None)
@@ -89,11 +88,8 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
 ) -> None:
     world = World(tmp_path)
     world.write_many(3)
-    async with world.running() as store:
-        run = world.make_run(store)
-        readiness = Readiness({"docs": run})
-        bound = await run.begin()
-        assert bound is not None
+    async with world.begun() as bound:
+        readiness = Readiness({"docs": world.run})
         await bound.compare()
         await bound.compared()
         for number in range(100):
@@ -106,18 +102,15 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
             await world.clock.sleep(0.2)
         assert "log.md" in bound.reconciler.settling
         assert await reason(readiness) == ""
-        await run.end()
 
 
 async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
+
+    async def broken(_work: object) -> None:
+        raise StateError("the disk is gone")
+
     async with world.running() as store:
-        run: MirrorRun = world.make_run(store)
-
-        async def broken(_work: object) -> None:
-            raise StateError("the disk is gone")
-
         monkeypatch.setattr(store, "read", broken)
-        [one] = await Readiness({"docs": run}).look()
-    assert one.obstacle is not None
-    assert (one.obstacle.reason, one.obstacle.detail) == ("failing", "the disk is gone")
+        [one] = await Readiness({"docs": world.make_run(store)}).look()
+    assert one.obstacle == Halt("failing", "the disk is gone", "")

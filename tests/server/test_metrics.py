@@ -39,15 +39,13 @@ def figures() -> MetricFigures:
     return MetricFigures(mirrors, CounterSnapshot({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
 
 
-def test_every_metric_of_the_contract_is_there_and_well_formed() -> None:
-    families = {one.name: one for one in text_string_to_metric_families(rendered(figures()).decode())}
+def test_what_happened_is_told_with_its_labels_by_every_metric_of_the_contract() -> None:
+    text = rendered(figures()).decode()
+    families = {one.name: one for one in text_string_to_metric_families(text)}
     assert set(CONTRACT) <= set(families)
     assert all(one.documentation for one in families.values())
     assert families["kbsync_request_seconds"].type == families["kbsync_freshness_seconds"].type == "histogram"
-
-
-def test_what_happened_is_told_with_its_labels() -> None:
-    told = samples(rendered(figures()).decode())
+    told = samples(text)
     assert told['kbsync_documents{mirror="a",state="ready"}'] == 3
     assert told['kbsync_documents{mirror="b",state="held"}'] == 0
     assert told['kbsync_requests_total{op="upload",outcome="unsure",target="zhipu"}'] == 1

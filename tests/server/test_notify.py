@@ -70,23 +70,6 @@ class Pending(PendingNotices):
             self.failed("a", FailedDocument(f"{number}.md", "no text"), "kbsync retry", now, EPOCH + now)
 
 
-def test_a_halt_is_told_once_and_its_end_too_without_a_cure_for_what_is_over() -> None:
-    pending = Pending()
-    pending.see(None)
-    assert pending.tell(0.0) == []
-    pending.see(MISSING)
-    [halted] = pending.tell(0.0)
-    assert (halted.event, halted.halt) == ("halted", MISSING)
-    pending.see(MISSING)
-    assert pending.tell(EVERY) == []
-    pending.see(None)
-    [recovered] = pending.tell(2 * EVERY)
-    told = recovered.to_json()
-    assert told["text"] == "a: works again (folder-missing is over)"
-    known = {"event": "recovered", "reason": "folder-missing", "detail": "", "cure": ""}
-    assert {key: told[key] for key in known} == known
-
-
 def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
     pending = Pending()
     pending.see(QUOTA)
@@ -348,11 +331,15 @@ async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
     assert stage.events == [], "before its first look this process does not know whether the halt still holds"
     stage.run.told = QUOTA
     await stage.look()
+    await stage.look(EVERY)
+    assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "told once"
     stage.halt = None
     stage.fail()
     stage.notifications.heard("a", Happened("document.ready", ROW))
     await stage.look(EVERY + GATHER)
     assert stage.events == ["halted", "recovered", "quarantined"]
+    over = {"reason": "quota", "detail": "", "cure": "", "text": "a: works again (quota is over)"}
+    assert {key: stage.notices[1][key] for key in over} == over, "no cure for what is over"
     assert stage.notices[-1]["documents"] == [{"path": "x.pdf", "reason": "no text"}]
     assert stage.notices[-1]["cure"] == "kbsync retry --mirror a"
 

@@ -16,12 +16,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from kbsync.errors import Rejected
-from kbsync.once import run_once
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.views import Views
 from kbsync.state.mirrors import Halt
-from kbsync.state.store import StateStore
 from tests.memory.behaviour import Fault
 from tests.server.browser import Page, browsing
 from tests.server.client import TOKEN, Listened
@@ -77,8 +75,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 class Shown:
     """A page before a scene. The browser is asked from a thread of its own: the scene's loop goes on."""
 
-    def __init__(self, one: Scene, page: Page, port: int, store: StateStore) -> None:
-        self.scene, self._page, self.port, self.store = one, page, port, store
+    def __init__(self, one: Scene, page: Page) -> None:
+        self.scene, self.world, self._page = one, one.world, page
+        self.port = 0
+        self.serve()
+
+    def serve(self) -> None:
+        """The listener is there, at the port that it had."""
+        [listening] = bind_sockets("127.0.0.1", self.port)
+        self.port = listening.getsockname()[1]
+        self.thread = ServerThread(self.scene.app, [listening], self.scene.made.hub.end)
+        self.thread.start()
 
     async def do(self, what: Callable[..., T], *args: Any, **given: Any) -> T:
         loop = asyncio.get_running_loop()
@@ -88,9 +95,6 @@ class Shown:
         self._page.messages.clear()
         self._page.requested.clear()
         await self.do(self._page.open, f"http://127.0.0.1:{self.port}/")
-
-    async def click(self, place: str) -> None:
-        await self.run(f"document.querySelector({place!r}).click()")
 
     async def count(self, places: str) -> int:
         return int(await self.run(f"document.querySelectorAll({places!r}).length"))
@@ -125,39 +129,37 @@ class Shown:
         assert len(papers) == 2
         await self.do(self._page.size, 1280, 800)
 
-    async def mirrored(self) -> None:
-        await run_once(self.scene.runs["docs"])
-
 
 @asynccontextmanager
 async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
-    async with one.open() as store:
-        [listening] = bind_sockets("127.0.0.1", 0)
-        port = listening.getsockname()[1]
-        thread = ServerThread(one.app, [listening], one.made.hub.end)
-        thread.start()
-        found = Shown(one, page, port, store)
+    async with one.open():
+        found = Shown(one, page)
         try:
             await found.open()
             yield found
         finally:
             await found.do(page.open, "about:blank")
-            await asyncio.get_running_loop().run_in_executor(THREAD, thread.stop)
+            await found.do(found.thread.stop)
 
 
-async def test_what_happens_is_seen_without_a_reload(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        await one.until("document.querySelector('.mirror')")
-        assert "Nothing to mirror yet" in await one.text("main")
-        one.scene.world.write_many(3)
-        await one.mirrored()
-        await one.says("All 3 documents are searchable")
-        assert "f2.md" in await one.text("#changes")
-        one.scene.world.write("huge.md", "x" * (one.scene.world.limits.max_bytes + 1))
-        await one.mirrored()
-        await one.until("document.querySelector('.mirror').dataset.tone == 'failed'")
-        assert "huge.md" in await one.text(".mirror")
-        assert one._page.messages == []
+@pytest.fixture
+async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
+    """A page that has nothing to complain of."""
+    async with shown(scene(tmp_path), page) as seen:
+        yield seen
+        assert page.messages == []
+
+
+async def test_what_happens_is_seen_without_a_reload(one: Shown) -> None:
+    await one.until("document.querySelector('.mirror')")
+    assert "Nothing to mirror yet" in await one.text("main")
+    await one.scene.mirrored(3)
+    await one.says("All 3 documents are searchable")
+    assert "f2.md" in await one.text("#changes")
+    one.world.write("huge.md", "x" * (one.world.limits.max_bytes + 1))
+    await one.scene.mirrored()
+    await one.until("document.querySelector('.mirror').dataset.tone == 'failed'")
+    assert "huge.md" in await one.text(".mirror")
 
 
 @pytest.mark.parametrize(
@@ -224,15 +226,13 @@ async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
     tmp_path: Path, page: Page, kind: str
 ) -> None:
     async with shown(scene(tmp_path, paid=kind == "renewals"), page) as one:
-        world = one.scene.world
+        world = one.world
         if kind == "renewals":
-            await renewed(one.scene, one.store)
+            await renewed(one.scene)
         else:
-            world.write_many(12)
-            await one.mirrored()
-            for i in range(12):
-                world.delete(f"f{i}.md")
-            await one.mirrored()
+            await one.scene.mirrored(12)
+            world.delete_many(12)
+            await one.scene.mirrored()
         await one.until("document.querySelector('.notice.held button')")
         puts, before = world.puts(), world.served()
         if kind == "renewals":
@@ -252,7 +252,7 @@ async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
         assert (world.puts(), world.served()) == (puts, before)
         await one.press("Tab", "Enter")
         await one.until("!document.getElementById('held').open")
-        await one.mirrored()
+        await one.scene.mirrored()
         if kind == "renewals":
             assert (world.puts(), world.served()) == (puts + 12, before)
         else:
@@ -261,50 +261,42 @@ async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
         assert one._page.messages == []
 
 
-async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_drawn(
-    tmp_path: Path, page: Page
-) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        world = one.scene.world
-        world.write_many(3)
-        world.base.faults.append(
-            Fault("put", error=lambda: Rejected("no"), match=lambda doc: doc.path == "f1.md")
-        )
-        await one.mirrored()
-        button = "document.querySelector('.mirror [data-key=\"retry docs f1.md\"]')"
-        await one.until(button)
-        assert await one.count("#chart circle") >= 1
-        assert "documents" in await one.run("document.querySelector('#chart circle title').textContent")
-        await one.run(f"{button}.focus()")
-        await one.press("Enter")
-        await one.says("Retry requested", "#toast")
-        await one.mirrored()
-        await one.says("All 3 documents are searchable")
-        assert one._page.messages == []
+async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_drawn(one: Shown) -> None:
+    world = one.world
+    world.base.faults.append(
+        Fault("put", error=lambda: Rejected("no"), match=lambda doc: doc.path == "f1.md")
+    )
+    await one.scene.mirrored(3)
+    button = "document.querySelector('.mirror [data-key=\"retry docs f1.md\"]')"
+    await one.until(button)
+    assert await one.count("#chart circle") >= 1
+    assert "documents" in await one.run("document.querySelector('#chart circle title').textContent")
+    await one.run(f"{button}.focus()")
+    await one.press("Enter")
+    await one.says("Retry requested", "#toast")
+    await one.scene.mirrored()
+    await one.says("All 3 documents are searchable")
 
 
-async def test_an_audit_that_was_asked_for_says_how_it_ended(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        base = one.scene.world.base
-        # Of a state that was lost.
-        twin = base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False)
-        one.scene.world.write_many(3)
-        await one.mirrored()
-        run = one.scene.runs["docs"]
-        bound = await run.begin()
-        assert bound is not None
-        await bound.compare()
-        await bound.compared()
-        for found in ("1 duplicate", "all is well"):
-            await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
-            await one.click('[data-key="audit docs"]')
-            await one.says("The audit has started", "#toast")
-            await bound.auditing.audit()
-            await one.says(f"docs is verified: {found}", "#toast")
-            assert f": {found}" in await one.text(".legend")
-            base._documents.pop(twin.remote_id, None)
-        assert one._page.messages == []
-        await run.end()
+async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None:
+    base = one.world.base
+    # Of a state that was lost.
+    twin = base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False)
+    await one.scene.mirrored(3)
+    run = one.scene.runs["docs"]
+    bound = await run.begin()
+    assert bound is not None
+    await bound.compare()
+    await bound.compared()
+    for found in ("1 duplicate", "all is well"):
+        await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
+        await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
+        await one.says("The audit has started", "#toast")
+        await bound.auditing.audit()
+        await one.says(f"docs is verified: {found}", "#toast")
+        assert f": {found}" in await one.text(".legend")
+        base._documents.pop(twin.remote_id, None)
+    await run.end()
 
 
 LOST = "document.body.dataset.link == 'gone'"
@@ -328,34 +320,22 @@ async def is_grey(seen: Shown, since: float) -> None:
 async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and_orders_nothing(
     tmp_path: Path, page: Page
 ) -> None:
-    one = scene(tmp_path)
-    async with one.open() as store:
-        [listening] = bind_sockets("127.0.0.1", 0)
-        host, port = listening.getsockname()
-        first = ServerThread(one.app, [listening], one.made.hub.end)
-        first.start()
-        seen = Shown(one, page, port, store)
-        one.world.write_many(3)
-        await seen.mirrored()
-        await seen.open()
-        await seen.until("document.querySelector('[data-key=\"audit docs\"]')")
-        assert await seen.text("#sentence") == "All 3 documents are searchable"
-        await asyncio.to_thread(first.stop)
+    async with shown(scene(tmp_path), page) as seen:
+        await seen.scene.mirrored(3)
+        await seen.says("All 3 documents are searchable", "#sentence")
+        await asyncio.to_thread(seen.thread.stop)
         await is_grey(seen, time.monotonic())
-        second = ServerThread(one.app, bind_sockets(host, port), one.made.hub.end)
-        second.start()
+        seen.serve()
         await seen.until(f"!({LOST})")
         assert set(await seen.run(BUTTONS)) == {False}
         assert await seen.text("#sentence") == "All 3 documents are searchable"
-        await seen.do(page.open, "about:blank")
-        await asyncio.to_thread(second.stop)
 
 
 async def test_a_daemon_that_hangs_is_as_good_as_gone(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shown(scene(tmp_path), page) as one:
-        await one.mirrored()
+        await one.scene.mirrored()
         await one.until("document.querySelector('[data-key=\"audit docs\"]')")
         since = time.monotonic()
         monkeypatch.setattr(events, "HEARTBEAT", 3600.0)  # the connection stands, and nothing comes
@@ -363,34 +343,32 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
         assert time.monotonic() - since < 5.0
 
 
-async def test_names_and_texts_of_strangers_stay_text(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        big = one.scene.world.limits.max_bytes + 1
-        for number, name in enumerate(HOSTILE):
-            one.scene.world.write(name, TEXT)
-            one.scene.world.write(f"d{number}/{name}", "x" * big)
-        await one.mirrored()
-        run = one.scene.runs["docs"]
-        assert await run.begin()
-        await one.until("document.querySelectorAll('.mirror li').length >= 5")
-        await one.press("/")
-        await one.write("harvest")
-        await one.press("Enter")
-        await one.until("document.querySelectorAll('.hit').length >= 5")
-        assert await one.count(".hit mark") >= 5
-        await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
-        await one.until("performance.getEntries().some((one) => one.name.endsWith('q=harvest&unfinished=1'))")
-        whole = await one.run("document.body.textContent")
-        for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
-            assert name in whole
-        assert "<b>bold</b>" in whole
-        assert "\u202e" not in whole
-        assert await one.count("main img, main script, main b b") == 0
-        assert "broken" not in await one.run("document.title")
-        assert one._page.messages == []
-        hosts = {url.split("/")[2] for url in one._page.requested if url.startswith("http")}
-        assert hosts == {f"127.0.0.1:{one.port}"}
-        await run.end()
+async def test_names_and_texts_of_strangers_stay_text(one: Shown) -> None:
+    big = one.world.limits.max_bytes + 1
+    for number, name in enumerate(HOSTILE):
+        one.world.write(name, TEXT)
+        one.world.write(f"d{number}/{name}", "x" * big)
+    await one.scene.mirrored()
+    run = one.scene.runs["docs"]
+    assert await run.begin()
+    await one.until("document.querySelectorAll('.mirror li').length >= 5")
+    await one.press("/")
+    await one.write("harvest")
+    await one.press("Enter")
+    await one.until("document.querySelectorAll('.hit').length >= 5")
+    assert await one.count(".hit mark") >= 5
+    await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
+    await one.until("performance.getEntries().some((one) => one.name.endsWith('q=harvest&unfinished=1'))")
+    whole = await one.run("document.body.textContent")
+    for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
+        assert name in whole
+    assert "<b>bold</b>" in whole
+    assert "\u202e" not in whole
+    assert await one.count("main img, main script, main b b") == 0
+    assert "broken" not in await one.run("document.title")
+    hosts = {url.split("/")[2] for url in one._page.requested if url.startswith("http")}
+    assert hosts == {f"127.0.0.1:{one.port}"}
+    await run.end()
 
 
 async def test_no_text_can_become_markup_even_by_a_mistake_of_ours(tmp_path: Path, page: Page) -> None:
@@ -417,35 +395,31 @@ async def test_beyond_this_machine_a_token_is_asked_for_and_stays_in_the_tab(
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-async def test_nothing_is_wider_than_the_window(tmp_path: Path, page: Page, width: int) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        one.scene.world.write("a" * 200 + ".md", "text")
-        await one.mirrored()
-        await one.do(page.size, width, 800, dark=True, still=True)
-        await one.until("document.querySelector('#changes bdi')")
-        assert await one.run("document.documentElement.scrollWidth") <= width
-        assert await one.run("getComputedStyle(document.querySelector('.bar i')).transitionDuration") == "0s"
-        await one.do(page.size, 1280, 800)
+async def test_nothing_is_wider_than_the_window(one: Shown, width: int) -> None:
+    one.world.write("a" * 200 + ".md", "text")
+    await one.scene.mirrored()
+    await one.do(one._page.size, width, 800, dark=True, still=True)
+    await one.until("document.querySelector('#changes bdi')")
+    assert await one.run("document.documentElement.scrollWidth") <= width
+    assert await one.run("getComputedStyle(document.querySelector('.bar i')).transitionDuration") == "0s"
+    await one.do(one._page.size, 1280, 800)
 
 
 @pytest.mark.parametrize("tone", ["ready", "held", "failed"])
-async def test_every_text_can_be_read_in_light_and_in_dark(tmp_path: Path, page: Page, tone: str) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        world = one.scene.world
-        world.write_many(12)
-        await one.mirrored()
-        if tone == "failed":
-            world.write("huge.md", "x" * (world.limits.max_bytes + 1))
-        elif tone == "held":
-            for i in range(12):
-                world.delete(f"f{i}.md")
-        await one.mirrored()
-        await one.reads(tone)
-        await one.scene.runs["docs"].set_halt(Halt("credentials", "the key is refused", "kbsync retry"))
-        await one.until("document.querySelector('#sentence').innerText == 'docs is halted'")
-        text = await one.text("main")
-        assert "the key is refused" in text and "kbsync retry" in text
-        await one.reads("failed")
+async def test_every_text_can_be_read_in_light_and_in_dark(one: Shown, tone: str) -> None:
+    world = one.world
+    await one.scene.mirrored(12)
+    if tone == "failed":
+        world.write("huge.md", "x" * (world.limits.max_bytes + 1))
+    elif tone == "held":
+        world.delete_many(12)
+    await one.scene.mirrored()
+    await one.reads(tone)
+    await one.scene.runs["docs"].set_halt(Halt("credentials", "the key is refused", "kbsync retry"))
+    await one.until("document.querySelector('#sentence').innerText == 'docs is halted'")
+    text = await one.text("main")
+    assert "the key is refused" in text and "kbsync retry" in text
+    await one.reads("failed")
 
 
 def test_the_page_weighs_little_and_names_no_other_host() -> None:

@@ -15,41 +15,21 @@ import pytest
 from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import events
-from kbsync.server.events import ABORT, EventHub, EventStream
+from kbsync.server.events import ABORT, EventHub, EventStream, OpenPage
 from tests.clocks import settled
 from tests.server.client import served
 from tests.server.scene import eventually, scene
 
 
-class Turns:
-    """Sleeps that end only when the test says so."""
-
-    def __init__(self) -> None:
-        self._waiting: list[asyncio.Future[None]] = []
-
-    async def sleep(self, _seconds: float) -> None:
-        one: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(one)
-        await one
-
-    async def turn(self) -> None:
-        """Every sleeper goes on, and does what it does."""
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.done():
-                one.set_result(None)
-        await settled()
-
-
 class WatchedMirrors:
-    """Mirrors by word; counts how often a picture was made."""
+    """Mirrors by word; counts how often a picture was made. Pauses end when the test says so."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
         self.told: object = 1
         self.error: Exception | None = None
         self.made = 0
-        self.hub = EventHub(self._frame, self._news, self.turns.sleep)
+        self.hub = EventHub(self._frame, self._news, self._sleep)
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def _frame(self) -> Mapping[str, Any]:
         if self.error is not None:
@@ -60,21 +40,36 @@ class WatchedMirrors:
     async def _news(self) -> object:
         return self.told
 
+    async def _sleep(self, _seconds: float) -> None:
+        self._waiting.append(asyncio.get_running_loop().create_future())
+        await self._waiting[-1]
+
+    async def turn(self, *news: object) -> None:
+        """There is a look at each of these; without any, at what is there already."""
+        for told in news or (self.told,):
+            self.told = told
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
+            await settled()
+
+    def join(self) -> OpenPage:
+        client = self.hub.join()
+        assert client is not None
+        return client
+
 
 class Reader:
     """One client: what was sent to it. It takes nothing more while `stuck`."""
 
-    def __init__(self, hub: EventHub) -> None:
+    def __init__(self, watched: WatchedMirrors) -> None:
         self.events: list[str] = []
         self.stuck = False
         self.aborted = False
         self._gone = asyncio.Event()
-        client = hub.join()
-        assert client is not None
-        scope = {ABORT: self._abort}
-        self.task = asyncio.create_task(
-            EventStream(hub, client, {"x": "y"})(scope, self._receive, self._send)
-        )
+        stream = EventStream(watched.hub, watched.join(), {"x": "y"})
+        self.task = asyncio.create_task(stream({ABORT: self._abort}, self._receive, self._send))
 
     def _abort(self) -> None:
         self.aborted = True
@@ -97,8 +92,8 @@ class Reader:
 
 @asynccontextmanager
 async def reading(watched: WatchedMirrors, n: int = 1) -> AsyncIterator[list[Reader]]:
-    readers = [Reader(watched.hub) for _ in range(n)]
-    await watched.turns.turn()
+    readers = [Reader(watched) for _ in range(n)]
+    await watched.turn()
     yield readers
     for reader in readers:
         if not reader.task.done():
@@ -108,9 +103,7 @@ async def reading(watched: WatchedMirrors, n: int = 1) -> AsyncIterator[list[Rea
 async def test_a_picture_comes_at_once_and_again_when_there_is_another() -> None:
     watched = WatchedMirrors()
     async with reading(watched, 2) as readers:
-        for told in (1, 1, 2, 2, 3):
-            watched.told = told
-            await watched.turns.turn()
+        await watched.turn(1, 1, 2, 2, 3)
         for reader in readers:
             assert reader.events == [f'event: frame\ndata: {{"n":{n}}}\n\n' for n in (1, 2, 3)]
     assert watched.made == 3
@@ -120,18 +113,14 @@ async def test_nobody_looks_where_nobody_watches() -> None:
     watched = WatchedMirrors()
     async with reading(watched):
         pass
-    watched.told = 2
-    await watched.turns.turn()
+    await watched.turn(2)
     assert (watched.made, len(watched.hub.clients), watched.hub._looking) == (1, 0, None)
 
 
 async def test_who_is_late_gets_the_newest_only() -> None:
     watched = WatchedMirrors()
-    client = watched.hub.join()
-    assert client is not None
-    for told in (1, 2, 3):
-        watched.told = told
-        await watched.turns.turn()
+    client = watched.join()
+    await watched.turn(1, 2, 3)
     assert await client.next(1.0) == b'event: frame\ndata: {"n":3}\n\n'
     watched.hub.leave(client)
 
@@ -141,8 +130,7 @@ async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: 
     async with reading(watched, 2) as (slow, quick):
         monkeypatch.setattr(events, "SLOWEST", 0.0)
         slow.stuck = True
-        watched.told = 2
-        await watched.turns.turn()
+        await watched.turn(2)
         await eventually(slow.task.done)
         assert slow.aborted
         assert (quick.task.done(), quick.aborted, len(watched.hub.clients)) == (False, False, 1)
@@ -151,11 +139,9 @@ async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: 
 
 async def test_more_than_are_kept_are_told_so() -> None:
     watched = WatchedMirrors()
-    clients = [watched.hub.join() for _ in range(events.MOST_CLIENTS)]
-    assert all(clients)
+    clients = [watched.join() for _ in range(events.MOST_CLIENTS)]
     assert watched.hub.join() is None
     for client in clients:
-        assert client is not None
         watched.hub.leave(client)
 
 
@@ -173,8 +159,8 @@ async def test_an_error_does_not_end_the_stream(error: Exception, told: list[str
     watched = WatchedMirrors()
     watched.error = error
     async with reading(watched) as [reader]:
-        watched.error, watched.told = None, 2
-        await watched.turns.turn()
+        watched.error = None
+        await watched.turn(2)
         names = [event.partition("\n")[0] for event in reader.events]
         assert names == [f"event: {name}" for name in (*told, "frame")]
 

@@ -26,7 +26,8 @@ def seconds(text: str) -> float:
     return float(number) * UNITS[unit]
 
 
-def asked(words: Sequence[str] | None) -> argparse.Namespace:
+def main(words: Sequence[str] | None = None) -> int:
+    """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture")
     parser.add_argument("--time", type=seconds, default="10m", help="how long to begin rounds (10m)")
     parser.add_argument("--seed", type=int, default=1, help="everything follows from it (1)")
@@ -34,12 +35,7 @@ def asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=None, help="so many of each instead of a time")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--list", action="store_true", help="name the exercises and end")
-    return parser.parse_args(words)
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """The exit code."""
-    args = asked(words)
+    args = parser.parse_args(words)
     known = exercises()
     names = [name for name in args.only.replace(",", " ").split() if name] or list(known)
     if unknown := [name for name in names if name not in known]:
@@ -52,11 +48,8 @@ def main(words: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     until = began + args.time if args.rounds is None else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        often = OFTEN if args.rounds is None else {}
-        contest.play(rounds(names, args.seed, args.rounds, often=often), until)
-    except KeyboardInterrupt:
-        contest.stop()
+    often = OFTEN if args.rounds is None else {}
+    contest.play(rounds(names, args.seed, args.rounds, often=often), until)
     print(as_table(contest.scores, time.monotonic() - began))
     return 130 if contest.stopped else int(contest.failed > 0)
 

@@ -28,7 +28,7 @@ from tests.bench.zhipu import ZhipuBench
 from tests.engine.auditing import begun
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
-from tests.torture.exercise import Exercise, PromiseBroken, Tally
+from tests.torture.exercise import Exercise, Tally
 from tests.torture.mess import DAY, MOST_MESS, TURNS, Mess, MessyMirror
 
 # -- Zhipu -----------------------------------------------------------------------------------------------
@@ -126,34 +126,25 @@ class AuditedMirror(MessyMirror):
     async def audit(self, told: str, trouble: Mapping[str, Any]) -> None:
         """One audit; it may be put off, and asks little either way."""
         async with begun(self.world) as auditing:
-            before = self.looks()
+            before = sum(map(self.world.asked, LOOKS))
             if trouble:
                 self.world.play(**trouble)
             if trouble.get("kind") != "detail-missing":  # missing by list and detail is missing
-                self.hide(self.chance.choice(sorted(self.steady)))
+                # The list lacks a document, however often it is read, and the document is there.
+                name = self.kept(self.chance.choice(sorted(self.steady))).name
+                self.world.play("left-out", op="list", times=0, args={"name": name})
             await auditing.try_once()
-        asked, most = self.looks() - before, self.most_looks()
+        asked = sum(map(self.world.asked, LOOKS)) - before
         self.tally.steps += asked
+        pages = len(self.world.documents()) // (self.world.app.behaviour.page_cap or 100) + 1
+        most = SWEEPS * (pages + 1) + FOR_EACH * MOST_MESS + BESIDES
         if asked > most:
-            self.tally.violations += 1
-            raise PromiseBroken(f"{told}: {asked} looks instead of {most} at most", self.tally)
-
-    def hide(self, path: str) -> None:
-        """The list lacks a document, however often it is read, and the document is there."""
-        self.world.play("left-out", op="list", times=0, args={"name": self.kept(path).name})
-
-    def looks(self) -> int:
-        return sum(self.world.asked(op) for op in LOOKS)
-
-    def most_looks(self) -> int:
-        """Pages as often as a list is read, and some for each document somebody meddled with."""
-        size = self.world.app.behaviour.page_cap or 100
-        pages = len(self.world.documents()) // size + 1
-        return SWEEPS * (pages + 1) + FOR_EACH * MOST_MESS + BESIDES
+            self.blame(f"{told}: {asked} looks instead of {most} at most")
 
 
 # -- GPTBots ---------------------------------------------------------------------------------------------
 
+CHANGING = ("add", "update", "delete")
 REPAIRS = 3
 """Within so many of them everything is in order again."""
 
@@ -318,16 +309,12 @@ class RepairedMirror(MessyMirror):
 
     async def look_in_trouble(self, trouble: Mapping[str, Any]) -> None:
         """It may be put off; nothing is changed by it."""
-        before = self.changes()
+        before = [self.world.asked(op) for op in CHANGING]
         self.world.play(**trouble)
         with contextlib.suppress(TargetError):
             await self.world.verify()
         self.world.server.faults.clear()
-        assert self.changes() == before
-
-    def changes(self) -> int:
-        """Requests that change something."""
-        return sum(self.world.asked(op) for op in ("add", "update", "delete"))
+        assert [self.world.asked(op) for op in CHANGING] == before
 
     async def look(self, told: str, *, hides: bool = True) -> Verification:
         """What `verify` says, at few requests. `hides`: the list lacks a document that is there."""
@@ -339,8 +326,7 @@ class RepairedMirror(MessyMirror):
         self.world.server.faults.clear()
         self.tally.steps += (asked := self.world.asked() - before)
         if asked > MOST_OF_A_LOOK:
-            self.tally.violations += 1
-            raise PromiseBroken(f"{told}: {asked} requests of one verification", self.tally)
+            self.blame(f"{told}: {asked} requests of one verification")
         return found
 
     async def repair(self, told: str) -> None:
@@ -357,10 +343,7 @@ class RepairedMirror(MessyMirror):
         wrongly = set.union(*named.values()) & self.steady
         mute = [one.path for findings in lists.values() for one in findings if not one.why]
         if any(overlooked.values()) or wrongly or mute or found.halt is not None:
-            self.tally.violations += 1
-            raise PromiseBroken(
-                f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained", self.tally
-            )
+            self.blame(f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained")
 
 
 MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.crash import changes, plays
 from tests.crash.benches import BENCHES, MEMORY, jobs_on
 from tests.crash.jobs import Job
 from tests.crash.kills_local import kill_at_random
 from tests.crash.kills_zhipu import kill_while_files_change
-from tests.crash.mirror import Mirror
 from tests.torture.exercise import Exercise, Tally
 
 
-def all_boundaries(mirror: Mirror, job: Job) -> Awaitable[Tally]:
-    """Until the last one was met."""
-    return plays.cut_everywhere(mirror, job, itertools.count(1))
+def from_the_first(**more: Any) -> plays.Play:
+    """All boundaries, until the last one was met."""
+    return partial(plays.cut_everywhere, numbers=itertools.count(1), **more)
 
 
 def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
@@ -29,7 +30,7 @@ def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
         chance, tally = random.Random(seed), Tally()
         bench = chance.choice(sorted(benches))
         for job in chance.sample(sorted(jobs_on(bench)), jobs):
-            tally.add(plays.play_job(all_boundaries, bench, job, place / job))
+            tally.add(plays.play_job(from_the_first(), bench, job, place / job))
         return tally
 
     return exercise
@@ -40,12 +41,7 @@ def during_recovery(seed: int, place: Path) -> Tally:
     chance = random.Random(seed)
     bench = chance.choice(sorted(BENCHES))
     job, first = chance.choice(sorted(jobs_on(bench))), chance.randint(2, 26)
-    return plays.play_job(
-        lambda there, one: plays.cut_recovery(there, one, first, itertools.count(1)),
-        bench,
-        job,
-        place / job,
-    )
+    return plays.play_job(from_the_first(after=[first]), bench, job, place / job)
 
 
 def at_random(seed: int, place: Path) -> Tally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NoReturn
 
 from tests.bench.bench import OwnDocument
 from tests.bench.zhipu import ZhipuBench
@@ -113,8 +114,7 @@ class MessyMirror:
     async def live(self, turns: int) -> Tally:
         """A first pass, and so many turns."""
         async with self.bench.serving():
-            self.world.write_many(FILES)
-            await self.world.once()
+            await self.world.mirrored(FILES)
             self.bench.on_change = lambda _: self.look_for_gaps()
             for _ in range(turns):
                 await self.turn()
@@ -134,6 +134,11 @@ class MessyMirror:
             self.world.clock.now += 10
         self.tally.faults += len(done)
         await self.put_in_order(", ".join(mess.__name__ for mess in done))
+
+    def blame(self, sentence: str) -> NoReturn:
+        """Something is as it must not be."""
+        self.tally.violations += 1
+        raise PromiseBroken(sentence, self.tally)
 
     def judge(self, told: str, *, is_well: bool, said: object) -> None:
         """Folder and base are equal, and nothing else was touched. Raises `PromiseBroken`."""

@@ -6,25 +6,21 @@ of its own (with less patience between two tries, see `tests/cli/impatient.py`).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hashlib
 import random
 import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from kbsync.config.model import folder_config
 from kbsync.errors import Rejected
-from kbsync.installation import Installation
-from kbsync.targets.local.target import LocalTarget
 from tests.cli.place import LONGEST, Daemon, eventually
 from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.crash.kills_local import texts_in_base, texts_on_disk
+from tests.crash.kills_zhipu import foreign, plant
 from tests.torture.exercise import Exercise, Tally
 
 ROUNDS, STEPS, PAUSE = 2, 30, 0.4
@@ -155,17 +151,11 @@ class RemoteSoak(Soak):
         desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         super().__init__(desk, chance)
         self.losses = 0
-        for name in ("guide.md", "f1.md"):
-            desk.vendor.plant(name, f"somebody's {name}")
-        self.others = self.foreign()
+        self.others = plant(desk)
 
     @property
     def steps(self) -> list[Callable[[], object]]:
         return [*super().steps, self.fault, self.fault, self.go_away]
-
-    def foreign(self) -> dict[str, str]:
-        """SHA-256 of others' documents by id."""
-        return {one["id"]: one["sha256"] for one in self.desk.vendor.documents() if one["foreign"]}
 
     def fault(self) -> None:
         kind, op = self.chance.choice(FAULTS), self.chance.choice(["upload", "upload", "*"])
@@ -189,7 +179,7 @@ class RemoteSoak(Soak):
 
     def check(self) -> None:
         super().check()
-        assert self.foreign() == self.others
+        assert foreign(self.desk) == self.others
         assert self.desk.vendor.violations() == []
         stored = Counter(entry["name"] for entry in self.desk.vendor.effects("stored"))
         twins = {name: n for name, n in stored.items() if n > 1}
@@ -204,26 +194,10 @@ class LocalSoak(Soak):
         super().__init__(desk, chance)
 
     def is_mirrored(self) -> bool:
+        docs = self.desk.docs
         with contextlib.suppress(Rejected):  # one that was listed is gone again: it is at work
-            return asyncio.run(self._texts()) == digests_in(self.desk.docs)
+            return texts_in_base(docs, self.desk.state, "handbook") == texts_on_disk(docs)
         return False
-
-    async def _texts(self) -> dict[str, list[str]]:
-        config = folder_config(self.desk.docs)
-        mirror = replace(config.mirrors[0], name="handbook")
-        place = Installation(replace(config, mirrors=(mirror,)), self.desk.state)
-        if not (place.state_dir / "kb" / mirror.name / "index.db").exists():
-            return {}
-        target = place.target(mirror, read_only=True)
-        assert isinstance(target, LocalTarget)
-        found: dict[str, list[str]] = {}
-        try:
-            async for listed in target.list():
-                text = (await target.explain(listed.remote_id)).text.strip() + "\n"
-                found.setdefault(listed.path or "", []).append(hashlib.sha256(text.encode()).hexdigest())
-        finally:
-            await target.aclose()
-        return found
 
 
 def soak(kind: type[RemoteSoak | LocalSoak], number: int, scratch: Path) -> Tally:

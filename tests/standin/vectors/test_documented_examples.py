@@ -30,7 +30,7 @@ PICTURE = f"data:image/png;base64,{base64.b64encode(b'a goat in a boat').decode(
 
 
 @dataclass
-class Said:
+class VectorAnswer:
     """An answer: its status and its JSON."""
 
     status: int
@@ -44,16 +44,16 @@ class DirectVectors:
         self.app = application(KEY)
         self.app.set_behaviour(switches)
 
-    def ask(self, path: str, body: Any, *, key: str = KEY, fault: Fault | None = None) -> Said:
+    def ask(self, path: str, body: Any, *, key: str = KEY, fault: Fault | None = None) -> VectorAnswer:
         headers = {"authorization": f"Bearer {key}"}
         request = Request(1, "POST", path, path, {}, headers, json.dumps(body).encode())
         answer = self.app.answer(request, fault)
-        return Said(answer.status, json.loads(answer.body))
+        return VectorAnswer(answer.status, json.loads(answer.body))
 
-    def embed(self, dialect: str, count: int = 2, **fields: Any) -> Said:
+    def embed(self, dialect: str, count: int = 2, **fields: Any) -> VectorAnswer:
         return self.ask(EMBED[dialect], {**embedding(dialect, [f"text {n}" for n in range(count)]), **fields})
 
-    def rank(self, dialect: str, texts: list[str], **fields: Any) -> Said:
+    def rank(self, dialect: str, texts: list[str], **fields: Any) -> VectorAnswer:
         return self.ask(RERANK[dialect], {**ranking(dialect, texts), **fields})
 
 
