@@ -69,6 +69,21 @@ def _make_private(path: Path) -> None:
                 file.chmod(mode & ~_NOT_FOR_ALL)
 
 
+@contextmanager
+def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[None]:
+    """All that is done within as of one moment, and all of it or nothing."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # Trouble with the disk may have ended it already. A second error would hide the first, as that of
+        # apsw's own context manager does.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def empty_wal(connection: apsw.Connection) -> bool:
     """Copy the WAL of a writer into the file and empty it; False if a reader or a full disk is in the way."""
     # What was deleted is overwritten in the file at once (`secure_delete`), and in the WAL only here.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.state.db import open_writer, state_errors
+from kbsync.state.db import open_writer, state_errors, transaction
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
@@ -57,7 +57,7 @@ def move_mirror(source: Path, state: Path) -> None:
             table: connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{table}").get  # noqa: S608
             for table in _NUMBERED
         }
-        with connection:
+        with transaction(connection):
             for table, changed in _MOVED.items():
                 _copy(connection, table, changed, highest)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.errors import UsageError
-from kbsync.state.db import DamagedError
+from kbsync.state.db import DamagedError, transaction
 
 FIRST = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -208,7 +208,7 @@ def version_of(connection: apsw.Connection) -> int:
 def migrate(connection: apsw.Connection) -> None:
     """Bring the file to `VERSION`, each step in its own transaction: a crash leaves a whole older schema."""
     for number in range(version_of(connection), VERSION):
-        with connection:
+        with transaction(connection):
             connection.execute(MIGRATIONS[number])
             if number == 0:
                 choose_next_upload(connection)
@@ -247,7 +247,7 @@ def refuse_no_file(path: Path) -> None:
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
     """Raises `DamagedError`: another program's, or tables are missing; `UsageError`: of a newer kbsync."""
-    with connection:  # both as of one moment: it may be being made just now
+    with transaction(connection):  # both as of one moment: it may be being made just now
         version = version_of(connection)
         made = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     wanted = _made_by(version)
@@ -287,6 +287,6 @@ def is_turned_back(path: Path) -> bool:
 def catch_up(connection: apsw.Connection) -> None:
     """For a file that is turned back: what was done since it was written is not in it."""
     # What the bases hold is taken over once more, and no upload gets a number that was given since.
-    with connection:
+    with transaction(connection):
         connection.execute("UPDATE binding SET adopted = 0")
         choose_next_upload(connection)

@@ -30,6 +30,7 @@ from kbsync.state.db import (
     open_temporary,
     open_writer,
     state_errors,
+    transaction,
 )
 from kbsync.state.read_only import ReadOnlyState, Tx, copy_into, within
 
@@ -189,16 +190,9 @@ class StateStore:
                 job.done.set_exception(failure)
 
     def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
-        db = self._writer
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._writer, "BEGIN IMMEDIATE"):
             answers = [self._attempt(job) for job in jobs]
             self._told("before")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # some trouble with the disk ends it by itself
-                db.execute("ROLLBACK")
-            raise
         self._told("after")
         return answers
 

@@ -354,3 +354,13 @@ def test_a_state_that_is_made_while_it_is_looked_at_is_not_called_damaged(
         ReadOnlyState(path).close()
     with closing(ReadOnlyState(path)) as state:
         assert state.is_made
+
+
+def test_what_a_full_disk_ended_by_itself_is_not_ended_once_more(tmp_path: Path) -> None:
+    """A second error would have hidden the first, and would have been shown as a bug of ours."""
+    with closing(apsw.Connection(str(tmp_path / "a.db"))) as connection:
+        with pytest.raises(apsw.FullError), transaction(connection):
+            connection.execute("ROLLBACK")
+            raise apsw.FullError("no space")
+        with transaction(connection):
+            connection.execute("CREATE TABLE one(x)")

@@ -16,7 +16,7 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.index.words import SQLITE_TOKENISER
 from kbsync.state import db as files
-from kbsync.state.db import open_writer, state_errors
+from kbsync.state.db import open_writer, state_errors, transaction
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
@@ -100,7 +100,7 @@ def open_index(folder: Path) -> apsw.Connection:
         if is_empty(connection):
             _create(connection)
         elif (version := connection.pragma("user_version")) < VERSION:
-            with connection:  # nothing is read or indexed again
+            with transaction(connection):  # nothing is read or indexed again
                 connection.execute(_RUNS + _FROM_1 if version == 1 else _FROM_2)
                 connection.pragma("user_version", VERSION)
         return connection
@@ -160,7 +160,7 @@ def _create(connection: apsw.Connection) -> None:
     """Make the tables of a new index, all of them or none; what it frees one day can be given back."""
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # the file has its first page already, and would stay as it is
-    with connection:
+    with transaction(connection):
         tables = _TABLES.replace("@runs", _RUNS)
         connection.execute(tables.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
         connection.execute("INSERT INTO meta VALUES ('uuid', ?), ('changes', 0)", (str(uuid.uuid4()),))

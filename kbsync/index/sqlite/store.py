@@ -26,7 +26,7 @@ from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage
 from kbsync.index.words import MOST_TERMS, Term
-from kbsync.state.db import DamagedError, open_reader, state_errors, unbind
+from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,11 +79,8 @@ class Reader:
                 self._connection.close()
                 self._identity = _NO_FILE  # should opening fail: a new file may get the old one's number
                 self._open()
-            self._connection.execute("BEGIN")
-            try:
+            with transaction(self._connection):
                 yield self._connection
-            finally:
-                self._connection.execute("COMMIT")
 
     def _open(self) -> None:
         """Open the file that is there now, with nothing remembered of an earlier one."""
@@ -92,7 +89,7 @@ class Reader:
             raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
         with state_errors(path):
             connection = open_reader(path)
-            with connection:  # all as of one moment: it may be being made just now
+            with transaction(connection):  # all as of one moment: it may be being made just now
                 marks = connection.pragma("application_id"), connection.pragma("user_version")
                 nothing_yet = is_empty(connection)
         if marks[0] != APPLICATION_ID or marks[1] not in READABLE:

@@ -33,7 +33,7 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, words
 from kbsync.permissions import make_private_folder, open_private
-from kbsync.state.db import bind, empty_wal, forget_set_aside
+from kbsync.state.db import bind, empty_wal, forget_set_aside, transaction
 
 LOCK = "index.lock"
 
@@ -291,16 +291,10 @@ class Writer:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
             # For writing from the start: a lock that is asked for later can fail in the middle.
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._connection, "BEGIN IMMEDIATE"):
                 yield self._connection.execute(
                     "UPDATE meta SET value = value + 1 WHERE key = 'changes' RETURNING value"
                 ).get
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
 
     def _refuse_if_closing(self) -> None:
         if self._is_closing:
