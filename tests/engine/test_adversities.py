@@ -19,9 +19,10 @@ from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.engine.target_health import TargetHealth
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import HintSet
+from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
@@ -370,6 +371,43 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
         assert not await worker.is_idle(60.0)
         hang.set()
         await worker.stop()
+
+
+async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.limits = replace(world.limits, batch=1)
+    world.write_many(2)
+    hang = asyncio.Event()
+    world.base.faults.append(Fault("put", hang=hang, effect=True, nth=2))
+    async with world.begun() as bound:
+        worker = bound.worker
+        record, failures = worker._record_puts, [StateError("the disk is full")] * 2
+
+        async def failing(*args: Any) -> None:
+            if failures:
+                raise failures.pop()
+            await record(*args)
+
+        write = bound.run.store.write
+
+        async def slowly(work: Callable[[Tx], Any]) -> Any:
+            if "_catch_up" in getattr(work, "__qualname__", ""):
+                hang.set()
+                while failures:
+                    await asyncio.sleep(0)
+            return await write(work)
+
+        worker._record_puts = failing  # type: ignore[method-assign]
+        monkeypatch.setattr(bound.run.store, "write", slowly)
+        await bound.compare()
+        for _ in range(1000):
+            await bound.do_due_work()
+            await world.clock.sleep(0.05)
+            if world.states() == ["SERVING", "SERVING"]:
+                break
+    assert world.states() == ["SERVING", "SERVING"]
+    assert world.puts() == 2
 
 
 # -- whom to blame ---------------------------------------------------------------------------------------
