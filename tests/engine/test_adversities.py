@@ -19,9 +19,10 @@ from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.engine.target_health import TargetHealth
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, StateError, Unavailable, Unsure
 from kbsync.once import run_once
 from kbsync.source.hints import HintSet
+from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
