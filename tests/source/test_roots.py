@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from kbsync.source import roots as mount_table
 from kbsync.source.look import look, look_in_mounts
 from kbsync.source.roots import RootTrouble, compare, identify, mounts, mounts_below
 from kbsync.source.scan import Scan
-from tests.source.folders import RULES, Tree, known
+from tests.source.folders import RULES, Tree, known, refuse
 
 INFO = (
     b"21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
@@ -55,10 +54,7 @@ def test_a_root_that_is_none_is_trouble_with_a_cure(tmp_path: Path, name: str, w
 def test_a_root_that_is_unreadable_is_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def refused(*_: Any, **__: Any) -> int:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(os, call, refused)
+    refuse(monkeypatch, call, "anything", errno.EACCES)
     with pytest.raises(RootTrouble, match="unreadable: permission denied; let the user"):
         identify(tmp_path)
 
