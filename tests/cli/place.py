@@ -10,14 +10,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from kbsync.__main__ import main
+from kbsync.cli import context
 from kbsync.cli.commands import open as opening
+from kbsync.config.model import Config, folder_config
 from kbsync.targets.http import target as http_target
 from tests.cli import impatient
 from tests.warm import KBSYNC, Warm
@@ -50,6 +52,12 @@ mirrors:
     folder: {folder}
     settle: 100ms
 {more}"""
+
+
+def quickly(folder: Path) -> Config:
+    """What `--folder` stands for, with a short `settle`: two seconds are long for many small passes."""
+    config = folder_config(folder)
+    return replace(config, mirrors=tuple(replace(one, settle=0.1) for one in config.mirrors))
 
 
 class Stream(io.TextIOWrapper):
@@ -215,6 +223,7 @@ class Place:
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(context, "folder_config", quickly)
             patch.setattr(http_target, "_accounts", {})  # what another process found out is not known
             if opening.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
                 patch.setattr(opening, "MEMORY", self.root / "no memory")
