@@ -49,7 +49,7 @@ TOLD: dict[str, Callable[..., object]] = {}
 
 
 def pastes(*cures: str) -> Callable[[Test], Test]:
-    """Marks the test that brings these about (`module: text`, `*` for anything) and pastes them."""
+    """Marks the test that brings these texts about (`*` at the end: anything) and pastes them."""
     return lambda test: PASTED.update(dict.fromkeys(cures, test)) or test
 
 
@@ -59,7 +59,9 @@ def tells(*cures: str) -> Callable[[Test], Test]:
 
 
 def fits(cure: str, pattern: str) -> bool:
-    return cure == pattern or (pattern.endswith("*") and cure.startswith(pattern[:-1]))
+    """Whether one of `cures` is meant: by its text wherever it is made, or by its module."""
+    text = cure if ".py: " in pattern else cure.partition(": ")[2].removeprefix("kbsync ")
+    return text == pattern or (pattern.endswith("*") and text.startswith(pattern[:-1]))
 
 
 def cures() -> set[str]:

@@ -85,7 +85,7 @@ def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried
     assert traces(tried) == []
 
 
-@pastes("cli/commands/doctor/machine.py: rm -r {}")
+@pastes("rm -r {}")
 def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it(
     tried: Place,
 ) -> None:
@@ -101,7 +101,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
-@pastes("cli/commands/doctor/machine.py: forget {}")
+@pastes("forget {}")
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
     """It is offered for removal once its mirror is ended, which a person is asked about."""
     tried.run("init", "docs")
@@ -138,7 +138,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone_and_of_one_that_is_not_k
     assert copies(tried) == [] and traces(tried) == []
 
 
-@pastes("cli/commands/doctor/machine.py: rm {}*")
+@pastes("rm {}*")
 def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
     aside.write_bytes(f"some {SECRET}".encode())

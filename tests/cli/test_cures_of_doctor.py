@@ -95,12 +95,12 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
 
 
 @pastes(
-    "cli/commands/doctor/machine.py: chmod -R u+rX {}",
-    "cli/commands/doctor/machine.py: chmod go-rwx {}",
-    "cli/commands/doctor/machine.py: chmod o-rwx {}",
-    "cli/commands/doctor/machine.py: sudo chown -R {} {}",
-    "cli/commands/doctor/machine.py: sudo install -d -m 700 -o {} {}",
-    "cli/commands/doctor/machine.py: sudo setfacl --recursive --modify u:{}:rX {}",
+    "chmod -R u+rX {}",
+    "chmod go-rwx {}",
+    "chmod o-rwx {}",
+    "sudo chown -R {} {}",
+    "sudo install -d -m 700 -o {} {}",
+    "sudo setfacl --recursive --modify u:{}:rX {}",
 )
 @pytest.mark.parametrize(
     ("check", "arrange"), [*RIGHTS, *(pytest.param(*one, marks=only_root) for one in RIGHTS_OF_OTHERS)]
@@ -156,9 +156,7 @@ def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     return place
 
 
-@pastes(
-    "cli/commands/doctor/machine.py: max_user_instances", "cli/commands/doctor/machine.py: max_user_watches"
-)
+@pastes("max_user_instances", "max_user_watches")
 def test_limits_of_the_kernel_are_raised(small: Place) -> None:
     small.write("a/b/c.md", "alpha")
     look = in_this_process(small, "inotify")
@@ -167,11 +165,7 @@ def test_limits_of_the_kernel_are_raised(small: Place) -> None:
     assert [one["result"] for one in look()] == ["ok"]
 
 
-@pastes(
-    "source/observer.py: echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}",
-    "source/observer.py: max_user_instances",
-    "source/observer.py: max_user_watches",
-)
+@pastes("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
 def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
     small: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +182,7 @@ def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
     assert (inotify.read_limits().instances or 0) > before
 
 
-@pastes("source/observer.py: sudo prlimit --pid {} --nofile={}:{}")
+@pastes("sudo prlimit --pid {} --nofile={}:{}")
 def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +198,7 @@ def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pastes("cli/commands/doctor/machine.py: df -h {}", "cli/commands/doctor/machine.py: df -i {}")
+@pastes("df -h {}", "df -i {}")
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_how_full_a_disk_is_is_shown(
     place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch
@@ -215,10 +209,7 @@ def test_how_full_a_disk_is_is_shown(
     assert ("IFree" if check == "inodes" else "Avail") in shown.out
 
 
-@pastes(
-    "cli/commands/doctor/machine.py: sudo systemctl restart {}",
-    "cli/commands/doctor/machine.py: systemctl --user restart {}",
-)
+@pastes("sudo systemctl restart {}", "systemctl --user restart {}")
 @pytest.mark.parametrize(
     ("place_of_units", "handed_below", "command"),
     [
@@ -267,7 +258,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict
     }
 
 
-@pastes("cli/commands/doctor/machine.py: install *missing")
+@pastes("install *missing")
 def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, "LIBRARIES", ("needed-by-kbsync",))
     env = wheel(place.root / "wheels", "needed_by_kbsync", "1.0", {})
@@ -275,7 +266,7 @@ def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.Mon
     is_cured(place, in_this_process(place, "libraries"), env=env)
 
 
-@pastes("index/embed.py: install 'wordllama'")
+@pastes("install 'wordllama'")
 def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = embed.wordllama_folder()
     files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
@@ -289,7 +280,7 @@ def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: 
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
 
-@pastes("index/embed.py: install 'onnxruntime'")
+@pastes("install 'onnxruntime'")
 def test_a_package_that_onnx_needs_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     env = wheel(place.root / "wheels", "onnxruntime", "1.20.0", {"onnxruntime.py": Path(os.devnull)})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -300,7 +291,7 @@ def test_a_package_that_onnx_needs_is_installed(place: Place, monkeypatch: pytes
     assert Path(env["PIP_TARGET"], "onnxruntime.py").exists()
 
 
-@pastes("index/fence/parser.py: install 'kreuzberg'")
+@pastes("install 'kreuzberg'")
 def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: Path) -> None:
     env = wheel(tmp_path / "wheels", "kreuzberg", metadata.version("kreuzberg"), {})
     child = tmp_path / "child.py"
@@ -320,7 +311,7 @@ def test_a_parser_that_does_not_start_is_installed_anew(place: Place, tmp_path: 
 # -- services --------------------------------------------------------------------------------------------
 
 
-@pastes("cli/commands/doctor/service.py: curl -sSI {}")
+@pastes("curl -sSI {}")
 def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> None:
     with zhipu_place(tmp_path) as zhipu:
         zhipu.vendor.leave()
@@ -331,7 +322,7 @@ def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> N
         assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
 
 
-@pastes("cli/commands/doctor/service.py: getent ahosts {}")
+@pastes("getent ahosts {}")
 def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuPlace) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
     cure = found_by(zhipu, "DNS")["cure"]
@@ -339,7 +330,6 @@ def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuP
     assert "127.0.0.1" in paste(zhipu, cure, **{"nowhere.invalid": "127.0.0.1"}).out
 
 
-@pastes("cli/commands/doctor/service.py: --once --mirror {}")
 def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.vendor.turn(key_revoked=True)
@@ -349,14 +339,14 @@ def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPla
     assert paste(zhipu, cure).code == 0
 
 
-@pastes("cli/commands/doctor/service.py: sudo timedatectl set-ntp true")
+@pastes("sudo timedatectl set-ntp true")
 def test_a_clock_that_is_wrong_is_set_by_the_network(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(clock_skew=7200)
     found = found_by(zhipu, "clock")
     assert paste(zhipu, found["cure"]).code == 0
 
 
-@tells("cli/commands/doctor/service.py: delete documents at {}, or get more space for the account")
+@tells("delete documents at {}, or get more space for the account")
 def test_an_account_that_is_full_names_where_documents_are_deleted(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.plant("theirs.md", "somebody else's")
     zhipu.vendor.turn(capacity_bytes=1)
@@ -371,9 +361,7 @@ def listen(place: Place, address: str) -> None:
     place.config.write_text(f"{place.config.read_text()}http: {{listen: '{address}', token: {'t' * 32}}}\n")
 
 
-@pastes(
-    "server/listener.py: is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names"
-)
+@pastes("is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names")
 def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
     place.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -387,7 +375,7 @@ def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
     assert found_by(place, "listener")["result"] == "ok"
 
 
-@pastes("server/listener.py: is no address of this machine; choose one that ip addr shows, or 127.0.0.1")
+@pastes("is no address of this machine; choose one that ip addr shows, or 127.0.0.1")
 def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place: Place) -> None:
     place.configure()
     listen(place, "192.0.2.1:9753")
@@ -395,9 +383,7 @@ def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place:
     assert "127.0.0.1" in paste(place, command).out
 
 
-@pastes(
-    "cli/commands/doctor/machine.py: if process {} is the daemon, have it read its config again: kill -HUP {}"
-)
+@pastes("if process {} is the daemon, have it read its config again: kill -HUP {}")
 def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPlace) -> None:
     daemon = zhipu.watch()
     daemon.says("daemon.started")
@@ -408,7 +394,7 @@ def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPla
     assert daemon.end() == 0
 
 
-@tells("cli/commands/doctor/machine.py: restart the daemon that holds the state")
+@tells("restart the daemon that holds the state")
 def test_of_a_holder_that_cannot_be_named_it_is_told_what_to_restart(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

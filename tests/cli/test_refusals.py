@@ -189,7 +189,7 @@ def places(place: Place) -> dict[str, Path]:
     return {"root": place.root, "config": place.config, "state": place.state}
 
 
-@pastes("cli/context.py: --once", "cli/context.py: to set it aside and start with an empty one, run: {}")
+@pastes("to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
 def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
     place.write("a.md", "alpha")

@@ -119,7 +119,6 @@ def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left
         assert "documents/s" not in waiting.run("status").out  # that was an hour ago
 
 
-@pastes("cli/report.py: --once")
 def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
     place.write("a.md", "alpha")
     options = ("--folder", str(place.docs), "--state-dir", str(place.root / "my state"))
