@@ -25,7 +25,6 @@ from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from tests.cli.conftest import ODD
-from tests.cli.cures import pastes
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
