@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -214,45 +213,36 @@ def test_a_halt_is_told_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
     assert daemon.end() == 0
 
 
-@contextlib.contextmanager
-def refused(zhipu: ZhipuPlace) -> Iterator[tuple[Daemon, Path]]:
-    """A daemon that halts over the key in the file."""
+@pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "when the cure is pasted"])
+def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
+    """Where more than the key was wrong it is not taken before the cure, which itself asks for no key."""
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.a-mistake\n")
     zhipu.aim(key="api_key_file: zhipu.key")
-    daemon = zhipu.watch()
+    daemon = zhipu.watch(hurried=True)
     daemon.says("mirror.halted", reason="credentials")
-    yield daemon, held
+    held.unlink()
+    cure = words_of(zhipu.status()["halt"]["cure"])
+    if is_told:
+        assert "the running kbsync does it now" in zhipu.go(*cure).out
+        assert "zhipu.key" in daemon.says("config.refused")["reason"]
+        zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
+    else:
+        asked = zhipu.vendor.asked("base")
+        eventually(lambda: zhipu.vendor.asked("base") > asked)
+    assert zhipu.status()["halt"]["reason"] == "credentials"
+    held.write_text(f"{zhipu.vendor.key}\n")
+    if is_told:
+        assert zhipu.go(*cure).code == 0
+        daemon.says("config.read", changed=1)
+    else:
+        daemon.says("secrets.read", mirror="handbook")
+        assert daemon.lines("config.read") == daemon.lines("config.refused") == []
     daemon.says("mirror.resumed", reason="credentials")
     mirrors(zhipu)
     assert zhipu.status()["halt"] is None
     assert len(daemon.lines("mirror.resumed")) == len(daemon.lines("mirror.halted")) == 1
     assert daemon.end() == 0
-
-
-def test_a_corrected_key_is_taken_without_being_told(zhipu: ZhipuPlace) -> None:
-    with refused(zhipu) as (daemon, held):
-        held.unlink()
-        asked = zhipu.vendor.asked("base")
-        eventually(lambda: zhipu.vendor.asked("base") > asked)
-        assert zhipu.status()["halt"]["reason"] == "credentials"
-        held.write_text(f"{zhipu.vendor.key}\n")
-        daemon.says("secrets.read", mirror="handbook")
-        assert daemon.lines("config.read") == daemon.lines("config.refused") == []
-
-
-def test_a_corrected_key_counts_when_the_cure_is_pasted(zhipu: ZhipuPlace) -> None:
-    """Where more than the key was wrong it is not taken before; the command itself asks for no key."""
-    with refused(zhipu) as (daemon, held):
-        held.unlink()
-        cure = words_of(zhipu.status()["halt"]["cure"])
-        assert "the running kbsync does it now" in zhipu.go(*cure).out
-        assert "zhipu.key" in daemon.says("config.refused")["reason"]
-        assert zhipu.status()["halt"]["reason"] == "credentials"
-        zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
-        held.write_text(f"{zhipu.vendor.key}\n")
-        assert zhipu.go(*cure).code == 0
-        daemon.says("config.read", changed=1)
 
 
 @pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
