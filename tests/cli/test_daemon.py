@@ -249,9 +249,9 @@ def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
 def test_a_term_signal_waits_for_no_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
     for number in range(10):  # each is a good while of making vectors
         text = "\n\n".join(f"Paragraph {n} of file {number}. " * 20 for n in range(500))
-        os.utime(place.write(f"f{number}.md", text), (1e9, 1e9))
-    options = ("-q", "--folder", place.docs, "--state-dir", place.root / "state")
-    time.sleep(2.1)  # ctime counts as well
+        place.write(f"f{number}.md", text)
+    place.configure()
+    options = ("-q", "--state-dir", place.root / "state")
     process = place.start(*mode, *options)
     eventually((place.root / "state" / "kb").exists)
     time.sleep(0.2)
