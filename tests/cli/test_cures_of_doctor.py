@@ -334,14 +334,6 @@ def test_a_clock_that_is_wrong_is_set_by_the_network(zhipu: ZhipuPlace) -> None:
     assert paste(zhipu, found["cure"]).code == 0
 
 
-@tells("delete documents at {}, or get more space for the account")
-def test_an_account_that_is_full_names_where_documents_are_deleted(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.plant("theirs.md", "somebody else's")
-    zhipu.vendor.turn(capacity_bytes=1)
-    found = found_by(zhipu, "quota")
-    assert found["cure"].startswith(f"delete documents at {zhipu.vendor.url}")
-
-
 # -- the listener ----------------------------------------------------------------------------------------
 
 

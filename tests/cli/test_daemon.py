@@ -85,8 +85,13 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
         (lambda: place.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
     ):
         change()
-        piece = seen_until(daemon, line)
-        said += piece
+        said += seen_until(daemon, line)
+    # A halt is one line with its cure, and its end another.
+    place.docs.rename(place.root / "away")
+    halted = seen_until(daemon, "folder is missing")
+    assert re.search(rf"\d ! handbook: folder-missing: {re.escape(str(place.docs))}: the folder is", halted)
+    (place.root / "away").rename(place.docs)
+    seen_until(daemon, "handbook resumed")
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.end() == 0
     said += daemon.seen
@@ -104,18 +109,6 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
     while not re.search(pattern, seen):
         seen += terminal.until("\n")
     return seen
-
-
-def test_a_halt_is_one_line_with_its_cure_and_its_end_another(place: Place, terminal: Begin) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    daemon = terminal(place, columns=200)
-    daemon.until("Ctrl-C stops it")
-    place.docs.rename(place.root / "away")
-    halted = seen_until(daemon, "folder is missing")
-    assert re.search(rf"\d ! handbook: folder-missing: {re.escape(str(place.docs))}: the folder is", halted)
-    (place.root / "away").rename(place.docs)
-    seen_until(daemon, "handbook resumed")
 
 
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])

@@ -79,21 +79,23 @@ def test_a_service_that_takes_the_key_is_well(zhipu: ZhipuPlace) -> None:
     assert zhipu.vendor.violations() == []
 
 
+@tells("delete documents at {}, or get more space for the account")
 @pytest.mark.parametrize(
-    ("switches", "name", "code"),
+    ("switches", "name", "cure"),
     [
-        ({"key_revoked": True}, "handbook: key", 3),
-        ({"capacity_bytes": 1}, "handbook: quota", 3),
-        ({"base": "deleted"}, "handbook: knowledge base", 3),
+        ({"key_revoked": True}, "handbook: key", "kbsync --once --mirror handbook"),
+        ({"capacity_bytes": 1}, "handbook: quota", "delete documents at {url}/api, or get more space for "),
+        ({"base": "deleted"}, "handbook: knowledge base", "kbsync --once --mirror handbook"),
     ],
 )
 def test_a_service_says_itself_what_is_wrong(
-    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, code: int
+    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, cure: str
 ) -> None:
     zhipu.vendor.plant("theirs.md", "somebody else's")
     zhipu.vendor.turn(**switches)
     ran = zhipu.run("doctor", "--json")
-    assert (ran.code, of(ran, "wrong")) == (code, {name}), ran.out
+    assert (ran.code, of(ran, "wrong")) == (3, {name}), ran.out
+    assert results(ran)[name]["cure"].startswith(cure.format(url=zhipu.vendor.url))
 
 
 @pytest.mark.parametrize(

@@ -307,13 +307,6 @@ def test_without_a_terminal_each_change_is_a_line() -> None:
     ]
 
 
-def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Place) -> None:
-    words = ("status", "--folder", "docs")
-    assert "\x1b[" not in mirrored.run(*words).out
-    assert "\x1b[32mdocs\x1b[0m" in mirrored.run(*words, tty=True).out
-    assert "\x1b[" not in mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
-
-
 def failing(count: int) -> MirrorReport:
     whole = standing(3, halt=Halt("credentials", "the key is refused", "put another one there"))
     documents = DocumentCounts(ready=3, failed=count)
