@@ -390,6 +390,20 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
 
 
+def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(place: Place) -> None:
+    for number in range(8):
+        place.write(f"{number}.md", f"document {number}")
+    place.configure()
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    eventually(lambda: place.status()["documents"]["ready"] == 8)
+    remove(place, 7)
+    held = daemon.says("deletions.held")
+    assert "7 held deletions approved" in paste(place, held["cure"]).out
+    eventually(lambda: place.status()["documents"]["ready"] == 1)
+    assert daemon.end() == 0
+
+
 # -- explained, found, told by others --------------------------------------------------------------------
 
 

@@ -185,6 +185,22 @@ def test_an_idle_daemon_holds_no_connection(zhipu: ZhipuPlace) -> None:
     assert daemon.end() == 0
 
 
+def test_a_halt_is_told_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
+    daemon = started(zhipu, hurried=True)
+    zhipu.vendor.turn(money_gone=True)
+    zhipu.write("new.md", "new")
+    daemon.says("mirror.halted", reason="quota")
+    probes = zhipu.vendor.asked("base")
+    eventually(lambda: zhipu.vendor.asked("base") >= probes + 2)
+    assert daemon.lines("mirror.resumed") == []
+    zhipu.vendor.turn(money_gone=False)
+    daemon.says("mirror.resumed", reason="quota")
+    mirrors(zhipu)
+    assert zhipu.status()["halt"] is None
+    assert len(daemon.lines("mirror.halted")) == len(daemon.lines("mirror.resumed")) == 1
+    assert daemon.end() == 0
+
+
 @pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "when the cure is pasted"])
 def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
     """Where more than the key was wrong it is not taken before the cure, which itself asks for no key."""
