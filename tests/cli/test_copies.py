@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.config.places import folder_state_dir
 from kbsync.state import lock
-from tests.cli.cures import pastes
+from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place, words_of
 
@@ -98,7 +98,7 @@ def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried
     assert traces(tried) == []
 
 
-@pastes("rm -r {}")
+@proves("rm -r {}")
 def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it(
     tried: Place,
 ) -> None:
@@ -114,7 +114,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
-@pastes("forget {}")
+@proves("forget {}")
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
     """It is offered for removal once its mirror is ended, which a person is asked about."""
     tried.run("init", "docs")
@@ -151,7 +151,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone_and_of_one_that_is_not_k
     assert copies(tried) == [] and traces(tried) == []
 
 
-@pastes("rm {}*")
+@proves("rm {}*")
 def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
     aside.write_bytes(f"some {SECRET}".encode())

@@ -25,7 +25,7 @@ from kbsync.source import observer
 from kbsync.state import lock
 from tests import warm
 from tests.cli import without_root
-from tests.cli.cures import pastes, tells
+from tests.cli.cures import proves
 from tests.cli.pasting import machine, paste
 from tests.cli.place import Place, eventually
 from tests.cli.vendor import ZhipuPlace, zhipu_place
@@ -94,7 +94,7 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
 ]
 
 
-@pastes(
+@proves(
     "chmod -R u+rX {}",
     "chmod go-rwx {}",
     "chmod o-rwx {}",
@@ -156,7 +156,7 @@ def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     return place
 
 
-@pastes("max_user_instances", "max_user_watches")
+@proves("max_user_instances", "max_user_watches")
 def test_limits_of_the_kernel_are_raised(small: Place) -> None:
     small.write("a/b/c.md", "alpha")
     look = in_this_process(small, "inotify")
@@ -165,7 +165,7 @@ def test_limits_of_the_kernel_are_raised(small: Place) -> None:
     assert [one["result"] for one in look()] == ["ok"]
 
 
-@pastes("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
+@proves("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
 def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
     small: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +182,7 @@ def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
     assert (observer.read_limits().instances or 0) > before
 
 
-@pastes("sudo prlimit --pid {} --nofile={}:{}")
+@proves("sudo prlimit --pid {} --nofile={}:{}")
 def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +198,6 @@ def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pastes("df -h {}", "df -i {}")
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_how_full_a_disk_is_is_shown(
     place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch
@@ -209,7 +208,7 @@ def test_how_full_a_disk_is_is_shown(
     assert ("IFree" if check == "inodes" else "Avail") in shown.out
 
 
-@pastes("sudo systemctl restart {}", "systemctl --user restart {}")
+@proves("sudo systemctl restart {}", "systemctl --user restart {}")
 @pytest.mark.parametrize(
     ("place_of_units", "handed_below", "command"),
     [
@@ -258,7 +257,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict
     }
 
 
-@pastes("install *missing")
+@proves("install *missing")
 def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, "LIBRARIES", ("needed-by-kbsync",))
     env = wheel(place.root / "wheels", "needed_by_kbsync", "1.0", {})
@@ -266,7 +265,7 @@ def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.Mon
     is_cured(place, in_this_process(place, "libraries"), env=env)
 
 
-@pastes("install 'wordllama'")
+@proves("install 'wordllama'")
 def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = embed.wordllama_folder()
     files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
@@ -280,7 +279,7 @@ def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: 
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
 
-@tells("install 'kreuzberg'", "install 'onnxruntime'")
+@proves("install 'kreuzberg'", "install 'onnxruntime'")
 def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +298,7 @@ def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_i
 # -- services --------------------------------------------------------------------------------------------
 
 
-@pastes("curl -sSI {}")
+@proves("curl -sSI {}")
 def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> None:
     with zhipu_place(tmp_path) as zhipu:
         zhipu.vendor.leave()
@@ -310,7 +309,7 @@ def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> N
         assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
 
 
-@pastes("getent ahosts {}")
+@proves("getent ahosts {}")
 def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuPlace) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
     cure = found_by(zhipu, "DNS")["cure"]
@@ -327,7 +326,7 @@ def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPla
     assert paste(zhipu, cure).code == 0
 
 
-@pastes("sudo timedatectl set-ntp true")
+@proves("sudo timedatectl set-ntp true")
 def test_a_clock_that_is_wrong_is_set_by_the_network(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(clock_skew=7200)
     found = found_by(zhipu, "clock")
@@ -341,7 +340,7 @@ def listen(place: Place, address: str) -> None:
     place.config.write_text(f"{place.config.read_text()}http: {{listen: '{address}', token: {'t' * 32}}}\n")
 
 
-@pastes("is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names")
+@proves("is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names")
 def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
     place.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -355,7 +354,7 @@ def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
     assert found_by(place, "listener")["result"] == "ok"
 
 
-@pastes("is no address of this machine; choose one that ip addr shows, or 127.0.0.1")
+@proves("is no address of this machine; choose one that ip addr shows, or 127.0.0.1")
 def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place: Place) -> None:
     place.configure()
     listen(place, "192.0.2.1:9753")
@@ -363,7 +362,7 @@ def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place:
     assert "127.0.0.1" in paste(place, command).out
 
 
-@pastes("if process {} is the daemon, have it read its config again: kill -HUP {}")
+@proves("if process {} is the daemon, have it read its config again: kill -HUP {}")
 def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPlace) -> None:
     daemon = zhipu.watch()
     daemon.says("daemon.started")
@@ -374,7 +373,7 @@ def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPla
     assert daemon.end() == 0
 
 
-@tells("restart the daemon that holds the state")
+@proves("restart the daemon that holds the state")
 def test_of_a_holder_that_cannot_be_named_it_is_told_what_to_restart(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_ch
 from kbsync.config.model import folder_config
 from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
-from tests.cli.cures import tells
+from tests.cli.cures import proves
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, ZhipuPlace
 from tests.targets.http.authorities import Authority, authority
@@ -45,7 +45,7 @@ def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
 
 
-@tells("mount it, or correct `folder` in the config")
+@proves("mount it, or correct `folder` in the config")
 def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
@@ -79,7 +79,7 @@ def test_a_service_that_takes_the_key_is_well(zhipu: ZhipuPlace) -> None:
     assert zhipu.vendor.violations() == []
 
 
-@tells("delete documents at {}, or get more space for the account")
+@proves("delete documents at {}, or get more space for the account")
 @pytest.mark.parametrize(
     ("switches", "name", "cure"),
     [
@@ -152,7 +152,7 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
     assert "credentials" not in results(alone)
 
 
-@tells("look for a disk or a network that hangs")
+@proves("look for a disk or a network that hangs")
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     never = threading.Event()
 
@@ -202,7 +202,7 @@ def reached(host: str, port: int, ca_file: Path | None) -> CheckResult:
     return found
 
 
-@tells("tell the operator of the service")
+@proves("tell the operator of the service")
 def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
     with shaking_hands(ours.server) as port:
         found = reached("127.0.0.1", port, ours.ca_file)
@@ -213,7 +213,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
     assert found.cure == "tell the operator of the service"
 
 
-@tells("name the authority with ca_file: in the config, or correct base_url")
+@proves("name the authority with ca_file: in the config, or correct base_url")
 @pytest.mark.parametrize("is_named", [False, True])
 def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
     """Of an authority nobody named, or for another name."""

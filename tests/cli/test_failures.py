@@ -35,7 +35,7 @@ from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.local.target import LocalTarget, limits_of
 from kbsync.targets.services.clients import refuses_everything
 from tests.cli.catalogue import CODES, ELSEWHERE, MIRRORS, Trouble
-from tests.cli.cures import pastes, tells
+from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.troubles import Evidence, troubled_place
@@ -145,8 +145,7 @@ async def put(target: LocalTarget) -> None:
         await target.aclose()
 
 
-@pastes("df {} {}", "ls -ld {}")
-@tells("set embedding.dimensions in the config: documents are then indexed again")
+@proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config: documents are then indexed again")
 def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
     folder = place.root / "a base"
     folder.mkdir()
