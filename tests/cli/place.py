@@ -126,7 +126,6 @@ class Daemon:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
         self.log = log
-        self._seen = 0
 
     def lines(self, event: str = "") -> list[dict[str, Any]]:
         """Its log so far, or only the lines of an event."""
@@ -141,19 +140,6 @@ class Daemon:
             assert self.process.poll() is None, self.log.read_text()
             fitting = [line for line in self.lines(event) if fields.items() <= line.items()]
             return fitting[times - 1] if len(fitting) >= times else None
-
-        return eventually(found)
-
-    def until(self, event: str) -> dict[str, Any]:
-        """Waits for the next line of an event, behind the one that this gave before."""
-
-        def found() -> dict[str, Any] | None:
-            for number, line in enumerate(self.lines()[self._seen :], self._seen + 1):
-                if line["event"] == event:
-                    self._seen = number
-                    return line
-            assert self.process.poll() is None, self.log.read_text()
-            return None
 
         return eventually(found)
 

@@ -25,30 +25,31 @@ def test_the_daemon_answers_while_it_runs(place: Place) -> None:
     place.write("broken.pdf", "this is no pdf")
     config = place.configure()
     daemon = place.watch()
-    assert daemon.until("daemon.started")["config"] == str(config)
-    daemon.until("document.failed")
+    assert daemon.says("daemon.started")["config"] == str(config)
+    daemon.says("document.failed")
     assert place.run("--once").code == 4
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
     began = time.monotonic()
     assert "the running kbsync does it now" in place.run("retry").out
-    daemon.until("document.failed")
+    daemon.says("document.failed", times=2)
     assert time.monotonic() - began < 5
 
     good = config.read_text()
     config.write_text(good.replace("settle", "setle").replace("folder", "foldr"))
     daemon.tell(signal.SIGHUP)
-    reason = daemon.until("config.refused")["reason"]
+    reason = daemon.says("config.refused")["reason"]
     assert "setle" in reason and "foldr" in reason
     assert "\\" not in reason
     (place.root / "other").mkdir()
-    for text, counts in (
+    readings = (
         (good.replace("100ms", "200ms"), (1, 0, 0, 1)),
         (good + f"  - {{name: other, folder: {place.root}/other}}\n", (2, 1, 0, 1)),
         (good, (1, 0, 1, 0)),
-    ):
+    )
+    for number, (text, counts) in enumerate(readings, 1):
         config.write_text(text)
         daemon.tell(signal.SIGHUP)
-        line = daemon.until("config.read")
+        line = daemon.says("config.read", times=number)
         assert tuple(line[key] for key in ("mirrors", "added", "removed", "changed")) == counts
     assert daemon.end() == 0
     assert not lock.is_held(place.state)
