@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from tests.cli.cures import proves
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, ZhipuPlace
 from tests.targets.http.authorities import Authority, authority
+from tests.targets.http.servers import serving
 
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
@@ -180,45 +179,36 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return authority(tmp_path_factory.mktemp("ca"))
 
 
-@contextlib.contextmanager
-def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
-    """A server that shows its certificate once and says no more; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def shake() -> None:
-            connection, _ = listening.accept()
-            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
-                secured.recv(1)
-
-        thread = threading.Thread(target=shake)
-        thread.start()
-        yield listening.getsockname()[1]
-        thread.join()
+async def reached(host: str, ours: Authority, ca_file: Path | None) -> tuple[CheckResult, str]:
+    """What is found of a server that shows its certificate, and its address under that name."""
+    async with serving(nothing_more, ours.server) as server:
+        url = server.url.replace("http:", "https:").replace("127.0.0.1", host)
+        endpoint = Endpoint(url, ca_file=ca_file)
+        checks = await asyncio.to_thread(list, service._reached(endpoint, wire.trusted(endpoint), MIRROR))
+    [found] = checks
+    return found, url
 
 
-def reached(host: str, port: int, ca_file: Path | None) -> CheckResult:
-    endpoint = Endpoint(f"https://{host}:{port}", ca_file=ca_file)
-    [found] = service._reached(endpoint, wire.trusted(endpoint), MIRROR)
-    return found
+async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    pass
 
 
 @proves("tell the operator of the service")
-def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
-    with shaking_hands(ours.server) as port:
-        found = reached("127.0.0.1", port, ours.ca_file)
+async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
+    found, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
     assert "TLSv1.3" in found.detail
-    assert f"https://127.0.0.1:{port} answers" in found.detail
+    assert f"{url} answers" in found.detail
     assert "expires in 2 days" in found.detail
     assert found.cure == "tell the operator of the service"
 
 
 @proves("name the authority with ca_file: in the config, or correct base_url")
 @pytest.mark.parametrize("is_named", [False, True])
-def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
+async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
     """Of an authority nobody named, or for another name."""
-    with shaking_hands(ours.server) as port:
-        found = reached("localhost" if is_named else "127.0.0.1", port, ours.ca_file if is_named else None)
+    host, ca_file = ("localhost", ours.ca_file) if is_named else ("127.0.0.1", None)
+    found, _ = await reached(host, ours, ca_file)
     assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
     assert "is not trusted" in found.detail
     assert "ca_file:" in found.cure
