@@ -42,11 +42,6 @@ class Installation:
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
     @property
-    def is_for_one_folder(self) -> bool:
-        """The state directory was made for `--folder`, and there is nothing else in it."""
-        return "--folder" in self.flags and "--state-dir" not in self.flags
-
-    @property
     def state_file(self) -> Path:
         """The one file of the state."""
         return self.state_dir / STATE_FILE

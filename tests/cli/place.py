@@ -10,14 +10,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from kbsync.__main__ import main
+from kbsync.cli import context
 from kbsync.cli.commands import open as opening
+from kbsync.config.model import Config, folder_config
 from kbsync.targets.http import target as http_target
 from tests.cli import impatient
 from tests.warm import KBSYNC, Warm
@@ -50,6 +52,12 @@ mirrors:
     folder: {folder}
     settle: 100ms
 {more}"""
+
+
+def quickly(folder: Path) -> Config:
+    """What `--folder` stands for, with a short `settle`: two seconds are long for many small passes."""
+    config = folder_config(folder)
+    return replace(config, mirrors=tuple(replace(one, settle=0.1) for one in config.mirrors))
 
 
 class Stream(io.TextIOWrapper):
@@ -118,7 +126,6 @@ class Daemon:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
         self.log = log
-        self._seen = 0
 
     def lines(self, event: str = "") -> list[dict[str, Any]]:
         """Its log so far, or only the lines of an event."""
@@ -133,19 +140,6 @@ class Daemon:
             assert self.process.poll() is None, self.log.read_text()
             fitting = [line for line in self.lines(event) if fields.items() <= line.items()]
             return fitting[times - 1] if len(fitting) >= times else None
-
-        return eventually(found)
-
-    def until(self, event: str) -> dict[str, Any]:
-        """Waits for the next line of an event, behind the one that this gave before."""
-
-        def found() -> dict[str, Any] | None:
-            for number, line in enumerate(self.lines()[self._seen :], self._seen + 1):
-                if line["event"] == event:
-                    self._seen = number
-                    return line
-            assert self.process.poll() is None, self.log.read_text()
-            return None
 
         return eventually(found)
 
@@ -215,6 +209,7 @@ class Place:
     @contextlib.contextmanager
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(context, "folder_config", quickly)
             patch.setattr(http_target, "_accounts", {})  # what another process found out is not known
             if opening.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
                 patch.setattr(opening, "MEMORY", self.root / "no memory")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -79,14 +78,19 @@ def test_each_line_is_a_question_and_the_next_ones_know_of_it(
 
 
 @BY
-def test_json_is_a_document_for_each_line(zhipu: ZhipuPlace, by: tuple[str, ...]) -> None:
-    code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}", *by, "--json", "--whole")
-    replies = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert [one["question"] for one in replies] == [OPENS, COSTS]
-    assert replies[0]["answer"] == HOURS
-    assert replies[0]["citations"][0]["path"] == "hours.md"
-    assert all("error" not in one for one in replies)
+def test_json_is_a_document_for_each_line_and_comes_at_once(zhipu: ZhipuPlace, by: tuple[str, ...]) -> None:
+    process = zhipu.start("ask", "-i", *by, "--json", "--whole", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for question, answer, path in ((OPENS, HOURS, "hours.md"), (COSTS, COFFEE, "coffee.md")):
+        process.stdin.write(f"{question}\n".encode())
+        process.stdin.flush()
+        reply = json.loads(process.stdout.readline())
+        assert (reply["question"], "error" in reply) == (question, False)
+        assert answer in reply["answer"]
+        assert path in {cited["path"] for cited in reply["citations"]}
+    process.communicate(timeout=LONGEST)
+    assert process.returncode == 0
 
 
 @BY
@@ -140,18 +144,14 @@ def at(zhipu: ZhipuPlace, terminal: Begin) -> Begin:
     return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
-@BY
-def test_a_terminal_is_asked_until_its_input_ends(zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...]) -> None:
+def test_a_terminal_is_asked_until_its_input_ends(zhipu: ZhipuPlace, at: Begin) -> None:
     before = zhipu.files()
-    terminal = at(*by)
+    terminal = at()
     terminal.until("> ")
-    terminal.type(f"{OPENS}\n")
-    terminal.until(HOURS)
-    terminal.until("hours.md")
-    terminal.until("> ")
-    terminal.type(f"{COSTS}\n")
-    terminal.until(COFFEE)
-    terminal.until("> ")
+    for question, shown in ((OPENS, "hours.md"), (COSTS, "coffee.md")):
+        terminal.type(f"{question}\n")
+        terminal.until(shown)
+        terminal.until("> ")
     terminal.type("\x04")
     assert terminal.end() == 0
     assert zhipu.files() == before, "nothing of it is stored"
@@ -204,18 +204,3 @@ def test_a_terminal_is_left_as_it_was(
     terminal.process.send_signal(number)
     assert terminal.end() == (-number if amid_an_answer else 128 + number)
     assert "Traceback" not in terminal.seen
-
-
-def test_pieces_and_lines_of_json_come_at_once(zhipu: ZhipuPlace) -> None:
-    process = zhipu.start("ask", "-i", "--json", stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for question in (OPENS, COSTS):
-        process.stdin.write(f"{question}\n".encode())
-        process.stdin.flush()
-        line = b""
-        while not line.endswith(b"\n"):
-            line += os.read(process.stdout.fileno(), 65536)
-        assert json.loads(line)["question"] == question
-    process.communicate(timeout=LONGEST)
-    assert process.returncode == 0

@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.config.places import folder_state_dir
 from kbsync.state import lock
-from tests.cli.cures import pastes
+from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place, words_of
 
@@ -33,10 +33,6 @@ def trial(place: Place) -> Path:
     return folder_state_dir(place.docs, place.state)
 
 
-def indexes(place: Place) -> list[str]:
-    return sorted(str(file.relative_to(place.state)) for file in place.state.rglob("index.db"))
-
-
 def traces(place: Place) -> list[str]:
     files = [file for file in place.state.rglob("*") if file.is_file()]
     return [str(file) for file in files if SECRET.encode() in file.read_bytes()]
@@ -47,21 +43,38 @@ def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     return [one for one in ran.json["checks"] if one["name"] == "copies" and one["result"] == "warning"]
 
 
-def test_init_takes_over_what_was_mirrored_with_folder(tried: Place) -> None:
-    ran = tried.run("init", "docs")
-    assert ran.code == 0
-    assert "taken over" in ran.out
-    assert indexes(tried) == ["kb/docs/index.db"]
-    assert not trial(tried).exists()
+@pytest.mark.parametrize(
+    ("folder", "options", "env"),
+    [
+        ("docs", [], {}),
+        ("docs", ["--state-dir", "a state"], {}),
+        ("docs", [], {"STATE_DIRECTORY": "given"}),
+        ("way", [], {}),
+    ],
+    ids=["usual", "named", "environment", "symlink"],
+)
+def test_what_was_mirrored_with_folder_is_taken_over_and_found_by_all_commands(
+    tried: Place, folder: str, options: list[str], env: dict[str, str]
+) -> None:
+    (tried.root / "way").symlink_to("docs")
+    env = {name: str(tried.root / value) for name, value in env.items()}
+    ran = tried.run("init", folder, *options, env=env)
+    assert (ran.code, "taken over" in ran.out, trial(tried).exists()) == (0, True, False)
     found = tried.run("search", SECRET, "--json").json["hits"]
     assert {hit["path"] for hit in found} >= {"secret.md", "sub/deep/secret.md"}
     again = tried.run("--once", "--json").json
     assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
+
+
+def test_what_was_taken_over_is_the_only_copy(tried: Place) -> None:
+    assert tried.run("init", "docs").code == 0
     (tried.docs / "secret.md").unlink()
     shutil.rmtree(tried.docs / "sub")
     assert tried.run("--once", "--json").json["deleted"] == 2
-    assert traces(tried) == []
-    assert copies(tried) == []
+    assert (traces(tried), copies(tried)) == ([], [])
+    assert [str(file.relative_to(tried.state)) for file in tried.state.rglob("index.db")] == [
+        "kb/docs/index.db"
+    ]
 
 
 @pytest.mark.parametrize("held", [trial, lambda place: place.state], ids=["from", "to"])
@@ -85,7 +98,7 @@ def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried
     assert traces(tried) == []
 
 
-@pastes("cli/commands/doctor/machine.py: rm -r {}")
+@proves("rm -r {}")
 def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it(
     tried: Place,
 ) -> None:
@@ -101,7 +114,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
-@pastes("cli/commands/doctor/machine.py: forget {}")
+@proves("forget {}")
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
     """It is offered for removal once its mirror is ended, which a person is asked about."""
     tried.run("init", "docs")
@@ -138,7 +151,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone_and_of_one_that_is_not_k
     assert copies(tried) == [] and traces(tried) == []
 
 
-@pastes("cli/commands/doctor/machine.py: rm {}*")
+@proves("rm {}*")
 def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
     aside.write_bytes(f"some {SECRET}".encode())
@@ -233,27 +246,6 @@ def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Pla
 
 
 # -- what init does whole or not at all --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("folder", "options", "env"),
-    [
-        ("docs", ["--state-dir", "a state"], {}),
-        ("docs", [], {"STATE_DIRECTORY": "given"}),
-        ("way", [], {}),
-    ],
-    ids=["named", "environment", "symlink"],
-)
-def test_what_init_took_over_is_found_by_all_commands_after_it(
-    tried: Place, folder: str, options: list[str], env: dict[str, str]
-) -> None:
-    (tried.root / "way").symlink_to("docs")
-    env = {name: str(tried.root / value) for name, value in env.items()}
-    assert "taken over" in tried.run("init", folder, *options, env=env).out
-    assert not trial(tried).exists()
-    assert tried.run("search", SECRET, "--json").json["hits"]
-    again = tried.run("--once", "--json").json
-    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +17,11 @@ from kbsync.cli.commands.doctor.command import Check, CheckResult, Grade, run_ch
 from kbsync.config.model import folder_config
 from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
-from tests.cli.cures import tells
+from tests.cli.cures import proves
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import KEY, ZhipuPlace
 from tests.targets.http.authorities import Authority, authority
+from tests.targets.http.servers import serving
 
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
@@ -45,7 +44,7 @@ def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
 
 
-@tells("cli/commands/doctor/machine.py: mount it, or correct `folder` in the config")
+@proves("mount it, or correct `folder` in the config")
 def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
@@ -79,21 +78,23 @@ def test_a_service_that_takes_the_key_is_well(zhipu: ZhipuPlace) -> None:
     assert zhipu.vendor.violations() == []
 
 
+@proves("delete documents at {}, or get more space for the account")
 @pytest.mark.parametrize(
-    ("switches", "name", "code"),
+    ("switches", "name", "cure"),
     [
-        ({"key_revoked": True}, "handbook: key", 3),
-        ({"capacity_bytes": 1}, "handbook: quota", 3),
-        ({"base": "deleted"}, "handbook: knowledge base", 3),
+        ({"key_revoked": True}, "handbook: key", "kbsync --once --mirror handbook"),
+        ({"capacity_bytes": 1}, "handbook: quota", "delete documents at {url}/api, or get more space for "),
+        ({"base": "deleted"}, "handbook: knowledge base", "kbsync --once --mirror handbook"),
     ],
 )
 def test_a_service_says_itself_what_is_wrong(
-    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, code: int
+    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, cure: str
 ) -> None:
     zhipu.vendor.plant("theirs.md", "somebody else's")
     zhipu.vendor.turn(**switches)
     ran = zhipu.run("doctor", "--json")
-    assert (ran.code, of(ran, "wrong")) == (code, {name}), ran.out
+    assert (ran.code, of(ran, "wrong")) == (3, {name}), ran.out
+    assert results(ran)[name]["cure"].startswith(cure.format(url=zhipu.vendor.url))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
     assert "credentials" not in results(alone)
 
 
-@tells("cli/commands/doctor/command.py: look for a disk or a network that hangs")
+@proves("look for a disk or a network that hangs")
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     never = threading.Event()
 
@@ -178,45 +179,36 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return authority(tmp_path_factory.mktemp("ca"))
 
 
-@contextlib.contextmanager
-def shaking_hands(context: ssl.SSLContext) -> Iterator[int]:
-    """A server that shows its certificate once and says no more; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def shake() -> None:
-            connection, _ = listening.accept()
-            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
-                secured.recv(1)
-
-        thread = threading.Thread(target=shake)
-        thread.start()
-        yield listening.getsockname()[1]
-        thread.join()
+async def reached(host: str, ours: Authority, ca_file: Path | None) -> tuple[CheckResult, str]:
+    """What is found of a server that shows its certificate, and its address under that name."""
+    async with serving(nothing_more, ours.server) as server:
+        url = server.url.replace("http:", "https:").replace("127.0.0.1", host)
+        endpoint = Endpoint(url, ca_file=ca_file)
+        checks = await asyncio.to_thread(list, service._reached(endpoint, wire.trusted(endpoint), MIRROR))
+    [found] = checks
+    return found, url
 
 
-def reached(host: str, port: int, ca_file: Path | None) -> CheckResult:
-    endpoint = Endpoint(f"https://{host}:{port}", ca_file=ca_file)
-    [found] = service._reached(endpoint, wire.trusted(endpoint), MIRROR)
-    return found
+async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    pass
 
 
-@tells("cli/commands/doctor/service.py: tell the operator of the service")
-def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
-    with shaking_hands(ours.server) as port:
-        found = reached("127.0.0.1", port, ours.ca_file)
+@proves("tell the operator of the service")
+async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
+    found, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
     assert "TLSv1.3" in found.detail
-    assert f"https://127.0.0.1:{port} answers" in found.detail
+    assert f"{url} answers" in found.detail
     assert "expires in 2 days" in found.detail
     assert found.cure == "tell the operator of the service"
 
 
-@tells("cli/commands/doctor/service.py: name the authority with ca_file: in the config, or correct base_url")
+@proves("name the authority with ca_file: in the config, or correct base_url")
 @pytest.mark.parametrize("is_named", [False, True])
-def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
+async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
     """Of an authority nobody named, or for another name."""
-    with shaking_hands(ours.server) as port:
-        found = reached("localhost" if is_named else "127.0.0.1", port, ours.ca_file if is_named else None)
+    host, ca_file = ("localhost", ours.ca_file) if is_named else ("127.0.0.1", None)
+    found, _ = await reached(host, ours, ca_file)
     assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
     assert "is not trusted" in found.detail
     assert "ca_file:" in found.cure

@@ -132,12 +132,14 @@ def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(z
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out
 
 
-def test_name_and_description_change_without_a_question(zhipu: ZhipuPlace) -> None:
+def test_what_costs_nothing_changes_without_a_question_and_the_rest_stays(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
-    ran = zhipu.run("kb", "update", HOME_ID, "--name", "manual", "--description", "new", "--json")
+    words = ("--name", "manual", "--description", "new", "--set", "icon=book")
+    ran = zhipu.run("kb", "update", HOME_ID, *words, "--json")
     assert ran.code == 0, ran.err
     assert ran.json["knowledge_base"]["name"] == "manual"
+    assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
     assert [one["stat"] for one in zhipu.vendor.documents()] == [1]
 
 
@@ -250,13 +252,6 @@ def test_a_base_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> N
     assert shown(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
     lines = zhipu.run("kb", "show", base).out.splitlines()
     assert {"background:  red", "contextual:  1"} <= set(lines)
-
-
-def test_settings_of_a_base_change_and_the_others_stay(zhipu: ZhipuPlace) -> None:
-    ran = zhipu.run("kb", "update", HOME_ID, "--set", "icon=book", "--json")
-    assert ran.code == 0, ran.err
-    assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
-    assert ran.json["knowledge_base"]["name"] == "handbook"
 
 
 def test_the_model_may_be_named_twice_and_only_alike(zhipu: ZhipuPlace) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-import urllib.error
-import urllib.request
 from typing import Any
 
+import httpx
 import pytest
 
 from kbsync.config.reader import load
@@ -27,24 +26,14 @@ def listen(place: Place, what: str) -> None:
 
 
 def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
-    """Status and JSON; (0, None) where nobody listens."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
+    """Status and JSON or text; (0, None) where nobody listens."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, read(answer.read())
-    except urllib.error.HTTPError as answer:
-        return answer.code, read(answer.read())
-    except OSError:
+        answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=60, trust_env=False)
+    except httpx.ConnectError:
         return 0, None
-
-
-def read(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return body.decode()
+    is_json = "json" in answer.headers["content-type"]
+    return answer.status_code, answer.json() if is_json else answer.text
 
 
 def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
@@ -129,8 +118,7 @@ def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_sam
     eventually(lambda: len(sent) == len(FORMS) + 1)  # one is never sent, another twice
     assert {(each.status, json.loads(each.body)["code"]) for each in sent} == {(200, 200)}
 
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        urllib.request.urlopen(urllib.request.Request(f"{url[:-1]}x", b"{}", method="POST"), timeout=60)
+    assert httpx.post(f"{url[:-1]}x", content=b"{}", timeout=60, trust_env=False).status_code == 404
     assert daemon.end() == 0
     secret = url.rpartition("/")[2].encode()
     assert [path for path in zhipu.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []

@@ -57,14 +57,14 @@ def write(folder: Path, count: int) -> None:
     folder.mkdir(exist_ok=True)
     for i in range(count):
         (folder / f"f{i}.md").write_text(f"# Title {i}\n\n" + f"words about number{i} and more. " * 100)
-        os.utime(folder / f"f{i}.md", (1e9, 1e9))
 
 
 def test_a_full_disk_ends_the_pass_with_a_sentence_and_a_later_pass_goes_on(tmp_path: Path) -> None:
-    folder, small = tmp_path / "docs", tmp_path / "small"
+    folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "config.yaml"
     write(folder, 400)
+    config.write_text(f"mirrors: [{{name: docs, folder: {folder}, settle: 100ms}}]\n")
     with mounted(small, "2500k"):
-        options = ("--folder", folder, "--state-dir", small / "state")
+        options = ("--config", config, "--state-dir", small / "state")
         full = kbsync("--once", *options)
         assert full.returncode in (3, 4), full.stderr
         assert "full" in full.stderr or "no space" in full.stderr

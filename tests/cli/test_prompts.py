@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
@@ -17,7 +16,7 @@ from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
-from tests.cli.vendor import zhipu_place
+from tests.cli.vendor import ZhipuPlace
 
 
 def commands(above: click.Command = kbsync, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -59,41 +58,39 @@ def test_no_command_refuses_a_path_because_it_cannot_be_read(
 # -- answers at a terminal -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "enter", "end of input"])
-def test_a_mirror_is_not_forgotten_without_a_yes_and_that_is_no_failure(
-    place: Place, terminal: Begin, answer: str
+EOF = "\x04"
+ENDS = (
+    ("forget handbook", "Forget handbook? [y/N]: ", "n\n", 0, "nothing was forgotten"),
+    ("forget handbook", "Forget handbook? [y/N]: ", "\n", 0, "nothing was forgotten"),
+    ("forget handbook", "Forget handbook? [y/N]: ", EOF, 0, "nothing was forgotten"),
+    ("forget handbook", "Forget handbook? [y/N]: ", "", 130, ""),
+    ("init", "Folder to mirror [.]: ", EOF, 2, "nothing was written: the input ended"),
+    ("init", "Folder to mirror [.]: ", "", 130, ""),
+    (f"kb delete {HOME_ID}", "Type its name, ", EOF, 2, "the input ended; nothing was changed"),
+    (f"kb delete {HOME_ID}", "Type its name, ", "", 130, ""),
+)
+
+
+@pytest.mark.parametrize(("words", "question", "typed", "code", "says"), ENDS)
+def test_without_a_yes_nothing_is_done(
+    zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, says: str
 ) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
-    asked = terminal(place, "forget", "handbook")
-    asked.until("Forget handbook? [y/N]: ")
-    asked.type(answer)
-    assert asked.end() == 0
-    assert "kbsync: nothing was forgotten" in asked.seen
-    assert place.run("status", "--json").json["mirrors"][0]["documents"]["ready"] == 1
-
-
-def test_init_whose_input_ends_writes_nothing_and_says_so(place: Place, terminal: Begin) -> None:
-    asked = terminal(place, "init")
-    asked.until("Folder to mirror [.]: ")
-    asked.type("\x04")
-    assert asked.end() == 2
-    assert "kbsync: nothing was written: the input ended" in asked.seen
-    assert not place.config.exists()
-
-
-@pytest.mark.parametrize("words", [("forget", "handbook"), ("init",)], ids=" ".join)
-def test_an_interrupt_at_a_question_has_the_code_of_one(
-    place: Place, terminal: Begin, words: tuple[str, ...]
-) -> None:
-    if words[0] == "forget":
-        place.configure()
-        assert place.run("--once").code == 0
-    asked = terminal(place, *words)
-    asked.until("]: ")
-    asked.process.send_signal(signal.SIGINT)
-    assert asked.end() == 130
+    """An interrupt (nothing typed) has the code of one; who says no did not fail."""
+    zhipu.write("a.md", "alpha")
+    assert zhipu.run("--once").code == 0
+    if words == "init":
+        zhipu.config.rename(zhipu.root / "kept.yaml")
+    asked = terminal(zhipu, *words.split())
+    asked.until(question)
+    if typed:
+        asked.type(typed)
+    else:
+        asked.process.send_signal(signal.SIGINT)
+    assert (asked.end(), says in asked.seen) == (code, True)
+    if words == "init":
+        assert not zhipu.config.exists()
+        (zhipu.root / "kept.yaml").rename(zhipu.config)
+    assert zhipu.status()["documents"]["ready"] == len(zhipu.vendor.ours()) == 1
 
 
 def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
@@ -102,17 +99,3 @@ def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         time.sleep(30)
-
-
-def test_a_base_is_not_deleted_when_the_input_ends(tmp_path: Path, terminal: Begin) -> None:
-    with zhipu_place(tmp_path) as zhipu:
-        asked = terminal(zhipu, "kb", "delete", HOME_ID)
-        asked.until("Type its name, ")
-        asked.type("\x04")
-        assert asked.end() == 2
-        assert "the input ended; nothing was changed" in asked.seen
-        asked = terminal(zhipu, "kb", "delete", HOME_ID)
-        asked.until("Type its name, ")
-        asked.process.send_signal(signal.SIGINT)
-        assert asked.end() == 130
-        assert zhipu.run("kb", "list", "--json").json["knowledge_bases"]

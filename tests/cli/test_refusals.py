@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from kbsync.state import lock
-from tests.cli.cures import pastes
+from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 
@@ -189,7 +189,7 @@ def places(place: Place) -> dict[str, Path]:
     return {"root": place.root, "config": place.config, "state": place.state}
 
 
-@pastes("cli/context.py: --once", "cli/context.py: to set it aside and start with an empty one, run: {}")
+@proves("to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
 def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
     place.write("a.md", "alpha")

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import apsw
-import pytest
 
 from kbsync.state import lock
 from tests.cli.place import Place
@@ -25,44 +24,23 @@ def test_backup_is_a_sound_private_copy(failed: Place) -> None:
     database.close()
 
 
-FILES = 4
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Place:
-    """A machine that mirrored a folder."""
-    (tmp_path / "old").mkdir()
-    place = Place(tmp_path / "old")
-    for number in range(FILES):
-        place.write(f"sub/{number}.md", f"word number{number}")
-    place.configure()
-    assert place.run("--once").code == 0
-    return place
-
-
-def moved(old: Place, root: Path) -> Place:
-    """Another machine: folder, config and state were copied to it, so every inode and path is another."""
-    root.mkdir()
-    new = Place(root)
+def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(tmp_path: Path) -> None:
+    """Folder, config and state were copied to it, so every inode and path is another."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, new = Place(tmp_path / "old"), Place(tmp_path / "new")
+    for number in range(4):
+        old.write(f"sub/{number}.md", f"word number{number}")
+    old.configure()
+    assert old.run("--once").code == 0
     shutil.copytree(old.docs, new.docs, dirs_exist_ok=True, copy_function=shutil.copyfile)
     new.configure()
     new.state.mkdir(parents=True)
-    assert old.run("state", "backup", root / "copy.db").code == 0
-    (root / "copy.db").rename(new.state / "state.db")
+    assert old.run("state", "backup", new.state / "state.db").code == 0
     shutil.copytree(old.state / "kb", new.state / "kb")
-    return new
-
-
-def inodes(folder: Path) -> set[int]:
-    return {path.stat().st_ino for path in folder.rglob("*.md")}
-
-
-def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(old: Place, tmp_path: Path) -> None:
-    new = moved(old, tmp_path / "new")
-    assert not inodes(old.docs) & inodes(new.docs)
     shutil.rmtree(old.root)
     ran = new.run("--once", "--json")
     assert (ran.code, ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (0, 0, 0, 0)
-    assert ran.json["mirrors"][0]["documents"]["ready"] == FILES
+    assert ran.json["mirrors"][0]["documents"]["ready"] == 4
     assert new.run("search", "number2", "--files").out.split()[0] == str(new.docs / "sub" / "2.md")
     assert new.run("verify").code == 0

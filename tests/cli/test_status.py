@@ -25,7 +25,6 @@ from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
 from tests.cli.conftest import ODD
-from tests.cli.cures import pastes
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
@@ -119,7 +118,6 @@ def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left
         assert "documents/s" not in waiting.run("status").out  # that was an hour ago
 
 
-@pastes("cli/report.py: --once")
 def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
     place.write("a.md", "alpha")
     options = ("--folder", str(place.docs), "--state-dir", str(place.root / "my state"))
@@ -307,13 +305,6 @@ def test_without_a_terminal_each_change_is_a_line() -> None:
         "1970-01-01T00:00:00Z docs: 2 ready",
         "1970-01-01T00:00:00Z docs: 2 ready; quota: no money; cure: kbsync retry",
     ]
-
-
-def test_colour_is_on_terminals_only_and_not_where_it_is_unwanted(mirrored: Place) -> None:
-    words = ("status", "--folder", "docs")
-    assert "\x1b[" not in mirrored.run(*words).out
-    assert "\x1b[32mdocs\x1b[0m" in mirrored.run(*words, tty=True).out
-    assert "\x1b[" not in mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
 
 
 def failing(count: int) -> MirrorReport:

@@ -8,14 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from kbsync.state import lock
 from tests.cli.place import Place
 from tests.service import early, stuck
-from tests.service.manager import PATIENCE, Manager, manager_in
+from tests.service.manager import PATIENCE, manager_in
 
 CONFIG = """\
 {level}
@@ -25,60 +24,46 @@ mirrors:
 """
 
 
-class Served:
-    """A daemon with two mirrors, started as a service is."""
-
-    def __init__(self, root: Path, manager: Manager, patch: pytest.MonkeyPatch) -> None:
-        self.place = Place(root)
-        self.manager = manager
-        self.place.write("a.md", "alpha")
-        (root / "other").mkdir()
-        self.configure()
-        patch.setenv("NOTIFY_SOCKET", manager.address)
-        patch.setenv("WATCHDOG_USEC", "60000000")
-        self.process = self.place.start()
-
-    def configure(self, level: str = "", settle: str = "100ms") -> None:
-        self.place.config.parent.mkdir(parents=True, exist_ok=True)
-        text = CONFIG.format(
-            level=level, first=self.place.docs, second=self.place.root / "other", settle=settle
-        )
-        self.place.config.write_text(text)
-
-    def reload(self, **changes: str) -> str:
-        """What the manager hears of it."""
-        self.configure(**changes)
-        self.process.send_signal(signal.SIGHUP)
-        self.manager.until("RELOADING=1")
-        return self.manager.until("READY=1")
-
-    def end(self) -> list[dict[str, Any]]:
-        """Its log."""
-        self.process.send_signal(signal.SIGTERM)
-        _, err = self.process.communicate(timeout=PATIENCE)
-        assert self.process.returncode == 0
-        return [json.loads(line) for line in err.decode().splitlines()]
-
-
 def test_a_service_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, other = Place(tmp_path), tmp_path / "other"
+    place.write("a.md", "alpha")
+    other.mkdir()
+    place.config.parent.mkdir(parents=True)
+
+    def configure(level: str = "", settle: str = "200ms") -> None:
+        text = CONFIG.format(level=level, first=place.docs, second=other, settle=settle)
+        place.config.write_text(text)
+
+    def reload(level: str = "") -> None:
+        configure(level)
+        process.send_signal(signal.SIGHUP)
+        manager.until("RELOADING=1")
+        manager.until("READY=1")
+
+    configure(settle="100ms")
     with manager_in(tmp_path) as manager:
-        served = Served(tmp_path, manager, monkeypatch)
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        process = place.start()
         try:
             manager.until("READY=1")
             manager.until("STATUS=1 ready, 0 pending, 0 failed")
-            served.reload(settle="200ms")
-            served.reload(level="log_level: debug", settle="200ms")
-            served.place.write("seen.md", "beta")
+            reload()
+            reload("log_level: debug")
+            place.write("seen.md", "beta")
             manager.until("STATUS=2 ready, 0 pending, 0 failed")
-            served.reload(level="log_level: warning", settle="200ms")
-            served.place.write("unseen.md", "gamma")
+            reload("log_level: warning")
+            place.write("unseen.md", "gamma")
             manager.until("STATUS=3 ready, 0 pending, 0 failed")
-            served.reload(level="log_levl: debug")
+            reload("log_levl: debug")
             manager.until("STATUS=the config was refused, the old one goes on; 3 ready")
-            log = served.end()
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
         finally:
-            served.process.kill()
+            process.kill()
         heard = manager.so_far()
+    log = [json.loads(line) for line in err.decode().splitlines()]
     assert "WATCHDOG=1" in heard
     assert any(word.startswith("MONOTONIC_USEC=") for word in heard)
     assert heard[-2:] == ["STOPPING=1", "STATUS=stopping"]

@@ -15,7 +15,7 @@ from kbsync.core.model import SELECTED, Presence, Stamp, Status, Upload, UploadS
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.db import open_reader, open_writer
+from kbsync.state.db import open_reader, open_writer, transaction
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore

@@ -100,6 +100,7 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
     from kbsync.state.db import forget_set_aside
 
     prepare(installation)
+    flags = installation.flags
     with open_state(installation, tell) as store:
 
         async def work() -> int:
@@ -117,7 +118,7 @@ def _forget(installation: Installation, record: MirrorRecord, config: MirrorConf
         deleted = asyncio.run(work())
         # A state that was set aside names the mirror's files too (promise 11).
         forget_set_aside(installation.state_file)
-        if config is not None and installation.is_for_one_folder:
-            # It belongs to this mirror alone, and as long as it exists the folder counts as known.
+        if config is not None and "--folder" in flags and "--state-dir" not in flags:
+            # The state directory belongs to this mirror alone: as long as it exists its folder is known.
             shutil.rmtree(installation.state_dir)
         return deleted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -47,26 +47,19 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     if as_json:
         Output().json({"mirrors": [each.to_json() for each in plans]})
     else:
-        embedded = {
-            each.name for each in installation.mirrors if installation.embedded_base(each) is not None
-        }
-        print_plans(Output(), plans, limit, embedded)
+        output = Output()
+        for number, (mirror, planned) in enumerate(zip(installation.mirrors, plans, strict=True)):
+            if number:
+                output.line()
+            # What an embedded base indexes is sent nowhere.
+            work = "to send" if installation.embedded_base(mirror) is None else "to index"
+            for line in _lines(output, planned, limit, work):
+                output.line(line)
     return Code.PERSON if any(each.halt is not None for each in plans) else Code.MIRRORED
 
 
 DESELECTED = "deselected"
 """Why a document is deleted: its file is there, but no rule selects it any more."""
-
-
-def print_plans(
-    output: Output, plans: Sequence[MirrorPlan], limit: int | None, embedded: Collection[str]
-) -> None:
-    """One plan below another. `embedded`: mirrors whose documents are indexed here and sent nowhere."""
-    for number, plan in enumerate(plans):
-        if number:
-            output.line()
-        for line in _lines(output, plan, limit, "to index" if plan.name in embedded else "to send"):
-            output.line(line)
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:

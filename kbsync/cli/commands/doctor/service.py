@@ -164,14 +164,10 @@ async def _looked_at(
 
 def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
     """The halt with the cure that a pass would name; for a refused key also where it comes from."""
-    from kbsync.engine.status import as_halt
+    from kbsync.engine.status import as_halt, going_on
 
-    def pasted(command: str) -> str:
-        # Without a running kbsync nobody would carry out a retry: a pass does the same.
-        is_retry = command == f"retry --mirror {mirror.name}" and not lock.is_held(installation.state_dir)
-        return installation.cure(f"--once --mirror {mirror.name}" if is_retry else command)
-
-    cure = as_halt(error, mirror.name, pasted).cure
+    write, at_work = installation.cure, lock.is_held(installation.state_dir)
+    cure = going_on(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
     if error.halt != "credentials":
         return wrong(f"{mirror.name}: knowledge base", error.reason, cure, Code.PERSON)
     said = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))
