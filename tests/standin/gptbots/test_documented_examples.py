@@ -146,7 +146,13 @@ def test_a_page_has_10_to_100_rows(size: str) -> None:
 
 
 def test_switches_are_checked() -> None:
-    for wrong in ({"nonsense": 1}, {"order": "up"}, {"most_files": -1}, {"vectorize": [2, 1]}, {"strict": 1}):
+    for wrong in (
+        {"nonsense": 1},
+        {"order": "up"},
+        {"most_files": -1},
+        {"vectorize": [2, 1]},
+        {"qa_updates": 1},
+    ):
         with pytest.raises(ValueError, match=r"is|there"):
             DirectGptbots().app.set_behaviour(wrong)
 
