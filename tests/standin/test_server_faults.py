@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kbsync_standin.faults import Fault, Faults, parsed
+from kbsync_standin.faults import Fault, Faults
 
 
 @pytest.fixture
@@ -50,17 +50,6 @@ def test_a_fault_hits_the_calls_it_is_meant_for(
     assert played(faults, *calls) == [""] * len(calls)
 
 
-def test_what_is_left_can_be_seen(faults: Faults) -> None:
-    faults.add(Fault("shout", skip=1, times=3))
-    played(faults, UPLOAD, UPLOAD)
-    assert faults.all == [Fault("shout", skip=0, times=2)]
-
-
-def test_arguments_not_given_have_their_defaults(faults: Faults) -> None:
-    faults.add(Fault("status", args={"status": 503}))
-    assert faults.all[0].args == {"status": 503, "body": None, "retry_after": None}
-
-
 def test_an_application_cannot_take_a_kind_of_the_servers() -> None:
     with pytest.raises(ValueError, match="hang"):
         Faults({"hang": "mine"})
@@ -90,8 +79,3 @@ def test_a_fault_that_cannot_be_played_is_refused(faults: Faults, fault: Fault, 
         faults.add(fault)
     assert sentence in str(refusal.value)
     assert faults.all == []
-
-
-def test_a_description_becomes_a_fault() -> None:
-    described = {"kind": "hang", "op": "upload", "match": "*.md", "skip": 1, "times": 0, "effect": False}
-    assert parsed(described) == Fault("hang", "upload", "*.md", 1, 0, False)

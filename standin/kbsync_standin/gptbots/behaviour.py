@@ -13,7 +13,6 @@ from kbsync_standin import switches as switching
 class GptbotsBehaviour:
     """How the vendor always is. Durations are seconds of the stand-in's clock.
 
-    strict: requests against the documented rules are refused; false: only what cannot be understood is.
     vectorize: least and most seconds until a document's status is final.
     stale_status: so long after an update the status is still the one of the old version.
     marked_at: when an update's `source_url` is shown: as soon as it is accepted, or when it is swapped in.
@@ -35,7 +34,6 @@ class GptbotsBehaviour:
         with `present`); `recreated` by others under another id, empty; or `emptied` by others.
     """
 
-    strict: bool = True
     vectorize: tuple[float, float] = (0.0, 0.0)
     stale_status: float = 0.0
     marked_at: Literal["accept", "swap"] = "accept"

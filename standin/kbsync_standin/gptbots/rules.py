@@ -90,18 +90,18 @@ def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
     return body["name"], body["desc"], settings
 
 
-def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool, strict: bool) -> Delivery:
+def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool) -> Delivery:
     """Raises `Breach`."""
     if is_update and kind == "qa":
-        body = _questions(body, strict)
+        body = _questions(body)
     else:
-        _check_rules(body, kind, strict)
+        _check_rules(body, kind)
     files = body.get("files")
     if not isinstance(files, list) or not files:
         raise Breach("files is missing or empty")
     if len(files) > most:
         raise Breach(f"{len(files)} files in one request; {most} are taken")
-    taken = tuple(_file(one, kind, is_update, strict) for one in files)
+    taken = tuple(_file(one, kind, is_update) for one in files)
     if len({one.name for one in taken}) < len(taken):
         raise Breach("two files of one name in one request cannot be told apart")
     rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
@@ -111,13 +111,13 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
 _OF_QUESTIONS = ("knowledge_base_id", "files", "doc_id", "qaList")
 
 
-def _questions(body: Mapping[str, Any], strict: bool) -> Mapping[str, Any]:
+def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of an update of questions and answers: `files`, made of `qaList` where that came instead."""
     unknown = body.keys() - set(_OF_QUESTIONS)
-    if strict and unknown:
+    if unknown:
         raise Breach(f"{', '.join(sorted(unknown))} in an update of questions and answers")
     if "qaList" not in body:
-        if strict and "doc_id" in body:
+        if "doc_id" in body:
             raise Breach("doc_id beside files, which have their own")
         return body
     pairs = body["qaList"]
@@ -145,8 +145,8 @@ _CUTTING_TESTS: Mapping[str, Mapping[str, Test]] = {
 """How each kind of document may be cut."""
 
 
-def _check_rules(body: Mapping[str, Any], kind: str, strict: bool) -> None:
-    rules, tests = Rules(strict), _CUTTING_TESTS[kind]
+def _check_rules(body: Mapping[str, Any], kind: str) -> None:
+    rules, tests = Rules(), _CUTTING_TESTS[kind]
     rules.must("chunk_token" in body or "splitter" in body, "neither chunk_token nor splitter")
     rules.should(
         "chunk_token" not in body or "splitter" not in body, "chunk_token beside splitter, which wins"
@@ -156,7 +156,7 @@ def _check_rules(body: Mapping[str, Any], kind: str, strict: bool) -> None:
     rules.fields(body, tests, needed=("purpose",) if kind == "qa" else ())
 
 
-def _file(one: Any, kind: str, is_update: bool, strict: bool) -> SentFile:
+def _file(one: Any, kind: str, is_update: bool) -> SentFile:
     if not isinstance(one, dict):
         raise Breach("a file is no object")
     name = text_of(one, "file_name")
@@ -169,7 +169,7 @@ def _file(one: Any, kind: str, is_update: bool, strict: bool) -> SentFile:
     if address and not text:  # bytes that came count before any address
         if not _is_url(address):
             raise Breach(f"file_url is no URL: {address!r}")
-        if strict and urlsplit(address).path.lower().rpartition(".")[2] != extension:
+        if urlsplit(address).path.lower().rpartition(".")[2] != extension:
             raise Breach(f"{name!r} has another format than {address!r}")
     elif not isinstance(text, str) or not text:
         raise Breach("file_base64 is missing or empty")
@@ -182,7 +182,7 @@ def _file(one: Any, kind: str, is_update: bool, strict: bool) -> SentFile:
     if len(content) > (LARGEST_PDF if extension == "pdf" else LARGEST):
         raise Breach(f"{name} has {len(content)} bytes")
     url = one.get("source_url")
-    if strict and url not in (None, "", "NULL") and not _is_url(url):
+    if url not in (None, "", "NULL") and not _is_url(url):
         raise Breach(f"source_url is no URL: {url!r}")
     return SentFile(name, content, url, text_of(one, "doc_id") if is_update else "", address)
 

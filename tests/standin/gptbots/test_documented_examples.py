@@ -146,7 +146,13 @@ def test_a_page_has_10_to_100_rows(size: str) -> None:
 
 
 def test_switches_are_checked() -> None:
-    for wrong in ({"nonsense": 1}, {"order": "up"}, {"most_files": -1}, {"vectorize": [2, 1]}, {"strict": 1}):
+    for wrong in (
+        {"nonsense": 1},
+        {"order": "up"},
+        {"most_files": -1},
+        {"vectorize": [2, 1]},
+        {"qa_updates": 1},
+    ):
         with pytest.raises(ValueError, match=r"is|there"):
             DirectGptbots().app.set_behaviour(wrong)
 
@@ -246,13 +252,6 @@ def test_a_change_of_questions_and_answers_has_the_fields_of_its_page_and_no_oth
     assert len(bot.app.violations) == 1
 
 
-def test_a_service_may_have_no_call_to_change_questions_and_answers() -> None:
-    bot = DirectGptbots(qa_updates=False)
-    body = {"knowledge_base_id": HOME_ID, "files": [file("faq.csv", doc_id=questions(bot))]}
-    assert bot.ask("PUT", QA_UPDATE, body)["code"] == 404
-    assert bot.app.violations == []
-
-
 def test_a_retry_concerns_every_failed_document_of_the_bot_and_tells_how_many() -> None:
     bot = DirectGptbots()
     other = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})["knowledge_base_id"]
@@ -293,17 +292,3 @@ def test_a_search_has_the_fields_of_its_page_within_their_bounds(change: dict[st
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **legal}) == {"total": 0, "list": []}
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **change})["code"] == 40000
     assert len(bot.app.violations) == 1
-
-
-def test_a_ranking_model_orders_and_too_low_a_score_is_left_out() -> None:
-    bot = DirectGptbots()
-    bot.add("long.txt", "short.txt", files=[file("long.txt", "red and blue fish"), file("short.txt", "red")])
-    bot.now += 2
-
-    def found(**fields: Any) -> list[str]:
-        rows = bot.ask("POST", MATCH, {"prompt": "red fish", "top_k": 5, **fields})["list"]
-        return [one["document_name"] for one in rows]
-
-    assert found() == ["long.txt", "short.txt"]
-    assert found(rerank_version="Jina-colbert-v2") == ["short.txt", "long.txt"]
-    assert found(doc_correlation=0.6) == ["long.txt"]

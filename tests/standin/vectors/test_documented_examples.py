@@ -154,15 +154,6 @@ def test_a_request_has_no_more_items_than_the_documents_say(dialect: str, most: 
     assert (said.status, f"batch size {most + 1} > {most}" in str(said.body)) == (status, True)
 
 
-@pytest.mark.parametrize("dialect", EMBED)
-def test_the_limit_of_a_request_can_be_set(dialect: str) -> None:
-    service = DirectVectors(most_items=10)
-    assert (service.embed(dialect, 10).status, service.rank(dialect, ["a"] * 10).status) == (200, 200)
-    for said in (service.embed(dialect, 11), service.rank(dialect, ["a"] * 11)):
-        assert said.status in (400, 413, 422)
-        assert "batch size 11 > 10" in str(said.body)
-
-
 @pytest.mark.parametrize(("dialect", "most", "status"), [("zhipu", 128, 400), ("tei", 32, 413)])
 def test_a_ranking_has_no_more_texts_than_the_documents_say(dialect: str, most: int, status: int) -> None:
     assert DirectVectors().rank(dialect, ["a"] * most).status == 200

@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 
-from kbsync_standin.faults import Fault, Faults
-from kbsync_standin.kinds import TRANSPORT
-from kbsync_standin.zhipu import HOME_ID, KINDS
+from kbsync_standin.faults import Fault
+from kbsync_standin.zhipu import HOME_ID
 from tests.standin.zhipu.vendor import ABSENT, START, DirectZhipu
-
-
-def test_every_kind_is_explained_in_one_line_and_none_is_the_servers() -> None:
-    assert all(line and "\n" not in line for line in KINDS.values())
-    assert not KINDS.keys() & TRANSPORT.keys()
-
 
 NOTHING = {"embedding_code": 0, "embedding_msg": ""}
 HIT = ["id", "medias", "metadata", "score", "text"]
@@ -208,10 +201,3 @@ def test_a_fault_that_cannot_mean_what_it_says_is_noted(
 ) -> None:
     vendor.app.answer(vendor.request("GET", "/api/llm-application/open/knowledge"), fault)
     assert words in vendor.app.violations[0]
-
-
-def test_the_servers_list_of_faults_takes_every_kind() -> None:
-    faults = Faults(KINDS)
-    for kind in KINDS:
-        faults.add(Fault(kind))
-    assert len(faults.all) == len(KINDS)

@@ -91,16 +91,6 @@ def test_wrong_slicing_is_refused(vendor: DirectZhipu, name: str, fields: dict[s
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [("a.md", 1), ("a.docx", 2), ("a.csv", 3), ("a.ppt", 5), ("a.pdf", 6), ("a.xls", 7), ("A.TXT", 1)],
-)
-def test_each_type_is_taken_for_its_extensions(vendor: DirectZhipu, name: str, kind: int) -> None:
-    ident = vendor.put(name, knowledge_type=str(kind))
-    assert (vendor.detail(ident)["knowledge_type"], vendor.stat(ident)) == (kind, 1)
-    assert vendor.app.violations == []
-
-
-@pytest.mark.parametrize(
     "kind", ["application/json", "multipart/form-data", "multipart/mixed; boundary=B", ""]
 )
 def test_what_is_no_form_is_an_unsupported_media_type(vendor: DirectZhipu, kind: str) -> None:
