@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.cli.test_completion import SHELLS
+from tests.cli.test_completion import ASK
 from tests.docs.as_unit import LIBRARY
 from tests.docs.pages import ROOT
 
@@ -23,4 +23,4 @@ def _needed() -> set[str]:
     """Every name that a test gives to `needs` or `look_for`, those of the shells and the library included."""
     text = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__))
     calls = re.findall(r"\b(?:needs|look_for)\(\[?((?:\"[^\"]+\"(?:, )?)+)", text)
-    return {name for call in calls for name in re.findall(r'"([^"]+)"', call)} | {*SHELLS, LIBRARY}
+    return {name for call in calls for name in re.findall(r'"([^"]+)"', call)} | {*ASK, LIBRARY}

@@ -96,8 +96,8 @@ MISTAKES = {
     "told-before-it-is-on-disk": Mistake(
         "the answer of a write is given before it is on disk",
         "kbsync/state/store.py",
-        '            db.execute("COMMIT")\n',
-        '            self._told("after")\n            db.execute("COMMIT")\n',
+        '            self._told("before")\n        self._told("after")\n',
+        '            self._told("before")\n            self._told("after")\n',
         ("tests/state", "tests/crash"),
     ),
     # 4. The daemon never wakes itself.
