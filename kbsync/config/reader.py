@@ -323,6 +323,7 @@ class _Reader:
         if chosen is not None:
             return self.block(value, chosen, loc)
         if isinstance(value, dict):
+            self._check_references({key: one for key, one in value.items() if key != "type"}, loc)
             self._draft.refuse((*loc, "type"), not_among(value["type"], union.choices, union.what))
         else:
             self._refuse_form(value, f"a block of keys, such as {{type: {union.default}}}", loc)

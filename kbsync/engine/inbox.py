@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
+from kbsync.contract.target import Listed
 from kbsync.core import lifecycle
 from kbsync.core.links import is_link
 from kbsync.core.model import UploadState
 from kbsync.engine import status
-from kbsync.engine.audit import Repairs, Stray
+from kbsync.engine.audit import Proof, Repairs, Stray
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.state.inbox import Message
@@ -108,5 +109,9 @@ class Inbox:
             self._repairs.send_again(tx, remote_id)
         for stray in strays:
             self._repairs.retire_stray(tx, stray)
+        # Schema 6 named some of those to be deleted by their id alone.
+        for remote_id in message.args.get("surplus", ()):
+            if tx.uploads.by_remote(self._journal.binding.id, remote_id):
+                self._repairs.retire_stray(tx, Stray(Listed(remote_id, ""), "", Proof.NONE))
         answer.look_at.update(message.args.get("stale", ()))
         status.clear_last_audit(tx, self._journal.binding.mirror)

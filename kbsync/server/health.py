@@ -6,6 +6,7 @@ Nothing here waits for a mirror for longer than `PATIENCE`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,8 @@ from kbsync.server.responses import json_answer
 from kbsync.state.mirrors import Halt
 
 PATIENCE = 2.0
+FRESH = 1.0
+"""Seconds for which an answer is given again: the mirrors are asked so often at most, by however many."""
 UNFINISHED = Halt("first-pass", "the first pass has not ended yet", "")
 
 
@@ -70,6 +73,8 @@ class HealthRoutes:
 
     def __init__(self, monitor: LoopMonitor, look: Look) -> None:
         self._monitor, self._look = monitor, look
+        self._asked: asyncio.Task[Sequence[MirrorReadiness]] | None = None
+        self._asked_at = 0.0
 
     def routes(self) -> list[Route]:
         """For the application."""
@@ -83,12 +88,19 @@ class HealthRoutes:
 
     async def readiness(self, _request: Request) -> Response:
         """200 once every mirror's first pass ended and none is halted; else which are not, and why."""
+        now = time.monotonic()
+        # One question serves all who ask meanwhile and a moment later.
+        if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
+            self._asked, self._asked_at = asyncio.create_task(self._ask()), now
         try:
-            async with asyncio.timeout(PATIENCE):
-                mirrors = await self._look()
+            mirrors = await asyncio.shield(self._asked)
         except TimeoutError:
             why = f"the loop of the mirrors did not answer within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
         is_ready = not any(one.obstacle for one in mirrors)
         told = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
         return json_answer(told, 200 if is_ready else 503)
+
+    async def _ask(self) -> Sequence[MirrorReadiness]:
+        async with asyncio.timeout(PATIENCE):
+            return await self._look()

@@ -218,22 +218,27 @@ class HttpListener:
             if http.token != before.token:
                 self._app.hub.end()
             return
-        # Before the new one begins: it may have the same port.
+        # An address that cannot be had leaves the old listener alone. Only where both have one port must the
+        # old one end before the new one can be tried.
+        sockets = None
+        if http is not None and not (before and before.port == http.port):
+            sockets = await asyncio.to_thread(bind_sockets, http.host, http.port)
         await self.end()
         if http is None:
             return
         # Where neither can be had, the old one stays wanted, and `_check` tries it again.
         self._http = before
         try:
-            await self._begin(http)
+            await self._begin(http, sockets)
         except UsageError:
             if before is not None:
                 with contextlib.suppress(UsageError):
                     await self._begin(before)
             raise
 
-    async def _begin(self, http: HttpConfig) -> None:
-        sockets = await asyncio.to_thread(bind_sockets, http.host, http.port)
+    async def _begin(self, http: HttpConfig, sockets: Sequence[socket.socket] | None = None) -> None:
+        if sockets is None:
+            sockets = await asyncio.to_thread(bind_sockets, http.host, http.port)
         app = self._make_app(http)
         thread = ServerThread(app.access, sockets, app.hub.end)
         try:

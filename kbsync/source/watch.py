@@ -42,6 +42,7 @@ from kbsync.source.observer import (
     too_few_watches,
 )
 from kbsync.source.roots import (
+    UNKNOWN,
     Mount,
     bound,
     error_words,
@@ -508,7 +509,8 @@ class Watcher:
             self._poll(Obstacle(words, lasts=True))
             return
         self.identity = found.identity
-        self._root_check.is_local = not found.shared
+        # A folder that no listed mount holds may be on any file system.
+        self._root_check.is_local = not found.shared and found.identity.fs_type != UNKNOWN
         obstacle = foreseen_obstacle(self._choice, found.shared, self._directories, self._machine.limits())
         obstacle = obstacle or await self._observe(found.folder)
         if obstacle is not None:

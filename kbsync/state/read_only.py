@@ -109,7 +109,7 @@ class ReadOnlyState:
 
 def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
     """The state itself, or a copy in memory with today's tables: an upgrade has not begun its first pass."""
-    if not 0 < schema.version_of(reader) < schema.VERSION:
+    if not schema.is_older(reader):
         return reader
     copy = apsw.Connection(":memory:")
     copy_into(reader, copy)

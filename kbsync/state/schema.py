@@ -205,6 +205,11 @@ def version_of(connection: apsw.Connection) -> int:
     return int(connection.pragma("user_version"))
 
 
+def is_older(connection: apsw.Connection) -> bool:
+    """The file has tables, and a newer kbsync than the one that made them reads it."""
+    return 0 < version_of(connection) < VERSION
+
+
 def migrate(connection: apsw.Connection) -> None:
     """Bring the file to `VERSION`, each step in its own transaction: a crash leaves a whole older schema."""
     for number in range(version_of(connection), VERSION):

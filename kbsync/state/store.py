@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from kbsync.errors import StateError
+from kbsync.errors import LockedError, StateError
 from kbsync.state import schema
 from kbsync.state.db import (
     DamagedError,
@@ -32,6 +32,7 @@ from kbsync.state.db import (
     state_errors,
     transaction,
 )
+from kbsync.state.lock import holding
 from kbsync.state.read_only import ReadOnlyState, Tx, copy_into, within
 
 T = TypeVar("T")
@@ -54,7 +55,10 @@ class StateStore:
     def __init__(
         self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] | None = None
     ) -> None:
-        """Open or make the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one."""
+        """Open or make the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one.
+
+        `LockedError` where an older kbsync holds the lock that the caller lacks.
+        """
         self.path = path
         self._on_commit = on_commit
         self._holds_lock = check
@@ -70,6 +74,12 @@ class StateStore:
             turned_back = schema.is_turned_back(path)
             self._writer = open_writer(path)
             schema.refuse_unfit(self._writer, path)
+            if not check and schema.is_older(self._writer) and holding(path.parent) is not False:
+                # Its statements name tables and columns that an upgrade may take away.
+                self._writer.close()
+                raise LockedError(
+                    f"the kbsync that works on {path.parent} is older than this one; restart it first"
+                )
             if check:
                 schema.refuse_damaged(self._writer, path)
             schema.migrate(self._writer)

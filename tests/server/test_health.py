@@ -42,6 +42,16 @@ async def test_it_is_ready_when_every_mirror_is_and_names_what_is_not_with_its_c
     assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **asdict(HALT)}]
 
 
+async def test_a_crowd_asks_the_mirrors_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    listened = Listened(READY)
+    answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
+    assert ({answer.status_code for answer in answers}, listened.asked) == ({200}, 1)
+    listened.standings = [HALTED]
+    monkeypatch.setattr(health, "FRESH", 0.0)
+    assert (await listened.get("/readyz")).status_code == 503
+    assert listened.asked == 2
+
+
 async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PATIENCE", 0.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -84,6 +85,16 @@ async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
     await listening.turn_to(config(f"127.0.0.2:{port}"))
     assert await status(f"127.0.0.2:{port}") == 200
     assert await is_gone(old)
+
+
+async def test_an_address_that_cannot_be_had_leaves_the_listener_as_it_is(listening: HttpListener) -> None:
+    old = free_address()
+    await listening.turn_to(config(old))
+    before = listening._thread
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="is in use"):
+        await listening.turn_to(config(f"127.0.0.1:{taken.getsockname()[1]}"))
+    assert listening._thread is before
+    assert await status(old) == 200
 
 
 async def test_a_token_comes_and_goes_without_a_gap(listening: HttpListener) -> None:

@@ -17,7 +17,7 @@ from kbsync.core.model import RootIdentity
 from kbsync.source import wake, watch
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
-from kbsync.source.roots import Mount, identify
+from kbsync.source.roots import UNKNOWN, Mount, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
 from tests.source.folders import descriptors
@@ -193,16 +193,17 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
         assert hearing.watcher.rescan_wanted
 
 
+@pytest.mark.parametrize("fs_type", ["nfs4", UNKNOWN])  # in a chroot without a mount of its own it is unknown
 async def test_a_dead_network_mount_holds_nothing_up(
-    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, state: Path, monkeypatch: pytest.MonkeyPatch, fs_type: str
 ) -> None:
-    def on_nfs(folder: Path) -> RootIdentity:
-        return replace(identify(folder), fs_type="nfs4", is_mount=True)
+    def on_network(folder: Path) -> RootIdentity:
+        return replace(identify(folder), fs_type=fs_type, is_mount=True)
 
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
     look = RootLook()
-    async with listening(root, state, machine=machine(look=look, identify=on_nfs)) as hearing:
-        assert "nfs4" in hearing.watcher.report.why
+    async with listening(root, state, machine=machine(look=look, identify=on_network)) as hearing:
+        assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
         look.goes_on.clear()
         try:
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_SILENT]

@@ -11,7 +11,8 @@ import apsw
 import pytest
 
 from kbsync.core.model import Phase, UploadState
-from kbsync.state import schema
+from kbsync.errors import LockedError
+from kbsync.state import lock, schema
 from kbsync.state.db import open_writer
 from kbsync.state.store import StateStore
 from tests.engine.world import World
@@ -88,6 +89,19 @@ def test_every_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path, numbe
         schema.migrate(old)
         assert schema.version_of(old) == schema.VERSION
         assert kinds_of(old) == kinds_of(new)
+
+
+def test_a_message_for_an_older_kbsync_changes_nothing_under_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(open_writer(path)) as db:
+        for script in schema.MIGRATIONS[:-1]:
+            db.execute(script)
+        db.pragma("user_version", schema.VERSION - 1)
+        with lock.held(tmp_path), pytest.raises(LockedError, match="restart it first"):
+            StateStore(path, check=False)
+        assert schema.version_of(db) == schema.VERSION - 1
+        StateStore(path, check=False).close()
+        assert schema.version_of(db) == schema.VERSION
 
 
 def test_what_serves_at_a_service_waits_for_no_refresh_any_more(tmp_path: Path) -> None:
