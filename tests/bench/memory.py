@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from tests.bench.bench import STRANGE, Change, OwnDocument, SharedBench
-from tests.engine.world import World
+from tests.engine.world import World, driven
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
 
@@ -114,4 +114,5 @@ class MemoryBench(SharedBench):
 
     @asynccontextmanager
     async def target(self) -> AsyncIterator[MemoryTarget]:
-        yield self.world.target_type(self.base, limits=self.world.limits, clock=self.world.clock.wall)
+        async with driven(self.world.clock):
+            yield self.world.target_type(self.base, limits=self.world.limits, clock=self.world.clock.wall)
