@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.config.problems import nearest, shown
+from kbsync.core.selection import parse
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
@@ -278,13 +279,11 @@ class Pattern(ValueKind):
             raise RefusedValue(
                 f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !"
             )
-        from pathspec import GitIgnoreSpec  # late: most commands read no pattern
-
         try:
-            compiled = GitIgnoreSpec.from_lines([value]).patterns
-        except (ValueError, re.error):  # re.error: a reversed range such as [z-a]
-            compiled = []
-        if not any(one.include is not None for one in compiled):
+            line = parse(value, "")
+        except ValueError:
+            line = None
+        if line is None:
             why = 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
             if value.lstrip().startswith("#"):
                 why = r"# begins a comment; write \# for a name that begins with it"

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kbsync.config.kinds import (
     About,
@@ -34,10 +34,8 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
+from kbsync.core.selection import path_test
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
 
 Occasion = Literal["halted", "recovered", "quarantined"]
 
@@ -232,16 +230,9 @@ class Config:
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
     """The settings of the first rule that matches `path` (relative, with `/`); empty where none does."""
     for rule in mirror.documents:
-        if _compiled(rule.match).match_file(path):
+        if path_test(rule.match)(path):
             return rule.settings.get(target_type, {})
     return {}
-
-
-@functools.lru_cache(maxsize=256)
-def _compiled(pattern: str) -> GitIgnoreSpec:
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines([pattern])
 
 
 def folder_name(folder: Path) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from kbsync.core.selection import path_test
+from kbsync.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,27 @@ class Query:
     def selects(self) -> bool:
         """It is not about every document."""
         return self.path is not None or bool(self.types) or self.after is not None
+
+
+def selector(query: Query) -> Callable[[str, float | None], bool]:
+    """A test for the query's path, types and date: of a path and when it was modified, epoch seconds.
+
+    Raises `UsageError` for a path that is no pattern.
+    """
+    try:
+        fits = None if query.path is None else path_test(query.path)
+    except ValueError as error:
+        raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
+    endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
+
+    def selects(path: str, modified: float | None) -> bool:
+        if fits is not None and not fits(path):
+            return False
+        if endings and not path.lower().endswith(endings):
+            return False
+        return query.after is None or (modified is not None and modified >= query.after)
+
+    return selects
 
 
 @dataclass(frozen=True, slots=True)

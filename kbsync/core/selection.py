@@ -15,9 +15,10 @@ error, since its author meant something by it.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Limits, Verdict
@@ -66,12 +67,12 @@ class PatternLine:
 
 
 def parse(text: str, rule: str) -> PatternLine | None:
-    """The line `text` (without line end); None for a blank line or a comment.
+    """The line `text` (without line end); None for a blank line, a comment and a line without a name.
 
     Raises ValueError with `rule`, the line and what is wrong with it.
     """
     shown = _without_trailing_spaces(text)
-    if not shown or shown.startswith("#"):
+    if shown.startswith("#") or not shown.removeprefix("!").strip("/"):
         return None
     try:
         return _line(shown, rule)
@@ -107,6 +108,19 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
             return line
         path, is_folder = path.rpartition("/")[0], True
     return None
+
+
+@functools.lru_cache(maxsize=256)
+def path_test(pattern: str) -> Callable[[str], bool]:
+    """A test for the paths of files that one pattern means: itself, or a folder above.
+
+    Raises ValueError for a pattern that means none.
+    """
+    shown = _without_trailing_spaces(pattern)
+    if not shown.strip("/") or shown[0] in "#!":
+        raise ValueError("it matches nothing")
+    lines = (_line(shown, ""),)
+    return lambda path: decide_upwards(lines, path, False) is not None
 
 
 def _line(shown: str, rule: str) -> PatternLine:
@@ -238,7 +252,9 @@ def _bracket(segment: str, at: int) -> tuple[str, int]:
             members += member
     if is_negated:
         return f"[^/{members}]", at + 1
-    return (f"(?!/)[{members}]" if members else "(?!)"), at + 1
+    if not members:
+        raise ValueError("a range that is empty")
+    return f"(?!/)[{members}]", at + 1
 
 
 def _member(segment: str, at: int) -> tuple[str, int]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Hit, Query, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
-from kbsync.errors import UsageError
 from kbsync.state.read_only import ReadsState, Tx
 
 T = TypeVar("T")
@@ -28,9 +27,6 @@ MOST_FOUND = 1000
 
 MOST_NAMED = 200
 """Documents that a search can be limited to by their ids."""
-
-Selector = Callable[[str, float | None], bool]
-"""Whether a path and the time its file was changed (epoch seconds) are selected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,25 +182,3 @@ def anchored(folder: Path, query: Query) -> Query:
             end = "/" if typed.endswith("/") else ""
             return replace(query, path=place.removeprefix(root.rstrip("/")) + end)
     return replace(query, path=typed.removeprefix("."))
-
-
-def selector(query: Query) -> Selector:
-    """A test for the query's path, types and date. Raises `UsageError` for a bad pattern."""
-    spec = None
-    if query.path is not None:
-        import pathspec  # takes 20 ms to load, and most queries have no pattern
-
-        try:
-            spec = pathspec.GitIgnoreSpec.from_lines([query.path])
-        except ValueError as error:
-            raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
-    endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
-
-    def selects(path: str, modified: float | None) -> bool:
-        if spec is not None and not spec.match_file(path):
-            return False
-        if endings and not path.lower().endswith(endings):
-            return False
-        return query.after is None or (modified is not None and modified >= query.after)
-
-    return selects

@@ -24,7 +24,6 @@ HEAVY = (
         "watchdog",
         "structlog",
         "rich",
-        "pathspec",
     ),
     *("tokenizers", "kreuzberg", "asyncio", "uvicorn", "starlette", "prometheus_client"),
 )

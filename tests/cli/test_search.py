@@ -123,6 +123,19 @@ def test_a_filter_that_no_document_matches_is_named(mirrored: Place, typed: str,
     assert quiet.err == ""
 
 
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("[z-a]", "a range that is empty"),
+        ("a[", "a bracket that is not closed"),
+        ("!a", "it matches nothing"),
+    ],
+)
+def test_a_path_that_is_no_pattern_is_refused(mirrored: Place, pattern: str, why: str) -> None:
+    ran = mirrored.run("search", "office", "--folder", "docs", "--path", pattern)
+    assert (ran.code, why in ran.err, "Traceback" in ran.err) == (2, True, False)
+
+
 def test_files_with_nul_gives_back_any_name(mirrored: Place) -> None:
     words = ("search", "xylophone", "-k1", "--files", "--folder", "docs")
     assert mirrored.run(*words, "-0").raw == os.fsencode(mirrored.docs / ODD) + b"\0"

@@ -80,7 +80,7 @@ folder = Path(sys.argv[1])
 target = LocalTargetConfig().open(Surroundings("m", folder, folder))
 target.recipe("a.md", {})
 asyncio.run(target.base())
-heavy = {"numpy", "tokenizers", "safetensors", "kreuzberg", "structlog", "pathspec", "onnxruntime"}
+heavy = {"numpy", "tokenizers", "safetensors", "kreuzberg", "structlog", "onnxruntime"}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query, selector
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -45,17 +45,7 @@ def find(documents: Iterable[Document], query: Query) -> Sequence[Hit]:
 
 
 def _fits(content: Content, query: Query) -> bool:
-    if query.types and extension(content.path) not in query.types:
-        return False
-    if query.after is not None and content.mtime < query.after:
-        return False
-    if query.text.casefold() not in content.text.casefold():
-        return False
-    if query.path is None:
-        return True
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines([query.path]).match_file(content.path)
+    return query.text.casefold() in content.text.casefold() and selector(query)(content.path, content.mtime)
 
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Query, selector
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
@@ -162,19 +162,9 @@ class Reader:
         """The documents that the filters of `query` admit; None: all."""
         if not query.selects:
             return None
-        after = float("-inf") if query.after is None else query.after
-        rows = self._connection.execute("SELECT id, path FROM document WHERE modified >= ?", (after,))
-        paths = {document: unbind(path) for document, path in rows}
-        if query.path is not None:
-            import pathspec
-
-            try:
-                spec = pathspec.GitIgnoreSpec.from_lines([query.path])
-            except ValueError as error:
-                raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
-            paths = {document: path for document, path in paths.items() if spec.match_file(path)}
-        endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
-        return {document for document, path in paths.items() if not endings or path.lower().endswith(endings)}
+        selects = selector(query)
+        rows = self._connection.execute("SELECT id, path, modified FROM document")
+        return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
     def _chosen(self, terms: Sequence[Term]) -> tuple[list[Term], float]:
         """The rarest terms, as many as can be weighed in good time, and the sum of the idf of all of them."""
