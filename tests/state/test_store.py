@@ -43,10 +43,15 @@ def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
 
 
 async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
-    moments: list[str] = []
-    store = StateStore(tmp_path / "state.db", on_commit=moments.append)
+    path, seen = tmp_path / "state.db", list[tuple[str, int]]()
+
+    def look_from_outside(moment: str) -> None:
+        with closing(open_reader(path)) as other:
+            seen.append((moment, other.execute("SELECT count(*) FROM mirror").get))
+
+    store = StateStore(path, on_commit=look_from_outside)
     await store.write(mirror)
-    assert moments == ["before", "after"]
+    assert seen == [("before", 0), ("after", 1)]
     store.close()
 
 
