@@ -1,10 +1,10 @@
 """How often the right paragraph comes first: XQuAD, one file a paragraph, English and Chinese in one folder.
 
-    python benchmarks/xquad.py FOLDER            (or KBSYNC_XQUAD=FOLDER)
+    python benchmarks/xquad.py FOLDER [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
 
 FOLDER holds xquad.en.json and xquad.zh.json of https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
 "masked" questions lack the rarest words they share with their paragraph: a stand-in for people who use
-other words than the text does.
+other words than the text does. With --dsn the base is that empty PostgreSQL database.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ from pathlib import Path
 
 from bodies import Text
 
+from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.words import STOP_WORDS, words
+from kbsync.targets.indexed.target import IndexedTarget
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.postgres.config import PostgresTargetConfig
+from kbsync.targets.postgres.target import PostgresTarget
 
 LANGUAGES = ("en", "zh")
 
@@ -59,7 +63,7 @@ def parse(path: str, body: Body) -> Parsed:
     return Parsed(body.open().read().decode(), Flavour.PLAIN)
 
 
-async def fill(target: LocalTarget, every: Sequence[Paragraph]) -> None:
+async def fill(target: IndexedTarget, every: Sequence[Paragraph]) -> None:
     """Put every paragraph."""
     for start in range(0, len(every), target.limits.batch):
         batch = every[start : start + target.limits.batch]
@@ -85,7 +89,7 @@ def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: 
     return question
 
 
-async def ranks(target: LocalTarget, asked: Sequence[tuple[str, str]]) -> tuple[list[int], float]:
+async def ranks(target: IndexedTarget, asked: Sequence[tuple[str, str]]) -> tuple[list[int], float]:
     """The rank (1 = first, 0 = not among ten) of each question's paragraph; milliseconds a question."""
     places, start = [], time.perf_counter()
     for question, path in asked:
@@ -102,14 +106,19 @@ def row(name: str, places: Sequence[int], milliseconds: float) -> str:
     return f"{name:14}{len(places):10}{first:10.3f}{five:10.3f}{reciprocal:8.3f}{milliseconds:8.1f}"
 
 
-async def measure(folder: Path) -> None:
+async def measure(folder: Path, dsn: str) -> None:
     """Index all and ask all."""
     texts = {language: paragraphs(folder, language) for language in LANGUAGES}
     every = [each for language in LANGUAGES for each in texts[language]]
     frequency = Counter(word for each in every for word in set(words(each.text).lower().split()))
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
-        target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
+        target: IndexedTarget
+        if dsn:
+            config = PostgresTargetConfig(dsn=Secret(dsn), max_bytes=10**6)
+            target = PostgresTarget.open(config, surroundings, parse)
+        else:
+            target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
         await fill(target, every)
         print(f"{'':14}{'questions':>10}{'recall@1':>10}{'recall@5':>10}{'MRR':>8}{'ms':>8}")
         for language in LANGUAGES:
@@ -127,7 +136,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("folder", nargs="?", type=Path, default=os.environ.get("KBSYNC_XQUAD", "xquad"))
-    asyncio.run(measure(arguments.parse_args().folder))
+    arguments.add_argument("--dsn", default="")
+    given = arguments.parse_args()
+    asyncio.run(measure(given.folder, given.dsn))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ A target translates its vendor's codes into these in its own folder and nowhere 
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class KbsyncError(Exception):
     """Base of all errors kbsync raises on purpose; `str()` is a sentence for a person."""
@@ -42,6 +44,16 @@ class TargetError(KbsyncError):
         self.reason = reason
         self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It may be the answer of another machine. What it is made from differs from kind to kind."""
+        return _made_again, (type(self), self.__dict__)
+
+
+def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
+    error = kind.__new__(kind, state["reason"])
+    error.__dict__.update(state)
+    return error
+
 
 class Unavailable(TargetError):
     """Nothing was stored; try again later. `retry_after`: the seconds that the target asks for.
@@ -59,6 +71,14 @@ class Unavailable(TargetError):
 
 class Unsure(TargetError):
     """It may have been stored: look before sending again."""
+
+
+def untried(error: TargetError) -> TargetError:
+    """The outcome of documents that are not sent, since they would wait for what `error` of one waits for."""
+    if isinstance(error, Unavailable | Unsure):
+        wait = error.retry_after if isinstance(error, Unavailable) else None
+        return Unavailable(error.reason, code=error.code, retry_after=wait, untried=True)
+    return error
 
 
 class Rejected(TargetError):

@@ -65,6 +65,10 @@ class Installation:
         if source.exists() and not target.exists():
             source.rename(target)
 
+    def default_base(self, mirror: MirrorConfig) -> Path:
+        """Where the embedded knowledge base of a mirror lies that names no place of its own."""
+        return self.state_dir / BASES / mirror.name
+
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
         """Where the embedded knowledge base of a mirror lies; None for a mirror of a service."""
         return mirror.target.folder(self.state_dir, mirror.name)
@@ -75,8 +79,17 @@ class Installation:
         from kbsync.contract.target import Surroundings
 
         called = (callback_url(mirror) if hears else None) or ""
+        prepare = None if read_only else mirror.prepare
         return Surroundings(
-            mirror.name, self.state_dir, self.spool_dir, read_only, mirror.prefix, called, self.cure
+            mirror.name,
+            self.state_dir,
+            self.spool_dir,
+            read_only,
+            mirror.prefix,
+            mirror.folder,
+            called,
+            None if prepare is None else prepare.cluster,
+            self.cure,
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:

@@ -19,9 +19,9 @@ import structlog
 
 from kbsync.core.text import printable, printable_lines
 
-LOGGER = "kbsync.debug"
+DEBUG_LOGGER = "kbsync.debug"
 """Its records carry `event` and `fields` beside their text."""
-_debug_log = logging.getLogger(LOGGER)
+_debug_log = logging.getLogger(DEBUG_LOGGER)
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
@@ -71,7 +71,7 @@ def configure(
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
-    logging.getLogger(LOGGER).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.getLogger(DEBUG_LOGGER).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
         root.removeHandler(handler)
@@ -124,7 +124,7 @@ class _Relay(logging.Handler):
         """Log the record; its `extra` may name the event."""
         log = structlog.get_logger("kbsync")
         event = getattr(record, "event", "library.logged")
-        if record.name == LOGGER:
+        if record.name == DEBUG_LOGGER:
             log.debug(event, **getattr(record, "fields", {}))
             return
         fields = {"logger": record.name, "detail": record.getMessage(), "exc_info": record.exc_info}

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from kbsync.index import embed
-from kbsync.logs import LOGGER
+from kbsync.logs import DEBUG_LOGGER
 from tests import programs, share, warm
 
 
@@ -89,9 +89,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_line(share.told())
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL of this process's own; each test makes a database for itself."""
+    from tests.postgres.server import Server
+
+    server = Server()
+    yield server
+    server.close()
+
+
 @pytest.fixture(autouse=True)
 def logs_as_nobody_set_them() -> Iterator[None]:
     """What one test does to the logs, commands among them, is nothing to the next."""
     yield
     structlog.reset_defaults()
-    logging.getLogger(LOGGER).setLevel(logging.NOTSET)
+    logging.getLogger(DEBUG_LOGGER).setLevel(logging.NOTSET)

@@ -144,7 +144,7 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
         if not with_bases:
             raise
         try:
-            load(file, environ, with_secrets=False, with_bases=False)
+            load(file, environ, with_secrets=with_secrets, with_bases=False)
         except UsageError:
             # Ids that are not there yet are not all that is wrong.
             raise error from None

@@ -16,8 +16,16 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Image, Query
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
-from kbsync.engine.search import FoundDocument, SearchedMirror, matches_any, merge, search_mirror, with_images
-from kbsync.errors import UsageError
+from kbsync.engine.search import (
+    FoundDocument,
+    SearchedMirror,
+    matches_any,
+    merge,
+    search_mirrors,
+    searches,
+    with_images,
+)
+from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.snippet import snippet
 from kbsync.installation import Installation
 from kbsync.state.read_only import Tx
@@ -37,7 +45,8 @@ def find(installation: Installation, query: Query, *, images: bool) -> list[Foun
 
     async def search() -> list[FoundDocument]:
         async with opened_for_search(installation) as mirrors:
-            found = await search_all(mirrors, query)
+            with unmade(installation):
+                found = await search_all(mirrors, query)
             return await with_images(found, mirrors) if images else found
 
     return asyncio.run(search())
@@ -78,12 +87,24 @@ async def search_all(mirrors: Sequence[SearchedMirror], query: Query) -> list[Fo
                     "name a service under target.rerank in its config, or search without --rerank"
                 )
 
-    async def ask(mirror: SearchedMirror) -> list[FoundDocument]:
-        with concerning(mirror.name):
-            return await search_mirror(mirror, query)
+    empty = list[UnmadeError]()
 
-    answers = await asyncio.gather(*map(ask, mirrors))
-    return merge(zip(mirrors, answers, strict=True), query)
+    async def ask(group: Sequence[SearchedMirror], its: Query) -> tuple[SearchedMirror, list[FoundDocument]]:
+        try:
+            with concerning(group[0].name):
+                return group[0], await search_mirrors(group, its)
+        except OfMirror as error:
+            if not isinstance(error.__cause__, UnmadeError):
+                raise
+            # Of several mirrors one that has nothing yet is left out.
+            empty.append(error.__cause__)
+            return group[0], []
+
+    asked = searches(mirrors, query)
+    answers = await asyncio.gather(*(ask(group, its) for group, its in asked))
+    if len(empty) == len(asked):
+        raise empty[0]
+    return merge(answers, query)
 
 
 def searched(installation: Installation, mirror: MirrorConfig, target: Target) -> SearchedMirror:
@@ -96,7 +117,12 @@ def searched(installation: Installation, mirror: MirrorConfig, target: Target) -
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
-    """Those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed."""
+    """Those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed.
+
+    None where documents of other hosts were searched as well: the state does not know them.
+    """
+    if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
+        return []
     alone = [(f"--type {printable(each)}", Query("", types=(each,))) for each in query.types]
     if query.path is not None:
         alone.insert(0, (f"--path {printable(query.path)}", Query("", path=query.path)))
@@ -135,6 +161,8 @@ def hit_json(found: FoundDocument) -> dict[str, Any]:
         "headings": best["headings"],
         "page": best["page"],
         "mirror": found.mirror,
+        "host": found.host,
+        "as_of": iso_time(found.as_of),
         "modified": iso_time(found.hit.modified),
         **({"images": best["images"]} if "images" in best else {}),
         "passages": passages,
@@ -165,14 +193,16 @@ INDENT = "    "
 def print_hits(
     output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool, numbered: bool = False
 ) -> None:
-    """Each document with its best passage; best first, `numbered` for `kbsync open`.
+    """Each document with its best passage; best first, those on this machine `numbered` for `kbsync open`.
 
     `several`: more than one mirror was searched, so each hit tells its own, whichever were found in.
     """
-    for number, found in enumerate(hits):
-        if number:
+    number = 0
+    for place, found in enumerate(hits):
+        if place:
             output.line()
-        count = output.dim(f"{number + 1:>2}  ") if numbered else ""
+        number += found.is_here
+        count = output.dim(f"{number if found.is_here else '':>2}  ") if numbered else ""
         output.line(count + _heading(output, found, several))
         if found.hit.passages:
             for line in excerpt(output, found.hit.passages[0].text, query):
@@ -182,9 +212,11 @@ def print_hits(
 
 
 def _heading(output: Output, found: FoundDocument, several: bool) -> str:
-    """Path, way through the headings, place, score."""
-    path = output.link(output.bold(printable(found.path)), found.absolute)
-    parts = [output.dim(f"{found.mirror}: ") + path if several else path]
+    """Path, way through the headings, place, score; whose it is and as of when, where it is not ours."""
+    path = output.bold(printable(found.path))
+    if found.is_here:
+        path = output.link(path, found.absolute)
+    parts = [output.dim(f"{printable(found.whose)}: ") + path if several or found.is_foreign else path]
     passage = found.hit.passages[0] if found.hit.passages else None
     if trail := heading_trail(found, passage):
         parts.append(printable(trail))
@@ -192,7 +224,12 @@ def _heading(output: Output, found: FoundDocument, several: bool) -> str:
         parts.append(f"p. {passage.page}")
     elif passage is not None and passage.line is not None:
         parts.append(f"line {passage.line}")
-    return "  ".join([*parts, output.dim(f"{found.hit.score:.2f}")])
+    return "  ".join([*parts, output.dim(f"{found.hit.score:.2f}"), *map(output.dim, as_of(found))])
+
+
+def as_of(found: FoundDocument) -> list[str]:
+    """How old a document of another machine may be, in words; [] for one of this machine."""
+    return [] if found.is_here else [f"as of {iso_time(found.as_of)}"]
 
 
 def heading_trail(found: FoundDocument, passage: Passage | None) -> str:

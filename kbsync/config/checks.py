@@ -67,6 +67,12 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         for target, settings in rule.settings.items():
             for key, message in TARGETS[target].rule_conflicts(rule.match, settings):
                 yield Conflict((*here, target, key), message, ((*here, "match"),))
+    if mirror.prepare is not None and not mirror.target.keeps_index:
+        allowed = ", ".join(name for name, block in TARGETS.items() if block.keeps_index)
+        message = (
+            f"{mirror.target.type} prepares documents itself; remove this, or use a target of: {allowed}"
+        )
+        yield Conflict((*loc, "prepare"), message, ((*loc, "target", "type"),))
     yield from mirror.target.conflicts(mirror, (*loc, "target"))
 
 

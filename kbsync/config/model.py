@@ -34,7 +34,8 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
-from kbsync.core.selection import path_test
+from kbsync.contract.target import Cluster
+from kbsync.core.selection import path_matcher
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 Occasion = Literal["halted", "recovered", "quarantined"]
@@ -79,6 +80,38 @@ class DeletionRules:
     hold_window: Annotated[
         float, Duration("deletions of this long ago still count, so that bursts add up", most=30 * 86400.0)
     ] = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareConfig:
+    """A Dask cluster that prepares documents."""
+
+    dask: Annotated[
+        str,
+        Text(
+            "address of the scheduler",
+            r"(tcp|tls|ws|wss|ucx)://[^\s/?#@]+:[0-9]{1,5}",
+            "an address such as tcp://scheduler:8786 or tls://scheduler:8786",
+        ),
+    ]
+    folder: Annotated[
+        str,
+        Text(
+            "where the workers see the mirror's folder, on a file system that they share; "
+            "default: documents are sent to them",
+            r"(/[^\x00-\x1f\x7f]*)?",
+            "a path from the root, such as /mnt/share/handbook",
+            4096,
+        ),
+    ] = ""
+    bytes_in_flight: Annotated[
+        int, Whole("bytes of documents on their way at most; a larger one goes alone", least=1)
+    ] = 268435456
+
+    @property
+    def cluster(self) -> Cluster:
+        """What a target is told of it."""
+        return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 
 def _default_target() -> TargetConfig:
@@ -151,6 +184,10 @@ class MirrorConfig:
     documents: Annotated[
         tuple[DocumentRule, ...], About("settings for some of the documents; the first match wins")
     ] = ()
+    prepare: Annotated[
+        PrepareConfig | None,
+        About("who reads, cuts and embeds documents for local and postgres; absent: kbsync itself"),
+    ] = None
     target: Annotated[
         TargetConfig,
         OneOf("the knowledge base; absent means {type: local}", "target type", DEFAULT_TARGET, TARGETS),
@@ -230,7 +267,7 @@ class Config:
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
     """The settings of the first rule that matches `path` (relative, with `/`); empty where none does."""
     for rule in mirror.documents:
-        if path_test(rule.match)(path):
+        if path_matcher(rule.match)(path):
             return rule.settings.get(target_type, {})
     return {}
 

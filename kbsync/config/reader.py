@@ -181,10 +181,11 @@ def unknown_key(loc: Loc, known: Iterable[str]) -> str:
     words, key = tuple(known), str(loc[-1])
     sentence = f"unknown key; allowed: {', '.join(words) or 'none in this version'}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
+    kinds = [name for _, block in homes for name, one in TARGETS.items() if one is block]
+    if homes and len(kinds) == len(homes):
+        return f"{sentence}; {key} belongs into target type {' or '.join(kinds)}"
     if len(homes) == 1:
-        [(home, block)] = homes
-        kind = next((f"target type {name}" for name, one in TARGETS.items() if one is block), "")
-        return f"{sentence}; {key} belongs into {kind or home or 'the top of the file'}"
+        return f"{sentence}; {key} belongs into {homes[0][0] or 'the top of the file'}"
     close = nearest(key, words)
     return f"{sentence}; did you mean {close}?" if close else sentence
 

@@ -169,6 +169,12 @@ class TargetConfig(ABC):
     shares_base: ClassVar[bool] = False
     """Several mirrors may put their documents into one knowledge base of this type."""
 
+    searches_all: ClassVar[bool] = False
+    """A search finds the documents of other hosts in it as well."""
+
+    keeps_index: ClassVar[bool] = False
+    """kbsync itself reads, cuts and embeds the documents of this type."""
+
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
     """What a rule under `documents` may set for this type."""
 

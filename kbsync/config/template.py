@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kbsync.config.kinds import ValueKind
 from kbsync.config.model import Field, folder_name, settings_of
+from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
@@ -62,7 +63,7 @@ _LOCAL = """\
 """
 
 _SERVICE = """\
-    # The knowledge base, at a service. The key itself does not belong in here.
+    # The knowledge base, at a service or in a database. No key or password belongs in here.
     target:
 """
 
@@ -116,10 +117,9 @@ class KeyPlace:
     env: str = ""
     file: str = ""
 
-    @property
-    def line(self) -> str:
-        """The setting, as it is written."""
-        return f"{KEY}_file: {quoted(self.file)}" if self.file else f"{KEY}: ${{{self.env}}}"
+    def line(self, key: str) -> str:
+        """The setting `key`, as it is written."""
+        return f"{key}_file: {quoted(self.file)}" if self.file else f"{key}: ${{{self.env}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +141,25 @@ def has_address(target: str) -> bool:
     return "base_url" in settings_of(TARGETS[target])
 
 
-def has_key(target: str) -> bool:
-    """The type is one of a service, with a key."""
-    return KEY in settings_of(TARGETS[target])
+def secret_key(target: str) -> str | None:
+    """The setting that is secret and has to be there: the key of a service, the dsn of a database."""
+    required = ((name, one) for name, one, kind in _settings(target) if isinstance(kind, Confidential))
+    return next((name for name, one in required if one.is_required), None)
 
 
 def required_keys(target: str) -> list[RequiredKey]:
-    """What has to be known of a target of this type, the key of its service aside."""
+    """What has to be known of a target of this type, its secret aside."""
     return [
         RequiredKey(name, kind.about)
         for name, one, kind in _settings(target)
-        if one.is_required and name != KEY
+        if one.is_required and name != secret_key(target)
     ]
 
 
 def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -> list[str]:
     """The block's lines below `target:`: what is set, then what else could be, with the defaults."""
-    set_now = [f"type: {target}", *([key.line] if key else [])]
+    secret = secret_key(target)
+    set_now = [f"type: {target}", *([key.line(secret)] if key and secret else [])]
     set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]
     return [_INDENT + line for line in (*set_now, *_defaults(target, values))]
 

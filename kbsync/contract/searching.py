@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from kbsync.core.selection import path_test
+from kbsync.core.selection import path_matcher
 from kbsync.errors import UsageError
 
 
@@ -25,6 +26,8 @@ class Query:
     rerank: bool = False
     # Still being typed: the last word may be the beginning of one. A target may ignore that.
     unfinished: bool = False
+    # Only the asked mirror's documents, also where a search goes through those of others (`Target.reach`).
+    own: bool = False
 
     @property
     def selects(self) -> bool:
@@ -38,7 +41,7 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
     Raises `UsageError` for a path that is no pattern.
     """
     try:
-        fits = None if query.path is None else path_test(query.path)
+        fits = None if query.path is None else path_matcher(query.path)
     except ValueError as error:
         raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
     endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
@@ -80,6 +83,27 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose document it is, in a base that several hosts fill; `mirror` and `folder` as its config has them.
+
+    `as_of`: when that host last changed something or began a pass, epoch seconds. `base`: the base's id, so
+    that a document which two searches find is known for one.
+    """
+
+    base: str
+    host: str
+    mirror: str
+    folder: Path
+    as_of: float = field(compare=False)  # later with each pass: the same document all the same
+    # The asked mirror's own.
+    is_own: bool
+    # `host` is this machine.
+    is_here: bool
+    # What names its mirror to the base, also when its machine has another name by now (`Target.owner`).
+    owner: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A document that matched, best passage first. `path` is None where only the state knows it."""
 
@@ -91,6 +115,8 @@ class Hit:
     modified: float | None = None
     # The service knows no pages and lines of it until it is indexed again; None: unknown.
     hides_positions: bool | None = None
+    # None: the asked mirror's.
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

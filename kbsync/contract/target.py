@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
@@ -108,7 +108,8 @@ class Listed:
 class Base:
     """The knowledge base itself: a new `id` means another base, nothing of the old one is in it.
 
-    `address` is the canonical base URL, empty for the built-in one.
+    `address` says where it is, as an URL without user and password: the canonical base URL of a service, the
+    database, the file of a built-in one.
     """
 
     id: str
@@ -171,10 +172,26 @@ class Target(ABC):
         """Best first; never more than `top_k` documents. Raises `NotOffered` where it cannot be searched."""
         raise NotOffered("its target cannot be searched")
 
+    async def leave(self) -> None:  # noqa: B027 (most keep nothing)
+        """The mirror has ended, and its documents are deleted: let go of what is kept of it there."""
+
     @property
     def scale(self) -> str | int:
         """Equal only for two targets whose scores mean the same, so that they can be compared."""
         return id(self)
+
+    @property
+    def reach(self) -> Hashable:
+        """Equal only for two targets whose searches find the same, so that one of them is enough.
+
+        Where a search finds documents of other mirrors, hits have an `Origin`.
+        """
+        return id(self)
+
+    @property
+    def owner(self) -> str | None:
+        """What the `Origin` of its own mirror's documents says; None where it is not known."""
+        return None
 
     @property
     def reranks(self) -> bool:
@@ -273,6 +290,19 @@ class Confirms(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """The Dask cluster that reads, cuts and embeds documents for a target that keeps its index itself.
+
+    `folder`: where its workers see the mirror's folder, "" where they do not. `bytes_in_flight`: of documents
+    on their way; one that is larger goes alone.
+    """
+
+    address: str
+    folder: str = ""
+    bytes_in_flight: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a target is given besides its config block: its mirror, and the folders it may write in."""
 
@@ -283,8 +313,12 @@ class Surroundings:
     read_only: bool = False
     # Stands before every path of the mirror.
     prefix: str = ""
+    # The mirror's, as its config has it.
+    folder: Path = Path()
     # Where the service calls us: a secret; "" without a listener.
     callback_url: str = field(default="", repr=False)
+    # None: this process prepares documents by itself.
+    cluster: Cluster | None = None
     # Makes a command that can be pasted.
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
 

@@ -70,7 +70,7 @@ GONE --> RETIRING: worker, an audit finds a document that only this upload can h
 
 The worker takes a step for what the target answered, the planner for what the folder wants, the deletion
 limits when few enough go at once, a person with `approve`, `retry` or `verify --repair`. One step is not
-here: where a built-in base was lost, all its rows are GONE at once (`Uploads.lose`).
+here: where a base that kbsync made was lost, all its rows are GONE at once (`Uploads.lose`).
 """
 
 TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {

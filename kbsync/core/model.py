@@ -307,8 +307,9 @@ class Limits:
     `extensions` are lower-case without the dot; `names` are exact file names taken without an
     extension. `list_lag` is how long (seconds) the list may lag behind an accepted upload; 0 means
     the list is the truth and one look settles an unsure upload. `marks`: the list gives back the
-    path, digest and upload id that were sent. `embedded`: the base lives and dies with this state (another
-    id means the old one is lost), and its rejections come from looking into the document, so that many
+    path, digest and upload id that were sent. `embedded`: kbsync made the base itself, with an id that is
+    unique wherever the base is moved to; another id in the same place means that the old one is lost. Only
+    this mirror changes what it sees of it. Its rejections come from looking into the document, so that many
     in a row mean many bad documents and never a broken target. `reembed_grace` is how long (seconds) a
     failure may be an old one after indexing was asked for again. `ahead` is how many more documents than
     `concurrency` may be made ready to go, for a target that holds back requests itself. `unhurried` is how

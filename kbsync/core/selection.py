@@ -8,8 +8,8 @@ is not entered. What is left must match `include`, where that is given.
 Patterns are gitignore's: one line becomes one regular expression. They are written out here because the
 usual libraries judge a path together with everything above it and trip over names with a newline in them.
 Here a line is asked about one entry only. Two differences from git: `?` and `[…]` stand for one character,
-not for one byte, and a line that could never match (an unclosed bracket, a lone backslash at its end) is an
-error, since its author meant something by it.
+not for one byte, and a line that could never match (an unclosed bracket, a range from z to a, a lone
+backslash) is an error, since its author meant something by it.
 """
 
 from __future__ import annotations
@@ -111,16 +111,21 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def path_test(pattern: str) -> Callable[[str], bool]:
-    """A test for the paths of files that one pattern means: itself, or a folder above.
+def path_matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether one pattern means the path of a file, or a folder above it.
 
     Raises ValueError for a pattern that means none.
     """
+    lines = (one_pattern(pattern),)
+    return lambda path: decide_upwards(lines, path, False) is not None
+
+
+def one_pattern(pattern: str) -> PatternLine:
+    """A pattern that stands alone. Raises ValueError for one that means no path."""
     shown = _without_trailing_spaces(pattern)
     if not shown.strip("/") or shown[0] in "#!":
         raise ValueError("it matches nothing")
-    lines = (_line(shown, ""),)
-    return lambda path: decide_upwards(lines, path, False) is not None
+    return _line(shown, "")
 
 
 def _line(shown: str, rule: str) -> PatternLine:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from kbsync.contract.target import Base, DocState, Listed, Target
 from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, RootIdentity, Upload, UploadState
@@ -28,7 +29,7 @@ from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
-from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.mirrors import BindingRecord, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -326,6 +327,8 @@ async def bind(
     spool_dir: Path,
 ) -> Binding:
     """Bind the mirror to the base. Raises `TargetError`."""
+    if target.limits.embedded and base.id:  # wherever it was moved to, it is the same base
+        await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _counted(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
     number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair))
@@ -371,9 +374,10 @@ def _rebind(
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)
-        # Documents at a service stay where they are and may be used again; an embedded base is gone.
-        if target.limits.embedded:
-            tx.uploads.lose(record.id, record.binding)
+    for other in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
+        former = tx.mirrors.binding(other or 0)
+        if former is not None and _is_lost(former, settings, base, target):
+            tx.uploads.lose(record.id, former.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(message.verb == "repair" for message in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
@@ -381,10 +385,32 @@ def _rebind(
         raise Halted(
             EMPTIED, f"{lost} of {serving} documents are no longer in the knowledge base", cure=repair
         )
-    left = tx.uploads.left_behind(record.id, binding)
+    left = sum(tx.uploads.left_behind(record.id, binding).values())
     note = f"{left} documents were left behind in the knowledge base used before" if left else ""
     tx.mirrors.set_note(record.id, note)
     return binding
+
+
+def _is_lost(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
+    """A base that was used before is no more. Any other has its documents, to be used again (ADR 27)."""
+    if former.address.startswith("file:"):
+        file = os.fsdecode(unquote_to_bytes(former.address.removeprefix("file://")))
+        # Where its folder is missing as well, it may be the disk that is.
+        if os.path.isdir(os.path.dirname(file)) and _is_missing(file):  # noqa: PTH112, PTH120
+            return True
+    if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
+        return False
+    return former.address in (base.address, "")  # "": an older kbsync wrote down no address
+
+
+def _is_missing(file: str) -> bool:
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return True
+    except OSError:  # one that may not be looked at is there
+        return False
+    return False
 
 
 def _rename_all(

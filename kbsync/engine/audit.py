@@ -137,7 +137,7 @@ class Audit:
         self._target = target
         self._read = read
         self._most = most
-        # Nobody else writes to an embedded base, so what lies there can only be ours.
+        # An embedded base lists what this mirror put there and nothing else, whoever shares it.
         self._unproven = Proof.BASE if binding.limits.embedded else Proof.NONE
         self.seen: set[str] = set()
         self.strays: list[Stray] = []
@@ -209,16 +209,16 @@ class Audit:
             fitting = (row for row in open_rows if listed.size in (None, row.size))
             if any(binding.naming.recognises(row.name, listed.name) for row in fitting):
                 return None
-        may_be_twin = False
+        may_be_copy = False
         if proof is Proof.NONE and path is not None and not binding.limits.marks:
             # Its name says that it is a file of ours as it is now, or may be: a second document for it.
             entry = tx.entries.get(binding.mirror, path)
             if entry is not None:
                 can_be_read = not listed.digest and binding.abilities.reads
-                may_be_twin = _has_bytes(entry, listed) or (
+                may_be_copy = _has_bytes(entry, listed) or (
                     can_be_read and listed.size in (None, entry.stamp.size)
                 )
-        if path is None or (proof is Proof.NONE and not may_be_twin):
+        if path is None or (proof is Proof.NONE and not may_be_copy):
             self.foreign.add(listed.remote_id)
             return None
         # Of what has no length nothing is told by a tag alone.
@@ -409,7 +409,7 @@ class Repairs:
         """
         binding = self._journal.binding
         server = serving(self._journal.uploads(tx, stray.path))
-        if server is None or server.remote_id not in missing or not self._is_twin(tx, stray):
+        if server is None or server.remote_id not in missing or not self._is_copy(tx, stray):
             return
         if tx.uploads.by_remote(binding.id, stray.remote_id):
             return
@@ -432,14 +432,14 @@ class Repairs:
         if row is not None and row.remote_id is None and row.digest == stray.digest:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
-        if not (binding.limits.embedded or self._is_twin(tx, stray)):
+        if not (binding.limits.embedded or self._is_copy(tx, stray)):
             return False
         # It answers for no recipe: nothing takes it for what a file wants.
         found = adopting(binding, replace(stray.listed, recipe=""), stray.path, timing.now)
         tx.uploads.add(lifecycle.retire(found, timing))
         return True
 
-    def _is_twin(self, tx: Tx, stray: Stray) -> bool:
+    def _is_copy(self, tx: Tx, stray: Stray) -> bool:
         """Another document serves the file at this path, and this one has the file's own bytes."""
         entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         server = serving(self._journal.uploads(tx, stray.path))

@@ -61,12 +61,15 @@ async def forget(
         base, number = await target.base(), record.binding
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         # Ids mean something in the base they come from and nowhere else.
-        if binding is None or (binding.address, binding.base) != (base.address, base.id):
+        # A base that kbsync made is known by its id, also where it has moved since the last pass.
+        is_moved = binding is not None and binding.address != base.address and not target.limits.embedded
+        if binding is None or binding.base != base.id or is_moved:
             raise KbsyncError(
                 f"{record.name}: the target is another knowledge base than the one its documents are in; "
                 "nothing was deleted; correct the target, or forget the mirror without deleting"
             )
         deleted = await _delete_all(store, record, number, target)
+        await target.leave()
 
     def drop(tx: Tx) -> None:
         for message in tx.inbox.waiting(record.name):

@@ -2,7 +2,8 @@
 
 `kbsync search`, `kbsync ask` and the listener call this. A target that others write to as well (a service)
 keeps no paths: which document is which file is then looked up in the state, and `--path`, `--type` and
-`--after` are decided here.
+`--after` are decided here. A base that several hosts fill knows the paths of all; it is asked once for all
+mirrors that use it, and its hits say whose they are.
 """
 
 from __future__ import annotations
@@ -41,35 +42,77 @@ class SearchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A hit, the mirror it is from and its path in there."""
+    """A hit, the mirror it is from and its path in there. `asked`: the mirror whose target found it."""
 
     mirror: str
     folder: Path
     path: str
     hit: Hit
+    asked: str
+    # Of a mirror that is not among those that were searched.
+    is_foreign: bool = False
 
     @property
     def absolute(self) -> Path:
-        """Where the file is."""
+        """Where the file is, on its host."""
         return self.folder / self.path
 
+    @property
+    def is_here(self) -> bool:
+        """The file is on this machine."""
+        return not self.is_foreign or (self.hit.origin is not None and self.hit.origin.is_here)
 
-async def search_mirror(mirror: SearchedMirror, query: Query) -> list[FoundDocument]:
-    """The best documents of one mirror.
+    @property
+    def host(self) -> str | None:
+        """The machine that mirrored it; None where the target does not tell."""
+        return self.hit.origin.host or None if self.hit.origin is not None else None
+
+    @property
+    def as_of(self) -> float | None:
+        """When that machine last changed something or began a pass; epoch seconds."""
+        return self.hit.origin.as_of if self.hit.origin is not None else None
+
+    @property
+    def whose(self) -> str:
+        """Its mirror, with the machine where that is another one."""
+        return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
+
+
+def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
+    """The searches that answer for all these mirrors: of each the mirrors it is for, and what is asked.
+
+    The target of the first is asked. Raises nothing.
+    """
+    groups: dict[Hashable, list[SearchedMirror]] = {}
+    for mirror in mirrors:
+        groups.setdefault(mirror.name if query.own else mirror.target.reach, []).append(mirror)
+    found: list[tuple[Sequence[SearchedMirror], Query]] = []
+    for group in groups.values():
+        narrowed = [anchored(mirror.folder, query) for mirror in group]
+        if any(each.own for each in narrowed):
+            # A place on this machine: each mirror has another pattern, and others' documents have none.
+            found += [([one], replace(its, own=True)) for one, its in zip(group, narrowed, strict=True)]
+        else:
+            found.append((group, narrowed[0]))
+    return found
+
+
+async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
+    """The best documents that one of `searches` finds.
 
     Raises `TargetError`, `StateError`, and `UsageError` for a bad pattern.
     """
-    query = anchored(mirror.folder, query)
+    mirror = mirrors[0]
     if mirror.target.limits.embedded:
         hits = await mirror.target.search(query)
     else:
         ids = await selected_ids(mirror, query)
         hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MOST_FOUND))
-    return await locate(mirror, hits, query)
+    return await locate(mirrors, hits, query)
 
 
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
-    """The best of what several mirrors found, best first.
+    """The best of what several searches found, best first; each document once.
 
     Scores of one scale are compared. Those of different scales mean different things (a service's 1.00 may
     be worse than another's 0.30): there the best of each come first, then the second best, and so on.
@@ -83,7 +126,11 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
         several = sorted((each for found in lists for each in found), key=lambda each: -each.hit.score)
         ranked.append(lists[0] if len(lists) == 1 else several)
     most = max(map(len, ranked), default=0)
-    return [found[rank] for rank in range(most) for found in ranked if rank < len(found)][: query.top_k]
+    best: dict[Hashable, FoundDocument] = {}
+    for each in (found[rank] for rank in range(most) for found in ranked if rank < len(found)):
+        base = each.asked if each.hit.origin is None else each.hit.origin.base
+        best.setdefault((base, each.hit.remote_id), each)
+    return list(best.values())[: query.top_k]
 
 
 async def with_images(
@@ -92,22 +139,23 @@ async def with_images(
     """The same documents in their order, with the pictures in their passages, where a target has such."""
 
     async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
-        hits = [each.hit for each in found if each.mirror == mirror.name]
+        hits = [each.hit for each in found if each.asked == mirror.name]
         return await mirror.target.illustrated(hits) if hits else hits
 
     answers = await asyncio.gather(*map(illustrate, mirrors))
     hits = {mirror.name: iter(answer) for mirror, answer in zip(mirrors, answers, strict=True)}
-    return [replace(each, hit=next(hits[each.mirror])) for each in found]
+    return [replace(each, hit=next(hits[each.asked])) for each in found]
 
 
-async def locate(mirror: SearchedMirror, hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
-    """The hits with their paths, one for each file, in their order. Documents that are not ours are left out.
+async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
+    """The hits with their paths, one for each file, in their order. The first of `mirrors` was asked.
 
-    Raises `UsageError` for a bad pattern.
+    Documents that are not ours are left out, but for those whose `Origin` is told. Raises `UsageError` for a
+    bad pattern.
     """
+    mirror = mirrors[0]
     if all(hit.path is not None for hit in hits):
-        known = [(hit.path, hit) for hit in hits if hit.path is not None]
-        return [FoundDocument(mirror.name, mirror.folder, path, hit) for path, hit in known]
+        return [_placed(mirrors, hit, hit.path) for hit in hits if hit.path is not None]
     selects = selector(query)
 
     def look_up(tx: Tx) -> list[tuple[str, Hit]]:
@@ -128,7 +176,20 @@ async def locate(mirror: SearchedMirror, hits: Sequence[Hit], query: Query) -> l
     for path, hit in await mirror.read(look_up):
         if selects(path, hit.modified) and (path not in best or hit.score > best[path].score):
             best[path] = hit
-    return [FoundDocument(mirror.name, mirror.folder, path, hit) for path, hit in best.items()]
+    return [FoundDocument(mirror.name, mirror.folder, path, hit, mirror.name) for path, hit in best.items()]
+
+
+def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
+    """The hit with the mirror it belongs to, which may be none of `mirrors`."""
+    asked, origin = mirrors[0], hit.origin
+    if origin is None or origin.is_own:
+        return FoundDocument(asked.name, asked.folder, path, hit, asked.name)
+    for mirror in mirrors:
+        # By what names it to the base: its machine may have another name since it was last at work.
+        is_its = origin.owner is not None and origin.owner == mirror.target.owner
+        if is_its or (origin.is_here and origin.folder == mirror.folder):
+            return FoundDocument(mirror.name, mirror.folder, path, hit, asked.name)
+    return FoundDocument(origin.mirror, origin.folder, path, hit, asked.name, is_foreign=True)
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
@@ -169,7 +230,8 @@ def matches_any(tx: Tx, mirror: str, folder: Path, query: Query) -> bool:
 def anchored(folder: Path, query: Query) -> Query:
     """The query with a `--path` that is absolute, or begins with `./`, as seen from the mirror's folder.
 
-    `./` is the working directory where that is in the mirror, else the mirror's folder.
+    `./` is the working directory where that is in the mirror, else the mirror's folder. A place in the folder
+    is on this machine, so the query is about the mirror's `own` documents then.
     """
     typed = query.path
     if typed is None or not typed.startswith(("/", "./")):
@@ -177,8 +239,8 @@ def anchored(folder: Path, query: Query) -> Query:
     place = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)
     for root in (os.path.realpath(folder), os.path.abspath(folder)):  # noqa: PTH100
         if place == root:
-            return replace(query, path=None)
+            return replace(query, path=None, own=True)
         if place.startswith(root.rstrip("/") + "/"):
             end = "/" if typed.endswith("/") else ""
-            return replace(query, path=place.removeprefix(root.rstrip("/")) + end)
+            return replace(query, path=place.removeprefix(root.rstrip("/")) + end, own=True)
     return replace(query, path=typed.removeprefix("."))

@@ -67,6 +67,15 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What a document was read as: its title and tags, and its text in chunks."""
+
+    title: str | None
+    tags: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A document to be stored. `vectors`: float16 bytes by key, for the keys that need one.
 

@@ -24,6 +24,15 @@ def no_space(what: str, place: Path | str) -> Halted:
     )
 
 
+def other_dimensions(model: str, before: int, now: int) -> Halted:
+    """A service began to give vectors of another length, which cannot be compared with those it gave."""
+    return Halted(
+        "embedding-dimensions",
+        f"the model {model} gave vectors of {before} numbers until now, and gives {now}",
+        cure="set embedding.dimensions in the config: documents are then indexed again",
+    )
+
+
 def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
     """What to do about a file or scratch folder that cannot be read or written; `failed`: the work."""
     place = os.fsdecode(error.filename) if error.filename else ""

@@ -97,6 +97,7 @@ class Search:
 
     def __init__(self, store: Store, encoder: Encoder, ranker: Ranker | None = None) -> None:
         self._store, self._encoder, self._ranker = store, encoder, ranker
+        self._has_vectors = False  # looked for until there are any
 
     def search(self, query: Query) -> list[Hit]:
         """The best documents first, never more than `top_k`."""
@@ -104,10 +105,11 @@ class Search:
         if not text or query.top_k < 1:
             return []
         # Services are asked between snapshots: an open one keeps what is deleted in the WAL (promise 11).
-        with self._store.snapshot() as seen:
-            has_vectors = seen.has_vectors(self._encoder.model)
+        if not self._has_vectors:
+            with self._store.snapshot() as seen:
+                self._has_vectors = seen.has_vectors(self._encoder.model)
         vector = None
-        if has_vectors:
+        if self._has_vectors:
             try:
                 vector = self._encoder.query(text)
             except TargetError as error:
@@ -167,15 +169,21 @@ def _hits(seen: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hi
     for each in ranked:
         if each.score > 0:
             groups.setdefault(each.document, []).append(each)
+    best = {
+        document: [each for each in group[:_PASSAGES] if each.score >= _NEAR * group[0].score]
+        for document, group in list(groups.items())[:top_k]
+    }
+    shown = seen.passages(each.chunk for near in best.values() for each in near)
     hits = list[Hit]()
-    for document, group in list(groups.items())[:top_k]:
-        near = [each for each in group[:_PASSAGES] if each.score >= _NEAR * group[0].score]
-        shown = seen.passages(each.chunk for each in near)
+    for document, near in best.items():
         of = shown[near[0].chunk]
         passages = tuple(
             Passage(one.text, one.headings, one.page, one.line, each.score)
             for each in near
             for one in (shown[each.chunk],)
         )
-        hits.append(Hit(str(document), group[0].score, passages, of.path, of.title, of.modified))
+        best_score = near[0].score
+        hits.append(
+            Hit(str(document), best_score, passages, of.path, of.title, of.modified, origin=of.origin)
+        )
     return hits

@@ -1,7 +1,7 @@
 """What a store of the index does: documents go in, and candidates for a question come out.
 
-`kbsync.index.sqlite.store` is the one there is. What the candidates are worth together is decided above it,
-in `kbsync.index.search`, so that two stores rank alike.
+There are two, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. What the candidates are worth
+together is decided above them, in `kbsync.index.search`, so that both rank alike.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kbsync.contract.searching import Query
-from kbsync.errors import Rejected
+from kbsync.contract.searching import Origin, Query
+from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.words import Term
@@ -62,6 +62,7 @@ class StoredPassage:
     headings: tuple[str, ...]
     page: int | None
     line: int | None
+    origin: Origin | None = None
 
 
 class StoreSnapshot(Protocol):
@@ -88,11 +89,18 @@ class Store(Protocol):
     Raises `Unavailable` or `Halted` where the store itself is to blame, never a document.
     """
 
+    @property
+    def address(self) -> str:
+        """Where it is, as an URL without user and password."""
+
     def look(self) -> tuple[str, int]:
         """Which store this is, and its number of documents. One that is gone or damaged is replaced."""
 
-    def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | Rejected]:
+    def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
         """Store each document and show it, in the place of the one it replaces; its id, or why not.
+
+        Where all of them go into one transaction, trouble of the store is raised; else it is told of those
+        documents that it kept out, and `Unsure` of one that may be in.
 
         `encoder` makes vectors that were known when the entry was made and went away since.
         """
@@ -102,6 +110,9 @@ class Store(Protocol):
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time; repeatable. Raises `Rejected` for an unknown document."""
+
+    def leave(self) -> None:
+        """Whoever stored documents here has ended: forget who that was, where none is left. Repeatable."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Up to `limit` documents with ids greater than `after`, in order."""

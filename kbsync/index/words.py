@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -95,16 +96,32 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
 
 def _terms(text: str) -> list[Term]:
-    """The words of `text` as the tokeniser of the index makes them, which any connection lends."""
-    connection = apsw.Connection(":memory:")
-    raw = words(text).encode()
-    stems, surfaces = (
-        connection.fts5_tokenizer(name, list(arguments))(
-            raw, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False
+    """The words of `text` as the index has them, each with its surface."""
+    stems, surfaces = Tokeniser(SQLITE_TOKENISER).words(text), Tokeniser(SQLITE_TOKENISER[1:]).words(text)
+    return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
+
+
+class Tokeniser:
+    """SQLite's tokeniser, for an index that SQLite does not keep. Not for several threads at a time."""
+
+    def __init__(self, arguments: Sequence[str] = SQLITE_TOKENISER) -> None:
+        name, *rest = arguments
+        self._connection = apsw.Connection(":memory:")  # any connection lends it
+        self._tokeniser = self._connection.fts5_tokenizer(name, rest)
+
+    def words(self, text: str) -> list[str]:
+        """The words of `text`, one after another."""
+        raw = words(text).encode()
+        found = self._tokeniser(
+            raw, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
-        for name, *arguments in (SQLITE_TOKENISER, SQLITE_TOKENISER[1:])
-    )
-    return [Term(str(surface), str(stem)) for surface, stem in zip(surfaces, stems, strict=True)]
+        return list(map(str, found))
+
+
+def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
+    """What a document is found by besides its text: title, tags and the stem of its file name."""
+    stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
+    return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
 
 def last_word(question: str) -> str:

@@ -15,9 +15,10 @@ import hmac
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.resources import files
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirror
+from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import StateError
 from kbsync.server.auth import API, ASSETS, AccessControl
@@ -168,7 +169,8 @@ class ListenerApp:
         text = given.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
             raise HTTPException(400, f"q is a query of 1 to {LONGEST_QUERY} characters")
-        query = Query(text, _number(given, "k", 10, MOST_HITS), unfinished=given.get("unfinished") == "1")
+        most, unfinished = _number(given, "k", 10, MOST_HITS), given.get("unfinished") == "1"
+        query = Query(text, most, unfinished=unfinished, own=bool(name))
         if name:
             self._check_mirror(name)
         if self._searching.locked():
@@ -285,36 +287,46 @@ async def search(
     `silent` names mirrors that could not be asked, and why. Raises nothing.
     """
 
-    async def search_run(run: MirrorRun) -> tuple[SearchedMirror, list[FoundDocument]]:
-        async with _opened(run, reading) as target:
-            searched = SearchedMirror(run.settings.name, run.settings.root, target, run.store.read)
-            return searched, await search_mirror(searched, query)
-
-    answers = await asyncio.gather(*map(search_run, runs), return_exceptions=True)
-    silent = {
-        run.settings.name: str(answer) or type(answer).__name__
-        for run, answer in zip(runs, answers, strict=True)
-        if isinstance(answer, BaseException)
-    }
-    best = merge([each for each in answers if not isinstance(each, BaseException)], query)
+    async with AsyncExitStack() as stack:
+        opening = [stack.enter_async_context(_opened(run, reading)) for run in runs]
+        targets = await asyncio.gather(*opening, return_exceptions=True)
+        mirrors = [
+            SearchedMirror(run.settings.name, run.settings.given or run.settings.root, target, run.store.read)
+            for run, target in zip(runs, targets, strict=True)
+            if not isinstance(target, BaseException)
+        ]
+        asked = searches(mirrors, query)
+        answers = await asyncio.gather(*starmap(search_mirrors, asked), return_exceptions=True)
+    silent, found = dict[str, str](), list[tuple[SearchedMirror, list[FoundDocument]]]()
+    for run, target in zip(runs, targets, strict=True):
+        if isinstance(target, BaseException):
+            silent[run.settings.name] = str(target) or type(target).__name__
+    for (group, _), answer in zip(asked, answers, strict=True):
+        if isinstance(answer, BaseException):
+            silent |= dict.fromkeys((one.name for one in group), str(answer) or type(answer).__name__)
+        else:
+            found.append((group[0], answer))
     hits = [
         {
-            "mirror": found.mirror,
-            "path": found.path,
-            "score": round(found.hit.score, 4),
-            "title": found.hit.title,
-            "modified": found.hit.modified,
+            "mirror": one.mirror,
+            "path": one.path,
+            "host": one.host,
+            "as_of": one.as_of,
+            "here": one.is_here,
+            "score": round(one.hit.score, 4),
+            "title": one.hit.title,
+            "modified": one.hit.modified,
             "passages": [
                 {
-                    "text": one.text[:LONGEST_PASSAGE],
-                    "headings": list(one.headings),
-                    "page": one.page,
-                    "line": one.line,
+                    "text": passage.text[:LONGEST_PASSAGE],
+                    "headings": list(passage.headings),
+                    "page": passage.page,
+                    "line": passage.line,
                 }
-                for one in found.hit.passages[:2]
+                for passage in one.hit.passages[:2]
             ],
         }
-        for found in best
+        for one in merge(found, query)
     ]
     return {"hits": hits, "silent": silent}
 

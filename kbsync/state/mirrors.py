@@ -154,6 +154,12 @@ class Mirrors(Table):
         self._set(mirror, binding=number)
         return number
 
+    def base_moved(self, target: str, base: str, address: str) -> None:
+        """A base that is known by its id alone is at this address now."""
+        self._db.execute(
+            "UPDATE OR IGNORE binding SET address = ? WHERE target = ? AND base = ?", (address, target, base)
+        )
+
     def set_prefix(self, binding: int, prefix: str) -> None:
         """The same documents under names with another beginning."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))

@@ -10,7 +10,7 @@ import apsw
 
 from kbsync.state import schema
 from kbsync.state.approvals import Holds, Recipes
-from kbsync.state.db import identity, open_reader, state_errors
+from kbsync.state.db import identity, open_reader, state_errors, transaction
 from kbsync.state.files import Entries, Folders
 from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
@@ -43,17 +43,10 @@ class ReadsState(Protocol):
         """What `look` returns."""
 
 
-def within(connection: apsw.Connection, work: Callable[[Tx], T], *, keep: bool = False) -> T:
-    """What `work` gives; it sees one consistent state. `keep` what it writes, unless it raises."""
-    connection.execute("BEGIN")
-    try:
-        result = work(Tx(connection))
-        if keep:
-            connection.execute("COMMIT")
-        return result
-    finally:
-        if connection.in_transaction:  # trouble with the disk ends it by itself
-            connection.execute("ROLLBACK")
+def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
+    """What `work` gives; it sees one consistent state. Where it raises, nothing is kept of what it wrote."""
+    with transaction(connection):
+        return work(Tx(connection))
 
 
 def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:

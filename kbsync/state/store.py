@@ -240,7 +240,7 @@ class StateCopy(StateStore):
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction. What it raises undoes it."""
         with state_errors(self.path):
-            return within(self._db, work, keep=True)
+            return within(self._db, work)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the copy."""

@@ -258,10 +258,10 @@ class Uploads(Table):
         sql = "SELECT n FROM serving WHERE mirror = ? AND binding = ?"
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
-    def left_behind(self, mirror: int, binding: int) -> int:
-        """Documents that still serve in other bindings of this mirror."""
-        sql = "SELECT coalesce(sum(n), 0) FROM serving WHERE mirror = ? AND binding <> ?"
-        return int(self._db.execute(sql, (mirror, binding)).get)
+    def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
+        """How many documents still serve in each of the other bindings of this mirror."""
+        sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
+        return {int(other): int(n) for other, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
         """Documents a second that became searchable of late, by the newest uploads; 0.0: hardly any did."""
@@ -339,6 +339,8 @@ class Uploads(Table):
             f" AND state NOT {_in(FINAL)}",
             (mirror, binding),
         )
+        # Should it come back after all, from a backup or with its disk, what is in it is adopted.
+        self._db.execute("UPDATE binding SET adopted = 0 WHERE id = ?", (binding,))
 
     def prune(self, before: float) -> None:
         """Forget final rows made before this time."""

@@ -8,6 +8,7 @@ from typing import Any
 
 ROWS = {
     "local": "kbsync.targets.local.config:LocalTargetConfig",
+    "postgres": "kbsync.targets.postgres.config:PostgresTargetConfig",
     "zhipu": "kbsync.targets.zhipu.config:ZhipuTargetConfig",
     "gptbots": "kbsync.targets.gptbots.config:GptbotsTargetConfig",
 }

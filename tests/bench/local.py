@@ -19,7 +19,8 @@ from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.sqlite.schema import FILE
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.local.target import LocalTarget, limits_of
+from kbsync.targets.indexed.target import limits_of
+from kbsync.targets.local.target import LocalTarget
 from tests.bench.bench import Bench, Change, OwnDocument
 from tests.crash.harness import Guillotine
 from tests.engine.world import World

@@ -135,6 +135,15 @@ ELSEWHERE = {
 }
 """Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` brings about, and what they are."""
 
+AT_A_DATABASE = {
+    "unsuitable-server": "PostgreSQL or pgvector is missing or too old",
+    "workers-differ": "a worker of the Dask cluster has another kbsync or model, or none",
+    "newer-index": "a later kbsync has been at the database",
+    "superseded": "another process writes under the same prefix",
+    "prefix-taken": "the prefix is another host's",
+}
+"""Halts that tests/postgres brings about, and what they are."""
+
 CODES = {
     0: "everything is mirrored",
     1: "broken",

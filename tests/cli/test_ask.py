@@ -308,7 +308,7 @@ def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place
     assert place.run("--once", "-q").code == 0
     ran = place.run("ask", QUESTION, "--mirror", "handbook")
     assert (ran.code, ran.out) == (2, "")
-    assert "handbook: a built-in knowledge base writes no answers" in ran.err
+    assert "handbook: a knowledge base that kbsync keeps itself writes no answers" in ran.err
     assert cure_in(ran.err) == ["search", "--mirror", "handbook", QUESTION]
     assert "A badge opens the door." in place.run(*cure_in(ran.err)).out
 

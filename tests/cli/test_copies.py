@@ -296,3 +296,30 @@ def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Plac
     assert "taken over" not in ran.out
     assert "rm -r" not in ran.out
     assert tried.run("search", "other", *other, "--state-dir", trial(tried), "--json").json["hits"]
+
+
+def test_a_base_that_was_used_before_has_its_documents_when_it_is_used_again(place: Place) -> None:
+    for number in range(3):
+        place.write(f"{number}.md", f"document {number}")
+
+    def pass_into(name: str) -> tuple[int, int, str]:
+        place.configure(f"target: {{type: local, path: {place.root / name}}}")
+        ran = place.run("--once", "--json")
+        assert ran.code == 0, ran.err
+        return ran.json["uploaded"], ran.json["deleted"], ran.json["mirrors"][0].get("note", "")
+
+    left = "documents were left behind in the knowledge base used before"
+    assert pass_into("first") == (3, 0, "")
+    assert pass_into("second") == (3, 0, f"3 {left}")
+    (place.docs / "0.md").unlink()
+    assert pass_into("first") == (0, 1, f"3 {left}")
+    assert sorted(place.found("document")) == ["1.md", "2.md"]
+    # Moved, it is the same one; removed, or made anew in its place, it has left nothing behind.
+    (place.root / "first").rename(place.root / "moved")
+    assert pass_into("moved") == (0, 0, f"3 {left}")
+    for file in (place.root / "second").glob("index.db*"):
+        file.unlink()
+    assert pass_into("moved") == (0, 0, "")
+    for file in (place.root / "moved").glob("index.db*"):
+        file.unlink()
+    assert pass_into("moved") == (2, 0, "")

@@ -630,8 +630,14 @@ def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> 
 
 IN_OTHER_ROOMS = {
     "config/reader.py: pages are not fetched *",  # tests.config.test_loader
+    "cli/commands/kb/copy.py: kb copy",  # tests.postgres.test_moving
+    "cli/commands/doctor/service.py: dask worker {}",  # tests.cluster.test_doctor
+    "install kbsync {} on every worker of the cluster, and start the workers again",  # tests.cluster
+    "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
+    "index/postgres/schema.py: upgrade this kbsync",  # tests.postgres.test_failures
     "source/read.py: ; free space there or move state_dir",  # tests.source.test_read
     "state/lock.py: *",  # tests.security.test_owners
+    "targets/postgres/target.py: install 'psycopg'",  # tests.postgres.test_bad_input
 }
 
 

@@ -32,9 +32,10 @@ from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.local.target import LocalTarget, limits_of
+from kbsync.targets.indexed.target import limits_of
+from kbsync.targets.local.target import LocalTarget
 from kbsync.targets.services.clients import refuses_everything
-from tests.cli.catalogue import CODES, ELSEWHERE, MIRRORS, Trouble
+from tests.cli.catalogue import AT_A_DATABASE, CODES, ELSEWHERE, MIRRORS, Trouble
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place
@@ -268,7 +269,11 @@ def test_a_bad_config_is_refused_whole_and_said(evidence: Evidence) -> None:
 PACKAGE = Path(kbsync.__file__).parent
 DOCS = PACKAGE.parent / "docs"
 SOURCE = "\n".join(file.read_text() for file in PACKAGE.rglob("*.py"))
-REASONS = {*ELSEWHERE, *(reason for row in MIRRORS for reason in (row.reason, row.logged) if reason)}
+REASONS = {
+    *ELSEWHERE,
+    *AT_A_DATABASE,
+    *(reason for row in MIRRORS for reason in (row.reason, row.logged) if reason),
+}
 
 
 def halts() -> set[str]:

@@ -10,7 +10,7 @@ import pytest
 from kbsync.cli.folder_contents import describe, look_through
 from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
-from kbsync.config.template import has_key, required_keys
+from kbsync.config.template import base_key, required_keys
 from kbsync.core.model import Limits
 from kbsync.core.selection import Rules
 from kbsync.state import lock
@@ -19,7 +19,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
 from tests.cli.vendor import KEY, ZhipuPlace
 
-SERVICES = [kind for kind in TARGETS if has_key(kind)]
+SERVICES = [kind for kind in TARGETS if base_key(kind)]
 
 
 BASE = "1734786402936664064"

@@ -24,6 +24,8 @@ HEAVY = (
         "watchdog",
         "structlog",
         "rich",
+        "dask",
+        "distributed",
     ),
     *("tokenizers", "kreuzberg", "asyncio", "uvicorn", "starlette", "prometheus_client"),
 )
@@ -97,7 +99,7 @@ def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -
     commands += [["verify"], ["retry"], ["forget", "docs", "--yes"]]
     found = loaded(*([*words, *options] for words in commands), among=(*HEAVY, *LISTENING, "kbsync.once"))
     assert {"yaml", "kbsync.once"} <= set(found)
-    assert not {"pydantic", "pydantic_core", *LISTENING} & set(found)
+    assert not {"pydantic", "pydantic_core", "dask", "distributed", *LISTENING} & set(found)
 
 
 def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch
 from kbsync.cli.output import Output
 from kbsync.config.model import folder_config
 from kbsync.config.secrets import Secret
-from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Origin, Passage, Query
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable
 from kbsync.state import lock
@@ -40,6 +40,7 @@ def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
     assert (ran.code, set(ran.json)) == (0, {"hits"})
     file = mirrored.docs / "install.md"
     told = {"path": "install.md", "abs_path": str(file), "mirror": "docs", "page": None}
+    told |= {"host": None, "as_of": None}  # they are told of a base that several hosts fill
     assert told.items() <= best.items()
     assert set(best) == {*told, "document_id", "score", "text", "title", "headings", "modified", "passages"}
     assert set(best["passages"][0]) == {"text", "headings", "page", "score"}
@@ -398,7 +399,8 @@ class LiveSession:
 
 
 def hit(path: str) -> FoundDocument:
-    return FoundDocument("docs", Path("/srv/docs"), path, Hit("1", 0.5, (Passage("the text of it\x1b[31m"),)))
+    found = Hit("1", 0.5, (Passage("the text of it\x1b[31m"),))
+    return FoundDocument("docs", Path("/srv/docs"), path, found, "docs")
 
 
 async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
@@ -422,6 +424,19 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
         assert stage.session.marked == marked
     assert stage.session.chosen == Path("/srv/docs/second.md")
     working.cancel()
+
+
+async def test_a_hit_on_another_machine_is_shown_as_such_and_cannot_be_opened_here() -> None:
+    stage = LiveSession("a")
+    origin = Origin("base", "files-2", "news", Path("/srv/news"), 0.0, is_own=False, is_here=False)
+    away = FoundDocument("news", Path("/srv/news"), "a.md", replace(hit("").hit, origin=origin), "docs", True)
+    stage.session.found = [away, hit("b.md")]
+    lines = list(stage.session.lines(Output()))
+    assert "news on files-2: a.md  as of 1970-01-01T00:00:00Z" in lines[1]
+    assert "as of" not in "".join(lines[2:])
+    assert stage.session.chosen is None
+    stage.session.mark(1)
+    assert stage.session.chosen == Path("/srv/docs/b.md")
 
 
 async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:

@@ -34,7 +34,10 @@ MIRROR: list[tuple[str, str]] = [
     ("prefix: 5", "prefix: 5 is not a text"),
     ('prefix: "a\\nb"', "is not taken; allowed: a text on one line"),
     ("target: local", "target: a text is not taken; allowed: a block of keys, such as {type: local}"),
-    ("target: {type: dify}", "this version has no target type 'dify'; allowed: local, zhipu, gptbots"),
+    (
+        "target: {type: dify}",
+        "this version has no target type 'dify'; allowed: local, postgres, zhipu, gptbots",
+    ),
     ("target: {type: locl}", "; did you mean local?"),
     ("target: {max_bytes: 0}", "target.max_bytes: 0 is not taken; allowed: a whole number, at least 1"),
     ("target: {embedding: {type: cohere}}", "'cohere'; allowed: builtin, onnx, openai, jina"),
@@ -44,9 +47,15 @@ MIRROR: list[tuple[str, str]] = [
     ("target: {embedding: {model: m}}", "target.embedding.model: has no meaning with type builtin"),
     ("target: {rerank: {type: jina, base_url: 'http://h.io', api_key: k, model: m}}", "so the API key would"),
     ("documents: [{local: {}}]", "documents[0].match: is required"),
-    ("documents: [5]", "documents[0]: 5 is not taken; allowed: a block of keys: match, local, zhipu,"),
+    (
+        "documents: [5]",
+        "documents[0]: 5 is not taken; allowed: a block of keys: match, local, postgres, zhipu,",
+    ),
     ('documents: [{match: "!a"}]', "documents[0].match: '!a' matches nothing; allowed: a pattern without"),
-    ("documents: [{match: a, dify: {x: 1}}]", "dify: unknown key; allowed: match, local, zhipu, gptbots"),
+    (
+        "documents: [{match: a, dify: {x: 1}}]",
+        "dify: unknown key; allowed: match, local, postgres, zhipu, gptbots",
+    ),
     ("documents: [{match: a, local: 5}]", "documents[0].local: 5 is not taken; allowed: a block of keys"),
     ("documents: [{match: a, local: {x: 1}}]", "local.x: unknown key; allowed: none in this version"),
     ("exclude:\n- !drafts", "5 mirrors[0].exclude[0]: has the tag '!drafts', which means nothing here"),
@@ -97,7 +106,7 @@ WHOLE: list[tuple[str, str]] = [
 """Whole configs."""
 
 ZHIPU: list[tuple[str, str]] = [
-    ("embedding: {}", "; embedding belongs into target type local"),
+    ("embedding: {}", "; embedding belongs into target type local or postgres"),
     ("absent_after: 1s", "; absent_after belongs into mirrors[].target.vectorization"),
     ("auth: token", "auth: 'token' is not taken; allowed: key, jwt"),
     ("concurrency: 0", "concurrency: 0 is not taken; allowed: a whole number, 1 to 64"),

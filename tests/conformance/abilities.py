@@ -23,6 +23,9 @@ from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.registry import TARGETS
 from tests.conformance.suite import TargetSuite
 
+SECRETS = ("id.secret", "dbname=kb")
+"""A key of a service, and how a database is reached."""
+
 HEAD = "| ability | | rows |"
 
 
@@ -51,7 +54,8 @@ def sample(target: str) -> TargetConfig:
     samples: dict[str, object] = {}
     for key, setting in settings_of(block).items():
         if setting.is_required and isinstance(setting.mark, Confidential):
-            samples[key] = Secret("id.secret")
+            pattern = setting.mark.pattern
+            samples[key] = Secret(next(one for one in SECRETS if re.fullmatch(pattern, one)))
         elif setting.is_required and isinstance(setting.mark, BaseId):
             samples[key] = setting.mark.example
     config: TargetConfig = block(**samples)

@@ -20,7 +20,7 @@ from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.local import target as module
+from kbsync.targets.indexed import target as module
 from kbsync.targets.local.target import LocalTarget
 from tests.index.test_index import Fake, entry, found, traces
 from tests.index.test_local_target import document, opened, put

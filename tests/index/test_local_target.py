@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import apsw
@@ -16,10 +16,12 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
-from kbsync.errors import Halted, Rejected, StateError, Unavailable, UsageError
-from kbsync.index.document import Flavour, Parsed
+from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UsageError
+from kbsync.index import pipeline
+from kbsync.index.document import Entry, Flavour, Parsed
+from kbsync.index.embed import Encoder
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.targets.local import target as module
+from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
 from tests.targets.bodies import BytesBody
@@ -190,3 +192,21 @@ async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: P
     with pytest.raises(Unavailable):
         await target.put([document(2, "beta")])
     assert (tmp_path / "kb" / "index.db-wal").stat().st_size == 0
+
+
+async def test_documents_of_an_earlier_batch_are_stored_and_said_to_be(
+    target: LocalTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_MOST_CHARACTERS", 0)  # each document is a batch
+    failed, stored = Unavailable("gone", code="lost", retry_after=3.0), target._store.put
+
+    def put(entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
+        if entries[0].upload_id == 2:
+            raise failed
+        return stored(entries, encoder)
+
+    monkeypatch.setattr(target._store, "put", put)
+    first, second, third = await target.put([document(number, f"walrus {number}") for number in (1, 2, 3)])
+    assert isinstance(first, Accepted) and second is failed
+    assert isinstance(third, Unavailable) and third.untried and third.retry_after == 3.0
+    assert [each.remote_id async for each in target.list()] == [first.remote_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -46,6 +47,40 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
 @pytest.fixture
 def parser(begin: Callable[..., Parser]) -> Parser:
     return begin()
+
+
+@pytest.mark.parametrize("moment", ["made", "opened", "being removed"])
+def test_a_home_that_another_parser_takes_for_a_dead_ones_is_made_anew(
+    begin: Callable[..., Parser], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    make, opening, removing = module.make_passing_folder, os.open, list[int]()
+    opens: list[Path] = []
+
+    def make_and_lose(prefix: str, folder: Path) -> Path:
+        made = make(prefix, folder)
+        if not opens:
+            opens.append(made)
+            if moment == "made":
+                made.rmdir()
+            if moment == "being removed":
+                removing.append(opening(made, os.O_RDONLY))
+                fcntl.flock(removing[0], fcntl.LOCK_EX)
+        return made
+
+    def open_and_lose(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        descriptor = opening(path, flags, *more, **options)
+        if moment == "opened" and opens and path == opens[0]:
+            opens[0].rmdir()
+        return descriptor
+
+    monkeypatch.setattr(module, "make_passing_folder", make_and_lose)
+    monkeypatch.setattr(os, "open", open_and_lose)
+    parser = begin()
+    parser._make().end()
+    assert parser._home is not None and parser._home.is_dir() and parser._home != opens[0]
+    if removing:
+        opens[0].rmdir()
+        os.close(removing[0])
 
 
 PROGRAMS = {

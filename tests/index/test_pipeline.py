@@ -12,7 +12,7 @@ from kbsync.contract.target import Body
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Vectors
-from kbsync.index.pipeline import Pipeline
+from kbsync.index.pipeline import Pipeline, cut_here
 from tests.targets.bodies import BytesBody
 
 VECTOR = b"\0\0"
@@ -52,7 +52,7 @@ class EncoderService:
 
 def preparation(service: EncoderService, **parts: Any) -> Pipeline:
     given = {"parse": lambda path, _body: text(path), "known": lambda _model, _keys: set(), **parts}
-    return Pipeline(given["parse"], service, given["known"], 10**9)  # type: ignore[arg-type]
+    return Pipeline(cut_here(given["parse"]), service, given["known"], 10**9)  # type: ignore[arg-type]
 
 
 def documents(count: int) -> list[tuple[Entry, Body]]:

@@ -376,4 +376,33 @@ MISTAKES = {
         "    return True",
         ("tests/engine/test_once.py",),
     ),
+    # An index in PostgreSQL.
+    "own-row-not-locked": Mistake(
+        "of two writers of one mirror the one that wakes dies of a unique violation",
+        "kbsync/index/postgres/store.py",
+        " FOR UPDATE OF o\n",
+        "\n",
+        ("tests/postgres/test_stopped.py",),
+    ),
+    "sleeper-stays": Mistake(
+        "a writer that is stopped between two statements keeps every other one out",
+        "kbsync/index/postgres/connections.py",
+        '    "idle_in_transaction_session_timeout": f"{ASLEEP}s",\n',
+        "",
+        ("tests/postgres/test_stopped.py",),
+    ),
+    "sleeper-in-a-copy-stays": Mistake(
+        "a writer that is stopped in the middle of a COPY keeps every other one out",
+        "kbsync/index/postgres/store.py",
+        """                    connection.execute(_END_THE_SLEEPER, (f"{ASLEEP + 5}s", rows[0].id, ASLEEP))\n""",
+        "",
+        ("tests/postgres/test_stopped.py",),
+    ),
+    "generation-not-compared": Mistake(
+        "a writer that wakes after its place was taken stores what it had begun",
+        "kbsync/index/postgres/store.py",
+        "AND generation = %s AND uuid",
+        "AND %s > 0 AND uuid",
+        ("tests/postgres/test_stopped.py", "tests/postgres/test_failures.py"),
+    ),
 }

@@ -107,6 +107,7 @@ class RemoteWorld(World):
         try:
             yield self
         finally:
+            await self.bury()
             await self.server.stop()
 
     @asynccontextmanager

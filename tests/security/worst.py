@@ -162,6 +162,11 @@ _SEARCHED = {
     "index.read.text._PATTERNS[ORG]": ["* a" + _BLANKS + "b", times("*"), "#+title:" + _BLANKS, times("*\n")],
     "index.read.text._PATTERNS[TEX]": [times("\\title{"), "\\title{" + _LETTERS, times("\\title{}")],
     "index.read.text._FENCED": ["```\n" + times("~~\n"), times("```\n~~~\n")],
+    "index.postgres.dsn._ESCAPED": [times("\\a"), _LETTERS],
+    "index.postgres.dsn._PAIR": [times("a= "), "a='" + _LETTERS, times("a='"), "a=" + times("\\")],
+    "index.postgres.errors._NO_DATABASE": [times('database "'), 'database "' + _LETTERS],
+    "index.postgres.errors._REFUSED": [times('role "'), 'role "' + _LETTERS],
+    "index.postgres.searching._SURROGATE": [times("\udce9"), _LETTERS],
     "index.words._RUN": [times("文"), times("文a")],
     "index.chunk._WIDE": [times("文"), _LETTERS],
 }  # fmt: skip
@@ -199,6 +204,11 @@ _MATCHED_WHOLE = {
     "core.names._SHORTENED": [times("~"), times("~~aaaaaaaaaaaa") + "!"],
     "core.names._WRITTEN": [_LETTERS + "~", times("~00") + "~", times("a~00") + "~"],
     "core.text._FIT": [_BLANKS, _LETTERS + "\n", "a" + _BLANKS],
+    "index.postgres.dsn._HOST": [_LETTERS, times(":"), "[" + _LETTERS],
+    "index.postgres.dsn._PORTS": [_DIGITS + "x"],
+    "index.postgres.dsn._URL": ["postgres://" + times("a/") + "@", "postgres://" + times("@"),
+        "postgres://" + times("?")],
+    "index.postgres.errors._NEEDS_NO_QUOTES": [_LETTERS + "!"],
     "index.read.office._NAME_OF_ERROR": [times("Error") + "!", _LETTERS],
     "index.read.text._CUE_TAG": [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS],
 }  # fmt: skip

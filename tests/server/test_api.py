@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Hit, Origin, Query
 from kbsync.errors import StateError
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
@@ -262,6 +263,29 @@ async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
             monkeypatch.setattr(target, "search", search)
             told = await shared.json("/api/search?q=f0&k=2")
     assert [hit["path"] for hit in told["hits"]] == ["f0.md"]
+
+
+async def test_a_hit_of_another_machine_names_it_and_its_time(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def search(query: Query) -> list[Hit]:
+        asked.append(query.own)
+        away = Origin("base", "files-2", "news", Path("/srv/news"), 12.5, is_own=False, is_here=False)
+        here = replace(away, host="here", mirror="docs", is_own=True, is_here=True)
+        return [Hit("1", 0.9, (), "a.md", origin=away), Hit("2", 0.8, (), "f0.md", origin=here)]
+
+    await one.mirrored(1)
+    async with one.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        told = await one.json("/api/search?q=a")
+        await one.json("/api/search?q=a&mirror=docs")
+    assert asked == [False, True]
+    assert [[hit[key] for key in ("mirror", "path", "host", "as_of", "here")] for hit in told["hits"]] == [
+        ["news", "a.md", "files-2", 12.5, False],
+        ["docs", "f0.md", "here", 12.5, True],
+    ]
 
 
 async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from kbsync.contract.searching import Hit, Origin, Query
 from kbsync.errors import Rejected
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
@@ -323,6 +326,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
     async with shown(scene(tmp_path), page) as seen:
         await seen.scene.mirrored(3)
         await seen.says("All 3 documents are searchable", "#sentence")
+        await seen.until("document.querySelector('[data-key=\"audit docs\"]')")  # once the pass has ended
         await asyncio.to_thread(seen.thread.stop)
         await is_grey(seen, time.monotonic())
         seen.serve()
@@ -369,6 +373,30 @@ async def test_names_and_texts_of_strangers_stay_text(one: Shown) -> None:
     hosts = {url.split("/")[2] for url in one._page.requested if url.startswith("http")}
     assert hosts == {f"127.0.0.1:{one.port}"}
     await run.end()
+
+
+async def test_a_hit_of_another_machine_says_whose_it_is_and_how_old(
+    one: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = one.world.clock.wall() - 7200
+
+    async def search(_query: Query) -> list[Hit]:
+        away = Origin("base", "<b>files-2", "news", Path("/srv/news"), seen, is_own=False, is_here=False)
+        own = replace(away, is_own=True, is_here=True)
+        return [Hit("1", 0.9, (), "a.md", "Herons", origin=away), Hit("2", 0.8, (), "b.md", origin=own)]
+
+    await one.scene.mirrored(1)
+    async with one.scene.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        await one.says("1 document is searchable")
+        await one.press("/")
+        await one.write("harvest")
+        await one.press("Enter")
+        await one.until("document.querySelectorAll('.hit').length === 2")
+        trails = "[...document.querySelectorAll('.trail')].map((each) => each.textContent).join('|')"
+        away, own = (await one.run(trails)).split("|")
+    assert re.fullmatch(r"news on <b>files-2, as of \d+ \w+ ago › Herons", away), away
+    assert own == ""
 
 
 async def test_no_text_can_become_markup_even_by_a_mistake_of_ours(tmp_path: Path, page: Page) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.logs import LOGGER
+from kbsync.logs import DEBUG_LOGGER
 from tests.cli.place import Place
 from tests.engine.world import World
 
@@ -32,7 +32,7 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    kept, logger = Kept(), logging.getLogger(LOGGER)
+    kept, logger = Kept(), logging.getLogger(DEBUG_LOGGER)
     monkeypatch.setattr(logger, "handlers", [kept])
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     logger.manager._clear_cache()  # type: ignore[attr-defined]

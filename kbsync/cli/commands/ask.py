@@ -121,7 +121,7 @@ def _opened(choices: Choices, question: str) -> Iterator[OpenAccount]:
     if not any(map(is_remote, installation.mirrors)):
         names = ", ".join(each.name for each in installation.mirrors)
         instead = _search_instead(installation, question, *installation.mirrors)
-        raise UsageError(f"{names}: a built-in knowledge base writes no answers; {instead}")
+        raise UsageError(f"{names}: a knowledge base that kbsync keeps itself writes no answers; {instead}")
     with open_target(installation, only_remote(installation)) as account:
         if not isinstance(account.target, Answers) or not isinstance(account.target, ManagesBases):
             mirror = account.mirror
@@ -205,7 +205,7 @@ class Asker:
             text, sources = await self._answer(question, by, turns, ids, output)
         # Through the journal: documents of others are not cited (promise 6).
         hits = sources.hits if sources is not None and sources.hits is not None else ()
-        cited = await locate(self._searched, hits, Query(""))
+        cited = await locate([self._searched], hits, Query(""))
         if output is None:
             cited = await with_images(cited, [self._searched])
         return Reply(self._mirror.name, question, text, by, sources, cited)

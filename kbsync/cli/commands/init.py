@@ -118,8 +118,8 @@ def _left(trial: Trial, why: str) -> str:
 
 Value = TypeVar("Value")
 
-PLACEHOLDER = "not-the-key"
-"""Stands for a key while a new config is checked: the environment may not have it yet."""
+PLACEHOLDER = "user=not-the-key"
+"""Stands for a key or a dsn while a new config is checked: the environment may not have it yet."""
 
 UNNAMED = "not-named-yet"
 """Stands for the base until one is chosen."""
@@ -141,8 +141,8 @@ MOST = 50
 @click.option("--base", metavar="ID", help="The knowledge base at the service.")
 @click.option("--create", metavar="NAME", help="Create a knowledge base of this name there instead.")
 @click.option("--base-url", metavar="URL", help="The address of the service, if it is not the usual one.")
-@click.option("--key-env", metavar="NAME", help="The environment variable that holds the service's key.")
-@click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key.")
+@click.option("--key-env", metavar="NAME", help="The environment variable that holds the key or dsn.")
+@click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key or dsn.")
 @shared_options
 def command(
     choices: Choices,
@@ -271,11 +271,12 @@ def _kind(given: str | None) -> str | None:
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
-    """Where the key of a service is; None for a target without one."""
-    from kbsync.config.template import KeyPlace, has_key
+    """Where the key of a service or the dsn of a database is; None for a target without such a secret."""
+    from kbsync.config.template import KeyPlace, secret_key
 
-    if not has_key(kind):
+    if (secret := secret_key(kind)) is None:
         return None
+    what = secret.rpartition("_")[2]
     if env is not None and file is not None:
         raise UsageError("--key-env and --key-file exclude each other")
     if file is not None:
@@ -285,13 +286,13 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
         # Without repeating what was said: it may be the key.
         if "/" in said:
             is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
-            return "" if is_there else "there is no such file; it has to hold the key and nothing else"
+            return "" if is_there else f"there is no such file; it has to hold the {what} and nothing else"
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
             return ""
-        return "that is not the name of an environment variable; never type the key itself"
+        return f"that is not the name of an environment variable; never type the {what} itself"
 
-    question = "Environment variable that holds the key, or path of a file"
-    said = _answer(env, question, f"{kind.upper()}_API_KEY", fault)
+    question = f"Environment variable that holds the {what}, or path of a file"
+    said = _answer(env, question, f"{kind.upper()}_{secret.upper()}", fault)
     if "/" in said:
         return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
     return KeyPlace(env=said)
@@ -302,6 +303,9 @@ def _target_lines(
 ) -> list[str]:
     """The block of a service in the config; its required keys are given, chosen or asked for."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
+
+    if base_key(kind) is None and (base or create):
+        raise UsageError(f"a target of type {kind} has no --base and no --create")
 
     values = {}
     if base_url is not None:
@@ -467,7 +471,7 @@ def _say_what_next(
         why = getattr(error, "strerror", None) or str(error)
         tell(f"{mirror.folder} cannot be read: {why.lower()}")
     if key is not None and key.env and not os.environ.get(key.env):
-        output.line(f"  export {key.env}=…  # the key, first of all")
+        output.line(f"  export {key.env}=…  # first of all")
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
     if key is not None:
         next_steps.insert(0, ("doctor", "check everything it needs"))

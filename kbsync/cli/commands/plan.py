@@ -39,6 +39,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
     """Plan a pass of every mirror asked for. PERSON where one is halted."""
     import asyncio
 
+    from kbsync.config.target import RemoteTargetConfig
     from kbsync.engine.plan import plan_mirror
 
     installation = choose(choices, here=True)
@@ -51,8 +52,8 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
         for number, (mirror, planned) in enumerate(zip(installation.mirrors, plans, strict=True)):
             if number:
                 output.line()
-            # What an embedded base indexes is sent nowhere.
-            work = "to send" if installation.embedded_base(mirror) is None else "to index"
+            # What kbsync indexes itself is read here, and passages go where the index is.
+            work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
             for line in _lines(output, planned, limit, work):
                 output.line(line)
     return Code.PERSON if any(each.halt is not None for each in plans) else Code.MIRRORED

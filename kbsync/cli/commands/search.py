@@ -62,6 +62,7 @@ def command(
 ) -> None:
     """Search the mirrored documents by words and by meaning; the best hits come first.
 
+    In a knowledge base that several machines fill, those of all are searched; with --mirror, that mirror's.
     On a terminal the hits are numbered: `kbsync open N` opens one.
     """
     if null and not files:
@@ -74,7 +75,7 @@ def command(
     if not text and not interactive:
         typed = choices.typed("search -i")
         raise UsageError(f"the query is empty; say what to look for, or type it: {typed}")
-    query = replace(selection, text=text, top_k=top_k, rerank=rerank)
+    query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=bool(choices.mirrors))
     installation = choose(choices, here=True)
     if interactive:
         from kbsync.cli.commands.search_live import search_live
@@ -90,13 +91,14 @@ def command(
     hits = find(installation, query, images=not files)
     output = Output()
     # Also where the hits go into a pipe: `open` is about the last search of a person.
+    here = [each.absolute for each in hits if each.is_here]
     is_for_a_person = output.is_terminal or sys.stderr.isatty()
-    is_kept = is_for_a_person and _keep_for_open(installation, [each.absolute for each in hits])
+    is_kept = is_for_a_person and _keep_for_open(installation, here)
     if as_json:
         output.json({"hits": [hit_json(each) for each in hits]})
     elif files:
-        for each in hits:
-            output.path(str(each.absolute), b"\0" if null else b"\n")
+        for path in here:
+            output.path(str(path), b"\0" if null else b"\n")
     else:
         several = len(installation.mirrors) > 1
         print_hits(output, hits, text, several=several, numbered=output.is_terminal and is_kept)

@@ -23,7 +23,7 @@ from prompt_toolkit.layout.processors import BeforeInput
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.full_screen import full_screen, show
 from kbsync.cli.output import Output
-from kbsync.cli.searching import INDENT, excerpt, heading_trail, opened_for_search, search_all
+from kbsync.cli.searching import INDENT, as_of, excerpt, heading_trail, opened_for_search, search_all
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable
@@ -53,7 +53,7 @@ async def _run(installation: Installation, query: Query) -> tuple[list[Path], Pa
         screen = _screen(session)
         session.redraw = screen.invalidate
         chosen = await show(screen, session.keep_searching())
-        return [found.absolute for found in session.found], chosen
+        return [found.absolute for found in session.found if found.is_here], chosen
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
@@ -79,8 +79,9 @@ class LiveSearch:
 
     @property
     def chosen(self) -> Path | None:
-        """The file of the hit that is marked."""
-        return self.found[self.marked].absolute if self.found else None
+        """The file of the hit that is marked, where it is on this machine."""
+        marked = self.found[self.marked] if self.found else None
+        return marked.absolute if marked is not None and marked.is_here else None
 
     def type(self, text: str) -> None:
         """The line is another now."""
@@ -124,9 +125,9 @@ class LiveSearch:
             yield output.dim(nothing + HELP)
         for number, found in enumerate(self.found):
             passage = found.hit.passages[0] if found.hit.passages else None
-            name = f"{found.mirror}: " if self._several else ""
+            name = f"{printable(found.whose)}: " if self._several or found.is_foreign else ""
             trail = printable(heading_trail(found, passage))
-            heading = "  ".join(filter(None, [name + printable(found.path), trail]))
+            heading = "  ".join(filter(None, [name + printable(found.path), trail, *as_of(found)]))
             is_marked = number == self.marked
             yield f"{output.cyan('❯')} {output.bold(heading)}" if is_marked else f"  {heading}"
             if passage is not None:

@@ -417,13 +417,7 @@ class Parser:
                     lock = _locked(left)
                     shutil.rmtree(left, ignore_errors=True)
                     os.close(lock)
-            made = make_passing_folder(_HOME_PREFIX, self._spool).resolve()
-            try:
-                self._home_lock = _locked(made)
-            except OSError:
-                made.rmdir()
-                raise
-            self._home = made
+            self._home, self._home_lock = _new_home(self._spool)
         return ParserProcess(self._home, self._bounds, self._child)
 
     def _end(self) -> None:
@@ -437,6 +431,22 @@ class Parser:
             # Another document may have come while this timer waited for the lock.
             if self._timer is threading.current_thread():
                 self._end()
+
+
+def _new_home(spool: Path) -> tuple[Path, int]:
+    """A folder of its own and the descriptor that locks it. Raises OSError."""
+    while True:
+        made = make_passing_folder(_HOME_PREFIX, spool).resolve()
+        try:
+            lock = _locked(made)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another parser that begins has taken it for a dead one's, and removes it
+        except OSError:
+            made.rmdir()
+            raise
+        if made.exists():
+            return made, lock
+        os.close(lock)
 
 
 def _locked(folder: Path) -> int:

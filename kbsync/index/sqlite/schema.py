@@ -133,15 +133,20 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
         return "it is not an index of kbsync"
     version = connection.pragma("user_version")
     if version > VERSION:
-        raise StateError(
-            f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
-        )
+        raise newer(path, version)
     if version < 1:
         return f"its layout {version} is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
     connection.execute("SELECT max(id) FROM chunk").fetchall()
     return ""
+
+
+def newer(path: Path, version: int) -> StateError:
+    """The error of a file that has a layout of later."""
+    return StateError(
+        f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
+    )
 
 
 def set_aside(path: Path, reason: str) -> None:

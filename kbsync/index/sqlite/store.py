@@ -6,37 +6,32 @@ Looking and searching leave no trace on the disk, and a search does not wait for
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from kbsync.contract.searching import Query, selector
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
-from kbsync.index.document import Entry
+from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity, is_empty
+from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage
-from kbsync.index.words import MOST_TERMS, Term
+from kbsync.index.weights import DEPTH, FIELDS, telling
+from kbsync.index.words import Term
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FIELDS = (2.0, 1.5, 1.0)
-"""How much a term counts in the name, in the headings and in the text of a chunk."""
-
-_DEPTH = 150  # chunks taken from each side; more where they are of few documents
-_MOST_ROWS = 6_000  # rows the full-text index may have to weigh; beyond, the commonest terms are left out
 _NO_FILE = (-1, -1)
 
 _Row = tuple[int, int, int | None, float]
@@ -96,6 +91,8 @@ class Reader:
             connection.close()
             if nothing_yet:
                 raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
+            if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
+                raise newer(path, marks[1])
             raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")
         with state_errors(path):
             connection.execute(_VOCABULARY)
@@ -120,7 +117,7 @@ class Reader:
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._seen = version
         admitted = self._admitted(query)
-        chosen, total = self._chosen(terms)
+        chosen, total = telling(terms, {term: self._frequency(term) for term in terms}, self._chunks)
         expression = " OR ".join(f'"{t.surface}"*' if t.goes_on else f'"{t.surface}"' for t in chosen)
         by_words: Iterator[_Row] = iter(())
         if expression:
@@ -166,23 +163,6 @@ class Reader:
         rows = self._connection.execute("SELECT id, path, modified FROM document")
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
-    def _chosen(self, terms: Sequence[Term]) -> tuple[list[Term], float]:
-        """The rarest terms, as many as can be weighed in good time, and the sum of the idf of all of them."""
-        begun = {term.stem for term in terms if term.goes_on}
-        # The last word of an unfinished question counts as it stands only where some chunk has it.
-        asked = [t for t in terms if t.goes_on or t.stem not in begun or self._frequency(t)]
-        asked = sorted(asked, key=self._frequency)[:MOST_TERMS]
-        counts = [self._frequency(term) for term in asked]
-        kept, rows = list[Term](), 0
-        for term, count in zip(asked, counts, strict=True):
-            rows += count
-            if kept and rows > _MOST_ROWS:
-                break
-            kept.append(term)
-        # How telling a term is, as SQLite's bm25() has it.
-        idf = (max(1e-6, math.log((self._chunks - count + 0.5) / (count + 0.5))) for count in counts)
-        return kept, sum(idf)
-
     def _frequency(self, term: Term) -> int:
         """Number of chunks that have a term; at most, where it goes on."""
         if term not in self._frequencies:
@@ -192,7 +172,7 @@ class Reader:
 
     def _nearest(self, cosines: Cosines) -> Iterator[_Row]:
         """All chunks, nearest first."""
-        start, stop = 0, _DEPTH
+        start, stop = 0, DEPTH
         while near := cosines.best(start, stop):
             for slot in near:
                 for chunk, document in self._connection.execute(_IN_SLOT, (slot,)):
@@ -227,13 +207,13 @@ _SHOWN = (
 
 
 def _enough(rows: Iterator[_Row], admitted: set[int] | None, top_k: int) -> list[_Row]:
-    """The first `_DEPTH` rows that are admitted, and more until they are of `top_k` documents."""
+    """The first `DEPTH` rows that are admitted, and more until they are of `top_k` documents."""
     taken, documents = list[_Row](), set[int]()
     for row in rows:
         if admitted is None or row[1] in admitted:
             taken.append(row)
             documents.add(row[1])
-            if len(taken) >= _DEPTH and len(documents) >= top_k:
+            if len(taken) >= DEPTH and len(documents) >= top_k:
                 break
     return taken
 
@@ -241,6 +221,14 @@ def _enough(rows: Iterator[_Row], admitted: set[int] | None, top_k: int) -> list
 _COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"
 _TEXTS = """
 SELECT text FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
+  WHERE document = ? ORDER BY place, chunk.id
+"""
+_ENTRY = """
+SELECT upload_id, path, name, digest, size, recipe, title, tags, modified FROM document WHERE id = ?
+"""
+_CHUNKS = """
+SELECT text, headings, page + pages, line + lines, slot.key, slot.id, slot.model
+  FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1 LEFT JOIN slot ON slot.id = chunk.slot
   WHERE document = ? ORDER BY place, chunk.id
 """
 
@@ -262,6 +250,11 @@ class SqliteStore:
         self._finder: Reader | None = None  # most processes that write never search
         self._opening = threading.Lock()
         self._damage = ""  # what was found broken: the file is set aside by the next look
+
+    @property
+    def address(self) -> str:
+        """The file."""
+        return (self._folder.absolute() / FILE).as_uri()
 
     def look(self) -> tuple[str, int]:
         """The id of the file and its number of documents."""
@@ -296,6 +289,9 @@ class SqliteStore:
         with self._translated():
             self._current().rename(document, path, name, modified)
 
+    def leave(self) -> None:
+        """Nothing in it says whose it is."""
+
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Documents in the order of their ids."""
         with self._looked() as connection:
@@ -324,6 +320,34 @@ class SqliteStore:
             if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
+
+    def entry(self, document: int, model: str) -> Entry | None:
+        """A document as it was put, for another store; None where it is not there with vectors of `model`."""
+        with self._looked() as connection:
+            row = connection.execute(_ENTRY, (document,)).get
+            kept = vectors.find_model(connection, model)
+            rows: list[Any] = connection.execute(_CHUNKS, (document,)).fetchall()
+            if row is None or kept is None or any(of_model != kept.id for *_, of_model in rows):
+                return None
+            found = vectors.read(connection, kept, (slot for *_, slot, _ in rows))
+        upload_id, path, name, digest, size, recipe, title, tags, modified = row
+        return Entry(
+            upload_id=upload_id or 0,
+            path=unbind(path),
+            name=unbind(name),
+            digest=digest,
+            size=size,
+            recipe=recipe,
+            modified=modified,
+            title=title,
+            tags=tuple(json.loads(tags)),
+            # What the vectors were made of is not kept, and nobody makes them again.
+            chunks=tuple(
+                Chunk(text, "", key.hex(), tuple(json.loads(headings)), page, line)
+                for text, headings, page, line, key, *_ in rows
+            ),
+            vectors={key.hex(): found[slot] for *_, key, slot, _ in rows},
+        )
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 import apsw
 
-from kbsync.errors import Halted
+from kbsync.index.errors import other_dimensions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,11 +63,7 @@ def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Mod
     if model is None:
         raise AssertionError("a row just inserted is there")
     if model.dimensions != dimensions:
-        raise Halted(
-            "embedding-dimensions",
-            f"the model {name} gave vectors of {model.dimensions} numbers until now, and gives {dimensions}",
-            cure="set embedding.dimensions in the config: documents are then indexed again",
-        )
+        raise other_dimensions(name, model.dimensions, dimensions)
     return model
 
 
@@ -89,6 +85,17 @@ def fill(
     connection.executemany("UPDATE slot SET key = ? WHERE id = ?", taken.items())
     _write(connection, model.width, {slot: vectors[key] for key, slot in taken.items()}, version)
     return taken
+
+
+def read(connection: apsw.Connection, model: Model, slots: Iterable[int]) -> dict[int, bytes]:
+    """The vectors in these slots, as they were put in."""
+    found = dict[int, bytes]()
+    for segment, own in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
+        with connection.blob_open("main", "block", "vectors", segment, False) as blob:
+            for slot in own:
+                blob.seek(slot % SLOTS * model.width)
+                found[slot] = blob.read(model.width)
+    return found
 
 
 def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:

@@ -31,7 +31,7 @@ from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, identity, open_index, set_aside
-from kbsync.index.words import TOKENISER, words
+from kbsync.index.words import TOKENISER, naming_text, words
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import bind, empty_wal, forget_set_aside, transaction
 
@@ -122,7 +122,7 @@ class _Incoming:
 
     def __init__(self, entry: Entry, model: str) -> None:
         self.entry, self.model = entry, model
-        self.named = _named(entry.title, entry.tags, entry.path)
+        self.named = naming_text(entry.title, entry.tags, entry.path)
         self.vectors = dict(entry.vectors)
         self.pieces = [(_digest(chunks, model), chunks) for chunks in _cut_into_runs(entry.chunks)]
         self.ready = dict[int, Run]()  # by place
@@ -220,7 +220,7 @@ class Writer:
                 ).get
                 if row is None:
                     raise Rejected(f"the index holds no document {document}", code="unknown-document")
-                named = _named(row[0], json.loads(row[1]), path)
+                named = naming_text(row[0], json.loads(row[1]), path)
                 if self._reword(document, named):
                     self._connection.execute(
                         "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
@@ -601,12 +601,6 @@ def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tupl
     for at, headings, text in chunks:
         joined = "\n".join(json.loads(headings))
         yield at, name, words(joined, run.tokeniser), words(text, run.tokeniser)
-
-
-def _named(title: str | None, tags: Sequence[str], path: str) -> str:
-    """What a document is found by besides its text: title, tags and the stem of its file name."""
-    stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
-    return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would make another one for each call

@@ -632,7 +632,8 @@ function showHits(query, told) {
   const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
   const hits = told.hits.map((hit) => {
     const best = telling(hit.passages, pattern);
-    const trail = [several && hit.mirror, hit.title, ...(best?.headings || []), place(best)]
+    const whose = hit.here ? several && hit.mirror : `${hit.mirror}${hit.host ? ` on ${hit.host}` : ""}, as of ${ago(hit.as_of)}`;
+    const trail = [whose, hit.title, ...(best?.headings || []), place(best)]
       .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
     return el("article", { class: "hit panel" },
       el("bdi", { class: "path" }, highlighted(plain(hit.path), pattern)),

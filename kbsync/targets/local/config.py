@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from kbsync.config.kinds import About, Choice, Location, Whole
+from kbsync.config.kinds import Choice, Location
 from kbsync.config.places import is_no_directory, network_file_system
 from kbsync.config.problems import Conflict, Loc, path_shown
-from kbsync.config.target import TargetConfig
-from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
+from kbsync.targets.indexed.config import IndexedTargetConfig
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalTargetConfig(TargetConfig):
+class LocalTargetConfig(IndexedTargetConfig):
     """The built-in knowledge base. `path` None: `kb/<mirror>` under the state directory."""
 
     type: Annotated[Literal["local"], Choice("local: a knowledge base of files on this machine")] = "local"
@@ -28,13 +27,6 @@ class LocalTargetConfig(TargetConfig):
         Path | None,
         Location("where the knowledge base lies; default: kb/<mirror> under the state directory"),
     ] = None
-    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
-    embedding: Annotated[EmbeddingConfig, About("how vectors are made")] = field(
-        default_factory=EmbeddingConfig
-    )
-    rerank: Annotated[RerankConfig, About("how results are put in order")] = field(
-        default_factory=RerankConfig
-    )
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Equal for two mirrors exactly when they would use one knowledge base."""
@@ -45,12 +37,6 @@ class LocalTargetConfig(TargetConfig):
     def folder(self, state_dir: Path, mirror: str) -> Path:
         """Where the knowledge base lies."""
         return self.path or state_dir / "kb" / mirror
-
-    @property
-    def addresses(self) -> Sequence[str]:
-        """The services for vectors and for the order, if any."""
-        both = (self.embedding.base_url, self.rerank.base_url)
-        return tuple(dict.fromkeys(address for address in both if address))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold within the block, which stands at `loc`."""
@@ -63,8 +49,7 @@ class LocalTargetConfig(TargetConfig):
                     "name a place on a local disk"
                 )
                 yield Conflict((*loc, "path"), message)
-        yield from service_conflicts(self.embedding, (*loc, "embedding"))
-        yield from service_conflicts(self.rerank, (*loc, "rerank"))
+        yield from IndexedTargetConfig.conflicts(self, mirror, loc)
 
     def open(self, surroundings: Surroundings) -> Target:
         """The knowledge base, made where there is none."""

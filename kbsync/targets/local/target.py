@@ -1,119 +1,24 @@
-"""The built-in knowledge base as a target: an index in one folder, searchable the moment a put returns.
-
-Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first document or question needs them.
-"""
+"""The built-in knowledge base as a target: an index in one folder."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import functools
-import hashlib
-import json
-import sys
-import threading
-from collections.abc import AsyncIterator, Mapping, MutableSequence, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-from kbsync.contract.searching import Explanation, Hit, Query
-from kbsync.contract.target import (
-    Accepted,
-    Base,
-    Body,
-    DeleteOutcome,
-    DocState,
-    DocStatus,
-    Listed,
-    Outgoing,
-    PutOutcome,
-    Surroundings,
-    Target,
-)
-from kbsync.core.model import Limits
-from kbsync.errors import Halted, Rejected, TargetError, UsageError
-from kbsync.index.chunk import CHUNKER
-from kbsync.index.document import Entry, Parsed
-from kbsync.index.embed import Encoder, LocalEncoder
-from kbsync.index.pipeline import Parse, Pipeline
-from kbsync.index.read import formats
-from kbsync.index.search import Ranker, Search
+from kbsync.contract.target import Base, Listed, Surroundings
+from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import Store
-from kbsync.index.words import TOKENISER
-from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
-from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig
+from kbsync.targets.indexed.target import IndexedTarget, encoder_of, limits_of
 
 if TYPE_CHECKING:
-    from kbsync.index.fence.parser import Parser
     from kbsync.targets.local.config import LocalTargetConfig
 
-BATCH = 64
-CONCURRENCY = 2  # one put writes while the other parses and makes vectors
-SCRUB_AFTER = 1.0
-"""Seconds after a change when the WAL is emptied, whatever else comes (promise 11)."""
 
-_PAGE = 500
-
-
-def limits_of(max_bytes: int, *, pictures: bool = False) -> Limits:
-    """What the built-in knowledge base takes."""
-    return Limits(
-        extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
-        names=formats.NAMES,
-        max_bytes=max_bytes,
-        batch=BATCH,
-        concurrency=CONCURRENCY,
-        list_lag=0.0,
-        marks=True,
-        embedded=True,
-    )
-
-
-def encoder_of(config: LocalTargetConfig) -> Encoder:
-    """What makes the vectors. Loads nothing and sends nothing."""
-    embedding = config.embedding
-    if _is_service(embedding):
-        return ServiceEncoder(embedding)
-    return LocalEncoder(embedding.path if embedding.type == "onnx" else None)
-
-
-def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
-    """Whether it names a service. A key that cannot be read is told now, before anything is opened."""
-    if block.base_url is None or block.type not in SERVICES:
-        return False
-    if block.api_key is not None:
-        block.api_key.reveal()
-    return True
-
-
-class LocalTarget(Target):
+class LocalTarget(IndexedTarget):
     """The knowledge base in one folder. Open it with `LocalTarget.open`."""
 
-    updates_in_place = True
-
-    def __init__(
-        self,
-        store: Store,
-        encoder: Encoder,
-        limits: Limits,
-        parse: Parse | None,
-        spool: Path,
-        ranker: Ranker | None = None,
-    ) -> None:
-        """`parse` stands in for the parser where it is given."""
-        self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
-        self._search = Search(store, encoder, ranker)
-        self._pipeline = Pipeline(parse or self._parse, encoder, store.known, limits.max_bytes or sys.maxsize)
-        self._spool = spool
-        self._parser: Parser | None = None
-        self._starting = threading.Lock()
-        self._is_to_scrub = False
-        self._scrubbing: asyncio.Task[None] | None = None
-        # A thread of its own: those of the mirror may all hang with the disk of its folder.
-        self._scrubber = ThreadPoolExecutor(1, "kbsync-scrub")
+    kind = "local"
 
     @classmethod
     def open(
@@ -124,194 +29,9 @@ class LocalTarget(Target):
         With `surroundings.read_only` nothing is locked or written and `UsageError` is raised where nothing
         was mirrored yet; otherwise `StateError` where another process writes or the folder cannot be written.
         """
-        encoder = encoder_of(config)
-        ranker = ServiceRanker(config.rerank) if _is_service(config.rerank) else None
         folder = config.folder(surroundings.state_dir, surroundings.mirror)
-        store = SqliteStore(folder, writer=None if surroundings.read_only else Writer)
-        limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures)
-        return cls(store, encoder, limits, parse, surroundings.spool_dir, ranker)
-
-    @property
-    def limits(self) -> Limits:
-        """What it takes."""
-        return self._limits
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
-        kind = formats.extension_of(path) or f"/{path.rpartition('/')[2]}"
-        return _recipe(self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
-
-    async def base(self) -> Base:
-        """The index; one that was removed or is damaged is replaced by an empty one, with a new id."""
-        base = Base(*await asyncio.to_thread(self._store.look))
-        # What a killed process left half-way is taken out soon after the start.
-        with contextlib.suppress(TargetError):
-            if await asyncio.to_thread(self._store.tidy):
-                self._scrub_soon()
-        return base
-
-    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document; what is accepted is searchable. An old version serves until then."""
-        outcomes: Sequence[PutOutcome] = await asyncio.to_thread(self._put, documents)
-        self._scrub_soon()
-        return outcomes
-
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """READY or MISSING."""
-        numbers = {each: number_of(each) for each in ids}
-        wanted = [number for number in numbers.values() if number is not None]
-        present = await asyncio.to_thread(self._store.present, wanted)
-        # What is stored is shown in the same commit: there is nothing between the two.
-        ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
-        return {each: ready if number in present else missing for each, number in numbers.items()}
-
-    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each document and every trace of its text."""
-        numbers = [number for each in ids if (number := number_of(each)) is not None]
-        if not await asyncio.to_thread(self._store.delete, numbers):
-            self._scrub_soon()
-        # An id that was never given names nothing of ours: it is as good as deleted.
-        return dict.fromkeys(ids)
-
-    async def list(self) -> AsyncIterator[Listed]:
-        """Every document, in the order they were stored."""
-        after = 0
-        while page := await asyncio.to_thread(self._store.page, after, _PAGE):
-            for row in page:
-                yield Listed(
-                    remote_id=str(row.id),
-                    name=row.name,
-                    size=row.size,
-                    created=row.created,
-                    state=DocState.READY,
-                    path=row.path,
-                    digest=row.digest,
-                    upload_id=row.upload_id,
-                    recipe=row.recipe,
-                )
-            after = page[-1].id
-
-    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change path, name and time. Raises `Rejected` for an unknown document."""
-        await asyncio.to_thread(self._store.rename, _known_number(remote_id), path, name, mtime)
-        self._scrub_soon()
-
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """The best documents first. Raises `UsageError` for a path pattern that is none."""
-        return await asyncio.to_thread(self._search.search, query)
-
-    @property
-    def scale(self) -> str:
-        """Of scores: the same model, and the same service to order what is found, or none."""
-        return f"local {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
-
-    @property
-    def reranks(self) -> bool:
-        """A rerank service is configured; it is asked in every search."""
-        return self._ranker is not None
-
-    async def explain(self, remote_id: str) -> Explanation:
-        """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
-        texts = await asyncio.to_thread(self._store.texts, _known_number(remote_id))
-        if texts is None:
-            raise _unknown(remote_id)
-        return Explanation(len(texts), "\n\n".join(texts))
-
-    async def aclose(self) -> None:
-        """Let go of files and workers; the WAL is emptied."""
-        self._store.stop()
-        if self._scrubbing is not None:
-            self._scrubbing.cancel()
-            await asyncio.wait([self._scrubbing])
-        await asyncio.to_thread(self._close)
-        self._scrubber.shutdown(wait=False)
-
-    def _close(self) -> None:
-        # The parser after the store: a document that is being read ends with the parser, and is not stored.
-        for each in (self._store, self._parser, self._encoder, self._ranker):
-            if each is not None:
-                each.close()
-
-    def _put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        outcomes: MutableSequence[PutOutcome] = []
-        try:
-            for batch in self._pipeline.batches([(_entry(each), each.body) for each in documents]):
-                entries = [each for each in batch if isinstance(each, Entry)]
-                stored = iter(self._store.put(entries, self._encoder))
-                for each in batch:
-                    outcome = each if isinstance(each, TargetError) else next(stored)
-                    if isinstance(outcome, int):
-                        # The old version went in the commit that shows the new one (promise 2).
-                        replaced = documents[len(outcomes)].replaces is not None
-                        outcomes.append(Accepted(str(outcome), ready=True, replaced=replaced))
-                    else:
-                        outcomes.append(outcome)
-        except UsageError as error:  # the model cannot be read
-            raise Halted("embedding", str(error)) from error
-        return outcomes
-
-    def _parse(self, path: str, body: Body) -> Parsed:
-        """The text of a document; the parser is started when the first one comes."""
-        with self._starting:
-            if self._parser is None:
-                from kbsync.index.fence.parser import Parser
-
-                self._parser = Parser(self._spool)
-        return self._parser.parse(path, body)
-
-    def _scrub_soon(self) -> None:
-        """Empty the WAL in `SCRUB_AFTER`. A later change never puts off what an earlier one asked for."""
-        self._is_to_scrub = True
-        if self._scrubbing is None or self._scrubbing.done():
-            self._scrubbing = asyncio.create_task(self._scrub())
-
-    async def _scrub(self) -> None:
-        """Do what was left undone and empty the WAL, as often as it takes where a reader is in the way.
-
-        A failing disk shows at the next put.
-        """
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(TargetError):
-            while self._is_to_scrub:
-                await asyncio.sleep(SCRUB_AFTER)
-                self._is_to_scrub = False
-                if not await loop.run_in_executor(self._scrubber, self._store.purge):
-                    self._is_to_scrub = True
-
-
-@functools.lru_cache(maxsize=1024)
-def _recipe(model: str, kind: str, settings: str) -> str:
-    parts = [formats.PARSER, CHUNKER, TOKENISER, model, kind, settings]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _entry(document: Outgoing) -> Entry:
-    return Entry(
-        upload_id=document.upload_id,
-        path=document.path,
-        name=document.name,
-        digest=document.digest,
-        size=document.size,
-        recipe=document.recipe,
-        modified=document.mtime,
-        replaces=None if document.replaces is None else number_of(document.replaces),
-    )
-
-
-def number_of(remote_id: str) -> int | None:
-    """The document that a remote id names; None for what never was an id of ours."""
-    return int(remote_id) if remote_id.isascii() and remote_id.isdigit() else None
-
-
-def _known_number(remote_id: str) -> int:
-    number = number_of(remote_id)
-    if number is None:
-        raise _unknown(remote_id)
-    return number
-
-
-def _unknown(remote_id: str) -> Rejected:
-    return Rejected(f"the index holds no document {remote_id}", code="unknown-document")
+        writer = None if surroundings.read_only else Writer
+        return cls.over(config, surroundings, lambda: SqliteStore(folder, writer=writer), parse)
 
 
 class Unmade(LocalTarget):

@@ -159,7 +159,8 @@ def _copies_of_former_mirrors(
     One whose mirror the state knows is not offered for removal: another config may use it, and a mirror that
     comes back into its config continues with it.
     """
-    bases = sorted((installation.state_dir / BASES).glob("*/"))
+    # What else may lie there, such as the proof whose documents in a database are ours, is no copy.
+    bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
     left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
     if not left:
         return
@@ -168,7 +169,10 @@ def _copies_of_former_mirrors(
     with closing(look_at(installation)) as state:
         if state.exists:
             folders = state.read(lambda tx: {record.name: record.folder for record in tx.mirrors.all()})
-    targets = {mirror.name: installation.embedded_base(mirror) for mirror in installation.config.mirrors}
+    targets = {
+        mirror.name: installation.embedded_base(mirror) or mirror.target.type
+        for mirror in installation.config.mirrors
+    }
     for base in left:
         name = base.name
         if folders is None:
@@ -177,8 +181,8 @@ def _copies_of_former_mirrors(
             detail = f"{base} is the knowledge base of no mirror that the config or the state knows"
             yield warning("copies", detail, f"rm -r {shell_word(str(base))}")
         elif name in targets:
-            now = targets[name] or "a service"
-            yield warning("copies", f"{name} is mirrored into {now}; {base} is the base it had before")
+            detail = f"{name} is mirrored into {targets[name]}; {base} is the base it had before"
+            yield warning("copies", detail)
         elif os.path.realpath(folders[name]) not in mirrored:
             # A mirror of the same folder carries the base on under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, warning, wrong
@@ -66,6 +66,26 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
         yield _halted(installation, mirror, error)
     except Exception as error:
         yield troubled(f"{mirror.name}: knowledge base", error)
+
+
+def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
+    """The Dask cluster that prepares the mirror's documents: does it answer, and do its workers fit?"""
+    from kbsync.index.cluster.client import REINSTALL, DaskCluster
+
+    assert mirror.prepare is not None
+    subject = f"{mirror.name}: cluster"
+    with closing(DaskCluster(mirror.prepare.cluster, ANSWER_WITHIN)) as asked:
+        try:
+            found = asked.look()
+        except TargetError as error:
+            yield troubled(subject, error)
+            return
+    yield from (wrong(subject, each, REINSTALL, Code.PERSON) for each in found.unfit)
+    detail = f"{counted(found.workers, 'worker')}, {counted(found.threads, 'thread')}"
+    if not found.workers:
+        yield wrong(subject, detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
+    elif not found.unfit:
+        yield CheckResult(subject, f"{mirror.prepare.dask} has {detail}")
 
 
 def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:

@@ -152,7 +152,10 @@ def only_remote(installation: Installation) -> MirrorConfig:
     names = ", ".join(each.name for each in remote or installation.mirrors)
     if remote:
         raise UsageError(f"several mirrors use a service; choose one with --mirror: {names}")
-    raise UsageError(f"{names}: a built-in knowledge base needs no management; only those of services do")
+    raise UsageError(
+        f"{names}: a knowledge base that kbsync keeps itself, built-in or in a database, needs no "
+        "management; only those of services do"
+    )
 
 
 def is_remote(mirror: MirrorConfig) -> bool:

@@ -10,6 +10,7 @@ from kbsync.cli.commands.kb.account import OpenAccount, open_account
 from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
+from kbsync.cli.commands.kb.copy import command as copy
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, counted, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
@@ -28,6 +29,7 @@ YES = "The name of the knowledge base, instead of being asked for it."
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
         "kbsync kb retry --yes handbook        everything that failed there, not only ours",
+        "kbsync kb copy                        from the built-in one into the database of the config",
     ),
 )
 @shared_options
@@ -40,6 +42,7 @@ def command() -> None:
 
 command.add_command(apps, "app")
 command.add_command(callback_of_account, "callback")
+command.add_command(copy, "copy")
 
 
 @command.command("list")

@@ -1,0 +1,107 @@
+"""Real text for a benchmark: the files below a directory, read, cut and given vectors as kbsync does.
+
+Words at random will not do where recall is measured: everything in them is equally far from everything.
+Any directory with much text serves: documentation and source packages of a distribution, taken apart with
+`dpkg-deb -x`, are what the figures in docs/internals/adr/0027 were measured with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import zlib
+from collections.abc import Iterator, MutableSequence
+from pathlib import Path
+
+from kbsync.errors import Rejected
+from kbsync.index.chunk import chunk, encodable
+from kbsync.index.document import Chunk, Entry, Parsed
+from kbsync.index.embed import LocalEncoder
+from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of
+from kbsync.index.read.html import read_page
+from kbsync.index.read.text import parse_text
+
+SEEN = 2**24
+"""Bytes in which one bit for each text says that it was there before: feeders share them."""
+
+_LARGEST = 2_000_000  # bytes of a file; what is larger is data, mostly
+_HELD_OUT = 200  # of so many files one is not stored, and gives questions
+_TEXTS = EXTENSIONS - {"pdf", "docx", "pptx", "xlsx", "odt", "rtf", "epub", "eml", "ipynb"}
+
+
+def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> Iterator[Entry]:
+    """The documents of one of `parts` feeders, without passages that another document has word by word."""
+    encoder = LocalEncoder()
+    for number, (path, parsed) in enumerate(_files(folder, part, parts, held_out=False), 1):
+        chunks = tuple(each for each in chunk(parsed) if _is_new(each, seen))
+        if chunks:
+            vectors = encoder.begin(chunks).result()
+            digest = hashlib.sha256(path.encode()).hexdigest()
+            yield Entry(
+                upload_id=number,
+                path=path,
+                name=path.rpartition("/")[2],
+                digest=digest,
+                size=len(parsed.text),
+                recipe="",
+                # Any time of the last three years, so that filters by time admit a share that is known.
+                modified=1_700_000_000 + int(digest[:8], 16) / 2**32 * 1e8,
+                title=parsed.title,
+                tags=parsed.tags,
+                chunks=chunks,
+                vectors={key: each for key, each in vectors.items() if isinstance(each, bytes)},
+            )
+
+
+def questions(folder: Path, count: int) -> list[str]:
+    """Headings, sentences and a few words of passages that are not stored, in equal numbers."""
+    drawn, asked = random.Random(7), dict[str, None]()
+    for _, parsed in _files(folder, 0, 1, held_out=True):
+        chunks = list(chunk(parsed))
+        for each in drawn.sample(chunks, min(2, len(chunks))):
+            match len(asked) % 3:
+                case 0:
+                    question = each.headings[-1] if each.headings else ""
+                case 1:
+                    question = drawn.choice(re.split(r"(?<=[.;:])\s+", each.text))[:200]
+                case _:
+                    words = re.findall(r"[a-zA-Z]{4,20}", each.text)
+                    question = " ".join(drawn.sample(words, min(3, len(words))))
+            if len(re.findall(r"[a-zA-Z]{3,}", question)) >= 2:
+                asked[" ".join(question.split())] = None
+        if len(asked) >= count:
+            break
+    return list(asked)[:count]
+
+
+def _is_new(piece: Chunk, seen: MutableSequence[int]) -> bool:
+    """Nobody had this text before; once in a hundred it is taken for one that was."""
+    bit = int(hashlib.sha256(" ".join(piece.text.split()).encode()).hexdigest()[:15], 16) % (8 * len(seen))
+    was = seen[bit // 8] & 1 << bit % 8
+    seen[bit // 8] |= 1 << bit % 8
+    return not was
+
+
+def _files(folder: Path, part: int, parts: int, *, held_out: bool) -> Iterator[tuple[str, Parsed]]:
+    """Files in an order that mixes folders and is the same in each run."""
+    paths = list[str]()
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        inside = os.path.relpath(place, folder)
+        paths += (
+            os.path.join(inside, name) for name in names if extension_of(name) in _TEXTS or name in NAMES
+        )
+    for path in sorted(paths, key=lambda path: zlib.crc32(path.encode())):
+        mark = zlib.crc32(path.encode()[::-1])
+        if (mark % _HELD_OUT == 0) != held_out or mark // _HELD_OUT % parts != part:
+            continue
+        try:
+            raw = (folder / path).read_bytes()
+            if len(raw) <= _LARGEST:
+                # In this process: how a stranger's file is fenced in is not what is measured.
+                is_page = extension_of(path) in ("html", "htm", "xhtml")
+                yield path, encodable(read_page(raw) if is_page else parse_text(path, raw))
+        except (OSError, Rejected, RecursionError):
+            continue

@@ -1,0 +1,318 @@
+"""A base in PostgreSQL: how fast it is filled, and how fast and how rightly it is searched.
+
+    python benchmarks/scale.py --dsn DSN --corpus DIR [--passages 1000000] [--feeders 2] [--searchers 8]
+    python benchmarks/scale.py --dsn DSN --hosts 4
+
+The database is empty, or filled by an earlier run. The corpus is any directory with much text (corpus.py).
+Recall is that of the ten nearest vectors against a comparison with all of them. Searchers and feeders are
+processes. With --hosts one process feeds the database, and then so many, with vectors that take 50 ms a
+document and no processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import multiprocessing
+import statistics
+import struct
+import time
+from collections.abc import MutableSequence, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import replace
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+import psycopg
+from corpus import SEEN, entries
+from corpus import questions as asked_of
+from search_speed import Prose, documents, parse
+
+from kbsync.contract.searching import Query
+from kbsync.index.document import Chunk
+from kbsync.index.embed import LocalEncoder, Vectors
+from kbsync.index.postgres.searching import PostgresSnapshot, _Scope
+from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.search import Search
+from kbsync.targets.indexed.target import limits_of
+from kbsync.targets.postgres.target import PostgresTarget
+
+SPAWNED = multiprocessing.get_context("spawn")
+FILTERS = {
+    "about one document in 1,000": Query("", after=1_799_900_000),
+    "about one in 50": Query("", after=1_798_000_000),
+    "about one in 10": Query("", after=1_790_000_000),
+    "about half": Query("", after=1_750_000_000),
+    "of one folder of many": Query("", path="**/drivers/net/**"),
+    "of one type of many": Query("", types=("html",)),
+}
+
+
+def fill(dsn: str, folder: Path, passages: int, feeders: int) -> None:
+    """Put documents until there are so many passages, and print how fast."""
+    began, seen = time.perf_counter(), SPAWNED.Array("B", SEEN, lock=False)
+    shares = [
+        SPAWNED.Process(target=feed_corpus, args=(dsn, folder, part, feeders, passages // feeders, seen))
+        for part in range(feeders)
+    ]
+    for each in shares:
+        each.start()
+    for each in shares:
+        each.join()
+    print(f"{'filled':45}{passages / (time.perf_counter() - began):10.0f} passages/s")
+
+
+def feed_corpus(
+    dsn: str, folder: Path, part: int, parts: int, passages: int, seen: MutableSequence[int]
+) -> None:
+    """Put documents of one host until it has so many passages."""
+    with closing(host(dsn, str(part))) as store:
+        for entry in entries(folder, part, parts, seen):
+            [outcome] = store.put([entry], LocalEncoder())
+            assert isinstance(outcome, int), outcome
+            passages -= len(entry.chunks)
+            if passages <= 0:
+                break
+
+
+def index(dsn: str) -> None:
+    """Have the first host make the index of vectors, as at the start of a pass; print how long it takes."""
+    began = time.perf_counter()
+    with closing(host(dsn, "0")) as store:
+        store.look()
+        store.tidy()
+    print(f"{'index of vectors':45}{time.perf_counter() - began:10.1f} s")
+
+
+def host(dsn: str, name: str) -> PostgresStore:
+    """The store of one that writes; the same one in each run."""
+    return PostgresStore(dsn, Owner(f"{name}/", uuid5(NAMESPACE_URL, name)))
+
+
+def reader(dsn: str) -> PostgresStore:
+    """The store of one that searches."""
+    return PostgresStore(dsn, Owner("0/"), read_only=True)
+
+
+def count(dsn: str) -> int:
+    """Passages in the base."""
+    with psycopg.connect(dsn) as connection:
+        [(is_made,)] = connection.execute("SELECT to_regclass('kbsync.owner') IS NOT NULL")
+        if not is_made:
+            return 0
+        [(there,)] = connection.execute("SELECT coalesce(sum(passages), 0) FROM kbsync.owner")
+        return int(there)
+
+
+def searched(dsn: str, queries: Sequence[Query]) -> list[float]:
+    """Milliseconds of each search, after ten to warm up."""
+    times = list[float]()
+    with closing(reader(dsn)) as store:
+        search = Search(store, LocalEncoder())
+        for query in [*queries[:10], *queries]:
+            began = time.perf_counter()
+            search.search(query)
+            times.append((time.perf_counter() - began) * 1000)
+    return times[10:]
+
+
+def recall(dsn: str, asked: Sequence[str]) -> float:
+    """Of the ten nearest, the share that a search finds."""
+    shares, encoder = list[float](), LocalEncoder()
+    with psycopg.connect(dsn) as connection, closing(reader(dsn)) as store:
+        connection.execute("SET search_path = kbsync, public; SET enable_indexscan = off; SET jit = off")
+        for question in asked:
+            vector = encoder.query(question)
+            with store.snapshot() as seen:
+                near = seen.candidates([], encoder.model, vector, Query(question))
+            literal = f"[{','.join(map(str, vector.tolist()))}]"
+            exact = connection.execute(
+                "SELECT -(embedding::halfvec(256) <#> %s::halfvec(256)) AS score FROM vector"
+                " ORDER BY score DESC LIMIT 10",
+                (literal,),
+            ).fetchall()
+            # Of equally near ones either will do.
+            best = sorted((each.meaning for each in near), reverse=True)[:10]
+            shares.append(sum(score >= exact[-1][0] - 1e-6 for score in best) / len(exact))
+    return statistics.mean(shares)
+
+
+def recall_of_hits(dsn: str, asked: Sequence[str]) -> float:
+    """Of the ten documents that are found where all vectors are compared, the share that a search finds."""
+    shares = list[float]()
+    with closing(reader(dsn)) as store:
+        search = Search(store, LocalEncoder())
+        for query in map(Query, asked):
+            found = {hit.remote_id for hit in search.search(query)}
+            with patch.object(PostgresSnapshot, "_scope", lambda *_: _Scope("", {}, is_few=True)):
+                exact = {hit.remote_id for hit in search.search(query)}
+            shares.append(len(found & exact) / max(1, len(exact)))
+    return statistics.mean(shares)
+
+
+def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
+    """Read, cut and put documents of a host of its own until `ended`, then take them out again."""
+    seen, encoder, ids = bytearray(SEEN), LocalEncoder(), list[int]()
+    with closing(host(dsn, "writer")) as store:
+        store.look()
+        for entry in entries(folder, 0, 1, seen):
+            if ended.is_set():
+                break
+            ids += [each for each in store.put([entry], encoder) if isinstance(each, int)]
+            written.value = len(ids)
+        store.delete(ids)
+
+
+def search_until(dsn: str, queries: Sequence[Query], ended: Event, times: Any) -> None:
+    """Search for one after another until `ended`."""
+    with closing(reader(dsn)) as store:
+        search, mine = Search(store, LocalEncoder()), list[float]()
+        search.search(queries[0])
+        for query in itertools.cycle(queries):
+            if ended.is_set():
+                break
+            began = time.perf_counter()
+            search.search(query)
+            mine.append((time.perf_counter() - began) * 1000)
+        times.put(mine)
+
+
+def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, writes: bool) -> float:
+    """Documents a second of one writer beside so many searchers, whose times are printed."""
+    ended, written, times = SPAWNED.Event(), SPAWNED.Value("q", 0), SPAWNED.Queue()
+    workers = [
+        SPAWNED.Process(target=search_until, args=(dsn, queries[at::searchers], ended, times))
+        for at in range(searchers)
+    ]
+    workers += [SPAWNED.Process(target=write, args=(dsn, folder, ended, written))] if writes else []
+    for each in workers:
+        each.start()
+    while writes and written.value < 10:  # all of them have loaded what they need
+        time.sleep(0.1)
+    time.sleep(5)
+    began, before = time.perf_counter(), written.value
+    time.sleep(30)
+    rate = (written.value - before) / (time.perf_counter() - began)
+    ended.set()
+    every = [each for _ in range(searchers) for each in times.get()]
+    for worker in workers:
+        worker.join()
+    if every:
+        told(f"{searchers} searchers{' beside a writer' if writes else ''}, p50 / p95", every)
+    return rate
+
+
+class Slow:
+    """Vectors of nobody's, each document's after 50 ms, as from a service."""
+
+    model, takes_pictures, at_once = "slow", False, 2**31
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        """Vectors that are there when this returns."""
+        time.sleep(0.05)
+        made = Future[Vectors]()
+        made.set_result(
+            {each.key: struct.pack("e", int(each.key[:4], 16) / 2**16) + bytes(510) for each in chunks}
+        )
+        return made
+
+    def query(self, text: str) -> NoReturn:
+        """Nothing is asked."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+def feed(dsn: str, host: int, number: int, ready: Barrier) -> None:
+    """What a host does: put documents of its own, one after another."""
+
+    async def run() -> None:
+        """Put them."""
+        store = PostgresStore(dsn, Owner(f"{host}/", uuid4()))
+        target = PostgresTarget(store, Slow(), limits_of(10**8), parse, Path())
+        every = list(documents(Prose(host), range(number + 1)))
+        await target.put(every[:1])  # it connects
+        ready.wait()
+        for document in every[1:]:
+            await target.put([document])
+        assert (await target.base()).documents == number + 1
+        await target.aclose()
+
+    asyncio.run(run())
+
+
+def hosting(dsn: str, hosts: int, number: int = 150) -> None:
+    """Print how many documents a second so many hosts put, and one alone."""
+    rates = list[float]()
+    for first, count_ in ((0, 1), (100, hosts)):
+        ready = SPAWNED.Barrier(count_ + 1)
+        processes = [
+            SPAWNED.Process(target=feed, args=(dsn, first + each, number, ready)) for each in range(count_)
+        ]
+        for each in processes:
+            each.start()
+        ready.wait()
+        began = time.perf_counter()
+        for each in processes:
+            each.join()
+        assert all(each.exitcode == 0 for each in processes)
+        rates.append(count_ * number / (time.perf_counter() - began))
+        print(f"{f'documents/s of {count_} hosts':45}{rates[-1]:10.1f}")
+    print(f"{'ratio':45}{rates[1] / rates[0]:10.2f}")
+
+
+def told(name: str, times: Sequence[float]) -> None:
+    """Print median and 95th percentile."""
+    p95 = statistics.quantiles(times, n=20)[-1]
+    print(f"{name:45}{statistics.median(times):10.1f} ms / {p95:.1f} ms", flush=True)
+
+
+def main() -> None:
+    """Print a table of everything, measured in this one run."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--dsn", required=True)
+    arguments.add_argument("--corpus", type=Path)
+    arguments.add_argument("--passages", type=int, default=100_000)
+    arguments.add_argument("--feeders", type=int, default=2)
+    arguments.add_argument("--searchers", type=int, default=8)
+    arguments.add_argument("--hosts", type=int, default=0)
+    given = arguments.parse_args()
+    if given.hosts:
+        hosting(given.dsn, given.hosts)
+        return
+    if given.corpus is None:
+        arguments.error("--corpus is needed")
+    if count(given.dsn) < given.passages:  # what an earlier run has put stays as it is
+        fill(given.dsn, given.corpus, given.passages, given.feeders)
+        with psycopg.connect(given.dsn, autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+        index(given.dsn)
+    print(f"{'passages':45}{count(given.dsn):10}")
+    with psycopg.connect(given.dsn) as connection:
+        for table in ("document", "passage", "words", "vector"):
+            [(size,)] = connection.execute("SELECT pg_total_relation_size(%s)", (f"kbsync.{table}",))
+            print(f"{table:45}{size / 2**20:10.0f} MiB")
+    asked = asked_of(given.corpus, 300)
+    queries = list(map(Query, asked))
+    told("search alone, p50 / p95", searched(given.dsn, queries))
+    print(f"{'recall@10 of vectors':45}{recall(given.dsn, asked[:150]):10.4f}", flush=True)
+    print(f"{'recall@10 of hits':45}{recall_of_hits(given.dsn, asked[:60]):10.4f}", flush=True)
+    for name, query in FILTERS.items():
+        filtered = [replace(query, text=question) for question in asked[:100]]
+        told(f"documents {name}, p50 / p95", searched(given.dsn, filtered))
+    alone = beside(given.dsn, given.corpus, queries, 0, writes=True)
+    beside(given.dsn, given.corpus, queries, given.searchers, writes=False)
+    with_others = beside(given.dsn, given.corpus, queries, given.searchers, writes=True)
+    print(f"{'documents/s of a writer, alone and beside':45}{alone:10.1f} / {with_others:.1f}")
+
+
+if __name__ == "__main__":
+    main()

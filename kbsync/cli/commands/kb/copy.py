@@ -1,0 +1,217 @@
+"""`kbsync kb copy`: a built-in knowledge base moves into the database that the mirror uses now."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.context import choose, prepare, set_up_logs
+from kbsync.cli.exit_codes import OfMirror, code_of, concerning
+from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
+from kbsync.cli.output import Output, counted, tell
+from kbsync.core.text import printable, shell_word, sized
+from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.engine.copy import Copied
+    from kbsync.index.document import Entry
+    from kbsync.index.sqlite.store import SqliteStore
+    from kbsync.installation import Installation
+    from kbsync.state.mirrors import MirrorRecord
+    from kbsync.state.read_only import Tx
+    from kbsync.state.store import StateStore
+
+SELDOM = 5.0
+"""Seconds between two lines that say how far it is."""
+
+
+@click.command(
+    epilog=examples(
+        "kbsync kb copy",
+        "kbsync kb copy --mirror handbook --from /srv/kb/handbook     a base that had a path of its own",
+    )
+)
+@click.option("--from", "given", type=FOLDER, metavar="DIR", help="Where the built-in knowledge base lies.")
+@json_option
+@shared_options
+def command(choices: Choices, given: Path | None, as_json: bool) -> None:
+    """Copy a mirror's built-in knowledge base into its database, with passages and vectors.
+
+    Stop kbsync, change the mirror's target to type postgres, copy, and start it again. Nothing is read, cut
+    or embedded again. What was interrupted continues when it is run again. The built-in one stays as it is.
+    """
+    installation = choose(choices)
+    mirror = _only_database(installation)
+    set_up_logs(choices)
+    folder = (given or installation.default_base(mirror)).absolute()
+    began = time.monotonic()
+    with closing(_opened(folder)) as source:
+        if not installation.state_file.exists():
+            raise _unknown(installation, mirror, folder)
+        prepare(installation)
+        copied = _copy(installation, mirror, source, folder, quiet=choices.quiet)
+    seconds = time.monotonic() - began
+    if as_json:
+        done = {"documents": copied.documents, "passages": copied.passages, "bytes": copied.size}
+        rest = {"there": copied.there, "left": copied.left, "seconds": round(seconds, 3)}
+        Output().json({"mirror": mirror.name, "from": str(folder), **done, **rest})
+    elif not choices.quiet:
+        content = f"{counted(copied.passages, 'passage')}, {sized(copied.size)}"
+        what = counted(copied.documents, "document")
+        Output().line(
+            f"{mirror.name}: {what} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
+        )
+        if copied.there:
+            Output().line(f"{counted(copied.there, 'document')} had been there before")
+        if copied.left:
+            Output().line(f"{counted(copied.left, 'document')} left to the next pass, which reads the files")
+    if not choices.quiet:
+        from kbsync.index.sqlite.schema import FILE
+
+        tell(f"go on with: {installation.cure('--once')}")
+        tell(f"the old knowledge base is as it was; to remove it: rm {shell_word(str(folder / FILE))}*")
+
+
+def _only_database(installation: Installation) -> MirrorConfig:
+    """The only mirror whose target can take a copy. Raises `UsageError`."""
+    found = [each for each in installation.mirrors if each.target.type == "postgres"]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(each.name for each in found)
+        raise UsageError(f"several mirrors use PostgreSQL; choose one with --mirror: {names}")
+    names = ", ".join(f"{each.name} ({each.target.type})" for each in installation.mirrors)
+    raise UsageError(
+        f"no mirror has a target of type postgres, which a copy goes into: {names}; "
+        "change the target in the config first, then copy"
+    )
+
+
+def _opened(folder: Path) -> SqliteStore:
+    """The built-in base, for reading. Raises `UsageError`, and `StateError` for one of a newer kbsync."""
+    from kbsync.index.sqlite.schema import FILE
+    from kbsync.index.sqlite.store import SqliteStore
+
+    try:
+        return SqliteStore(folder, writer=None)
+    except UnmadeError as error:
+        if (folder / FILE).exists():
+            raise UsageError(
+                f"{folder / FILE} is not a built-in knowledge base that can be copied"
+            ) from error
+        raise UsageError(
+            f"there is no built-in knowledge base in {folder}; name its folder with --from DIR"
+        ) from error
+
+
+def _unknown(installation: Installation, mirror: MirrorConfig, folder: Path) -> UsageError:
+    return UsageError(
+        f"the state in {installation.state_dir} does not know the documents in {folder}; make "
+        f"{{type: local, path: {folder}}} the target of {mirror.name} once more, run "
+        f"`{installation.cure('--once')}`, which takes them over, and then copy"
+    )
+
+
+def _copy(
+    installation: Installation, mirror: MirrorConfig, source: SqliteStore, folder: Path, *, quiet: bool
+) -> Copied:
+    """Under the lock of the state."""
+    import asyncio
+
+    from kbsync.engine.copy import Copied
+    from kbsync.engine.status import as_halt
+    from kbsync.once import open_state
+
+    copied = Copied()
+    with concerning(mirror.name), open_state(installation, tell) as store:
+        uuid, total = source.look()
+
+        async def work() -> None:
+            record, origins = await store.read(lambda tx: _origins(tx, mirror.name, uuid))
+            if record is None or (total and not origins):
+                raise _unknown(installation, mirror, folder)
+            async with _told(mirror.name, copied, total, quiet=quiet):
+                await _into_target(installation, mirror, record, store, source, origins, copied)
+
+        try:
+            asyncio.run(work())
+        except TargetError as error:
+            again = installation.cure_for_mirrors("kb copy")
+            cure = as_halt(error, mirror.name, installation.cure).cure if isinstance(error, Halted) else ""
+            done = counted(copied.documents, "document")
+            words = "; ".join(filter(None, (error.reason, cure, f"{done} copied; to continue: {again}")))
+            code = code_of(error)
+            assert code is not None
+            raise OfMirror(mirror.name, UsageError(words), code) from error
+    return copied
+
+
+def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[int]]:
+    """The mirror, and its bindings to the base that has this id, whatever their prefixes."""
+    record = tx.mirrors.named(name)
+    if record is None:
+        return None, []
+    known = ((number, tx.mirrors.binding(number)) for number in tx.uploads.left_behind(record.id, 0))
+    return record, [number for number, each in known if each and (each.target, each.base) == ("local", uuid)]
+
+
+async def _into_target(
+    installation: Installation,
+    mirror: MirrorConfig,
+    record: MirrorRecord,
+    store: StateStore,
+    source: SqliteStore,
+    origins: list[int],
+    copied: Copied,
+) -> None:
+    import asyncio
+
+    from kbsync.engine import attach
+    from kbsync.engine.clock import SystemClock
+    from kbsync.engine.copy import copy
+    from kbsync.engine.journal import Journal
+    from kbsync.once import settings_of
+    from kbsync.targets.indexed.target import IndexedTarget, number_of
+
+    target = await asyncio.to_thread(installation.target, mirror)
+    try:
+        assert isinstance(target, IndexedTarget)
+        settings, model = settings_of(mirror), target.model
+        base = await target.base()
+        binding = await attach.bind(store, settings, record, target, base, installation.spool_dir)
+
+        def read(remote_id: str) -> Entry | None:
+            number = number_of(remote_id)
+            return None if number is None else source.entry(number, model)
+
+        journal = Journal(binding, SystemClock())
+        await copy(store, journal, target, origins, read, target.put_made, copied)
+    finally:
+        await target.aclose()
+
+
+@asynccontextmanager
+async def _told(name: str, copied: Copied, total: int, *, quiet: bool) -> AsyncIterator[None]:
+    """Say now and then how far it is."""
+    import asyncio
+
+    async def say() -> None:
+        while True:
+            await asyncio.sleep(SELDOM)
+            tell(f"{name}: {copied.documents + copied.there:,} of {counted(total, 'document')}")
+
+    saying = None if quiet else asyncio.create_task(say())
+    try:
+        yield
+    finally:
+        if saying is not None:
+            saying.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await saying

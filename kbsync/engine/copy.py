@@ -1,0 +1,157 @@
+"""The documents of a base that was used before, put into the one used now without reading a file.
+
+`kbsync kb copy` calls this in the place of a pass. A document goes the way of every upload: on disk before it
+is sent, then what the target answered. So one that was killed leaves what a killed pass leaves, running it
+again continues, and the next pass finds a base of which it knows each document (promises 3 and 11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from kbsync.contract.target import Accepted, PutOutcome, Target
+from kbsync.core import lifecycle
+from kbsync.core.fairness import rank
+from kbsync.core.model import IN_FLIGHT, SERVING, Upload, UploadState
+from kbsync.engine.attach import adopt, unjudge
+from kbsync.engine.journal import Journal
+from kbsync.errors import Rejected, TargetError, Unavailable
+from kbsync.index.document import Entry
+from kbsync.state.read_only import Tx
+from kbsync.state.store import StateStore
+
+PAGE = 64
+"""Documents that are announced in one commit; after a kill so many are looked for."""
+
+
+@dataclass(slots=True)
+class Copied:
+    """What was done. `there`: documents that the base had already; `left`: what the next pass sees to."""
+
+    documents: int = 0
+    passages: int = 0
+    size: int = 0
+    there: int = 0
+    left: int = 0
+
+
+async def copy(
+    store: StateStore,
+    journal: Journal,
+    target: Target,
+    origins: Sequence[int],
+    read: Callable[[str], Entry | None],
+    put: Callable[[Entry], Awaitable[PutOutcome]],
+    copied: Copied,
+) -> None:
+    """Copy what serves in the bindings `origins`; `copied` grows meanwhile.
+
+    `read` gives a document by its id in the old base, None where it cannot be had; `put` stores one in the
+    base of `journal`. Raises the `TargetError` of what concerns all documents.
+    """
+    binding = journal.binding
+    await store.write(journal.recover)
+    await store.read(journal.recall)
+    if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
+        await adopt(store, journal, target)
+    # The next pass asks of every file what it wants here, also of those that went or changed meanwhile.
+    await store.write(lambda tx: unjudge(tx, binding.mirror))
+    for origin in origins:
+        after = 0
+
+        def serving(tx: Tx, origin: int = origin) -> list[Upload]:
+            return tx.uploads.in_states(binding.mirror, origin, SERVING, after, PAGE)  # noqa: B023
+
+        while rows := await store.read(serving):
+            after = rows[-1].id
+            sending = await store.write(partial(_announce, journal, rows, copied))
+            await _send(store, journal, sending, read, put, copied)
+
+
+def _announce(
+    journal: Journal, rows: Sequence[Upload], copied: Copied, tx: Tx
+) -> list[tuple[Upload, Upload]]:
+    """What is to be copied, each with the row under which it is sent."""
+    binding, sending = journal.binding, list[tuple[Upload, Upload]]()
+    there = left = 0
+    for row in rows:
+        # The rows of the old base say for ever that they serve. A file of which the state knows nothing any
+        # more was deleted or renamed since, and its document with it.
+        if row.path is None or tx.entries.get(binding.mirror, row.path) is None:
+            continue
+        here = journal.uploads(tx, row.path)
+        same = next((each for each in here if (each.digest, each.recipe) == (row.digest, row.recipe)), None)
+        if same is not None and same.state not in (UploadState.INTENDED, UploadState.UNSURE):
+            there += 1
+        # Other vectors or passages than the config asks for now are made from the file. An old version would
+        # take the place of a newer one that serves or is on its way.
+        elif row.recipe != binding.recipe(row.path) or any(
+            each.state in (*SERVING, *IN_FLIGHT) and each is not same for each in here
+        ):
+            left += 1
+        else:
+            same = same or tx.uploads.add(
+                Upload(
+                    id=0,
+                    mirror=binding.mirror,
+                    binding=binding.id,
+                    path=row.path,
+                    label=row.path,
+                    name=binding.naming.name(row.path, row.digest),
+                    digest=row.digest,
+                    size=row.size,
+                    recipe=row.recipe,
+                    state=UploadState.INTENDED,
+                    created_at=journal.timing.now,
+                    rank=rank(journal.timing.now, row.size, fresh=False),
+                )
+            )
+            sent = lifecycle.send(same, journal.timing)
+            tx.uploads.save(sent)
+            sending.append((row, sent))
+    copied.there += there
+    copied.left += left
+    return sending
+
+
+async def _send(
+    store: StateStore,
+    journal: Journal,
+    sending: Sequence[tuple[Upload, Upload]],
+    read: Callable[[str], Entry | None],
+    put: Callable[[Entry], Awaitable[PutOutcome]],
+    copied: Copied,
+) -> None:
+    failed: TargetError | None = None
+    recording = []
+    left = iter(sending)
+    for old, new in left:
+        entry = await asyncio.to_thread(read, old.remote_id or "")
+        outcome: PutOutcome
+        if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
+            outcome = Unavailable("it is not in the base that was copied", untried=True)
+        else:
+            outcome = await put(replace(entry, upload_id=new.id, path=new.path or "", name=new.name))
+        match outcome:
+            case Accepted():
+                assert entry is not None
+                copied.documents += 1
+                copied.passages += len(entry.chunks)
+                copied.size += sum(len(each.text.encode()) for each in entry.chunks)
+                copied.size += sum(map(len, entry.vectors.values()))
+            case Rejected() | Unavailable(untried=True):
+                copied.left += 1
+            case TargetError():
+                failed = outcome
+        # Not waited for: the next document goes meanwhile, and what is not recorded is looked for.
+        recording.append(store.submit(partial(journal.put_ended, number=new.id, outcome=outcome)))
+        if failed is not None:
+            break
+    untried = Unavailable("" if failed is None else failed.reason, untried=True)
+    recording += [store.submit(partial(journal.put_ended, number=new.id, outcome=untried)) for _, new in left]
+    await asyncio.gather(*map(asyncio.wrap_future, recording))
+    if failed is not None:
+        raise failed

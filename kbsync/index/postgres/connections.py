@@ -1,0 +1,197 @@
+"""Connections to the database, and transactions that carry all their settings with them.
+
+Behind a pooler in transaction mode each transaction may be another session of the server. So nothing is kept
+in a session: settings are local, locks end with the transaction, and statements are not prepared.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+
+from kbsync.errors import Halted, Unavailable, Unsure
+from kbsync.index.postgres.dsn import may_show_password
+from kbsync.index.postgres.errors import (
+    OLDEST_EXTENSION,
+    OLDEST_SERVER,
+    Place,
+    identifier,
+    trouble_with,
+    unconnected,
+)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+ASLEEP = 30
+"""Seconds that a transaction may wait for its client, which may be stopped or cut off: it holds locks."""
+
+_WAITING = 2 * ASLEEP  # for a lock: longer than one that sleeps can hold it
+
+_PARAMETERS: dict[str, Any] = {
+    "application_name": "kbsync",
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    # A server whose machine is gone says nothing; by default the kernel waits two hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+_SETTINGS = {
+    "idle_in_transaction_session_timeout": f"{ASLEEP}s",
+    "lock_timeout": f"{_WAITING}s",
+    "jit": "off",  # compiling takes longer than any statement here
+    "hnsw.ef_search": "600",
+    "hnsw.iterative_scan": "strict_order",
+}
+_SET = f"""
+SELECT set_config('search_path', concat_ws(', ', 'kbsync', quote_ident(nspname), 'pg_temp'), true),
+  {", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())},
+  nspname, has_schema_privilege(n.oid, 'USAGE'), extversion, to_regclass('kbsync.base') IS NOT NULL
+FROM (SELECT) AS one
+LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid = extnamespace
+"""  # noqa: S608
+
+
+class Connections:
+    """Makes connections as they are needed and keeps the idle ones. Calls may come from any thread.
+
+    psycopg_pool is not used: it connects in threads of its own, and whoever waits learns that there is no
+    connection, but not why.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        """Connects to nothing yet. Raises `Halted` for a dsn that is none."""
+        reason = "target.dsn is not understood; write it as postgresql://user:password@host/database"
+        try:
+            given = conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            # Its words may repeat a piece of the password.
+            raise Halted("credentials", reason) from None
+        if may_show_password(dsn, given):
+            how = "write special characters of the password as %40, %2F …"
+            raise Halted("credentials", f"{reason}; {how}")
+        parameters = _PARAMETERS | given
+        self._conninfo = make_conninfo(**parameters)
+        self.place = Place(parameters)
+        self._idle = list[Connection]()
+        self._guard = threading.Lock()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Close the idle ones, and the others as they come back; repeatable."""
+        with self._guard:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for each in idle:
+            each.close()
+
+    @contextmanager
+    def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
+        """All or nothing; gives the connection, and whether there are tables of ours.
+
+        `kind` is what PostgreSQL's BEGIN takes. Raises `TargetError`: `Unsure` where the answer to COMMIT was
+        lost, else nothing was stored.
+        """
+        with self.connection() as connection:
+            began = connection.execute(f"BEGIN {kind}; {_SET}")  # one round trip: a search has few
+            began.nextset()
+            *_, home, is_open, extension, is_made = began.fetchone() or (None,) * 4
+            self._require_extension(extension)
+            if not is_open:  # its types would be unknown, whatever else the user may do
+                user, home = self.place.user or "kbsync", identifier(home)
+                reason = f"{self.place} does not let {user} use the schema {home} of its extension vector"
+                cure = self.place.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
+                raise Halted("credentials", reason, cure=cure)
+            yield connection, is_made
+            try:
+                connection.execute("COMMIT")
+            except psycopg.OperationalError as error:
+                if not connection.broken:
+                    raise
+                reason = f"{self.place} went away before it said whether all was stored"
+                raise Unsure(reason, code="commit-unanswered") from error
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection outside of any transaction. Raises `TargetError`."""
+        connection = self._take()
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise trouble_with(self.place, error) from error
+        finally:
+            self._give_back(connection)
+
+    def _take(self) -> Connection:
+        with self._guard:
+            if self._is_closed:
+                raise Unavailable(f"{self.place} is being closed", code="closed")
+            while self._idle:
+                connection = self._idle.pop()
+                if not _has_ended(connection):
+                    return connection
+                connection.close()
+        try:
+            connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        except psycopg.Error as error:
+            raise unconnected(self.place, error) from error
+        unsuitable = self._unsuitable(connection.info)
+        if unsuitable is not None:
+            connection.close()
+            raise unsuitable
+        return connection
+
+    def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
+        """Why kbsync does not work with it, if it does not; known without asking."""
+        version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
+        if version < OLDEST_SERVER:
+            reason = f"{self.place} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
+            return Halted("unsuitable-server", reason, cure=self.place.psql("SELECT version()"))
+        if encoding not in (None, "UTF8"):
+            # Others cannot hold every text; in SQL_ASCII a filter would compare bytes and no letters.
+            reason = f"{self.place} is in {encoding}; kbsync needs UTF8: make another, and name that"
+            name = identifier(f"{self.place.name}_utf8")
+            create = f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
+            return Halted("unsuitable-server", reason, cure=self.place.psql(create, "postgres"))
+        return None
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+        with self._guard:
+            is_kept = connection.info.transaction_status is TransactionStatus.IDLE and not self._is_closed
+            if is_kept:
+                self._idle.append(connection)
+        if not is_kept:
+            connection.close()
+
+    def _require_extension(self, version: str | None) -> None:
+        """Raises `Halted` where pgvector is missing or too old."""
+        least = ".".join(map(str, OLDEST_EXTENSION))
+        if version is None:
+            reason = f"{self.place} lacks the extension vector (pgvector {least} or newer)"
+            raise Halted("unsuitable-server", reason, cure=self.place.psql("CREATE EXTENSION vector"))
+        if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
+            reason = (
+                f"{self.place} has pgvector {version}; kbsync needs {least} or newer: install it, then update"
+            )
+            raise Halted("unsuitable-server", reason, cure=self.place.psql("ALTER EXTENSION vector UPDATE"))
+
+
+def _has_ended(connection: Connection) -> bool:
+    """The server has closed it, or said that it will: nothing else comes without being asked for."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,125 @@
+"""What PostgreSQL reports, as what has to be done about it (ADR 27)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+
+OLDEST_SERVER, OLDEST_EXTENSION = 15, (0, 8)
+"""pgvector 0.7 has `halfvec`, and 0.8 index scans that go on where a filter takes hits away."""
+
+_INDEX_GONE = ("42P01", "3F000", "42703")  # a table, the schema or a column that is not there
+_RIGHTS = ("42501", "28000", "28P01")
+_READ_ONLY = ("25006",)
+_NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
+_UNSTORABLE = ("22", "54")  # classes: a value of a wrong form, and one beyond a limit
+
+# What ends a connection that is being made has no code in libpq, so the words have to do. A server that
+# speaks another language is tried again, and its words are shown.
+_NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
+_REFUSED = re.compile(
+    r'authentication failed|no password supplied|role "[^"]*" does not exist|no pg_hba.conf entry'
+    r"|permission denied for database|not permitted to log in"
+)
+
+
+class Place:
+    """The database, for sentences and commands: never with its password."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        """`parameters` as libpq has them."""
+        self.user = str(parameters.get("user") or "")
+        self.name = str(parameters.get("dbname") or self.user or "postgres")
+        self._host, self._port = str(parameters.get("host") or ""), str(parameters.get("port") or "")
+
+    def __str__(self) -> str:
+        at = f" at {self._host}" if self._host else ""
+        return f"the database {self.name}{at}{f':{self._port}' if self._host and self._port else ''}"
+
+    @property
+    def address(self) -> str:
+        """The same as an URL, which is equal for two dsn that spell the database alike."""
+        return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
+
+    def psql(self, statement: str, database: str = "") -> str:
+        """A command that an administrator can paste."""
+        host = ["-h", self._host] if self._host else []
+        port = ["-p", self._port] if self._port else []
+        return shlex.join(
+            ["psql", *host, *port, "-U", "postgres", "-d", database or self.name, "-c", statement]
+        )
+
+
+def identifier(name: str) -> str:
+    """A name in a statement that is shown."""
+    return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text in a statement that is shown."""
+    return sql.Literal(text).as_string(None)
+
+
+def unconnected(place: Place, error: psycopg.Error) -> TargetError:
+    """What to do about a connection that cannot be had."""
+    words = said(error)
+    if _NO_DATABASE.search(words):
+        create = f"CREATE DATABASE {identifier(place.name)}"
+        reason = f"{place} does not exist; create it, or correct target.dsn"
+        return Halted("knowledge-base-missing", reason, cure=place.psql(create, "postgres"))
+    if _REFUSED.search(words):
+        return Halted("credentials", f"{place} refuses the user ({words}); correct target.dsn")
+    if "unsupported startup parameter" in words:  # PgBouncer's, which never becomes another one by waiting
+        reason = f"the pooler of {place} refuses what target.dsn asks for ({words}); take it out there"
+        return Halted("credentials", reason)
+    return Unavailable(f"{place} cannot be reached ({words})", code=error.sqlstate or "unreachable")
+
+
+def trouble_with(place: Place, error: psycopg.Error) -> TargetError:
+    """What to do about a statement that failed. Whatever it had begun is rolled back."""
+    state, words = error.sqlstate or "", said(error)
+    if state in _RIGHTS:
+        user = identifier(place.user or "kbsync")
+        what = ["USAGE ON SCHEMA kbsync"]
+        what += [f"ALL ON ALL {each} IN SCHEMA kbsync" for each in ("TABLES", "SEQUENCES")]
+        if "for database" in words:
+            what = [f"CREATE ON DATABASE {identifier(place.name)}"]
+        grant = "; ".join(f"GRANT {each} TO {user}" for each in what)
+        reason = f"{place} does not let {place.user or 'its user'} do what it has to ({words})"
+        return Halted("credentials", reason, cure=place.psql(grant), code=state)
+    if state in _READ_ONLY:
+        reason = (
+            f"{place} only reads ({words}); name the primary server in target.dsn, "
+            "or end what makes it read-only"
+        )
+        return Halted("index-read-only", reason, cure=place.psql("SHOW transaction_read_only"), code=state)
+    if state == "53100":
+        reason = f"no space is left on the disk of {place}; free some, the work goes on by itself"
+        return Halted("disk-full", reason, code=state)
+    if state in _INDEX_GONE:
+        return gone(place)
+    if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):
+        return Rejected(f"it cannot be stored in the index: {words}", code="unstorable")
+    return Unavailable(f"{place} cannot be used just now ({words})", code=state or "disconnected")
+
+
+def gone(place: Place) -> Unavailable:
+    """The tables were dropped, or others are in their place."""
+    return Unavailable(f"the index in {place} is gone; a new one is made", code="index-gone")
+
+
+def said(error: psycopg.Error) -> str:
+    """The server's words on one line, without its hints."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = lines[0] if lines else type(error).__name__
+    # Of several addresses that were tried the last one's answer says most.
+    fatal = [line for line in lines if "FATAL:" in line]
+    words = fatal[-1].partition("FATAL:")[2].strip() if fatal else words
+    return words.removeprefix("connection failed: ").removeprefix("connection is bad: ")

@@ -1,0 +1,569 @@
+"""The store in a PostgreSQL database, of which one mirror sees and changes only what is its own (ADR 27).
+
+Every method is a transaction. Nothing is connected or made before the first of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.errors import InsufficientPrivilege
+
+from kbsync.core.text import printable
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UnmadeError, Unsure, untried
+from kbsync.index.document import Entry
+from kbsync.index.embed import Encoder
+from kbsync.index.postgres import schema
+from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
+from kbsync.index.postgres.errors import gone, literal
+from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
+from kbsync.index.postgres.writing import VectorsLackingError, Writing, bind, unbind
+from kbsync.index.store import Stored
+
+SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+QUIET = 10.0
+"""Seconds without a put of ours after which a fill counts as over: the index of vectors is made then."""
+
+_MOST_DIMENSIONS = 4_000  # that an index of `halfvec` takes
+_MAKING = (0x6B62_7379, 2)  # advisory lock of whoever makes an index of vectors; 1 is that of the schema
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose documents they are: a mirror's, by its token, or by its prefix where the token is not known.
+
+    None: who only looks may be on a machine without the mirror's state. `mirror` and `folder`: as its config
+    has them.
+    """
+
+    prefix: str
+    token: UUID | None = None
+    mirror: str = ""
+    folder: str = ""
+    host: str = field(default_factory=lambda: socket.gethostname() or "unnamed")
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnerRow:
+    """A row of `owner`; `seen` in UTC, for a person."""
+
+    id: int
+    token: UUID
+    host: str
+    mirror: str
+    folder: bytes
+    generation: int
+    prefix: str
+    seen: str
+
+    def is_of(self, owner: Owner) -> bool:
+        """It is the owner's own, or that of a state that was lost on the same machine."""
+        here = (owner.host, bind(owner.folder))
+        return owner.token == self.token or (self.host, bytes(self.folder)) == here
+
+    def is_open_to(self, owner: Owner) -> bool:
+        """It is the owner's, or was released."""
+        return self.is_of(owner) or not self.host
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """That this process writes for its owner. Another one's makes the generation greater."""
+
+    uuid: str
+    generation: int
+
+
+class PostgresStore:
+    """`Store` in the database that `dsn` names, for the documents of one owner."""
+
+    def __init__(
+        self,
+        dsn: str,
+        owner: Owner,
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connects to nothing. Raises `Halted` for a dsn that is none."""
+        self._clock = clock
+        self._connections = Connections(dsn)
+        self._owner, self._read_only = owner, read_only
+        self._claiming = threading.Lock()
+        self._claim: _Claim | None = None
+        self._is_gone = False  # until the next look: what is put meanwhile would be put into another base
+        self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
+        self._is_stopping = False
+        self._building: Connection | None = None
+        self._has_begun = False  # `tidy` has been called
+        self._may_index = True
+        self._may_lack_index = True  # looked for once, and again when this process stored something
+        self._last_put = float("-inf")
+
+    @property
+    def address(self) -> str:
+        """The database."""
+        return self._connections.place.address
+
+    def look(self) -> tuple[str, int]:
+        """Which base this is, and the number of the owner's documents.
+
+        The first look makes the base where there is none, and claims the owner's row.
+        """
+        with self._transaction(SNAPSHOT) as (connection, is_made):
+            found = self._found(connection) if is_made else None
+        if self._read_only:
+            if found is not None and found.row is not None and not found.row.is_open_to(self._owner):
+                raise self._prefix_taken(found.row)  # as the first pass would find
+            return ("", 0) if found is None else (found.uuid, found.documents)  # "": what no state knows
+        claim = self._claim
+        if claim is None or found is None or found.uuid != claim.uuid or found.row is None or self._is_gone:
+            claim = self._claimed(claim)
+        elif found.row.token != self._owner.token:
+            raise self._taken(found.row)
+        elif found.is_to_be_seen:
+            self._tell_seen(claim)
+        return claim.uuid, found.documents if found and found.uuid == claim.uuid else 0
+
+    def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
+        """Store each document in a transaction of its own; its id, or why not."""
+        outcomes = list[int | TargetError]()
+        failed: TargetError | None = None
+        for entry in entries:
+            if failed is not None:
+                outcomes.append(untried(failed))
+                continue
+            try:
+                outcomes.append(self._put(entry, encoder))
+            except TargetError as error:
+                outcomes.append(error)
+                failed = None if isinstance(error, Rejected) else error
+            self._last_put = self._clock()
+        return outcomes
+
+    def delete(self, documents: Sequence[int]) -> bool:
+        """Remove those that are there and ours."""
+        with self._repeatable(), self._writing() as writing:
+            writing.delete(list(filter(_is_id, documents)))
+        return True
+
+    def rename(self, document: int, path: str, name: str, modified: float) -> None:
+        """Change path, name and time, and the words of the file's stem where they differ."""
+        with self._repeatable(), self._writing() as writing:
+            if not (_is_id(document) and writing.rename(document, path, name, modified)):
+                raise Rejected(f"the index holds no document {document}", code="unknown-document")
+
+    def leave(self) -> None:
+        """Give the prefix back to whoever wants it next."""
+        with self._repeatable(), self._transaction() as (connection, is_made):
+            if is_made and self._claim is not None:
+                ours = (self._owner.token, self._claim.generation)
+                connection.execute(
+                    "DELETE FROM owner WHERE token = %s AND generation = %s AND documents = 0", ours
+                )
+
+    def page(self, after: int, limit: int) -> Sequence[Stored]:
+        """Documents in the order of their ids."""
+        self._settle()
+        rows = self._rows(
+            "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document"
+            " WHERE owner = @own AND id > %(after)s ORDER BY id LIMIT %(limit)s",
+            after=after,
+            limit=limit,
+        )
+        return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
+
+    def present(self, documents: Iterable[int]) -> set[int]:
+        """Those that are there and ours."""
+        self._settle()
+        rows = self._rows(
+            "SELECT id FROM document WHERE owner = @own AND id = ANY(%(ids)s::bigint[])",
+            ids=list(filter(_is_id, documents)),
+        )
+        return {each for (each,) in rows}
+
+    def known(self, model: str, keys: Iterable[str]) -> set[str]:
+        """Those keys that have a vector, whoever stored it."""
+        rows = self._rows(
+            "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
+            " AND key = ANY(%(keys)s::bytea[])",
+            model=model,
+            keys=list(map(bytes.fromhex, keys)),
+        )
+        return {bytes(key).hex() for (key,) in rows}
+
+    def texts(self, document: int) -> Sequence[str] | None:
+        """The texts of a document."""
+        if not self.present([document]):
+            return None
+        rows = self._rows(
+            "SELECT text FROM document d JOIN passage USING (content) WHERE d.id = %(id)s ORDER BY place",
+            id=document,
+        )
+        return [text for (text,) in rows]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PostgresSnapshot]:
+        """The store as of one commit."""
+        if not self._read_only and self._claim is None:
+            self._claimed()
+        with self._transaction(SNAPSHOT) as (connection, is_made):
+            found = self._found(connection) if is_made else None
+            place, row = self._connections.place, None if found is None else found.row
+            if row is None and not self._read_only:
+                raise gone(place)
+            nothing = f"nothing has been mirrored into {place} under the prefix {self._owner.prefix!r} yet"
+            if found is None:
+                raise UnmadeError(nothing)
+            owner, is_own = (None, False) if row is None else (row.id, row.is_of(self._owner))
+            yield PostgresSnapshot(
+                connection, Viewpoint(found.uuid, self._owner.host, owner, is_own, nothing)
+            )
+
+    def tidy(self) -> bool:
+        """Make the index of vectors where a look at all of them takes long; whether `purge` is to do so.
+
+        At the start it is made here and waited for: a single pass has no later. After that a mirror at work
+        would wait.
+        """
+        if self._has_begun:
+            return self._lacking() is not None
+        self._has_begun = True
+        while self._lacking() is not None and self._index():
+            pass
+        return False
+
+    def purge(self) -> bool:
+        """Do what is left. What is deleted is out of reach at once; the server's own vacuum takes it away.
+
+        False: the index of vectors waits for the end of a fill, which would pay for it with each passage.
+        """
+        while self._lacking() is not None:
+            if self._clock() - self._last_put < QUIET:
+                return False
+            if not self._index():
+                break
+        return True
+
+    def stop(self) -> None:
+        """Begin no further document, and break off the making of an index."""
+        self._is_stopping = True
+        if (building := self._building) is not None:
+            with suppress(psycopg.Error):
+                building.cancel_safe(timeout=1)
+
+    def close(self) -> None:
+        """Let go of connections; repeatable."""
+        self.stop()
+        self._connections.close()
+
+    # -- the index of vectors
+
+    def _lacking(self) -> tuple[Any, ...] | None:
+        """A model with many vectors and no index, that nobody makes one for."""
+        if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
+            return None
+        self._may_lack_index = False  # before it is asked: what is stored meanwhile sets it again
+        lacking = None
+        try:
+            with self._transaction() as (connection, is_made):
+                if is_made:
+                    asked = (HNSW_FROM, _MOST_DIMENSIONS)
+                    lacking = connection.execute(_LACKING_INDEX, asked).fetchone()
+        except TargetError:
+            self._may_lack_index = True
+            raise
+        self._may_lack_index = self._may_lack_index or lacking is not None
+        return lacking
+
+    def _index(self) -> bool:
+        """Make one; False where another is at it, or none may be made.
+
+        One at a time in the whole base: a transaction beside the making holds the lock. It has touched no
+        table and ends its snapshot, so the making does not wait for it.
+        """
+        try:
+            with self._transaction() as (guard, _):
+                row = guard.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", _MAKING).fetchone()
+                if row != (True,) or (lacking := self._lacking()) is None:
+                    return False
+                # A statement without values, sent as a simple query, ends the snapshot of the one before.
+                guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                with self._connections.connection() as connection:
+                    self._building = connection
+                    try:
+                        if not self._is_stopping:
+                            _make_index(connection, *lacking)
+                    finally:
+                        self._building = None
+        except Halted as error:
+            if error.code != InsufficientPrivilege.sqlstate:
+                raise
+            self._may_index = False
+            _log.warning("vectors are searched without an index: %s", printable(error.reason))
+            return False
+        return True
+
+    # -- transactions
+
+    @contextmanager
+    def _transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
+        try:
+            with self._connections.transaction(kind) as (connection, is_made):
+                yield connection, is_made
+        except Unavailable as error:
+            self._is_gone = self._is_gone or error.code == "index-gone"
+            raise
+        except Unsure:
+            self._unanswered += 1
+            raise
+
+    def _settle(self) -> None:
+        """Wait until commits whose answer was lost are over.
+
+        The server may still be at them, and what is listed before then counts as absent (promise 3). They
+        hold the owner's row. Raises `Unavailable` where one is still open when the wait for a lock ends.
+        """
+        unanswered = self._unanswered
+        if unanswered != self._settled:
+            with self._repeatable(), self._transaction() as (connection, is_made):
+                if is_made:
+                    connection.execute(_WAIT_FOR_OWN, (self._owner.token,))
+            self._settled = unanswered
+
+    @contextmanager
+    def _repeatable(self) -> Iterator[None]:
+        """For what may be done twice: an answer to COMMIT that was lost is a reason to do it again."""
+        try:
+            yield
+        except Unsure as error:
+            raise Unavailable(error.reason, code=error.code) from error
+
+    def _rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """The rows of one statement; none where nothing was made yet."""
+        with self._transaction(SNAPSHOT) as (connection, is_made):
+            if not is_made:
+                return []
+            # A writer's own are its token's alone: another may have taken the prefix since.
+            named = self._named() | ({} if self._claim is None else {"prefix": None})
+            return connection.execute(statement.replace("@own", _OWN), named | values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Writing]:
+        """A transaction that begins with the owner's row, locked and proven to be still ours."""
+        if self._read_only:
+            raise Halted("read-only", f"{self._connections.place} was opened for reading only")
+        if self._is_stopping:
+            raise Unavailable(f"{self._connections.place} is being closed", code="closed")
+        claim = self._claim or self._claimed()
+        with self._transaction() as (connection, is_made):
+            row, self._may_lack_index = None, True
+            if is_made and not self._is_gone:
+                row = connection.execute(_FENCE, (self._owner.token, claim.generation, claim.uuid)).fetchone()
+            if row is None:
+                raise self._lost(connection, claim, is_made=is_made)
+            writing = Writing(connection, row[0])
+            yield writing
+            writing.count()
+
+    def _claimed(self, before: _Claim | None = None) -> _Claim:
+        """A claim on the owner's row in the place of `before`, unless another thread has made it."""
+        with self._claiming:
+            if self._claim is not None and self._claim is not before:
+                return self._claim
+            with self._transaction() as (connection, _):
+                schema.make(connection)
+                [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
+                schema.require_version(version, self._connections.place)
+                # The lock of `make` is held: nobody else claims anything meanwhile.
+                rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._named())]
+                for row in rows:
+                    # Two rows: our own under another prefix, and one under this. Host and folder prove
+                    # nothing then, since each of the two may have documents.
+                    is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
+                    if row.token != self._owner.token and not is_open:
+                        raise self._prefix_taken(row)
+                owner = self._owner
+                values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
+                if rows:
+                    connection.execute(_END_THE_SLEEPER, (f"{ASLEEP + 5}s", rows[0].id, ASLEEP))
+                    # One that was released gets the prefix we leave: its documents stay its own.
+                    for released in rows[1:]:
+                        connection.execute(_PUT_ASIDE, (released.id,))
+                    claimed = connection.execute(_CLAIM_AGAIN, (*values, rows[0].id)).fetchone()
+                    for released in rows[1:]:
+                        connection.execute(_RENAME, (rows[0].prefix, released.id))
+                else:
+                    claimed = connection.execute(_CLAIM, values).fetchone()
+            assert claimed is not None
+            self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
+            return self._claim
+
+    def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
+        """Why the owner's row is not as we left it."""
+        found = self._found(connection) if is_made else None
+        if found is None or found.row is None or found.uuid != claim.uuid or self._is_gone:
+            self._is_gone = True
+            return gone(self._connections.place)
+        return self._taken(found.row)
+
+    def _taken(self, row: _OwnerRow) -> Halted:
+        """Another one writes where we did."""
+        if not row.is_open_to(self._owner):
+            return self._prefix_taken(row)
+        return Halted(
+            "superseded",
+            f"another kbsync, on {printable(row.host) or 'another machine'}, writes into "
+            f"{self._connections.place} with the prefix {self._owner.prefix!r}; give each mirror a prefix of "
+            "its own, or end one of the two and start the other again",
+        )
+
+    def _prefix_taken(self, row: _OwnerRow) -> Halted:
+        """It is another machine's or folder's; nothing here proves that one to be gone."""
+        prefix, who = self._owner.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
+        reason = (
+            f"the prefix {prefix!r} in {self._connections.place} belongs to {printable(who)}, last seen "
+            f"{row.seen} UTC; give each mirror a prefix of its own"
+        )
+        # The generation: pasted late, it takes nothing from one that has come back or come since.
+        release = (
+            f"UPDATE kbsync.owner SET host = '' WHERE prefix = {literal(prefix)}"  # noqa: S608
+            f" AND host = {literal(row.host)} AND generation = {row.generation}"
+        )
+        cure = self._connections.place.psql(release)
+        return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=cure)
+
+    def _tell_seen(self, claim: _Claim) -> None:
+        """That this host is at work, for whoever reads how old its documents may be."""
+        with self._repeatable(), self._transaction() as (connection, is_made):
+            if is_made:
+                connection.execute(_SEEN, (self._owner.token, claim.generation))
+
+    def _put(self, entry: Entry, encoder: Encoder) -> int:
+        made = dict(entry.vectors)
+        while True:
+            try:
+                with self._writing() as writing:
+                    return writing.put(entry, encoder.model, made)
+            except VectorsLackingError as lacking:
+                # Outside of the transaction: a service may be asked.
+                for key, vector in encoder.begin(lacking.chunks).result().items():
+                    if isinstance(vector, Rejected):
+                        raise vector from None
+                    made[key] = vector
+
+    def _found(self, connection: Connection) -> _Found | None:
+        """The base as its owner sees it. Raises `Halted` where a newer kbsync wrote it."""
+        row = connection.execute(_FOUND.replace("@own", _OWN), self._named()).fetchone()
+        if row is None:
+            return None
+        schema.require_version(row[0], self._connections.place)
+        uuid, documents, is_to_be_seen, *owner = row[1:]
+        return _Found(uuid, documents, is_to_be_seen, None if owner[0] is None else _OwnerRow(*owner))
+
+    def _named(self) -> dict[str, Any]:
+        """The values of `_OWN`."""
+        return {"token": self._owner.token, "prefix": self._owner.prefix}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The base, and the row that `_OWN` finds. `is_to_be_seen`: its time is more than a minute old."""
+
+    uuid: str
+    documents: int
+    is_to_be_seen: bool
+    row: _OwnerRow | None
+
+
+_OWN = """(
+  SELECT id FROM owner WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC LIMIT 1
+)"""
+_ROW = """o.id, token, host, mirror, folder, generation, prefix,
+  to_char(seen AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"""
+_FOUND = f"""
+SELECT version, uuid::text, coalesce(documents, 0), coalesce(seen < now() - interval '1 minute', false),
+  {_ROW}
+FROM base LEFT JOIN owner o ON o.id = @own
+"""  # noqa: S608
+_ROWS = f"""
+SELECT {_ROW} FROM owner o
+WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC
+"""  # noqa: S608
+_FENCE = """
+SELECT o.id FROM owner o, base b WHERE token = %s AND generation = %s AND uuid = %s::uuid FOR UPDATE OF o
+"""
+# Nothing is stored, so nothing need be on a disk or a standby, which a lost answer may have waited for.
+_WAIT_FOR_OWN = """
+SELECT set_config('synchronous_commit', 'off', true) FROM owner WHERE token = %s FOR UPDATE
+"""
+# The generation: a writer that still had it notices. A token is nobody's prefix.
+_PUT_ASIDE = "UPDATE owner SET prefix = token::text, generation = generation + 1 WHERE id = %s"
+_RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"
+_CLAIM = """
+INSERT INTO owner (token, prefix, mirror, folder, host) VALUES (%s, %s, %s, %s, %s) RETURNING generation
+"""
+_CLAIM_AGAIN = """
+UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s, generation = generation + 1,
+  seen = now()
+WHERE id = %s RETURNING generation
+"""
+# Whoever holds the row is writing, and tells the time itself.
+_SEEN = """
+UPDATE owner SET seen = now()
+WHERE id = (SELECT id FROM owner WHERE token = %s AND generation = %s FOR UPDATE SKIP LOCKED)
+"""
+# No timeout of PostgreSQL ends a client that sleeps in the middle of a COPY: while the server waits for data,
+# it looks at no clock. Whoever holds the row has its transaction in `xmax`.
+_END_THE_SLEEPER = """
+SELECT set_config('lock_timeout', %s, true), (
+  SELECT count(pg_terminate_backend(pid)) FROM owner o JOIN pg_stat_activity a ON a.backend_xid = o.xmax
+  WHERE o.id = %s AND a.usename = current_user AND a.state = 'active'
+    AND a.wait_event_type = 'Client' AND a.state_change < now() - make_interval(secs => %s))
+"""
+
+# A host that was killed leaves the server at work on its index. Whose it is, not every role may see; that one
+# is made, and on which table, everybody may.
+_LACKING_INDEX = """
+SELECT m.id, m.dimensions, quote_ident(nspname), i.indexrelid IS NOT NULL
+FROM model m
+JOIN pg_extension ON extname = 'vector' JOIN pg_namespace n ON n.oid = extnamespace
+LEFT JOIN pg_index i ON i.indexrelid = to_regclass(format('kbsync.vector_hnsw_%%s', m.id))
+WHERE (SELECT sum(passages) FROM owner) >= %s AND m.dimensions <= %s AND indisvalid IS NOT TRUE
+  AND EXISTS (SELECT FROM vector WHERE model = m.id)
+  AND NOT EXISTS (
+    SELECT FROM pg_stat_progress_create_index p JOIN pg_locks l USING (pid)
+    WHERE p.datname = current_database() AND l.relation = 'kbsync.vector'::regclass
+      AND l.mode = 'ShareUpdateExclusiveLock')
+LIMIT 1
+"""
+
+
+def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
+    """The index of all vectors of `model`, while others read and write. `home`: pgvector's schema."""
+    # Broken off, it leaves an index that is not used and in the way of another.
+    if is_broken:
+        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS kbsync.vector_hnsw_{model}")
+    connection.execute(
+        f"CREATE INDEX CONCURRENTLY IF NOT EXISTS vector_hnsw_{model} ON kbsync.vector USING hnsw"
+        f" ((embedding::{home}.halfvec({dimensions})) {home}.halfvec_ip_ops)"
+        # With pgvector's own 64 three times as many of the nearest are missed, whatever is searched with.
+        f" WITH (ef_construction = 200) WHERE model = {model}"
+    )
+
+
+def _is_id(number: int) -> bool:
+    """It may be the id of a document: more digits than these no id has."""
+    return number < 2**63

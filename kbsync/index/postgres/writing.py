@@ -1,0 +1,356 @@
+"""Changes of one transaction: a document put, renamed or deleted, with its passages, words and vectors."""
+
+from __future__ import annotations
+
+import array
+import hashlib
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync.index.document import Chunk, Entry
+from kbsync.index.errors import other_dimensions
+from kbsync.index.postgres.connections import Connection
+from kbsync.index.weights import FIELDS
+from kbsync.index.words import TOKENISER, Tokeniser, naming_text
+
+NUMBER_BYTES = 2
+"""Of a vector: float16."""
+
+UNIT = 0.5
+"""What one of `counts` is worth: half of a word in a text."""
+
+_COUNTED = [round(field / UNIT) for field in FIELDS]
+
+
+class VectorsLackingError(Exception):
+    """Vectors that a document counted on were deleted with another document since it was cut."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        super().__init__("vectors went away")
+        self.chunks = chunks
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """A row of `passage`, without its text."""
+
+    id: int
+    digest: bytes
+    place: int
+    page: int | None
+    line: int | None
+
+
+class Writing:
+    """The changes of one owner in one transaction. `count` comes last."""
+
+    def __init__(self, connection: Connection, owner: int) -> None:
+        """The owner's row is locked."""
+        self._connection, self._owner = connection, owner
+        self._documents, self._passages, self._words = 0, 0, 0
+
+    def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
+        """Store a document and show it, in the place of the one it replaces; its id.
+
+        Raises `VectorsLackingError`.
+        """
+        label, named = bind(entry.path), naming_text(entry.title, entry.tags, entry.path)
+        # What an earlier try of the same upload left. The number alone does not prove that: with a new state
+        # the numbers start again. A document of a former state keeps its place and loses the number.
+        rows = self._connection.execute(
+            "SELECT id, content, title, tags, path, tokeniser,"
+            " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
+            " FROM document WHERE owner = %s AND (id = %s OR upload_id = %s)",
+            (entry.upload_id, entry.digest, label, self._owner, entry.replaces, entry.upload_id),
+        ).fetchall()
+        old = [row for row in rows if row[-1] or row[0] == entry.replaces]
+        old.sort(key=lambda row: not row[-1])
+        earlier, content, kept = None, None, dict[bytes, list[_Passage]]()
+        for number, its_content, title, tags, path, tokeniser, is_earlier in old:
+            earlier = number if is_earlier else earlier
+            if content is None:
+                content = its_content
+                # Passages under another name or tokeniser are found by other words, so they are made anew.
+                if (naming_text(title, tags, unbind(path)), tokeniser) == (named, TOKENISER):
+                    kept = self._passages_of(content)
+        if content is None:
+            [(content,)] = self._connection.execute("SELECT nextval('content')")
+        fresh, moved = list[tuple[int, bytes, Chunk]](), list[tuple[_Passage, int, Chunk]]()
+        stay = set[int]()
+        for place, chunk in enumerate(entry.chunks):
+            digest = _digest(chunk, model)
+            if same := kept.get(digest):
+                passage = same.pop()
+                stay.add(passage.id)
+                if (passage.place, passage.page, passage.line) != (place, chunk.page, chunk.line):
+                    moved.append((passage, place, chunk))
+            else:
+                fresh.append((place, digest, chunk))
+        self._move(moved)
+        # Vectors that are there are copied before what they belong to is taken out.
+        stay.update(self._insert(content, named, fresh, model, vectors))
+        self._take_out([each[1] for each in old], stay)
+        return self._show(entry, content, earlier, [each[0] for each in old], label)
+
+    def delete(self, documents: Sequence[int]) -> None:
+        """Take out those documents that are there and ours."""
+        gone = self._connection.execute(
+            "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING content",
+            (self._owner, documents),
+        ).fetchall()
+        self._documents -= len(gone)
+        self._take_out([content for (content,) in gone], ())
+
+    def rename(self, document: int, path: str, name: str, modified: float) -> bool:
+        """Change path, name and time, and the words where they differ; whether it is there and ours."""
+        row = self._connection.execute(
+            "UPDATE document d SET path = %s, name = %s, shown = %s, modified = %s FROM document old"
+            " WHERE d.owner = %s AND d.id = %s AND old.id = d.id"
+            " RETURNING d.content, d.title, d.tags, old.path",
+            (bind(path), bind(name), _shown(path), modified, self._owner, document),
+        ).fetchone()
+        if row is None:
+            return False
+        content, title, tags, before = row
+        if (named := naming_text(title, tags, path)) != naming_text(title, tags, unbind(before)):
+            passages = self._connection.execute(
+                "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
+            ).fetchall()
+            self._forget_words([each for each, _, _ in passages])
+            self._add_words(named, passages)
+            self._connection.execute(
+                "UPDATE document SET tokeniser = %s WHERE owner = %s AND id = %s",
+                (TOKENISER, self._owner, document),
+            )
+        return True
+
+    def count(self) -> None:
+        """Write down how many there are now, for BM25 and for `look`."""
+        self._connection.execute(
+            "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
+            " seen = now() WHERE id = %s",
+            (self._documents, self._passages, self._words, self._owner),
+        )
+
+    # -- passages
+
+    def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
+        """By digest; of equal ones the last comes first."""
+        rows = self._connection.execute(
+            "SELECT id, digest, place, page, line FROM passage WHERE content = %s ORDER BY place DESC",
+            (content,),
+        )
+        found = dict[bytes, list[_Passage]]()
+        for row in rows:
+            found.setdefault(row[1], []).append(_Passage(*row))
+        return found
+
+    def _move(self, moved: Sequence[tuple[_Passage, int, Chunk]]) -> None:
+        """Passages that stay as they are, at another place of the document."""
+        if not moved:
+            return
+        self._connection.execute(
+            "UPDATE passage p SET place = m.place, page = m.page, line = m.line"
+            " FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[]) m(id, place, page, line)"
+            " WHERE p.id = m.id",
+            (
+                [passage.id for passage, _, _ in moved],
+                [place for _, place, _ in moved],
+                [chunk.page for _, _, chunk in moved],
+                [chunk.line for _, _, chunk in moved],
+            ),
+        )
+
+    def _insert(
+        self,
+        content: int,
+        named: str,
+        fresh: Sequence[tuple[int, bytes, Chunk]],
+        model: str,
+        vectors: Mapping[str, bytes],
+    ) -> list[int]:
+        """Passages with their words and vectors; their ids. Raises `VectorsLackingError`."""
+        if not fresh:
+            return []
+        ids = [
+            each
+            for (each,) in self._connection.execute(
+                "SELECT nextval('passage_id_seq') FROM generate_series(1, %s)", (len(fresh),)
+            )
+        ]
+        chunks = {number: chunk for number, (_, _, chunk) in zip(ids, fresh, strict=True)}
+        self._add_vectors(chunks, model, vectors)
+        columns = "id, content, place, digest, text, headings, page, line"
+        types = ("int8", "int8", "int4", "bytea", "text", "text[]", "int4", "int4")
+        rows = (
+            (number, content, place, digest, clean(c.text), list(map(clean, c.headings)), c.page, c.line)
+            for number, (place, digest, c) in zip(ids, fresh, strict=True)
+        )
+        self._copy(f"passage ({columns})", types, rows)
+        self._add_words(named, [(number, chunk.headings, chunk.text) for number, chunk in chunks.items()])
+        self._passages += len(ids)
+        return ids
+
+    def _take_out(self, contents: Sequence[int], stay: Collection[int]) -> None:
+        """The passages of `contents` with all they have, but for those that `stay`."""
+        if not contents:
+            return
+        gone = self._connection.execute(
+            "DELETE FROM passage WHERE content = ANY(%s::bigint[]) AND id <> ALL(%s::bigint[]) RETURNING id",
+            (contents, list(stay)),
+        ).fetchall()
+        ids = [each for (each,) in gone]
+        self._passages -= len(ids)
+        self._forget_words(ids)
+        self._connection.execute("DELETE FROM vector WHERE passage = ANY(%s::bigint[])", (ids,))
+
+    def _show(self, entry: Entry, content: int, earlier: int | None, old: Sequence[int], label: bytes) -> int:
+        """The document's row in the place of the `old` ones; its id."""
+        self._connection.execute(
+            "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[])", (self._owner, old)
+        )
+        self._connection.execute(
+            "UPDATE document SET upload_id = NULL WHERE owner = %s AND upload_id = %s",
+            (self._owner, entry.upload_id),
+        )
+        self._documents += 1 - len(old)
+        # No number is given twice: the id of a deleted document names no other one (promise 6). A base put
+        # back to what it was has its sequence put back too, and the clock not.
+        [(number,)] = self._connection.execute(
+            f"INSERT INTO document VALUES (coalesce(%s, {_NEW_ID}), %s, %s, %s, %s, %s, %s,"  # noqa: S608
+            " %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+            (
+                *(earlier, self._owner, content, entry.upload_id, label, label, bind(entry.name)),
+                *(_shown(entry.path), entry.digest, entry.size, entry.recipe),
+                entry.title and clean(entry.title),
+                *(list(map(clean, entry.tags)), TOKENISER, entry.modified, time.time()),
+            ),
+        )
+        return int(number)
+
+    # -- words
+
+    def _add_words(self, named: str, passages: Iterable[tuple[int, Sequence[str], str]]) -> None:
+        """Those of passages (id, headings, text), and those of the document's name with each."""
+        tokeniser = Tokeniser()
+        of_name = tokeniser.words(named)
+
+        def rows() -> Iterator[tuple[int, int, int, list[int], bytes]]:
+            for number, headings, text in passages:
+                fields = of_name, tokeniser.words("\n".join(headings)), tokeniser.words(text)
+                counts = dict[int, int]()
+                for found, worth in zip(fields, _COUNTED, strict=True):
+                    for word in found:
+                        term = term_of(word)
+                        counts[term] = counts.get(term, 0) + worth
+                length = sum(map(len, fields))
+                self._words += length
+                terms = sorted(counts)
+                yield number, self._owner, length, terms, bytes(min(255, counts[term]) for term in terms)
+
+        types = ("int8", "int4", "int4", "int4[]", "bytea")
+        self._copy("words (passage, owner, length, terms, counts)", types, rows())
+
+    def _forget_words(self, passages: Sequence[int]) -> None:
+        gone = self._connection.execute(
+            "DELETE FROM words WHERE passage = ANY(%s::bigint[]) RETURNING length", (passages,)
+        ).fetchall()
+        self._words -= sum(length for (length,) in gone)
+
+    # -- vectors
+
+    def _add_vectors(self, chunks: Mapping[int, Chunk], model: str, vectors: Mapping[str, bytes]) -> None:
+        """One for each passage: as it was made, or as another passage of the same text has it."""
+        own = {number: vectors[chunk.key] for number, chunk in chunks.items() if chunk.key in vectors}
+        dimensions = len(next(iter(own.values()))) // NUMBER_BYTES if own else None
+        kept = self._model(model, dimensions)
+        if shared := {number: chunk for number, chunk in chunks.items() if number not in own}:
+            found = self._connection.execute(
+                "INSERT INTO vector SELECT s.passage, %s, %s, s.key, v.embedding"
+                " FROM unnest(%s::bigint[], %s::bytea[]) s(passage, key) CROSS JOIN LATERAL"
+                " (SELECT embedding FROM vector WHERE model = %s AND key = s.key LIMIT 1) v"
+                " RETURNING passage",
+                (self._owner, kept, list(shared), [bytes.fromhex(c.key) for c in shared.values()], kept),
+            ).fetchall()
+            there = {number for (number,) in found}
+            if lost := [chunk for number, chunk in shared.items() if number not in there]:
+                raise VectorsLackingError(lost)
+        with self._connection.cursor().copy("COPY vector FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(_BINARY_HEAD)
+            for number, vector in own.items():
+                key = bytes.fromhex(chunks[number].key)
+                ints = struct.pack(">hiqiiii", 5, 8, number, 4, self._owner, 4, kept)
+                wire = _wire(vector)
+                copy.write(ints + struct.pack(">i", len(key)) + key + struct.pack(">i", len(wire)) + wire)
+            copy.write(_BINARY_END)
+
+    def _model(self, name: str, dimensions: int | None) -> int:
+        """The model of that name, made where it is new. Raises `Halted` for vectors of another length."""
+        find = "SELECT id, dimensions FROM model WHERE name = %s"
+        row = self._connection.execute(find, (name,)).fetchone()
+        if row is None and dimensions is None:
+            return _NO_MODEL
+        if row is None:
+            insert = "INSERT INTO model (name, dimensions) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+            self._connection.execute(insert, (name, dimensions))
+            [row] = self._connection.execute(find, (name,))
+        if dimensions not in (None, row[1]):
+            raise other_dimensions(name, row[1], dimensions)
+        return int(row[0])
+
+    def _copy(self, into: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        with self._connection.cursor().copy(f"COPY {into} FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+
+
+_NEW_ID = (
+    "((extract(epoch FROM clock_timestamp()) * 1e6)::bigint << 10) + mod(nextval('document_id_seq'), 1024)"
+)
+_NO_MODEL = 0
+_BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+
+
+def _wire(vector: bytes) -> bytes:
+    """float16 as they lie in memory, as pgvector's `halfvec` receives them."""
+    numbers = array.array("H", vector)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return struct.pack(">hh", len(numbers), 0) + numbers.tobytes()
+
+
+def term_of(word: str) -> int:
+    """A word as the index has it: 32 bits with a sign, no text that would outlive its document."""
+    number = zlib.crc32(word.encode())
+    return number - 2**32 if number >= 2**31 else number
+
+
+def bind(text: str) -> bytes:
+    """A path or name, which may hold bytes that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def unbind(value: bytes) -> str:
+    """The inverse of `bind`."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _shown(path: str) -> str:
+    return bind(path).decode("utf-8", "replace")
+
+
+def clean(text: str) -> str:
+    """PostgreSQL takes no NUL in a text."""
+    return text.replace("\0", "\ufffd")
+
+
+def _digest(chunk: Chunk, model: str) -> bytes:
+    """Equal for chunks that can share a row of `passage`."""
+    parts = (model, chunk.key, *chunk.headings, "", chunk.text)
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()

@@ -1,0 +1,42 @@
+"""What the config block of every target has whose index kbsync keeps itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from kbsync.config.kinds import About, Choice, Whole
+from kbsync.config.problems import Conflict, Loc
+from kbsync.config.target import TargetConfig
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedTargetConfig(TargetConfig):
+    """How documents are read, given vectors, and ordered when something is looked for."""
+
+    keeps_index: ClassVar[bool] = True
+
+    type: Annotated[str, Choice("the type of the target")]
+    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+    embedding: Annotated[EmbeddingConfig, About("how vectors are made")] = field(
+        default_factory=EmbeddingConfig
+    )
+    rerank: Annotated[RerankConfig, About("how results are put in order")] = field(
+        default_factory=RerankConfig
+    )
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """The services for vectors and for the order, if any."""
+        both = (self.embedding.base_url, self.rerank.base_url)
+        return tuple(dict.fromkeys(address for address in both if address))
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """A type with checks of its own yields these as well."""
+        yield from service_conflicts(self.embedding, (*loc, "embedding"))
+        yield from service_conflicts(self.rerank, (*loc, "rerank"))

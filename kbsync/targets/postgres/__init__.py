@@ -1,0 +1,1 @@
+"""A knowledge base in a PostgreSQL database with pgvector."""

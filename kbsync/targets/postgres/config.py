@@ -1,0 +1,59 @@
+"""The config block of `type: postgres`, a knowledge base in a PostgreSQL database, and how it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from kbsync.config.kinds import Choice
+from kbsync.config.secrets import Confidential, Secret
+from kbsync.index.postgres.dsn import read_dsn
+from kbsync.targets.indexed.config import IndexedTargetConfig
+
+if TYPE_CHECKING:
+    from kbsync.contract.target import Surroundings, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresTargetConfig(IndexedTargetConfig):
+    """A knowledge base in a PostgreSQL database; several mirrors and hosts may share it."""
+
+    type: Annotated[
+        Literal["postgres"], Choice("postgres: a knowledge base in a PostgreSQL database with pgvector")
+    ] = "postgres"
+    dsn: Annotated[
+        Secret,
+        Confidential(
+            "the database, as libpq takes it",
+            r"postgres(ql)?://[^\s]+|\w+ *= *\S.*",
+            "a connection string such as postgresql://user:password@host/database",
+        ),
+    ]
+
+    shares_base: ClassVar[bool] = True
+    searches_all: ClassVar[bool] = True
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
+
+    def open(self, surroundings: Surroundings) -> Target:
+        """The knowledge base; nothing is connected or made yet, but to look at it it has to be there."""
+        from kbsync.targets.postgres.target import PostgresTarget
+
+        return PostgresTarget.open(self, surroundings, has_to_be=surroundings.read_only)
+
+    def open_for_plan(self, surroundings: Surroundings) -> Target:
+        """The same, or an empty one where the first pass has yet to make it."""
+        from kbsync.targets.postgres.target import PostgresTarget
+
+        return PostgresTarget.open(self, surroundings)
+
+
+def database_of(dsn: str) -> tuple[str, str, str, str]:
+    """Host, port, database and service that a connection string names; "" where it does not say."""
+    given = read_dsn(dsn)
+    host, service = given.get("host") or given.get("hostaddr", ""), given.get("service", "")
+    # Without a name the database is that of the user's name; a service may have another one.
+    name = given.get("dbname") or ("" if service else given.get("user", ""))
+    return host if host.startswith("/") else host.lower(), given.get("port") or "5432", name, service

@@ -1,0 +1,107 @@
+"""A knowledge base in PostgreSQL as a target: an index that several hosts fill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from kbsync import install_command
+from kbsync.contract.target import Surroundings
+from kbsync.errors import UsageError
+from kbsync.index.errors import trouble_with
+from kbsync.index.pipeline import Parse
+from kbsync.index.store import Store
+from kbsync.permissions import make_private_folder, open_private
+from kbsync.targets.indexed.target import IndexedTarget
+
+if TYPE_CHECKING:
+    from kbsync.config.secrets import Secret
+    from kbsync.targets.postgres.config import PostgresTargetConfig
+
+
+OWNER_FILE = "owner"
+"""In `kb/<mirror>` of the state directory: the token."""
+
+
+class PostgresTarget(IndexedTarget):
+    """The knowledge base in one database."""
+
+    kind = "postgres"
+    _dsn: Secret
+    _token: UUID | None
+
+    @classmethod
+    def open(
+        cls,
+        config: PostgresTargetConfig,
+        surroundings: Surroundings,
+        parse: Parse | None = None,
+        *,
+        has_to_be: bool = False,
+    ) -> PostgresTarget:
+        """The knowledge base in the database of `config`. Loads no model.
+
+        Connects only where it `has_to_be` there: `UsageError` where nothing was mirrored yet. That is also
+        raised where psycopg is not installed or the password cannot be read.
+        """
+
+        def store() -> Store:
+            try:
+                from kbsync.index.postgres.store import Owner, PostgresStore
+            except ImportError as error:
+                raise UsageError(
+                    f"target.type: postgres needs the package psycopg ({error}); install it beside kbsync: "
+                    + install_command("psycopg")
+                ) from error
+            owner = Owner(
+                surroundings.prefix, token_of(surroundings), surroundings.mirror, str(surroundings.folder)
+            )
+            opened = PostgresStore(config.dsn.reveal(), owner, read_only=surroundings.read_only)
+            if has_to_be:
+                try:
+                    with opened.snapshot():
+                        return opened
+                except BaseException:
+                    opened.close()
+                    raise
+            return opened
+
+        target = cls.over(config, surroundings, store, parse)
+        target._dsn, target._token = config.dsn, token_of(surroundings)
+        return target
+
+    @property
+    def reach(self) -> Hashable:
+        """A search goes through the whole database, with a user's rights and the vectors of a model."""
+        return self.kind, self._dsn, self.scale
+
+    @property
+    def owner(self) -> str | None:
+        """The token."""
+        return None if self._token is None else str(self._token)
+
+
+def token_of(surroundings: Surroundings) -> UUID | None:
+    """What names the mirror to the database, also under another prefix; made where there is none.
+
+    With `surroundings.read_only` nothing is made. Raises `TargetError` where it cannot be written.
+    """
+    folder = surroundings.state_dir / "kb" / surroundings.mirror
+    file = folder / OWNER_FILE
+    try:
+        with suppress(FileNotFoundError, ValueError):  # ValueError: it was being written when all ended
+            return UUID(file.read_text())
+        if surroundings.read_only:
+            return None
+        token = uuid4()
+        make_private_folder(folder)
+        with os.fdopen(open_private(file, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW), "w") as stream:
+            stream.write(str(token))
+            stream.flush()
+            os.fsync(stream.fileno())
+        return token
+    except OSError as error:
+        raise trouble_with(folder, error) from error

@@ -1,0 +1,39 @@
+"""What the workers of tests load first: some documents take their time there, or end the worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from kbsync.contract.target import Body
+from kbsync.errors import TargetError
+from kbsync.index.cluster import worker
+from kbsync.index.document import Chunk, Cut
+from kbsync.index.embed import LocalEncoder, Vectors
+from kbsync.index.pipeline import Parse, read_and_cut
+
+
+def read(path: str, body: Body, parse: Parse) -> Cut | TargetError:
+    """As the product does, but for documents whose paths say otherwise."""
+    if "slow" in path:
+        time.sleep(0.05)
+    if "endless" in path:
+        time.sleep(60)
+    if "deadly" in path:
+        os._exit(9)
+    return read_and_cut(path, body, parse)
+
+
+def begin(self: LocalEncoder, chunks: Sequence[Chunk]) -> Future[Vectors]:
+    """As the product does, but for texts that say otherwise."""
+    if any("poison" in each.embed_text for each in chunks):
+        raise RuntimeError("index out of bounds")
+    return own_begin(self, chunks)
+
+
+worker.read_and_cut = read
+own_begin: Callable[..., Future[Vectors]] = getattr(LocalEncoder, "own_begin", LocalEncoder.begin)
+LocalEncoder.own_begin = own_begin  # type: ignore[attr-defined]  # Dask loads this file twice
+LocalEncoder.begin = begin  # type: ignore[method-assign]

@@ -1,0 +1,477 @@
+"""Documents are read, cut and embedded on a real Dask cluster as they are here, and nothing else travels."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import pickle
+import re
+import sys
+import threading
+import time
+import tracemalloc
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+from cloudpickle import register_pickle_by_value
+
+from kbsync.contract.target import Body, Cluster, Surroundings
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.index.cluster import worker
+from kbsync.index.cluster.client import ClusterEncoder, DaskCluster, _Room
+from kbsync.index.document import Chunk, Cut, Entry
+from kbsync.index.embed import LocalEncoder, Vectors
+from kbsync.index.fence.parser import Parser
+from kbsync.index.pipeline import Pipeline, cut_here
+from kbsync.targets.local.config import LocalTargetConfig
+from tests.cli.place import Place
+from tests.cluster.programs import PATIENCE, Programs
+from tests.config import reading
+from tests.conformance.suite import TargetSuite
+from tests.conformance.test_local import MAX_BYTES, LocalConformance
+from tests.index import samples
+from tests.targets.bodies import BytesBody
+
+Document = tuple[Entry, Body]
+
+
+def document(path: str, content: bytes) -> Document:
+    digest = hashlib.sha256(content).hexdigest()
+    return Entry(1, path, path, digest, len(content), "r", 1.0), BytesBody(content)
+
+
+TEXTS = [document(f"{number}.md", b"# Ice\n\nWalrus %d.\n" % number) for number in range(30)]
+
+
+@pytest.fixture
+def cluster(programs: Programs) -> Iterator[DaskCluster]:
+    with closing(DaskCluster(Cluster(programs.address))) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
+    """Every task that was sent: what it is called, and all of its bytes."""
+    sent, submit = list[tuple[str, bytes]](), distributed.Client.submit
+
+    def record(self: Any, function: Any, call: bytes, *, key: str, **more: Any) -> Any:
+        sent.append((key.rpartition("-")[0], call))
+        return submit(self, function, call, key=key, **more)
+
+    monkeypatch.setattr(distributed.Client, "submit", record)
+    return sent
+
+
+def told(outcomes: Sequence[Entry | TargetError]) -> list[object]:
+    return [each if isinstance(each, Entry) else (type(each), each.__dict__) for each in outcomes]
+
+
+def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, cluster: DaskCluster) -> None:
+    contents = {
+        "a.pdf": samples.pdf(),
+        "a.docx": samples.docx(),
+        "a.xlsx": samples.xlsx(),
+        "a.html": samples.html(),
+        "a.md": "# Über\n\nHöhe \ud800".encode("utf-8", "surrogatepass"),
+        "broken.pdf": b"%PDF-1.7 no more",
+        "blank.txt": b" \n",
+        "locked.docx": samples.encrypted_office(),
+        "caf\udce9.md": b"coffee",
+        "large.txt": b"x" * 2_000_000,
+    }
+    documents = [document(*each) for each in contents.items()]
+    local, parser = LocalEncoder(), Parser(tmp_path)
+    remote = ClusterEncoder(cluster, local, LocalEncoder)
+    nothing: Any = lambda _model, _keys: set()  # noqa: E731
+    here = Pipeline(cut_here(parser.parse), local, nothing, 1_000_000)
+    there = Pipeline(cluster.cut, remote, nothing, 1_000_000)
+    with closing(parser):
+        wanted = [each for batch in here.batches(documents) for each in batch]
+    got = [each for batch in there.batches(documents) for each in batch]
+    assert told(got) == told(wanted)
+    assert sum(isinstance(each, Entry) and bool(each.vectors) for each in got) == 6
+
+
+def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
+    programs: Programs, cluster: DaskCluster
+) -> None:
+    pdfs = [document(f"slow{number}.pdf", samples.pdf()) for number in range(8)]
+    assert all(isinstance(each, Cut) for each in cluster.cut(pdfs))
+    own = {each.pid for each in programs.workers}
+    parsers = list[Path]()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            said = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
+            if int(said["PPid"]) in own and b"fence/child.py" in status.with_name("cmdline").read_bytes():
+                parsers.append(status.parent)
+                # A filter of calls that outlives every change of rights.
+                assert (said["Seccomp"], said["NoNewPrivs"]) == ("2", "1")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    assert parsers
+    homes = [each for each in programs.folder.rglob("kbsync-*/parser-*") if each.is_dir()]
+    assert len(homes) >= len(parsers)
+    assert {home.stat().st_mode & 0o777 for each in homes for home in (each, each.parent)} == {0o700}
+
+
+class TestOnCluster(TargetSuite):
+    """The contract, with documents prepared elsewhere; but for long lists, in which that has no part."""
+
+    test_long_list_is_complete_and_without_doubles = None  # type: ignore[assignment]
+    test_status_of_many_ids_answers_all_of_them = None  # type: ignore[assignment]
+
+    @pytest.fixture(autouse=True)
+    def on(self, programs: Programs) -> None:
+        self.address = programs.address
+
+    def make_world(self, place: Path) -> LocalConformance:
+        return OnCluster(place, self.address)
+
+
+class OnCluster(LocalConformance):
+    def __init__(self, folder: Path, address: str) -> None:
+        super().__init__(folder)
+        self.address = address
+
+    async def open(self) -> Any:
+        config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES)
+        place = Surroundings("test", self.folder, self.folder / "spool", cluster=Cluster(self.address))
+        return config.open(place)
+
+
+def test_passages_that_have_a_vector_are_not_embedded_again(
+    cluster: DaskCluster, calls: list[tuple[str, bytes]]
+) -> None:
+    encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
+    lacking = list[str]()
+
+    def known(_model: str, keys: Sequence[str]) -> set[str]:
+        lacking.append(keys[0])
+        return set(keys[1:])
+
+    (batch,) = Pipeline(cluster.cut, encoder, known, 10**9).batches(TEXTS)
+    names = [name for name, _ in calls]
+    assert (names.count("kbsync-cut"), names.count("kbsync-embed")) == (4, 1)
+    assert [key for each in batch if isinstance(each, Entry) for key in each.vectors] == lacking
+
+
+def test_a_passage_that_the_model_fails_at_is_refused_and_the_others_go_on(cluster: DaskCluster) -> None:
+    encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
+    made = encoder.begin([Chunk(each, each, each) for each in ("a", "b", "poison", "c", "d")]).result()
+    refused = {key: each for key, each in made.items() if isinstance(each, Rejected)}
+    assert (list(refused), len(made)) == (["poison"], 5)
+    assert re.match(r"worker tcp://\S+ could not prepare it \(RuntimeError: index", refused["poison"].reason)
+
+
+def test_a_task_that_does_not_end_is_given_up_with_the_workers_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(worker, "SECONDS_EACH", 0.01)
+    monkeypatch.setattr(worker, "_cut", lambda _: never.wait())
+    monkeypatch.setattr(worker, "_address", lambda: "tcp://there")
+    kind, error = worker.cut(worker.versions(), pickle.dumps([1, 2]))
+    never.set()
+    assert kind == worker.FAILED and str(pickle.loads(error)) == "worker tcp://there: not ready after 0 s"
+
+    async def asked(*_: Any) -> worker.Answer:
+        return kind, error
+
+    monkeypatch.setattr(DaskCluster, "_asked", asked)
+    with (
+        closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster,
+        pytest.raises(Unavailable, match="tcp://there: not ready"),
+    ):
+        list(cluster.cut(TEXTS))
+
+
+def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = list[int]()
+
+    async def cut(_self: Any, sent: Sequence[Any], _wanted: Any) -> Sequence[Cut]:
+        return [Cut(None, (), ())] * len(sent)
+
+    async def vectors(_self: Any, _recipe: Any, _model: Any, _texts: Any, priority: int) -> Vectors:
+        ranks.append(priority)
+        return {}
+
+    monkeypatch.setattr(DaskCluster, "_cut", cut)
+    monkeypatch.setattr(DaskCluster, "_vectors", vectors)
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
+        for _ in range(5):  # those that ended do not count
+            list(cluster.cut(TEXTS[:1]))
+        puts = [cluster.cut(TEXTS[:1]) for _ in range(3)]
+        for each in puts:
+            next(each)
+            cluster.vectors(b"", "m", []).result()
+        for each in puts:
+            each.close()
+    assert ranks == [-1, -2, -3]
+
+
+def test_room_is_given_back_whatever_happens_to_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9", bytes_in_flight=10), 0.1)) as cluster:
+        monkeypatch.setattr(TEXTS[0][1], "open", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(cluster.cut(TEXTS[:1]))
+        assert cluster._room.taken == 0
+
+
+def test_results_wait_on_the_workers_and_bytes_with_the_scheduler(
+    cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched, result = list[str](), distributed.Future.result
+
+    def fetch(self: Any, timeout: Any = None) -> Any:
+        fetched.append(self.key)
+        return result(self, timeout)
+
+    monkeypatch.setattr(distributed.Future, "result", fetch)
+    content = b"# Walrus\n\n" + b"On the ice. " * 100_000
+    cuts = cluster.cut([document("first.md", b"a"), *(document(f"{n}.md", content) for n in range(8))])
+    tracemalloc.start()
+    try:
+        assert isinstance(next(cuts), Cut)
+        until = time.monotonic() + PATIENCE
+        while tracemalloc.get_traced_memory()[0] > 2 * len(content):
+            assert time.monotonic() < until, tracemalloc.get_traced_memory()
+            time.sleep(0.02)
+        assert len(fetched) == 1
+    finally:
+        tracemalloc.stop()
+        cuts.close()
+
+
+def test_who_waits_for_room_is_not_passed() -> None:
+    room, taken = _Room(10), threading.Event()
+    assert room.take(6, wait=False)
+    large = threading.Thread(target=lambda: room.take(30, wait=True) and taken.set())
+    large.start()
+    while not room.waiting:
+        time.sleep(0.001)
+    assert not room.take(1, wait=False)
+    room.give(6)
+    assert taken.wait(10)
+    large.join()
+
+
+def test_nothing_of_what_was_to_be_sent_is_kept_after_an_outage() -> None:
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.1)) as cluster:
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                list(cluster.cut(TEXTS[:1]))
+            assert cluster._failed is not None and cluster._failed[1].__traceback__ is None
+
+
+class Service:
+    """The encoder of a service, which has a key."""
+
+    at_once, model, takes_pictures, key = 4, "words", True, "hush-hush"
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        made = Future[Vectors]()
+        made.set_result({each.key: b"\0\0" for each in chunks})
+        return made
+
+
+def test_a_service_is_asked_by_the_host_alone(cluster: DaskCluster, calls: list[tuple[str, bytes]]) -> None:
+    documents = [*TEXTS[:6], document("a.png", samples.PNG)]
+    service: Any = Service()
+    (batch,) = Pipeline(cluster.cut, service, lambda *_: set(), 10**9).batches(documents)
+    assert all(isinstance(each, Entry) and each.vectors for each in batch)
+    assert {name for name, _ in calls} == {"kbsync-cut"}
+    assert not [call for _, call in calls if b"hush" in call]
+
+
+@pytest.mark.parametrize("found", ["equal", "changed", "as long", "missing", "a folder"])
+def test_on_a_shared_file_system_a_path_travels_unless_other_bytes_lie_there(
+    programs: Programs, tmp_path: Path, calls: list[tuple[str, bytes]], found: str
+) -> None:
+    (entry, body), place = (
+        document("notes/a.md", b"# Walrus\n\n" + b"On the ice. " * 9_000),
+        tmp_path / "notes/a.md",
+    )
+    lies = {"equal": body.open().read(), "changed": b"other", "as long": b"x" * body.size}
+    (place if found == "a folder" else place.parent).mkdir(parents=True)
+    if found in lies:
+        place.write_bytes(lies[found])
+    with closing(DaskCluster(Cluster(programs.address, str(tmp_path)))) as cluster:
+        (cut,) = cluster.cut([(entry, body)])
+    assert isinstance(cut, Cut) and cut.title == "Walrus"
+    assert [len(call) > body.size for _, call in calls] == ([False] if found == "equal" else [False, True])
+
+
+def test_a_worker_of_another_version_halts_the_mirror_by_name(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "__version__", "9.1")
+    with closing(DaskCluster(Cluster(programs.address))) as cluster:
+        with pytest.raises(
+            Halted, match=r"worker tcp://[\d.:]+ has kbsync 0.1.0, this host has kbsync 9.1"
+        ) as caught:
+            list(cluster.cut(TEXTS))
+        assert caught.value.halt == "workers-differ" and "install kbsync" in caught.value.cure
+        assert len(cluster.look().unfit) == 2
+
+
+def test_another_model_on_a_worker_halts_the_mirror_by_name(cluster: DaskCluster, tmp_path: Path) -> None:
+    named = LocalEncoder()
+    named._name = "onnx-another/1"
+    with pytest.raises(Halted, match=r"has model wordllama\S+, this host has model onnx-another/1"):
+        ClusterEncoder(cluster, named, LocalEncoder).begin([Chunk("a", "a", "k")]).result()
+    missing = ClusterEncoder(cluster, named, partial(LocalEncoder, tmp_path / "gone"))
+    with pytest.raises(Halted, match=r"has model none .*gone has no model\.onnx"):
+        missing.begin([Chunk("a", "a", "k")]).result()
+
+
+def hide(module: str) -> None:
+    import sys
+
+    sys.modules["hidden"], sys.modules[module] = sys.modules[module], None  # type: ignore[assignment]
+
+
+def show(module: str) -> None:
+    import sys
+
+    sys.modules[module] = sys.modules.pop("hidden")
+
+
+def test_a_worker_without_kbsync_halts_the_mirror_by_name(programs: Programs, cluster: DaskCluster) -> None:
+    name = worker.__name__
+    with distributed.Client(programs.address, set_as_default=False) as dask:
+        addresses = list(dask.nthreads())
+        register_pickle_by_value(sys.modules[__name__])
+        dask.run(hide, name, workers=addresses[:1])
+        try:
+            with pytest.raises(Halted, match=rf"worker {addresses[0]} cannot run kbsync 0.1.0 \(.*{name}"):
+                list(cluster.cut(TEXTS))
+        finally:
+            dask.run(show, name, workers=addresses[:1])
+
+
+def test_documents_on_their_way_are_bounded_by_their_bytes(programs: Programs) -> None:
+    sizes = [400, 400, 400, 3_000, 100, 100, 900, 100]
+    documents = [document(f"slow{number}.txt", b"x" * size) for number, size in enumerate(sizes)]
+    sent, most = list[tuple[int, Future[Any]]](), list[int]()
+    with closing(DaskCluster(Cluster(programs.address, bytes_in_flight=1_000))) as cluster:
+        begin = cluster._begin_cut
+
+        def record(part: Sequence[Document], wanted: Any) -> Any:
+            begun = begin(part, wanted)
+            sent.append((sum(body.size for _, body in part), begun))
+            most.append(sum(size for size, each in sent if not each.done()))
+            return begun
+
+        cluster._begin_cut = record  # type: ignore[method-assign]
+        both = [cluster.cut(documents), cluster.cut(documents)]
+        threads = [threading.Thread(target=list, args=[each]) for each in both]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert sum(size for size, _ in sent) == 2 * sum(sizes) and cluster._room.taken == 0
+    assert max(size for size in most if size < 3_000) <= 1_000
+    assert {size for size in most if size >= 3_000} <= {3_000}
+    assert max(most) == 3_000 and any(400 < size <= 1_000 for size in most)
+
+
+def test_what_is_given_up_is_cancelled_at_the_cluster(programs: Programs, cluster: DaskCluster) -> None:
+    cuts = cluster.cut([document("endless.md", b"a"), *(document(f"slow{n}.md", b"a") for n in range(50))])
+    threading.Timer(0.5, cluster.close).start()
+    with pytest.raises(Unavailable, match="stopped"):
+        next(cuts)
+    cuts.close()
+    assert cluster._room.taken == 0
+    with distributed.Client(programs.address, set_as_default=False) as dask:
+        until = time.monotonic() + 20
+        while left := dask.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+            assert time.monotonic() < until, f"{left} tasks are left"
+            time.sleep(0.05)
+
+
+def test_nothing_is_left_after_the_end_and_nothing_was_logged(
+    programs: Programs, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {*threading.enumerate()}
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with (
+        caplog.at_level(logging.DEBUG, "distributed"),
+        closing(DaskCluster(Cluster(programs.address))) as cluster,
+    ):
+        assert len(list(cluster.cut(TEXTS[:3]))) == 3
+    until = time.monotonic() + 10
+    while {*threading.enumerate()} - before or len(list(Path("/proc/self/fd").iterdir())) > descriptors:
+        assert time.monotonic() < until, [each.name for each in {*threading.enumerate()} - before]
+        time.sleep(0.02)
+    assert capfd.readouterr() == ("", "")
+    cluster.close()
+    with pytest.raises(Unavailable, match="stopped"):
+        list(cluster.cut(TEXTS[:1]))
+
+
+def test_other_versions_of_what_dask_needs_are_not_warned_of(cluster: DaskCluster) -> None:
+    assert len(list(cluster.cut(TEXTS[:1]))) == 1
+    warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error here
+
+
+def test_no_scheduler_at_the_address_is_told_in_a_sentence() -> None:
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
+        with pytest.raises(Unavailable, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 \("):
+            list(cluster.cut(TEXTS[:3]))
+        assert cluster._room.taken == 0
+
+
+def test_every_error_is_the_same_after_its_journey() -> None:
+    halted = Halted("disk-full", "no space", cure="df")
+    for error in (Rejected("no", code="c", may_pass=True), Unavailable("later", retry_after=3.0), halted):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), again.__dict__, str(again)) == (type(error), error.__dict__, str(error))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("prepare: {dask: 'tls://cluster.example:8786', folder: /mnt, bytes_in_flight: 1}", None),
+        ("prepare: {dask: 'cluster.example:8786'}", "such as tcp://scheduler:8786 or tls://scheduler:8786"),
+        ("prepare: {dask: 'tcp://u:p@host:1'}", "is not taken; allowed: an address such as"),
+        ("prepare: {dask: 'tcp://host:1', folder: mnt}", "allowed: a path from the root"),
+        ("prepare: {folder: /mnt}", "dask: is required: address of the scheduler"),
+        (
+            "prepare: {dask: 'tcp://host:1'}\n"
+            'target: {type: zhipu, api_key: 1a2b.T0KEN, knowledge_id: "1734786402936664064"}',
+            "prepare: zhipu prepares documents itself; remove this, or use a target of: local, postgres",
+        ),
+    ],
+)
+def test_the_config_takes_an_address_for_targets_whose_index_is_ours(
+    tmp_path: Path, settings: str, says: str | None
+) -> None:
+    found = reading.told(tmp_path, reading.with_settings(settings))
+    if says is None:
+        prepare = reading.mirror(tmp_path, settings).prepare
+        assert prepare is not None
+        assert prepare.cluster == Cluster("tls://cluster.example:8786", "/mnt", 1)
+    else:
+        assert says in found[0]
+    assert len(found) == (says is not None)
+
+
+def test_without_distributed_the_command_that_installs_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Place(tmp_path)) as place:
+        place.configure("prepare: {dask: 'tcp://127.0.0.1:9'}\n")
+        place.write("a.md", "A walrus.\n")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        ran = place.run("--once")
+        assert ran.code == 2
+        assert re.search("prepare.dask needs the package distributed; .* install '?distributed", ran.err)
+        assert place.run("plan").code == 0  # who only looks needs no cluster

@@ -1,0 +1,163 @@
+"""Workers and the scheduler end in the middle: it costs a retry, and no document."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+
+from kbsync.contract.target import Cluster
+from kbsync.errors import Rejected, Unavailable
+from kbsync.index.cluster import client
+from kbsync.index.cluster.client import DaskCluster, KilledWorkers
+from kbsync.index.document import Chunk, Cut
+from kbsync.index.sqlite.store import SqliteStore
+from tests.cli.place import Place
+from tests.cluster.programs import PATIENCE, Programs
+from tests.cluster.test_cluster import TEXTS, document
+
+
+@pytest.fixture
+def doomed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
+    """A cluster for a test to kill, which gives a document up with the first worker that it killed."""
+    monkeypatch.setattr(client, "LOOK_EVERY", 0.05)
+    running = Programs(1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    yield running
+    running.close()
+
+
+def pause(dask_worker: Any) -> None:
+    """As a worker does whose memory is full."""
+    from distributed import Status
+
+    dask_worker.status = Status.paused
+
+
+def test_a_document_that_kills_workers_and_a_cluster_without_any(
+    doomed: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(DaskCluster(Cluster(doomed.address))) as cluster:
+        doomed.start_worker()
+        doomed.wait_for(2)
+        # Only one of them: the other shows that workers do not end over each document.
+        (killed,) = cluster.cut([document("deadly.md", b"a")])
+        assert isinstance(killed, Rejected) and killed.may_pass
+        assert re.match("1 workers of the cluster ended while they read it", killed.reason)
+        with distributed.Client(doomed.address, set_as_default=False) as dask:
+            dask.run(pause)
+        monkeypatch.setattr(client, "WORKERS_WITHIN", 0.5)
+        with pytest.raises(Unavailable, match="has no workers; start some there"):
+            list(cluster.cut(TEXTS))
+        monkeypatch.setattr(client, "WORKERS_WITHIN", PATIENCE)
+        doomed.start_worker()
+        assert all(isinstance(each, Cut) for each in cluster.cut(TEXTS))
+        monkeypatch.setattr(client, "ANSWER_WITHIN", 0.5)
+        doomed.scheduler.send_signal(signal.SIGSTOP)
+        with pytest.raises(Unavailable, match="gone or does not answer"):
+            list(cluster.cut(TEXTS))
+        doomed.scheduler.send_signal(signal.SIGCONT)
+        monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)
+        # Another connection to the same scheduler.
+        assert all(isinstance(each, Cut) for each in cluster.cut(TEXTS))
+
+
+def test_of_passages_that_kill_workers_together_only_the_one_to_blame_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[int]()
+
+    async def ask(
+        _self: Any, _name: str, _function: Any, _versions: Any, sent: Any, _priority: int = 0
+    ) -> bytes:
+        import pickle
+
+        asked.append(len(sent[1]))
+        if any(text == "deadly" for _, text in sent[1]):
+            raise KilledWorkers("4 workers of the cluster ended")
+        return pickle.dumps({key: b"\0\0" for key, _ in sent[1]})
+
+    monkeypatch.setattr(DaskCluster, "_ask", ask)
+    texts = ["a", "b", "deadly", "c", "d", "e", "f", "g"]
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
+        made = cluster.vectors(b"", "m", [Chunk(each, each, each) for each in texts]).result()
+    refused = {key: each for key, each in made.items() if isinstance(each, Rejected)}
+    assert (list(refused), set(made)) == (["deadly"], set(texts))
+    assert asked == [
+        8,
+        4,
+        2,
+        2,
+        1,
+        1,
+        1,
+        4,
+    ]  # of the three alone one is harmless: workers do not end over all
+
+
+def test_a_cluster_whose_workers_all_end_is_to_blame_and_no_document_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def ask(*_: Any, **_more: Any) -> bytes:
+        raise KilledWorkers("4 workers of the cluster ended")
+
+    monkeypatch.setattr(DaskCluster, "_ask", ask)
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
+        with pytest.raises(Unavailable, match="ended, whatever they were given"):
+            cluster.vectors(b"", "m", [Chunk(each, each, each) for each in "ab"]).result()
+        with pytest.raises(Unavailable, match="ended, whatever they were given"):
+            list(cluster.cut(TEXTS[:1]))
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_workers_and_scheduler_killed_in_the_middle_of_a_pass_lose_and_double_nothing(tmp_path: Path) -> None:
+    place, running, names = Place(tmp_path), Programs(2), [f"slow{number:03}.md" for number in range(160)]
+    for name in names:
+        place.write(name, f"# {name}\n\nThe walrus of {name}.\n")
+    place.configure(f"prepare: {{dask: {running.address}}}\n")
+
+    def at_work(tasks: int = 8) -> bool:
+        with distributed.Client(running.address, set_as_default=False) as dask:
+            return bool(dask.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) >= tasks)
+
+    try:
+        process = place.start("--once", "--json")
+        eventually(at_work)
+        running.workers[0].kill()
+        time.sleep(0.3)
+        assert at_work(1)
+        port = int(running.address.rpartition(":")[2])
+        for each in (running.scheduler, *running.workers):
+            each.kill()
+            each.wait()
+        running.start_scheduler(port)
+        for _ in range(2):
+            running.start_worker()
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, (out, err)
+        assert b"distributed" not in err and b"Traceback" not in err
+        assert stored(place) == names
+        # With the base as it is there is nothing to be done.
+        assert place.run("--once", "--json").json["uploaded"] == 0
+    finally:
+        place.close()
+        running.close()
+
+
+def stored(place: Place) -> Sequence[str]:
+    """The paths of all documents of the base, each as often as it is there."""
+    store = SqliteStore(place.state / "kb" / "handbook", writer=None)
+    with closing(store):
+        return sorted(row.path for row in store.page(0, 1_000))

@@ -1,0 +1,132 @@
+"""The commands and statements of the page about several machines are run, at a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from tests.cli.place import eventually
+from tests.docs.pages import ROOT, blocks
+from tests.postgres.base import entry, left_over, opened, put
+from tests.postgres.server import Server, programs
+from tests.postgres.test_mirror import Host, documents
+from tests.programs import ran, write_program
+
+PAGE = ROOT / "docs" / "scale.md"
+BACK_UP, RESTORE, REPAIR = (block.text for block in blocks(PAGE, "sh"))
+STATEMENTS = [each for block in blocks(PAGE, "sql") for each in block.text.split(";\n") if each.strip()]
+
+
+@pytest.fixture
+def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
+    """A host with a database that is called as on the page."""
+    postgres.run("postgres", "CREATE ROLE kbsync LOGIN SUPERUSER")
+    postgres.run("postgres", "CREATE DATABASE kb OWNER kbsync")
+    postgres.run("kb", "CREATE EXTENSION vector")
+    host = Host(tmp_path / "one", postgres, "kb", "one/")
+    yield host
+    host.close()
+    for name in ("kb", "kb_restored", "kb_before"):
+        postgres.run("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    postgres.run("postgres", "DROP ROLE kbsync")
+
+
+def followed(host: Host, text: str, *codes: int) -> None:
+    """A block in the host's shell; each line ends with one of `codes`."""
+    tools = host.root / "tools"
+    write_program(tools / "kbsync", f'exec "{sys.executable}" -m kbsync "$@"')
+    environ = host.environ({"PGHOST": str(host.server.folder), "PGUSER": "postgres", "PYTHONPATH": str(ROOT)})
+    environ["PATH"] = f"{tools}:{programs()}:{os.environ['PATH']}"
+    for line in text.splitlines():
+        done = ran("sh", "-c", line, cwd=host.root, env=environ)
+        assert done.returncode in (codes or (0,)), (line, done.stdout, done.stderr)
+
+
+def ids(host: Host) -> dict[str, int]:
+    return dict(host.server.run("kb", "SELECT shown, id FROM kbsync.document"))
+
+
+def test_what_an_older_dump_lacks_is_sent_again_and_what_it_brings_back_is_deleted(host: Host) -> None:
+    for number in range(4):
+        host.write(f"{number}.md", f"The kestrel, number {number}.\n")
+    host.once()
+    before = ids(host)
+    followed(host, BACK_UP)
+    host.write("1.md", "The merlin, changed since.\n")
+    host.write("4.md", "The heron, new since.\n")
+    (host.docs / "0.md").unlink()
+    host.once()
+    followed(host, RESTORE)
+    host.write("5.md", "The wren, new after that.\n")
+    assert host.once()["uploaded"] == 3
+    assert (host.having("heron"), host.having("merlin")) == (["4.md"], ["1.md"])
+    followed(host, REPAIR, 0, 1)  # 1: something was found
+    assert host.run("verify").code == 0
+    assert [path for _, path in documents(host.server, "kb")] == [f"{number}.md" for number in range(1, 6)]
+    kept = {path: ids(host)[path] for path in ("2.md", "3.md")}
+    assert kept.items() <= before.items()
+    assert left_over(host.server, "kb") == []
+
+
+def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(host: Host) -> None:
+    """As after a fail-over to a replica that was behind: nobody tells the states."""
+    for number in range(2):
+        host.write(f"{number}.md", f"The kestrel, number {number}.\n")
+    host.once()
+    followed(host, BACK_UP)
+    host.write("2.md", "The heron, new since.\n")
+    host.write("3.md", "The merlin, new since.\n")
+    host.once()
+    lost = [ids(host)[f"{number}.md"] for number in (2, 3)]
+    followed(host, "\n".join(line for line in RESTORE.splitlines() if "uuid" not in line))
+    host.write("4.md", "The wren, new after that.\n")
+    host.write("5.md", "The robin, new after that.\n")
+    host.once()
+    assert not {ids(host)["4.md"], ids(host)["5.md"]} & set(lost)  # or `verify` would take them for those
+    followed(host, REPAIR, 0, 1)
+    assert host.run("verify").code == 0
+    assert [path for _, path in documents(host.server, "kb")] == [f"{number}.md" for number in range(6)]
+    assert host.having("heron") == ["2.md"]
+
+
+def test_a_daemon_goes_on_by_itself_in_a_database_that_was_put_back(host: Host) -> None:
+    host.write("0.md", "The kestrel.\n")
+    daemon = host.watch(hurried=True)
+    daemon.says("document.ready", path="0.md")
+    followed(host, BACK_UP)
+    host.write("1.md", "The heron.\n")
+    daemon.says("document.ready", path="1.md")
+    followed(host, RESTORE)
+    host.write("2.md", "The wren.\n")
+    daemon.says("document.ready", path="2.md")
+    eventually(lambda: set(ids(host)) == {"0.md", "1.md", "2.md"})
+    assert daemon.end() == 0
+
+
+def test_every_statement_runs_and_tells_what_the_page_says(host: Host) -> None:
+    server = host.server
+    with opened(server, "kb", "one/") as one, opened(server, "kb", "two/") as two:
+        put(one, entry(1, "alpha", "beta"), entry(2, "gamma"))
+        put(two, entry(1, "delta"))
+        server.run("kb", "VACUUM ANALYZE")
+        server.run("kb", "SELECT pg_stat_force_next_flush()")
+        questions = [each for each in STATEMENTS if each.startswith("SELECT")]
+        for statement in STATEMENTS:
+            if statement not in questions:
+                server.run("kb", statement)
+        with one.snapshot(), psycopg.connect(server.dsn("kb"), row_factory=dict_row) as connection:
+            told = [connection.execute(statement).fetchall() for statement in questions]
+    owners, indexes, tables, transactions = told
+    assert [(each["prefix"], each["documents"], each["passages"]) for each in owners] == [
+        ("one/", 2, 3),
+        ("two/", 1, 1),
+    ]
+    assert {"vector_pkey", "words_terms"} <= {each["relname"] for each in indexes if each["indisvalid"]}
+    assert {"passage", "words", "vector", "document"} <= {each["relname"] for each in tables}
+    assert [each["state"] for each in transactions] == ["idle in transaction"]

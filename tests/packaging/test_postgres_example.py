@@ -1,0 +1,201 @@
+"""What lies in examples/postgres/ is well formed, fits the image, and works on a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kbsync.config.model import Config
+from kbsync.config.reader import load
+from kbsync.targets.postgres.config import PostgresTargetConfig, database_of
+from tests.cli.place import Place
+from tests.docs.pages import ROOT
+from tests.packaging.test_image import ENVIRONMENT, USER, passes, said
+from tests.postgres.server import Server, programs
+from tests.programs import needs, ran, write_program
+
+EXAMPLE = ROOT / "examples" / "postgres"
+COMPOSE, KUBERNETES = EXAMPLE / "compose.yaml", EXAMPLE / "kubernetes.yaml"
+SECRETS = {"dsn": "postgresql://kbsync:secret@db/kb", "token": "a-token-of-a-good-length-for-tests"}
+
+
+def composed() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return found
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    return next(each for each in yaml.safe_load_all(KUBERNETES.read_text()) if each["kind"] == kind)
+
+
+def pod() -> dict[str, Any]:
+    found: dict[str, Any] = of_kind("StatefulSet")["spec"]["template"]["spec"]
+    return found
+
+
+CONFIGS = {
+    "compose": (EXAMPLE / "kbsync.yaml").read_text(),
+    "kubernetes": of_kind("ConfigMap")["data"]["config.yaml"],
+}
+MOUNTS = {
+    "compose": {
+        *(
+            mount.split(":")[-2]
+            for mount in composed()["services"]["kbsync"]["volumes"]
+            if mount[-3:] == ":ro"
+        ),
+        *(
+            mount.split(":")[1]
+            for mount in composed()["services"]["kbsync"]["volumes"]
+            if mount[-3:] != ":ro"
+        ),
+        *(f"/run/secrets/{name}" for name in composed()["services"]["kbsync"]["secrets"]),
+    },
+    "kubernetes": {
+        *(mount["mountPath"] for mount in pod()["containers"][0]["volumeMounts"]),
+        *(f"/run/secrets/kbsync/{name}" for name in of_kind("Secret")["stringData"]),
+    },
+}
+
+
+def loaded(text: str, tmp_path: Path) -> Config:
+    """The config, with secrets that exist."""
+    for name, value in SECRETS.items():
+        (tmp_path / name).write_text(value)
+    file = tmp_path / "config.yaml"
+    file.write_text(re.sub("/run/secrets(/kbsync)?", str(tmp_path), text))
+    return load(file, ENVIRONMENT)
+
+
+@needs("check-jsonschema")
+def test_the_compose_file_is_one() -> None:
+    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+
+
+@needs("kubernetes-validate")
+def test_the_manifests_are_kubernetes() -> None:
+    passes("kubernetes-validate", "--strict", "-k", "1.31", KUBERNETES)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_configs_are_good_and_name_what_is_mounted(name: str, tmp_path: Path) -> None:
+    config = loaded(CONFIGS[name], tmp_path)
+    [mirror] = config.mirrors
+    assert isinstance(mirror.target, PostgresTargetConfig)
+    assert mirror.target.dsn.reveal() == SECRETS["dsn"]
+    assert str(config.state_dir).startswith(f"{said('VOLUME').rest}/")
+    assert {"/etc/kbsync", "/etc/kbsync/config.yaml"} & MOUNTS[name]
+    named = {said("VOLUME").rest, str(mirror.folder), *re.findall(r"/run/secrets/\S+", CONFIGS[name])}
+    assert named <= MOUNTS[name]
+
+
+def test_the_host_has_the_same_name_after_each_start_and_a_prefix_of_its_own(tmp_path: Path) -> None:
+    # ADR 27: the database knows by it a mirror that lost its state.
+    names = {"compose": composed()["services"]["kbsync"]["hostname"]}
+    names["kubernetes"] = of_kind("StatefulSet")["metadata"]["name"]
+    for name, text in CONFIGS.items():
+        [mirror] = loaded(text, tmp_path).mirrors
+        assert mirror.prefix == f"{names[name]}/"
+
+
+def test_one_state_is_never_used_by_two(tmp_path: Path) -> None:
+    spec = of_kind("StatefulSet")["spec"]
+    assert spec["replicas"] == 1
+    [claim] = spec["volumeClaimTemplates"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+    assert claim["metadata"]["name"] in {each["name"] for each in pod()["containers"][0]["volumeMounts"]}
+
+
+def test_the_probes_ask_the_listener_and_the_health_check_of_the_image(tmp_path: Path) -> None:
+    http, [container] = loaded(CONFIGS["kubernetes"], tmp_path).http, pod()["containers"]
+    assert http is not None
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": http.port}
+    assert container["readinessProbe"]["exec"]["command"] == said("HEALTHCHECK").words()
+    assert [port["containerPort"] for port in container["ports"]] == [http.port]
+    assert [port["port"] for port in of_kind("Service")["spec"]["ports"]] == [http.port]
+
+
+def test_nobody_has_more_rights_than_needed() -> None:
+    for service in composed()["services"].values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "ports" not in service
+    [container] = pod()["containers"]
+    assert pod()["securityContext"]["runAsUser"] == pod()["securityContext"]["fsGroup"] == USER
+    assert pod()["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_image_gets_what_postgresql_needs() -> None:
+    arguments = composed()["services"]["kbsync"]["build"]["args"]
+    dockerfile = (
+        EXAMPLE / composed()["services"]["kbsync"]["build"]["context"] / "docker/Dockerfile"
+    ).read_text()
+    assert arguments == {"KBSYNC_EXTRAS": "postgres"}
+    assert "ARG KBSYNC_EXTRAS=" in dockerfile
+    # As the shell of a RUN has it, with and without.
+    words = re.findall(r'(?<=--no-cache-dir )("\.\$\S+")', dockerfile)
+    for extras, wanted in (("postgres,onnx", ".[postgres,onnx]"), ("", ".")):
+        said_ = ran("sh", "-c", f"echo {words[0]}", env={**os.environ, "KBSYNC_EXTRAS": extras})
+        assert said_.stdout == f"{wanted}\n"
+
+
+def test_the_commands_in_the_compose_file_make_its_secrets(tmp_path: Path) -> None:
+    head = COMPOSE.read_text().partition("\nservices:")[0]
+    commands = [line[4:] for line in head.splitlines() if line.startswith("#   ") and "docker" not in line]
+    place, tools = tmp_path / "place", tmp_path / "tools"
+    place.mkdir()
+    # Not every machine has it.
+    write_program(
+        tools / "openssl",
+        '[ "$1 $2" = "rand -hex" ] && head -c "$3" /dev/urandom | od -An -v -tx1 | tr -d " \\n"',
+    )
+    environ = {"PATH": f"{tools}:/usr/bin:/bin"}
+    done = ran("sh", "-ec", "\n".join(commands), cwd=place, env=environ)
+    assert done.returncode == 0, done.stderr
+    wanted = {each["file"].removeprefix("./") for each in composed()["secrets"].values()}
+    assert {file.name for file in place.iterdir()} == wanted
+    dsn, password = ((place / name).read_text() for name in ("dsn.txt", "password.txt"))
+    assert len(password) == 48
+    assert f":{password}@" in dsn
+    assert database_of(dsn)[0] in composed()["services"]
+    assert "/examples/postgres/*.txt" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.fixture
+def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
+    """A server at which init.sh has been."""
+    (tmp_path / "password").write_text("it's a 'secret'")
+    environ = {**os.environ, "PGHOST": str(postgres.folder), "PASSWORD_FILE": str(tmp_path / "password")}
+    environ["PATH"] = f"{programs()}:{environ['PATH']}"
+    done = ran(EXAMPLE / "init.sh", env=environ)
+    assert done.returncode == 0, done.stderr
+    yield postgres
+    postgres.run("postgres", "DROP DATABASE kb WITH (FORCE)")
+    postgres.run("postgres", "DROP ROLE kbsync")
+
+
+def test_the_example_fills_the_database_that_its_script_makes(made: Server, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write("a.md", "The kestrel.\n")
+    place.config.parent.mkdir(parents=True)
+    (tmp_path / "dsn").write_text(made.dsn("kb", "kbsync"))
+    text = CONFIGS["compose"].replace("/run/secrets", str(tmp_path)).replace("/data", str(place.docs))
+    place.config.write_text(text.replace("/var/lib/kbsync/state", str(tmp_path / "state")))
+    ran_ = place.run("--once", "--json")
+    assert (ran_.code, ran_.json["uploaded"]) == (0, 1), ran_.err
+    assert made.run("kb", "SELECT prefix FROM kbsync.owner") == [("files-one/",)]
+    assert made.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'kbsync'") == [(False,)]
+    assert json.loads(place.run("search", "kestrel", "--json").out)["hits"][0]["path"] == "a.md"

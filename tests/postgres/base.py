@@ -1,0 +1,172 @@
+"""What the tests of the store need: documents, vectors of no model, and a place between two statements."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import psycopg
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.index.document import Chunk, Entry
+from kbsync.index.embed import Vectors
+from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.search import Search
+from tests.postgres.server import Server
+
+
+class Numbers:
+    """Vectors of eight numbers made of the key; it remembers the texts it made some for."""
+
+    takes_pictures, at_once = False, 2**31
+
+    def __init__(self, model: str = "numbers", dimensions: int = 8) -> None:
+        self.model, self._dimensions = model, dimensions
+        self.made: list[str] = []
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        self.made += [each.text for each in chunks]
+        made = Future[Vectors]()
+        made.set_result({each.key: self._vector(each.key) for each in chunks})
+        return made
+
+    def query(self, text: str) -> Any:
+        import numpy as np
+
+        return np.frombuffer(self._vector(hashlib.sha256(text.encode()).hexdigest()), np.float16).astype("f4")
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _vector(self, key: str) -> bytes:
+        parts = [byte / 2048 for byte in bytes.fromhex(key)[: self._dimensions]]
+        return struct.pack(f"{len(parts)}e", *parts)
+
+
+def piece(text: str) -> Chunk:
+    return Chunk(text, text, hashlib.sha256(text.encode()).hexdigest(), ("Part",), None, 1)
+
+
+def entry(number: int, *texts: str, path: str = "", replaces: int | None = None) -> Entry:
+    return Entry(
+        upload_id=number,
+        path=path or f"folder/file-{number}.md",
+        name="name",
+        digest=hashlib.sha256("".join(texts).encode()).hexdigest(),
+        size=1,
+        recipe="r",
+        modified=1.0,
+        replaces=replaces,
+        chunks=tuple(map(piece, texts)),
+    )
+
+
+def put(store: PostgresStore, *entries: Entry) -> list[int]:
+    outcomes = store.put(entries, Numbers())
+    assert all(isinstance(each, int) for each in outcomes), outcomes
+    return [each for each in outcomes if isinstance(each, int)]
+
+
+def found(store: PostgresStore, word: str) -> set[int]:
+    """The owner's documents in whose passages a word is found."""
+    hits = Search(store, Numbers()).search(Query(word, top_k=50, own=True))
+    return {int(hit.remote_id) for hit in hits if any(word in passage.text for passage in hit.passages)}
+
+
+def token(prefix: str) -> UUID:
+    """That of a state which always wrote under this prefix."""
+    return uuid5(NAMESPACE_URL, prefix)
+
+
+@contextmanager
+def opened(
+    server: Server,
+    database: str,
+    prefix: str = "",
+    *,
+    user: str = "postgres",
+    read_only: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[PostgresStore]:
+    owner = Owner(prefix, None if read_only else token(prefix))
+    dsn = server.dsn(database, user)
+    with closing(PostgresStore(dsn, owner, read_only=read_only, clock=clock)) as store:
+        yield store
+
+
+def between(monkeypatch: pytest.MonkeyPatch, step: Callable[[psycopg.Connection[Any], str], None]) -> None:
+    """`step` is called before each statement of a store, with the connection and the statement."""
+
+    def is_of_a_store(connection: Any) -> bool:
+        return not connection.closed and "application_name" in connection.info.get_parameters()
+
+    execute, copy = psycopg.Connection.execute, psycopg.Cursor.copy
+
+    def told(connection: Any, statement: Any, *values: Any, **options: Any) -> Any:
+        if is_of_a_store(connection):
+            step(connection, str(statement))
+        return execute(connection, statement, *values, **options)
+
+    def told_of_copy(cursor: Any, statement: Any, *values: Any, **options: Any) -> Any:
+        if is_of_a_store(cursor.connection):
+            step(cursor.connection, str(statement))
+        return copy(cursor, statement, *values, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", told)
+    monkeypatch.setattr(psycopg.Cursor, "copy", told_of_copy)
+
+
+def session_of(connection: psycopg.Connection[Any]) -> int:
+    """The server's process at work for a connection: a pooler names another one."""
+    pid = connection.pgconn.exec_(b"SELECT pg_backend_pid()").get_value(0, 0)
+    assert pid is not None
+    return int(pid)
+
+
+@contextmanager
+def commits_without_an_answer(server: Server) -> Iterator[None]:
+    """Each COMMIT is on disk and waits for a standby that is not there, until its session is ended."""
+
+    def wait_for(standby: str) -> None:
+        server.run("postgres", f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
+        server.run("postgres", "SELECT pg_reload_conf()")
+
+    wait_for("nobody")
+    try:
+        while server.run("postgres", "SHOW synchronous_standby_names") != [("nobody",)]:
+            pass
+        yield
+    finally:
+        wait_for("")
+
+
+def committing(server: Server, database: str) -> list[int]:
+    """The server's processes that wait so."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND wait_event = 'SyncRep'"
+    return [pid for (pid,) in server.run("postgres", waiting, database)]
+
+
+def left_over(server: Server, database: str) -> list[Any]:
+    """Rows that belong to nothing, and counts that are not so."""
+    return server.run(
+        database,
+        """
+        SET search_path = kbsync;
+        SELECT 'passage', id FROM passage WHERE content NOT IN (SELECT content FROM document)
+        UNION ALL SELECT 'words', passage FROM words WHERE passage NOT IN (SELECT id FROM passage)
+        UNION ALL SELECT 'vector', passage FROM vector WHERE passage NOT IN (SELECT id FROM passage)
+        UNION ALL SELECT 'no words', id FROM passage WHERE id NOT IN (SELECT passage FROM words)
+        UNION ALL SELECT 'no vector', id FROM passage WHERE id NOT IN (SELECT passage FROM vector)
+        UNION ALL SELECT 'count', o.id FROM owner o WHERE (documents, passages, words) IS DISTINCT FROM (
+          (SELECT count(*) FROM document d WHERE d.owner = o.id),
+          (SELECT count(*) FROM words w WHERE w.owner = o.id),
+          (SELECT coalesce(sum(length), 0) FROM words w WHERE w.owner = o.id))
+        """,
+    )

@@ -1,0 +1,270 @@
+"""Hosts feed one base while they, the server, the pooler or a Dask cluster are killed at random.
+
+Each kill is judged.
+
+A new victim is a line of `VICTIMS`: what it kills, and how that comes back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from kbsync.errors import TargetError
+from tests.cli.place import Daemon
+from tests.cluster.programs import Programs
+from tests.postgres.base import found, left_over, opened
+from tests.postgres.pooler import Pooled
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host
+from tests.torture.exercise import PromiseBroken, Tally
+
+KEPT = 5
+"""Files of each host that are changed and never removed: whoever searches finds each, all the time."""
+
+REST = 90.0
+"""Seconds in which all is mirrored after a kill, on a busy machine."""
+
+OURS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'kbsync'"
+
+
+class Feeding:
+    """A folder that changes, and the daemon that mirrors it."""
+
+    def __init__(self, root: Path, server: Server, database: str, name: str, more: str) -> None:
+        """`more`: lines of its config."""
+        self.host = Host(root, server, database, f"{name}/")
+        config = self.host.config
+        config.write_text(config.read_text() + "    deletions: {hold_count: 1000}\n    rescan: 5s\n" + more)
+        self.words = {f"kept{number}.md": f"falcon{name}{number}" for number in range(KEPT)}
+        self.texts = dict[str, str]()
+        self._versions = itertools.count(1)
+        for path, word in self.words.items():
+            self.write(path, word)
+        self.start()
+
+    def start(self) -> None:
+        self.daemon: Daemon = self.host.watch(hurried=True)
+
+    def write(self, path: str, word: str) -> None:
+        self.texts[path] = f"The {word} in version {next(self._versions)}."
+        self.host.write(path, self.texts[path] + "\n")
+
+    def change(self, chance: random.Random) -> None:
+        """Some of everything."""
+        for path, word in self.words.items():
+            if chance.random() < 0.6:
+                self.write(path, word)
+        others = [path for path in self.texts if path not in self.words]
+        for path in chance.sample(others, min(len(others), 2)):
+            if chance.random() < 0.5:
+                (self.host.docs / path).unlink()
+                del self.texts[path]
+            else:
+                moved = f"moved{next(self._versions)}.md"
+                self.texts[moved] = self.texts.pop(path)
+                (self.host.docs / path).rename(self.host.docs / moved)
+        for _ in range(chance.randint(1, 4)):
+            self.write(f"new{next(self._versions)}.md", "wader")
+
+
+class SharedBase:
+    """Hosts, a server, a pooler and a cluster where there are any, and readers that look all the time."""
+
+    def __init__(
+        self, place: Path, server: Server, chance: random.Random, hosts: int, cluster: Programs | None
+    ) -> None:
+        self.server, self.chance, self.tally, self.cluster = server, chance, Tally(), cluster
+        self.database = server.database()
+        more = f"    prepare: {{dask: {cluster.address}}}\n" if cluster else ""
+        self.feeding = [Feeding(place / name, server, self.database, name, more) for name in "abcd"[:hosts]]
+        self._gaps = list[str]()
+
+    def close(self) -> None:
+        for each in self.feeding:
+            each.host.close()
+
+    def play(self, kills: int, victims: Sequence[str]) -> Tally:
+        """So many kills of any of `victims`, and at rest after each. Raises `PromiseBroken`."""
+        self.rest()
+        with self._readers():
+            for _ in range(kills):
+                for each in self.feeding:
+                    each.change(self.chance)
+                self._wait_for_a_moment()
+                VICTIMS[self.chance.choice(victims)](self)
+                self.tally.crashes += 1
+                self.rest()
+        for each in self.feeding:
+            self._require(each.daemon.end() == 0, "a daemon did not end in good order")
+            again = each.host.once()
+            self._require(again["uploaded"] + again["replaced"] == 0, "a pass had something left to send")
+            self._require(each.host.run("verify").code == 0, "verify found something")
+        self.tally.steps += self.reads
+        return self.tally
+
+    def rest(self) -> None:
+        """Wait until each file is one document with its text. Raises `PromiseBroken`."""
+        until = time.monotonic() + REST
+        while wrong := self._wrong(Tally()):
+            if time.monotonic() > until:
+                raise PromiseBroken("; ".join(self._wrong(self.tally) or wrong), self.tally)
+            time.sleep(0.05)
+        if self._gaps:
+            self.tally.gaps += len(self._gaps)
+            raise PromiseBroken("; ".join(self._gaps[:5]), self.tally)
+
+    def _wrong(self, tally: Tally) -> list[str]:
+        try:
+            rows = self.server.run(
+                self.database,
+                "SELECT prefix || shown, text FROM kbsync.owner o JOIN kbsync.document d ON d.owner = o.id"
+                " JOIN kbsync.passage USING (content)",
+            )
+            left = left_over(self.server, self.database)
+        except psycopg.Error as error:
+            return [f"the server does not answer: {error}"]
+        there = dict[str, list[str]]()
+        for path, text in rows:
+            there.setdefault(path, []).append(text)
+        wanted = {
+            each.host.prefix + path: [text] for each in self.feeding for path, text in each.texts.items()
+        }
+        tally.violations += len(left)
+        return tally.compare(wanted, there) + [f"left over: {row}" for row in left]
+
+    def _wait_for_a_moment(self) -> None:
+        """At random; or when a host is in the middle of a transaction, if it comes to that soon."""
+        if self.chance.random() < 0.4:
+            time.sleep(self.chance.uniform(0.0, 0.7))
+            return
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until and not self.working():
+            time.sleep(0.002)
+        time.sleep(self.chance.uniform(0.0, 0.05))
+
+    def working(self) -> list[int]:
+        """The server's processes that are in the middle of something for a host."""
+        with psycopg.connect(self.server.direct("postgres"), autocommit=True) as connection:
+            return [pid for (pid,) in connection.execute(f"{OURS} AND state <> 'idle'", (self.database,))]
+
+    @contextmanager
+    def _readers(self) -> Iterator[None]:
+        self.reads, ending = 0, threading.Event()
+
+        def read(each: Feeding) -> None:
+            with opened(self.server, self.database, each.host.prefix, read_only=True) as store:
+                for word in itertools.cycle(each.words.values()):
+                    if ending.wait(0.02):
+                        return
+                    with suppress(TargetError):  # the server or the pooler was killed, too
+                        documents = found(store, word)
+                        self.reads += 1
+                        if len(documents) != 1:
+                            self._gaps.append(f"{word} was found in {len(documents)} documents")
+
+        threads = [threading.Thread(target=read, args=(each,)) for each in self.feeding]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            for thread in threads:
+                thread.join()
+
+    def _require(self, is_so: bool, sentence: str) -> None:
+        if not is_so:
+            self.tally.violations += 1
+            raise PromiseBroken(sentence, self.tally)
+
+
+def kill_host(shared: SharedBase) -> None:
+    """A daemon; its folder changes while it is gone."""
+    each = shared.chance.choice(shared.feeding)
+    each.daemon.process.kill()
+    each.daemon.process.wait()
+    each.change(shared.chance)
+    each.start()
+
+
+def kill_session(shared: SharedBase) -> None:
+    """A process of the server at work for a host: the server ends all others, too, and recovers."""
+    pids = shared.working() or [pid for (pid,) in shared.server.run("postgres", OURS, shared.database)]
+    for pid in pids[:1]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_server(shared: SharedBase) -> None:
+    """The server's first process; the others end when they notice."""
+    shared.server.kill()
+    time.sleep(shared.chance.choice([0.0, 0.5]))
+    shared.server.start()
+
+
+def kill_pooler(shared: SharedBase) -> None:
+    """The pooler, with every connection through it."""
+    assert isinstance(shared.server, Pooled)
+    shared.server.pooler.stop()
+    time.sleep(shared.chance.choice([0.0, 0.5]))
+    shared.server.pooler.start()
+
+
+def kill_worker(shared: SharedBase) -> None:
+    """One that may be at work, and another in its place."""
+    assert shared.cluster is not None
+    worker = shared.cluster.workers.pop(0)
+    worker.kill()
+    worker.wait()
+    shared.cluster.start_worker()
+
+
+def kill_scheduler(shared: SharedBase) -> None:
+    """The scheduler; its workers end with it, and new ones come to the new one."""
+    cluster = shared.cluster
+    assert cluster is not None
+    port, workers = int(cluster.address.rpartition(":")[2]), len(cluster.workers)
+    for each in (cluster.scheduler, *cluster.workers):
+        each.kill()
+        each.wait()
+    cluster.workers.clear()
+    time.sleep(shared.chance.choice([0.0, 0.5]))
+    cluster.start_scheduler(port)
+    for _ in range(workers):
+        cluster.start_worker()
+
+
+VICTIMS: Mapping[str, Callable[[SharedBase], None]] = {
+    "host": kill_host,
+    "session": kill_session,
+    "server": kill_server,
+    "pooler": kill_pooler,
+    "worker": kill_worker,
+    "scheduler": kill_scheduler,
+}
+OF_CLUSTER = {"worker", "scheduler"}
+
+
+def play(
+    seed: int, place: Path, kills: int, victims: Collection[str], *, pooled: bool, hosts: int = 2
+) -> Tally:
+    """A shared from its beginning to its end; the same seed chooses the same victims and changes."""
+    with ExitStack() as stack:
+        server = Pooled() if pooled else Server()
+        stack.callback(server.close)
+        cluster = Programs(2) if OF_CLUSTER & set(victims) else None
+        if cluster is not None:
+            stack.callback(cluster.close)
+        shared = SharedBase(place, server, random.Random(seed), hosts, cluster)
+        stack.callback(shared.close)
+        return shared.play(kills, sorted(victims))

@@ -1,0 +1,193 @@
+"""A database that cannot be used, through the program: exit codes, words, and that it goes on afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import eventually
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host
+from tests.share import enumerated
+
+SECRET = "hush-hush"
+
+
+@pytest.fixture
+def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
+    host = Host(tmp_path / "one", postgres, postgres.database(), "one/")
+    host.write("a.md", "The kestrel.\n")
+    yield host
+    host.close()
+
+
+def aim(host: Host, dsn: str) -> None:
+    """Let the config name another database."""
+    host.configure(f'prefix: "one/"\ntarget: {{type: postgres, dsn: {json.dumps(dsn)}}}\n')
+
+
+def keep(host: Host, dsn: str) -> Path:
+    """The same, in a file of its own."""
+    file = host.root / "dsn"
+    file.write_text(dsn)
+    file.chmod(0o600)
+    host.configure(f'prefix: "one/"\ntarget: {{type: postgres, dsn_file: {file}}}\n')
+    return file
+
+
+def with_password(server: Server, role: str) -> str:
+    """A role that is let in with its password only; its dsn without that."""
+    rules = server.folder / "data" / "pg_hba.conf"
+    if role not in rules.read_text():
+        rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
+        server.run("postgres", f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{SECRET}'")
+        server.run("postgres", "SELECT pg_reload_conf()")
+    return f"host={server.folder} user={role}"
+
+
+@dataclass(frozen=True)
+class BadDatabase:
+    """What is wrong with the database, what `--once` says of it, and who mends it."""
+
+    name: str
+    code: int
+    words: str
+    halt: str
+    make: Callable[[Host], object]
+    mend: Callable[[Host], object]
+
+
+def unreachable(host: Host) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    aim(host, f"postgresql://ada:{SECRET}@127.0.0.1:{port}/kb")
+
+
+def aimed_right(host: Host) -> None:
+    aim(host, host.server.dsn(host.database))
+
+
+def wrong_password(host: Host) -> None:
+    aim(host, f"{with_password(host.server, 'keeper')} dbname={host.database} password=not-{SECRET}")
+
+
+def right_password(host: Host) -> None:
+    aim(host, f"{with_password(host.server, 'keeper')} dbname={host.database} password={SECRET}")
+
+
+def statement(text: str) -> Callable[[Host], object]:
+    return lambda host: host.server.run(host.database, text.replace("@", host.database))
+
+
+NO_EXTENSION = statement("DROP EXTENSION vector CASCADE; DROP SCHEMA IF EXISTS kbsync CASCADE")
+READ_ONLY = statement("ALTER DATABASE @ SET default_transaction_read_only = on")
+WRITABLE = statement("SET transaction_read_only = off; ALTER DATABASE @ RESET default_transaction_read_only")
+TROUBLES = (
+    BadDatabase("unreachable", 4, "cannot be reached", "target-down", unreachable, aimed_right),
+    BadDatabase("password", 3, "refuses the user", "credentials", wrong_password, right_password),
+    BadDatabase(
+        "extension",
+        3,
+        "CREATE EXTENSION vector",
+        "unsuitable-server",
+        NO_EXTENSION,
+        statement("CREATE EXTENSION vector"),
+    ),
+    BadDatabase("read-only", 3, "name the primary server", "index-read-only", READ_ONLY, WRITABLE),
+    BadDatabase(
+        "newer",
+        3,
+        "was made by a newer kbsync",
+        "newer-index",
+        statement("UPDATE kbsync.base SET version = version + 1"),
+        statement("UPDATE kbsync.base SET version = version - 1"),
+    ),
+)
+
+
+@enumerated("trouble.code")
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+def test_a_pass_says_what_is_wrong_with_the_database_and_the_next_one_goes_on(
+    host: Host, trouble: BadDatabase
+) -> None:
+    assert host.once()["uploaded"] == 1
+    trouble.make(host)
+    host.write("b.md", "The heron.\n")
+    refused = host.go("--once", hurried=True)
+    assert refused.code == trouble.code, refused.err
+    assert trouble.words in refused.err
+    assert host.status()["halt"]["reason"] == trouble.halt
+    told = refused.err + refused.out + host.run("status", "--json", "--documents").out
+    assert SECRET not in told
+    # One that is no pass says the same, and no more.
+    assert SECRET not in (host.run("search", "kestrel").err + host.run("verify").err)
+    trouble.mend(host)
+    assert host.go("--once", hurried=True).code == 0
+    assert host.status()["halt"] is None
+    assert (host.having("kestrel"), host.having("heron")) == (["a.md"], ["b.md"])
+
+
+def test_without_psycopg_the_program_says_how_it_is_installed(host: Host, tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "psycopg"
+    missing.mkdir(parents=True)
+    (missing / "__init__.py").write_text("raise ImportError('no psycopg here')\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "kbsync", "--once"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=host.root,
+        env=host.environ({"PYTHONPATH": os.pathsep.join([str(missing.parent), *sys.path])}),
+    )
+    assert ran.returncode == 2
+    assert "postgres needs the package psycopg (no psycopg here)" in ran.stderr
+    assert "pip install" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_daemon_goes_on_when_the_password_is_mended_at_the_server_or_in_its_file(host: Host) -> None:
+    server = host.server
+    dsn = f"{with_password(server, 'keeper')} dbname={host.database}"
+    file = keep(host, f"{dsn} password=not-{SECRET}")
+    daemon = host.watch(hurried=True)
+    try:
+        eventually(lambda: (host.status()["halt"] or {}).get("reason") == "credentials")
+        server.run("postgres", f"ALTER ROLE keeper PASSWORD 'not-{SECRET}'")
+        daemon.says("document.ready", path="a.md")
+        assert eventually(lambda: host.status()["halt"] is None)
+        # Who is in stays in; after a restart the new password counts.
+        server.run("postgres", f"ALTER ROLE keeper PASSWORD '{SECRET}'")
+        server.stop(signal.SIGINT)
+        server.start()
+        host.write("b.md", "The heron.\n")
+        eventually(lambda: (host.status()["halt"] or {}).get("reason") == "credentials")
+        file.write_text(f"{dsn} password={SECRET}")
+        daemon.says("document.ready", path="b.md")
+        assert eventually(lambda: host.status()["halt"] is None)
+    finally:
+        server.run("postgres", f"ALTER ROLE keeper PASSWORD '{SECRET}'")
+    assert daemon.end() == 0
+    assert SECRET not in daemon.log.read_text()
+
+
+def test_a_dsn_file_that_names_another_database_fills_that_one(host: Host) -> None:
+    server, other = host.server, host.server.database()
+    file = keep(host, server.dsn(host.database))
+    daemon = host.watch(hurried=True)
+    daemon.says("document.ready", path="a.md")
+    file.write_text(server.dsn(other))
+    daemon.tell(signal.SIGHUP)
+    daemon.says("document.ready", times=2, path="a.md")
+    assert host.having("kestrel") == ["a.md"]
+    for database in (host.database, other):  # what is in the old one stays
+        assert server.run(database, "SELECT shown FROM kbsync.document") == [("a.md",)]
+    assert daemon.end() == 0

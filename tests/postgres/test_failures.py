@@ -1,0 +1,586 @@
+"""What each failure of server, rights or writer means: a halt or a pause, its words, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.index.postgres import connections, schema
+from kbsync.index.postgres import store as store_module
+from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.search import Search
+from tests.cli.place import eventually
+from tests.postgres.base import (
+    Numbers,
+    between,
+    commits_without_an_answer,
+    committing,
+    entry,
+    found,
+    left_over,
+    opened,
+    piece,
+    put,
+    session_of,
+)
+from tests.postgres.server import Server
+from tests.share import enumerated
+
+
+def cured(server: Server, halted: Halted) -> None:
+    """Do what the cure says, as the administrator who pastes it."""
+    words = shlex.split(halted.cure)
+    assert words[0] == "psql"
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert options["-h"] == str(server.folder)
+    server.run(options["-d"], options["-c"])
+
+
+def outcome(store: PostgresStore, number: int = 1, text: str = "kestrel") -> Any:
+    [outcome] = store.put([entry(number, text)], Numbers())
+    return outcome
+
+
+# -- servers that cannot be used
+
+
+def test_a_server_that_is_not_there_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    dsn = f"postgresql://ada:hush-hush@127.0.0.1:{port}/kb"
+    with closing(PostgresStore(dsn, Owner(""))) as store, pytest.raises(Unavailable) as caught:
+        store.look()
+    assert str(caught.value).startswith(f"the database kb at 127.0.0.1:{port} cannot be reached (")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn", ["host=/tmp hush-hush", "postgresql://ada:hush-hush@[::1/kb", "secret-hush=1"]
+)
+def test_a_dsn_that_is_none_is_told_without_its_text(dsn: str) -> None:
+    with pytest.raises(Halted) as caught:
+        PostgresStore(dsn, Owner(""))
+    assert caught.value.halt == "credentials"
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://kb:12/hush@localhost/kb",
+        "postgresql://kb:hush/12@localhost/kb",
+        "postgresql://kb:/hush@localhost/kb",
+        "postgresql://kb:top@hush@localhost/kb",
+        "postgresql://kb:12/3?host=hush@localhost/kb",
+        "host=localhost port=hush",
+    ],
+)
+def test_a_piece_of_a_password_is_not_taken_for_the_place(dsn: str) -> None:
+    with pytest.raises(Halted) as caught:
+        PostgresStore(dsn, Owner(""))
+    assert caught.value.halt == "credentials"
+    assert "%40, %2F" in str(caught.value)
+    assert "hush" not in str(caught.value) + caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("dsn", "address"),
+    [
+        ("postgresql://kb:t%40p%2Fs@localhost/k%40b", "postgresql://localhost:5432/k@b"),
+        ("postgresql:///kb?host=/srv/a@b", "postgresql:///srv/a@b:5432/kb"),
+        ("postgresql://db/kb?user=ada@corp", "postgresql://db:5432/kb"),
+        ("host=@abstract dbname=kb", "postgresql://@abstract:5432/kb"),
+    ],
+)
+def test_an_at_sign_that_belongs_to_the_place_is_taken(dsn: str, address: str) -> None:
+    with closing(PostgresStore(dsn, Owner(""))) as store:
+        assert store.address == address
+
+
+def test_a_database_that_is_missing_is_made_by_the_cure(postgres: Server) -> None:
+    with opened(postgres, "not_there") as store:
+        with pytest.raises(Halted) as caught:
+            store.look()
+        assert caught.value.halt == "knowledge-base-missing"
+        cured(postgres, caught.value)
+        with pytest.raises(Halted) as caught:
+            store.look()
+        assert caught.value.halt == "unsuitable-server"
+        assert "lacks the extension vector" in str(caught.value)
+        cured(postgres, caught.value)
+        put(store, entry(1, "kestrel"))
+
+
+def test_an_unknown_user_halts(postgres: Server) -> None:
+    with opened(postgres, postgres.database(), user="stranger") as store, pytest.raises(Halted) as caught:
+        store.look()
+    assert caught.value.halt == "credentials"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [("OLDEST_SERVER", 99, r"is PostgreSQL \d\d;"), ("OLDEST_EXTENSION", (99, 0), "pgvector 0.8")],
+)
+def test_a_server_that_is_too_old_halts(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, name: str, value: object, word: str
+) -> None:
+    monkeypatch.setattr(connections, name, value)
+    with opened(postgres, postgres.database()) as store, pytest.raises(Halted, match=word) as caught:
+        store.look()
+    assert caught.value.halt == "unsuitable-server"
+    assert "99" in str(caught.value)
+
+
+def test_a_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, "UPDATE kbsync.base SET version = %s", schema.VERSION + 1)
+        with opened(postgres, database) as later:
+            for does in (later.look, lambda: later.put([entry(2, "heron")], Numbers())[0]):
+                with pytest.raises(Halted, match="newer kbsync") as caught:
+                    raise_it(does())
+                assert caught.value.halt == "newer-index"
+                assert caught.value.cure == "upgrade this kbsync"
+    assert postgres.run(database, "SELECT count(*) FROM kbsync.document") == [(1,)]
+
+
+def raise_it(outcome: object) -> None:
+    if isinstance(outcome, TargetError):
+        raise outcome
+
+
+# -- servers that refuse a change
+
+
+def test_a_database_that_only_reads_is_searched_and_not_written(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [number] = put(store, entry(1, "kestrel"))
+    postgres.run("postgres", f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    with opened(postgres, database) as store:
+        with pytest.raises(Halted) as caught:
+            store.look()
+        assert caught.value.halt == "index-read-only"
+        assert outcome(store, 2).halt == "index-read-only"
+    with opened(postgres, database, read_only=True) as reader:
+        assert found(reader, "kestrel") == {number}
+    postgres.run("postgres", f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    with opened(postgres, database) as store:
+        put(store, entry(2, "heron"))
+
+
+def test_rights_taken_away_halt_and_the_cure_gives_them_back(postgres: Server) -> None:
+    database = postgres.database()
+    role = f"writer_{database}"
+    postgres.run(database, f"CREATE ROLE {role} LOGIN")
+    with opened(postgres, database, user=role) as store:
+        halted = outcome(store)
+        assert halted.halt == "credentials"
+        cured(postgres, halted)
+        put(store, entry(1, "kestrel"))
+        postgres.run(database, "ALTER TABLE kbsync.passage OWNER TO postgres")
+        halted = outcome(store, 2, "heron")
+        assert halted.halt == "credentials"
+        assert role in str(halted)
+        cured(postgres, halted)
+        put(store, entry(2, "heron"))
+
+
+def test_a_full_disk_halts_and_goes_on_by_itself(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [first] = put(store, entry(1, "kestrel"))
+        postgres.run(
+            database,
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE 'could not extend file' USING ERRCODE = '53100'; END$$;"
+            "CREATE TRIGGER full_disk BEFORE INSERT ON kbsync.words EXECUTE FUNCTION full_disk()",
+        )
+        [one, two] = store.put([entry(2, "heron", replaces=first), entry(3, "merlin")], Numbers())
+        assert isinstance(one, Halted)
+        assert one.halt == "disk-full"
+        assert two is one
+        assert found(store, "kestrel") == {first}
+        postgres.run(database, "DROP TRIGGER full_disk ON kbsync.words")
+        put(store, entry(2, "heron", replaces=first))
+        assert left_over(postgres, database) == []
+
+
+def test_a_value_that_cannot_be_stored_is_its_documents_own_failure(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        bad = entry(2, "heron")
+        not_a_number = {each.key: b"\xff\x7f" * 8 for each in bad.chunks}
+        outcomes = store.put(
+            [entry(1, "kestrel"), replace_vectors(bad, not_a_number), entry(3, "merlin")], Numbers()
+        )
+        assert [type(each) for each in outcomes] == [int, Rejected, int]
+
+
+def replace_vectors(one: Any, vectors: dict[str, bytes]) -> Any:
+    from dataclasses import replace
+
+    return replace(one, vectors=vectors)
+
+
+def test_vectors_of_another_length_halt(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        put(store, entry(1, "kestrel"))
+        [halted] = store.put([entry(2, "heron")], Numbers(dimensions=4))
+        assert isinstance(halted, Halted)
+        assert halted.halt == "embedding-dimensions"
+        # Nor can such a question be compared with what is there; its words can.
+        [hit] = Search(store, Numbers(dimensions=4)).search(Query("kestrel"))
+        assert hit.passages[0].text == "kestrel"
+
+
+def test_a_base_that_was_dropped_is_made_anew_by_a_look_and_by_nothing_else(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        before = store.look()
+        postgres.run(database, "DROP SCHEMA kbsync CASCADE")
+        for number in (2, 3):
+            gone = outcome(store, number)
+            assert isinstance(gone, Unavailable)
+            assert gone.code == "index-gone"
+        assert store.page(0, 9) == []
+        uuid, documents = store.look()
+        assert uuid != before[0]
+        assert documents == 0
+        put(store, entry(2, "heron"))
+
+
+# -- servers and connections that end
+
+
+def test_a_server_that_restarts_costs_a_pause(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [first] = put(store, entry(1, "kestrel"))
+        before = store.look()
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            postgres.stop(number)
+            assert isinstance(outcome(store, 2), Unavailable)
+            with pytest.raises(Unavailable):
+                store.look()
+            postgres.start()
+            assert found(store, "kestrel") == {first}
+        assert store.look() == before
+
+
+class Work:
+    """What is done to a base with one document, and what may be found meanwhile."""
+
+    def __init__(self, name: str, does: Callable[[PostgresStore, int], object], after: set[str]) -> None:
+        self.name, self.does, self.after = name, does, after
+
+
+LONG = [f"kestrel {number}" for number in range(20)]
+WORKS = (
+    Work("put", lambda store, first: checked(store, entry(2, "heron", *LONG)), {"kestrel", "heron"}),
+    Work(
+        "replace",
+        lambda store, first: checked(store, entry(2, "heron", *LONG[5:], replaces=first)),
+        {"heron"},
+    ),
+    Work("again", lambda store, first: checked(store, entry(1, "kestrel", *LONG)), {"kestrel"}),
+    Work("delete", lambda store, first: store.delete([first]), set()),
+    Work("rename", lambda store, first: store.rename(first, "merlin.md", "merlin.md", 2.0), {"kestrel"}),
+)
+
+
+def checked(store: PostgresStore, one: Any) -> None:
+    [outcome] = store.put([one], Numbers())
+    raise_it(outcome)
+
+
+@pytest.mark.parametrize("is_answer_lost", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
+def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, work: Work, is_answer_lost: bool
+) -> None:
+    database = postgres.database()
+    for stop_at in range(1, 3 if is_answer_lost else 100):
+        with opened(postgres, database, f"{stop_at}/") as store:
+            [first] = put(store, entry(1, "kestrel", *LONG))
+            store.look()
+            count = 0
+
+            def step(connection: Any, statement: str, at: int = stop_at) -> None:
+                nonlocal count
+                count += statement == "COMMIT" or not is_answer_lost
+                if count != at:
+                    return
+                if is_answer_lost:
+                    connection.pgconn.exec_(b"COMMIT")
+                # As when the client is killed, or the server, or the line is cut: the session is over.
+                postgres.run(database, "SELECT pg_terminate_backend(%s, 5000)", session_of(connection))
+
+            error: TargetError | None = None
+            with monkeypatch.context() as patch:
+                between(patch, step)
+                try:
+                    work.does(store, first)
+                except TargetError as caught:
+                    error = caught
+            if count < stop_at:
+                assert error is None
+                assert stop_at > (1 if is_answer_lost else 4)
+                return
+            # None: it was about to be done once more by itself.
+            assert error is None or isinstance(error, Unavailable | Unsure)
+            assert not isinstance(error, Unsure) or work.name in ("put", "replace", "again")
+            assert left_over(postgres, database) == []
+            assert found(store, "kestrel") or found(store, "heron") or work.name == "delete"
+            # The journal does it again, or finds that it was done: never twice.
+            with suppress(Rejected):
+                work.does(store, first)
+            assert left_over(postgres, database) == []
+            assert {word for word in ("kestrel", "heron") if found(store, word)} >= work.after - {"kestrel"}
+            rows = [row.upload_id for row in store.page(0, 9)]
+            assert len(rows) == len(set(rows)) == {"put": 2, "delete": 0}.get(work.name, 1)
+    pytest.fail("it never ended")
+
+
+@enumerated("number")
+@pytest.mark.parametrize("at", range(1, 13))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+def test_a_server_that_restarts_in_the_middle_of_any_statement_has_all_or_nothing(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, at: int
+) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [first] = put(store, entry(1, "kestrel", *LONG))
+        count = 0
+
+        def step(_: Any, statement: str) -> None:
+            nonlocal count
+            count += 1
+            if count == at or (count < at and statement == "COMMIT"):
+                count = at
+                postgres.stop(number)
+                postgres.start()
+
+        with monkeypatch.context() as patch:
+            between(patch, step)
+            [failed] = store.put([entry(2, "heron", *LONG[5:], replaces=first)], Numbers())
+        if isinstance(
+            failed, int
+        ):  # it was between two transactions: the first one found that vectors are lacking
+            assert at == 7
+            assert found(store, "heron") == {failed}
+            return
+        assert isinstance(failed, Unavailable | Unsure), failed
+        assert (found(store, "kestrel"), found(store, "heron")) == ({first}, set())
+        assert left_over(postgres, database) == []
+        [second] = put(store, entry(2, "heron", *LONG[5:], replaces=first))
+        assert found(store, "heron") == {second}
+        assert left_over(postgres, database) == []
+
+
+def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        store.look()
+
+        def cut(connection: Any, statement: str) -> None:
+            if statement == "COMMIT" and threading.current_thread() is threading.main_thread():
+                connection.pgconn.exec_(b"COMMIT")
+                connection.pgconn.finish()
+
+        with monkeypatch.context() as patch:
+            between(patch, cut)
+            [unsure, untried] = store.put([entry(1, "kestrel"), entry(2, "heron")], Numbers())
+        assert isinstance(unsure, Unsure)
+        assert isinstance(untried, Unavailable)
+        assert untried.untried
+        # The list, which names upload ids, decides.
+        assert [row.upload_id for row in store.page(0, 9)] == [1]
+
+
+def test_a_commit_that_is_ended_when_it_is_on_disk_is_unsure(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+        [first] = put(store, entry(1, "kestrel"))
+        with commits_without_an_answer(postgres):
+            replacing = pool.submit(outcome, store, 2, "heron")
+            [pid] = eventually(lambda: committing(postgres, database))
+            postgres.run("postgres", "SELECT pg_terminate_backend(%s, 5000)", pid)
+            assert isinstance(replacing.result(30), Unsure)
+            deleting = pool.submit(store.delete, [first])  # it may be done again: nobody has to look
+            [pid] = eventually(lambda: committing(postgres, database))
+            postgres.run("postgres", "SELECT pg_terminate_backend(%s, 5000)", pid)
+            with pytest.raises(Unavailable):
+                deleting.result(30)
+        assert [row.upload_id for row in store.page(0, 9)] == [2]
+        assert left_over(postgres, database) == []
+
+
+@contextmanager
+def cut_while_committing(store: PostgresStore, server: Server, database: str) -> Iterator[None]:
+    """A put of document 1 was cut off while its COMMIT waits; that goes on at the end."""
+    lines = list[Any]()
+
+    def note(connection: Any, statement: str) -> None:
+        if statement == "COMMIT" and threading.current_thread().name.startswith("cut"):
+            lines.append(connection)
+
+    store.look()
+    with ThreadPoolExecutor(1, "cut") as pool, pytest.MonkeyPatch.context() as patch:
+        with commits_without_an_answer(server):
+            between(patch, note)
+            putting = pool.submit(outcome, store)
+            eventually(lambda: committing(server, database))
+            with socket.socket(fileno=os.dup(lines[-1].fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)  # the server does not look at it before it has committed
+            assert isinstance(putting.result(30), Unsure)
+            assert committing(server, database)
+            yield
+        eventually(lambda: not committing(server, database))
+
+
+def test_a_list_waits_for_a_commit_whose_answer_was_lost(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sixty = "'lock_timeout', '60s'"
+    assert sixty in connections._SET
+    database = postgres.database()
+    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+        with cut_while_committing(store, postgres, database):
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    connections, "_SET", connections._SET.replace(sixty, sixty.replace("60s", "1s"))
+                )
+                for look in (lambda: store.page(0, 9), lambda: store.present([1])):
+                    with pytest.raises(Unavailable):
+                        look()
+            listing = pool.submit(store.page, 0, 9)
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = %s"
+            eventually(lambda: postgres.run("postgres", waiting, database))
+        assert [row.upload_id for row in listing.result(30)] == [1]
+        assert [row.upload_id for row in store.page(0, 9)] == [1]
+
+
+def test_a_process_that_starts_while_a_commit_is_open_waits_for_it(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as ended, opened(postgres, database) as restarted:
+        with cut_while_committing(ended, postgres, database), monkeypatch.context() as patch:
+            patch.setattr(store_module, "ASLEEP", -4)  # it waits for a second
+            with pytest.raises(Unavailable):
+                restarted.look()
+        assert restarted.look()[1] == 1
+        assert [row.upload_id for row in restarted.page(0, 9)] == [1]
+
+
+# -- writers that sleep
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that waits 300 ms for a client in the middle of a transaction."""
+    thirty = "'idle_in_transaction_session_timeout', '30s'"
+    assert thirty in connections._SET
+    monkeypatch.setattr(connections, "_SET", connections._SET.replace(thirty, thirty.replace("30s", "300ms")))
+    yield
+
+
+def test_a_writer_asleep_in_its_transaction_holds_nobody_up_and_stores_nothing_when_it_wakes(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    database = postgres.database()
+    asleep, wake = threading.Event(), threading.Event()
+    with opened(postgres, database) as sleeper, opened(postgres, database) as successor:
+        [first] = put(sleeper, entry(1, "kestrel"))
+
+        def doze(connection: Any, statement: str) -> None:
+            if threading.current_thread().name.startswith("asleep") and statement.startswith("COPY words"):
+                asleep.set()
+                assert wake.wait(30)
+
+        with monkeypatch.context() as patch, ThreadPoolExecutor(1, "asleep") as pool:
+            between(patch, doze)
+            slow = pool.submit(sleeper.put, [entry(2, "heron", replaces=first)], Numbers())
+            assert asleep.wait(30)
+            # It holds the owner's row. Who comes next waits until the server ends that session.
+            [second] = put(successor, entry(3, "merlin", replaces=first))
+            wake.set()
+            [outcome] = slow.result(30)
+        assert isinstance(outcome, Unavailable)
+        assert found(successor, "merlin") == {second}
+        # Awake, it tries again: its place is taken.
+        [halted] = sleeper.put([entry(2, "heron", replaces=first)], Numbers())
+        assert isinstance(halted, Halted)
+        assert halted.halt == "superseded"
+        assert sleeper.look() == successor.look()  # and does not take it back
+        with pytest.raises(Halted):
+            sleeper.delete([second])
+        with pytest.raises(Halted):
+            sleeper.rename(second, "b.md", "b.md", 1.0)
+        assert [row.upload_id for row in successor.page(0, 9)] == [3]
+        assert left_over(postgres, database) == []
+
+
+def test_a_vector_that_another_host_takes_out_meanwhile_is_made_again(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgres.database()
+    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+        [other] = put(theirs, entry(1, "kestrel"))
+        assert ours.known("numbers", [piece("kestrel").key])
+        encoder = Numbers()
+        ours.look()
+
+        def take_out(connection: Any, statement: str) -> None:
+            if "CROSS JOIN LATERAL" in statement and theirs.present([other]):
+                theirs.delete([other])
+
+        with monkeypatch.context() as patch:
+            between(patch, take_out)
+            [number] = ours.put([entry(1, "kestrel")], encoder)
+        assert encoder.made == ["kestrel"]
+        assert found(ours, "kestrel") == {number}
+        assert left_over(postgres, database) == []
+
+
+def test_closed_in_the_middle_it_begins_nothing_more(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        put(store, entry(1, "kestrel"))
+        store.stop()
+        assert isinstance(outcome(store, 2), Unavailable)
+    store.close()
+    with pytest.raises(Unavailable):
+        store.look()
+
+
+def test_a_lost_connection_is_noticed_before_it_is_used(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        put(store, entry(1, "kestrel"))
+        pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'kbsync' AND datname = %s"
+        postgres.run(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({pids}) AS ours", database)
+        put(store, entry(2, "heron"))
+
+
+def test_statements_of_a_store_raise_only_target_errors(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        store.look()
+        with pytest.raises(TargetError), store._connections.transaction() as (connection, _):
+            connection.execute("SELECT 1/0")
+        with pytest.raises(psycopg.Error) as caught, psycopg.connect(postgres.dsn("not_there_either")):
+            pass
+        assert caught.value

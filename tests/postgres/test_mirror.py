@@ -1,0 +1,163 @@
+"""Mirrors into one database, through the program: their whole life, on several hosts, and kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.place import Place, eventually
+from tests.postgres.base import left_over
+from tests.postgres.server import Server
+
+
+class Host(Place):
+    """A machine that mirrors its `docs` into a database under a prefix."""
+
+    def __init__(self, root: Path, server: Server, database: str, prefix: str) -> None:
+        root.mkdir(exist_ok=True)
+        super().__init__(root)
+        self.server, self.database, self.prefix = server, database, prefix
+        self.configure(
+            f"prefix: {json.dumps(prefix)}\n"
+            f"target: {{type: postgres, dsn: {json.dumps(server.dsn(database))}}}\n"
+        )
+
+    def having(self, word: str) -> list[str]:
+        """Paths of the files of this host in whose passages a word is found."""
+        hits = self.run("search", word, "--mirror", "handbook", "--json").json["hits"]
+        return sorted(hit["path"] for hit in hits if any(word in one["text"] for one in hit["passages"]))
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, postgres: Server) -> Iterator[list[Host]]:
+    database = postgres.database()
+    hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two")]
+    yield hosts
+    for each in hosts:
+        each.close()
+
+
+def documents(server: Server, database: str) -> list[Any]:
+    return server.run(
+        database,
+        "SELECT prefix, shown FROM kbsync.document d JOIN kbsync.owner o ON o.id = d.owner ORDER BY 1, 2",
+    )
+
+
+def test_a_folder_lives_in_a_database_beside_anothers(hosts: list[Host], postgres: Server) -> None:
+    one, two = hosts
+    assert one.run("plan").code == 0
+    assert one.run("search", "kestrel").code == 2  # nothing was mirrored yet
+    for host in hosts:
+        host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
+        host.write("b.md", "# Waders\n\nThe heron, the same everywhere.\n")
+        assert host.run("--once").code == 0
+    assert one.having("kestrel") == two.having("kestrel") == ["a.md"]
+    assert documents(postgres, one.database) == [
+        *(("one/", "a.md"), ("one/", "b.md"), ("two/", "a.md"), ("two/", "b.md"))
+    ]
+    one.write("a.md", "# Falcons\n\nThe merlin.\n")
+    (one.docs / "b.md").rename(one.docs / "c.md")
+    ran = one.run("--once", "--json")
+    assert (ran.code, ran.json["replaced"], ran.json["renamed"]) == (0, 1, 1)
+    assert (one.having("kestrel"), one.having("merlin"), one.having("heron")) == ([], ["a.md"], ["c.md"])
+    (one.docs / "a.md").unlink()
+    assert one.run("--once").code == 0
+    assert documents(postgres, one.database) == [("one/", "c.md"), ("two/", "a.md"), ("two/", "b.md")]
+    assert two.run("verify").code == 0
+    assert left_over(postgres, one.database) == []
+
+
+def test_a_lost_state_takes_up_its_own_documents_and_no_others(hosts: list[Host], postgres: Server) -> None:
+    for host in hosts:
+        host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
+        assert host.run("--once").code == 0
+    one, two = hosts
+    before = postgres.run(one.database, "SELECT id FROM kbsync.document ORDER BY id")
+    (one.state / "state.db").unlink()
+    ran = one.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"]) == (0, 0)
+    assert postgres.run(one.database, "SELECT id FROM kbsync.document ORDER BY id") == before
+    assert two.run("--once", "--json").json["uploaded"] == 0
+
+
+def test_another_prefix_takes_the_documents_along(hosts: list[Host], postgres: Server) -> None:
+    one, two = hosts
+    for host in hosts:
+        host.write("a.md", "The kestrel.\n")
+        assert host.run("--once").code == 0
+    one.config.write_text(one.config.read_text().replace('"one/"', '"three/"'))
+    ran = one.run("--once", "--json")
+    assert (ran.code, ran.json["uploaded"], ran.json["renamed"]) == (0, 0, 1)
+    assert documents(postgres, one.database) == [("three/", "a.md"), ("two/", "a.md")]
+    # That of another is refused, and told.
+    one.config.write_text(one.config.read_text().replace('"three/"', '"two/"'))
+    ran = one.run("--once")
+    assert ran.code == 3
+    assert "give each mirror a prefix of its own" in ran.err
+    assert two.run("verify").code == 0
+
+
+def test_a_database_made_anew_is_filled_again(hosts: list[Host], postgres: Server) -> None:
+    one, _ = hosts
+    one.write("a.md", "# Falcons\n\nThe kestrel.\n")
+    assert one.run("--once").code == 0
+    postgres.run(one.database, "DROP SCHEMA kbsync CASCADE")
+    assert one.run("--once", "--json").json["uploaded"] == 1
+    assert one.having("kestrel") == ["a.md"]
+
+
+def test_a_daemon_lives_through_a_restart_of_the_server(hosts: list[Host], postgres: Server) -> None:
+    one, _ = hosts
+    one.write("a.md", "The kestrel.\n")
+    daemon = one.watch(hurried=True)
+    daemon.says("document.ready", path="a.md")
+    postgres.stop(signal.SIGQUIT)
+    one.write("b.md", "The heron.\n")
+    eventually(lambda: any("cannot be reached" in item["reason"] for item in one.status()["items"]))
+    postgres.start()
+    daemon.says("document.ready", path="b.md")
+    assert one.having("heron") == ["b.md"]
+    assert daemon.end() == 0
+    assert left_over(postgres, one.database) == []
+
+
+@pytest.mark.parametrize("victim", ["host", "server"])
+def test_killed_in_the_middle_each_file_ends_as_one_document(
+    hosts: list[Host], postgres: Server, victim: str
+) -> None:
+    one, _ = hosts
+    database = one.database
+    for number in range(150):
+        one.write(f"{number}.md", f"The kestrel {number}.\n")
+    postgres.run(database, "CREATE SCHEMA kbsync")
+    for least in (1, 40, 90):
+        process = one.start("--once")
+
+        def is_in_the_middle(least: int = least, process: Any = process) -> bool:
+            if process.poll() is not None:
+                return True
+            if postgres.run(database, "SELECT to_regclass('kbsync.document')") == [(None,)]:
+                return False
+            return bool(postgres.run(database, "SELECT count(*) FROM kbsync.document") >= [(least,)])
+
+        eventually(is_in_the_middle)
+        assert process.poll() is None
+        if victim == "host":
+            process.kill()
+        else:
+            postgres.stop(signal.SIGQUIT)
+            postgres.start()
+        process.communicate(timeout=60)
+        one.write("0.md", f"The kestrel 0, version {least}.\n")
+    assert one.once()["failed"] == 0
+    assert one.run("verify").code == 0
+    assert sorted(path for _, path in documents(postgres, database)) == sorted(
+        f"{number}.md" for number in range(150)
+    )
+    assert left_over(postgres, database) == []

@@ -1,0 +1,531 @@
+"""A built-in knowledge base moves into a database: `kbsync kb copy`, and what the passes around it do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from kbsync.state import lock
+from tests.cli.place import Place, eventually
+from tests.postgres.base import left_over
+from tests.postgres.server import Server
+
+
+class Vectors:
+    """A service that makes vectors, and remembers for which texts."""
+
+    def __init__(self) -> None:
+        self.asked = asked = list[str]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+                asked.extend(texts)
+                rows = [
+                    {
+                        "index": number,
+                        "embedding": [byte / 256 for byte in hashlib.sha256(text.encode()).digest()],
+                    }
+                    for number, text in enumerate(texts)
+                ]
+                body = json.dumps({"data": rows}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Nobody reads it."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def block(self, model: str = "m") -> str:
+        address = f"http://127.0.0.1:{self.server.server_port}"
+        return f"embedding: {{type: openai, base_url: {address}, model: {model}, dimensions: 32}}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Moving(Place):
+    """A mirror that is changed from the built-in base to a database and back."""
+
+    def __init__(self, root: Path, server: Server, vectors: Vectors) -> None:
+        super().__init__(root)
+        self.server, self.vectors = server, vectors
+        self.database = server.database()
+        self.local()
+
+    def local(self, more: str = "", model: str = "m") -> None:
+        target = f"{{type: local{more}, max_bytes: 100000, {self.vectors.block(model)}}}"
+        self.configure(f"deletions: {{hold_count: 3}}\ntarget: {target}")
+
+    def postgres(self, database: str = "", *, model: str = "m", dsn: str = "", prefix: str = "one/") -> None:
+        dsn = dsn or self.server.dsn(database or self.database)
+        target = f"{{type: postgres, max_bytes: 100000, dsn: {json.dumps(dsn)}, {self.vectors.block(model)}}}"
+        self.configure(f"prefix: {json.dumps(prefix)}\ndeletions: {{hold_count: 3}}\ntarget: {target}")
+
+    @property
+    def base(self) -> Path:
+        return self.state / "kb" / "handbook"
+
+    def hits(self, question: str) -> Any:
+        """What a search finds, apart from the numbers of documents."""
+        hits = self.run("search", question, "--json").json["hits"]
+        return [{key: value for key, value in hit.items() if key != "document_id"} for hit in hits]
+
+    def having(self, word: str) -> list[str]:
+        """Paths of the files in whose passages a word is found."""
+        return sorted(h["path"] for h in self.hits(word) if any(word in one["text"] for one in h["passages"]))
+
+    def copy(self) -> dict[str, Any]:
+        ran = self.go("kb", "copy", "--json")
+        assert ran.code == 0, ran.err
+        return dict(ran.json)
+
+    def documents(self) -> list[str]:
+        statement = "SELECT shown FROM kbsync.document ORDER BY shown"
+        return [shown for (shown,) in self.server.run(self.database, statement)]
+
+    def left(self) -> int:
+        """How many documents the note of the mirror calls left behind."""
+        note = self.status().get("note", "")
+        return int(note.split()[0]) if "left behind" in note else 0
+
+
+@pytest.fixture
+def vectors() -> Iterator[Vectors]:
+    vectors = Vectors()
+    yield vectors
+    vectors.close()
+
+
+@pytest.fixture
+def moving(tmp_path: Path, postgres: Server, vectors: Vectors) -> Iterator[Moving]:
+    moving = Moving(tmp_path, postgres, vectors)
+    yield moving
+    moving.close()
+
+
+def filled(moving: Moving, number: int = 8) -> Moving:
+    for each in range(number):
+        moving.write(
+            f"birds/{each}.md", f"# Bird {each}\n\nThe kestrel {each}.\n\n## Nest {each}\n\nIts nest.\n"
+        )
+    moving.write("table.csv", "".join(["name,weight\n", *(f"heron {n},{n}\n" for n in range(300))]))
+    moving.write("été.txt", "The same text.\n\nThe kestrel 1.\n")
+    assert moving.once()["failed"] == 0
+    return moving
+
+
+def done(ran: dict[str, Any]) -> dict[str, Any]:
+    return {key: ran[key] for key in ("uploaded", "replaced", "renamed", "deleted", "held", "failed")}
+
+
+def contents(server: Server, database: str) -> list[Any]:
+    return server.run(
+        database,
+        "SET search_path = kbsync, public; SELECT shown, d.name, d.digest, size, recipe, title, tags,"
+        " tokeniser, modified, place, p.digest, text, headings, page, line, length, terms, counts, key,"
+        " embedding::text,"
+        " m.name, dimensions FROM document d JOIN passage p USING (content) JOIN words w ON w.passage = p.id"
+        " JOIN vector v ON v.passage = p.id JOIN model m ON m.id = v.model ORDER BY shown, place",
+    )
+
+
+NOTHING = {"uploaded": 0, "replaced": 0, "renamed": 0, "deleted": 0, "held": 0, "failed": 0}
+
+
+def test_a_built_in_base_moves_without_anything_being_read_or_embedded_again(moving: Moving) -> None:
+    filled(moving)
+    questions = ("kestrel", "nest of bird 3", "heron 250")
+    before = [[(hit["path"], hit["text"]) for hit in moving.hits(each)] for each in questions]
+    index = (moving.base / "index.db").read_bytes()
+    moving.postgres(prefix="")
+    moving.vectors.asked.clear()
+    copied = moving.copy()
+    assert (copied["documents"], copied["there"], copied["left"]) == (10, 0, 0)
+    assert (
+        copied["passages"] == moving.server.run(moving.database, "SELECT count(*) FROM kbsync.passage")[0][0]
+    )
+    assert copied["bytes"] > 1000 and copied["seconds"] > 0
+    assert done(moving.once()) == NOTHING
+    assert moving.vectors.asked == []
+    assert [[(hit["path"], hit["text"]) for hit in moving.hits(each)] for each in questions] == before
+    assert moving.run("verify").code == 0
+    assert left_over(moving.server, moving.database) == []
+    assert (moving.base / "index.db").read_bytes() == index
+    assert moving.copy()["documents"] == 0
+    # All of it is as if the files had been read for this base.
+    other = moving.server.database()
+    moving.postgres(other, prefix="")
+    assert moving.once()["uploaded"] == 10
+    assert contents(moving.server, moving.database) == contents(moving.server, other)
+    moving.postgres(prefix="")
+    # What is edited shares its passages with what was copied.
+    moving.vectors.asked.clear()
+    moving.write("birds/0.md", "# Bird 0\n\nThe kestrel 0.\n\n## Nest 0\n\nIts nest.\n\n## Eggs\n\nFour.\n")
+    assert done(moving.once()) == {**NOTHING, "replaced": 1}
+    assert len(moving.vectors.asked) == 1
+
+
+def test_what_happened_to_files_meanwhile_is_carried_out_by_the_next_pass(moving: Moving) -> None:
+    filled(moving)
+    moving.write("birds/0.md", "# Bird 0\n\nThe merlin.\n")
+    (moving.docs / "birds/1.md").unlink()
+    (moving.docs / "birds/2.md").rename(moving.docs / "birds/20.md")
+    moving.write("new.md", "The heron of today.\n")
+    moving.postgres()
+    assert moving.copy()["documents"] == 10
+    assert done(moving.once()) == {**NOTHING, "uploaded": 1, "replaced": 1, "renamed": 1, "deleted": 1}
+    assert moving.having("merlin") == ["birds/0.md"]
+    found = [f"birds/{each}.md" for each in (20, 3, 4, 5, 6, 7)]
+    assert moving.having("kestrel") == [*found, "été.txt"]
+    assert moving.run("verify").code == 0
+    assert left_over(moving.server, moving.database) == []
+
+
+def test_held_deletions_stay_held_and_a_document_that_failed_keeps_its_old_version(moving: Moving) -> None:
+    filled(moving)
+    moving.write("birds/7.md", "It grew. " * 20_000)
+    for each in range(5):
+        (moving.docs / f"birds/{each}.md").unlink()
+    assert moving.go("--once").code == 3
+    held = {item["path"] for item in moving.status()["items"] if item["state"] == "held"}
+    assert len(held) == 5
+    moving.postgres()
+    moving.copy()
+    assert moving.go("--once").code == 3
+    assert {item["path"] for item in moving.status()["items"] if item["state"] == "held"} == held
+    assert "birds/0.md" in moving.having("kestrel") and "birds/7.md" in moving.having("kestrel")
+    assert moving.run("approve").code == 0
+    assert moving.go("--once").code == 1  # birds/7.md
+    assert moving.documents() == ["birds/5.md", "birds/6.md", "birds/7.md", "table.csv", "été.txt"]
+
+
+@pytest.mark.parametrize("again", ["copy", "pass", "files change"])
+def test_a_copy_that_is_killed_is_taken_up_again(moving: Moving, again: str) -> None:
+    filled(moving, 150)
+    moving.postgres()
+    moving.vectors.asked.clear()
+    moving.server.run(moving.database, "CREATE SCHEMA kbsync")
+    for least in (1, 40, 90):
+        process = moving.start("kb", "copy", "--json")
+
+        def is_in_the_middle(least: int = least) -> bool:
+            if moving.server.run(moving.database, "SELECT to_regclass('kbsync.document')") == [(None,)]:
+                return False
+            return bool(
+                moving.server.run(moving.database, "SELECT count(*) FROM kbsync.document") >= [(least,)]
+            )
+
+        eventually(is_in_the_middle)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        if again == "files change":
+            moving.write(f"birds/{least}.md", "# Merlin\n\nThe merlin.\n")
+            (moving.docs / f"birds/{least + 1}.md").unlink()
+    if again == "copy":
+        assert moving.copy()["documents"] <= 152 - 90
+        assert done(moving.once()) == NOTHING
+        assert moving.vectors.asked == []
+    else:
+        assert moving.once()["failed"] == 0
+    assert moving.documents() == sorted(str(p.relative_to(moving.docs)) for p in moving.docs.rglob("*.*"))
+    assert moving.run("verify").code == 0
+    assert left_over(moving.server, moving.database) == []
+    if again == "files change":
+        assert moving.having("merlin") == ["birds/1.md", "birds/40.md", "birds/90.md"]
+
+
+def test_documents_whose_vectors_are_of_another_model_are_left_to_the_next_pass(moving: Moving) -> None:
+    filled(moving, 3)
+    moving.postgres(model="other")
+    copied = moving.copy()
+    assert (copied["documents"], copied["left"]) == (0, 5)
+    assert done(moving.once()) == {**NOTHING, "uploaded": 5}
+
+
+def test_what_a_pass_has_sent_already_is_not_copied(moving: Moving) -> None:
+    filled(moving, 3)
+    moving.postgres()
+    moving.once()
+    moving.write("birds/0.md", "The merlin.\n")
+    moving.once()
+    copied = moving.copy()
+    assert (copied["documents"], copied["there"], copied["left"]) == (0, 4, 1)
+    assert done(moving.once()) == NOTHING
+    assert moving.having("merlin") == ["birds/0.md"]
+
+
+def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: Moving) -> None:
+    filled(moving)
+    moving.postgres()
+    moving.copy()
+    (moving.docs / "birds/0.md").unlink()
+    (moving.docs / "birds/1.md").rename(moving.docs / "birds/10.md")
+    assert done(moving.once()) == {**NOTHING, "renamed": 1, "deleted": 1}
+    for each in range(2, 7):
+        (moving.docs / f"birds/{each}.md").unlink()
+    assert moving.go("--once").code == 3
+    before = moving.documents()
+    copied = moving.copy()
+    # What is held is there and stays.
+    assert (copied["documents"], copied["there"], copied["left"]) == (0, 9, 0)
+    assert moving.documents() == before
+    assert moving.run("approve").code == 0
+    assert moving.once()["deleted"] == 5
+    assert moving.copy()["documents"] == 0
+    assert moving.having("kestrel") == ["birds/10.md", "birds/7.md", "été.txt"]
+    assert moving.run("verify").code == 0
+
+
+def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> None:
+    filled(moving, 3)
+    other = moving.server.database()
+    moving.postgres()
+    moving.copy()
+    assert moving.left() == 5
+    # Another database: the old one keeps its documents, and has them when it is used again.
+    moving.postgres(other)
+    assert moving.once()["uploaded"] == 5
+    assert moving.left() == 10
+    moving.postgres()
+    assert done(moving.once()) == NOTHING
+    # The same one by another name.
+    moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432 application_name=elsewhere")
+    assert done(moving.once()) == NOTHING
+    assert moving.left() == 10
+    # Restored elsewhere.
+    moving.server.run("postgres", f"CREATE DATABASE restored TEMPLATE {moving.database}")
+    moving.postgres("restored")
+    assert done(moving.once()) == NOTHING
+    moving.postgres()
+    # Back on this machine: what went meanwhile goes here too.
+    (moving.docs / "birds/0.md").unlink()
+    moving.local()
+    assert done(moving.once()) == {**NOTHING, "deleted": 1}
+    assert moving.left() == 10
+    assert moving.having("kestrel") == ["birds/1.md", "birds/2.md", "été.txt"]
+    # The built-in one is removed as the copy has said: nothing of it is left behind any more.
+    moving.postgres()
+    told = moving.go("kb", "copy").err
+    assert moving.once()["deleted"] == 1
+    assert moving.left() == 9
+    [command] = [line.partition("to remove it: ")[2] for line in told.splitlines() if "to remove it" in line]
+    subprocess.run(["sh", "-c", command], check=True)
+    moving.once()
+    assert moving.left() == 5
+    assert (moving.base / "owner").exists()
+
+
+def test_a_base_made_anew_in_the_same_database_has_left_nothing_behind(moving: Moving) -> None:
+    moving.postgres()
+    filled(moving, 3)
+    moving.server.run(moving.database, "DROP SCHEMA kbsync CASCADE")
+    assert moving.once()["uploaded"] == 5
+    assert moving.left() == 0
+
+
+Before = Callable[[Moving], str]
+"""Makes what is wrong, while the config names the database; gives another dsn, or ''."""
+
+
+def stays_local(moving: Moving) -> str:
+    moving.local()
+    return ""
+
+
+def without_a_base(moving: Moving) -> str:
+    shutil.rmtree(moving.base)
+    return ""
+
+
+def without_a_state(moving: Moving) -> str:
+    (moving.state / "state.db").unlink()
+    return ""
+
+
+def with_a_newer_index(moving: Moving) -> str:
+    with closing(apsw.Connection(str(moving.base / "index.db"))) as connection:
+        connection.pragma("user_version", 99)
+    return ""
+
+
+def with_a_damaged_index(moving: Moving) -> str:
+    for file in moving.base.glob("index.db-*"):
+        file.unlink()
+    (moving.base / "index.db").write_bytes(b"this is no database" * 500)
+    return ""
+
+
+def into_a_newer_schema(moving: Moving) -> str:
+    moving.copy()
+    moving.server.run(moving.database, "UPDATE kbsync.base SET version = 99; DELETE FROM kbsync.document")
+    return ""
+
+
+def as_a_reader(moving: Moving) -> str:
+    moving.copy()
+    role = f"reader_{moving.database}"
+    moving.server.run(
+        moving.database,
+        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA kbsync TO {role};"
+        f" GRANT SELECT ON ALL TABLES IN SCHEMA kbsync TO {role}",
+    )
+    return moving.server.dsn(moving.database, role)
+
+
+def with_a_full_disk(moving: Moving) -> str:
+    moving.server.run(
+        moving.database,
+        "CREATE SCHEMA other; CREATE FUNCTION other.full_disk() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file'; END$$;"
+        " CREATE EVENT TRIGGER full_disk ON ddl_command_end EXECUTE FUNCTION other.full_disk()",
+    )
+    return ""
+
+
+def at_a_server_that_is_away(moving: Moving) -> str:
+    return "host=127.0.0.1 port=1 dbname=kb user=kbsync password=pw-sEcReT"
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "says"),
+    [
+        (stays_local, 2, "handbook (local); change the target in the config first"),
+        (without_a_base, 2, "kb/handbook; name its folder with --from DIR"),
+        (without_a_state, 2, "does not know the documents in"),
+        (with_a_newer_index, 4, "index.db was written by a newer kbsync (layout 99"),
+        (with_a_damaged_index, 4, "index.db is damaged"),
+        (into_a_newer_schema, 3, "was made by a newer kbsync (layout 99"),
+        (as_a_reader, 3, "GRANT "),
+        (with_a_full_disk, 3, "no space is left on the disk of the database"),
+        (at_a_server_that_is_away, 4, "cannot be reached"),
+    ],
+)
+def test_what_cannot_be_copied_is_refused_and_left_as_it_was(
+    moving: Moving, before: Before, code: int, says: str
+) -> None:
+    filled(moving, 2)
+    moving.postgres()
+    if dsn := before(moving):
+        moving.postgres(dsn=dsn)
+    ran = moving.run("kb", "copy")
+    assert (ran.code, ran.out) == (code, "")
+    assert says in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
+
+
+def test_a_running_kbsync_is_not_disturbed(moving: Moving) -> None:
+    filled(moving, 2)
+    moving.postgres()
+    with lock.held(moving.state):
+        ran = moving.run("kb", "copy")
+    assert (ran.code, ran.out) == (4, "")
+    assert "stop it first" in ran.err
+
+
+def test_a_copy_that_a_full_disk_ends_continues_when_there_is_room(moving: Moving) -> None:
+    filled(moving, 4)
+    other = moving.server.database()
+    moving.postgres(other)
+    moving.once()
+    moving.server.run(
+        other,
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full', MESSAGE = 'could not extend file'; END$$;"
+        " CREATE TRIGGER full_disk BEFORE INSERT ON kbsync.document EXECUTE FUNCTION full_disk();"
+        " DELETE FROM kbsync.document; UPDATE kbsync.base SET uuid = gen_random_uuid()",
+    )
+    ran = moving.run("kb", "copy")
+    assert ran.code == 3 and "to continue: kbsync kb copy" in ran.err
+    moving.server.run(other, "DROP TRIGGER full_disk ON kbsync.document")
+    moving.vectors.asked.clear()
+    assert moving.copy()["documents"] == 6
+    assert done(moving.once()) == NOTHING
+    assert moving.vectors.asked == []
+
+
+def test_a_base_with_a_path_of_its_own_is_named(moving: Moving) -> None:
+    place = moving.root / "elsewhere"
+    moving.local(f", path: {place}")
+    filled(moving, 2)
+    moving.postgres()
+    assert moving.run("kb", "copy").code == 2
+    ran = moving.run("kb", "copy", "--from", "elsewhere")
+    assert "handbook: 4 documents copied from" in ran.out
+    assert f"rm {place}/index.db*" in ran.err
+    assert done(moving.once()) == NOTHING
+
+
+def test_the_password_of_a_database_is_shown_nowhere(moving: Moving) -> None:
+    filled(moving, 1)
+    moving.postgres(dsn=moving.server.dsn(moving.database) + " password=pw-sEcReT")
+    words = (
+        "kb copy",
+        "--once",
+        "plan",
+        "status --json",
+        "doctor",
+        "verify",
+        "search kestrel",
+        "explain été.txt",
+    )
+    for command in words:
+        ran = moving.run(*command.split())
+        assert ran.code == 0 and "sEcReT" not in ran.out + ran.err, command
+    files = [file for file in moving.root.rglob("*") if file.is_file() and file != moving.config]
+    assert [file for file in files if b"sEcReT" in file.read_bytes()] == []
+    # What a former base keeps beside the proof of ownership is told of, and the proof alone is no copy.
+    copies = [line for line in moving.run("doctor").out.splitlines() if " copies " in line]
+    assert len(copies) == 1 and "handbook is mirrored into postgres" in copies[0]
+    for file in moving.base.glob("index.db*"):
+        file.unlink()
+    assert any("copies" in line and "none" in line for line in moving.run("doctor").out.splitlines())
+
+
+def test_forgetting_a_mirror_takes_its_own_documents_out_of_the_database_and_no_others(
+    moving: Moving,
+) -> None:
+    moving.write("a.md", "The kestrel.\n")
+    moving.postgres(prefix="other/")
+    moving.once()
+    shutil.rmtree(moving.state)
+    moving.postgres(prefix="one/")
+    moving.once()
+    owned = "SELECT prefix FROM kbsync.document d JOIN kbsync.owner o ON o.id = d.owner ORDER BY 1"
+    assert moving.server.run(moving.database, owned) == [("one/",), ("other/",)]
+    # Also where the database is reached by another name since the last pass.
+    moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432")
+    ran = moving.run("forget", "handbook", "--delete-documents", "--yes")
+    assert (ran.code, ran.out) == (0, "handbook is forgotten; 1 document deleted\n")
+    assert moving.server.run(moving.database, owned) == [("other/",)]
+    assert moving.server.run(moving.database, "SELECT prefix FROM kbsync.owner") == [("other/",)]
+    assert left_over(moving.server, moving.database) == []
+
+
+def test_a_config_for_a_database_is_written_without_its_dsn(moving: Moving) -> None:
+    moving.config.unlink()
+    moving.write("a.md", "The kestrel.\n")
+    ran = moving.run("init", "docs", "--target", "postgres")
+    assert ran.code == 0 and "export POSTGRES_DSN=…" in ran.out and ran.err == ""
+    assert "dsn: ${POSTGRES_DSN}" in moving.config.read_text()
+    dsn = {"POSTGRES_DSN": moving.server.dsn(moving.database)}
+    assert moving.run("--once", env=dsn).code == 0
+    assert "kb list" not in moving.run("--once").err

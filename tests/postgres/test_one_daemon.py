@@ -1,0 +1,66 @@
+"""What there is in the place of fail-over (ADR 29): a state was lost, or a daemon slept too long."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.place import eventually
+from tests.postgres.base import left_over
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host, documents
+
+
+@pytest.fixture
+def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
+    host = Host(tmp_path / "one", postgres, postgres.database(), "one/")
+    for number in range(4):
+        host.write(f"{number}.md", f"The kestrel, number {number}.\n")
+    assert host.once()["uploaded"] == 4
+    yield host
+    host.close()
+
+
+def rows(host: Host) -> list[Any]:
+    """Every row of documents, passages, words and vectors, by its place and the transaction that wrote it."""
+    tables = ("document", "passage", "words", "vector")
+    each = (f"SELECT '{table}', ctid::text, xmin::text FROM kbsync.{table}" for table in tables)
+    return host.server.run(host.database, " UNION ALL ".join(each) + " ORDER BY 1, 2")
+
+
+def test_a_state_that_is_lost_altogether_is_made_again_from_the_base_and_nothing_is_embedded(
+    host: Host,
+) -> None:
+    before = rows(host)
+    shutil.rmtree(host.state)  # the token of the mirror as well: its prefix proves what is its own
+    assert host.once()["uploaded"] == 0
+    assert rows(host) == before
+    assert host.run("verify").code == 0
+
+
+@pytest.mark.parametrize("state", ["none", "a copy"])
+def test_a_daemon_that_slept_while_another_took_its_place_changes_nothing(host: Host, state: str) -> None:
+    daemon = host.watch(hurried=True)
+    daemon.says("watch.started")
+    daemon.tell(signal.SIGSTOP)
+    other = ("--state-dir", host.root / "other state")
+    if state == "a copy":  # with the token: the generation alone tells the two apart
+        shutil.copytree(host.state, other[1])
+    assert host.run("--once", "--json", *other).json["uploaded"] == 0
+    before = rows(host)
+    host.write("4.md", "The heron.\n")
+    (host.docs / "0.md").unlink()
+    daemon.tell(signal.SIGCONT)
+    eventually(lambda: (host.status()["halt"] or {}).get("reason") == "superseded")
+    assert rows(host) == before
+    ran = host.run("--once", "--json", *other)
+    assert (ran.json["uploaded"], ran.json["deleted"]) == (1, 1)
+    names = [f"{number}.md" for number in range(1, 5)]
+    assert [path for _, path in documents(host.server, host.database)] == names
+    assert left_over(host.server, host.database) == []
+    assert daemon.end() == 0

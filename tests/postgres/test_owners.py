@@ -1,0 +1,233 @@
+"""Whose a prefix is: who takes it over, who is refused, how it is released, and when a host was seen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from kbsync.errors import Halted
+from kbsync.index.postgres.store import Owner, PostgresStore
+from tests.postgres.base import between, entry, put, token
+from tests.postgres.server import Server
+from tests.postgres.test_failures import cured, outcome
+
+PREFIX = "it's \\ours/"
+
+
+@contextmanager
+def at(
+    server: Server,
+    database: str,
+    state: str,
+    *,
+    host: str = "files-1",
+    folder: str = "/srv/docs",
+    prefix: str = PREFIX,
+    read_only: bool = False,
+) -> Iterator[PostgresStore]:
+    """As a mirror with this state sees it. `state` "": none, as on a machine that only looks."""
+    owner = Owner(prefix, token(state) if state else None, "news", folder, host)
+    with closing(PostgresStore(server.dsn(database), owner, read_only=read_only)) as store:
+        yield store
+
+
+def refused(store: PostgresStore) -> Halted:
+    """What each kind of write is told; nothing of it is done."""
+    halts = [outcome(store, 9, "heron")]
+    for write in (lambda: store.delete([1]), lambda: store.rename(1, "b.md", "b.md", 1.0), store.look):
+        with pytest.raises(Halted) as caught:
+            write()
+        halts.append(caught.value)
+    assert {(each.halt, str(each), each.cure) for each in halts} == {
+        (halts[0].halt, str(halts[0]), halts[0].cure)
+    }
+    assert isinstance(halts[0], Halted)
+    return halts[0]
+
+
+def rows(server: Server, database: str) -> list[Any]:
+    columns = "prefix, token, host, convert_from(folder, 'UTF8'), mirror"
+    return server.run(database, f"SELECT {columns} FROM kbsync.owner ORDER BY id")
+
+
+def test_a_state_lost_on_the_same_machine_takes_its_prefix_up_again(postgres: Server) -> None:
+    database = postgres.database()
+    with at(postgres, database, "first") as before, at(postgres, database, "second") as after:
+        [number] = put(before, entry(1, "kestrel"))
+        with at(postgres, database, "", read_only=True) as looking:
+            assert looking.look()[1] == 1
+        assert after.look()[1] == 1
+        put(after, entry(2, "heron"))
+        assert after.present([number]) == {number}
+        # Two at work with one prefix on one machine: the one that came last goes on.
+        assert refused(before).halt == "superseded"
+    assert rows(postgres, database) == [(PREFIX, token("second"), "files-1", "/srv/docs", "news")]
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "files-2"}, {"folder": "/srv/other"}], ids=str)
+def test_a_prefix_of_another_is_refused_until_a_person_releases_it(
+    postgres: Server, elsewhere: dict[str, str]
+) -> None:
+    database = postgres.database()
+    other = {"host": "files-1", "folder": "/srv/docs"} | elsewhere
+    with at(postgres, database, "first") as theirs, at(postgres, database, "second", **other) as ours:
+        [number] = put(theirs, entry(1, "kestrel"))
+        halted = refused(ours)
+        assert halted.halt == "prefix-taken"
+        year = postgres.run(database, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-')")[0][0]
+        for word in ("the mirror news on files-1 (/srv/docs)", f"seen {year}", "a prefix of its own"):
+            assert word in str(halted)
+        # Who only looks, before the first pass, is told the same.
+        for state in ("second", ""):
+            with at(postgres, database, state, **other, read_only=True) as looking:
+                with pytest.raises(Halted) as caught:
+                    looking.look()
+                assert (caught.value.halt, caught.value.cure) == ("prefix-taken", halted.cure)
+        # The other one has noticed nothing.
+        put(theirs, entry(2, "merlin"))
+        assert theirs.present([number]) == {number}
+
+        cured(postgres, halted)
+        put(theirs, entry(3, "heron"))  # released is not taken yet
+        assert ours.look()[1] == 3
+        put(ours, entry(4, "osprey"))
+        assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.present([number])) == (4, [], set())
+        # Whoever had it is told by whom it was taken, in whatever it does next and when it starts again.
+        assert refused(theirs).halt == "prefix-taken"
+        with at(postgres, database, "first") as again:
+            assert f"on {other['host']} ({other['folder']})" in str(refused(again))
+        # The command was about that one: what another has taken meanwhile it leaves alone.
+        before = rows(postgres, database)
+        cured(postgres, halted)
+        assert rows(postgres, database) == before
+
+
+def test_of_two_that_come_at_once_with_one_prefix_one_has_it(postgres: Server) -> None:
+    database = postgres.database()
+    ready = threading.Barrier(2)
+
+    def come(host: str) -> str:
+        with at(postgres, database, host, host=host) as store:
+            ready.wait()
+            try:
+                store.look()
+            except Halted as halted:
+                return halted.halt
+            return "has it"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(come, ("files-1", "files-2"))) == ["has it", "prefix-taken"]
+
+
+def test_one_that_comes_back_before_its_released_prefix_is_taken_has_it_again(postgres: Server) -> None:
+    database = postgres.database()
+    with at(postgres, database, "first") as theirs, at(postgres, database, "second", host="files-2") as ours:
+        put(theirs, entry(1, "kestrel"))
+        cured(postgres, refused(ours))
+        with at(postgres, database, "first") as again:
+            put(again, entry(2, "heron"))
+        assert refused(ours).halt == "prefix-taken"
+
+
+def test_a_state_that_was_moved_to_another_machine_takes_its_documents_along(postgres: Server) -> None:
+    database = postgres.database()
+    with at(postgres, database, "first") as before:
+        put(before, entry(1, "kestrel"))
+        with at(postgres, database, "first", host="files-2", folder="/data") as after:
+            assert after.look()[1] == 1
+        assert rows(postgres, database) == [(PREFIX, token("first"), "files-2", "/data", "news")]
+        halted = outcome(before, 2, "heron")
+        assert (halted.halt, "on files-2" in str(halted)) == ("superseded", True)
+
+
+def test_who_has_documents_cannot_move_to_a_prefix_of_another(postgres: Server) -> None:
+    database = postgres.database()
+    with at(postgres, database, "first", prefix="a/") as ours, at(postgres, database, "second") as theirs:
+        [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
+    before = rows(postgres, database)
+    # The same machine and folder prove nothing here: each of the two prefixes has documents.
+    with at(postgres, database, "first") as moved:
+        halted = refused(moved)
+    assert halted.halt == "prefix-taken"
+    assert rows(postgres, database) == before
+    assert postgres.run(database, "SELECT id FROM kbsync.document ORDER BY id") == [(mine,), (other,)]
+
+
+def test_who_has_documents_takes_a_prefix_of_another_that_a_person_released(postgres: Server) -> None:
+    database = postgres.database()
+    # The state was lost before its mirror got another prefix. Now it has the first one again.
+    with at(postgres, database, "lost") as lost, at(postgres, database, "now", prefix="b/") as now:
+        [before], [mine] = put(lost, entry(1, "kestrel")), put(now, entry(1, "heron"))
+        with at(postgres, database, "now") as back:
+            cured(postgres, refused(back))
+            put(lost, entry(2, "merlin"))  # released is not taken yet
+            assert back.look()[1] == 1
+            assert [row.id for row in back.page(0, 9)] == [mine]
+            put(back, entry(2, "osprey"))
+        # One that wakes up changes nothing, and is refused when it starts again.
+        assert outcome(lost, 3, "merlin").halt == "superseded"
+        with at(postgres, database, "lost") as again:
+            assert refused(again).halt == "prefix-taken"
+    assert [(prefix, which, host) for prefix, which, host, *_ in rows(postgres, database)] == [
+        ("b/", token("lost"), ""),
+        (PREFIX, token("now"), "files-1"),
+    ]
+    # Its documents are where they were, and whoever comes under the prefix that was left has them.
+    with at(postgres, database, "third", prefix="b/", folder="/srv/other") as other:
+        assert other.look()[1] == 2
+        assert before in {row.id for row in other.page(0, 9)}
+
+
+AGE = "SELECT extract(epoch FROM now() - seen) < 30 FROM kbsync.owner"
+A_WHILE_AGO = "UPDATE kbsync.owner SET seen = now() - interval '2 minutes'"
+
+
+def test_a_look_of_the_writer_tells_that_it_was_seen_once_a_minute(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = postgres.database()
+    with at(postgres, database, "first") as before, at(postgres, database, "first") as writer:
+        put(before, entry(1, "kestrel"))
+        writer.look()
+        postgres.run(database, A_WHILE_AGO)
+        with at(postgres, database, "first", read_only=True) as looking:
+            looking.look()
+        before.look()  # its place was taken
+        assert postgres.run(database, AGE) == [(False,)]
+        writer.look()
+        assert postgres.run(database, AGE) == [(True,)]
+        statements = list[str]()
+        between(monkeypatch, lambda _connection, statement: statements.append(statement))
+        writer.look()
+        assert not any("UPDATE" in each for each in statements)
+        postgres.run(database, A_WHILE_AGO)
+        writer.delete([])
+        assert postgres.run(database, AGE) == [(True,)]
+
+
+def test_a_look_waits_for_no_write(postgres: Server) -> None:
+    database = postgres.database()
+    with at(postgres, database, "first") as writer, psycopg.connect(postgres.dsn(database)) as holding:
+        put(writer, entry(1, "kestrel"))
+        postgres.run(database, A_WHILE_AGO)
+        holding.execute("SELECT FROM kbsync.owner FOR UPDATE")
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(writer.look).result(20)[1] == 1
+
+
+def test_a_folder_may_have_any_name(postgres: Server) -> None:
+    database = postgres.database()
+    odd = "/srv/caf\udce9\n"
+    with at(postgres, database, "first", folder=odd) as theirs:
+        put(theirs, entry(1, "kestrel"))
+    with at(postgres, database, "second", folder=odd) as ours:
+        assert ours.look()[1] == 1
+    with at(postgres, database, "third") as other, pytest.raises(Halted) as caught:
+        other.look()
+    assert "\n" not in str(caught.value)

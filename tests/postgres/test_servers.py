@@ -1,0 +1,244 @@
+"""What an administrator may have set up in another way: kbsync works, pauses, or halts with a cure."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psycopg
+import pytest
+
+from kbsync.errors import Halted, TargetError, Unavailable
+from kbsync.index.postgres.store import Owner, PostgresStore
+from tests.postgres.base import entry, found, left_over, opened, put
+from tests.postgres.server import Server, programs
+from tests.postgres.test_failures import cured, outcome
+from tests.share import enumerated
+
+
+def halted(store: PostgresStore) -> Halted:
+    with pytest.raises(Halted) as caught:
+        store.look()
+    return caught.value
+
+
+# -- set up in a way that kbsync cannot work with
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding_halts_and_the_cure_makes_one_that_serves(
+    postgres: Server, encoding: str
+) -> None:
+    name = f"kb_{encoding.lower()}"
+    postgres.run("postgres", f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
+    with opened(postgres, name) as store:
+        refused = halted(store)
+    assert (refused.halt, encoding in str(refused)) == ("unsuitable-server", True)
+    cured(postgres, refused)
+    postgres.run(f"{name}_utf8", "CREATE EXTENSION vector")
+    with opened(postgres, f"{name}_utf8") as store:
+        put(store, entry(1, "Grüße 请假"))
+    for each in (name, f"{name}_utf8"):
+        postgres.run("postgres", f"DROP DATABASE {each}")
+
+
+def test_an_old_extension_halts_until_it_is_updated(postgres: Server) -> None:
+    database = postgres.database()
+    [(version,)] = postgres.run(database, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    postgres.run(database, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    with opened(postgres, database) as store:
+        old = halted(store)
+        assert (old.halt, "pgvector 0.7.4" in str(old)) == ("unsuitable-server", True)
+        assert "ALTER EXTENSION vector UPDATE" in old.cure
+        postgres.run(database, "UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", version)
+        put(store, entry(1, "kestrel"))
+
+
+def test_the_extension_may_lie_in_any_schema_that_may_be_used(postgres: Server) -> None:
+    database = postgres.database(extension=False)
+    role = f"writer_{database}"
+    postgres.run(database, 'CREATE SCHEMA "Ext 1"; CREATE EXTENSION vector SCHEMA "Ext 1"')
+    postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
+    with opened(postgres, database, user=role) as store:
+        refused = halted(store)
+        assert (refused.halt, role in str(refused)) == ("credentials", True)
+        cured(postgres, refused)
+        [number] = put(store, entry(1, "kestrel"))
+        assert found(store, "kestrel") == {number}
+
+
+TABLES = ("base", "owner", "model", "document", "passage", "words", "vector")
+
+
+@enumerated()
+@pytest.mark.parametrize("relation", [*TABLES, "content", "the schema"])
+def test_rights_to_any_part_of_it_may_be_taken_away_and_given_back(postgres: Server, relation: str) -> None:
+    database = postgres.database()
+    role = f"writer_{database}"
+    postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
+    with opened(postgres, database, user=role) as store:
+        [first] = put(store, entry(1, "kestrel"))
+        kind = {"content": "SEQUENCE kbsync.content", "the schema": "SCHEMA kbsync"}
+        postgres.run(database, f"ALTER {kind.get(relation, f'TABLE kbsync.{relation}')} OWNER TO postgres")
+        outcomes = [outcome(store, 2, "heron") for _ in range(2)]
+        for refused in outcomes:
+            assert isinstance(refused, Halted), refused
+            assert refused.halt == "credentials"
+            assert role in str(refused)
+        cured(postgres, outcomes[0])
+        [second] = put(store, entry(2, "heron", replaces=first))
+        assert found(store, "heron") == {second}
+        store.delete([second])
+        assert left_over(postgres, database) == []
+
+
+# -- what passes by itself
+
+
+def test_a_server_without_a_free_connection_is_tried_again(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        held = list[psycopg.Connection[object]]()
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            while True:
+                held.append(psycopg.connect(postgres.direct("postgres")))
+        with pytest.raises(Unavailable, match="too many clients"):
+            store.look()
+        for each in held:
+            each.close()
+        put(store, entry(1, "kestrel"))
+
+
+@enumerated("words")
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("SET statement_timeout = '40ms'", "statement timeout"),
+        ("SET lock_timeout = '40ms'", ""),  # ours stands, which is as long as somebody may sleep
+        ("SET idle_in_transaction_session_timeout = '40ms'", ""),
+        ("SET search_path = nowhere", ""),
+        ("SET default_transaction_isolation = 'serializable'", ""),
+        ("SET default_transaction_deferrable = on", ""),
+        ("SET bytea_output = 'escape'", ""),
+        ("SET datestyle = 'German'", ""),
+        ("SET intervalstyle = 'sql_standard'", ""),
+        ("SET extra_float_digits = -15", ""),
+        ("SET standard_conforming_strings = off", ""),
+        ("SET row_security = off", ""),
+        ("SET enable_indexscan = off", ""),
+        ("CONNECTION LIMIT 0", "too many connections"),
+        ("ALLOW_CONNECTIONS false", "not currently accepting connections"),
+    ],
+)
+def test_what_an_administrator_limits_costs_a_pause_or_nothing(
+    postgres: Server, limit: str, words: str
+) -> None:
+    database = postgres.database()
+    role = f"writer_{database}"
+    postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
+    with opened(postgres, database, user=role) as store:
+        [first] = put(store, entry(1, "kestrel"))
+    slow = (
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.1);"
+        " RETURN NEW; END$$; CREATE TRIGGER slow BEFORE INSERT ON kbsync.words EXECUTE FUNCTION slow()"
+    )
+    postgres.run(database, slow)
+    postgres.run("postgres", f"ALTER DATABASE {database} {limit}")
+    with opened(postgres, database, user=role) as store:
+        result = outcome(store, 2, "heron")
+        if words:
+            assert isinstance(result, Unavailable), result
+            assert words in str(result)
+        else:
+            assert found(store, "heron") == {result}
+        back = f"RESET {limit.split()[1]}" if limit.startswith("SET") else "CONNECTION LIMIT -1"
+        postgres.run("postgres", f"ALTER DATABASE {database} {back}")
+        postgres.run("postgres", f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+    with opened(postgres, database, user=role) as store:
+        [second] = put(store, entry(2, "heron"))
+        assert (found(store, "kestrel"), found(store, "heron")) == ({first}, {second})
+        assert left_over(postgres, database) == []
+
+
+@contextmanager
+def foreign(code: str, words: str) -> Iterator[int]:
+    """A port where a server refuses whoever comes, in its own language."""
+    fields = b"".join(
+        kind + value.encode() + b"\0" for kind, value in ((b"S", "FATAL"), (b"C", code), (b"M", words))
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    while struct.unpack("!ii", client.recv(8))[1] == 80877103:  # asks for TLS
+                        client.sendall(b"N")
+                    client.sendall(b"E" + struct.pack("!i", 5 + len(fields)) + fields + b"\0")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_server_in_another_language_is_tried_again_and_its_words_are_shown() -> None:
+    words = "Passwort-Authentifizierung für Benutzer »ada« fehlgeschlagen"
+    with foreign("28P01", words) as port:
+        dsn = f"postgresql://ada:hush-hush@127.0.0.1:{port}/kb"
+        with closing(PostgresStore(dsn, Owner(""))) as store, pytest.raises(TargetError) as caught:
+            store.look()
+    assert isinstance(caught.value, Unavailable)
+    assert words in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+# -- more than one
+
+
+def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
+    one, two = postgres.database(), postgres.database()
+    with opened(postgres, one) as ours, opened(postgres, two) as theirs:
+        [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
+        assert ours.look()[0] != theirs.look()[0]
+        assert (found(ours, "heron"), found(theirs, "kestrel")) == (set(), set())
+        ours.delete([mine, other])
+        assert found(theirs, "heron") == {other}
+
+
+def test_a_standby_is_searched_and_halts_whoever_writes(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database, "a/") as store:
+        [number] = put(store, entry(1, "kestrel"))
+        with Standby(postgres) as standby:
+            with opened(standby, database, "a/", read_only=True) as reader:
+                assert found(reader, "kestrel") == {number}
+            with opened(standby, database, "a/") as writer:
+                assert halted(writer).halt == "index-read-only"
+                assert "primary" in str(halted(writer))
+                standby.run("postgres", "SELECT pg_promote()")  # as when the primary was lost
+                put(writer, entry(2, "heron"))
+            with opened(standby, database, "a/", read_only=True) as reader:
+                assert len(found(reader, "kestrel")) == len(found(reader, "heron")) == 1
+
+
+class Standby(Server):
+    """One that follows another."""
+
+    def __init__(self, primary: Server) -> None:
+        self.primary = primary
+        super().__init__()
+
+    def make(self) -> None:
+        copy = [programs() / "pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        copy += ["--pgdata", self.folder / "data", "--dbname", self.primary.direct("postgres")]
+        subprocess.run(copy, check=True, cwd=self.folder, **self.user)

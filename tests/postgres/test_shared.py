@@ -1,0 +1,245 @@
+"""One base that several hosts fill: a search of any of them finds the documents of all, and says whose."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres.base import between
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host
+
+
+class Named(Host):
+    """A host by a name of its own, for what runs in the test's process."""
+
+    def __init__(self, root: Path, server: Server, database: str, name: str, user: str = "postgres") -> None:
+        self.name = name
+        super().__init__(root / name, server, database, f"{name}/")
+        self.config.write_text(self.config.read_text().replace("user=postgres", f"user={user}"))
+
+    @contextlib.contextmanager
+    def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
+        with super()._inside(cwd, env), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "gethostname", lambda: self.name)
+            yield
+
+    def hits(self, *words: str) -> dict[str, dict[str, Any]]:
+        """The hits of a search by the absolute path of their files; none is there twice."""
+        ran = self.run("search", *words, "--json")
+        assert ran.code == 0, ran.err
+        hits = {hit["abs_path"]: hit for hit in ran.json["hits"]}
+        assert len(hits) == len(ran.json["hits"])
+        return hits
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, postgres: Server) -> tuple[Named, Named]:
+    database = postgres.database()
+    one, two = (Named(tmp_path, postgres, database, name) for name in ("files-1", "files-2"))
+    two.config.write_text(two.config.read_text().replace("name: handbook", "name: news"))
+    for host in (one, two):
+        host.write("birds/a.md", f"# Falcons\n\nThe kestrel of {host.name}.\n")
+        host.write("b.txt", "The kestrel, the same everywhere.\n")
+        assert host.run("--once").code == 0
+    return one, two
+
+
+def test_a_search_finds_what_every_host_has_put_and_tells_whose_it_is(
+    hosts: tuple[Named, Named], postgres: Server
+) -> None:
+    one, two = hosts
+    day = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    postgres.run(one.database, "UPDATE kbsync.owner SET seen = %s WHERE host = 'files-2'", day)
+    hits = one.hits("kestrel")
+    assert set(hits) == {str(host.docs / path) for host in hosts for path in ("birds/a.md", "b.txt")}
+    theirs, own = hits[str(two.docs / "birds/a.md")], hits[str(one.docs / "birds/a.md")]
+    assert (theirs["path"], theirs["mirror"], theirs["host"]) == ("birds/a.md", "news", "files-2")
+    assert theirs["as_of"] == "2026-01-02T03:04:05Z"
+    assert (own["path"], own["mirror"], own["host"]) == ("birds/a.md", "handbook", "files-1")
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(own["as_of"])
+    assert age < datetime.timedelta(minutes=5)
+    assert "kestrel of files-2" in theirs["text"]
+
+
+def test_people_are_told_the_host_and_the_time_of_what_is_not_here(
+    hosts: tuple[Named, Named], postgres: Server, tmp_path: Path
+) -> None:
+    one, two = hosts
+    postgres.run(one.database, "UPDATE kbsync.owner SET seen = '2026-01-02T03:04:05Z' WHERE host = 'files-2'")
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    told = one.run("search", "kestrel", tty=True, env=env).out
+    headings = [line for line in told.splitlines() if "a.md" in line or "b.txt" in line]
+    away = [line for line in headings if "news on files-2: " in line]
+    assert (len(headings), len(away)) == (4, 2)
+    assert all("as of 2026-01-02T03:04:05Z" in line for line in away)
+    assert not any("as of" in line or "handbook" in line for line in headings if line not in away)
+    assert str(two.docs) not in told  # no link to a place that is on another machine
+    # What can be opened has a number, and nothing else.
+    for number in (1, 2):
+        opened = one.run("open", str(number), "--print", env=env).out
+        assert opened.startswith(str(one.docs))
+        [line] = [line for line in headings if line.lstrip("\x1b[2m").startswith(f" {number}  ")]
+        assert Path(opened.strip()).name in line
+    assert one.run("open", "3", env=env).code == 2
+    paths = one.run("search", "kestrel", "--files").out.splitlines()
+    assert sorted(paths) == sorted(str(one.docs / path) for path in ("birds/a.md", "b.txt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("--mirror", "handbook"), ["files-1/birds/a.md", "files-1/b.txt"]),
+        (("--path", "birds/"), ["files-1/birds/a.md", "files-2/birds/a.md"]),
+        (("--path", "/birds"), ["files-1/birds/a.md", "files-2/birds/a.md"]),
+        (("--type", "txt"), ["files-1/b.txt", "files-2/b.txt"]),
+        (("--mirror", "handbook", "--type", "txt"), ["files-1/b.txt"]),
+        # A place on this machine is about this machine's files.
+        (("--path", "{docs}"), ["files-1/birds/a.md", "files-1/b.txt"]),
+        (("--path", "{docs}/birds"), ["files-1/birds/a.md"]),
+        (("--path", "./birds"), ["files-1/birds/a.md"]),
+        (("--after", "2999-01-01"), []),
+    ],
+    ids=" ".join,
+)
+def test_options_narrow_to_paths_below_each_folder(
+    hosts: tuple[Named, Named], words: tuple[str, ...], found: list[str]
+) -> None:
+    one, _ = hosts
+    ran = one.run("search", "kestrel", "--json", *(w.format(docs=one.docs) for w in words), cwd=one.docs)
+    assert ran.code == 0
+    folders = {str(host.docs): host.name for host in hosts}
+    told = [
+        hit["abs_path"].replace(folder, name)
+        for hit in ran.json["hits"]
+        for folder, name in folders.items()
+        if hit["abs_path"].startswith(folder)
+    ]
+    assert sorted(told) == sorted(found)
+
+
+def test_nothing_is_said_of_documents_that_were_not_looked_at(hosts: tuple[Named, Named]) -> None:
+    one, two = hosts
+    two.write("c.rst", "The kestrel.\n")
+    assert two.run("--once").code == 0
+    words = ("search", "zyzzyva", "--type", "rst")
+    told = one.run(*words)
+    assert (told.code, "no document matches" in told.err) == (0, False)
+    assert "no document matches --type rst" in one.run(*words, "--mirror", "handbook").err
+
+
+def reader(hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, name: str) -> Named:
+    """A machine that has a config and the right to read, and has never mirrored anything."""
+    database = hosts[0].database
+    postgres.run(database, f"CREATE ROLE reader_{database} LOGIN")
+    postgres.run(database, f"GRANT USAGE ON SCHEMA kbsync TO reader_{database}")
+    postgres.run(database, f"GRANT SELECT ON ALL TABLES IN SCHEMA kbsync TO reader_{database}")
+    return Named(tmp_path, postgres, database, name, f"reader_{database}")
+
+
+def test_who_only_searches_needs_a_config_and_the_right_to_read(
+    hosts: tuple[Named, Named], postgres: Server, tmp_path: Path
+) -> None:
+    desk = reader(hosts, postgres, tmp_path, "desk")
+    assert {(hit["host"], hit["path"]) for hit in desk.hits("kestrel").values()} == {
+        (host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")
+    }
+    assert desk.run("search", "kestrel", "--files").out == ""
+    before = desk.files()
+    assert desk.run("search", "kestrel").code == 0
+    assert desk.files() == before
+    own = desk.run("search", "kestrel", "--mirror", "handbook")
+    assert (own.code, "desk/" in own.err, "--once" in own.err) == (2, True, True)
+    # With another's prefix in the config its documents are what that mirror means, and still another's.
+    desk.config.write_text(desk.config.read_text().replace('"desk/"', '"files-2/"'))
+    hits = desk.hits("kestrel", "--mirror", "handbook")
+    assert {hit["mirror"] for hit in hits.values()} == {"news"}
+    assert set(hits) == {str(hosts[1].docs / path) for path in ("birds/a.md", "b.txt")}
+    told = desk.run("plan")
+    assert (told.code, "the mirror news on files-2" in told.out) == (3, True), told
+
+
+def test_before_anything_was_made_the_command_that_makes_it_is_told(tmp_path: Path, postgres: Server) -> None:
+    ran = Named(tmp_path, postgres, postgres.database(), "desk").run("search", "kestrel")
+    assert (ran.code, "--once" in ran.err) == (2, True)
+
+
+def configured(host: Named, *mirrors: dict[str, Any]) -> None:
+    dsn = host.server.dsn(host.database)
+    several = [
+        {"settle": "100ms", "target": {"type": "postgres", "dsn": dsn}} | one
+        | {"folder": str(host.docs / one["name"]), "prefix": f"{host.name}/{one['name']}/"}
+        for one in mirrors
+    ]  # fmt: skip
+    host.config.write_text(json.dumps({"mirrors": several}))
+
+
+def test_mirrors_of_one_base_are_answered_by_one_search(
+    hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Named(tmp_path, postgres, hosts[0].database, "home")
+    configured(home, {"name": "garden"}, {"name": "kitchen"})
+    for name in ("garden", "kitchen"):
+        home.write(f"{name}/{name}.md", "The kestrel at home.\n")
+    assert home.run("--once").code == 0
+    statements = list[str]()
+    with monkeypatch.context() as patch:
+        between(patch, lambda _connection, statement: statements.append(statement))
+        hits = home.hits("kestrel")
+    assert sum("weighed" in each for each in statements) == 1
+    own = {(hit["mirror"], hit["host"]) for hit in hits.values() if "/home/" in hit["abs_path"]}
+    assert (len(hits), own) == (6, {("garden", "home"), ("kitchen", "home")})
+    told = home.run("search", "kestrel").out
+    assert "garden: garden.md" in told and "news on files-2: b.txt" in told
+    # A pattern that is a place in one of them asks each for its own.
+    only = home.hits("kestrel", "--path", str(home.docs / "garden"))
+    assert [hit["path"] for hit in only.values()] == ["garden.md"]
+    assert {hit["mirror"] for hit in home.hits("kestrel", "--mirror", "kitchen").values()} == {"kitchen"}
+
+    # One of several that nothing was mirrored of is left out.
+    configured(home, {"name": "garden"}, {"name": "attic"})
+    own = home.hits("kestrel", "--mirror", "garden", "--mirror", "attic")
+    assert [hit["mirror"] for hit in own.values()] == ["garden"]
+    assert home.run("search", "kestrel", "--mirror", "attic").code == 2
+
+    # Two ways to one database, or other vectors: two searches, and still each document once.
+    dsn = postgres.dsn(home.database) + " application_name=other"
+    configured(home, {"name": "garden"}, {"name": "kitchen", "target": {"type": "postgres", "dsn": dsn}})
+    assert len(home.hits("kestrel")) == 6
+
+
+def test_a_search_after_the_last_mirror_was_forgotten_finds_nothing(tmp_path: Path, postgres: Server) -> None:
+    host = Named(tmp_path, postgres, postgres.database(), "home")
+    host.write("a.md", "The kestrel at home.\n")
+    assert host.run("--once").code == 0
+    assert host.run("forget", "handbook", "--delete-documents", "--yes").code == 0
+    assert postgres.run(host.database, "SELECT count(*) FROM kbsync.owner") == [(0,)]
+    assert host.hits("kestrel") == {}
+
+
+def test_a_path_that_is_too_long_to_be_looked_for_is_wrong_usage(hosts: tuple[Named, Named]) -> None:
+    for path in ("a" * 50_000, "é" * 50_000, "*a" * 20_000):
+        ran = hosts[0].run("search", "kestrel", "--path", path)
+        assert (ran.code, "--path is too long" in ran.err) == (2, True), ran.err[-300:]
+    for path in ("a" * 4_000, "*" + "é" * 1_000, "**/" * 300 + "x"):
+        assert hosts[0].hits("kestrel", "--path", path) == {}
+
+
+def test_mirrors_of_a_machine_that_was_named_anew_are_still_its_own(tmp_path: Path, postgres: Server) -> None:
+    home = Named(tmp_path, postgres, postgres.database(), "home")
+    configured(home, {"name": "garden"}, {"name": "kitchen"})
+    for name in ("garden", "kitchen"):
+        home.write(f"{name}/{name}.md", "The kestrel at home.\n")
+    assert home.run("--once").code == 0
+    home.name = "renamed"
+    files = home.run("search", "kestrel", "--files").out.splitlines()
+    assert sorted(files) == [str(home.docs / name / f"{name}.md") for name in ("garden", "kitchen")]
+    told = home.run("search", "kestrel").out
+    assert "garden.md" in told and "kitchen.md" in told and "on home" not in told

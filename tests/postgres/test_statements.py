@@ -1,0 +1,76 @@
+"""What a pass sends the server when nothing has changed, and how several mirrors begin at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import eventually
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host, documents
+from tests.share import enumerated
+
+PASSES = 4
+
+
+@pytest.fixture(scope="module")
+def talking() -> Iterator[Server]:
+    """A server that writes down each statement."""
+    with Server(log_statement="all", log_min_messages="log", log_line_prefix="%d ") as server:
+        yield server
+
+
+def statements(server: Server, database: str) -> list[str]:
+    """All that was sent to a database so far, begin and end of each transaction among it."""
+    logged = (server.folder / "log").read_text()
+    return re.findall(rf"^{database} LOG:  (?:statement|execute [^:]*): (.*)", logged, re.MULTILINE)
+
+
+@enumerated()
+@pytest.mark.parametrize("number", [200, 1_000])
+def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_directory(
+    tmp_path: Path, talking: Server, number: int
+) -> None:
+    """However many documents there are: what was sent is known from the state."""
+    host = Host(tmp_path / "one", talking, talking.database(), "one/")
+    host.config.write_text(host.config.read_text() + "    rescan: 1s\n")
+    for each in range(number):
+        host.write(f"{each}.md", f"kestrel {each}\n")
+    assert host.once()["uploaded"] == number
+    daemon = host.watch()
+
+    def ended(passes: int) -> None:
+        for _ in range(passes):
+            last = host.status()["last_pass"]
+            eventually(lambda last=last: host.status()["last_pass"] != last)  # type: ignore[misc]
+
+    ended(2)
+    before = len(statements(talking, host.database))
+    ended(PASSES)
+    asked = statements(talking, host.database)[before:]
+    assert len(asked) <= 3 * PASSES, asked
+    assert daemon.end() == 0
+    # A process that begins claims its row besides.
+    before = len(statements(talking, host.database))
+    assert host.once()["uploaded"] == 0
+    asked = statements(talking, host.database)[before:]
+    assert len(asked) <= 20, asked
+    host.close()
+
+
+def test_mirrors_that_begin_at_once_make_one_base(tmp_path: Path, postgres: Server) -> None:
+    database = postgres.database()
+    hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two", "three")]
+    for host in hosts:
+        host.write("a.md", "The kestrel.\n")
+    passes = [host.start("--once") for host in hosts]
+    for each in passes:
+        _, err = each.communicate(timeout=60)
+        assert each.returncode == 0, err
+    assert documents(postgres, database) == [(f"{name}/", "a.md") for name in ("one", "three", "two")]
+    assert postgres.run(database, "SELECT count(*) FROM kbsync.base") == [(1,)]
+    for host in hosts:
+        host.close()

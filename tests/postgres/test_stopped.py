@@ -1,0 +1,133 @@
+"""A process is stopped past its time in the middle of a transaction, and another takes its place."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.place import eventually
+from tests.postgres import drowsy
+from tests.postgres.base import Numbers, between, entry, left_over, opened, put
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host
+from tests.share import enumerated
+
+
+class Drowsy(Host):
+    """One whose processes stop in the middle of their first change, where they are told to."""
+
+    modules = (drowsy.__name__, drowsy.__name__)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, postgres: Server) -> Iterator[tuple[Drowsy, Drowsy]]:
+    """Two machines with one folder on shared storage; the second has had its first pass."""
+    database = postgres.database()
+    one = Drowsy(tmp_path / "one", postgres, database, "docs/")
+    two = Drowsy(tmp_path / "two", postgres, database, "docs/")
+    two.config.write_text(one.config.read_text())
+    for name in ("changed", "kept", "renamed"):
+        one.write(f"{name}.md", f"The {name} falcon.\n")
+    assert two.once()["uploaded"] == 3
+    shutil.copytree(two.state, one.state)
+    yield one, two
+    for each in (one, two):
+        each.close()
+
+
+def texts(server: Server, database: str) -> list[tuple[str, str]]:
+    """What the base has, by path."""
+    return server.run(
+        database, "SELECT shown, text FROM kbsync.document JOIN kbsync.passage USING (content) ORDER BY 1"
+    )
+
+
+def is_stopped(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@enumerated()
+@pytest.mark.parametrize("at", [*range(13), "copy"])
+def test_whoever_is_stopped_past_its_time_stores_nothing_when_it_goes_on(
+    pair: tuple[Drowsy, Drowsy], postgres: Server, at: int | str
+) -> None:
+    one, two = pair
+    one.write("changed.md", "The first merlin.\n")
+    one.write("new.md", "The first hobby.\n")
+    (one.docs / "renamed.md").rename(one.docs / "moved.md")
+    process = one.start("--once", env={"DROWSY": str(at)})
+    eventually(lambda: is_stopped(process.pid))
+    one.write("changed.md", "The second merlin.\n")
+    (one.docs / "new.md").unlink()
+    assert two.go("--once").code == 0
+    after = [
+        ("changed.md", "The second merlin."),
+        ("kept.md", "The kept falcon."),
+        ("moved.md", "The renamed falcon."),
+    ]
+    assert texts(postgres, two.database) == after
+    stamps = postgres.run(two.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id")
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert b"another kbsync" in err
+    assert texts(postgres, two.database) == after
+    assert postgres.run(two.database, "SELECT xmin::text, id FROM kbsync.document ORDER BY id") == stamps
+    assert left_over(postgres, two.database) == []
+    ran = two.once()
+    assert (ran["uploaded"], ran["replaced"], ran["renamed"]) == (0, 0, 0)
+
+
+def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_unique_violation(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both take over the passages of the old version, and both put their own in its place."""
+    database = postgres.database()
+    asleep, wake = threading.Event(), threading.Event()
+    with opened(postgres, database) as store:
+        [first] = put(store, entry(1, "kestrel", "heron"))
+
+        def doze(_: Any, statement: str) -> None:
+            if threading.current_thread().name.startswith("stalled") and "DELETE FROM document" in statement:
+                asleep.set()
+                assert wake.wait(30)
+
+        with monkeypatch.context() as patch, ThreadPoolExecutor(1, "stalled") as stalled:
+            between(patch, doze)
+            with ThreadPoolExecutor(1) as other:
+                slow = stalled.submit(store.put, [entry(2, "kestrel", "merlin", replaces=first)], Numbers())
+                assert asleep.wait(30)
+                quick = other.submit(store.put, [entry(3, "kestrel", "hobby", replaces=first)], Numbers())
+                waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+                eventually(lambda: quick.done() or postgres.run("postgres", waiting, database))
+                wake.set()
+                outcomes = [each.result(30)[0] for each in (slow, quick)]
+        assert all(isinstance(each, int) for each in outcomes), outcomes
+        assert left_over(postgres, database) == []
+
+
+@pytest.mark.parametrize(
+    ("at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
+)
+def test_a_writer_asleep_inside_its_transaction_does_not_block_takeover(
+    postgres: Server, pair: tuple[Drowsy, Drowsy], at: str, state: str
+) -> None:
+    """The server ends one that sleeps between two statements, its successor one in the middle of a COPY."""
+    one, two = pair
+    one.write("changed.md", "The first merlin.\n")
+    process = one.start("--once", env={"DROWSY": at})
+    eventually(lambda: is_stopped(process.pid))
+    holding = "SELECT state FROM pg_stat_activity WHERE datname = %s AND backend_xid IS NOT NULL"
+    assert postgres.run("postgres", holding, two.database) == [(state,)]
+    long_ago = f"{holding} AND state_change < now() - interval '1 s'"
+    eventually(lambda: at != "copy" or postgres.run("postgres", long_ago, two.database))
+    assert two.go("--once").code == 0
+    assert is_stopped(process.pid)
+    assert ("changed.md", "The first merlin.") in texts(postgres, two.database)

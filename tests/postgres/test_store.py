@@ -1,0 +1,337 @@
+"""The store in PostgreSQL finds what the built-in one finds, and one mirror touches nothing of another's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.core.selection import path_matcher
+from kbsync.errors import Halted, Rejected, UnmadeError, UsageError
+from kbsync.index.postgres import searching
+from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.search import Search
+from kbsync.index.sqlite.store import SqliteStore
+from tests.index.test_search import ENCODER, TEXTS
+from tests.index.test_search import entry as parsed
+from tests.postgres.base import (
+    Numbers,
+    between,
+    entry,
+    found,
+    left_over,
+    opened,
+    piece,
+    put,
+    token,
+)
+from tests.postgres.server import Server
+
+QUESTIONS = (
+    Query("How many days of paid leave do I get?"),
+    Query("printers", top_k=2),
+    Query("年假有几天？"),
+    Query("paid", path="hr/**"),
+    Query("paid", path="*.txt"),
+    Query("二 day month 报销", types=("MD",)),
+    Query("the", after=3.0),
+    Query("client account", path="it/", types=("md",), after=2.0),
+    Query("printer", unfinished=True),
+    Query("nothing of the kind zyzzyva"),
+    Query("leave abroad 财务部"),
+)
+
+
+@pytest.mark.parametrize("most", [searching.MOST_WEIGHED, 0])  # 0: as if every word were a common one
+def test_finds_what_the_built_in_base_finds(
+    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(searching, "MOST_WEIGHED", most)
+    documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
+    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+        for each in (built_in, store):
+            assert all(isinstance(number, int) for number in each.put(documents, ENCODER))
+        # What is not near at all is not found by a word that everything has.
+        for query in QUESTIONS if most else [each for each in QUESTIONS if each.text != "the"]:
+            ours, its = (Search(each, ENCODER).search(query) for each in (store, built_in))
+            assert [hit.path for hit in ours] == [hit.path for hit in its], query
+            assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in its], abs=0.005)
+            assert [hit.passages[0].text for hit in ours] == [hit.passages[0].text for hit in its]
+            assert [(hit.title, hit.modified) for hit in ours] == [(hit.title, hit.modified) for hit in its]
+        with pytest.raises(UsageError, match="not a gitignore pattern"):
+            Search(store, ENCODER).search(Query("paid", path="!"))
+
+
+PATTERNS = (
+    *("*.md", "hr/**", "**/x", "a/", "/a", "\\#x", "a?c", "[a-c].md", "[!a].md", "[]a]", "[^a]"),
+    *("*", "**", "a/**/b", "é*", "[é]x", "手册/**", "x{1,2}", "(a|b)", "a+b", "$", "^a", "a.b", "[-a]"),
+    *("[[:alpha:]]x", "a[!-]"),
+    *("[.]x", "a\\ b"),
+)
+PATHS = (
+    *(
+        "a",
+        "b",
+        "a.md",
+        "c.md",
+        "hr/a.md",
+        "hr/deep/x",
+        "x",
+        "a/b",
+        "abc",
+        "a b",
+        "é.md",
+        "éx",
+        "手册/请假.md",
+    ),
+    *(
+        "x{1,2}",
+        "(a|b)",
+        "a+b",
+        "$",
+        "^a",
+        "a.b",
+        "a\nb",
+        "]",
+        "-",
+        ".x",
+        "!a",
+        "#x",
+        "a/x/y/b",
+        "a/b/c",
+        "axb",
+    ),
+)
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+def test_patterns_of_paths_admit_what_they_admit_elsewhere(postgres: Server) -> None:
+    for pattern in PATTERNS:
+        asked, matches = searching._pattern(pattern), path_matcher(pattern)
+        admits = "SELECT shown FROM unnest(%s::text[]) shown WHERE coalesce(shown ~ %s, false)"
+        admitted = {path for (path,) in postgres.run("postgres", admits, list(PATHS), asked)}
+        assert all(searching._part(pattern) in path for path in admitted), pattern
+        assert admitted == {path for path in PATHS if matches(path)}, pattern
+    with opened(postgres, postgres.database()) as store:
+        put(store, entry(1, "kestrel"))
+        with pytest.raises(UsageError, match="--path"):
+            Search(store, Numbers()).search(Query("kestrel", path="[z-a]"))
+        for odd in ("\0", "\udce9*", "*"):
+            Search(store, Numbers()).search(Query("kestrel", path=odd, types=("m\0", "\udce9")))
+
+
+def test_no_document_of_another_prefix_is_seen_changed_or_removed(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+        [mine] = put(ours, entry(1, "kestrel"))
+        [other] = put(theirs, entry(1, "kestrel and heron"))
+        assert ours.look()[0] == theirs.look()[0]
+        assert (found(ours, "kestrel"), found(theirs, "kestrel")) == ({mine}, {other})
+        assert [row.id for row in ours.page(0, 9)] == [mine]
+        assert ours.present([mine, other, 10**30]) == {mine}
+        assert ours.texts(other) is None
+        assert ours.delete([other])
+        with pytest.raises(Rejected):
+            ours.rename(other, "c.md", "c", 2.0)
+        put(ours, entry(2, "merlin", replaces=other))
+        assert found(theirs, "heron") == {other}
+        assert [row.path for row in theirs.page(0, 9)] == ["folder/file-1.md"]
+        assert left_over(postgres, database) == []
+
+
+def test_another_prefix_keeps_the_documents_and_one_of_others_is_refused(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+        [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
+        dsn = postgres.dsn(database)
+        with closing(PostgresStore(dsn, Owner("c/", token("a/")), read_only=True)) as reader:
+            assert reader.look()[1] == 1  # as `plan` sees it before the first pass with the new one
+        with closing(PostgresStore(dsn, Owner("c/", token("a/")))) as renamed:
+            assert renamed.look() == (theirs.look()[0], 1)
+            renamed.rename(mine, "folder/file-1.md", "c/name", 1.0)
+        with closing(PostgresStore(dsn, Owner("b/", token("a/")))) as taken, pytest.raises(Halted) as caught:
+            taken.look()
+        assert caught.value.halt == "prefix-taken"
+        # A state that was lost has nothing but the prefix.
+        with closing(PostgresStore(dsn, Owner("c/", token("new")))) as again:
+            assert [row.id for row in again.page(0, 9)] == [mine]
+            again.delete([mine, other])
+        assert found(theirs, "heron") == {other}
+
+
+def test_passages_that_stay_are_neither_written_nor_given_vectors_again(postgres: Server) -> None:
+    database = postgres.database()
+    texts = [f"word{number} kestrel" for number in range(30)]
+    with opened(postgres, database) as store:
+        [first] = put(store, entry(1, *texts, path="a.md"))
+        before = dict(postgres.run(database, "SELECT text, ctid::text FROM kbsync.passage"))
+        encoder = Numbers()
+        [second] = store.put([entry(2, *texts, "heron", path="a.md", replaces=first)], encoder)
+        assert encoder.made == ["heron"]
+        after = dict(postgres.run(database, "SELECT text, ctid::text FROM kbsync.passage"))
+        assert {text: after[text] for text in before} == before
+        assert second != first
+        assert isinstance(second, int)
+        assert store.texts(second) == [*texts, "heron"]
+        assert store.present([first, second]) == {second}
+        # Others in front of them: they keep their words and vectors, and are in order.
+        [third] = put(store, entry(3, "merlin", *texts[5:], path="a.md", replaces=second))
+        assert store.texts(third) == ["merlin", *texts[5:]]
+        assert found(store, "word3") == set()
+        assert left_over(postgres, database) == []
+
+
+def test_a_text_of_another_host_needs_no_vector_of_its_own(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+        [mine] = put(ours, entry(1, "kestrel"))
+        key = piece("kestrel").key
+        assert theirs.known("numbers", [key, "00" * 32]) == {key}
+        encoder = Numbers()
+        [other] = theirs.put([entry(1, "kestrel")], encoder)
+        assert isinstance(other, int) and other != mine
+        assert encoder.made == []
+        # What was counted on may be gone by the time: then it is made.
+        ours.delete([mine])
+        theirs.delete([other])
+        assert isinstance(theirs.put([entry(2, "kestrel")], encoder)[0], int)
+        assert encoder.made == ["kestrel"]
+
+
+def test_a_rename_changes_the_words_of_the_name_and_of_nothing_else(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [number] = put(store, entry(1, "heron text", path="kestrel.md"))
+        assert found_by_words(store, "kestrel") == {number}
+        store.rename(number, "deep/merlin.md", "m", 7.0)
+        assert (found_by_words(store, "kestrel"), found_by_words(store, "merlin")) == (set(), {number})
+        [row] = store.page(0, 9)
+        assert (row.path, row.name) == ("deep/merlin.md", "m")
+        assert left_over(postgres, database) == []
+
+
+def found_by_words(store: PostgresStore, word: str) -> set[int]:
+    from kbsync.index.words import terms_of
+
+    with store.snapshot() as seen:
+        return {each.document for each in seen.candidates(terms_of(word), "", None, Query(word))}
+
+
+def test_a_text_with_a_nul_is_stored_without_it(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        [number] = put(store, replace(entry(1, "kes\0trel"), title="ti\0tle", tags=("\0",)))
+        assert store.texts(number) == ["kes\ufffdtrel"]
+
+
+def test_hosts_that_come_at_once_make_one_base(postgres: Server) -> None:
+    database = postgres.database()
+    ready = threading.Barrier(4)
+
+    def come(number: int) -> str:
+        with opened(postgres, database, f"{number}/") as store:
+            ready.wait()
+            uuid = store.look()[0].partition("/")[0]
+            put(store, *(entry(at, f"kestrel {at}", "the same for all") for at in range(10)))
+            return uuid
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(come, range(4)))) == 1
+    assert left_over(postgres, database) == []
+    assert postgres.run(database, "SELECT sum(documents)::int FROM kbsync.owner") == [(40,)]
+
+
+TEXTS_KEPT_IN = ("passage text headings", "document title tags path name label shown")
+
+
+def test_the_servers_own_statistics_hold_nothing_of_a_text(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        documents = [
+            replace(entry(number, f"kestrel {number}"), title=f"Title {number}", tags=(f"tag {number}",))
+            for number in range(1, 31)
+        ]
+        numbers = put(store, *documents)
+        postgres.run(database, "ANALYZE")
+        store.delete(numbers)
+        kept = "SELECT attname FROM pg_stats WHERE schemaname = 'kbsync' AND tablename = %s"
+        for table, *columns in map(str.split, TEXTS_KEPT_IN):
+            about = {column for (column,) in postgres.run(database, kept, table)}
+            assert about and not about & set(columns)
+
+
+def test_the_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as writer, opened(postgres, database, read_only=True) as reader:
+        [first] = put(writer, entry(1, "kestrel old"))
+        statements = list[str]()
+
+        def look(connection: object, statement: str) -> None:
+            if threading.current_thread() is threading.main_thread():
+                statements.append(statement)
+                with ThreadPoolExecutor(1) as other:
+                    assert other.submit(found, reader, "kestrel").result() == {first}
+
+        between(monkeypatch, look)
+        [second] = put(writer, entry(2, "kestrel new", replaces=first))
+        monkeypatch.undo()
+        assert statements[-1] == "COMMIT"
+        assert found(reader, "kestrel") == {second}
+
+
+def test_reading_needs_no_more_than_the_right_to_read(postgres: Server) -> None:
+    database = postgres.database()
+    role = f"reader_{database}"
+    postgres.run(database, f"CREATE ROLE {role} LOGIN")
+    with opened(postgres, database, user=role, read_only=True) as reader:
+        assert reader.look() == ("", 0)  # nothing was made yet, and is not made by looking
+        assert reader.page(0, 9) == []
+        with pytest.raises(UnmadeError), reader.snapshot():
+            pass
+        with opened(postgres, database) as store:
+            [number] = put(store, entry(1, "kestrel"))
+            postgres.run(database, f"GRANT USAGE ON SCHEMA kbsync TO {role}")
+            postgres.run(database, f"GRANT SELECT ON ALL TABLES IN SCHEMA kbsync TO {role}")
+            assert found(reader, "kestrel") == {number}
+            assert reader.look() == store.look()
+            with pytest.raises(Halted):
+                reader.delete([number])
+
+
+def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_others(postgres: Server) -> None:
+    with opened(postgres, postgres.database()) as store:
+        for number in range(12):  # more often than psycopg repeats a statement before it prepares it
+            [first] = put(store, entry(number, "kestrel"))
+            store.rename(first, f"{number}.md", "n", 2.0)
+            found(store, "kestrel")
+        [connection] = store._connections._idle
+        for left in ("pg_prepared_statements", "pg_locks WHERE locktype = 'advisory'"):
+            assert connection.execute(f"SELECT count(*) FROM {left}").fetchone() == (0,)
+        assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
+        assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("0",)
+
+
+def test_another_target_loads_nothing_of_postgresql(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from pathlib import Path
+from kbsync.config.secrets import Secret
+from kbsync.contract.target import Surroundings
+from kbsync.targets.local.config import LocalTargetConfig
+from kbsync.targets.postgres.config import PostgresTargetConfig
+folder = Path(sys.argv[1])
+target = LocalTargetConfig().open(Surroundings("m", folder, folder))
+asyncio.run(target.base())
+print(sorted({each.partition(".")[0] for each in sys.modules} & {"psycopg", "psycopg_binary"}))
+PostgresTargetConfig(dsn=Secret("dbname=kb")).open(Surroundings("m", folder, folder))
+print(sorted({each.partition(".")[0] for each in sys.modules} & {"numpy", "kreuzberg", "structlog"}))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]

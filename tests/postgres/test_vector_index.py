@@ -1,0 +1,189 @@
+"""One index of vectors for the whole base: when it is made, by whom, and that searches use it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.errors import TargetError
+from kbsync.index.postgres import searching
+from kbsync.index.postgres import store as module
+from kbsync.index.postgres.store import QUIET, PostgresStore
+from kbsync.index.search import Search
+from tests.postgres.base import Numbers, entry, opened, put
+from tests.postgres.server import Server
+
+MANY = 600
+INDEX = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('kbsync.vector_hnsw_1')"
+OF_VECTORS = "SELECT count(*)::int FROM pg_indexes WHERE schemaname = 'kbsync' AND indexdef LIKE '%hnsw%'"
+PROGRESS = "SELECT phase FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'"
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HNSW_FROM", MANY)
+    monkeypatch.setattr(searching, "HNSW_FROM", MANY)
+
+
+def fill(store: PostgresStore, host: str = "") -> None:
+    """Half of what makes an index worth its while."""
+    texts = [f"word{number} kestrel {host}" for number in range(MANY // 2)]
+    put(store, *(entry(at + 1, *texts[at : at + 100], path=f"{at}.md") for at in range(0, len(texts), 100)))
+
+
+@contextmanager
+def a_writer_that_does_not_end(postgres: Server, database: str) -> Iterator[None]:
+    """Whoever makes an index waits for it."""
+    with psycopg.connect(postgres.dsn(database)) as holding:
+        holding.execute("LOCK TABLE kbsync.vector IN ROW EXCLUSIVE MODE")
+        yield
+
+
+def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, now = postgres.database(), 0.0
+    with opened(postgres, database, "a/", clock=lambda: now) as ours, opened(postgres, database, "b/") as its:
+        ours.look()
+        assert not ours.tidy()
+        fill(its)
+        assert its.purge()  # there are few: nothing is waited for
+        fill(ours, "again")
+        now += QUIET - 1
+        assert ours.tidy()  # there is something to do, for `purge`
+        assert not ours.purge()
+        put(ours, entry(99, "merlin"))
+        now += QUIET - 1
+        assert not ours.purge()
+        assert postgres.run(database, INDEX) == []
+        queries = [
+            Query(f"word{n} kestrel", path=path, own=own)
+            for n in (5, 250)
+            for path in (None, "200.md")
+            for own in (False, True)
+        ]
+        before = [Search(ours, Numbers()).search(query) for query in queries]
+        now += 1
+        assert ours.purge()
+        assert postgres.run(database, INDEX) == [(True,)]
+        for few, most in ((searching.FEW, searching.MOST_ADMITTED), (50, 1), (1, 0)):
+            monkeypatch.setattr(searching, "FEW", few)
+            monkeypatch.setattr(searching, "MOST_ADMITTED", most)
+            assert [Search(ours, Numbers()).search(query) for query in queries] == before
+        assert not ours.tidy()
+        assert its.purge()
+        assert postgres.run(database, OF_VECTORS) == [(1,)]
+
+
+def test_the_index_fits_the_question(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store, opened(postgres, database, "b/") as other:
+        fill(store)
+        fill(other, "again")
+    with opened(postgres, database) as store:
+        store.look()
+        assert not store.tidy()  # a pass that begins makes it and waits
+    # So few are compared faster one by one.
+    with psycopg.connect(postgres.dsn(database)) as connection:
+        connection.execute(
+            "SET search_path = kbsync, public; SET enable_seqscan = off; SET enable_sort = off"
+        )
+        near = searching._distance(8)
+        asked = searching._NEAREST.replace("@order", near).replace("@distance", near)
+        values = {"model": 1, "limit": 150, "vector": "[1,0,0,0,0,0,0,0]"}
+        plan = connection.execute("EXPLAIN " + asked.replace("@scope", ""), values).fetchall()
+        assert any("vector_hnsw_1" in line for (line,) in plan), plan
+
+
+def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+        fill(store)
+        put(store, entry(99, *(f"heron {number}" for number in range(MANY // 2))))
+        store._last_put = 0.0
+        with a_writer_that_does_not_end(postgres, database):
+            making = pool.submit(store.purge)
+            while not postgres.run(database, PROGRESS):
+                assert not making.done()
+            store.stop()
+            with pytest.raises(TargetError):
+                making.result(30)
+        assert postgres.run(database, INDEX) == [(False,)]
+    with opened(postgres, database) as again:
+        again.look()
+        assert not again.tidy()
+        assert postgres.run(database, INDEX) == [(True,)]
+
+
+@pytest.mark.parametrize("is_orphan", [True, False])
+def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
+    """Also where the host that began it was killed, and where its role is not ours to look into."""
+    database = postgres.database()
+    maker, other = f"maker_{database}", f"other_{database}"
+    with opened(postgres, database) as store, opened(postgres, database, "b/") as second:
+        fill(store)
+        fill(second, "again")
+    owner = f"owner_{database}"
+    postgres.run(database, f"CREATE ROLE {owner}")
+    for role in (maker, other):
+        postgres.run(database, f"CREATE ROLE {role} LOGIN IN ROLE {owner}")
+    for table in ("base", "owner", "model", "document", "passage", "words", "vector"):
+        postgres.run(database, f"ALTER TABLE kbsync.{table} OWNER TO {owner}")
+    postgres.run(database, f"ALTER SCHEMA kbsync OWNER TO {owner}")
+    with (
+        opened(postgres, database, user=maker) as store,
+        opened(postgres, database, "b/", user=other) as second,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        store.look()
+        second.look()
+        with a_writer_that_does_not_end(postgres, database):
+            making = pool.submit(store.tidy)
+            while not postgres.run(database, PROGRESS):
+                assert not making.done()
+            [(made,)] = postgres.run(database, "SELECT 'kbsync.vector_hnsw_1'::regclass::oid::int")
+            if is_orphan:
+                guards = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
+                postgres.run(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({guards}) AS guard")
+            assert not second.tidy()
+            assert second.purge()
+            assert not making.done()
+        if is_orphan:
+            with pytest.raises(TargetError):
+                making.result(30)
+        else:
+            assert not making.result(30)
+        assert postgres.run(database, INDEX) == [(True,)]
+        [(still,)] = postgres.run(database, "SELECT 'kbsync.vector_hnsw_1'::regclass::oid::int")
+        assert still == made
+
+
+def test_whoever_may_not_make_it_says_so_once_and_goes_on(
+    postgres: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = postgres.database()
+    role = f"writer_{database}"
+    with opened(postgres, database) as store:
+        fill(store)
+        fill(store, "again")
+        put(store, entry(99, *(f"heron {number}" for number in range(MANY))))
+    postgres.run(database, f"CREATE ROLE {role} LOGIN")
+    postgres.run(database, f"GRANT USAGE ON SCHEMA kbsync TO {role}")
+    for kind in ("TABLES", "SEQUENCES"):
+        postgres.run(database, f"GRANT ALL ON ALL {kind} IN SCHEMA kbsync TO {role}")
+    with opened(postgres, database, "b/", user=role) as store, caplog.at_level(logging.WARNING):
+        store.look()
+        for _ in range(3):
+            assert not store.tidy()
+            assert store.purge()
+        put(store, entry(1, "merlin"))
+        assert [record.message for record in caplog.records if "without an index" in record.message] == [
+            f"vectors are searched without an index: the database {database} at {postgres.folder} does not "
+            f"let {role} do what it has to (must be owner of table vector)"
+        ]

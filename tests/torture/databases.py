@@ -1,0 +1,21 @@
+"""Hosts that feed one PostgreSQL are killed with it at random, a PgBouncer and a Dask cluster as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.postgres.kills import OF_CLUSTER, VICTIMS, play
+from tests.programs import is_there
+from tests.torture.exercise import Exercise, Tally
+
+KILLS = 10
+
+
+def killed(seed: int, place: Path) -> Tally:
+    """Two to four hosts; every other seed goes through a pooler, and every third prepares on a cluster."""
+    pooled = seed % 2 == 0 and is_there("pgbouncer")
+    victims = VICTIMS.keys() - (set() if pooled else {"pooler"}) - (set() if seed % 3 == 0 else OF_CLUSTER)
+    return play(seed, place, KILLS, victims, pooled=pooled, hosts=2 + seed % 3)
+
+
+EXERCISES: dict[str, Exercise] = {"kill-postgres": killed}
