@@ -57,9 +57,6 @@ which may take minutes, and cancels them with the tasks."""
 _FAILED_FOR = 1.0
 """Seconds for which a scheduler that was not there is not tried again: others wait for it too."""
 
-REINSTALL = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
-"""The cure for workers that differ from this host."""
-
 _HARMLESS = worker.Sent("kbsync.txt", 4, hashlib.sha256(b"word").hexdigest(), b"word")
 """What no worker can end over."""
 
@@ -457,7 +454,8 @@ class DaskCluster:
         return f"worker {address} cannot run kbsync {__version__} ({error})"
 
     def _unfit(self, reason: str) -> Halted:
-        return Halted("workers-differ", reason, cure=REINSTALL)
+        cure = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+        return Halted("workers-differ", reason, cure=cure)
 
     def _lost(self, error: BaseException) -> Unavailable:
         reason = f"the Dask scheduler at {self._config.address} is gone or does not answer ({_said(error)})"

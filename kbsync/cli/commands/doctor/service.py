@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
+from kbsync import __version__
 from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, warning, wrong
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
@@ -70,7 +71,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
     """The Dask cluster that prepares the mirror's documents: does it answer, and do its workers fit?"""
-    from kbsync.index.cluster.client import REINSTALL, DaskCluster
+    from kbsync.index.cluster.client import DaskCluster
 
     assert mirror.prepare is not None
     subject = f"{mirror.name}: cluster"
@@ -80,7 +81,8 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
         except TargetError as error:
             yield troubled(subject, error)
             return
-    yield from (wrong(subject, each, REINSTALL, Code.PERSON) for each in found.unfit)
+    cure = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+    yield from (wrong(subject, each, cure, Code.PERSON) for each in found.unfit)
     detail = f"{counted(found.workers, 'worker')}, {counted(found.threads, 'thread')}"
     if not found.workers:
         yield wrong(subject, detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
