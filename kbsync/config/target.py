@@ -175,6 +175,9 @@ class TargetConfig(ABC):
     keeps_index: ClassVar[bool] = False
     """kbsync itself reads, cuts and embeds the documents of this type."""
 
+    unkept: ClassVar[Mapping[int, str]] = {}
+    """Promises that this service does not allow to keep: by number, what holds instead, as a sentence."""
+
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
     """What a rule under `documents` may set for this type."""
 
