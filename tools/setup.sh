@@ -27,7 +27,7 @@ find_python() {
 
 make_with_uv() {
     python=$(find_python) || python=3.13 # uv brings one along
-    uv venv --quiet --python "$python" "$VENV"
+    uv venv --quiet --seed --python "$python" "$VENV"
 }
 
 make_with_python() {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import resource
+import shlex
 import socket
 import sys
 import zipfile
@@ -293,6 +295,16 @@ def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_i
         parser.parse("a.html", BytesBody(b"<p>words"))
     command = install_command("kreuzberg", reinstall=True)
     assert str(broken.value).endswith(f"reinstall what it reads with: {command}")
+
+
+@pytest.mark.parametrize("reinstall", [False, True])
+def test_where_uv_made_the_environment_uv_installs_into_it(
+    monkeypatch: pytest.MonkeyPatch, reinstall: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    options = ["--force-reinstall", "--no-deps"] if reinstall else []
+    command = ["uv", "pip", "install", "--python", sys.executable, *options, "needed-by-kbsync"]
+    assert install_command("needed-by-kbsync", reinstall=reinstall) == shlex.join(command)
 
 
 # -- services --------------------------------------------------------------------------------------------
