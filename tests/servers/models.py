@@ -1,7 +1,8 @@
 """A small server of models as OpenAI has them, for real servers that need one: embeddings and chat.
 
 A vector is the hashed bag of a text's words: texts that share words are near, and nothing more is meant.
-`python -m tests.servers.models PORT` serves until it is ended. Faults are asked for at `/control`, each time all of them:
+`python -m tests.servers.models PORT` serves until it is ended. What goes wrong is ordered at `/control`, each
+time all of it:
 
     POST /control {"fail": 2, "status": 429}     the next two requests for embeddings fail
                   {"fail_if": "word"}            each one fails that has the word in it
