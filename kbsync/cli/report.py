@@ -217,17 +217,18 @@ def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> It
 
 def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorReport], seconds: float) -> str:
     def documents(state: str) -> int:
-        return sum(each.status.documents.to_json()[state] or 0 for each in reports)
+        return sum(getattr(each.status.documents, state) for each in reports)
 
-    # What is held serves in its old version, so it is searchable.
-    parts = [f"{counted(documents('ready') + documents('held'), 'document')} searchable"]
+    # What is held serves in its old version, and what is kept as it was: both are searchable.
+    searchable = sum(map(documents, ("ready", "held", "kept")))
+    parts = [f"{counted(searchable, 'document')} searchable"]
     done = [
         f"{number:,} {word}"
         for word in ("uploaded", "replaced", "renamed", "deleted")
         if (number := sum(getattr(count, word) for count in counts))
     ]
     parts += done or ["nothing changed"]
-    for state in ("held", "failed", "pending", "indexing", "skipped"):
+    for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
         if number := documents(state):
             parts.append(f"{number:,} {state}")
     return f"{name}: {', '.join(parts)}; {lasting(seconds)}"

@@ -82,6 +82,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     """A line for each document; those that are not as they should be come first."""
     styles = {
         Status.READY: output.green,
+        Status.KEPT: output.green,
         Status.SKIPPED: output.dim,
         Status.FAILED: output.red,
         Status.HELD: output.red,
@@ -92,7 +93,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
         # Read twice rather than kept: there may be a million of them.
         for are_fine in (False, True):
             for item in items:
-                if (item.state in (Status.READY, Status.SKIPPED)) is are_fine:
+                if (item.state in (Status.READY, Status.KEPT, Status.SKIPPED)) is are_fine:
                     state = styles.get(item.state, output.yellow)(f"{item.state.word:8}")
                     size = "" if item.size is None else sized(item.size)
                     reason = output.dim(f"  {printable(item.reason)}") if item.reason else ""

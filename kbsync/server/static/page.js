@@ -1,6 +1,6 @@
 // Shows what /api/events sends. Names and texts come from strangers: they become text nodes and nothing else.
 
-const STATES = ["ready", "indexing", "pending", "failed", "held", "skipped"];
+const STATES = ["ready", "indexing", "pending", "failed", "held", "kept", "skipped"];
 const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", failed: "!" };
 const VERB_WORDS = {
   ready: "now searchable", replaced: "new version searchable", renamed: "renamed", deleted: "deleted",
