@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -168,15 +168,17 @@ def status_in(
     """The mirror's status; its `items` may be read while `tx` lasts."""
     record = tx.mirrors.named(mirror.name)
     if record is None:
-        return never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
-    return mirror_status(
-        tx,
-        record,
-        now=time.time(),
-        documents=documents,
-        cure=installation.cure,
-        at_work=lock.is_held(installation.state_dir),
-    )
+        status = never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
+    else:
+        status = mirror_status(
+            tx,
+            record,
+            now=time.time(),
+            documents=documents,
+            cure=installation.cure,
+            at_work=lock.is_held(installation.state_dir),
+        )
+    return replace(status, unkept=mirror.target.unkept)
 
 
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,7 +230,8 @@ class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
     `oldest_pending_s`: for how long the longest waiting file has waited, 0.0 when none does. `note`: what
-    halts nothing and is worth knowing. `items`: None unless asked for.
+    halts nothing and is worth knowing. `unkept`: promises that its target does not keep, by number, with what
+    holds instead. `items`: None unless asked for.
     """
 
     name: str
@@ -241,10 +242,11 @@ class MirrorStatus:
     last_pass: float | None = None
     halt: Halt | None = None
     note: str = ""
+    unkept: Mapping[int, str] = field(default_factory=dict)
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror without its `items`; `note` is there only when it says something."""
+        """The contract's mirror without its `items`; `note` and `unkept` only where they say something."""
         told: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
@@ -254,7 +256,11 @@ class MirrorStatus:
             "last_pass": None if self.last_pass is None else iso(self.last_pass),
             "halt": None if self.halt is None else halt_json(self.halt),
         }
-        return {**told, "note": self.note} if self.note else told
+        if self.note:
+            told["note"] = self.note
+        if self.unkept:
+            told["unkept"] = {str(number): instead for number, instead in self.unkept.items()}
+        return told
 
     def json_pieces(self) -> Iterator[str]:
         """The same as text with the `items`, piece by piece, for mirrors with very many files."""

@@ -10,6 +10,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
 from kbsync.cli.report import MirrorReport, failures, halts, late, status_in, worst_first
 from kbsync.config.model import MirrorConfig
+from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import lasting, printable, sized
 from kbsync.engine.status import SHOWN
@@ -47,6 +48,13 @@ def speed(report: MirrorReport) -> str:
         # During the first pass nobody knows how many documents there are.
         words.append(f"about {lasting(report.waiting / report.rate)} left")
     return f"{report.status.name}: {', '.join(words)}" if words else ""
+
+
+def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
+    """Which promises the targets of the mirrors do not keep, and what holds instead."""
+    for each in reports:
+        for subject, sentence in promises.told(each.status.unkept):
+            yield f"{each.status.name}: {subject} {sentence}"
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:

@@ -383,6 +383,9 @@ function notices(one) {
       "They stay searchable until you approve."));
   }
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
+  for (const [promise, instead] of Object.entries(one.unkept ?? {})) {
+    made.push(el("div", { class: "notice note" }, el("p", {}, `Promise ${promise} is not kept here: ${plain(instead)}`)));
+  }
   return made;
 }
 
