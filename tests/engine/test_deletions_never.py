@@ -15,6 +15,7 @@ from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import Tx
+from tests.crash.harness import Guillotine
 from tests.engine.auditing import audited, paths, verified
 from tests.engine.read_only_commands import once_for, open_target, planned, state_of
 from tests.engine.test_forget import forgotten
@@ -22,6 +23,7 @@ from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory, UpdatingMemory
+from tests.share import boundaries, enumerated, in_parts
 
 NEVER, ASKS = DeletionLimits(never=True), DeletionLimits()
 
@@ -162,6 +164,30 @@ async def test_what_was_kept_asks_when_the_config_says_otherwise(world: World) -
     world.delete("f2.md")
     await world.once()
     assert world.served() == world.on_disk()
+
+
+@enumerated()
+@in_parts
+async def test_what_was_kept_asks_wherever_the_change_of_the_config_is_cut(tmp_path: Path, part: int) -> None:
+    for at in boundaries(part):
+        guillotine, place = Guillotine(at), tmp_path / str(at)
+        place.mkdir()
+        world = World(place)
+        world.settings = replace(world.settings, deletions=NEVER)
+        await world.mirrored(4)
+        world.delete("f0.md")
+        await world.once()
+        world.settings = replace(world.settings, deletions=ASKS)
+        await world.crash(guillotine)
+        await world.once()
+        assert world.statuses() == {"ready": 3, "held": 1}, guillotine.passed
+        assert len(world.served()) == 4
+        world.settings = replace(world.settings, deletions=NEVER)
+        await world.once()
+        assert world.statuses() == {"ready": 3, "kept": 1}, guillotine.passed
+        if not guillotine.fallen:
+            break
+    assert at > 8
 
 
 async def test_what_waited_for_approval_is_kept_from_then_on(world: World) -> None:
