@@ -1,0 +1,374 @@
+"""A knowledge base of Open WebUI as a target of the mirror.
+
+A file is uploaded, then indexed in the background, then linked to the base. Its own status says `completed`
+also where there is no link, so what counts is that the base lists it (promise 10). A change is a new file,
+and the old one is removed afterwards: the server could change a text where it lies, but then its metadata
+and its original go on telling the old bytes, and after a lost state nothing would prove the new ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Unpack
+from urllib.parse import quote
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+)
+from kbsync.core.model import Limits
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.bodies import FilePart
+from kbsync.targets.http.client import Client, ClientOptions
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of
+from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
+from kbsync.targets.openwebui.manage import OpenWebuiBases
+from kbsync.targets.openwebui.shapes import (
+    GONE,
+    StoredFile,
+    cards_of,
+    file_of,
+    files_of,
+    folders_of,
+    is_duplicate,
+    judge,
+    mark_of,
+    matches_of,
+    page_of,
+    safe,
+    safe_folder,
+    told,
+)
+
+RECIPE = "1"
+"""How a document is cut is the server's own setting, for all bases."""
+
+MOST_PASSAGES = 50
+"""Passages that a search asks for: several may be of one document."""
+
+_INDEXING, _MISSING = DocStatus(DocState.INDEXING), DocStatus(DocState.MISSING)
+
+
+class Folders:
+    """The folders of a base by path, read once and made where they are missing.
+
+    The server takes a name twice at one place, so that only one is made at a time.
+    """
+
+    def __init__(self, known: dict[str, str], lock: asyncio.Lock) -> None:
+        self._known, self._lock = known, lock
+
+    async def id_of(self, client: Client, base: str, folder: str) -> str | None:
+        """The id of the folder at `folder`, None for the base itself. Raises `TargetError`."""
+        if not folder:
+            return None
+        async with self._lock:
+            if folder not in self._known:
+                # A dry comparison with nothing is the only answer that has every folder with its path.
+                answer = await client.ask(
+                    "folders", "POST", f"{base}/sync/diff", json={"manifest": []}
+                )
+                self._known |= told("folders", folders_of(answer.body))
+            parts = folder.split("/")
+            parent: str | None = None
+            for count, name in enumerate(parts, 1):
+                path = "/".join(parts[:count])
+                if path not in self._known:
+                    self._known[path] = await self._make(client, base, name, parent)
+                parent = self._known[path]
+            return parent
+
+    async def _make(self, client: Client, base: str, name: str, parent: str | None) -> str:
+        try:
+            answer = await client.post(
+                "make-folder", f"{base}/dirs/create", json={"name": name, "parent_id": parent}
+            )
+        except TargetError as error:
+            self._known.clear()  # read again: it may have been made, or its parent may be gone
+            if isinstance(error, Halted):
+                raise
+            raise Unavailable(error.reason, code=error.code) from error
+        return str(told("make-folder", id_of(object_of(answer.body).get("id"))))
+
+
+class OpenWebuiTarget(RemoteTarget):
+    """The base that the config names."""
+
+    def __init__(
+        self,
+        config: OpenWebuiTargetConfig,
+        surroundings: Surroundings,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(config, surroundings, judge, **options)
+        self._config, self._surroundings = config, surroundings
+        self._base = f"/api/v1/knowledge/{config.knowledge_id}"
+        self._folders = Folders({}, asyncio.Lock())
+
+    @property
+    def limits(self) -> Limits:
+        """What a server reads by itself. What it lists last may be on its way still, but is listed."""
+        return limited(Limits(EXTENSIONS, list_lag=1.0, marks=True), self._config)
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """The same for all."""
+        return RECIPE
+
+    @property
+    def bases(self) -> OpenWebuiBases:
+        """Those that the user of the key sees."""
+        return OpenWebuiBases(self._config, self._surroundings, self._client)
+
+    async def base(self) -> Base:
+        """Look at the base. Raises `Halted("knowledge-base-missing")`."""
+        answer = await self._client.ask("base", "GET", self._base)
+        base_id = told("base", id_of(object_of(answer.body).get("id")))
+        return Base(base_id, address=self._config.base_url)
+
+    # -- put -------------------------------------------------------------------------------------------------
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Each by itself; what it replaces is removed by the engine, once the new one is searchable."""
+        return [await self._put(one) for one in documents]
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
+        extension = document.path.rpartition(".")[2].lower()
+        if extension not in EXTENSIONS:
+            return Rejected(f"the server does not read .{extension} files by itself", code="format")
+        if not document.size:
+            return Rejected("the file is empty", code="empty")
+        path = self._surroundings.prefix + document.path
+        try:
+            folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
+        except TargetError as error:
+            return error
+        mark = mark_of(
+            document.upload_id, document.recipe, path, document.digest, self._config.knowledge_id
+        )
+        metadata = _json(mark | ({} if folder_id is None else {"directory_id": folder_id}))
+        file = FilePart("file", safe(path.rpartition("/")[2]), document.body, _media_type(extension))
+        try:
+            answer = await self._client.send(
+                "upload", "/api/v1/files/", fields={"metadata": metadata}, file=file
+            )
+        except TargetError as error:
+            return error
+        stored = file_of(answer.body)
+        if stored is None:
+            return Unsure("upload: the server's answer gives the file no id", code="no-id")
+        return Accepted(stored.id, created=stored.created)
+
+    # -- what became of it -----------------------------------------------------------------------------------
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Linked is searchable: a file is linked once its passages are in the base.
+
+        The newest of the base are read first, as many as were asked for; then what waits, and the rest each
+        by itself. A text that the base has already is made another one here (`_tell_apart`).
+        """
+        found: dict[str, DocStatus] = {}
+        rows: list[StoredFile] = []
+        number = 1
+        while set(ids) - found.keys() and len(rows) < 2 * len(ids) + 1:
+            page = await self._page(number, PAGE_SIZE, {})
+            rows += page.rows
+            found |= {one.id: DocStatus(DocState.READY) for one in page.rows if one.id in ids}
+            if not page.rows or len(rows) >= (page.total or 0):
+                break
+            number += 1
+        for one in _equal_texts(rows, set(ids)):
+            await self._tell_apart(one)
+            found[one.id] = _INDEXING
+        if left := [one for one in dict.fromkeys(ids) if one not in found]:
+            pending = {one.id for one in await self._pending()}
+            found |= {one: _INDEXING for one in left if one in pending}
+            alone = [one for one in left if one not in pending]
+            found |= dict(zip(alone, await asyncio.gather(*map(self._status, alone)), strict=True))
+        return found
+
+    async def _status(self, remote_id: str) -> DocStatus:
+        """Of a file that is neither among the newest of the base nor on its way there."""
+        file = await self._file(remote_id)
+        if file is None:
+            return _MISSING
+        if file.status == "failed":
+            if not is_duplicate(file.error):
+                return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed")
+            await self._tell_apart(file)
+            return _INDEXING
+        if file.status != "completed":
+            # By now it may wait again; what has no status at all was never to be indexed.
+            return _INDEXING if file.status else DocStatus(DocState.UNKNOWN)
+        if await self._is_linked(file):
+            return DocStatus(DocState.READY)
+        return DocStatus(DocState.FAILED, "it was indexed, but is not in the knowledge base", "unlinked")
+
+    async def _is_linked(self, file: StoredFile) -> bool:
+        """The base lists it; asked for by its name, which other files may have as well."""
+        seen, number = 0, 1
+        while True:
+            page = await self._page(number, PAGE_SIZE, {"query": file.name})
+            if any(one.id == file.id for one in page.rows):
+                return True
+            seen, number = seen + len(page.rows), number + 1
+            if not page.rows or seen >= (page.total or 0):
+                return False
+
+    async def _tell_apart(self, file: StoredFile) -> None:
+        """Have a file indexed whose text the base has already, which the server refuses.
+
+        Its text, and not its original, gets a first line with its path. Also for two that slipped in side by
+        side: to remove one of them would take the passages of both. Repeatable, and `status` says how it went.
+        """
+        whole = await self._file(file.id)
+        if whole is None or not whole.content:
+            return
+        first = f"{printable_path(file)} ({file.id[:8]})\n\n"
+        if not whole.content.startswith(first):
+            text = {"content": first + whole.content}
+            try:
+                await self._client.ask(
+                    "update", "POST", f"/api/v1/files/{quote(file.id)}/data/content/update", json=text
+                )
+            except (Rejected, Unavailable):
+                return
+        await self._link(whole)
+
+    async def _link(self, file: StoredFile) -> None:
+        """Index a file by the text that the server has of it, and put it into the base; repeatable."""
+        body = {"file_id": file.id, "directory_id": file.folder_id}
+        try:
+            await self._client.ask("link", "POST", f"{self._base}/file/add", json=body)
+        except (Rejected, Unavailable):
+            return  # its status has the reason
+
+    async def reembed(self, remote_id: str) -> None:
+        """Index it again by its text, or read its original again where there is none."""
+        file = await self._file(remote_id)
+        if file is None:
+            raise Rejected("the file is not there any more", code=GONE)
+        if not file.content:
+            try:
+                await self._client.ask(
+                    "read", "POST", "/api/v1/retrieval/process/file", json={"file_id": remote_id}
+                )
+            except (Rejected, Unavailable):
+                return
+        await self._link(file)
+
+    async def _file(self, remote_id: str) -> StoredFile | None:
+        try:
+            answer = await self._client.ask("status", "GET", f"/api/v1/files/{quote(remote_id)}")
+        except Rejected as error:
+            if error.code == GONE:
+                return None
+            raise
+        file: StoredFile = told("status", file_of(answer.body))
+        return file
+
+    async def _page(self, number: int, size: int, more: Mapping[str, str]) -> ListPage[StoredFile]:
+        """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
+        params = {"page": str(number), "limit": str(size), **more}
+        answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
+        page: ListPage[StoredFile] = told("list", page_of(answer.body))
+        return page
+
+    async def _pending(self) -> Sequence[StoredFile]:
+        """Files of this base that are not linked yet, nor failed."""
+        answer = await self._client.ask("pending", "GET", f"{self._base}/files/pending")
+        files: tuple[StoredFile, ...] = told("pending", files_of(answer.body))
+        return files
+
+    # -- delete, list, rename --------------------------------------------------------------------------------
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Out of this base, and altogether where no other base has it; then each is looked for."""
+        ids = tuple(dict.fromkeys(ids))
+        try:
+            await self._clean_up(ids)
+        except TargetError as error:
+            return dict.fromkeys(ids, error)
+        return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
+
+    async def _delete(self, remote_id: str) -> DeleteOutcome:
+        try:
+            file = await self._file(remote_id)
+            if file is None:
+                return None
+            if file.status == "completed":
+                # In another base as well, or linked to this one only after it was cleaned up.
+                return await self._clean_up((remote_id,))
+            await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
+        except TargetError as error:
+            return None if error.code == GONE and not isinstance(error, Halted) else error
+        return None
+
+    async def _clean_up(self, ids: Sequence[str]) -> None:
+        """The server's own removal for mirrors: it takes files that are linked here and nothing else."""
+        if ids:
+            body = {"file_ids": list(ids), "dir_ids": []}
+            await self._client.ask("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Files on their way first: read after the others, one could be in neither list."""
+        prefix, counted = self._surroundings.prefix, 0
+        pending = {one.id: one for one in await self._pending()}
+
+        async def ask(number: int, size: int) -> ListPage[StoredFile]:
+            nonlocal counted
+            # Oldest first, so that what comes meanwhile moves nothing.
+            page = await self._page(number, size, {"order_by": "created_at", "direction": "asc"})
+            counted = max(counted, page.total or 0)
+            return page
+
+        sweep = ListSweep(ask)
+        async for row in sweep.rows():
+            pending.pop(row.id, None)
+            yield row.listed(prefix, DocState.READY)
+        # The server answers an error of its database with an empty list and a count of 0.
+        if not sweep.shown:
+            answer = await self._client.ask("folders", "POST", f"{self._base}/sync/diff", json={"manifest": []})
+            counted = len(object_of(answer.body).get("deleted") or ())
+        sweep.check(counted, self._config.knowledge_id)
+        for row in pending.values():
+            yield row.listed(prefix, DocState.INDEXING)
+
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        """Under another name and in another folder; its passages are cited by the old name from then on."""
+        whole = self._surroundings.prefix + path
+        file_name = whole.rpartition("/")[2]
+        if safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
+            raise Rejected("this name cannot be kept as it is by a renaming", code="name")
+        folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
+        body = {"file_id": remote_id, "directory_id": folder_id}
+        await self._client.ask("move", "POST", f"{self._base}/file/move", json=body)
+        await self._client.ask(
+            "rename", "POST", f"/api/v1/files/{quote(remote_id)}/rename", json={"filename": file_name}
+        )
+
+    # -- search ----------------------------------------------------------------------------------------------
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. The server knows no paths: with types and dates, everything that was found."""
+        if not query.text.strip():
+            return ()
+        body = {
+            "collection_names": [self._config.knowledge_id],
+            "query": query.text,
+            "k": MOST_PASSAGES,
+        }
+        answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
+        matches = told("search", matches_of(answer.body))
+        hits = hits_of(match for match in matches if not query.among or match[0] in query.among)
+        return hits if query.selects and not query.among else hits[: query.top_k]
