@@ -1,15 +1,87 @@
-"""Open WebUI is there and takes its key."""
+"""The Open WebUI target keeps the contract on the real server, and mirrors a folder into it."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from kbsync.contract.target import Target
+from kbsync.core.names import Naming
+from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
+from kbsync.targets.openwebui.target import OpenWebuiTarget
+from tests.cli.place import Place
+from tests.conformance.suite import TargetSuite
+from tests.servers.world import RealWorld, live
+from tests.targets.blocks import around, block
 
 
-def test_a_base_can_be_made(servers: dict[str, Any]) -> None:
-    there = servers["openwebui"]
-    headers = {"authorization": f"Bearer {there['api_key']}"}
+class OpenWebuiServer(RealWorld):
+    """A knowledge base of its own on the server of all tests."""
+
+    repeats_puts = False
+    unknown_id = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        self.base = made_base(self.given)
+        yield
+        self.models.clear()
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming(style="marked").name(path, digest)
+
+    async def open(self) -> Target:
+        # Its SQLite refuses one upload in a hundred where four come at a time: an answer that is unsure.
+        given = {**place_of(self.given, self.base), "concurrency": 1}
+        return OpenWebuiTarget(block(OpenWebuiTargetConfig, **given), around())
+
+    def spoiled(self, path: str) -> bytes:
+        self.models.give(fail_if="unspeakable")
+        return b"About unspeakable things"
+
+    def cure(self) -> None:
+        self.models.clear()
+
+    async def recreate(self) -> None:
+        await self.target.aclose()
+        self.base = made_base(self.given)
+        self.target = await self.open()
+
+
+def made_base(given: dict[str, Any]) -> str:
+    """The id of a new, empty knowledge base."""
+    headers = {"authorization": f"Bearer {given['api_key']}"}
     wanted = {"name": "docs", "description": "of a test"}
-    made = httpx.post(f"{there['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
-    assert made.json()["name"] == "docs"
+    made = httpx.post(f"{given['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
+    return str(made.raise_for_status().json()["id"])
+
+
+def place_of(given: dict[str, Any], base: str) -> dict[str, Any]:
+    """The keys of a config block."""
+    return {"base_url": given["base_url"], "api_key": given["api_key"], "knowledge_id": base}
+
+
+class TestOpenWebuiServer(TargetSuite):
+    @pytest.fixture(autouse=True)
+    def _given(self, servers: dict[str, Any]) -> None:
+        self.given = servers["openwebui"]
+
+    def make_world(self, place: Path) -> OpenWebuiServer:
+        return OpenWebuiServer(self.given)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    there = Place(tmp_path)
+    yield there
+    there.close()
+
+
+def test_a_folder_is_mirrored_through_kills(servers: dict[str, Any], place: Place) -> None:
+    given = servers["openwebui"]
+    live(place, {"type": "openwebui", **place_of(given, made_base(given))})

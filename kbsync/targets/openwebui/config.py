@@ -19,10 +19,11 @@ class OpenWebuiBaseId(BaseId):
     example = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
 
 
-TEXTS = frozenset(
-    "md markdown txt rst adoc org tex csv tsv json jsonl xml yaml yml toml html htm log ini conf sql "
-    "py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css".split()
-)
+_TEXTS = """
+md markdown txt rst adoc org tex csv tsv json jsonl xml yaml yml toml html htm log ini conf sql
+py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
+"""
+TEXTS = frozenset(_TEXTS.split())
 OFFICE = frozenset({"pdf", "docx", "xlsx", "pptx"})
 EXTENSIONS = TEXTS | OFFICE
 """What a server reads by itself; others need an extraction engine that may not be there."""

@@ -60,9 +60,11 @@ class StoredFile:
     @property
     def path(self) -> str:
         """Where it stands in the base: by the mark as long as nobody moved or renamed it there."""
-        if self.mark is not None and self.name == safe(self.mark[2].rpartition("/")[2]):
-            if self.folder is None or self.folder == safe_folder(self.mark[2]):
-                return self.mark[2]
+        if self.mark is not None:
+            sent = self.mark[2]
+            is_there = self.folder is None or self.folder == safe_folder(sent)
+            if is_there and self.name == safe(sent.rpartition("/")[2]):
+                return sent
         return f"{self.folder}/{self.name}" if self.folder else self.name
 
     def listed(self, prefix: str, state: DocState) -> Listed:
@@ -116,7 +118,7 @@ def file_of(body: Any) -> StoredFile | None:
         digest if _DIGEST.fullmatch(digest) else None,
         text_of(row.get("hash")) or None,
         count_of(meta.get("size")),
-        number(row.get("created_at")),
+        None if (created := count_of(row.get("created_at"))) is None else float(created),
         text_of(data.get("status")),
         text_of(data.get("error")),
         text_of(data.get("content")),

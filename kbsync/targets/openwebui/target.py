@@ -9,7 +9,9 @@ and its original go on telling the old bytes, and after a lost state nothing wou
 from __future__ import annotations
 
 import asyncio
+import json
 import mimetypes
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Unpack
 from urllib.parse import quote
@@ -27,6 +29,7 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
+from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
@@ -37,7 +40,6 @@ from kbsync.targets.openwebui.manage import OpenWebuiBases
 from kbsync.targets.openwebui.shapes import (
     GONE,
     StoredFile,
-    cards_of,
     file_of,
     files_of,
     folders_of,
@@ -53,6 +55,12 @@ from kbsync.targets.openwebui.shapes import (
 
 RECIPE = "1"
 """How a document is cut is the server's own setting, for all bases."""
+
+PATIENCE, STEP = 10.0, 0.25
+"""Seconds: how long a file that is to be deleted is waited for, and between two looks at it."""
+
+ABANDONED = 3600.0
+"""Seconds after which the server itself takes an upload for lost (`sync/diff`)."""
 
 MOST_PASSAGES = 50
 """Passages that a search asks for: several may be of one document."""
@@ -76,9 +84,7 @@ class Folders:
         async with self._lock:
             if folder not in self._known:
                 # A dry comparison with nothing is the only answer that has every folder with its path.
-                answer = await client.ask(
-                    "folders", "POST", f"{base}/sync/diff", json={"manifest": []}
-                )
+                answer = await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})
                 self._known |= told("folders", folders_of(answer.body))
             parts = folder.split("/")
             parent: str | None = None
@@ -115,6 +121,9 @@ class OpenWebuiTarget(RemoteTarget):
         self._config, self._surroundings = config, surroundings
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = Folders({}, asyncio.Lock())
+        self._wall = options.get("wall", time.time)
+        self._steady = options.get("steady", time.monotonic)
+        self._sleep = options.get("sleep", asyncio.sleep)
 
     @property
     def limits(self) -> Limits:
@@ -153,10 +162,8 @@ class OpenWebuiTarget(RemoteTarget):
             folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         except TargetError as error:
             return error
-        mark = mark_of(
-            document.upload_id, document.recipe, path, document.digest, self._config.knowledge_id
-        )
-        metadata = _json(mark | ({} if folder_id is None else {"directory_id": folder_id}))
+        mark = mark_of(document.upload_id, document.recipe, path, document.digest, self._config.knowledge_id)
+        metadata = json.dumps({**mark} if folder_id is None else {**mark, "directory_id": folder_id})
         file = FilePart("file", safe(path.rpartition("/")[2]), document.body, _media_type(extension))
         try:
             answer = await self._client.send(
@@ -210,9 +217,8 @@ class OpenWebuiTarget(RemoteTarget):
         if file.status != "completed":
             # By now it may wait again; what has no status at all was never to be indexed.
             return _INDEXING if file.status else DocStatus(DocState.UNKNOWN)
-        if await self._is_linked(file):
-            return DocStatus(DocState.READY)
-        return DocStatus(DocState.FAILED, "it was indexed, but is not in the knowledge base", "unlinked")
+        # Somebody took it out of the base, or that was not there when the file was through.
+        return DocStatus(DocState.READY) if await self._is_linked(file) else _MISSING
 
     async def _is_linked(self, file: StoredFile) -> bool:
         """The base lists it; asked for by its name, which other files may have as well."""
@@ -228,18 +234,19 @@ class OpenWebuiTarget(RemoteTarget):
     async def _tell_apart(self, file: StoredFile) -> None:
         """Have a file indexed whose text the base has already, which the server refuses.
 
-        Its text, and not its original, gets a first line with its path. Also for two that slipped in side by
-        side: to remove one of them would take the passages of both. Repeatable, and `status` says how it went.
+        Its text, and not its original, gets a last line with its path: a search shows passages of equal words
+        once. Also for two that slipped in side by side: to remove one would take the passages of both.
+        Repeatable; `status` says how it went.
         """
         whole = await self._file(file.id)
         if whole is None or not whole.content:
             return
-        first = f"{printable_path(file)} ({file.id[:8]})\n\n"
-        if not whole.content.startswith(first):
-            text = {"content": first + whole.content}
+        last = f"\n\n({printable(whole.path)}, {whole.id[:8]})\n"
+        if not whole.content.endswith(last):
+            text = {"content": whole.content + last}
             try:
                 await self._client.ask(
-                    "update", "POST", f"/api/v1/files/{quote(file.id)}/data/content/update", json=text
+                    "update", "POST", f"/api/v1/files/{quote(whole.id)}/data/content/update", json=text
                 )
             except (Rejected, Unavailable):
                 return
@@ -303,16 +310,33 @@ class OpenWebuiTarget(RemoteTarget):
 
     async def _delete(self, remote_id: str) -> DeleteOutcome:
         try:
-            file = await self._file(remote_id)
+            file = await self._settled(remote_id)
             if file is None:
                 return None
             if file.status == "completed":
                 # In another base as well, or linked to this one only after it was cleaned up.
-                return await self._clean_up((remote_id,))
-            await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
+                await self._clean_up((remote_id,))
+            else:
+                await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
         except TargetError as error:
             return None if error.code == GONE and not isinstance(error, Halted) else error
         return None
+
+    async def _settled(self, remote_id: str) -> StoredFile | None:
+        """A file that nothing works on. Raises `Unavailable` for one that is still being indexed.
+
+        Deleted now, it would leave its passages in the base, and nothing could remove them (promise 11).
+        """
+        until = self._steady() + PATIENCE
+        while (file := await self._file(remote_id)) is not None and file.status in ("pending", "processing"):
+            # A server that was ended in the middle leaves this for ever.
+            age = 0.0 if file.created is None else self._wall() - file.created
+            if age > max(ABANDONED, self._config.vectorization.give_up):
+                break
+            if self._steady() >= until:
+                raise Unavailable("delete: the file is still being indexed", code=file.status)
+            await self._sleep(STEP)
+        return file
 
     async def _clean_up(self, ids: Sequence[str]) -> None:
         """The server's own removal for mirrors: it takes files that are linked here and nothing else."""
@@ -338,7 +362,9 @@ class OpenWebuiTarget(RemoteTarget):
             yield row.listed(prefix, DocState.READY)
         # The server answers an error of its database with an empty list and a count of 0.
         if not sweep.shown:
-            answer = await self._client.ask("folders", "POST", f"{self._base}/sync/diff", json={"manifest": []})
+            answer = await self._client.ask(
+                "folders", "POST", f"{self._base}/sync/diff", json={"manifest": []}
+            )
             counted = len(object_of(answer.body).get("deleted") or ())
         sweep.check(counted, self._config.knowledge_id)
         for row in pending.values():
@@ -372,3 +398,30 @@ class OpenWebuiTarget(RemoteTarget):
         matches = told("search", matches_of(answer.body))
         hits = hits_of(match for match in matches if not query.among or match[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]
+
+
+def _media_type(extension: str) -> str:
+    """The server chooses its reader by this as well: some texts look like films by their extension."""
+    if extension in ("html", "htm"):
+        return "text/html"
+    found = "text/plain" if extension in TEXTS else mimetypes.types_map.get(f".{extension}")
+    return found or "application/octet-stream"
+
+
+def _equal_texts(rows: Sequence[StoredFile], ids: set[str]) -> list[StoredFile]:
+    """Those of `ids` that are listed beside another file of the same text which is older, or not ours."""
+    by_text: dict[str, list[StoredFile]] = {}
+    for row in rows:
+        if row.text_hash:
+            by_text.setdefault(row.text_hash, []).append(row)
+    return [
+        row
+        for same in by_text.values()
+        for row in same
+        if row.id in ids
+        and any(
+            one.mark is None or (one.created or 0.0, one.id) < (row.created or 0.0, row.id)
+            for one in same
+            if one.id != row.id
+        )
+    ]
