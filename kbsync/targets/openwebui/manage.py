@@ -11,7 +11,7 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.http.target import make_once
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
-from kbsync.targets.openwebui.shapes import card_of, cards_of, told
+from kbsync.targets.openwebui.shapes import card_of, page_of, told
 
 
 class OpenWebuiBases:
@@ -29,10 +29,7 @@ class OpenWebuiBases:
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None or wish.settings:
-            raise Rejected(
-                "models and settings of Open WebUI are those of the whole server; see its admin panel",
-                code="setting",
-            )
+            raise Rejected("models and settings of Open WebUI are those of the whole server", code="setting")
 
     async def models(self) -> Sequence[EmbeddingModel]:
         """Raises `NotOffered`."""
@@ -42,19 +39,16 @@ class OpenWebuiBases:
         """Every base."""
 
         async def ask(number: int, size: int) -> ListPage[BaseCard]:
-            answer = await self._client.ask(
-                "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
-            )
-            page: ListPage[BaseCard] = told("list-bases", cards_of(answer.body))
-            return page
+            page = {"page": str(number)}
+            answer = await self._client.ask("list-bases", "GET", "/api/v1/knowledge/", params=page)
+            return told("list-bases", page_of(answer.body, card_of))
 
         return [card async for card in ListSweep(ask).rows()]
 
     async def look(self, base_id: str) -> BaseCard:
-        """One of them. Its number of files stands only in the list."""
+        """One of them."""
         answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
-        card: BaseCard = told("base", card_of(answer.body))
-        return next((one for one in await self.all() if one.id == base_id), card)
+        return told("base", card_of(answer.body))
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base whose name is not in use yet. Sent once."""
@@ -64,8 +58,7 @@ class OpenWebuiBases:
         async def make() -> BaseCard:
             body = {"name": name, "description": wish.description or ""}
             answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
-            card: BaseCard = told("create-base", card_of(answer.body))
-            return card
+            return told("create-base", card_of(answer.body))
 
         look = self._surroundings.pasted("kb list")
         advice = f"the knowledge base may have been made or not: look with {look} before another try"

@@ -8,9 +8,9 @@ and, in the list of a base, the folder it stands in (`directory_path`). The mark
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.managing import BaseCard
@@ -19,15 +19,7 @@ from kbsync.contract.target import DocState, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.http.reading import (
-    ListPage,
-    count_of,
-    id_of,
-    number,
-    object_of,
-    objects_in,
-    text_of,
-)
+from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
 
 MARK = "kbsync"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
@@ -49,7 +41,7 @@ class StoredFile:
     folder: str | None
     folder_id: str | None
     digest: str | None
-    text_hash: str | None
+    text_hash: str
     size: int | None
     created: float | None
     status: str
@@ -69,25 +61,16 @@ class StoredFile:
 
     def listed(self, prefix: str, state: DocState) -> Listed:
         """A row of the list: paths of other mirrors, under another prefix, are not told."""
-        path = self.path
-        is_here = path.startswith(prefix) and path != prefix
-        upload, recipe = (None, None) if self.mark is None else self.mark[:2]
-        return Listed(
-            self.id,
-            path,
-            self.size,
-            self.created,
-            state,
-            path.removeprefix(prefix) if is_here else None,
-            self.digest,
-            upload,
-            recipe,
-        )
+        whole = self.path
+        path = whole.removeprefix(prefix) if whole.startswith(prefix) and whole != prefix else None
+        row = Listed(self.id, whole, self.size, self.created, state, path, self.digest)
+        return row if self.mark is None else replace(row, upload_id=self.mark[0], recipe=self.mark[1])
 
 
-def write_mark(upload_id: int, recipe: str, path: str) -> str:
-    """ASCII without blanks in the path, whatever bytes it has."""
-    return f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
+def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
+    """What goes with a file. The mark is ASCII and its path has no blanks, whatever bytes it is."""
+    mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
+    return {"knowledge_id": base, "file_hash": digest, MARK: mark}
 
 
 def safe(name: str) -> str:
@@ -107,27 +90,24 @@ def file_of(body: Any) -> StoredFile | None:
     remote_id = id_of(row.get("id"))
     if remote_id is None:
         return None
+    digest, folder = text_of(meta.get("file_hash")), row.get("directory_path")
+    created = count_of(row.get("created_at"))
     found = _MARK.fullmatch(text_of(told.get(MARK)))
-    digest = text_of(meta.get("file_hash"))
-    folder = row.get("directory_path")
+    path = found and unquote_to_bytes(found["path"]).decode("utf-8", "surrogateescape")
     return StoredFile(
-        remote_id,
-        text_of(row.get("filename")),
-        folder if isinstance(folder, str) else None,
-        id_of(row.get("directory_id")) or id_of(told.get("directory_id")),
-        digest if _DIGEST.fullmatch(digest) else None,
-        text_of(row.get("hash")) or None,
-        count_of(meta.get("size")),
-        None if (created := count_of(row.get("created_at"))) is None else float(created),
-        text_of(data.get("status")),
-        text_of(data.get("error")),
-        text_of(data.get("content")),
-        found and (int(found["upload"]), found["recipe"], _unquoted(found["path"])),
+        id=remote_id,
+        name=text_of(row.get("filename")),
+        folder=folder if isinstance(folder, str) else None,
+        folder_id=id_of(row.get("directory_id")) or id_of(told.get("directory_id")),
+        digest=digest if _DIGEST.fullmatch(digest) else None,
+        text_hash=text_of(row.get("hash")),
+        size=count_of(meta.get("size")),
+        created=None if created is None else float(created),
+        status=text_of(data.get("status")),
+        error=text_of(data.get("error")),
+        content=text_of(data.get("content")),
+        mark=(int(found["upload"]), found["recipe"], path) if found and path else None,
     )
-
-
-def _unquoted(path: str) -> str:
-    return unquote_to_bytes(path).decode("utf-8", "surrogateescape")
 
 
 def files_of(rows: Any) -> tuple[StoredFile, ...] | None:
@@ -137,28 +117,23 @@ def files_of(rows: Any) -> tuple[StoredFile, ...] | None:
     return tuple(one for row in objects_in(rows) if (one := file_of(row)) is not None)
 
 
-def page_of(body: Any) -> ListPage[StoredFile] | None:
-    """A page of the files of a base."""
-    rows, total = files_of(object_of(body).get("items")), count_of(object_of(body).get("total"))
-    return None if rows is None or total is None else ListPage(rows, total)
+T = TypeVar("T", StoredFile, BaseCard)
 
 
-def cards_of(body: Any) -> ListPage[BaseCard] | None:
-    """A page of knowledge bases."""
+def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
+    """A page of what `read` makes of its rows."""
     rows, total = object_of(body).get("items"), count_of(object_of(body).get("total"))
     if not isinstance(rows, list) or total is None:
         return None
-    return ListPage(tuple(one for row in objects_in(rows) if (one := card_of(row)) is not None), total)
+    return ListPage(tuple(one for row in objects_in(rows) if (one := read(row)) is not None), total)
 
 
 def card_of(body: Any) -> BaseCard | None:
-    """A knowledge base."""
+    """A knowledge base; only a list counts its files."""
     row = object_of(body)
-    base_id = id_of(row.get("id"))
-    if base_id is None:
-        return None
-    name, words = text_of(row.get("name")), text_of(row.get("description"))
-    return BaseCard(base_id, name, words, documents=count_of(row.get("file_count")))
+    base_id, count = id_of(row.get("id")), count_of(row.get("file_count"))
+    words = text_of(row.get("name")), text_of(row.get("description"))
+    return None if base_id is None else BaseCard(base_id, *words, documents=count)
 
 
 def folders_of(body: Any) -> dict[str, str] | None:
@@ -175,7 +150,7 @@ def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
         return None
     return tuple(
-        (remote_id, Passage(text_of(text), page=_page(fact), score=number(score) or 0.0))
+        (remote_id, Passage(text_of(text), score=number(score) or 0.0))
         for text, fact, score in zip(texts, facts, scores, strict=True)
         if (remote_id := id_of(object_of(fact).get("file_id")))
     )
@@ -184,12 +159,6 @@ def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
 def _first(body: Any, key: str) -> list[Any] | None:
     found = object_of(body).get(key)
     return found[0] if isinstance(found, list) and found and isinstance(found[0], list) else None
-
-
-def _page(fact: Any) -> int | None:
-    # the loader of PDFs counts from 0
-    found = object_of(fact).get("page")
-    return found + 1 if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
 
 
 GONE = "404"
@@ -235,13 +204,11 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     return by_status(answer, of_item=answer.op == "upload")
 
 
-def told(op: str, value: Any) -> Any:
+V = TypeVar("V")
+
+
+def told(op: str, value: V | None) -> V:
     """`value`, which reading an answer gave. Raises `Unavailable` for None."""
     if value is None:
         raise Unavailable(f"{op}: the server's answer has another shape than it should", code="shape")
     return value
-
-
-def mark_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> Mapping[str, str]:
-    """The metadata that goes with a file."""
-    return {"knowledge_id": base, "file_hash": digest, MARK: write_mark(upload_id, recipe, path)}

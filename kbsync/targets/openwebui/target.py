@@ -35,23 +35,10 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of
 from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
 from kbsync.targets.openwebui.manage import OpenWebuiBases
-from kbsync.targets.openwebui.shapes import (
-    GONE,
-    StoredFile,
-    file_of,
-    files_of,
-    folders_of,
-    is_duplicate,
-    judge,
-    mark_of,
-    matches_of,
-    page_of,
-    safe,
-    safe_folder,
-    told,
-)
+from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, safe_folder, told
 
 RECIPE = "1"
 """How a document is cut is the server's own setting, for all bases."""
@@ -74,53 +61,53 @@ class Folders:
     The server takes a name twice at one place, so that only one is made at a time.
     """
 
-    def __init__(self, known: dict[str, str], lock: asyncio.Lock) -> None:
-        self._known, self._lock = known, lock
+    def __init__(self) -> None:
+        self._known: dict[str, str] | None = None
+        self._lock = asyncio.Lock()
+
+    def forget(self) -> None:
+        """What is known of them does not hold: they are read again."""
+        self._known = None
 
     async def id_of(self, client: Client, base: str, folder: str) -> str | None:
         """The id of the folder at `folder`, None for the base itself. Raises `TargetError`."""
         if not folder:
             return None
         async with self._lock:
-            if folder not in self._known:
-                # A dry comparison with nothing is the only answer that has every folder with its path.
+            if self._known is None:
+                # A comparison with nothing is the only answer that has every folder with its path.
                 answer = await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})
-                self._known |= told("folders", folders_of(answer.body))
-            parts = folder.split("/")
-            parent: str | None = None
-            for count, name in enumerate(parts, 1):
-                path = "/".join(parts[:count])
-                if path not in self._known:
-                    self._known[path] = await self._make(client, base, name, parent)
-                parent = self._known[path]
+                self._known = told("folders", shapes.folders_of(answer.body))
+            known, parent, path = self._known, None, ""
+            for name in folder.split("/"):
+                path = f"{path}/{name}" if path else name
+                if path not in known:
+                    known[path] = await self._make(client, base, name, parent)
+                parent = known[path]
             return parent
 
     async def _make(self, client: Client, base: str, name: str, parent: str | None) -> str:
+        body = {"name": name, "parent_id": parent}
         try:
-            answer = await client.post(
-                "make-folder", f"{base}/dirs/create", json={"name": name, "parent_id": parent}
-            )
+            answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
+            return str(told("make-folder", id_of(object_of(answer.body).get("id"))))
         except TargetError as error:
-            self._known.clear()  # read again: it may have been made, or its parent may be gone
+            self.forget()  # it may have been made, or its parent may be gone
             if isinstance(error, Halted):
                 raise
             raise Unavailable(error.reason, code=error.code) from error
-        return str(told("make-folder", id_of(object_of(answer.body).get("id"))))
 
 
 class OpenWebuiTarget(RemoteTarget):
     """The base that the config names."""
 
     def __init__(
-        self,
-        config: OpenWebuiTargetConfig,
-        surroundings: Surroundings,
-        **options: Unpack[ClientOptions],
+        self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
-        super().__init__(config, surroundings, judge, **options)
+        super().__init__(config, surroundings, shapes.judge, **options)
         self._config, self._surroundings = config, surroundings
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
-        self._folders = Folders({}, asyncio.Lock())
+        self._folders = Folders()
         self._wall = options.get("wall", time.time)
         self._steady = options.get("steady", time.monotonic)
         self._sleep = options.get("sleep", asyncio.sleep)
@@ -142,8 +129,7 @@ class OpenWebuiTarget(RemoteTarget):
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""
         answer = await self._client.ask("base", "GET", self._base)
-        base_id = told("base", id_of(object_of(answer.body).get("id")))
-        return Base(base_id, address=self._config.base_url)
+        return Base(told("base", id_of(object_of(answer.body).get("id"))), address=self._config.base_url)
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -157,18 +143,16 @@ class OpenWebuiTarget(RemoteTarget):
             return Rejected(f"the server does not read .{extension} files by itself", code="format")
         if not document.size:
             return Rejected("the file is empty", code="empty")
-        path = self._surroundings.prefix + document.path
+        path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
+        metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
+        name = shapes.safe(path.rpartition("/")[2])
+        # The server chooses its reader by this as well; some texts look like films by their extension.
+        media_type = "text/plain" if extension in TEXTS else mimetypes.guess_type(name)[0]
+        file = FilePart("file", name, document.body, media_type or "application/octet-stream")
         try:
             folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
-        except TargetError as error:
-            return error
-        mark = mark_of(document.upload_id, document.recipe, path, document.digest, self._config.knowledge_id)
-        metadata = json.dumps({**mark} if folder_id is None else {**mark, "directory_id": folder_id})
-        file = FilePart("file", safe(path.rpartition("/")[2]), document.body, _media_type(extension))
-        try:
-            answer = await self._client.send(
-                "upload", "/api/v1/files/", fields={"metadata": metadata}, file=file
-            )
+            fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
+            answer = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
         except TargetError as error:
             return error
         stored = file_of(answer.body)
@@ -190,7 +174,10 @@ class OpenWebuiTarget(RemoteTarget):
         while set(ids) - found.keys() and len(rows) < 2 * len(ids) + 1:
             page = await self._page(number, PAGE_SIZE, {})
             rows += page.rows
-            found |= {one.id: DocStatus(DocState.READY) for one in page.rows if one.id in ids}
+            mine = [one for one in page.rows if one.id in ids]
+            found |= {one.id: DocStatus(DocState.READY) for one in mine}
+            if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
+                self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
             if not page.rows or len(rows) >= (page.total or 0):
                 break
             number += 1
@@ -210,7 +197,7 @@ class OpenWebuiTarget(RemoteTarget):
         if file is None:
             return _MISSING
         if file.status == "failed":
-            if not is_duplicate(file.error):
+            if not shapes.is_duplicate(file.error):
                 return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed")
             await self._tell_apart(file)
             return _INDEXING
@@ -242,37 +229,31 @@ class OpenWebuiTarget(RemoteTarget):
         if whole is None or not whole.content:
             return
         last = f"\n\n({printable(whole.path)}, {whole.id[:8]})\n"
-        if not whole.content.endswith(last):
-            text = {"content": whole.content + last}
-            try:
-                await self._client.ask(
-                    "update", "POST", f"/api/v1/files/{quote(whole.id)}/data/content/update", json=text
-                )
-            except (Rejected, Unavailable):
-                return
-        await self._link(whole)
-
-    async def _link(self, file: StoredFile) -> None:
-        """Index a file by the text that the server has of it, and put it into the base; repeatable."""
-        body = {"file_id": file.id, "directory_id": file.folder_id}
-        try:
-            await self._client.ask("link", "POST", f"{self._base}/file/add", json=body)
-        except (Rejected, Unavailable):
-            return  # its status has the reason
+        text, path = {"content": whole.content + last}, f"/api/v1/files/{quote(whole.id)}/data/content/update"
+        if whole.content.endswith(last) or await self._has_done("update", path, text):
+            await self._link(whole)
 
     async def reembed(self, remote_id: str) -> None:
         """Index it again by its text, or read its original again where there is none."""
         file = await self._file(remote_id)
         if file is None:
             raise Rejected("the file is not there any more", code=GONE)
-        if not file.content:
-            try:
-                await self._client.ask(
-                    "read", "POST", "/api/v1/retrieval/process/file", json={"file_id": remote_id}
-                )
-            except (Rejected, Unavailable):
-                return
-        await self._link(file)
+        path, body = "/api/v1/retrieval/process/file", {"file_id": remote_id}
+        if file.content or await self._has_done("read", path, body):
+            await self._link(file)
+
+    async def _link(self, file: StoredFile) -> None:
+        """Index a file by the text that the server has of it, and put it into the base."""
+        body = {"file_id": file.id, "directory_id": file.folder_id}
+        await self._has_done("link", f"{self._base}/file/add", body)
+
+    async def _has_done(self, op: str, path: str, body: Mapping[str, Any]) -> bool:
+        """Repeatable work on a file went well; else its status has the reason."""
+        try:
+            await self._client.ask(op, "POST", path, json=body)
+        except (Rejected, Unavailable):
+            return False
+        return True
 
     async def _file(self, remote_id: str) -> StoredFile | None:
         try:
@@ -281,21 +262,18 @@ class OpenWebuiTarget(RemoteTarget):
             if error.code == GONE:
                 return None
             raise
-        file: StoredFile = told("status", file_of(answer.body))
-        return file
+        return told("status", file_of(answer.body))
 
     async def _page(self, number: int, size: int, more: Mapping[str, str]) -> ListPage[StoredFile]:
         """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
-        page: ListPage[StoredFile] = told("list", page_of(answer.body))
-        return page
+        return told("list", page_of(answer.body, file_of))
 
     async def _pending(self) -> Sequence[StoredFile]:
         """Files of this base that are not linked yet, nor failed."""
         answer = await self._client.ask("pending", "GET", f"{self._base}/files/pending")
-        files: tuple[StoredFile, ...] = told("pending", files_of(answer.body))
-        return files
+        return told("pending", shapes.files_of(answer.body))
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -362,9 +340,8 @@ class OpenWebuiTarget(RemoteTarget):
             yield row.listed(prefix, DocState.READY)
         # The server answers an error of its database with an empty list and a count of 0.
         if not sweep.shown:
-            answer = await self._client.ask(
-                "folders", "POST", f"{self._base}/sync/diff", json={"manifest": []}
-            )
+            path, nothing = f"{self._base}/sync/diff", {"manifest": []}
+            answer = await self._client.ask("folders", "POST", path, json=nothing)
             counted = len(object_of(answer.body).get("deleted") or ())
         sweep.check(counted, self._config.knowledge_id)
         for row in pending.values():
@@ -374,14 +351,17 @@ class OpenWebuiTarget(RemoteTarget):
         """Under another name and in another folder; its passages are cited by the old name from then on."""
         whole = self._surroundings.prefix + path
         file_name = whole.rpartition("/")[2]
-        if safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
+        if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
             raise Rejected("this name cannot be kept as it is by a renaming", code="name")
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
         body = {"file_id": remote_id, "directory_id": folder_id}
-        await self._client.ask("move", "POST", f"{self._base}/file/move", json=body)
-        await self._client.ask(
-            "rename", "POST", f"/api/v1/files/{quote(remote_id)}/rename", json={"filename": file_name}
-        )
+        try:
+            await self._client.ask("move", "POST", f"{self._base}/file/move", json=body)
+        except Rejected:
+            self._folders.forget()  # the folder may be gone, and not the file
+            raise
+        path, wish = f"/api/v1/files/{quote(remote_id)}/rename", {"filename": file_name}
+        await self._client.ask("rename", "POST", path, json=wish)
 
     # -- search ----------------------------------------------------------------------------------------------
 
@@ -389,39 +369,17 @@ class OpenWebuiTarget(RemoteTarget):
         """Best first. The server knows no paths: with types and dates, everything that was found."""
         if not query.text.strip():
             return ()
-        body = {
-            "collection_names": [self._config.knowledge_id],
-            "query": query.text,
-            "k": MOST_PASSAGES,
-        }
+        body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
-        matches = told("search", matches_of(answer.body))
+        matches = told("search", shapes.matches_of(answer.body))
         hits = hits_of(match for match in matches if not query.among or match[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]
 
 
-def _media_type(extension: str) -> str:
-    """The server chooses its reader by this as well: some texts look like films by their extension."""
-    if extension in ("html", "htm"):
-        return "text/html"
-    found = "text/plain" if extension in TEXTS else mimetypes.types_map.get(f".{extension}")
-    return found or "application/octet-stream"
-
-
 def _equal_texts(rows: Sequence[StoredFile], ids: set[str]) -> list[StoredFile]:
     """Those of `ids` that are listed beside another file of the same text which is older, or not ours."""
-    by_text: dict[str, list[StoredFile]] = {}
-    for row in rows:
-        if row.text_hash:
-            by_text.setdefault(row.text_hash, []).append(row)
-    return [
-        row
-        for same in by_text.values()
-        for row in same
-        if row.id in ids
-        and any(
-            one.mark is None or (one.created or 0.0, one.id) < (row.created or 0.0, row.id)
-            for one in same
-            if one.id != row.id
-        )
-    ]
+
+    first: dict[str, StoredFile] = {}
+    for row in sorted(rows, key=lambda row: (row.mark is not None, row.created or 0.0, row.id)):
+        first.setdefault(row.text_hash or row.id, row)
+    return [row for row in rows if row.id in ids and first[row.text_hash or row.id].id != row.id]
