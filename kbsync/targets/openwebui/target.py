@@ -340,8 +340,8 @@ class OpenWebuiTarget(RemoteTarget):
             yield row.listed(prefix, DocState.READY)
         # The server answers an error of its database with an empty list and a count of 0.
         if not sweep.shown:
-            path, nothing = f"{self._base}/sync/diff", {"manifest": []}
-            answer = await self._client.ask("folders", "POST", path, json=nothing)
+            path = f"{self._base}/sync/diff"
+            answer = await self._client.ask("folders", "POST", path, json={"manifest": []})
             counted = len(object_of(answer.body).get("deleted") or ())
         sweep.check(counted, self._config.knowledge_id)
         for row in pending.values():
