@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
 
 
+BASE_URL = "http://127.0.0.1:8080"
+
+
 class OpenWebuiBaseId(BaseId):
     """The id of a knowledge base, which its page in the browser has in its address."""
 
@@ -36,7 +39,7 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["openwebui"], Choice("openwebui: a knowledge base of an Open WebUI server")] = (
         "openwebui"
     )
-    base_url: Annotated[str, BaseUrl("the server's address, as the browser has it: without /api")]
+    base_url: Annotated[str, BaseUrl("the server's address, as the browser has it: without /api")] = BASE_URL
     api_key: Annotated[Secret, Confidential("an API key of a user who may write the base", *KEY_ALLOWED)]
     knowledge_id: Annotated[str, OpenWebuiBaseId("the id of the knowledge base, in quotes")]
 

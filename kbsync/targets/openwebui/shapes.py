@@ -21,7 +21,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
 
-MARK = "kbsync"
+MARK = "kbsync_mark"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
 
 _MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>\S+)")
