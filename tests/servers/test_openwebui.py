@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from kbsync.contract.target import Target
 from kbsync.core.names import Naming
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from kbsync.targets.openwebui.target import OpenWebuiTarget
+from kbsync_standin.openwebui import application
 from tests.cli.place import Place
 from tests.conformance.suite import TargetSuite
+from tests.servers.openwebui import KNOWN, PROBES
+from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
 
@@ -53,7 +56,7 @@ class OpenWebuiServer(RealWorld):
         self.target = await self.open()
 
 
-def made_base(given: dict[str, Any]) -> str:
+def made_base(given: Mapping[str, Any]) -> str:
     """The id of a new, empty knowledge base."""
     headers = {"authorization": f"Bearer {given['api_key']}"}
     wanted = {"name": "docs", "description": "of a test"}
@@ -61,7 +64,7 @@ def made_base(given: dict[str, Any]) -> str:
     return str(made.raise_for_status().json()["id"])
 
 
-def place_of(given: dict[str, Any], base: str) -> dict[str, Any]:
+def place_of(given: Mapping[str, Any], base: str) -> dict[str, Any]:
     """The keys of a config block."""
     return {"base_url": given["base_url"], "api_key": given["api_key"], "knowledge_id": base}
 
@@ -73,6 +76,17 @@ class TestOpenWebuiServer(TargetSuite):
 
     def make_world(self, place: Path) -> OpenWebuiServer:
         return OpenWebuiServer(self.given)
+
+
+def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+    given = servers["openwebui"]
+    headers = {"authorization": f"Bearer {given['api_key']}"}
+    with stand_in(application(given["api_key"], 1, (0.5, 1.0)), headers) as ours:
+        verdict = judge(differences(PROBES, ours, Side(given["base_url"], headers)), KNOWN)
+    for one in verdict.known:
+        record_property("difference", one)
+    assert verdict.unknown == []
+    assert verdict.idle == []
 
 
 @pytest.fixture

@@ -41,7 +41,12 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
 )
 """Method, path and operation; parts of the path have names."""
 
-_PAGE = Response(200, b"<!doctype html><html><head><title>Open WebUI</title></head></html>")
+_USER = {"id": USER_ID, "name": "Admin", "role": "admin", "email": "admin@example.com"}
+_PAGE = Response(
+    200,
+    b"<!doctype html><html><head><title>Open WebUI</title></head></html>",
+    {"content-type": "text/html; charset=utf-8"},
+)
 
 
 class OpenWebuiApplication:
@@ -238,10 +243,9 @@ def _base(store: Store, _request: Request, parts: Mapping[str, str], _fault: Fau
 
 def _list_bases(store: Store, request: Request, _parts: Mapping[str, str], _fault: Fault) -> Any:
     number = int(request.query.get("page", "1"))
-    user = {"id": USER_ID, "name": "Admin", "role": "admin", "email": "admin@example.com"}
     rows = [
         _card(one)
-        | {"user": user, "file_count": sum(one.id in file.folder for file in store.alive())}
+        | {"user": _USER, "file_count": sum(one.id in file.folder for file in store.alive())}
         | {"write_access": True}
         for one in store.bases.values()
     ]
@@ -271,9 +275,7 @@ def _row(one: File, *, data: bool) -> dict[str, Any]:
     """As the server shows a file; `data`: with its status and text."""
     told: dict[str, Any] = {"status": one.status} | ({} if one.text is None else {"content": one.text})
     told |= {} if one.status in ("pending", "processing") else {"error": one.error}
-    collection = (
-        {} if one.text_hash is None else {"collection_name": next(iter(one.folder), f"file-{one.id}")}
-    )
+    collection = {"collection_name": next(iter(one.folder), f"file-{one.id}")} if one.has_passages else {}
     return {
         "id": one.id,
         "user_id": USER_ID,
@@ -305,7 +307,7 @@ def _list(store: Store, request: Request, parts: Mapping[str, str], fault: Fault
     rows = [
         _row(one, data=False)
         | {"directory_id": one.folder[base.id], "directory_path": base.path(one.folder[base.id])}
-        | {"has_original": True, "user": None}
+        | {"has_original": True, "user": _USER}
         for one in files[start : start + size]
     ]
     if fault.kind == "empty-list":
@@ -408,7 +410,7 @@ def _rename(store: Store, request: Request, parts: Mapping[str, str], _fault: Fa
     one.name = one.meta["name"] = _body(request, ("filename",))["filename"]
     one.updated = store.clock.now()
     store.note("renamed", one)
-    return _row(one, data=True)
+    return _row(one, data=True) | {"path": "/app/backend/data/uploads/x"}
 
 
 def _read(store: Store, request: Request, _parts: Mapping[str, str], _fault: Fault) -> Any:
@@ -441,7 +443,10 @@ def _link(store: Store, request: Request, parts: Mapping[str, str], _fault: Faul
         raise Refused(f"400: {error}") from None
     one.folder[base.id] = folder
     one.status, one.error = "completed", None
-    return _card(base) | {"files": []}
+    mine = (_row(file, data=False) for file in store.alive() if base.id in file.folder)
+    shown = ("id", "hash", "meta", "created_at", "updated_at")
+    files = [{name: row[name] for name in shown} for row in mine]
+    return _card(base) | {"files": files, "write_access": False}
 
 
 def _move(store: Store, request: Request, parts: Mapping[str, str], _fault: Fault) -> Any:
@@ -497,6 +502,8 @@ def _search(store: Store, request: Request, _parts: Mapping[str, str], _fault: F
     for _, chunk in found:
         one = store.files[chunk.file]
         told = {**one.sent, "name": one.meta["name"], "source": one.meta["name"], "file_id": one.id}
+        told |= {name: one.meta[name] for name in ("content_type", "size", "file_hash")}
+        told |= {"embedding_config": "{'engine': 'openai', 'model': 'fake-embed'}"}
         facts.append(told | {"hash": chunk.text_hash, "created_by": USER_ID, "start_index": 0})
     return {
         "distances": [[share for share, _ in found]],

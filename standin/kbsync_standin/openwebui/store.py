@@ -48,6 +48,7 @@ class File:
     text: str | None = None
     text_hash: str | None = None
     is_deleted: bool = False
+    has_passages: bool = False  # in a collection of its own, which comes first
     folder: dict[str, str | None] = field(default_factory=dict)  # base → folder: the links
 
     @property
@@ -196,6 +197,7 @@ class Store:
         if one.fails:
             one.fails -= one.fails > 0
             raise Refused(BROKEN)
+        one.has_passages = True
         text_hash = hashlib.sha256(text.encode()).hexdigest()
         if base is not None:
             same = [chunk for chunk in base.chunks if chunk.text_hash == text_hash and chunk.added <= begun]
