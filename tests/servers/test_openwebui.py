@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ from kbsync.targets.openwebui.target import OpenWebuiTarget
 from kbsync_standin.openwebui import application
 from tests.cli.place import Place
 from tests.conformance.suite import TargetSuite
+from tests.docs.pages import ROOT
 from tests.servers.openwebui import KNOWN, PROBES
 from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
+
+EXAMPLE = ROOT / "examples" / "open-webui"
 
 
 class OpenWebuiServer(RealWorld):
@@ -99,3 +103,32 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_a_folder_is_mirrored_through_kills(servers: dict[str, Any], place: Place) -> None:
     given = servers["openwebui"]
     live(place, {"type": "openwebui", **place_of(given, made_base(given))})
+
+
+def test_the_steps_of_the_example_make_a_base_and_fill_it(servers: dict[str, Any], place: Place) -> None:
+    """Those of examples/open-webui/, without containers: its config, with what is elsewhere here."""
+    given = servers["openwebui"]
+    (place.root / "key").write_text(given["api_key"])
+    text = (EXAMPLE / "kbsync.yaml").read_text()
+    elsewhere = {
+        "/run/secrets": str(place.root),
+        "/data": str(place.docs),
+        "/var/lib/kbsync/state": str(place.root / "state"),
+        "http://open-webui:8080": given["base_url"],
+    }
+    for there, here in elsewhere.items():
+        text = text.replace(there, here)
+    place.config.parent.mkdir(parents=True, exist_ok=True)
+    place.config.write_text(text)
+    name = f"Handbook {uuid.uuid4()}"
+    made = place.run("kb", "create", name, "--json")
+    assert made.code == 0, made.err
+    place.config.write_text(text.replace("none-yet", made.json["knowledge_base"]["id"]))
+    place.write("guides/birds.md", "The kestrel hovers.\n")
+    place.write("copy.md", "The kestrel hovers.\n")
+    assert place.run("plan").code == 0
+    assert place.once()["uploaded"] == 2
+    found = place.run("search", "kestrel", "--json").json["hits"]
+    assert {hit["path"] for hit in found} == {"guides/birds.md", "copy.md"}
+    assert place.run("verify").code == 0
+    assert place.run("kb", "show", "--json").json["knowledge_base"]["name"] == name
