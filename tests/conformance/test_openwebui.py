@@ -1,4 +1,4 @@
-"""The Open WebUI target keeps the contract against its stand-in, over TCP, as the server is and as it may be."""
+"""The Open WebUI target keeps the contract against its stand-in, over TCP, in each of its moods."""
 
 from __future__ import annotations
 
