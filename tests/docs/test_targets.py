@@ -34,6 +34,7 @@ from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
@@ -225,13 +226,19 @@ def test_defaults_of_searches_at_zhipu_are_told() -> None:
 # -- calls
 
 
+def named(pattern: str) -> str:
+    """The path that a pattern of one is for."""
+    return re.sub(r"\(\?P<\w+>[^)]*\)", "{id}", pattern)
+
+
 @pytest.mark.parametrize(
     ("heading", "vendor", "routes"),
     [
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
         ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
+        ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
     ],
-    ids=["zhipu", "gptbots"],
+    ids=["zhipu", "gptbots", "openwebui"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]

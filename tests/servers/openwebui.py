@@ -110,9 +110,9 @@ ADMIN = {"email": "admin@example.com", "password": "Passw0rd!"}
 
 
 @contextmanager
-def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
-    """Its base URL and the key of its administrator."""
-    port = free_port()
+def start(environment: Path, place: Path, models_url: str, port: int = 0) -> Iterator[dict[str, Any]]:
+    """Its base URL, the key of its administrator and its process; `port`: where it was before."""
+    port = port or free_port()
     words = [environment / "bin" / "open-webui", "serve", "--host", "127.0.0.1", "--port", str(port)]
     variables = {
         "DATA_DIR": str(place / "data"),
@@ -138,8 +138,8 @@ def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str,
     }
     base_url = f"http://127.0.0.1:{port}"
     (place / "data").mkdir(parents=True, exist_ok=True)
-    with running(words, place, f"{base_url}/health", variables):
+    with running(words, place, f"{base_url}/health", variables) as process:
         with httpx.Client(base_url=f"{base_url}/api/v1/auths", timeout=30, trust_env=False) as client:
             token = client.post("/signin", json=ADMIN).raise_for_status().json()["token"]
             made = client.post("/api_key", headers={"authorization": f"Bearer {token}"}).raise_for_status()
-        yield {"base_url": base_url, "api_key": made.json()["api_key"]}
+        yield {"base_url": base_url, "api_key": made.json()["api_key"], "pid": process.pid}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,12 +19,13 @@ from kbsync.core.names import Naming
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from kbsync.targets.openwebui.target import OpenWebuiTarget
 from kbsync_standin.openwebui import application
-from tests.cli.place import Place
+from tests.cli.place import Place, eventually
 from tests.conformance.suite import TargetSuite
 from tests.docs.pages import ROOT
-from tests.servers.openwebui import KNOWN, PROBES
+from tests.servers import models
+from tests.servers.openwebui import KNOWN, PROBES, start
 from tests.servers.probe import Side, differences, judge, stand_in
-from tests.servers.world import RealWorld, live
+from tests.servers.world import ModelOrders, RealWorld, live
 from tests.targets.blocks import around, block
 
 EXAMPLE = ROOT / "examples" / "open-webui"
@@ -103,6 +107,36 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_a_folder_is_mirrored_through_kills(servers: dict[str, Any], place: Place) -> None:
     given = servers["openwebui"]
     live(place, {"type": "openwebui", **place_of(given, made_base(given))})
+
+
+def test_a_server_that_is_killed_while_it_indexes_has_everything_in_the_end(
+    servers: dict[str, Any], place: Place, tmp_path: Path
+) -> None:
+    """Its files are `processing` for ever then; a server of its own, since the others need theirs."""
+    environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
+    waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "5s"}
+    words = ("avocet", "bittern", "curlew")
+    for word in words:
+        place.write(f"{word}.md", f"# The {word}\n\nAll about the {word}.\n")
+    with models.serving() as models_url:
+        with start(environment, data, models_url) as given:
+            base = made_base(given)
+            target = {"type": "openwebui", **place_of(given, base), "vectorization": waiting}
+            place.configure(f"target: {json.dumps(target)}")
+            ModelOrders(models_url).give(delay=3.0)
+            process = place.start("--once")
+            eventually(lambda: place.status()["documents"]["indexing"] == len(words))
+            os.kill(given["pid"], signal.SIGKILL)
+            process.kill()
+            process.wait()
+        ModelOrders(models_url).clear()
+        with start(environment, data, models_url, int(given["base_url"].rpartition(":")[2])) as given:
+            place.configure(f"target: {json.dumps(target | place_of(given, base))}")
+            assert place.once()["failed"] == 0
+            assert place.run("verify").code == 0
+            for word in words:
+                [hit] = place.run("search", "--json", word).json["hits"][:1]
+                assert hit["path"] == f"{word}.md"
 
 
 def test_the_steps_of_the_example_make_a_base_and_fill_it(servers: dict[str, Any], place: Place) -> None:

@@ -223,9 +223,9 @@ class OpenWebuiTarget(RemoteTarget):
 
         Its text, and not its original, gets a last line with its path: a search shows passages of equal words
         once. Also for two that slipped in side by side: to remove one would take the passages of both.
-        Repeatable; `status` says how it went.
+        Repeatable; `status` says how it went. A command that only looks leaves it to others.
         """
-        whole = await self._file(file.id)
+        whole = None if self._surroundings.read_only else await self._file(file.id)
         if whole is None or not whole.content:
             return
         last = f"\n\n({printable(whole.path)}, {whole.id[:8]})\n"
