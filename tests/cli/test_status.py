@@ -51,6 +51,7 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
     assert items["empty.md"]["document_id"] is None
     assert ODD in items
     shown = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
+    assert "KEPT" not in shown  # a column for those who say `deletions: never`
     assert "guides/hours.txt" in shown
     assert "\x1b[2J" not in shown
 

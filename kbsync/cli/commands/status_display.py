@@ -66,6 +66,8 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     ago = tuple("never" if seconds is None else f"{lasting(seconds)} ago" for seconds in passed)
     columns = [Column("MIRROR", tuple(each.name for each in shown), is_key=True)]
     for state in SHOWN:
+        if state is Status.KEPT and not any(each.documents.kept for each in shown):
+            continue
         counts = tuple(f"{getattr(each.documents, state.word):,}" for each in shown)
         is_key = state is Status.READY
         columns.append(Column(state.name, counts, is_number=True, is_key=is_key, blank="0"))
