@@ -34,6 +34,7 @@ from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
@@ -45,10 +46,11 @@ ZHIPU, STAND_IN = FOLDER / "zhipu.md", ROOT / "docs" / "internals" / "stand-in.m
 CALLS = ROOT / "docs" / "internals" / "calls.md"
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
+OPENWEBUI = FOLDER / "openwebui.md"
 PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
 
 
-@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, VECTORS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, OPENWEBUI, VECTORS], ids=lambda page: page.stem)
 def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
@@ -224,13 +226,19 @@ def test_defaults_of_searches_at_zhipu_are_told() -> None:
 # -- calls
 
 
+def named(pattern: str) -> str:
+    """The path that a pattern of one is for."""
+    return re.sub(r"\(\?P<\w+>[^)]*\)", "{id}", pattern)
+
+
 @pytest.mark.parametrize(
     ("heading", "vendor", "routes"),
     [
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
         ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
+        ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
     ],
-    ids=["zhipu", "gptbots"],
+    ids=["zhipu", "gptbots", "openwebui"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]

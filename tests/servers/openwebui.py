@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +16,103 @@ from tests.servers.probe import Probe
 from tests.servers.running import running
 
 PYTHONS = ("3.11", "3.12")
-PROBES: Sequence[Probe] = ()
-KNOWN: Mapping[str, str] = {}
+TEXT = b"# Hello\n\nKbsync mirrors a folder into a knowledge base.\n"
+KB, FILES = "/api/v1/knowledge/{base}", "/api/v1/files"
+NOBODY = "4e741f2c-6b1d-4f0c-9a53-000000000000"
+
+
+def _upload(what: str, name: str, content: bytes, keep: str = "", **metadata: str) -> Probe:
+    """Into the base that was made, in a folder or beside them."""
+    sent = {"metadata": json.dumps({"knowledge_id": "{base}", **metadata})}
+    return Probe(
+        what,
+        "POST",
+        f"{FILES}/",
+        file=(name, content, "text/plain"),
+        form=sent,
+        keep={keep: "id"} if keep else {},
+    )
+
+
+def _through(what: str, word: str) -> Probe:
+    def is_over(body: Any) -> bool:
+        return body["data"]["status"] in ("completed", "failed")
+
+    return Probe(what, "GET", f"{FILES}/{{{word}}}", until=is_over)
+
+
+def _search(what: str, words: str, base: str = "{base}") -> Probe:
+    asked = {"collection_names": [base], "query": words, "k": 5}
+    return Probe(what, "POST", "/api/v1/retrieval/query/collection", json=asked)
+
+
+def _to(what: str, path: str, body: Any, **more: Any) -> Probe:
+    return Probe(what, "POST", path, json=body, **more)
+
+
+PROBES: Sequence[Probe] = (
+    Probe("no key", "GET", "/api/v1/knowledge/", headers={"authorization": None}),
+    Probe("wrong key", "GET", "/api/v1/knowledge/", headers={"authorization": "Bearer sk-wrong"}),
+    Probe("no such page", "GET", "/api/v1/nothing"),
+    Probe("upload without a slash", "POST", FILES),
+    _to("make a base", "/api/v1/knowledge/create", {"name": "p", "description": ""}, keep={"base": "id"}),
+    _to("make a base without words", "/api/v1/knowledge/create", {"name": "p"}),
+    Probe("bases", "GET", "/api/v1/knowledge/?page=1"),
+    Probe("base", "GET", KB),
+    Probe("no such base", "GET", f"/api/v1/knowledge/{NOBODY}"),
+    Probe("files of nothing", "GET", f"{KB}/files?page=1&limit=100"),
+    Probe("files of no base", "GET", f"/api/v1/knowledge/{NOBODY}/files"),
+    Probe("pending of no base", "GET", f"/api/v1/knowledge/{NOBODY}/files/pending"),
+    Probe("nothing pending", "GET", f"{KB}/files/pending"),
+    _search("search in nothing", "folder"),
+    _search("search in no base", "folder", NOBODY),
+    _to("folders of nothing", f"{KB}/sync/diff", {"manifest": []}),
+    _to("make a folder", f"{KB}/dirs/create", {"name": "guides", "parent_id": None}, keep={"folder": "id"}),
+    _to("make a folder nowhere", f"{KB}/dirs/create", {"name": "x", "parent_id": NOBODY}),
+    _upload("upload", "readme.md", TEXT, "file", directory_id="{folder}"),
+    _through("indexed", "file"),
+    Probe("files", "GET", f"{KB}/files?page=1&limit=100"),
+    Probe("files by name", "GET", f"{KB}/files?query=readme"),
+    Probe("files beyond", "GET", f"{KB}/files?page=2&limit=100"),
+    _to("folders", f"{KB}/sync/diff", {"manifest": []}),
+    _search("search", "folder"),
+    _upload("upload the same", "copy.md", TEXT, "copy"),
+    _through("refused", "copy"),
+    _to("link the same", f"{KB}/file/add", {"file_id": "{copy}", "directory_id": None}),
+    _to("tell it apart", f"{FILES}/{{copy}}/data/content/update", {"content": "Another text of the copy."}),
+    _to("link it", f"{KB}/file/add", {"file_id": "{copy}", "directory_id": None}),
+    _through("linked", "copy"),
+    _to("move", f"{KB}/file/move", {"file_id": "{copy}", "directory_id": "{folder}"}),
+    _to("move nothing", f"{KB}/file/move", {"file_id": NOBODY, "directory_id": None}),
+    _to("rename", f"{FILES}/{{copy}}/rename", {"filename": "other.md"}),
+    _to("rename nothing", f"{FILES}/{NOBODY}/rename", {"filename": "other.md"}),
+    _upload("upload blanks", "blank.md", b" \n ", "blank"),
+    _through("nothing in it", "blank"),
+    _upload("upload nothing", "empty.md", b""),
+    _to("read again", "/api/v1/retrieval/process/file", {"file_id": "{file}"}),
+    Probe("bad metadata", "POST", f"{FILES}/", file=("a.md", b"a", "text/plain"), form={"metadata": "{no"}),
+    Probe("no such file", "GET", f"{FILES}/{NOBODY}"),
+    _to("link nothing", f"{KB}/file/add", {"file_id": NOBODY}),
+    _to("clean up", f"{KB}/sync/cleanup", {"file_ids": ["{file}", NOBODY], "dir_ids": []}),
+    Probe("cleaned up", "GET", f"{FILES}/{{file}}"),
+    Probe("delete", "DELETE", f"{FILES}/{{copy}}"),
+    Probe("delete again", "DELETE", f"{FILES}/{{copy}}"),
+    Probe("files in the end", "GET", f"{KB}/files?page=1&limit=100"),
+    _to("rename the base", f"{KB}/update", {"name": "q", "description": "w"}),
+    Probe("delete the base", "DELETE", f"{KB}/delete"),
+    Probe("delete the base again", "DELETE", f"{KB}/delete"),
+)
+KNOWN: Mapping[str, str] = {
+    "make a base without words: body.detail*": "what is wrong with a field is told in more words",
+}
 
 ADMIN = {"email": "admin@example.com", "password": "Passw0rd!"}
 
 
 @contextmanager
-def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
-    """Its base URL and the key of its administrator."""
-    port = free_port()
+def start(environment: Path, place: Path, models_url: str, port: int = 0) -> Iterator[dict[str, Any]]:
+    """Its base URL, the key of its administrator and its process; `port`: where it was before."""
+    port = port or free_port()
     words = [environment / "bin" / "open-webui", "serve", "--host", "127.0.0.1", "--port", str(port)]
     variables = {
         "DATA_DIR": str(place / "data"),
@@ -50,8 +138,8 @@ def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str,
     }
     base_url = f"http://127.0.0.1:{port}"
     (place / "data").mkdir(parents=True, exist_ok=True)
-    with running(words, place, f"{base_url}/health", variables):
+    with running(words, place, f"{base_url}/health", variables) as process:
         with httpx.Client(base_url=f"{base_url}/api/v1/auths", timeout=30, trust_env=False) as client:
             token = client.post("/signin", json=ADMIN).raise_for_status().json()["token"]
             made = client.post("/api_key", headers={"authorization": f"Bearer {token}"}).raise_for_status()
-        yield {"base_url": base_url, "api_key": made.json()["api_key"]}
+        yield {"base_url": base_url, "api_key": made.json()["api_key"], "pid": process.pid}

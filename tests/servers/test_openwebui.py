@@ -1,15 +1,168 @@
-"""Open WebUI is there and takes its key."""
+"""The Open WebUI target keeps the contract on the real server, and mirrors a folder into it."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from kbsync.contract.target import Target
+from kbsync.core.names import Naming
+from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
+from kbsync.targets.openwebui.target import OpenWebuiTarget
+from kbsync_standin.openwebui import application
+from tests.cli.place import Place, eventually
+from tests.conformance.suite import TargetSuite
+from tests.docs.pages import ROOT
+from tests.servers import models
+from tests.servers.openwebui import KNOWN, PROBES, start
+from tests.servers.probe import Side, differences, judge, stand_in
+from tests.servers.world import ModelOrders, RealWorld, live
+from tests.targets.blocks import around, block
+
+EXAMPLE = ROOT / "examples" / "open-webui"
 
 
-def test_a_base_can_be_made(servers: dict[str, Any]) -> None:
-    there = servers["openwebui"]
-    headers = {"authorization": f"Bearer {there['api_key']}"}
+class OpenWebuiServer(RealWorld):
+    """A knowledge base of its own on the server of all tests."""
+
+    repeats_puts = False
+    unknown_id = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        self.base = made_base(self.given)
+        yield
+        self.models.clear()
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming(style="marked").name(path, digest)
+
+    async def open(self) -> Target:
+        # Its SQLite refuses one upload in a hundred where four come at a time: an answer that is unsure.
+        given = {**place_of(self.given, self.base), "concurrency": 1}
+        return OpenWebuiTarget(block(OpenWebuiTargetConfig, **given), around())
+
+    def spoiled(self, path: str) -> bytes:
+        self.models.give(fail_if="unspeakable")
+        return b"About unspeakable things"
+
+    def cure(self) -> None:
+        self.models.clear()
+
+    async def recreate(self) -> None:
+        await self.target.aclose()
+        self.base = made_base(self.given)
+        self.target = await self.open()
+
+
+def made_base(given: Mapping[str, Any]) -> str:
+    """The id of a new, empty knowledge base."""
+    headers = {"authorization": f"Bearer {given['api_key']}"}
     wanted = {"name": "docs", "description": "of a test"}
-    made = httpx.post(f"{there['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
-    assert made.json()["name"] == "docs"
+    made = httpx.post(f"{given['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
+    return str(made.raise_for_status().json()["id"])
+
+
+def place_of(given: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """The keys of a config block."""
+    return {"base_url": given["base_url"], "api_key": given["api_key"], "knowledge_id": base}
+
+
+class TestOpenWebuiServer(TargetSuite):
+    @pytest.fixture(autouse=True)
+    def _given(self, servers: dict[str, Any]) -> None:
+        self.given = servers["openwebui"]
+
+    def make_world(self, place: Path) -> OpenWebuiServer:
+        return OpenWebuiServer(self.given)
+
+
+def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+    given = servers["openwebui"]
+    headers = {"authorization": f"Bearer {given['api_key']}"}
+    with stand_in(application(given["api_key"], 1, (0.5, 1.0)), headers) as ours:
+        verdict = judge(differences(PROBES, ours, Side(given["base_url"], headers)), KNOWN)
+    for one in verdict.known:
+        record_property("difference", one)
+    assert verdict.unknown == []
+    assert verdict.idle == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    there = Place(tmp_path)
+    yield there
+    there.close()
+
+
+def test_a_folder_is_mirrored_through_kills(servers: dict[str, Any], place: Place) -> None:
+    given = servers["openwebui"]
+    live(place, {"type": "openwebui", **place_of(given, made_base(given))})
+
+
+def test_a_server_that_is_killed_while_it_indexes_has_everything_in_the_end(
+    servers: dict[str, Any], place: Place, tmp_path: Path
+) -> None:
+    """Its files are `processing` for ever then; a server of its own, since the others need theirs."""
+    environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
+    waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "5s"}
+    words = ("avocet", "bittern", "curlew")
+    for word in words:
+        place.write(f"{word}.md", f"# The {word}\n\nAll about the {word}.\n")
+    with models.serving() as models_url:
+        with start(environment, data, models_url) as given:
+            base = made_base(given)
+            target = {"type": "openwebui", **place_of(given, base), "vectorization": waiting}
+            place.configure(f"target: {json.dumps(target)}")
+            ModelOrders(models_url).give(delay=3.0)
+            process = place.start("--once")
+            eventually(lambda: place.status()["documents"]["indexing"] == len(words))
+            os.kill(given["pid"], signal.SIGKILL)
+            process.kill()
+            process.wait()
+        ModelOrders(models_url).clear()
+        with start(environment, data, models_url, int(given["base_url"].rpartition(":")[2])) as given:
+            place.configure(f"target: {json.dumps(target | place_of(given, base))}")
+            assert place.once()["failed"] == 0
+            assert place.run("verify").code == 0
+            for word in words:
+                [hit] = place.run("search", "--json", word).json["hits"][:1]
+                assert hit["path"] == f"{word}.md"
+
+
+def test_the_steps_of_the_example_make_a_base_and_fill_it(servers: dict[str, Any], place: Place) -> None:
+    """Those of examples/open-webui/, without containers: its config, with what is elsewhere here."""
+    given = servers["openwebui"]
+    (place.root / "key").write_text(given["api_key"])
+    text = (EXAMPLE / "kbsync.yaml").read_text()
+    elsewhere = {
+        "/run/secrets": str(place.root),
+        "/data": str(place.docs),
+        "/var/lib/kbsync/state": str(place.root / "state"),
+        "http://open-webui:8080": given["base_url"],
+    }
+    for there, here in elsewhere.items():
+        text = text.replace(there, here)
+    place.config.parent.mkdir(parents=True, exist_ok=True)
+    place.config.write_text(text)
+    name = f"Handbook {uuid.uuid4()}"
+    made = place.run("kb", "create", name, "--json")
+    assert made.code == 0, made.err
+    place.config.write_text(text.replace("none-yet", made.json["knowledge_base"]["id"]))
+    place.write("guides/birds.md", "The kestrel hovers.\n")
+    place.write("copy.md", "The kestrel hovers.\n")
+    assert place.run("plan").code == 0
+    assert place.once()["uploaded"] == 2
+    found = place.run("search", "kestrel", "--json").json["hits"]
+    assert {hit["path"] for hit in found} == {"guides/birds.md", "copy.md"}
+    assert place.run("verify").code == 0
+    assert place.run("kb", "show", "--json").json["knowledge_base"]["name"] == name

@@ -1,0 +1,57 @@
+"""The config block of `type: openwebui`: a knowledge base of an Open WebUI server, and how it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from kbsync.config.kinds import Choice
+from kbsync.config.secrets import Confidential, Secret
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+
+if TYPE_CHECKING:
+    from kbsync.contract.target import Surroundings, Target
+
+
+BASE_URL = "http://127.0.0.1:8080"
+
+
+class OpenWebuiBaseId(BaseId):
+    """The id of a knowledge base, which its page in the browser has in its address."""
+
+    example = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
+
+
+_TEXTS = """
+md markdown txt rst adoc org tex csv tsv json jsonl xml yaml yml toml html htm log ini conf sql
+py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
+"""
+TEXTS = frozenset(_TEXTS.split())
+OFFICE = frozenset({"pdf", "docx", "xlsx", "pptx"})
+EXTENSIONS = TEXTS | OFFICE
+"""What a server reads by itself; others need an extraction engine that may not be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWebuiTargetConfig(RemoteTargetConfig):
+    """A knowledge base of an Open WebUI server."""
+
+    type: Annotated[Literal["openwebui"], Choice("openwebui: a knowledge base of an Open WebUI server")] = (
+        "openwebui"
+    )
+    base_url: Annotated[str, BaseUrl("the server's address, as the browser has it: without /api")] = BASE_URL
+    api_key: Annotated[Secret, Confidential("an API key of a user who may write the base", *KEY_ALLOWED)]
+    knowledge_id: Annotated[str, OpenWebuiBaseId("the id of the knowledge base, in quotes")]
+
+    shares_base: ClassVar[bool] = True
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("openwebui", canonical(self.base_url), self.knowledge_id)
+
+    def open(self, surroundings: Surroundings) -> Target:
+        """The knowledge base at the server; no request is sent yet."""
+        from kbsync.targets.http.target import account_of
+        from kbsync.targets.openwebui.target import OpenWebuiTarget
+
+        return OpenWebuiTarget(self, surroundings, account=account_of(self))

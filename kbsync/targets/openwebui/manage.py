@@ -1,0 +1,83 @@
+"""The knowledge bases that the user of a key sees, and may make and delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.target import Surroundings
+from kbsync.errors import NotOffered, Rejected, Unavailable
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.reading import ListPage, ListSweep
+from kbsync.targets.http.target import make_once
+from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
+from kbsync.targets.openwebui.shapes import card_of, page_of, told
+
+
+class OpenWebuiBases:
+    """Those of one user. Every call raises `TargetError`."""
+
+    setting = "knowledge_id"
+
+    def __init__(self, config: OpenWebuiTargetConfig, surroundings: Surroundings, client: Client) -> None:
+        self.address, self.own = config.base_url, config.knowledge_id
+        self._surroundings, self._client = surroundings, client
+
+    def check_changeable(self) -> None:
+        """They can be changed."""
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        if wish.model is not None or wish.settings:
+            raise Rejected("models and settings of Open WebUI are those of the whole server", code="setting")
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """Raises `NotOffered`."""
+        raise NotOffered("the model of all knowledge bases is set in the admin panel of Open WebUI")
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every base."""
+
+        async def ask(number: int, size: int) -> ListPage[BaseCard]:
+            page = {"page": str(number)}
+            answer = await self._client.ask("list-bases", "GET", "/api/v1/knowledge/", params=page)
+            return told("list-bases", page_of(answer.body, card_of))
+
+        return [card async for card in ListSweep(ask).rows()]
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them."""
+        answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+        return told("base", card_of(answer.body))
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make a base whose name is not in use yet. Sent once."""
+        self.check(wish)
+        name = wish.name or ""
+
+        async def make() -> BaseCard:
+            body = {"name": name, "description": wish.description or ""}
+            answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
+            return told("create-base", card_of(answer.body))
+
+        look = self._surroundings.pasted("kb list")
+        advice = f"the knowledge base may have been made or not: look with {look} before another try"
+        return await make_once(name, "a knowledge base", self.all, make, advice)
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Change its name and description; both are sent, so what is not wished for is read before."""
+        self.check(wish)
+        now = await self.look(base_id)
+        description = now.description if wish.description is None else wish.description
+        body = {"name": wish.name or now.name, "description": description}
+        await self._client.ask("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
+
+    async def delete(self, base_id: str) -> None:
+        """Remove a base; the server keeps its files, which belong to their users."""
+        answer = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
+        if answer.body is not True:
+            raise Unavailable("delete-base: the server did not delete it", code="not-deleted")
+
+    async def capacity(self) -> Capacity | None:
+        """Raises `NotOffered`."""
+        raise NotOffered("Open WebUI has no quota of its own")

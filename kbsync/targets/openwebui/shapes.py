@@ -1,0 +1,214 @@
+"""The server's answers as values, our mark in its files, and its words as errors. Pure.
+
+A file's metadata has what the client sent with it (`meta.data`), a SHA-256 of its bytes (`meta.file_hash`)
+and, in the list of a base, the folder it stands in (`directory_path`). The mark is one text there:
+`12 1 guides/intro.md`, the upload, the recipe, and the path with its escapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote_to_bytes
+
+from kbsync.contract.managing import BaseCard
+from kbsync.contract.searching import Passage
+from kbsync.contract.target import DocState, Listed
+from kbsync.core.text import printable
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
+
+MARK = "kbsync_mark"
+"""The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
+
+_MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>\S+)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file as the server has it. `folder`: "" for none, None where the answer does not say.
+
+    `text_hash`: of the text it was indexed by. `content`: that text. `status` and `error`: its own words.
+    """
+
+    id: str
+    name: str
+    folder: str | None
+    folder_id: str | None
+    digest: str | None
+    text_hash: str
+    size: int | None
+    created: float | None
+    status: str
+    error: str
+    content: str
+    mark: tuple[int, str, str] | None
+
+    @property
+    def path(self) -> str:
+        """Where it stands in the base: by the mark as long as nobody moved or renamed it there."""
+        if self.mark is not None:
+            sent = self.mark[2]
+            is_there = self.folder is None or self.folder == safe_folder(sent)
+            if is_there and self.name == safe(sent.rpartition("/")[2]):
+                return sent
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    def listed(self, prefix: str, state: DocState) -> Listed:
+        """A row of the list: paths of other mirrors, under another prefix, are not told."""
+        whole = self.path
+        path = whole.removeprefix(prefix) if whole.startswith(prefix) and whole != prefix else None
+        row = Listed(self.id, whole, self.size, self.created, state, path, self.digest)
+        return row if self.mark is None else replace(row, upload_id=self.mark[0], recipe=self.mark[1])
+
+
+def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
+    """What goes with a file. The mark is ASCII and its path has no blanks, whatever bytes it is."""
+    mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
+    return {"knowledge_id": base, "file_hash": digest, MARK: mark}
+
+
+def safe(name: str) -> str:
+    """A name that a form carries as it is: the server unescapes nothing of what is escaped in there."""
+    return _UNSAFE.sub("_", name)
+
+
+def safe_folder(path: str) -> str:
+    """The folder of the file at `path`, "" for none."""
+    return "/".join(map(safe, path.split("/")[:-1]))
+
+
+def file_of(body: Any) -> StoredFile | None:
+    """A file, in a list or by itself."""
+    row, meta = object_of(body), object_of(object_of(body).get("meta"))
+    told, data = object_of(meta.get("data")), object_of(row.get("data"))
+    remote_id = id_of(row.get("id"))
+    if remote_id is None:
+        return None
+    digest, folder = text_of(meta.get("file_hash")), row.get("directory_path")
+    created = count_of(row.get("created_at"))
+    found = _MARK.fullmatch(text_of(told.get(MARK)))
+    path = found and unquote_to_bytes(found["path"]).decode("utf-8", "surrogateescape")
+    return StoredFile(
+        id=remote_id,
+        name=text_of(row.get("filename")),
+        folder=folder if isinstance(folder, str) else None,
+        folder_id=id_of(row.get("directory_id")) or id_of(told.get("directory_id")),
+        digest=digest if _DIGEST.fullmatch(digest) else None,
+        text_hash=text_of(row.get("hash")),
+        size=count_of(meta.get("size")),
+        created=None if created is None else float(created),
+        status=text_of(data.get("status")),
+        error=text_of(data.get("error")),
+        content=text_of(data.get("content")),
+        mark=(int(found["upload"]), found["recipe"], path) if found and path else None,
+    )
+
+
+def files_of(rows: Any) -> tuple[StoredFile, ...] | None:
+    """The files of a list; None where it is none."""
+    if not isinstance(rows, list):
+        return None
+    return tuple(one for row in objects_in(rows) if (one := file_of(row)) is not None)
+
+
+T = TypeVar("T", StoredFile, BaseCard)
+
+
+def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
+    """A page of what `read` makes of its rows."""
+    rows, total = object_of(body).get("items"), count_of(object_of(body).get("total"))
+    if not isinstance(rows, list) or total is None:
+        return None
+    return ListPage(tuple(one for row in objects_in(rows) if (one := read(row)) is not None), total)
+
+
+def card_of(body: Any) -> BaseCard | None:
+    """A knowledge base; only a list counts its files."""
+    row = object_of(body)
+    base_id, count = id_of(row.get("id")), count_of(row.get("file_count"))
+    words = text_of(row.get("name")), text_of(row.get("description"))
+    return None if base_id is None else BaseCard(base_id, *words, documents=count)
+
+
+def folders_of(body: Any) -> dict[str, str] | None:
+    """The folders of a base: path → id."""
+    found = object_of(body).get("directory_map")
+    if not isinstance(found, dict):
+        return None
+    return {path: folder for path, value in found.items() if (folder := id_of(value)) is not None}
+
+
+def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
+    """What a search found: three lists of lists, of one query; each passage with the id of its file."""
+    texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
+    if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
+        return None
+    return tuple(
+        (remote_id, Passage(text_of(text), score=number(score) or 0.0))
+        for text, fact, score in zip(texts, facts, scores, strict=True)
+        if (remote_id := id_of(object_of(fact).get("file_id")))
+    )
+
+
+def _first(body: Any, key: str) -> list[Any] | None:
+    found = object_of(body).get(key)
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], list) else None
+
+
+GONE = "404"
+"""The code of a file that is not there."""
+
+_NOT_FOUND = "We could not find what you're looking for"
+_DUPLICATE = "Duplicate content"
+_UPLOAD_ENDED = "Error uploading file"
+
+OF_BASE = frozenset({"base", "list", "pending", "folders", "make-folder", "cleanup", "delete-base"})
+"""Calls that name a base and no file: what they do not find is the base."""
+
+
+def is_duplicate(words: str) -> bool:
+    """The server has the same text in the base already."""
+    return _DUPLICATE in words
+
+
+def judge(answer: HttpAnswer) -> TargetError | None:
+    """The server's words as errors: `{"detail": "…"}` under an HTTP status; 200 with a page is no success."""
+    detail = object_of(answer.body).get("detail")
+    said = printable(" ".join(detail.split()))[:200] if isinstance(detail, str) else ""
+    reason = f"{answer.op}: {answer.host} answered {answer.status}: {said}"
+    if answer.is_success and answer.is_page:
+        advice = "base_url is the server's address without a path such as /api"
+        return Unsure(f"{answer.op}: {answer.host} answered with a web page; {advice}", code="page")
+    if answer.is_success or not said:
+        return by_status(answer, of_item=answer.op == "upload")
+    if answer.status in (400, 404) and said.startswith(_NOT_FOUND):
+        if answer.op in OF_BASE:
+            advice = "there is no such knowledge base for this api_key; correct target.knowledge_id"
+            return Halted("knowledge-base-missing", f"{reason}; {advice}", code=GONE)
+        return Rejected(reason, code=GONE)
+    if answer.status == 403 or (answer.status == 400 and answer.op in OF_BASE):
+        # what else a base is refused for, whatever the status, are rights
+        return Halted("credentials", f"{reason}; check what the user of api_key may do", code="403")
+    if answer.op == "search" and answer.status == 400:
+        return Unavailable(f"{reason}; its embedding model may be down", code="400")
+    if answer.op == "upload" and answer.status == 400 and _UPLOAD_ENDED in said:
+        return Unsure(reason, code="400")  # it caught an error of its own, before or after it stored the file
+    if answer.status in (400, 422):
+        return Rejected(reason, code=str(answer.status))
+    return by_status(answer, of_item=answer.op == "upload")
+
+
+V = TypeVar("V")
+
+
+def told(op: str, value: V | None) -> V:
+    """`value`, which reading an answer gave. Raises `Unavailable` for None."""
+    if value is None:
+        raise Unavailable(f"{op}: the server's answer has another shape than it should", code="shape")
+    return value

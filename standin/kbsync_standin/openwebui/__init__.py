@@ -1,0 +1,10 @@
+"""A stand-in for the knowledge bases of Open WebUI 0.12.4: files in memory, answers as the server's."""
+
+from __future__ import annotations
+
+from kbsync_standin.openwebui.app import OpenWebuiApplication
+from kbsync_standin.openwebui.app import OpenWebuiApplication as application
+from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
+from kbsync_standin.openwebui.store import HOME_ID
+
+__all__ = ["HOME_ID", "KINDS", "OpenWebuiApplication", "OpenWebuiBehaviour", "application"]

@@ -1,0 +1,55 @@
+"""How the server is set up, and the kinds of fault that it plays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync_standin import switches as switching
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWebuiBehaviour:
+    """How the server always is. Durations are seconds of the stand-in's clock.
+
+    index: least and most seconds from an upload until a file is linked or has failed.
+    page_size: rows of a page whatever is asked for, as for users who are no admins; 0: what is asked for.
+    looks_late: equal texts are looked for at the beginning of the indexing, or only at its end. In between
+        two can slip in side by side.
+    extra_fields: unknown fields in every object.
+    key_revoked: every request is answered 401.
+    base: the knowledge base that is there from the start is `present`; `deleted` with its links (and back,
+        empty, with `present`); `recreated` by others under another id, empty; or `emptied` by others.
+    """
+
+    index: tuple[float, float] = (0.0, 0.0)
+    page_size: int = 0
+    looks_late: bool = True
+    extra_fields: bool = False
+    key_revoked: bool = False
+    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
+
+
+def changed(behaviour: OpenWebuiBehaviour, switches: Mapping[str, Any]) -> OpenWebuiBehaviour:
+    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    return switching.changed(behaviour, switches, {"index": switching.span})
+
+
+KINDS: Mapping[str, str] = {
+    "detail": "an error in the server's own words, nothing done [args: status (400), detail]",
+    "unauthorized": "401, as for a key that is not known",
+    "no-base": "404, or 400 where the route says so: there is no such knowledge base",
+    "refused": "a file of a type that is not allowed, 400 (upload)",
+    "busy-database": "the database is busy, 400 and nothing stored (upload)",
+    "fails": "the file fails to be indexed (upload) [args: runs: so many times (1), 0: for good]",
+    "stuck": "the file is `processing` for ever, as after a restart of the server (upload)",
+    "unlinked": "the file is `completed` and never linked to the base (upload)",
+    "no-id": "the answer lacks the id of the file (upload)",
+    "shape": "the answer has another shape: an empty object, a list with null in it, null [args: form]",
+    "odd-status": "the status of the file is something else (status) [args: value, missing: true: none]",
+    "left-out": "the newest file is left out, the count stays (list)",
+    "empty-list": "an error of the database, answered as an empty list with a count of 0 (list)",
+    "keeps-files": "the answer is that of success, the files stay (cleanup, delete)",
+}
+"""Every kind with one line of explanation."""

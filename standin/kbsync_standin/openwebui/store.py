@@ -1,0 +1,248 @@
+"""What the server holds: files, the passages of each base, links between them, and folders.
+
+After `routers/files.py`, `routers/knowledge.py` and `routers/retrieval.py` of Open WebUI 0.12.4. A file is
+indexed in the background: into a collection of its own, then into the base, then it is linked, then it is
+`completed`. Passages know the SHA-256 of the whole text they are from, which is how equal texts are refused
+and how a removal takes the passages of others along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.openwebui.behaviour import OpenWebuiBehaviour
+
+HOME_ID = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
+"""The knowledge base that is there from the start."""
+
+USER_ID = "617911a5-2f4e-4c39-8a8e-6a1f50f0c0de"
+
+DUPLICATE = "Duplicate content detected. Please provide unique content to proceed."
+EMPTY = "The content provided is empty. Please ensure that there is text or data present before proceeding."
+BROKEN = "500, message='Internal Server Error', url='http://127.0.0.1:18001/v1/embeddings'"
+
+
+@dataclass(slots=True)
+class File:
+    """`ready_at` None: it is never through. `fails`: so often its indexing fails, -1: each time."""
+
+    id: str
+    name: str
+    content: bytes
+    meta: dict[str, Any]
+    sent: dict[str, Any]
+    created: float
+    updated: float
+    ready_at: float | None
+    fails: int = 0
+    never_linked: bool = False
+    is_foreign: bool = False
+    status: str = "pending"
+    error: str | None = None
+    text: str | None = None
+    text_hash: str | None = None
+    is_deleted: bool = False
+    has_passages: bool = False  # in a collection of its own, which comes first
+    folder: dict[str, str | None] = field(default_factory=dict)  # base → folder: the links
+
+    @property
+    def sha256(self) -> str:
+        """Of the original, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage in the collection of a base."""
+
+    file: str
+    text_hash: str
+    text: str
+    added: float
+
+
+@dataclass(slots=True)
+class KnowledgeBase:
+    """A base and its collection. `folders`: id → (name, parent)."""
+
+    id: str
+    name: str
+    description: str
+    created: float
+    chunks: list[Chunk] = field(default_factory=list)
+    folders: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+
+    def path(self, folder: str | None) -> str:
+        """Names from the root, "" for the base itself."""
+        names: list[str] = []
+        while folder in self.folders:
+            name, folder = self.folders[folder]
+            names.insert(0, name)
+        return "/".join(names)
+
+
+class Refused(Exception):
+    """The server's own refusal; the client made no mistake."""
+
+    def __init__(self, detail: str, status: int = 400) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class Store:
+    """`journal`: effects in order. `violations`: what a client must not do."""
+
+    def __init__(self, seed: int, behaviour: OpenWebuiBehaviour, clock: StandInClock) -> None:
+        self.behaviour, self.clock = behaviour, clock
+        self.violations: list[str] = []
+        self.journal: list[dict[str, Any]] = []
+        self._chance = random.Random(seed)  # noqa: S311
+        self.files: dict[str, File] = {}
+        self.bases: dict[str, KnowledgeBase] = {}
+        self.make_base("Home", "", HOME_ID)
+
+    def new_id(self) -> str:
+        """A UUID."""
+        digits = f"{self._chance.getrandbits(128):032x}"
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+    def make_base(self, name: str, description: str, base_id: str = "") -> KnowledgeBase:
+        """One more, also of a name that is there."""
+        made = KnowledgeBase(base_id or self.new_id(), name, description, self.clock.now())
+        self.bases[made.id] = made
+        return made
+
+    def drop_base(self, base_id: str) -> None:
+        """With its links; the files stay."""
+        self.bases.pop(base_id, None)
+        for one in self.files.values():
+            one.folder.pop(base_id, None)
+
+    def alive(self) -> Iterator[File]:
+        """Files that were not deleted, the oldest first."""
+        return (one for one in self.files.values() if not one.is_deleted)
+
+    def file(self, file_id: object, status: int = 404) -> File:
+        """Raises `Refused`."""
+        found = self.files.get(str(file_id))
+        if found is None or found.is_deleted:
+            raise Refused("We could not find what you're looking for :/", status)
+        return found
+
+    def base(self, base_id: object, status: int = 404) -> KnowledgeBase:
+        """Raises `Refused`."""
+        if base_id not in self.bases:
+            raise Refused("We could not find what you're looking for :/", status)
+        return self.bases[str(base_id)]
+
+    def note(self, effect: str, one: File) -> None:
+        """It is done."""
+        text = one.text or ""
+        self.journal.append(
+            {"effect": effect, "id": one.id, "name": one.name, "sha256": one.sha256, "text": text}
+        )
+
+    def store(self, name: str, content: bytes, media_type: str, sent: dict[str, Any]) -> File:
+        """A new file, which waits for its turn."""
+        now = self.clock.now()
+        digest = sent.get("file_hash") or hashlib.sha256(content).hexdigest()
+        meta = {"name": name, "content_type": media_type, "size": len(content), "file_hash": digest}
+        ready = now + self._chance.uniform(*self.behaviour.index)
+        one = File(self.new_id(), name, content, meta, sent, now, now, ready)
+        self.files[one.id] = one
+        self.note("stored", one)
+        return one
+
+    # -- indexing --------------------------------------------------------------------------------------------
+
+    def get_on(self) -> None:
+        """What is due by now is done, in its order; also for a file that was deleted meanwhile."""
+        now = self.clock.now()
+        due = [one for one in self.files.values() if one.status in ("pending", "processing")]
+        for one in sorted(due, key=lambda one: one.ready_at or 0.0):
+            one.status = "processing"
+            if one.ready_at is not None and one.ready_at <= now:
+                self._index_first(one)
+
+    def _index_first(self, one: File) -> None:
+        one.text = one.text if one.text is not None else one.content.decode("utf-8", "replace")
+        base = self.bases.get(str(one.sent.get("knowledge_id")))
+        if one.never_linked:
+            base = None
+        begun = one.created if self.behaviour.looks_late else self.clock.now()
+        try:
+            self.index(one, base, begun)
+        except Refused as error:
+            self.fail(one, str(error))
+            return
+        if base is not None and not one.is_deleted:
+            folder = one.sent.get("directory_id")
+            one.folder[base.id] = folder if folder in base.folders else None
+        one.status, one.error = "completed", None
+
+    def index(self, one: File, base: KnowledgeBase | None, begun: float) -> None:
+        """Its text into the collection of a base. Raises `Refused`.
+
+        `begun`: equal texts that came there later are not seen.
+        """
+        text = one.text or ""
+        if not text.strip():
+            raise Refused(EMPTY)
+        if one.fails:
+            one.fails -= one.fails > 0
+            raise Refused(BROKEN)
+        one.has_passages = True
+        text_hash = hashlib.sha256(text.encode()).hexdigest()
+        if base is not None:
+            same = [chunk for chunk in base.chunks if chunk.text_hash == text_hash and chunk.added <= begun]
+            if same and same[0].file != one.id:
+                raise Refused(DUPLICATE)
+            lines = "\n".join(line.strip() for line in text.splitlines() if line.strip())
+            base.chunks.append(Chunk(one.id, text_hash, lines, self.clock.now()))
+        one.text_hash = text_hash
+        one.updated = self.clock.now()
+
+    def fail(self, one: File, error: str) -> None:
+        """It could not be indexed; its hash is forgotten, its text is not."""
+        one.status, one.error, one.text_hash = "failed", error, None
+
+    # -- removal ---------------------------------------------------------------------------------------------
+
+    def remove(self, one: File, base: KnowledgeBase) -> None:
+        """Out of a base, with every passage of its id or its text."""
+        one.folder.pop(base.id, None)
+        base.chunks = [
+            chunk
+            for chunk in base.chunks
+            if chunk.file != one.id and (one.text_hash is None or chunk.text_hash != one.text_hash)
+        ]
+
+    def delete(self, one: File, effect: str = "deleted") -> None:
+        """Everywhere."""
+        if one.status in ("pending", "processing") and one.ready_at is not None and effect == "deleted":
+            self.violations.append(f"delete: {one.name} is being indexed, its passages will stay")
+        for base_id in tuple(one.folder):
+            self.remove(one, self.bases[base_id])
+        one.is_deleted = True
+        self.note(effect, one)
+
+    # -- search ----------------------------------------------------------------------------------------------
+
+    def found(self, base_ids: list[str], query: str, most: int) -> list[tuple[float, Chunk]]:
+        """Passages that share words with `query`, best first; of equal ones the first alone."""
+        words = set(re.findall(r"\w+", query.lower()))
+        rows = []
+        for base in (self.bases[one] for one in base_ids if one in self.bases):
+            for chunk in base.chunks:
+                share = len(words & set(re.findall(r"\w+", chunk.text.lower()))) / max(1, len(words))
+                if share:
+                    rows.append((share, chunk))
+        rows.sort(key=lambda row: -row[0])
+        first = {chunk.text: (share, chunk) for share, chunk in reversed(rows)}
+        return sorted(first.values(), key=lambda row: -row[0])[:most]

@@ -1,0 +1,123 @@
+"""The bench whose base is at the stand-in of Open WebUI: documents are moved and renamed where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from kbsync_standin.openwebui.store import File
+from tests.bench.bench import Change, OwnDocument
+from tests.bench.zhipu import ZhipuBench, lose_state
+from tests.targets.openwebui.world import OpenWebuiWorld
+
+
+def copy_file(bench: ZhipuBench) -> None:
+    """A file whose text is in the base already."""
+    bench.world.clock.now += 10
+    bench.world.write("copy.md", "the first text of kept.md")
+
+
+class OpenWebuiBench(ZhipuBench):
+    """A file belongs to the base once it is linked; on its way there it is no document yet."""
+
+    ops: ClassVar[Mapping[str, str]] = {"put": "upload"}
+    kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
+        "lost": ("lost-answer", {}),
+        "done": ("lost-answer", {}),
+        "down": ("status", {"status": 429}),
+        "refused": ("refused", {}),
+        "full": ("status", {"status": 429}),
+    }
+    effects: ClassVar[Mapping[str, str]] = {
+        "upload": "put",
+        "cleanup": "delete",
+        "delete": "delete",
+        "move": "rename",
+        "rename": "rename",
+        "update": "update",
+        "link": "link",
+        "make-folder": "folder",
+    }
+    watched = ("status", "list", "pending")
+    edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {
+        "adoption": lose_state,
+        "update": copy_file,
+        "link": copy_file,
+    }
+    unkept = "keeps-files"
+    renames = True
+
+    world: OpenWebuiWorld
+
+    def _tell_new(self) -> None:
+        new = self.world.app.journal()[self._told :]
+        self._told += len(new)
+        for entry in new:
+            one = self.world.app.store.files[entry["id"]]
+            if one.is_foreign and not entry["effect"].startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
+            text = one.content.decode() if entry["effect"] == "stored" else None
+            self.on_change(Change(entry["effect"], self._path_of(one), text, bool(one.fails)))
+
+    def _new_entries(self) -> list[Any]:
+        self._told = len(self.world.app.journal())
+        return []
+
+    def _path_of(self, one: File) -> str:
+        """Of the file, whatever prefix was before it."""
+        base = next((self.world.app.store.bases[key] for key in one.folder), None)
+        if base is None:
+            base = self.world.app.store.bases.get(one.sent["knowledge_id"])
+        folder = one.folder[base.id] if base and one.folder else one.sent.get("directory_id")
+        place = base.path(folder) if base else ""
+        path = f"{place}/{one.name}" if place else one.name
+        prefix = next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
+        return path.removeprefix(prefix)
+
+    def ours(self) -> list[OwnDocument]:
+        self.world.app.store.get_on()
+        there = [
+            one
+            for one in self.world.app.store.alive()
+            if not one.is_foreign and (one.folder or one.status in ("pending", "processing"))
+        ]
+        return [self._kept_here(one) for one in there]
+
+    def _kept_here(self, one: File) -> OwnDocument:
+        bases = [self.world.app.store.bases[key] for key in one.folder]
+        is_found = any(chunk.file == one.id for base in bases for chunk in base.chunks)
+        path = self._path_of(one)
+        return OwnDocument(
+            one.id, one.name, path, one.sha256, (path, one.content.decode()) if is_found else None
+        )
+
+    def documents(self) -> dict[str, list[str]]:
+        return self.world.bytes_by_path()
+
+    def sent(self) -> list[tuple[str, str]]:
+        journal = self.world.app.journal()
+        files = self.world.app.store.files
+        return [
+            (self._path_of(files[one["id"]]), one["sha256"])
+            for one in journal
+            if one["effect"] == "stored" and not files[one["id"]].is_foreign
+        ]
+
+    def story(self) -> list[str]:
+        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
+
+    def fail_once(self, path: str) -> None:
+        self.world.play("fails", op="upload", match=f"*{path.rpartition('/')[2]}*", args={"runs": 1})
+
+    def come_late(self, path: str, after: float = 5.0) -> None:
+        self.world.play("late-effect", op="upload", args={"after": after})
+
+    def provoke(self, op: str) -> None:
+        """Some operations are asked for only where something went wrong before."""
+        match op:
+            case "list":
+                self.world.play("lost-answer", op="upload", match="changed*")
+            case "delete":  # for a file that was never linked
+                self.world.play("fails", op="upload", match="changed*", args={"runs": 0})
+            case "read" | "link":
+                self.world.play("fails", op="upload", match="changed*", args={"runs": 1})

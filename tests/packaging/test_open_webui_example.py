@@ -1,0 +1,67 @@
+"""What lies in examples/open-webui/ is well formed and fits the image; its steps are run in tests/servers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kbsync.config.reader import load
+from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
+from tests.docs.pages import ROOT
+from tests.packaging.test_image import ENVIRONMENT, passes, said
+from tests.programs import needs
+
+EXAMPLE = ROOT / "examples" / "open-webui"
+COMPOSE, CONFIG, README = EXAMPLE / "compose.yaml", EXAMPLE / "kbsync.yaml", EXAMPLE / "README.md"
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
+
+
+@needs("check-jsonschema")
+def test_the_compose_file_is_one() -> None:
+    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+
+
+def test_the_config_is_good_and_names_what_is_mounted(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-secret")
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.read_text().replace("/run/secrets", str(tmp_path)))
+    config = load(file, ENVIRONMENT)
+    [mirror] = config.mirrors
+    kbsync = services()["kbsync"]
+    mounts = {mount.rpartition(":ro")[0] or mount for mount in kbsync["volumes"]}
+    inside = {mount.rpartition(":")[2] for mount in mounts}
+    assert inside == {str(mirror.folder), said("VOLUME").rest, "/etc/kbsync/config.yaml"}
+    assert str(config.state_dir).startswith(f"{said('VOLUME').rest}/")
+    assert kbsync["secrets"] == ["key"]
+    assert isinstance(mirror.target, OpenWebuiTargetConfig)
+    host, port = re.fullmatch(r"http://([a-z-]+):(\d+)", mirror.target.base_url).groups()  # type: ignore[union-attr]
+    [published] = services()[host]["ports"]
+    assert published.rpartition(":")[2] == port
+    assert set(services()[host]["networks"]) & set(kbsync["networks"])
+
+
+def test_nobody_has_more_rights_than_needed_and_nothing_is_open_to_the_network() -> None:
+    there = services()
+    assert there["kbsync"]["read_only"] is True
+    assert there["kbsync"]["cap_drop"] == ["ALL"]
+    assert all(one["security_opt"] == ["no-new-privileges:true"] for one in there.values())
+    assert "ports" not in there["kbsync"]
+    assert [port.partition(":")[0] for port in there["open-webui"]["ports"]] == ["127.0.0.1"]
+
+
+def test_the_readme_speaks_of_what_is_there() -> None:
+    text = README.read_text()
+    assert f"http://{services()['open-webui']['ports'][0].rpartition(':')[0]}" in text
+    [secret] = yaml.safe_load(COMPOSE.read_text())["secrets"].values()
+    name = secret["file"].removeprefix("./")
+    assert f">{name}" in text
+    assert f"/examples/open-webui/{name}" in (ROOT / ".gitignore").read_text().splitlines()
+    for variable in re.findall(r"\$\{(\w+)", COMPOSE.read_text()):
+        assert variable in text

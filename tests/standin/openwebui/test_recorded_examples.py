@@ -1,0 +1,124 @@
+"""What a server of version 0.12.4 answered, and what it does behind its answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+
+from kbsync_standin.messages import Request, StandInClock
+from kbsync_standin.openwebui import HOME_ID, application
+
+KEY = "sk-for-tests"
+KB = f"/api/v1/knowledge/{HOME_ID}"
+
+
+class DirectOpenWebui:
+    """The application, asked without a server."""
+
+    def __init__(self, **switches: Any) -> None:
+        self.now = 1_795_154_829.0
+        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
+        self.app.set_behaviour(switches)
+
+    def send(self, request: httpx.Request, key: str = KEY) -> tuple[int, Any]:
+        target = request.url.raw_path.decode()
+        query = dict(parse_qsl(urlsplit(target).query))
+        headers = {**request.headers, "authorization": f"Bearer {key}"}
+        body = request.read()
+        path = request.url.path
+        answer = self.app.answer(Request(1, request.method, path, target, query, headers, body), None)
+        return answer.status, json.loads(answer.body) if answer.body[:1] in b'{["tfn' else answer.body
+
+    def ask(self, method: str, target: str, body: Any = None, key: str = KEY) -> tuple[int, Any]:
+        return self.send(httpx.Request(method, f"http://here{target}", json=body), key)
+
+    def upload(self, name: str, content: bytes, **metadata: Any) -> dict[str, Any]:
+        sent = {"metadata": json.dumps({"knowledge_id": HOME_ID, **metadata})}
+        url = "http://here/api/v1/files/"
+        status, row = self.send(httpx.Request("POST", url, data=sent, files={"file": (name, content)}))
+        assert status == 200, row
+        found: dict[str, Any] = row
+        return found
+
+    def status(self, file: str) -> str:
+        return str(self.ask("GET", f"/api/v1/files/{file}")[1]["data"]["status"])
+
+    def found(self, words: str) -> list[str]:
+        body = {"collection_names": [HOME_ID], "query": words, "k": 5}
+        _, answer = self.ask("POST", "/api/v1/retrieval/query/collection", body)
+        return [fact["file_id"] for fact in answer["metadatas"][0]]
+
+
+def test_an_upload_is_pending_then_processing_then_listed_with_what_was_sent() -> None:
+    there = DirectOpenWebui()
+    row = there.upload("readme.md", b"# Hello\n\nkbsync mirrors a folder.")
+    assert row["data"] == {"status": "pending"}
+    assert (row["hash"], row["filename"], row["meta"]["size"]) == (None, "readme.md", 33)
+    assert there.status(row["id"]) == "processing"
+    assert [one["id"] for one in there.ask("GET", f"{KB}/files/pending")[1]] == [row["id"]]
+    there.now += 2
+    assert there.ask("GET", f"{KB}/files/pending") == (200, [])
+    _, page = there.ask("GET", f"{KB}/files?page=1&limit=100")
+    [listed] = page["items"]
+    assert (page["total"], listed["id"], listed["directory_path"]) == (1, row["id"], "")
+    assert listed["data"] is None
+    assert there.status(row["id"]) == "completed"
+
+
+def test_an_equal_text_is_refused_and_a_removal_takes_every_passage_of_it() -> None:
+    there = DirectOpenWebui()
+    first, second = (there.upload(name, b"kestrels") for name in ("a.md", "b.md"))
+    there.now += 2  # both were looked at before either was in
+    assert {there.status(one["id"]) for one in (first, second)} == {"completed"}
+    third = there.upload("c.md", b"kestrels")
+    there.now += 2
+    _, row = there.ask("GET", f"/api/v1/files/{third['id']}")
+    assert row["data"]["status"] == "failed"
+    assert row["data"]["error"].startswith("Duplicate content detected.")
+    there.ask("POST", f"{KB}/sync/cleanup", {"file_ids": [first["id"]], "dir_ids": []})
+    assert there.found("kestrels") == []
+    assert there.ask("GET", f"{KB}/files")[1]["total"] == 1
+
+
+def test_a_file_deleted_while_it_is_indexed_leaves_its_passages() -> None:
+    there = DirectOpenWebui()
+    row = there.upload("a.md", b"kestrels")
+    assert there.ask("DELETE", f"/api/v1/files/{row['id']}") == (
+        200,
+        {"message": "File deleted successfully"},
+    )
+    there.now += 2
+    assert there.found("kestrels") == [row["id"]]
+    assert there.app.violations == ["delete: a.md is being indexed, its passages will stay"]
+
+
+def test_completed_says_nothing_of_a_base_that_is_not_there() -> None:
+    there = DirectOpenWebui()
+    row = there.upload("a.md", b"kestrels", knowledge_id="4e741f2c-6b1d-4f0c-9a53-000000000000")
+    there.now += 2
+    assert there.status(row["id"]) == "completed"
+    assert there.ask("GET", f"{KB}/files")[1]["total"] == 0
+
+
+def test_errors_have_a_detail_and_wrong_paths_a_page() -> None:
+    there = DirectOpenWebui()
+    lost = {"detail": "We could not find what you're looking for :/"}
+    assert there.ask("GET", "/api/v1/knowledge/nope") == (404, lost)
+    assert there.ask("GET", "/api/v1/knowledge/nope/files") == (400, lost)
+    assert there.ask("GET", "/api/v1/files/nope") == (404, lost)
+    assert there.ask("GET", f"{KB}", key="sk-other")[0] == 401
+    assert there.ask("POST", "/api/v1/files") == (405, {"detail": "Method Not Allowed"})
+    status, page = there.ask("GET", "/api/v1/knowledge")
+    assert status == 200
+    assert page.startswith(b"<!doctype html>")
+    assert there.app.violations == []
+
+
+def test_what_no_client_of_ours_should_send_is_noted() -> None:
+    there = DirectOpenWebui()
+    there.ask("POST", f"{KB}/file/add", {"file": "x"})
+    there.ask("GET", f"{KB}/files?size=100")
+    assert len(there.app.violations) == 2

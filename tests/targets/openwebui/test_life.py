@@ -1,0 +1,280 @@
+"""The mirror over Open WebUI: copies, folders, what others put there, and files that never get done."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.contract.target import DocState
+from kbsync.errors import Halted, Rejected, Unavailable
+from tests.remote.world import sha_of_folder
+from tests.targets.openwebui.world import OpenWebuiWorld
+
+
+async def found(world: OpenWebuiWorld, word: str) -> set[str]:
+    """Names of the files in whose passages the word is."""
+    async with world.running(), aclosing(world.make_target()) as target:
+        hits = await target.search(Query(word, top_k=50))
+    names = {one["id"]: one["path"] for one in world.documents()}
+    return {names[hit.remote_id] for hit in hits}
+
+
+def is_mirrored(world: OpenWebuiWorld) -> bool:
+    return world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+# -- copies ------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_and_its_copy_are_both_found(world: OpenWebuiWorld) -> None:
+    world.write("one/a.md", "all about kestrels")
+    await world.once()
+    world.write("two/b.md", "all about kestrels")
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert is_mirrored(world)
+    assert await found(world, "kestrels") == {"one/a.md", "two/b.md"}
+
+
+@pytest.mark.parametrize("looks_late", [True, False])
+async def test_copies_that_come_at_once_are_all_found(world: OpenWebuiWorld, looks_late: bool) -> None:
+    """The server lets several in side by side, and would remove them together."""
+    world.turn(looks_late=looks_late)
+    for number in range(6):
+        world.write(f"copy{number}.md", "all about kestrels")
+    await world.once()
+    assert world.statuses() == {"ready": 6}
+    assert len(await found(world, "kestrels")) == 6
+    world.clock.now += 10
+    world.delete("copy0.md")
+    await world.once()
+    assert is_mirrored(world)
+    assert await found(world, "kestrels") == {f"copy{number}.md" for number in range(1, 6)}
+
+
+async def test_a_copy_stays_found_when_the_other_one_changes_or_goes(world: OpenWebuiWorld) -> None:
+    for name in ("a.md", "b.md", "c.md"):
+        world.write(name, "all about kestrels")
+        await world.once()
+    world.clock.now += 10
+    world.write("a.md", "all about herons")
+    world.delete("b.md")
+    await world.once()
+    assert is_mirrored(world)
+    assert await found(world, "kestrels") == {"c.md"}
+
+
+async def test_what_others_have_of_the_same_text_stays_there_when_ours_goes(world: OpenWebuiWorld) -> None:
+    theirs = world.plant("theirs.md", "all about kestrels")
+    world.write("sub/ours.md", "all about kestrels")
+    world.write("other.md", "something else")
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    world.clock.now += 10
+    world.delete("sub/ours.md")
+    await world.once()
+    assert world.keeps_foreign()
+    assert await found(world, "kestrels") == {"theirs.md"}
+    assert theirs in world.foreign
+
+
+# -- folders and names -------------------------------------------------------------------------------------
+
+
+async def test_documents_stand_in_folders_as_their_files_do(world: OpenWebuiWorld) -> None:
+    world.write("guides/deep/intro.md", "text")
+    world.write("guides/other.md", "other text")
+    await world.once()
+    assert {one["path"] for one in world.documents()} == {"guides/deep/intro.md", "guides/other.md"}
+
+
+async def test_a_prefix_is_a_folder_of_its_own(world: OpenWebuiWorld) -> None:
+    world.settings = replace(world.settings, prefix="handbook/")
+    world.write("guides/intro.md", "text")
+    await world.once()
+    assert {one["path"] for one in world.documents()} == {"handbook/guides/intro.md"}
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 1
+
+
+async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: OpenWebuiWorld) -> None:
+    name = 'say "so"\n100%.md'
+    world.write(name, "text")
+    await world.once()
+    [stored] = world.documents()
+    assert stored["name"] == "say _so__100%.md"
+    async with world.running(), aclosing(world.make_target()) as target:
+        assert [row.path async for row in target.list()] == [name]
+        with pytest.raises(Rejected):
+            await target.rename(stored["id"], 'no "so".md', 'no "so".md', 0.0)
+
+
+async def test_a_renamed_document_is_known_by_its_new_path_after_the_state_is_lost(
+    world: OpenWebuiWorld,
+) -> None:
+    world.write("a.md", "text")
+    await world.once()
+    world.clock.now += 10
+    world.move("a.md", "sub/b.md")
+    await world.once()
+    world.lose_state()
+    await world.once()
+    assert is_mirrored(world)
+    assert world.asked("upload") == 1
+
+
+async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorld) -> None:
+    world.write("sub/a.md", "text")
+    await world.once()
+    async with world.running(), aclosing(world.make_target()) as target:
+        await target.put([outgoing(world, "sub/b.md", "more")])
+        base = next(iter(world.app.store.bases.values()))
+        base.folders.clear()
+        with pytest.raises(Rejected):
+            await target.rename(world.documents()[0]["id"], "sub/c.md", "sub/c.md", 0.0)
+        await target.rename(world.documents()[0]["id"], "sub/c.md", "sub/c.md", 0.0)
+    assert "sub/c.md" in {one["path"] for one in world.documents()}
+
+
+# -- what is there already ---------------------------------------------------------------------------------
+
+
+async def test_what_another_mirror_or_a_person_put_there_is_adopted(world: OpenWebuiWorld) -> None:
+    """They send no mark; the server has the digest, and the folder tells the path."""
+    world.plant("intro.md", "text", "guides")
+    world.plant("old.md", "an older text")
+    world.foreign.clear()
+    world.write("guides/intro.md", "text")
+    world.write("old.md", "a newer text")
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+    assert world.asked("upload") == 1
+    assert [one["sha256"] for one in world.documents() if one["name"] == "intro.md"] == [
+        hashlib.sha256(b"text").hexdigest()
+    ]
+    assert len(world.documents()) == 3  # what has other bytes proves nothing, and is left alone
+
+
+async def test_with_deletions_never_nothing_is_removed(world: OpenWebuiWorld) -> None:
+    world.write("a.md", "text")
+    world.write("b.md", "more")
+    await world.once()
+    limits = replace(world.settings.deletions, never=True)
+    world.settings = replace(world.settings, deletions=limits)
+    world.clock.now += 10
+    world.delete("a.md")
+    await world.once()
+    assert (world.asked("cleanup"), world.asked("delete")) == (0, 0)
+    assert {one["path"] for one in world.documents()} == {"a.md", "b.md"}
+
+
+# -- files that never get done, and answers that prove nothing -----------------------------------------------
+
+
+async def test_completed_is_no_success_where_the_base_does_not_list_the_file(world: OpenWebuiWorld) -> None:
+    world.play("unlinked", op="upload")
+    world.write("a.md", "text")
+    await world.once()
+    for _ in range(3):
+        if world.statuses() == {"ready": 1}:
+            break
+        world.clock.now += 120
+        await world.once()
+    assert is_mirrored(world)
+
+
+async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(world: OpenWebuiWorld) -> None:
+    world.target_settings["give_up"] = 60.0
+    world.play("stuck", op="upload")
+    world.write("a.md", "text")
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+    assert is_mirrored(world)
+
+
+async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(world: OpenWebuiWorld) -> None:
+    world.write("a.md", "text")
+    await world.once()
+    world.play("empty-list", op="list", times=0)
+    async with world.running(), aclosing(world.make_target()) as target:
+        with pytest.raises(Unavailable):
+            [row async for row in target.list()]
+        world.server.faults.clear()
+        assert [row.state async for row in target.list()] == [DocState.READY]
+
+
+async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiWorld) -> None:
+    """Its passages would come into the base afterwards, and nothing could remove them."""
+    world.turn(index=(5.0, 5.0))
+    async with world.running(), aclosing(world.make_target()) as target:
+        [accepted] = await target.put([outgoing(world, "a.md", "kestrels")])
+        assert await target.delete([accepted.remote_id]) == {accepted.remote_id: None}
+    assert await found(world, "kestrels") == set()
+    world.turn(index=(50.0, 50.0))
+    async with world.running(), aclosing(world.make_target()) as target:
+        [accepted] = await target.put([outgoing(world, "b.md", "herons")])
+        outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
+        assert isinstance(outcome, Unavailable)
+
+
+async def test_a_web_page_is_no_answer(world: OpenWebuiWorld) -> None:
+    world.server.app = world.app
+    async with world.running(), aclosing(world.make_target()) as target:
+        target._base = "/knowledge"
+        with pytest.raises(Unavailable, match="without a path such as /api"):
+            await target.base()
+
+
+async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> None:
+    world.write("a.md", "text")
+    await world.once()
+    world.turn(base="deleted")
+    world.clock.now += 10
+    world.write("a.md", "changed")
+    await world.once()
+    assert world.halted == "knowledge-base-missing"
+    async with world.running(), aclosing(world.make_target()) as target:
+        with pytest.raises(Halted):
+            [row async for row in target.list()]
+
+
+# -- knowledge bases ---------------------------------------------------------------------------------------
+
+
+async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None:
+    from kbsync.contract.managing import BaseWish
+    from kbsync.errors import NameTaken, NotOffered
+
+    async with world.running(), aclosing(world.make_target()) as target:
+        bases = target.bases
+        made = await bases.create(BaseWish("Guides", "of all kinds"))
+        with pytest.raises(NameTaken):
+            await bases.create(BaseWish("Guides"))
+        await bases.update(made.id, BaseWish(description="of some kinds"))
+        assert (await bases.look(made.id)).description == "of some kinds"
+        assert {(one.name, one.documents) for one in await bases.all()} == {("Home", 0), ("Guides", 0)}
+        await bases.delete(made.id)
+        with pytest.raises(Halted):
+            await bases.look(made.id)
+        with pytest.raises(Halted):
+            await bases.delete(made.id)
+        with pytest.raises(Rejected):
+            bases.check(BaseWish("a", model="b"))
+        for refused in (bases.models, bases.capacity):
+            with pytest.raises(NotOffered):
+                await refused()
+
+
+def outgoing(world: OpenWebuiWorld, path: str, text: str) -> Any:
+    from kbsync.contract.target import Outgoing
+    from tests.targets.bodies import BytesBody
+
+    data = text.encode()
+    digest = hashlib.sha256(data).hexdigest()
+    return Outgoing(99, path, path, digest, len(data), 0.0, "1", BytesBody(data))

@@ -1,0 +1,81 @@
+"""What the mirror over Open WebUI costs in requests, looks at statuses counted as well.
+
+The protocol needs two for a new document: the upload, and one look at the list for all that came at a time.
+"""
+
+from __future__ import annotations
+
+from tests.targets.openwebui.world import OpenWebuiWorld
+
+LOOK = 1
+"""At the base, at the beginning of each pass."""
+
+
+async def mirrored(world: OpenWebuiWorld, n: int) -> None:
+    world.write_many(n)
+    await world.once()
+    world.clock.now += 10
+    world.server.requests.clear()
+
+
+async def test_a_small_new_document_costs_its_upload_and_one_look(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 3)
+    world.turn(index=(0.2, 0.6))
+    world.write("new.md", "a new file")
+    await world.once()
+    assert world.statuses() == {"ready": 4}
+    assert (world.asked("upload"), world.asked()) == (1, LOOK + 2)
+
+
+async def test_looks_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 1)
+    world.turn(index=(0.2, 0.6))
+    for number in range(100):
+        world.write(f"new{number}.md", f"text {number}")
+    await world.once()
+    assert world.statuses() == {"ready": 101}
+    assert world.asked("upload") == 100
+    assert world.asked() <= 1.2 * 100
+
+
+async def test_a_changed_file_costs_five_requests_with_the_removal_of_the_old_one(
+    world: OpenWebuiWorld,
+) -> None:
+    await mirrored(world, 3)
+    world.turn(index=(0.2, 0.6))
+    world.write("f0.md", "changed")
+    await world.once()
+    assert world.statuses() == {"ready": 3}
+    assert world.asked() <= 5
+
+
+async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 120)
+    await world.once()
+    assert world.asked() == LOOK
+
+
+async def test_a_lost_state_costs_a_request_for_each_hundred_documents(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 250)
+    world.lose_state()
+    await world.once()
+    assert world.statuses() == {"ready": 250}
+    assert world.asked("upload") == 0
+    assert world.asked() <= LOOK + 1 + 3
+
+
+async def test_a_folder_is_made_once(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 1)
+    for number in range(10):
+        world.write(f"deep/er/new{number}.md", f"text {number}")
+    await world.once()
+    assert world.asked("make-folder") == 2
+    assert world.asked("folders") == 1
+
+
+async def test_a_moved_file_is_sent_nothing_of(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 3)
+    world.move("f0.md", "sub/moved.md")
+    await world.once()
+    assert world.asked("upload") == 0
+    assert (world.asked("move"), world.asked("rename")) == (1, 1)

@@ -1,0 +1,132 @@
+"""What is sent to the server and read from it, without any request: marks, paths, matches, errors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.contract.target import DocState
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.openwebui import shapes
+
+DIGEST = "a" * 64
+
+
+def row(path: str, folder: str | None = "", name: str = "", **more: Any) -> dict[str, Any]:
+    """As the list has a file that was sent for `path`."""
+    sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
+    place = {} if folder is None else {"directory_path": folder}
+    meta = {"size": 3, "file_hash": DIGEST, "data": sent}
+    own = {"id": "f1", "filename": name or shapes.safe(path.rpartition("/")[2]), "created_at": 1_795_154_829}
+    return {**own, "meta": meta, **place, **more}
+
+
+PATHS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+
+
+@given(PATHS)
+def test_a_mark_is_ascii_and_comes_back_with_its_path(path: str) -> None:
+    sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
+    assert json.dumps(sent).isascii()
+    file = shapes.file_of(row(path, shapes.safe_folder(path)))
+    assert file is not None
+    assert (file.mark, file.path, file.digest, file.created) == ((7, "1", path), path, DIGEST, 1_795_154_829)
+
+
+@pytest.mark.parametrize(
+    ("sent", "folder", "name", "path"),
+    [
+        ("guides/a.md", "guides", "a.md", "guides/a.md"),
+        ("guides/a.md", None, "a.md", "guides/a.md"),  # where the answer has no folder
+        ("guides/a.md", "other", "a.md", "other/a.md"),  # moved there
+        ("guides/a.md", "", "b.md", "b.md"),
+        ('say "so".md', "", "say _so_.md", 'say "so".md'),
+    ],
+)
+def test_a_path_is_that_of_the_mark_until_somebody_moves_or_renames_the_file(
+    sent: str, folder: str | None, name: str, path: str
+) -> None:
+    file = shapes.file_of(row(sent, folder, name))
+    assert file is not None
+    assert file.path == path
+
+
+def test_a_row_under_another_prefix_is_of_no_path_of_ours() -> None:
+    file = shapes.file_of(row("handbook/a.md", "handbook"))
+    assert file is not None
+    assert file.listed("handbook/", DocState.READY).path == "a.md"
+    other = file.listed("manuals/", DocState.READY)
+    assert (other.path, other.name, other.upload_id, other.digest) == (None, "handbook/a.md", 7, DIGEST)
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "A" * 64, None, 5])
+def test_a_hash_that_is_none_proves_nothing(digest: object) -> None:
+    """Whoever uploads a file may send any text as its hash."""
+    told = row("a.md")
+    told["meta"]["file_hash"] = digest
+    file = shapes.file_of(told)
+    assert file is not None
+    assert file.digest is None
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"items": None, "total": 1}, {"items": []}, "text"])
+def test_what_is_no_list_is_not_read_as_an_empty_one(body: Any) -> None:
+    assert shapes.page_of(body, shapes.file_of) is None
+    with pytest.raises(Unavailable):
+        shapes.told("list", shapes.page_of(body, shapes.file_of))
+
+
+def test_matches_need_three_lists_of_one_length() -> None:
+    facts = [{"file_id": "f1"}, {"name": "a stranger's"}]
+    body = {"documents": [["one", "two"]], "metadatas": [facts], "distances": [[0.8, 0.2]]}
+    assert [(one, passage.text) for one, passage in shapes.matches_of(body) or ()] == [("f1", "one")]
+    assert shapes.matches_of({**body, "distances": [[0.8]]}) is None
+    assert shapes.matches_of({"documents": [[]], "metadatas": [[]], "distances": [[]]}) == ()
+
+
+LOST = "We could not find what you're looking for :/"
+
+
+@pytest.mark.parametrize(
+    ("op", "status", "detail", "kind", "code"),
+    [
+        ("base", 404, LOST, Halted, "knowledge-base-missing"),
+        ("list", 400, LOST, Halted, "knowledge-base-missing"),
+        ("cleanup", 404, LOST, Halted, "knowledge-base-missing"),
+        ("status", 404, LOST, Rejected, "404"),
+        ("link", 400, LOST, Rejected, "404"),
+        ("base", 401, "401 Unauthorized", Halted, "credentials"),
+        ("upload", 401, "Not authenticated", Halted, "credentials"),
+        ("cleanup", 403, "You do not have permission", Halted, "credentials"),
+        ("list", 400, "You do not have permission", Halted, "credentials"),
+        ("upload", 400, "[ERROR: File type exe is not allowed]", Rejected, "400"),
+        ("upload", 400, "[ERROR: Error uploading file]", Unsure, "400"),
+        ("upload", 413, "Oops! The file is too large.", Rejected, "413"),
+        ("upload", 500, "Internal", Unsure, "500"),
+        ("search", 400, "[ERROR: Error querying knowledge base]", Unavailable, "400"),
+        ("link", 400, "400: Duplicate content detected.", Rejected, "400"),
+    ],
+)
+def test_words_and_status_tell_who_is_to_blame(
+    op: str, status: int, detail: str, kind: type[TargetError], code: str
+) -> None:
+    error = shapes.judge(answer(op, status, {"detail": detail}))
+    assert type(error) is kind
+    assert code == (error.halt if isinstance(error, Halted) else error.code)
+    assert detail.rstrip(".") in error.reason
+
+
+def test_a_page_with_200_is_no_success_and_the_message_names_the_key() -> None:
+    error = shapes.judge(answer("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
+    assert isinstance(error, Unsure)
+    assert "base_url" in error.reason
+    assert shapes.judge(answer("status", 200, {"id": "f1"})) is None
+
+
+def answer(op: str, status: int, body: Any, text: str = "") -> HttpAnswer:
+    return HttpAnswer(op, status, {}, body, text or json.dumps(body), 0.0)
