@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
-from tests.torture import trials_gptbots, trials_zhipu
+from tests.torture import trials_gptbots, trials_openai, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -19,6 +19,7 @@ ROUND = 20
 TRIALS: Mapping[str, Sequence[Trial]] = {
     "zhipu": trials_zhipu.trials(),
     "gptbots": trials_gptbots.trials(),
+    "openai": trials_openai.trials(),
 }
 """What each service is put through."""
 
@@ -94,4 +95,7 @@ EXERCISES: dict[str, Exercise] = {
     "gptbots-faults": exercise("gptbots", alone),
     "gptbots-pairs": exercise("gptbots", paired),
     "gptbots-crashes": exercise("gptbots", struck),
+    "openai-faults": exercise("openai", alone),
+    "openai-pairs": exercise("openai", paired),
+    "openai-crashes": exercise("openai", struck),
 }
