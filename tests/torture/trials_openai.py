@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from tests.remote.faults import Trial
 from tests.torture.trials import WISHES, Args, Calls, blaming, forms, on_the_way, passing, redirections
 
-CHANGES = ("upload", "attach", "rename", "delete", "delete-file")
-OPS = ("base", "status", "list", "files", *CHANGES)
+CHANGES = ("upload", "attach", "delete")
+OPS = ("base", "status", "list", *CHANGES)
 CALLS = Calls(OPS, OPS, changes=CHANGES, uploads=("upload", "attach"))
+BESIDE = ("files", "rename", "delete-file")
+"""Calls that go wrong in a few ways only: they are sent as those above are."""
 SLOW: Args = {"list_lag": 8.0}
 OGX: Args = {"dialect": "ogx"}
 
@@ -35,9 +37,10 @@ def errors() -> Iterator[Trial]:
         yield Trial("error", op, {"status": 500, "type": "server_error"})
     for op in CALLS.uploads:
         yield Trial("error", op, {"message": "this file is refused"}, told=True)
-    for op in CHANGES:
+    for op in (*CHANGES, *BESIDE):
+        yield from (Trial("lost-answer", op, effect=effect) for effect in (True, False) if op in BESIDE)
         yield Trial("error-after", op, {"status": 500, "type": "server_error"})
-    for op, form in itertools.product(OPS, ("object", "nulls", "null")):
+    for op, form in itertools.product((*OPS, *BESIDE), ("object", "nulls", "null")):
         yield Trial("shape", op, {"form": form})
 
 
