@@ -85,18 +85,19 @@ def recipe_of(settings: Mapping[str, Any]) -> str:
     return f"t{chunk}o{settings.get('chunk_overlap', min(CHUNK_OVERLAP, chunk // 2))}"
 
 
-def strategy_of(recipe: str) -> dict[str, Any] | None:
-    """The field `chunking_strategy` for a recipe; None: left to the vendor, or no recipe of ours."""
-    found = re.fullmatch(r"t(\d+)o(\d+)", recipe)
-    if found is None:
-        return None
+_CUT = re.compile(r"t(\d+)o(\d+)")
+
+
+def strategy_of(recipe: str) -> dict[str, Any]:
+    """What a request says of a recipe; nothing where it is left to the vendor, or is no recipe of ours."""
+    if (found := _CUT.fullmatch(recipe)) is None:
+        return {}
     static = {"max_chunk_size_tokens": int(found[1]), "chunk_overlap_tokens": int(found[2])}
-    return {"type": "static", "static": static}
+    return {"chunking_strategy": {"type": "static", "static": static}}
 
 
 def described(recipe: str) -> str:
     """The settings that a recipe stands for; "" for a text of another form."""
-    if recipe == "auto":
-        return "cut as the service chooses"
-    found = re.fullmatch(r"t(\d+)o(\d+)", recipe)
-    return f"chunk_token {found[1]}, chunk_overlap {found[2]}" if found else ""
+    if found := _CUT.fullmatch(recipe):
+        return f"chunk_token {found[1]}, chunk_overlap {found[2]}"
+    return "cut as the service chooses" if recipe == "auto" else ""

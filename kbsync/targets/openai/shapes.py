@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus, Outgoing
@@ -25,28 +24,26 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of
 
+DESCRIPTION = "description"
+"""The key of a store's metadata that has it."""
+
 GONE = "gone"
 """The code of an error that says: there is no such store or file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Objects of a list, as they are, and the cursor for what comes after them; None: nothing does."""
+def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
+    """Objects of any list as they are, and the cursor for what comes after them; "": nothing does.
 
-    rows: tuple[Mapping[str, Any], ...]
-    after: str | None
-
-
-def page_of(answer: HttpAnswer) -> Page:
-    """A page of any list. Raises `Unavailable` for another shape, or one that ends without its cursor."""
+    Raises `Unavailable` for another shape.
+    """
     body = object_of(answer.body)
     if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
         raise misshapen(answer)
-    rows = tuple(one for one in objects_in(body["data"]) if id_of(one.get("id")))
+    rows = [one for one in objects_in(body["data"]) if text_of(one.get("id"))]
     # Taken from the rows: a row that cannot be read would otherwise be skipped without a word.
     if len(rows) != len(body["data"]) or (body["has_more"] and not rows):
         raise misshapen(answer)
-    return Page(rows, id_of(rows[-1]["id"]) if body["has_more"] else None)
+    return rows, rows[-1]["id"] if body["has_more"] else ""
 
 
 def misshapen(answer: HttpAnswer) -> Unavailable:
@@ -76,9 +73,9 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 def card_of(row: Mapping[str, Any]) -> BaseCard:
     """A store."""
     counts = object_of(row.get("file_counts"))
-    name = printable(text_of(row.get("name")))
+    name, told = printable(text_of(row.get("name"))), text_of(object_of(row.get("metadata")).get(DESCRIPTION))
     size, total = count_of(row.get("usage_bytes")), count_of(counts.get("total"))
-    return BaseCard(id_of(row.get("id")) or "", name, documents=total, size=size)
+    return BaseCard(text_of(row.get("id")), name, told, documents=total, size=size)
 
 
 def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
@@ -217,12 +214,3 @@ def judge(answer: HttpAnswer) -> TargetError | None:
             "credentials", f"{said}; give the key the rights for files and vector stores", code=code
         )
     return by_status(answer, of_item=answer.op in ("upload", "attach"))
-
-
-def no_store(config: RemoteTargetConfig, store: str, why: str = "is not there") -> Halted:
-    """The halt of a mirror whose store cannot be used."""
-    return Halted(
-        "knowledge-base-missing",
-        f"vector store {store} {why}, for this api_key at {config.base_url}; "
-        "correct vector_store_id, api_key or base_url in the config",
-    )

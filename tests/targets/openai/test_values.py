@@ -96,7 +96,7 @@ def test_names_of_others_are_not_taken_for_ours() -> None:
 )
 def test_recipes_say_how_a_document_is_cut(settings: dict[str, Any], recipe: str, told: str) -> None:
     assert (recipe_of(settings), described(recipe)) == (recipe, told)
-    sizes = (strategy_of(recipe) or {}).get("static", {}).values()
+    sizes = strategy_of(recipe).get("chunking_strategy", {}).get("static", {}).values()
     assert "".join(f"{letter}{size}" for letter, size in zip("to", sizes, strict=False)) in recipe
     assert bool(sizes) == (recipe != "auto")
 
