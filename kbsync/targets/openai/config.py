@@ -40,9 +40,7 @@ class VectorStoreId(BaseId):
 class OpenaiTargetConfig(RemoteTargetConfig):
     """A vector store. Sizes are bytes; 0 is no limit of ours."""
 
-    type: Annotated[
-        Literal["openai"], Choice("openai: a vector store at OpenAI, or at a server with the same calls")
-    ] = "openai"
+    type: Annotated[Literal["openai"], Choice("openai: a vector store as OpenAI has them")] = "openai"
     base_url: Annotated[str, BaseUrl("the API's address, version path included")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the project", *KEY_ALLOWED)]
     vector_store_id: Annotated[str, VectorStoreId("the id of the vector store, in quotes")]

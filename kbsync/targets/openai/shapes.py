@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
@@ -67,7 +67,7 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
     error = object_of(row.get("last_error"))
     said = printable(text_of(error.get("message")))[:300] or "the service could not index it, gives no reason"
     code = text_of(error.get("code"))
-    return DocStatus(state, said, code, "quota" if _QUOTA & {code} or "insufficient_quota" in said else "")
+    return DocStatus(state, said, code, "quota" if code in _QUOTA else "")
 
 
 def card_of(row: Mapping[str, Any]) -> BaseCard:
@@ -80,11 +80,10 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
 
 def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
     """What a search found, each with the id of its file. Raises `Unavailable` for another shape."""
-    body = object_of(answer.body)
-    if not isinstance(body.get("data"), list):
+    rows, found = object_of(answer.body).get("data"), []
+    if not isinstance(rows, list):
         raise misshapen(answer)
-    found = []
-    for one in objects_in(body["data"]):
+    for one in objects_in(rows):
         # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
         remote_id = id_of(object_of(one.get("attributes")).get("file_id")) or id_of(one.get("file_id"))
         text = "\n".join(text_of(part.get("text")) for part in objects_in(one.get("content")))
@@ -112,7 +111,7 @@ class Mark:
 
     def attributes(self, remote_id: str) -> dict[str, str]:
         """As they are sent. Raises `Rejected` for a path that does not fit."""
-        text = _ODD.sub(lambda odd: _escaped(odd[0]), self.path)
+        text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
         # What counts as a character is not documented: beyond ASCII it may be two.
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
@@ -121,10 +120,6 @@ class Mark:
         keys = ("path", *(f"path_{number}" for number in range(2, len(pieces) + 1)))
         mark = f"{self.digest} {self.upload_id} {self.recipe}"
         return {"file_id": remote_id, "kbsync": mark, **dict(zip(keys, pieces, strict=True))}
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
 
 
 def is_path(key: str) -> bool:
@@ -146,7 +141,7 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
 
 
 _PLAIN = Naming(style="plain")
-_TAGGED = re.compile(r"[~_](?P<own>[a-z2-7]{8})(?P<upload>[a-z2-7]{8})(?:\.[A-Za-z0-9]+)?")
+_TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(\.[A-Za-z0-9]+)?\Z")
 
 
 def _short(*words: object) -> str:
@@ -168,29 +163,25 @@ class FileNames:
         """`guides__intro~mfrggzdfa5lsqnby.md`."""
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
         stem, dot, extension = plain.rpartition(".")
-        tags = self._own(document.size) + _short(document.upload_id, document.digest)
-        return f"{stem or extension}~{tags}{dot}{extension if dot else ''}"
+        return f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
         """A file of the account was uploaded for this store by a mirror with this prefix."""
         found = _TAGGED.search(text_of(row.get("filename")))
-        return found is not None and found["own"] == self._own(row.get("bytes"))
+        return found is not None and found[1] == _short(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
         """A file of the account is this upload."""
-        sent, seen = _TAGGED.search(self.name(document)), _TAGGED.search(text_of(row.get("filename")))
-        is_named = sent is not None and seen is not None and sent.groups() == seen.groups()
-        return is_named and row.get("bytes") == document.size
+        return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
-    def _own(self, size: object) -> str:
-        return _short(self.store, self.prefix, size)
+    def _tags(self, document: Outgoing) -> str:
+        own = _short(self.store, self.prefix, document.size)
+        return own + _short(document.upload_id, document.digest)
 
 
 # -- errors
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
-_NO_SUCH = re.compile(
-    r"not found|no such|does not exist|no \w+( \w+)? found|must match format", re.IGNORECASE
-)
+_NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 
 
@@ -210,7 +201,5 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     if message and (answer.status == 404 or (answer.status == 400 and _NO_SUCH.search(message))):
         return Rejected(said, code=GONE)
     if answer.status == 403 and _SCOPE.search(message):
-        return Halted(
-            "credentials", f"{said}; give the key the rights for files and vector stores", code=code
-        )
+        return Halted("credentials", f"{said}; it needs files and vector stores", code=code)
     return by_status(answer, of_item=answer.op in ("upload", "attach"))

@@ -190,7 +190,8 @@ class OpenaiTarget(RemoteTarget):
         if len(wanted) > FEW:
             async with aclosing(self._api.rows("list", self._files, len(wanted) // PAGE_SIZE + 2)) as listed:
                 async for row in listed:
-                    rows |= {row["id"]: row} if row["id"] in wanted else {}
+                    if row["id"] in wanted:
+                        rows[row["id"]] = row
                     if len(rows) == len(wanted):
                         break
         left = [one for one in wanted if one not in rows]

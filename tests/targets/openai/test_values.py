@@ -63,7 +63,15 @@ def _document(path: str, data: bytes = b"hello", upload_id: int = 1) -> Outgoing
 
 
 @pytest.mark.parametrize(
-    "path", ["guides/intro.md", "手册/退款.md", "README.md", "caf\udce9.md", "n" * 252 + ".md"]
+    "path",
+    [
+        "guides/intro.md",
+        "手册/退款.md",
+        "README.md",
+        "x_aaaaaaaabbbbbbbb.md",
+        "caf\udce9.md",
+        "n" * 252 + ".md",
+    ],
 )
 def test_a_file_is_known_by_its_name_also_where_names_are_rewritten(path: str) -> None:
     names = FileNames("vs_1", "a-")
