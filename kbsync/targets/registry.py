@@ -12,6 +12,7 @@ ROWS = {
     "zhipu": "kbsync.targets.zhipu.config:ZhipuTargetConfig",
     "gptbots": "kbsync.targets.gptbots.config:GptbotsTargetConfig",
     "openwebui": "kbsync.targets.openwebui.config:OpenWebuiTargetConfig",
+    "openai": "kbsync.targets.openai.config:OpenaiTargetConfig",
 }
 """Module and class of the config block, which has all else: keys, checks, how the target is opened."""
 

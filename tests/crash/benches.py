@@ -12,6 +12,7 @@ from tests.bench.gptbots import GptbotsBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
 from tests.bench.openwebui import OpenWebuiBench
+from tests.bench.openai import OpenaiBench
 from tests.bench.zhipu import ZhipuBench
 from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
 from tests.engine.world import World
@@ -21,6 +22,7 @@ from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, U
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
+from tests.targets.openai.world import OpenaiWorld
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
@@ -44,6 +46,7 @@ SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
     "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, reembed_tries=1)),
+    "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
@@ -58,6 +61,9 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "openwebui":
             jobs = ("create", "change", "rename", "delete", "adopt", "supersede-unsure")
             return {name: JOBS[name] for name in jobs}
+        case "openai":
+            some = ("create", "change", "rename", "delete", "adopt", "everything")
+            return {name: JOBS[name] for name in some}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "paid" | "paid-updating":

@@ -20,11 +20,13 @@ from kbsync.targets.http.connection import Endpoint, Timeouts
 from tests.bench.bench import Change
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.openwebui import OpenWebuiBench
+from tests.bench.openai import OpenaiBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
+from tests.targets.openai.world import OpenaiWorld
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
 LASTING = ("kept.md", "changed.md")
@@ -42,6 +44,7 @@ BENCHES: Mapping[str, Callable[[Path], ZhipuBench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, give_up=30.0)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, give_up=30.0)),
     "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, give_up=30.0)),
+    "openai": lambda place: OpenaiBench(OpenaiWorld(place, give_up=30.0)),
 }
 
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)

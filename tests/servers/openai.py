@@ -14,10 +14,57 @@ from tests.servers.probe import Probe
 from tests.servers.running import running, tokenizers
 
 PYTHONS = ("3.12", "3.13")
-PROBES: Sequence[Probe] = ()
-KNOWN: Mapping[str, str] = {}
 
 KEY = "sk-local-test"
+
+_OTHER_SQLITE = """\
+import sys, pysqlite3
+sys.modules["sqlite3"] = pysqlite3
+sys.modules["sqlite3.dbapi2"] = pysqlite3.dbapi2
+"""
+
+_FILES = "/v1/vector_stores/{store}/files"
+_TEXT = ("guide.md", b"# Guide\n\nThe kestrel hovers over the field.\n", "text/markdown")
+_ASSISTANTS = {"purpose": "assistants"}
+PROBES: Sequence[Probe] = (
+    Probe("no key", "GET", "/v1/vector_stores", headers={"authorization": None}),
+    Probe("create", "POST", "/v1/vector_stores", json={"name": "probes"}, keep={"store": "id"}),
+    Probe("stores", "GET", "/v1/vector_stores?limit=1&order=desc"),
+    Probe("empty list", "GET", _FILES),
+    Probe("upload", "POST", "/v1/files", file=_TEXT, form=_ASSISTANTS, keep={"file": "id"}),
+    Probe("no purpose", "POST", "/v1/files", file=_TEXT),
+    Probe("files", "GET", "/v1/files?limit=1&order=desc&purpose=assistants"),
+    Probe("not attached", "GET", f"{_FILES}/{{file}}"),
+    Probe("attach", "POST", _FILES, json={"file_id": "{file}", "attributes": {"path": "guide.md"}}),
+    Probe("attach again", "POST", _FILES, json={"file_id": "{file}"}),
+    Probe("status", "GET", f"{_FILES}/{{file}}"),
+    Probe("list", "GET", f"{_FILES}?limit=100&order=desc"),
+    Probe("too many", "GET", f"{_FILES}?limit=101"),
+    Probe("rename", "POST", f"{_FILES}/{{file}}", json={"attributes": {"path": "moved.md"}}),
+    Probe("long value", "POST", f"{_FILES}/{{file}}", json={"attributes": {"path": 513 * "x"}}),
+    Probe("search", "POST", "/v1/vector_stores/{store}/search", json={"query": "kestrel"}),
+    Probe("store", "GET", "/v1/vector_stores/{store}"),
+    Probe("unknown store", "GET", "/v1/vector_stores/vs_unknown"),
+    Probe("unknown store's list", "GET", "/v1/vector_stores/vs_unknown/files"),
+    Probe("attach unknown", "POST", _FILES, json={"file_id": "file-" + 32 * "0"}),
+    Probe("detach", "DELETE", f"{_FILES}/{{file}}"),
+    Probe("detach again", "DELETE", f"{_FILES}/{{file}}"),
+    Probe("delete file", "DELETE", "/v1/files/{file}"),
+    Probe("delete file again", "DELETE", "/v1/files/{file}"),
+    Probe("delete store", "DELETE", "/v1/vector_stores/{store}"),
+    Probe("delete store again", "DELETE", "/v1/vector_stores/{store}"),
+)
+KNOWN: Mapping[str, str] = {
+    "*: body.error.[cpt]*": "its errors have a message and nothing else",
+    "*: body*expires_at": "files expire after a year there, at OpenAI never",
+    "*: body*status_details": "empty text there, null in OpenAI's reference",
+    "empty list: body.*_id": "empty text there, null in OpenAI's reference",
+    "*: body*metadata.embedding_*": "the stand-in has no model",
+    "long value: *": "bounds hold there only where a file is attached",
+    "search: body.data*attributes.*": "facts of a passage, which the stand-in does not cut",
+    "search: body.data*content*": "facts of a passage, which the stand-in does not cut",
+    "attach unknown: *": "it takes the file, and then shows that it failed",
+}
 
 
 @contextmanager
@@ -29,7 +76,10 @@ def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str,
     config.write_text(json.dumps(_config(place, port, models_url)))
     # It refuses to serve without TLS otherwise.
     words = [environment / "bin" / "ogx", "run", config, "--port", str(port), "--insecure"]
-    variables = {"TIKTOKEN_CACHE_DIR": str(tokenizers(environment))}
+    # The SQLite of many a Python loads no extensions, as its store of vectors is one.
+    (place / "sitecustomize.py").write_text(_OTHER_SQLITE)
+    variables = {"TIKTOKEN_CACHE_DIR": str(tokenizers(environment)), "PYTHONPATH": str(place)}
+    variables["OGX_LOGGING"] = "all=critical"  # each error costs it seconds otherwise, to write a traceback
     with running(words, place, f"http://127.0.0.1:{port}/v1/health", variables):
         yield {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": KEY}
 
@@ -52,9 +102,12 @@ def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
                 _provider("models", "remote::openai", api_key=models.KEY, base_url=models_url),
             ],
             "vector_io": [
-                # The other built-in one needs a Python whose SQLite loads extensions.
+                # The other built-in one, faiss, mixes its passages up once the newest of them is deleted.
                 _provider(
-                    "faiss", "inline::faiss", persistence={"namespace": "faiss", "backend": key_values}
+                    "sqlite-vec",
+                    "inline::sqlite-vec",
+                    db_path=str(place / "vectors.db"),
+                    persistence={"namespace": "vectors", "backend": key_values},
                 ),
             ],
             "files": [
@@ -87,7 +140,7 @@ def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
             "auth": {"provider_config": {"type": "local_api_key", "api_keys": [KEY]}},
         },
         "vector_stores": {
-            "default_provider_id": "faiss",
+            "default_provider_id": "sqlite-vec",
             "default_embedding_model": {"provider_id": "models", "model_id": models.EMBEDDING},
         },
         "connectors": [],

@@ -1,14 +1,104 @@
-"""OGX is there and takes its key."""
+"""OGX: its stand-in answers as it does, the target keeps the contract there, a mirror lives there."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
 
 import httpx
+import pytest
+
+from kbsync.contract.target import Target
+from kbsync.core.names import Naming
+from kbsync.targets.openai.config import OpenaiTargetConfig
+from kbsync.targets.openai.target import OpenaiTarget
+from kbsync_standin.openai import application
+from tests.cli.place import Place
+from tests.conformance.test_openai import SharedTexts
+from tests.servers.openai import KEY, KNOWN, PROBES
+from tests.servers.probe import Side, differences, judge, stand_in
+from tests.servers.world import RealWorld, live
+from tests.targets.blocks import around, block
 
 
-def test_a_store_can_be_made(servers: dict[str, Any]) -> None:
+class OgxWorld(RealWorld):
+    """Each test has a store of its own, and its server of models does as it is told."""
+
+    matter: ClassVar[Mapping[str, Any]] = {"chunk_token": 600}
+    unknown_id = "file-00000000000000000000000000000000"
+    repeats_puts = False
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming(style="marked").name(path, digest)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        self.base = made_store(self.given)
+        self.models.clear()
+        yield
+        self.models.clear()
+
+    async def open(self) -> Target:
+        place = {"base_url": self.given["base_url"], "api_key": self.given["api_key"]}
+        config = block(
+            OpenaiTargetConfig, **place, vector_store_id=self.base, max_bytes=3_000_000, concurrency=16
+        )
+        return OpenaiTarget(config, around())
+
+    def spoiled(self, path: str) -> bytes:
+        self.models.give(fail_if="spoiled")
+        return b"About spoiled things"
+
+    async def recreate(self) -> None:
+        await self.target.aclose()
+        _ask(self.given, "DELETE", f"/vector_stores/{self.base}")
+        self.base = made_store(self.given)
+        self.target = await self.open()
+
+
+def made_store(given: Mapping[str, Any]) -> str:
+    return str(_ask(given, "POST", "/vector_stores", json={"name": "tests"})["id"])
+
+
+def _ask(given: Mapping[str, Any], method: str, path: str, **content: Any) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {given['api_key']}"}
+    with httpx.Client(trust_env=False, timeout=30.0) as client:
+        answer = client.request(method, given["base_url"] + path, headers=headers, **content)
+    return dict(answer.raise_for_status().json())
+
+
+class TestOgxItself(SharedTexts):
+    @pytest.fixture(autouse=True)
+    def _there(self, servers: dict[str, Any]) -> None:
+        self.given = servers["openai"]
+
+    def make_world(self, place: Path) -> OgxWorld:
+        return OgxWorld(self.given)
+
+
+def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
     there = servers["openai"]
-    headers = {"authorization": f"Bearer {there['api_key']}"}
-    made = httpx.post(f"{there['base_url']}/vector_stores", json={"name": "docs"}, headers=headers)
-    assert made.json()["object"] == "vector_store"
+    ours = application(KEY)
+    ours.set_behaviour({"dialect": "ogx"})
+    headers = {"authorization": f"Bearer {KEY}"}
+    real = Side(there["base_url"].removesuffix("/v1"), headers)
+    with stand_in(ours, headers) as side:
+        verdict = judge(differences(PROBES, side, real), KNOWN)
+    for one in verdict.known:
+        record_property("difference", one)
+    assert verdict.unknown == [] and verdict.idle == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
+
+
+def test_a_mirror_lives_there(servers: dict[str, Any], place: Place) -> None:
+    there = servers["openai"]
+    told = {"base_url": there["base_url"], "api_key": there["api_key"]}
+    live(place, {"type": "openai", **told, "vector_store_id": made_store(there)})

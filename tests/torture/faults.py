@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
 from tests.torture import trials_gptbots, trials_openwebui, trials_zhipu
+from tests.torture import trials_gptbots, trials_openai, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -20,6 +21,7 @@ TRIALS: Mapping[str, Sequence[Trial]] = {
     "zhipu": trials_zhipu.trials(),
     "gptbots": trials_gptbots.trials(),
     "openwebui": trials_openwebui.trials(),
+    "openai": trials_openai.trials(),
 }
 """What each service is put through."""
 
@@ -98,4 +100,7 @@ EXERCISES: dict[str, Exercise] = {
     "openwebui-faults": exercise("openwebui", alone),
     "openwebui-pairs": exercise("openwebui", paired),
     "openwebui-crashes": exercise("openwebui", struck),
+    "openai-faults": exercise("openai", alone),
+    "openai-pairs": exercise("openai", paired),
+    "openai-crashes": exercise("openai", struck),
 }

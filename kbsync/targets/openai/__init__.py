@@ -1,0 +1,1 @@
+"""Vector stores of OpenAI. `kbsync.targets.openai.target.OpenaiTarget` is the target."""

@@ -1,0 +1,91 @@
+"""The vector stores of a project: listed, made, changed and removed on a person's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.target import Surroundings
+from kbsync.errors import NotOffered, Rejected
+from kbsync.targets.http.reading import object_of
+from kbsync.targets.http.target import make_once
+from kbsync.targets.openai.api import OpenaiApi
+from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in, misshapen
+
+
+class OpenaiBases:
+    """Those of the project behind one key. Every call raises `TargetError`."""
+
+    setting = "vector_store_id"
+
+    def __init__(self, api: OpenaiApi, own: str, surroundings: Surroundings) -> None:
+        self._api, self.own, self.address = api, own, api.address
+        self._surroundings = surroundings
+
+    def check_changeable(self) -> None:
+        """They are."""
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        if wish.model is not None or wish.settings or wish.callback is not None:
+            raise Rejected("a vector store takes a name and a description and nothing else", code="setting")
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """Raises `NotOffered`."""
+        raise NotOffered("the service chooses the model of a vector store by itself")
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every store."""
+        return [card_of(row) async for row in self._api.rows("list-bases", "/vector_stores")]
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them."""
+        return card_of(await self._read(base_id))
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make a store whose name is not in use yet; sent once."""
+        self.check(wish)
+
+        async def make() -> BaseCard:
+            answer = await self._api.client.post("create-base", "/vector_stores", json=_fields(wish, {}))
+            made = card_of(object_of(answer.body))
+            if not made.id:
+                raise misshapen(answer)
+            return made
+
+        look = self._surroundings.pasted("kb list")
+        advice = f"the vector store may have been made or not: look with {look} before another try"
+        return await make_once(wish.name or "", "a vector store", self.all, make, advice)
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Another name or description."""
+        self.check(wish)
+        body = _fields(wish, object_of((await self._read(base_id)).get("metadata")))
+        await self._api.client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
+
+    async def delete(self, base_id: str) -> None:
+        """Remove a store, and the files in it that a kbsync uploaded: the vendor would keep them."""
+        path = f"/vector_stores/{base_id}"
+        ours = [row["id"] async for row in self._api.rows("list", f"{path}/files") if mark_in(row)]
+        await self._api.remove("delete-base", path)
+        for one in ours:
+            await self._api.remove("delete-file", f"/files/{one}")
+
+    async def capacity(self) -> Capacity | None:
+        """Raises `NotOffered`."""
+        raise NotOffered("the service does not tell how much space the project has; see its dashboard")
+
+    async def _read(self, base_id: str) -> Mapping[str, Any]:
+        found = await self._api.read("base", f"/vector_stores/{base_id}")
+        if found is None:
+            raise self._api.no_store(base_id)
+        return found
+
+
+def _fields(wish: BaseWish, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What is sent for a wish. All metadata is replaced, and OGX keeps the model of a store in it."""
+    fields: dict[str, Any] = {} if wish.name is None else {"name": wish.name}
+    if wish.description is not None:
+        fields["metadata"] = {**before, DESCRIPTION: wish.description}
+    return fields

@@ -1,0 +1,205 @@
+"""The vendor's answers as values, our mark in its documents, its errors by what has to be done. Pure.
+
+The attributes of a file in a store are the mark: `path` (and `path_2` and so on, for a long one), `kbsync`
+with digest, upload id and recipe, and `file_id`, by which a search can be limited to some files. The name of
+an uploaded file ends in a tag of store, prefix and length, so that one which was never attached is known.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from kbsync.contract.managing import BaseCard
+from kbsync.contract.searching import Passage
+from kbsync.contract.target import DocState, DocStatus, Outgoing
+from kbsync.core.names import Naming
+from kbsync.core.text import printable
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of
+
+DESCRIPTION = "description"
+"""The key of a store's metadata that has it."""
+
+GONE = "gone"
+"""The code of an error that says: there is no such store or file."""
+
+
+def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
+    """Objects of any list as they are, and the cursor for what comes after them; "": nothing does.
+
+    Raises `Unavailable` for another shape.
+    """
+    body = object_of(answer.body)
+    if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
+        raise misshapen(answer)
+    rows = [one for one in objects_in(body["data"]) if text_of(one.get("id"))]
+    # Taken from the rows: a row that cannot be read would otherwise be skipped without a word.
+    if len(rows) != len(body["data"]) or (body["has_more"] and not rows):
+        raise misshapen(answer)
+    return rows, rows[-1]["id"] if body["has_more"] else ""
+
+
+def misshapen(answer: HttpAnswer) -> Unavailable:
+    """The error for an answer that cannot be read."""
+    return Unavailable(f"{answer.op}: the answer has another shape than it should", code="shape")
+
+
+_STATES = {
+    "in_progress": DocState.INDEXING,
+    "completed": DocState.READY,
+    "failed": DocState.FAILED,
+    "cancelled": DocState.FAILED,
+}
+
+
+def status_of(row: Mapping[str, Any]) -> DocStatus:
+    """What a file in a store says of itself."""
+    state = _STATES.get(text_of(row.get("status")), DocState.UNKNOWN)
+    if state is not DocState.FAILED:
+        return DocStatus(state)
+    error = object_of(row.get("last_error"))
+    said = printable(text_of(error.get("message")))[:300] or "the service could not index it, gives no reason"
+    code = text_of(error.get("code"))
+    return DocStatus(state, said, code, "quota" if code in _QUOTA else "")
+
+
+def card_of(row: Mapping[str, Any]) -> BaseCard:
+    """A store."""
+    counts = object_of(row.get("file_counts"))
+    name, told = printable(text_of(row.get("name"))), text_of(object_of(row.get("metadata")).get(DESCRIPTION))
+    size, total = count_of(row.get("usage_bytes")), count_of(counts.get("total"))
+    return BaseCard(text_of(row.get("id")), name, told, documents=total, size=size)
+
+
+def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
+    """What a search found, each with the id of its file. Raises `Unavailable` for another shape."""
+    rows, found = object_of(answer.body).get("data"), []
+    if not isinstance(rows, list):
+        raise misshapen(answer)
+    for one in objects_in(rows):
+        # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
+        remote_id = id_of(object_of(one.get("attributes")).get("file_id")) or id_of(one.get("file_id"))
+        text = "\n".join(text_of(part.get("text")) for part in objects_in(one.get("content")))
+        if remote_id:
+            found.append((remote_id, Passage(text, score=number(one.get("score")) or 0.0)))
+    return found
+
+
+# -- marks
+MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
+"""The vendor's reference, `attributes`: so many, with values of so many characters."""
+
+_MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
+_ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the attributes say. `path` has the mirror's prefix before it."""
+
+    path: str
+    digest: str
+    upload_id: int
+    recipe: str
+
+    def attributes(self, remote_id: str) -> dict[str, str]:
+        """As they are sent. Raises `Rejected` for a path that does not fit."""
+        text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
+        # What counts as a character is not documented: beyond ASCII it may be two.
+        length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
+        pieces = [text[start : start + length] for start in range(0, len(text), length)]
+        if len(pieces) > MOST_ATTRIBUTES - 2:
+            raise Rejected("its path is too long to be kept beside it", code="path")
+        keys = ("path", *(f"path_{number}" for number in range(2, len(pieces) + 1)))
+        mark = f"{self.digest} {self.upload_id} {self.recipe}"
+        return {"file_id": remote_id, "kbsync": mark, **dict(zip(keys, pieces, strict=True))}
+
+
+def is_path(key: str) -> bool:
+    """An attribute that holds the path, or a piece of it."""
+    return re.fullmatch(r"path(_\d+)?", key) is not None
+
+
+def mark_in(row: Mapping[str, Any]) -> Mark | None:
+    """The mark of a file in a store; None for somebody else's."""
+    attributes = object_of(row.get("attributes"))
+    found = _MARK.fullmatch(text_of(attributes.get("kbsync")))
+    pieces = [text_of(attributes.get("path"))]
+    while more := text_of(attributes.get(f"path_{len(pieces) + 1}")):
+        pieces.append(more)
+    if found is None or not pieces[0]:
+        return None
+    path = unquote_to_bytes("".join(pieces)).decode("utf-8", "surrogateescape")
+    return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
+
+
+_PLAIN = Naming(style="plain")
+_TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(\.[A-Za-z0-9]+)?\Z")
+
+
+def _short(*words: object) -> str:
+    told = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
+    return base64.b32encode(hashlib.sha256(told).digest())[:8].decode().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """Names of uploaded files: the path laid flat, `~`, a tag of store, prefix and length, one of the upload.
+
+    Some servers turn what is no letter, digit, point or dash into `_`.
+    """
+
+    store: str
+    prefix: str
+
+    def name(self, document: Outgoing) -> str:
+        """`guides__intro~mfrggzdfa5lsqnby.md`."""
+        plain = _PLAIN.name(self.prefix + document.path, document.digest)
+        stem, dot, extension = plain.rpartition(".")
+        return f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
+
+    def is_ours(self, row: Mapping[str, Any]) -> bool:
+        """A file of the account was uploaded for this store by a mirror with this prefix."""
+        found = _TAGGED.search(text_of(row.get("filename")))
+        return found is not None and found[1] == _short(self.store, self.prefix, row.get("bytes"))
+
+    def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
+        """A file of the account is this upload."""
+        return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
+
+    def _tags(self, document: Outgoing) -> str:
+        own = _short(self.store, self.prefix, document.size)
+        return own + _short(document.upload_id, document.digest)
+
+
+# -- errors
+_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
+_SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
+
+
+def judge(answer: HttpAnswer) -> TargetError | None:
+    """An answer as an error; None: it is what was asked for, as far as HTTP and its envelope say.
+
+    OpenAI says 404 for what is not there, OGX 400. An empty account and too many requests are both 429.
+    """
+    error = object_of(object_of(answer.body).get("error"))
+    message = text_of(error.get("message")) or text_of(object_of(answer.body).get("detail"))
+    code, kind = text_of(error.get("code")), text_of(error.get("type"))
+    said = f"{answer.op}: {answer.host} says: {printable(message)[:300]}"
+    if _QUOTA & {code, kind}:
+        return Halted("quota", f"{said}; check the plan and billing of the account", code=code or kind)
+    if error and answer.is_success:
+        return Unavailable(said, code=code)
+    if message and (answer.status == 404 or (answer.status == 400 and _NO_SUCH.search(message))):
+        return Rejected(said, code=GONE)
+    if answer.status == 403 and _SCOPE.search(message):
+        return Halted("credentials", f"{said}; it needs files and vector stores", code=code)
+    return by_status(answer, of_item=answer.op in ("upload", "attach"))

@@ -1,0 +1,319 @@
+"""A vector store: a document is an uploaded file that is attached to the store; the file's id names both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import Any, Unpack
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Listed, Outgoing, Surroundings
+from kbsync.core.model import Limits
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.bodies import FilePart
+from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.reading import PAGE_SIZE, count_of, id_of, object_of
+from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+from kbsync.targets.openai import shapes
+from kbsync.targets.openai.api import OpenaiApi
+from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig, described, recipe_of, strategy_of
+from kbsync.targets.openai.manage import OpenaiBases
+from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
+
+MOST_PASSAGES = 50
+"""`max_num_results` at its most."""
+
+FILES_PAGE, FILES_PAGES = 10_000, 10
+"""Files of the account in one answer (the vendor's reference, "List files"), and answers: the newest files
+are looked through for ours that were never attached."""
+
+SWEEP_EVERY, SWEEP_AFTER = 3600.0, 300.0
+"""Seconds: between two such looks; and from an upload on, in which another client may still attach it."""
+
+QUICK = 10.0
+"""Seconds: an answer that was lost sooner was not lost because the server takes so long to attach."""
+
+OPEN = 300.0
+"""Seconds in which a file whose attaching was not answered may still appear in the store."""
+
+FEW = 2
+"""Files that are asked for one by one; more are read from the list, whose newest come first."""
+
+MOST_NAMED = 100
+"""Files to which a search is limited at the service; of more its passages are chosen here."""
+
+
+class OpenaiTarget(RemoteTarget):
+    """One vector store. Raises `UsageError` for settings of no use."""
+
+    def __init__(
+        self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
+    ) -> None:
+        self._config, self._surroundings, self._prefix = config, surroundings, surroundings.prefix
+        self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
+        self._store = f"/vector_stores/{config.vector_store_id}"
+        self._files = f"{self._store}/files"
+        self._names = shapes.FileNames(config.vector_store_id, self._prefix)
+        # Files still to be attached, by upload id and digest; those whose attaching was not answered, and
+        # when; those that are attached anew because a twin was deleted, and their attributes.
+        self._uploaded: dict[tuple[int, str], str] = {}
+        self._attaching: dict[str, float] = {}
+        self._detached: dict[str, Mapping[str, Any]] = {}
+        self._mending = asyncio.Lock()
+        self._shares: bool | None = None  # files of equal text share their passages; None: not known
+        self._swept: float | None = None
+        super().__init__(config, surroundings, shapes.judge, **options)
+
+    def _make_parts(self) -> None:
+        self._api = OpenaiApi(self._client, self._config.base_url)
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        return limited(Limits(EXTENSIONS, max_bytes=self._config.max_bytes, marks=True), self._config)
+
+    @property
+    def bases(self) -> OpenaiBases:
+        """The vector stores of the project."""
+        return OpenaiBases(self._api, self._config.vector_store_id, self._surroundings)
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """How `path` is cut, such as `auto` or `t600o200`."""
+        return recipe_of(settings)
+
+    def describe(self, recipe: str) -> str:
+        """The settings that a recipe stands for."""
+        return described(recipe)
+
+    async def base(self) -> Base:
+        """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
+        store = await self._api.read("base", self._store)
+        if store is None:
+            raise self._api.no_store(self._config.vector_store_id)
+        if not (base_id := id_of(store.get("id"))):
+            raise Unavailable("base: the answer has another shape than it should", code="shape")
+        if store.get("status") == "expired":
+            raise self._api.no_store(base_id, "has expired, as its expires_after says")
+        # So OGX tells where a store lies. There passages have ids made from the whole text of their file.
+        self._shares = "provider_vector_store_id" in object_of(store.get("metadata"))
+        documents = count_of(object_of(store.get("file_counts")).get("total"))
+        return Base(base_id, documents, self._config.base_url)
+
+    # -- put
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[Accepted | TargetError]:
+        """Upload each and attach it; the engine deletes what it replaces, once the new one is searchable."""
+        return await asyncio.gather(*map(self._put, documents))
+
+    async def _put(self, document: Outgoing) -> Accepted | TargetError:
+        uploaded, key = self._uploaded, (document.upload_id, document.digest)
+        mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
+        try:
+            self._check(document, mark)
+            # Attaching has a limit of its own: a file that was to wait for it is not sent again.
+            if key not in uploaded:
+                uploaded[key] = await self._upload(document)
+            accepted = await self._attach(uploaded[key], mark.attributes(uploaded[key]), mark.recipe)
+        except Rejected as error:
+            return await self._refused(uploaded.pop(key, None), error)
+        except TargetError as error:
+            return error
+        del uploaded[key]
+        return accepted
+
+    def _check(self, document: Outgoing, mark: Mark) -> None:
+        """What the vendor would refuse after all of it was sent, is refused here."""
+        if document.path.rpartition("/")[2].rpartition(".")[2].lower() not in EXTENSIONS:
+            known = " ".join(sorted(EXTENSIONS))
+            raise Rejected(f"file search does not take this format; it takes {known}", code="format")
+        if not 0 < document.size <= self._config.max_bytes:
+            said = f"{document.size:,} bytes; allowed: 1 to {self._config.max_bytes:,}"
+            raise Rejected(said, code="too-large" if document.size else "empty")
+        mark.attributes("")
+
+    async def _upload(self, document: Outgoing) -> str:
+        """Store the file, which makes no document yet; its id.
+
+        Raises no `Unsure`: what is not attached is no document, and a lost one is swept up later.
+        """
+        part = FilePart("file", self._names.name(document), document.body)
+        try:
+            answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
+            if remote_id := id_of(object_of(answer.body).get("id")):
+                return remote_id
+            raise Unsure("upload: the answer names no file", code="no-id")
+        except Unsure as error:
+            async with aclosing(self._api.rows("files", "/files", 1, purpose="assistants")) as newest:
+                async for row in newest:
+                    if self._names.is_of(document, row):
+                        return str(row["id"])
+            raise Unavailable(error.reason, code=error.code) from error
+
+    async def _attach(self, remote_id: str, attributes: Mapping[str, Any], recipe: str) -> Accepted:
+        """Make a stored file a document. OGX answers when it is indexed, OpenAI at once."""
+        body = {"file_id": remote_id, "attributes": attributes, **strategy_of(recipe)}
+        began = self._steady()
+        for _ in range(2):
+            row: Mapping[str, Any] | None = None
+            try:
+                row = object_of((await self._client.post("attach", self._files, json=body)).body)
+            except Unsure:
+                with suppress(Unavailable):
+                    row = await self._row(remote_id)
+            if row:
+                return Accepted(remote_id, ready=status_of(row).state is DocState.READY)
+            # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
+            if self._steady() - began > QUICK:
+                break
+        self._attaching[remote_id] = self._steady()
+        return Accepted(remote_id)
+
+    async def _refused(self, remote_id: str | None, error: Rejected) -> Accepted | TargetError:
+        """Leave no file behind; and a document is to blame only as long as the store is there."""
+        try:
+            if remote_id is not None:
+                await self._api.remove("delete-file", f"/files/{remote_id}")
+            if error.code == GONE or isinstance(error, NotOffered):
+                await self.base()
+                return Unavailable(error.reason, code=error.code)
+        except TargetError as other:
+            return other if not isinstance(other, Rejected) else error
+        return error
+
+    # -- status
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id, read from the list where they are several."""
+        wanted = dict.fromkeys(ids)
+        rows: dict[str, Mapping[str, Any] | None] = {}
+        if len(wanted) > FEW:
+            async with aclosing(self._api.rows("list", self._files, len(wanted) // PAGE_SIZE + 2)) as listed:
+                async for row in listed:
+                    if row["id"] in wanted:
+                        rows[row["id"]] = row
+                    if len(rows) == len(wanted):
+                        break
+        left = [one for one in wanted if one not in rows]
+        rows |= zip(left, await asyncio.gather(*map(self._row, left)), strict=True)
+        if None in rows.values():  # that counts only while the store is there
+            await self.base()
+        return {one: self._absent(one) if row is None else status_of(row) for one, row in rows.items()}
+
+    def _absent(self, remote_id: str) -> DocStatus:
+        began = self._attaching.get(remote_id)
+        is_awaited = began is not None and self._steady() - began < OPEN
+        return DocStatus(DocState.INDEXING if is_awaited else DocState.MISSING)
+
+    async def _row(self, remote_id: str) -> Mapping[str, Any] | None:
+        """One file of the store; None: it is not in it."""
+        return await self._api.read("status", f"{self._files}/{remote_id}")
+
+    # -- delete
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, TargetError | None]:
+        """Detach each file and delete it. Where files share passages, those of equal text are mended."""
+        ids = tuple(dict.fromkeys(ids))
+        try:
+            if self._shares is None:
+                await self.base()
+            if not self._shares:
+                return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
+            async with self._mending:
+                # Remembered until it is done: after an error the deletion is repeated, and this with it.
+                self._detached |= await self._twins(ids)
+                outcomes = dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
+                for remote_id, attributes in dict(self._detached).items():
+                    mark = mark_in({"attributes": attributes})
+                    await self._api.remove("delete", f"{self._files}/{remote_id}")
+                    await self._attach(remote_id, attributes, mark.recipe if mark else "")
+                    del self._detached[remote_id]
+                return outcomes
+        except TargetError as error:
+            return dict.fromkeys(ids, error)
+
+    async def _delete(self, remote_id: str) -> TargetError | None:
+        try:
+            if not await self._api.remove("delete", f"{self._files}/{remote_id}"):
+                await self.base()  # what is not there counts as done, if the store is
+            await self._api.remove("delete-file", f"/files/{remote_id}")
+        except TargetError as error:
+            return error
+        return None
+
+    async def _twins(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """The attributes of the files that stay and have the bytes of one that goes."""
+        listed = [(row, mark) async for row in self._api.rows("list", self._files) if (mark := mark_in(row))]
+        digests = {mark.digest for row, mark in listed if row["id"] in ids}
+        stay = [row for row, mark in listed if row["id"] not in ids and mark.digest in digests]
+        return {row["id"]: row["attributes"] for row in stay}
+
+    # -- list
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document; one without a mark of ours is somebody else's."""
+        seen = set()
+        async with aclosing(self._api.rows("list", self._files)) as rows:
+            async for row in rows:
+                seen.add(row["id"])
+                yield self._listed(row)
+        if not seen:
+            await self.base()  # an empty list counts only while the store is there
+        swept, now = self._swept, self._steady()
+        if not self._surroundings.read_only and (swept is None or now - swept > SWEEP_EVERY):
+            self._swept = now
+            with suppress(TargetError):  # it only tidies up, and there is another time
+                await self._sweep(seen)
+
+    def _listed(self, row: Mapping[str, Any]) -> Listed:
+        told = Listed(row["id"], row["id"], created=_seconds(row) or None, state=status_of(row).state)
+        if (mark := mark_in(row)) is None:
+            return told
+        is_here = mark.path.startswith(self._prefix) and mark.path != self._prefix
+        path = mark.path.removeprefix(self._prefix) if is_here else None
+        told = replace(told, name=mark.path, path=path, digest=mark.digest)
+        return replace(told, upload_id=mark.upload_id, recipe=mark.recipe)
+
+    async def _sweep(self, attached: set[str]) -> None:
+        """Delete files of ours that were uploaded and never attached, as the end of a program leaves them."""
+        before = self._wall() + (self._client.skew.apart or 0.0) - SWEEP_AFTER
+        newest = self._api.rows("files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE))
+        orphans = [
+            row["id"]
+            async for row in newest
+            if row["id"] not in attached and self._names.is_ours(row) and 0 < _seconds(row) < before
+        ]
+        for one in orphans:
+            kept = {*self._uploaded.values(), *self._attaching, *self._detached}
+            # It may have been attached since the list was read.
+            if one not in kept and await self._row(one) is None:
+                await self._api.remove("delete-file", f"/files/{one}")
+
+    # -- rename, search
+    async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
+        """Another path in the attributes; the file keeps its name. Raises `Rejected` for one not ours."""
+        row = object_of(await self._row(remote_id))
+        if (mark := mark_in(row)) is None:
+            await self.base()
+            raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)
+        renamed = replace(mark, path=self._prefix + path).attributes(remote_id)
+        # Attributes of others stay: searches may choose by them.
+        kept = {key: one for key, one in row["attributes"].items() if not shapes.is_path(key)}
+        body = {"attributes": kept | renamed}
+        await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. The service knows no patterns, types and dates: with them, everything it found."""
+        if not query.text.strip():
+            return ()
+        body: dict[str, Any] = {"query": query.text, "max_num_results": MOST_PASSAGES}
+        if 0 < len(query.among) <= MOST_NAMED:
+            body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
+        answer = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
+        found = shapes.passages_of(answer)
+        hits = hits_of(one for one in found if not query.among or one[0] in query.among)
+        return hits if query.selects and not query.among else hits[: query.top_k]
+
+
+def _seconds(row: Mapping[str, Any]) -> float:
+    """When it was made, seconds since the epoch; 0: it does not say."""
+    created = row.get("created_at")
+    return float(created) if isinstance(created, int | float) else 0.0

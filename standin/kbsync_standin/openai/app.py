@@ -1,0 +1,543 @@
+"""The vendor's application: each route checks its request, does its work on the project, and answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Protocol, TypeVar
+
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
+from kbsync_standin.openai.project import HOME_ID, Attached, Project, Store, Stored
+from kbsync_standin.rules import Breach, Rules, is_object, is_string, is_text, or_none, whole
+from kbsync_standin.zhipu.rules import boundary_of, parse_form
+
+ROUTES: Sequence[tuple[str, str, str]] = (
+    ("POST", "/v1/files", "upload"),
+    ("GET", "/v1/files", "files"),
+    ("DELETE", "/v1/files/{file}", "delete-file"),
+    ("GET", "/v1/vector_stores", "list-bases"),
+    ("POST", "/v1/vector_stores", "create-base"),
+    ("GET", "/v1/vector_stores/{store}", "base"),
+    ("POST", "/v1/vector_stores/{store}", "update-base"),
+    ("DELETE", "/v1/vector_stores/{store}", "delete-base"),
+    ("GET", "/v1/vector_stores/{store}/files", "list"),
+    ("POST", "/v1/vector_stores/{store}/files", "attach"),
+    ("GET", "/v1/vector_stores/{store}/files/{file}", "status"),
+    ("POST", "/v1/vector_stores/{store}/files/{file}", "rename"),
+    ("DELETE", "/v1/vector_stores/{store}/files/{file}", "delete"),
+    ("POST", "/v1/vector_stores/{store}/search", "search"),
+)
+"""Method, path and operation."""
+
+_PATTERNS = [
+    (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), op) for method, path, op in ROUTES
+]
+PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
+LARGEST = 512_000_000
+RULES = Rules()
+
+
+class Refused(Exception):
+    """The vendor refuses, and the client made no mistake."""
+
+    def __init__(
+        self, status: int, message: str, kind: str = "invalid_request_error", code: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.code = status, kind, code
+
+
+class Call:
+    """One request: its project, its ids, its body."""
+
+    def __init__(self, project: Project, request: Request, ids: Mapping[str, str], fault: Fault) -> None:
+        self.project, self.request, self.ids, self.fault = project, request, ids, fault
+
+    def missing(self, message: str, *, always_404: bool = False) -> Refused:
+        """OGX says 400 for all that it does not find in its stores."""
+        return Refused(400 if self.project.is_ogx and not always_404 else 404, message)
+
+    @property
+    def store(self) -> Store:
+        """Raises `Refused`."""
+        store = self.project.stores.get(self.ids["store"])
+        if store is None:
+            raise self.missing(f"Vector store with id '{self.ids['store']}' not found.")
+        return store
+
+    @property
+    def attached(self) -> Attached:
+        """Raises `Refused`."""
+        store, file_id = self.store, self.ids["file"]
+        if file_id not in store.files:
+            raise self.missing(f"File {file_id} not found in vector store {store.id}.")
+        return store.files[file_id]
+
+    @property
+    def file(self) -> Stored:
+        """Raises `Refused`."""
+        file = self.project.files.get(self.ids["file"])
+        if file is None:
+            raise self.missing(f"No such File object: {self.ids['file']}", always_404=True)
+        return file
+
+    def body(self, tests: Mapping[str, Callable[[Any], bool]], *needed: str) -> dict[str, Any]:
+        """The JSON object. Raises `Breach`."""
+        try:
+            value = json.loads(self.request.body)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise Breach("the body is no JSON object")
+        RULES.only(value, tests)
+        RULES.fields(value, tests, needed)
+        return value
+
+    def hits(self, kind: str, one: Attached) -> bool:
+        """A fault of this kind is played on this file."""
+        return self.fault.kind == kind and fnmatchcase(
+            one.file.sent_name, str(self.fault.args.get("name", "*"))
+        )
+
+
+class _Dated(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+R = TypeVar("R", bound=_Dated)
+
+
+def _page(call: Call, rows: Sequence[R], largest: int, default: int, show: Callable[[R], Any]) -> Any:
+    """One page of rows that come oldest first."""
+    query = call.request.query
+    RULES.only(query, ("limit", "order", "after", "purpose", "filter", "before"))
+    limit = query.get("limit", str(default))
+    RULES.must(limit.isdigit() and 1 <= int(limit) <= largest, f"limit is {limit}")
+    order = query.get("order", "desc")
+    RULES.must(order in ("asc", "desc"), f"order is {order}")
+    shown = list(rows) if order == "asc" else list(rows)[::-1]
+    after = query.get("after")
+    if after is not None:
+        ids = [one.id for one in shown]
+        if after in ids:
+            shown = shown[ids.index(after) + 1 :]
+        elif not call.project.is_ogx:
+            raise Refused(400, f"No such cursor: {after}")
+    page = shown[: int(limit)]
+    ends = {"first_id": page[0].id, "last_id": page[-1].id} if page else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": [show(one) for one in page], **ends, "has_more": len(shown) > len(page)}
+
+
+def _upload(call: Call) -> Any:
+    boundary = boundary_of(call.request.headers.get("content-type", ""))
+    if boundary is None:
+        raise Breach("the content type is not multipart/form-data with a boundary")
+    parts = parse_form(boundary, call.request.body)
+    files = [one for one in parts if one.filename is not None]
+    fields = {one.name: one.text for one in parts if one.filename is None}
+    RULES.only(fields, ("purpose", "expires_after[anchor]", "expires_after[seconds]"), "the form field")
+    RULES.must(len(files) == 1 and files[0].name == "file", "a form has one file, `file`")
+    RULES.must(fields.get("purpose") in PURPOSES, f"purpose is {fields.get('purpose')}")
+    file = files[0]
+    RULES.must(bool(file.filename) and not file.only_extended, "the file has no name")
+    if len(file.content) > LARGEST:
+        raise Refused(413, "The file is larger than 512 MB.")
+    made = call.project.upload(file.filename or "", file.content, fields["purpose"])
+    told = _stored(made)
+    return {key: value for key, value in told.items() if key != "id"} if call.fault.kind == "no-id" else told
+
+
+def _stored(one: Stored) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "object": "file",
+        "bytes": len(one.content),
+        "created_at": int(one.created),
+        "expires_at": None,
+        "filename": one.name,
+        "purpose": one.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def _files(call: Call) -> Any:
+    purpose = call.request.query.get("purpose")
+    rows = [one for one in call.project.files.values() if purpose in (None, one.purpose)]
+    return _page(call, rows, 10_000, 10_000, _stored)
+
+
+def _delete_file(call: Call) -> Any:
+    file = call.file
+    if call.fault.kind != "not-deleted":
+        call.project.delete_file(file.id)
+    return {"id": file.id, "object": "file", "deleted": call.fault.kind != "not-deleted"}
+
+
+def _shown(call: Call, store: Store) -> dict[str, Any]:
+    now = call.project.clock.now()
+    states = [one.status(now) for one in store.files.values()]
+    own = {"provider_id": "faiss", "provider_vector_store_id": store.id} if call.project.is_ogx else {}
+    counts = {state: states.count(state) for state in ("in_progress", "completed", "failed", "cancelled")}
+    return {
+        "id": store.id,
+        "object": "vector_store",
+        "created_at": int(store.created),
+        "name": store.name,
+        "usage_bytes": sum(len(one.file.content) for one in store.files.values()),
+        "file_counts": {**counts, "total": len(states)},
+        "status": store.status,
+        "expires_after": None,
+        "expires_at": None,
+        "last_active_at": int(now),
+        "metadata": store.metadata | own,
+    }
+
+
+def _list_bases(call: Call) -> Any:
+    return _page(call, list(call.project.stores.values()), 100, 20, lambda store: _shown(call, store))
+
+
+_STORE_TESTS: Mapping[str, Callable[[Any], bool]] = {
+    "name": or_none(is_string),
+    "metadata": or_none(is_object),
+    "expires_after": or_none(is_object),
+}
+
+
+def _create_base(call: Call) -> Any:
+    body = call.body(_STORE_TESTS)
+    return _shown(call, call.project.make_store(body.get("name") or "", body.get("metadata") or {}))
+
+
+def _base(call: Call) -> Any:
+    return _shown(call, call.store)
+
+
+def _update_base(call: Call) -> Any:
+    store, body = call.store, call.body(_STORE_TESTS)
+    store.name = body.get("name") or store.name
+    if body.get("metadata") is not None:
+        store.metadata = dict(body["metadata"])
+    return _shown(call, store)
+
+
+def _delete_base(call: Call) -> Any:
+    store = call.store
+    del call.project.stores[store.id]
+    return {"id": store.id, "object": "vector_store.deleted", "deleted": True}
+
+
+def _list(call: Call) -> Any:
+    rows = [one for one in call.project.listed(call.store) if not call.hits("left-out", one)]
+    return _page(call, rows, 100, 20, lambda one: _row(call, one))
+
+
+def _row(call: Call, one: Attached) -> dict[str, Any]:
+    status = one.status(call.project.clock.now())
+    error = {"code": one.error, "message": "The file could not be read."} if status == "failed" else None
+    row = {
+        "id": one.id,
+        "object": "vector_store.file",
+        "created_at": int(one.created),
+        "vector_store_id": one.store,
+        "status": status,
+        "last_error": error,
+        "usage_bytes": len(one.file.content) if status == "completed" else 0,
+        "attributes": {} if call.hits("unmarked", one) else dict(one.attributes),
+        "chunking_strategy": one.strategy,
+    }
+    if call.fault.kind == "file-status":
+        row["status"] = call.fault.args.get("value")
+        if call.fault.args.get("missing"):
+            del row["status"]
+    return row | ({"surprise": {"a": [1]}} if call.project.behaviour.extra_fields else {})
+
+
+def _attributes(value: Any) -> bool:
+    """The vendor's bounds."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= 16
+        and all(len(key) <= 64 for key in value)
+        and all(
+            isinstance(one, bool | int | float) or (is_string(one) and len(one) <= 512)
+            for one in value.values()
+        )
+    )
+
+
+def _attach(call: Call) -> Any:
+    store = call.store
+    tests = {"file_id": is_text, "attributes": _attributes, "chunking_strategy": _is_strategy}
+    body = call.body(tests, "file_id")
+    file = call.project.files.get(body["file_id"])
+    if file is None:
+        raise call.missing(f"No such File object: {body['file_id']}")
+    strategy = body.get("chunking_strategy", AUTO)
+    attributes = body.get("attributes") or {}
+    return _row(call, call.project.attach(store, file, attributes, strategy, call.fault))
+
+
+def _is_strategy(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("type") != "static":
+        return bool(value == {"type": "auto"})
+    static = value.get("static")
+    if not isinstance(static, dict) or static.keys() != {"max_chunk_size_tokens", "chunk_overlap_tokens"}:
+        return False
+    size = static["max_chunk_size_tokens"]
+    return whole(100, 4096)(size) and whole(0, size // 2)(static["chunk_overlap_tokens"])
+
+
+def _status(call: Call) -> Any:
+    return _row(call, call.attached)
+
+
+def _rename(call: Call) -> Any:
+    one = call.attached
+    one.attributes = dict(call.body({"attributes": _attributes}, "attributes")["attributes"])
+    call.project.journal.append({"effect": "renamed", "id": one.id, "name": one.file.sent_name, "sha256": ""})
+    return _row(call, one)
+
+
+def _delete(call: Call) -> Any:
+    one, kind = call.attached, call.fault.kind
+    if kind not in ("keeps-file", "not-deleted"):
+        call.project.detach(call.store, one.id)
+    return {"id": one.id, "object": "vector_store.file.deleted", "deleted": kind != "not-deleted"}
+
+
+_SEARCH_TESTS: Mapping[str, Callable[[Any], bool]] = {
+    "query": is_text,
+    "max_num_results": whole(1, 50),
+    "filters": is_object,
+    "ranking_options": is_object,
+    "rewrite_query": lambda value: isinstance(value, bool),
+}
+
+
+def _search(call: Call) -> Any:
+    store, body = call.store, call.body(_SEARCH_TESTS, "query")
+    fits = _filter(body.get("filters"))
+    found = [(one, share) for one, share in call.project.found(store, body["query"]) if fits(one.attributes)]
+    found.sort(key=lambda one: -one[1])
+    data = [] if call.fault.kind == "nothing-found" else [_hit(call, *one) for one in found]
+    page = {"data": data[: body.get("max_num_results", 10)], "has_more": False, "next_page": None}
+    return {"object": "vector_store.search_results.page", "search_query": [body["query"]], **page}
+
+
+def _hit(call: Call, one: Attached, score: float) -> dict[str, Any]:
+    """OGX has an id of its own, and the file's among the attributes."""
+    own = {"file_id": one.id, "filename": one.file.name} if call.project.is_ogx else {}
+    return {
+        "file_id": f"own-{one.ordinal}" if call.project.is_ogx else one.id,
+        "filename": one.file.name,
+        "score": score,
+        "attributes": one.attributes | own,
+        "content": [{"type": "text", "text": one.file.content.decode("utf-8", "replace")[:2000]}],
+    }
+
+
+def _filter(given: Any) -> Callable[[Mapping[str, Any]], bool]:
+    """A test of attributes. Raises `Breach`."""
+    if given is None:
+        return lambda _: True
+    kind, key, value = (given.get(name) for name in ("type", "key", "value"))
+    RULES.only(given, ("type", "key", "value"), "the field of filters")
+    RULES.must(kind in ("eq", "in") and is_text(key), f"filters is {given!r:.80}")
+    RULES.must(kind == "eq" or (isinstance(value, list) and bool(value)), "in wants a list")
+    return lambda attributes: attributes.get(key) in (value if kind == "in" else [value])
+
+
+ANSWERS: Mapping[str, Callable[[Call], Any]] = {
+    "upload": _upload,
+    "files": _files,
+    "delete-file": _delete_file,
+    "list-bases": _list_bases,
+    "create-base": _create_base,
+    "base": _base,
+    "update-base": _update_base,
+    "delete-base": _delete_base,
+    "list": _list,
+    "attach": _attach,
+    "status": _status,
+    "rename": _rename,
+    "delete": _delete,
+    "search": _search,
+}
+"""What answers each operation. Raises `Breach` and `Refused`."""
+
+COSTS = frozenset({"upload", "attach", "search"})
+_NAME = re.compile(rb'filename="((?:[^"\\\r\n]|\\.)*)"')
+
+
+class OpenaiApplication:
+    """One project with one empty vector store, `HOME_ID`, at first. Arguments as in `ZhipuApplication`."""
+
+    name = "openai"
+    kinds: Mapping[str, str] = KINDS
+
+    def __init__(
+        self,
+        key: str = "sk-secret-for-tests",
+        seed: int = 0,
+        vectorize: tuple[float, float] = (0.0, 0.0),
+        clock: StandInClock | None = None,
+    ) -> None:
+        self.clock = clock or StandInClock()
+        self._key = key
+        self.letters: list[Letter] = []
+        self.project = Project(seed, OpenaiBehaviour(vectorize=vectorize), self.clock)
+
+    @property
+    def behaviour(self) -> OpenaiBehaviour:
+        """How it always is."""
+        return self.project.behaviour
+
+    @property
+    def violations(self) -> list[str]:
+        """What was done against the vendor's rules."""
+        return self.project.violations
+
+    def _routed(self, request: Request) -> tuple[str, dict[str, str]]:
+        for method, pattern, op in _PATTERNS:
+            if request.method == method and (found := pattern.fullmatch(request.path)):
+                return op, found.groupdict()
+        return "", {}
+
+    def op(self, request: Request) -> str:
+        """The operation."""
+        return self._routed(request)[0]
+
+    def subject(self, request: Request) -> str:
+        """The name of the file that it is about, as it was sent."""
+        op, ids = self._routed(request)
+        if op == "upload":
+            found = _NAME.search(request.body)
+            return found[1].decode("utf-8", "replace") if found else ""
+        file_id = ids.get("file", "")
+        if op == "attach":
+            told = re.search(rb'"file_id"\s*:\s*"([^"]*)"', request.body)
+            file_id = told[1].decode() if told else ""
+        file = self.project.files.get(file_id)
+        return file.sent_name if file else ids.get("store", "")
+
+    def answer(self, request: Request, fault: Fault | None) -> Response:
+        """What the vendor would answer."""
+        (op, ids), fault = self._routed(request), fault or Fault("")
+        if "cookie" in request.headers:
+            self.violations.append("a cookie was sent")
+        try:
+            self._admit(op, request, fault)
+            if fault.kind == "error":
+                return _error(fault)
+            value = ANSWERS[op](Call(self.project, request, ids, fault))
+        except Refused as refused:
+            answer = _refusal(refused.status, str(refused), refused.kind, refused.code)
+            after = fault.args.get("retry_after")
+            return answer if after is None else answer.having(retry_after=str(after))
+        except Breach as breach:
+            self.violations.append(f"{op}: {breach}")
+            return _refusal(breach.status, str(breach))
+        if fault.kind == "shape":
+            form = fault.args.get("form", "object")
+            nulls = {key: [None] if isinstance(one, list) else None for key, one in value.items()}
+            return Response.json({"object": {}, "nulls": nulls}.get(str(form)))
+        return _error(fault) if fault.kind == "error-after" else Response.json(value)
+
+    def _admit(self, op: str, request: Request, fault: Fault) -> None:
+        """Raises `Refused`."""
+        is_known = request.headers.get("authorization") == f"Bearer {self._key}"
+        if not is_known or self.behaviour.key_revoked or fault.kind == "unauthorized":
+            raise Refused(401, "Incorrect API key provided.", code="invalid_api_key")
+        if not op:
+            raise Refused(404, f"Invalid URL ({request.method} {request.path})")
+        if fault.kind == "no-rights":
+            raise Refused(
+                403, "You have insufficient permissions for this operation. Missing scopes: api.files.write."
+            )
+        if fault.kind == "rate-limited":
+            raise Refused(429, "Rate limit reached.", "requests", "rate_limit_exceeded")
+        if fault.kind == "no-quota" or (self.behaviour.no_quota and op in COSTS):
+            raise Refused(429, "You exceeded your current quota.", "insufficient_quota", "insufficient_quota")
+
+    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
+        """Raises `ValueError` for an unknown switch or a wrong value."""
+        self.project.turn(switches)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Every attached file, every file, the stores."""
+        now, project = self.clock.now(), self.project
+        documents = [
+            {
+                "id": one.id,
+                "base": one.store,
+                "name": one.file.sent_name,
+                "attributes": dict(one.attributes),
+                "sha256": one.file.sha256,
+                "status": one.status(now),
+            }
+            for store in project.stores.values()
+            for one in store.files.values()
+        ]
+        files = [{"id": one.id, "name": one.sent_name} for one in project.files.values()]
+        bases = [{"id": one.id, "name": one.name} for one in project.stores.values()]
+        return {"documents": documents, "files": files, "bases": bases}
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Effects in order: `uploaded`, `attached`, `detached`, `file-deleted`, `renamed`, `store-made`;
+        `foreign-deleted` by others."""
+        return list(self.project.journal)
+
+    def reset(self) -> None:
+        """One empty store again."""
+        self.project.reset()
+
+    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
+        """`{"name", "text", "attributes"}` stores and attaches a file of somebody else's, `{"delete": id}`
+        removes any. Raises `ValueError`."""
+        project = self.project
+        if "delete" in args:
+            gone = args["delete"]
+            if gone not in project.files:
+                raise ValueError(f"there is no file {gone!r}")
+            for store in project.stores.values():
+                store.files.pop(gone, None)
+            file = project.files.pop(gone)
+            project.journal.append(
+                {"effect": "foreign-deleted", "id": gone, "name": file.sent_name, "sha256": ""}
+            )
+            return {"id": gone}
+        name, text = args.get("name"), args.get("text", "")
+        if not isinstance(name, str) or not name or not isinstance(text, str):
+            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
+        file = project.upload(name, text.encode(), "assistants")
+        project.attach(project.stores[HOME_ID], file, args.get("attributes") or {}, AUTO, Fault(""))
+        return {"id": file.id}
+
+    def config_hint(self, url: str) -> str:
+        """A mirror into the store that is here."""
+        return (
+            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: openai\n"
+            f"      base_url: {url}/v1\n      api_key: {self._key}\n      vector_store_id: {HOME_ID}\n"
+        )
+
+
+def _refusal(status: int, message: str, kind: str = "invalid_request_error", code: str = "") -> Response:
+    error = {"message": message, "type": kind, "param": None, "code": code or None}
+    return Response.json({"error": error}, status)
+
+
+def _error(fault: Fault) -> Response:
+    """The error that a fault answers with."""
+    told = fault.args
+    status = 200 if told.get("bare") else int(told.get("status", 400))
+    return _refusal(
+        status, told.get("message", ""), told.get("type", "invalid_request_error"), told.get("code", "")
+    )

@@ -1,0 +1,61 @@
+"""How the service behaves where its documents leave it open, and the kinds of fault that it plays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync_standin import switches as switching
+
+
+@dataclass(frozen=True, slots=True)
+class OpenaiBehaviour:
+    """How the service always is. Durations are seconds of the stand-in's clock.
+
+    vectorize: least and most seconds until an attached file's status is final.
+    dialect: `openai`; or `ogx`, as OGX 1.5.0 was seen to be: what is unknown is 400, attaching answers at its
+        end, names are rewritten, files of equal text share their passages, a file that is deleted stays in
+        its stores, a cursor that is gone begins the list anew.
+    list_lag: so long the list of a store lacks a new file and still has a detached one.
+    extra_fields: unknown fields in every object.
+    key_revoked: every request is answered 401.
+    no_quota: what costs money is answered 429, `insufficient_quota`.
+    base: the store that is there from the start is `present`; `deleted` with all in it (and back with
+        `present`); `expired`; `recreated` by others under another id, empty; or `emptied` by others.
+    """
+
+    vectorize: tuple[float, float] = (0.0, 0.0)
+    dialect: Literal["openai", "ogx"] = "openai"
+    list_lag: float = 0.0
+    extra_fields: bool = False
+    key_revoked: bool = False
+    no_quota: bool = False
+    base: Literal["present", "deleted", "expired", "recreated", "emptied"] = "present"
+
+
+def changed(behaviour: OpenaiBehaviour, switches: Mapping[str, Any]) -> OpenaiBehaviour:
+    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    return switching.changed(behaviour, switches, {"vectorize": switching.span})
+
+
+KINDS: Mapping[str, str] = {
+    "error": "an error in place of the answer, nothing done [args: status (400), code, type, message, "
+    "bare: true: the body is an error and HTTP says 200]",
+    "error-after": "the same, after the work was done [args: as error]",
+    "rate-limited": "429, rate_limit_exceeded, nothing done [args: retry_after: the header]",
+    "no-quota": "429, insufficient_quota, nothing done",
+    "unauthorized": "401, invalid_api_key",
+    "no-rights": "403, missing scopes",
+    "fails": "the file fails to be indexed (attach) [args: code (server_error)]",
+    "stuck": "the file stays in_progress for ever (attach)",
+    "shape": "the answer has another shape: an empty object, null in its lists, null [args: form]",
+    "file-status": "the status of files is something else (status, list) [args: value, missing: true]",
+    "left-out": "such files are left out (list) [args: name: glob (*)]",
+    "unmarked": "such files are listed without attributes (list) [args: name: glob (*)]",
+    "no-id": "the answer has no id (upload)",
+    "keeps-file": "the answer says that it is deleted, and it stays (delete)",
+    "not-deleted": "the answer says that it is not deleted (delete, delete-file)",
+    "nothing-found": "the search finds nothing (search)",
+}
+"""Every kind with one line of explanation."""

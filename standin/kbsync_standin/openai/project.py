@@ -1,0 +1,204 @@
+"""One project: its files, its vector stores, and what is attached where."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import StandInClock
+from kbsync_standin.openai.behaviour import OpenaiBehaviour, changed
+
+HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
+"""The vector store that is there from the start."""
+
+_REWRITTEN = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(slots=True)
+class Stored:
+    """An uploaded file."""
+
+    id: str
+    name: str
+    purpose: str
+    content: bytes
+    created: float
+    sent_name: str
+    ordinal: int = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of the content, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(slots=True)
+class Attached:
+    """A file in a store. `ready_at` None: never. `error`: the code of its failure, "" for none."""
+
+    file: Stored
+    store: str
+    attributes: dict[str, Any]
+    strategy: dict[str, Any]
+    created: float
+    ready_at: float | None
+    error: str
+    ordinal: int
+    detached_at: float | None = None
+
+    @property
+    def id(self) -> str:
+        """The file's."""
+        return self.file.id
+
+    def status(self, now: float) -> str:
+        """As the vendor calls it."""
+        if self.ready_at is None or now < self.ready_at:
+            return "in_progress"
+        return "failed" if self.error else "completed"
+
+
+@dataclass(slots=True)
+class Store:
+    """A vector store. `holders`: where texts are shared, the file under which each is found."""
+
+    id: str
+    name: str
+    metadata: dict[str, Any]
+    created: float
+    status: str = "completed"
+    files: dict[str, Attached] = field(default_factory=dict)
+    past: list[Attached] = field(default_factory=list)
+    holders: dict[bytes, str] = field(default_factory=dict)
+
+
+class Project:
+    """`journal`: effects in order. `violations`: what was done against the vendor's rules."""
+
+    def __init__(self, seed: int, behaviour: OpenaiBehaviour, clock: StandInClock) -> None:
+        self.behaviour, self.clock, self._seed = behaviour, clock, seed
+        self.violations: list[str] = []
+        self.journal: list[dict[str, Any]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """One empty store again."""
+        self._chance = random.Random(self._seed)  # noqa: S311
+        self._count = 0
+        self.files: dict[str, Stored] = {}
+        self.stores = {HOME_ID: self._new_store(HOME_ID, "Default", {})}
+        self.journal.clear()
+
+    @property
+    def is_ogx(self) -> bool:
+        """The dialect is that of OGX."""
+        return self.behaviour.dialect == "ogx"
+
+    def turn(self, switches: Mapping[str, Any]) -> None:
+        """Raises `ValueError` for an unknown switch or a wrong value."""
+        before = self.behaviour.base
+        self.behaviour = changed(self.behaviour, switches)
+        base = self.behaviour.base
+        if base == before:
+            return
+        home = self.stores.get(HOME_ID)
+        if base in ("deleted", "recreated"):
+            self.stores.pop(HOME_ID, None)
+        elif base == "emptied" and home is not None:
+            self.stores[HOME_ID] = self._new_store(HOME_ID, home.name, home.metadata)
+        elif home is not None:
+            home.status = "expired" if base == "expired" else "completed"
+        elif base == "present":
+            self.stores[HOME_ID] = self._new_store(HOME_ID, "Default", {})
+        if base == "recreated":
+            self.make_store("Default", {})
+
+    def _new_store(self, store_id: str, name: str, metadata: Mapping[str, Any]) -> Store:
+        return Store(store_id, name, dict(metadata), self.clock.now())
+
+    def make_store(self, name: str, metadata: Mapping[str, Any]) -> Store:
+        """One more, also of a name that is there."""
+        made = self._new_store(f"vs_{self._hex()}", name, metadata)
+        self.stores[made.id] = made
+        self._note("store-made", made.id, name)
+        return made
+
+    def upload(self, name: str, content: bytes, purpose: str) -> Stored:
+        """A new file."""
+        kept = _REWRITTEN.sub("_", name) if self.is_ogx else name
+        made = Stored(f"file-{self._hex()}", kept, purpose, content, self.clock.now(), name, self._count)
+        self.files[made.id] = made
+        self._note("uploaded", made.id, name, made.sha256)
+        return made
+
+    def attach(
+        self,
+        store: Store,
+        file: Stored,
+        attributes: Mapping[str, Any],
+        strategy: dict[str, Any],
+        fault: Fault,
+    ) -> Attached:
+        """A file in a store; one that is there already stays as it is."""
+        if (there := store.files.get(file.id)) is not None:
+            return there
+        now = self.clock.now()
+        self._count += 1
+        ready: float | None = now + (0.0 if self.is_ogx else self._chance.uniform(*self.behaviour.vectorize))
+        error = str(fault.args.get("code", "server_error")) if fault.kind == "fails" else ""
+        if fault.kind == "stuck":
+            ready = None
+        if not file.content.strip():
+            error = "invalid_file"
+        made = Attached(file, store.id, dict(attributes), strategy, now, ready, error, self._count)
+        store.files[file.id] = made
+        if not error:
+            store.holders[file.content] = file.id
+        self._note("attached", file.id, file.sent_name, file.sha256)
+        return made
+
+    def detach(self, store: Store, file_id: str) -> None:
+        """Out of the store; its passages go, whoever else has the same ones where they are shared."""
+        gone = store.files.pop(file_id)
+        gone.detached_at = self.clock.now()
+        store.past.append(gone)
+        if not gone.error:
+            store.holders.pop(gone.file.content, None)
+        self._note("detached", file_id, gone.file.sent_name)
+
+    def delete_file(self, file_id: str) -> None:
+        """OpenAI removes it from its stores as well."""
+        gone = self.files.pop(file_id)
+        self._note("file-deleted", file_id, gone.sent_name)
+        for store in self.stores.values() if not self.is_ogx else ():
+            if file_id in store.files:
+                self.detach(store, file_id)
+
+    def listed(self, store: Store) -> list[Attached]:
+        """As the list has them, the oldest first: changes of the last `list_lag` seconds are not in it."""
+        lag, now = self.behaviour.list_lag, self.clock.now()
+        rows = [one for one in store.files.values() if now >= one.created + lag]
+        rows += [one for one in store.past if lag and now < (one.detached_at or 0.0) + lag <= now + lag]
+        return sorted(rows, key=lambda one: one.ordinal)
+
+    def found(self, store: Store, question: str) -> Iterator[tuple[Attached, float]]:
+        """Files that share words with `question`, and which part of its words."""
+        words = set(re.findall(r"\w+", question.lower()))
+        for one in store.files.values():
+            text = one.file.content.decode("utf-8", "replace")
+            share = len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
+            is_holder = not self.is_ogx or store.holders.get(one.file.content) == one.id
+            if share and is_holder and one.status(self.clock.now()) == "completed":
+                yield one, share
+
+    def _hex(self) -> str:
+        self._count += 1
+        return f"{self._chance.getrandbits(96):024x}{self._count:08x}"
+
+    def _note(self, effect: str, key: str, name: str, sha256: str = "") -> None:
+        self.journal.append({"effect": effect, "id": key, "name": name, "sha256": sha256})

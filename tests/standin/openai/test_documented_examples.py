@@ -1,0 +1,215 @@
+"""Requests and answers of the vendor's reference, and of OGX where they were seen; and what they forbid."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from kbsync_standin.messages import Request, StandInClock
+from kbsync_standin.openai import HOME_ID, application
+
+KEY = "sk-secret-for-tests"
+FILES = f"/v1/vector_stores/{HOME_ID}/files"
+
+
+class DirectOpenai:
+    """The application, asked without a server."""
+
+    def __init__(self, **switches: Any) -> None:
+        self.now = 1_699_061_776.0
+        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
+        self.app.set_behaviour(switches)
+
+    def ask(
+        self, method: str, target: str, body: Any = None, key: str = KEY, kind: str = ""
+    ) -> tuple[int, Any]:
+        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {key}", "content-type": kind or "application/json"}
+        answer = self.app.answer(Request(1, method, path, target, query, headers, content), None)
+        return answer.status, json.loads(answer.body)
+
+    def upload(self, name: str = "notes.md", text: str = "The kestrel.", purpose: str = "assistants") -> str:
+        lines = (
+            "--x", 'Content-Disposition: form-data; name="purpose"', "", purpose,
+            "--x", f'Content-Disposition: form-data; name="file"; filename="{name}"', "", text, "--x--", "",
+        )  # fmt: skip
+        status, body = self.ask(
+            "POST", "/v1/files", "\r\n".join(lines).encode(), kind="multipart/form-data; boundary=x"
+        )
+        assert status == 200, body
+        return str(body["id"])
+
+    def attach(self, file_id: str, **fields: Any) -> tuple[int, Any]:
+        return self.ask("POST", FILES, {"file_id": file_id, **fields})
+
+
+def test_a_file_is_shown_as_in_the_reference() -> None:
+    there = DirectOpenai()
+    file_id = there.upload("salesOverview.pdf")
+    _, page = there.ask("GET", "/v1/files?purpose=assistants")
+    [file] = page["data"]
+    assert {key: file[key] for key in ("id", "object", "bytes", "created_at", "filename", "purpose")} == {
+        "id": file_id,
+        "object": "file",
+        "bytes": 12,
+        "created_at": 1699061776,
+        "filename": "salesOverview.pdf",
+        "purpose": "assistants",
+    }
+    assert (page["first_id"], page["last_id"], page["has_more"]) == (file_id, file_id, False)
+
+
+def test_an_attached_file_is_in_progress_and_then_completed() -> None:
+    there = DirectOpenai()
+    file_id = there.upload()
+    status, row = there.attach(file_id, attributes={"path": "a.md"})
+    assert status == 200
+    assert row["object"] == "vector_store.file" and row["vector_store_id"] == HOME_ID
+    assert (row["id"], row["status"], row["last_error"]) == (file_id, "in_progress", None)
+    assert there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]["data"] == []
+    there.now += 2
+    assert there.ask("GET", f"{FILES}/{file_id}")[1]["status"] == "completed"
+    _, found = there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})
+    assert found["object"] == "vector_store.search_results.page"
+    [hit] = found["data"]
+    assert (hit["file_id"], hit["attributes"]) == (file_id, {"path": "a.md"})
+    assert hit["content"] == [{"type": "text", "text": "The kestrel."}]
+
+
+def test_a_deleted_file_leaves_its_stores_and_at_ogx_it_does_not() -> None:
+    for dialect, left in (("openai", 0), ("ogx", 1)):
+        there = DirectOpenai(dialect=dialect)
+        file_id = there.upload()
+        there.attach(file_id)
+        assert there.ask("DELETE", f"/v1/files/{file_id}")[1] == {
+            "id": file_id,
+            "object": "file",
+            "deleted": True,
+        }
+        assert len(there.ask("GET", FILES)[1]["data"]) == left
+
+
+def test_pages_follow_each_other_by_the_last_id() -> None:
+    there = DirectOpenai()
+    ids = [there.upload(f"{n}.md") for n in range(5)]
+    for one in ids:
+        there.attach(one)
+    seen, after = [], ""
+    while True:
+        _, page = there.ask("GET", f"{FILES}?limit=2&order=asc{after}")
+        seen += [row["id"] for row in page["data"]]
+        if not page["has_more"]:
+            break
+        after = f"&after={page['last_id']}"
+    assert seen == ids
+    assert there.ask("GET", f"{FILES}?order=desc")[1]["data"][0]["id"] == ids[-1]
+
+
+def test_a_cursor_that_is_gone_is_refused_and_at_ogx_begins_anew() -> None:
+    there = DirectOpenai(dialect="ogx")
+    there.attach(there.upload())
+    assert len(there.ask("GET", f"{FILES}?after=file-gone")[1]["data"]) == 1
+    there.app.set_behaviour({"dialect": "openai"})
+    assert there.ask("GET", f"{FILES}?after=file-gone")[0] == 400
+
+
+def test_filters_choose_by_attributes() -> None:
+    there = DirectOpenai()
+    ids = [there.upload(f"{n}.md") for n in range(3)]
+    for n, one in enumerate(ids):
+        there.attach(one, attributes={"file_id": one, "n": str(n)})
+    there.now += 2
+
+    def found(**filters: Any) -> set[str]:
+        body = {"query": "kestrel", "filters": filters}
+        return {
+            hit["file_id"]
+            for hit in there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", body)[1]["data"]
+        }
+
+    assert found(type="eq", key="n", value="1") == {ids[1]}
+    assert found(type="in", key="file_id", value=ids[:2]) == set(ids[:2])
+
+
+def test_equal_texts_share_their_passages_at_ogx() -> None:
+    there = DirectOpenai(dialect="ogx")
+    first, second = there.upload("a.md"), there.upload("b.md")
+    assert there.attach(first)[1]["status"] == there.attach(second)[1]["status"] == "completed"
+
+    def found() -> list[str]:
+        body = there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]
+        return [hit["attributes"]["file_id"] for hit in body["data"]]
+
+    assert found() == [second]
+    there.ask("DELETE", f"{FILES}/{first}")
+    assert found() == []
+
+
+def test_names_are_rewritten_at_ogx() -> None:
+    there = DirectOpenai(dialect="ogx")
+    there.upload("a/中文 one~two.md")
+    assert there.ask("GET", "/v1/files")[1]["data"][0]["filename"] == "a____one_two.md"
+
+
+@pytest.mark.parametrize(("dialect", "unknown"), [("openai", 404), ("ogx", 400)])
+def test_what_is_not_there_is_said_in_an_error_object(dialect: str, unknown: int) -> None:
+    there = DirectOpenai(dialect=dialect)
+    for target in ("/v1/vector_stores/vs_no", "/v1/vector_stores/vs_no/files", f"{FILES}/file-0"):
+        status, body = there.ask("GET", target)
+        assert status == unknown
+        assert body["error"].keys() == {"message", "type", "param", "code"}
+    assert there.ask("DELETE", "/v1/files/file-0")[0] == 404
+
+
+def test_a_wrong_key_and_an_empty_account_are_told_apart_from_haste() -> None:
+    there = DirectOpenai()
+    status, body = there.ask("GET", FILES, key="sk-other")
+    assert (status, body["error"]["code"]) == (401, "invalid_api_key")
+    file_id = there.upload()
+    there.app.set_behaviour({"no_quota": True})
+    status, body = there.attach(file_id)
+    assert (status, body["error"]["code"], body["error"]["type"]) == (429, *["insufficient_quota"] * 2)
+    assert there.app.violations == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attributes": {f"k{n}": "v" for n in range(17)}},
+        {"attributes": {"k": 513 * "x"}},
+        {"attributes": {65 * "k": "x"}},
+        {"attributes": {"k": ["x"]}},
+        {
+            "chunking_strategy": {
+                "type": "static",
+                "static": {"max_chunk_size_tokens": 99, "chunk_overlap_tokens": 0},
+            }
+        },
+        {
+            "chunking_strategy": {
+                "type": "static",
+                "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 51},
+            }
+        },
+        {"surprise": 1},
+    ],
+    ids=["17 keys", "long value", "long key", "list", "small pieces", "overlap", "unknown field"],
+)
+def test_what_the_reference_does_not_allow_is_a_violation(fields: dict[str, Any]) -> None:
+    there = DirectOpenai()
+    status, _ = there.attach(there.upload(), **fields)
+    assert status == 400
+    assert len(there.app.violations) == 1
+
+
+@pytest.mark.parametrize(
+    "target", [f"{FILES}?limit=101", f"{FILES}?limit=0", f"{FILES}?order=up", f"{FILES}?page=2"]
+)
+def test_pages_have_bounds(target: str) -> None:
+    there = DirectOpenai()
+    assert there.ask("GET", target)[0] == 400
+    assert there.app.violations

@@ -1,0 +1,240 @@
+"""A mirror in a vector store: files that were never attached, limits, money, twins, what others did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.contract.target import DocState
+from kbsync.errors import Halted, Rejected
+from kbsync_standin.openai import HOME_ID
+from tests.crash.harness import Guillotine
+from tests.remote.world import sha_of_folder
+from tests.targets.openai.world import OpenaiWorld
+
+HOURS = 7200.0
+
+
+async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    await world.crash(Guillotine(upon=["POST answer"]))  # uploaded, and not attached
+    assert len(world.orphans()) == 1
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    world.clock.now += HOURS
+    async with world.running():
+        target = world.make_target()
+        assert len([row async for row in target.list()]) == 1
+    assert world.orphans() == []
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_files_of_others_and_of_other_stores_are_never_swept_up(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    await world.once()
+    theirs = [
+        world.app.project.upload(name, b"theirs", "assistants").id
+        for name in ("notes.md", "a~mfrggzdfmfrggzdf.md", "report.pdf")
+    ]
+    world.clock.now += HOURS
+    async with world.running():
+        assert [row async for row in world.make_target().list()]
+    assert set(theirs) <= world.app.project.files.keys()
+
+
+async def test_one_that_only_looks_sweeps_nothing_up(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    await world.crash(Guillotine(upon=["POST answer"]))
+    world.clock.now += HOURS
+    async with world.running():
+        target = world.make_target()
+        target._surroundings = type(target._surroundings)("", Path(), Path(), read_only=True)
+        assert [row async for row in target.list()] == []
+    assert len(world.orphans()) == 1
+
+
+async def test_a_file_that_waits_to_be_attached_is_not_sent_again(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    world.play("rate-limited", op="attach", times=3)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert (world.asked("upload"), world.asked("attach")) == (1, 4)
+
+
+@pytest.mark.parametrize("effect", [True, False])
+async def test_a_lost_upload_is_looked_for_before_it_is_sent_again(world: OpenaiWorld, effect: bool) -> None:
+    world.write("a.md", "some text")
+    world.play("lost-answer", op="upload", effect=effect)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.asked("upload") == (1 if effect else 2)
+    assert world.orphans() == []
+
+
+@pytest.mark.parametrize("effect", [True, False])
+async def test_a_lost_attaching_costs_a_look_and_no_upload(world: OpenaiWorld, effect: bool) -> None:
+    world.write("a.md", "some text")
+    world.play("lost-answer", op="attach", effect=effect)
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert (world.asked("upload"), world.asked("attach")) == (1, 1 if effect else 2)
+
+
+@pytest.mark.parametrize("op", ["upload", "attach"])
+async def test_an_empty_account_halts_and_blames_no_document(world: OpenaiWorld, op: str) -> None:
+    world.write("a.md", "some text")
+    world.play("no-quota", op=op)
+    await world.once()
+    assert world.halted == "quota"
+    await world.once()
+    assert world.halted == "" and world.statuses() == {"ready": 1}
+
+
+async def test_a_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> None:
+    world.write_many(2)
+    world.play("error", op="attach", match="f0*", args={"message": "unsupported file"})
+    await world.once()
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    assert world.orphans() == []
+
+
+@pytest.mark.parametrize(("base", "words"), [("expired", "has expired"), ("deleted", "is not there")])
+async def test_a_store_that_is_gone_or_expired_says_so(world: OpenaiWorld, base: str, words: str) -> None:
+    world.write("a.md", "some text")
+    await world.once()
+    world.turn(base=base)
+    async with world.running():
+        with pytest.raises(Halted) as caught:
+            await world.make_target().base()
+    assert caught.value.halt == "knowledge-base-missing"
+    assert words in caught.value.reason and HOME_ID in caught.value.reason
+
+
+async def test_a_store_that_goes_in_the_middle_makes_nothing_missing(world: OpenaiWorld) -> None:
+    world.write_many(3)
+    await world.once()
+    ids = [one["id"] for one in world.documents()]
+    world.turn(base="deleted")
+    async with world.running():
+        target = world.make_target()
+        with pytest.raises(Halted):
+            await target.status(ids)
+        with pytest.raises(Halted):
+            [row async for row in target.list()]
+        with pytest.raises(Rejected, match="not found"):
+            await target.search(Query("text"))
+        outcomes = await target.delete(ids)
+    assert all(isinstance(one, Halted) for one in outcomes.values())
+
+
+async def test_a_rename_sends_no_file_and_keeps_what_others_noted(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    await world.once()
+    [one] = world.app.project.stores[HOME_ID].files.values()
+    one.attributes["team"] = "support"
+    world.move("a.md", "deep/b.md")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.asked("upload") == 1
+    assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
+
+
+async def test_another_way_of_cutting_is_sent_and_makes_a_new_document(world: OpenaiWorld) -> None:
+    world.target_settings["concurrency"] = 1
+    async with world.running():
+        target = world.make_target()
+        assert target.recipe("a.md", {"chunk_token": 200}) == "t200o100"
+    world.settings = type(world.settings)(
+        "docs", world.root, "openai", document_settings=lambda _: {"chunk_token": 200}, fingerprint="200"
+    )
+    world.write("a.md", "some text")
+    await world.once()
+    [one] = world.app.project.stores[HOME_ID].files.values()
+    assert one.strategy["static"] == {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 100}
+
+
+async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    world.settings = type(world.settings)("docs", world.root, "openai", prefix="one-")
+    await world.once()
+    async with world.running():
+        [row] = [row async for row in world.make_target().list()]
+        assert (row.path, row.name) == ("a.md", "one-a.md")
+        world.settings = type(world.settings)("docs", world.root, "openai", prefix="two-")
+        [row] = [row async for row in world.make_target().list()]
+        assert row.path is None
+
+
+async def test_a_search_among_some_documents_is_limited_at_the_service(world: OpenaiWorld) -> None:
+    world.write_many(60)
+    await world.once()
+    [wanted] = [one["id"] for one in world.documents() if world.path_of(one) == "f7.md"]
+    world.play("nothing-found", op="search")
+    async with world.running():
+        target = world.make_target()
+        assert list(await target.search(Query("text"))) == []
+        hits = await target.search(Query("text", among=(wanted,)))
+    assert [hit.remote_id for hit in hits] == [wanted]
+
+
+async def test_a_list_that_begins_anew_and_never_ends_is_no_list(world: OpenaiWorld) -> None:
+    world.turn(dialect="ogx")
+    world.write_many(3)
+    await world.once()
+    page: dict[str, Any] = {"data": [{"id": "file-1"}], "has_more": True}
+    world.play("status", op="list", times=0, args={"status": 200, "body": page})
+    async with world.running():
+        with pytest.raises(Exception, match="nothing new"):
+            [row async for row in world.make_target().list()]
+
+
+async def test_attaching_that_takes_long_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
+    """The client gave up, the server goes on and shows nothing of the file until it is done."""
+    world.turn(dialect="ogx")
+    world.write("a.md", "some text")
+    world.play("late-effect", op="attach", times=2, args={"after": 40})
+    await world.once()
+    assert world.asked("upload") == 1
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_a_copy_is_found_after_its_twin_was_deleted_at_ogx(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        for path in ("a.md", "b.md", "c.md"):
+            world.write(path, "one and the same text" if path != "c.md" else "another")
+        await world.once()
+        for gone, left in (("b.md", "a.md"), ("a.md", "")):
+            world.delete(gone)
+            await world.once()
+            async with world.running():
+                hits = await world.make_target().search(Query("same"))
+            found = {
+                world.path_of(one) for one in world.documents() if one["id"] in {h.remote_id for h in hits}
+            }
+            assert found == ({left} if left else set())
+
+
+async def test_a_twin_that_could_not_be_attached_again_is_with_the_next_try(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        for path in ("a.md", "b.md"):
+            world.write(path, "one and the same text")
+        await world.once()
+        world.play("rate-limited", op="attach")
+        world.delete("b.md")
+        await world.once()
+        assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missing(world: OpenaiWorld) -> None:
+    world.write_many(20)
+    await world.once()
+    ids = [one["id"] for one in world.documents()]
+    before = world.asked()
+    async with world.running():
+        states = await world.make_target().status([*ids, "file-unknown"])
+    assert {one.state for key, one in states.items() if key != "file-unknown"} == {DocState.READY}
+    assert states["file-unknown"].state is DocState.MISSING
+    assert world.asked() - before == 3  # the list, the one by itself, the store

@@ -1,0 +1,76 @@
+"""How many requests a mirror makes. A document needs an upload, an attaching and a look at its state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.targets.openai.world import OpenaiWorld
+
+MINIMUM = 3
+
+
+async def test_a_new_document_costs_the_look_at_the_base_besides(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
+        world.write_many(3)
+        await world.once()
+        world.server.requests.clear()
+        world.write("a.md", "some text")
+        await world.once()
+        assert world.asked() == MINIMUM + world.asked("base") == MINIMUM + 1
+
+
+async def test_a_new_document_is_not_asked_for_where_attaching_answers_at_its_end(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        world.write_many(3)
+        await world.once()
+        world.server.requests.clear()
+        world.write("a.md", "some text")
+        await world.once()
+        assert dict(world.server.requests.by_op) == {"base": 1, "upload": 1, "attach": 1}
+
+
+@pytest.mark.parametrize("indexing", [0.5, 3.0])
+async def test_many_new_documents_are_asked_for_together(tmp_path: Path, indexing: float) -> None:
+    async with OpenaiWorld(tmp_path, vectorize=(indexing, indexing)).serving() as world:
+        world.write_many(100)
+        await world.once()
+        assert world.asked("upload") == world.asked("attach") == 100
+        assert world.asked() <= 2.6 * 100
+
+
+async def test_a_changed_document_costs_five_and_the_look_at_the_base(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
+        world.write_many(20)
+        await world.once()
+        before = world.asked()
+        world.clock.now += 10
+        world.write("f3.md", "another text")
+        await world.once()
+        assert world.asked() - before == 5 + 1
+        before = world.asked()
+        world.clock.now += 10
+        for number in range(20):
+            world.write(f"f{number}.md", f"text {number} once more")
+        await world.once()
+        assert world.asked() - before <= 5 * 20
+
+
+async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path).serving() as world:
+        world.write_many(120)
+        await world.once()
+        world.server.requests.clear()
+        await world.once()
+        assert world.asked() == world.asked("base") == 1
+
+
+async def test_a_rename_costs_two_and_sends_nothing(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path).serving() as world:
+        world.write_many(3)
+        await world.once()
+        world.server.requests.clear()
+        world.move("f1.md", "moved.md")
+        await world.once()
+        assert dict(world.server.requests.by_op) == {"base": 1, "status": 1, "rename": 1}

@@ -1,0 +1,190 @@
+"""What is said to the vendor and read from it, without any request: marks, names, recipes, codes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.contract.target import DocState, Outgoing
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.openai.config import OpenaiTargetConfig, described, recipe_of, strategy_of
+from kbsync.targets.openai.shapes import (
+    GONE,
+    LONGEST_VALUE,
+    MOST_ATTRIBUTES,
+    FileNames,
+    Mark,
+    judge,
+    mark_in,
+    page_of,
+    status_of,
+)
+from tests.targets.bodies import BytesBody
+
+DIGEST = hashlib.sha256(b"hello").hexdigest()
+
+
+@given(st.binary(min_size=1, max_size=300).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+def test_a_mark_comes_back_whatever_the_path(path: str) -> None:
+    mark = Mark(path, DIGEST, 7, "auto")
+    attributes = mark.attributes("file-1")
+    assert all(len(value) <= LONGEST_VALUE and value.strip() == value for value in attributes.values())
+    assert mark_in({"attributes": attributes}) == mark
+
+
+@pytest.mark.parametrize("path", ["d/" * 2046 + "a.md", "手册/" * 512 + "a.md"], ids=["ascii", "cjk"])
+def test_the_longest_path_fits_into_the_attributes(path: str) -> None:
+    mark = Mark(path, DIGEST, 7, "auto")
+    attributes = mark.attributes("file-1")
+    assert len(attributes) <= MOST_ATTRIBUTES
+    assert mark_in({"attributes": attributes}) == mark
+
+
+def test_a_path_that_does_not_fit_is_refused_and_not_cut() -> None:
+    with pytest.raises(Rejected):
+        Mark("\udcff" * 4096, DIGEST, 7, "auto").attributes("file-1")
+
+
+@pytest.mark.parametrize(
+    "attributes", [None, {}, {"path": "a.md"}, {"kbsync": f"{DIGEST} 1 auto"}, {"kbsync": 5}]
+)
+def test_what_has_no_whole_mark_is_somebody_elses(attributes: Any) -> None:
+    assert mark_in({"attributes": attributes}) is None
+
+
+def _document(path: str, data: bytes = b"hello", upload_id: int = 1) -> Outgoing:
+    digest = hashlib.sha256(data).hexdigest()
+    return Outgoing(upload_id, path, path, digest, len(data), 0.0, "auto", BytesBody(data))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "guides/intro.md",
+        "手册/退款.md",
+        "README.md",
+        "x_aaaaaaaabbbbbbbb.md",
+        "caf\udce9.md",
+        "n" * 252 + ".md",
+    ],
+)
+def test_a_file_is_known_by_its_name_also_where_names_are_rewritten(path: str) -> None:
+    names = FileNames("vs_1", "a-")
+    document = _document(path)
+    name = names.name(document)
+    assert name.endswith(".md") and len(name.encode()) < 255
+    for shown in (name, "".join(one if one.isascii() and one != "~" else "_" for one in name)):
+        row = {"filename": shown, "bytes": 5}
+        assert names.is_ours(row) and names.is_of(document, row)
+        assert not names.is_ours(row | {"bytes": 6})
+        assert not FileNames("vs_1", "b-").is_ours(row)
+        assert not FileNames("vs_2", "a-").is_ours(row)
+        assert not names.is_of(_document(path, upload_id=2), row)
+
+
+def test_names_of_others_are_not_taken_for_ours() -> None:
+    names = FileNames("vs_1", "")
+    for name in ("intro.md", "intro~mfrggzdf.md", "intro~mfrggzdfmfrggzdf.md", "", None):
+        assert not names.is_ours({"filename": name, "bytes": 5})
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipe", "told"),
+    [
+        ({}, "auto", "cut as the service chooses"),
+        ({"chunk_token": 600}, "t600o300", "chunk_token 600, chunk_overlap 300"),
+        ({"chunk_token": 1200}, "t1200o400", "chunk_token 1200, chunk_overlap 400"),
+        ({"chunk_overlap": 0}, "t800o0", "chunk_token 800, chunk_overlap 0"),
+    ],
+)
+def test_recipes_say_how_a_document_is_cut(settings: dict[str, Any], recipe: str, told: str) -> None:
+    assert (recipe_of(settings), described(recipe)) == (recipe, told)
+    sizes = strategy_of(recipe).get("chunking_strategy", {}).get("static", {}).values()
+    assert "".join(f"{letter}{size}" for letter, size in zip("to", sizes, strict=False)) in recipe
+    assert bool(sizes) == (recipe != "auto")
+
+
+def test_more_overlap_than_half_a_piece_is_told() -> None:
+    conflicts = OpenaiTargetConfig.rule_conflicts
+    assert not list(conflicts("*.md", {"chunk_token": 200, "chunk_overlap": 100}))
+    [(key, words)] = conflicts("*.md", {"chunk_token": 200, "chunk_overlap": 101})
+    assert key == "chunk_overlap" and "0 to 100" in words
+
+
+def answer(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
+    return HttpAnswer(op, status, {}, body, text, 0.0)
+
+
+def error(message: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | fields
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "word"),
+    [
+        (answer(error("x", code="invalid_api_key"), 401), Halted, "credentials"),
+        (answer(error("Missing scopes: api.files.write"), 403), Halted, "credentials"),
+        (answer(error("x", code="insufficient_quota"), 429), Halted, "quota"),
+        (answer(error("x", type="insufficient_quota"), 429), Halted, "quota"),
+        (answer(error("x", code="billing_hard_limit_reached"), 400), Halted, "quota"),
+        (answer(error("x", code="rate_limit_exceeded"), 429), Unavailable, "429"),
+        (answer(error("No such File object: file-1"), 404), Rejected, GONE),
+        (answer({"error": {"message": "File file-1 not found in vector store vs_1"}}, 400), Rejected, GONE),
+        (answer({"detail": "Vector_store 'vs_1' not found"}, 400), Rejected, GONE),
+        (answer(error("unsupported file"), 400, "attach"), Rejected, "400"),
+        (answer(error("too large"), 413, "upload"), Rejected, "413"),
+        (answer(None, 404, text="<html>"), NotOffered, "404"),
+        (answer(error("The server had an error"), 500), Unsure, "500"),
+        (answer(error("x", code="odd")), Unavailable, "odd"),
+    ],
+)
+def test_an_error_is_what_has_to_be_done(said: HttpAnswer, kind: type[TargetError], word: str) -> None:
+    found = judge(said)
+    assert type(found) is kind
+    assert word in (found.code, found.halt if isinstance(found, Halted) else "")
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("in_progress", DocState.INDEXING),
+        ("completed", DocState.READY),
+        ("failed", DocState.FAILED),
+        ("cancelled", DocState.FAILED),
+        ("COMPLETED", DocState.UNKNOWN),
+        (None, DocState.UNKNOWN),
+        (["completed"], DocState.UNKNOWN),
+    ],
+)
+def test_only_completed_is_ready(status: Any, state: DocState) -> None:
+    assert status_of({"status": status}).state is state
+
+
+def test_a_failure_for_want_of_money_is_no_fault_of_the_document() -> None:
+    said = {"status": "failed", "last_error": {"code": "insufficient_quota", "message": "no money"}}
+    assert status_of(said).halt == "quota"
+    assert status_of({"status": "failed", "last_error": None}).reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        None,
+        {"data": []},
+        {"data": None, "has_more": False},
+        {"data": [None], "has_more": False},
+        {"data": [], "has_more": True},
+        {"data": [{"name": "no id"}], "has_more": False},
+    ],
+)
+def test_a_list_that_cannot_be_read_to_its_end_is_no_list(body: Any) -> None:
+    with pytest.raises(Unavailable):
+        page_of(answer(body))
