@@ -3,6 +3,7 @@
 # make test                         every check and every test; of long enumerations a sample
 # make test-rest KBSYNC_SEED=…      what that sample left out
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
+# make servers [ONLY=name]        the targets at real servers, which are installed for it
 # make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
 #
 # VENV=…    where the virtual environment lies (default: .venv)
@@ -15,7 +16,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try standin test test-rest torture mistakes lint bench
+.PHONY: help setup try standin test test-rest servers torture mistakes lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -37,6 +38,10 @@ test-rest: setup
 
 lint: setup
 	@tools/check.sh lint
+
+# Their environments are kept in ~/.cache/kbsync-servers, or in $KBSYNC_SERVERS_DIR.
+servers: setup
+	@"$(VENV)/bin/python" -m tests.servers $(ONLY)
 
 torture: setup
 	@tools/torture.sh

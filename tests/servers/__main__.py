@@ -1,0 +1,98 @@
+"""`python -m tests.servers [NAME…] [-- words for pytest]`: install real servers, start them, run the tests.
+
+A server that this machine cannot have is named and left out. One that is installed and does not come up is a
+failure, and so is a test that fails. `python -m tests.servers --serve NAME` starts one and waits for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.servers import models
+from tests.servers.running import NAMES, VARIABLE, NotInstalled, NotStarted, install, module, uv
+
+FOLDER = Path(__file__).parent
+
+
+def main(words: Sequence[str]) -> int:
+    """0 when every server that could be installed came up and passed."""
+    words, given = _split(words)
+    names = [word for word in words if word in NAMES] or list(NAMES)
+    if wrong := {*words} - {*NAMES, "--serve"}:
+        sys.exit(f"there is no server {', '.join(sorted(wrong))}; there are {', '.join(NAMES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended
+    environments = _installed(names)
+    if not environments:
+        return 0
+    with tempfile.TemporaryDirectory(prefix="kbsync-servers-") as scratch, ExitStack() as stack:
+        begun = time.monotonic()
+        try:
+            there = _started(environments, Path(scratch), stack)
+        except NotStarted as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"{', '.join(there)} up in {time.monotonic() - begun:.0f} s", flush=True)
+        if "--serve" in words:
+            print(json.dumps(there), flush=True)
+            signal.pause()
+        return _tested(there, Path(scratch), given)
+
+
+def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Before and after `--`."""
+    where = words.index("--") if "--" in words else len(words)
+    return words[:where], words[where + 1 :]
+
+
+def _installed(names: Sequence[str]) -> dict[str, Path]:
+    """The environment of each server that this machine can have."""
+    found = {}
+    for name in names:
+        begun = time.monotonic()
+        try:
+            uv()
+            found[name] = install(name)
+            print(f"{name} installed in {time.monotonic() - begun:.0f} s", flush=True)
+        except NotInstalled as error:
+            print(f"{name} is left out, it cannot be installed here: {error}", flush=True)
+    return found
+
+
+def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> dict[str, dict[str, Any]]:
+    """What each yields, with the address of the models that are its alone. They start side by side."""
+
+    def start(name: str) -> dict[str, Any]:
+        models_url = stack.enter_context(models.serving())
+        started = module(name).start(environments[name], scratch / name, models_url)
+        return {
+            **stack.enter_context(started),
+            "models_url": models_url,
+            "environment": str(environments[name]),
+        }
+
+    with ThreadPoolExecutor(len(environments)) as pool:
+        begun = {name: pool.submit(start, name) for name in environments}
+        return {name: future.result() for name, future in begun.items()}
+
+
+def _tested(there: dict[str, dict[str, Any]], scratch: Path, given: Sequence[str]) -> int:
+    """The exit code of pytest: one process for each server."""
+    spread = () if len(there) == 1 else ("-n", str(len(there)), "--dist", "loadfile")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", scratch / "tests"]
+    variables = {**os.environ, VARIABLE: json.dumps(there)}
+    return subprocess.run([*command, *spread, FOLDER, *given], env=variables, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""Nothing here is collected without servers; what differs from a stand-in for a reason is told at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.running import NAMES, VARIABLE
+
+_THERE: dict[str, Any] = json.loads(os.environ.get(VARIABLE) or "{}")
+collect_ignore = [f"test_{name}.py" for name in NAMES if name not in _THERE]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for outcome in terminalreporter.stats.values():
+        for report in outcome:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "difference" and report.when == "call":
+                    terminalreporter.write_line(f"{Path(report.fspath).stem.removeprefix('test_')}: {value}")
+
+
+@pytest.fixture
+def servers() -> dict[str, Any]:
+    """What `start` of each server yielded."""
+    return _THERE

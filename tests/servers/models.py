@@ -1,0 +1,220 @@
+"""A small server of models as OpenAI has them, for real servers that need one: embeddings and chat.
+
+A vector is the hashed bag of a text's words: texts that share words are near, and nothing more is meant.
+`python -m tests.servers.models PORT` serves until it is ended. What goes wrong is ordered at `/control`, each
+time all of it:
+
+    POST /control {"fail": 2, "status": 429}     the next two requests for embeddings fail
+                  {"fail_if": "word"}            each one fails that has the word in it
+                  {"delay": 0.5}                 seconds before each answer
+                  {"chat": "text"}               what a chat answers
+    DELETE /control                              all is well again
+    GET /requests                                the paths asked for, the oldest first
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+DIMENSIONS = 384
+EMBEDDING, CHAT = "fake-embed", "fake-chat"
+KEY = "sk-models"
+
+END_OF_EXTRACTION = "<|COMPLETE|>"
+"""What LightRAG's extraction of entities wants to read at the end of an answer; alone: there are none."""
+
+
+@dataclass
+class Orders:
+    """What a test asked for. `fail`: so many requests for embeddings from now on."""
+
+    fail: int = 0
+    status: int = 500
+    fail_if: str = ""
+    delay: float = 0.0
+    chat: str = ""
+
+
+@dataclass
+class Models(ThreadingHTTPServer):
+    """The server. Open WebUI connects once for each chunk of a document, all at once: hence the backlog."""
+
+    port: int = 0
+    orders: Orders = field(default_factory=Orders)
+    asked: deque[str] = field(default_factory=lambda: deque(maxlen=10_000))
+    request_queue_size = 1024
+    daemon_threads = True
+
+    def __post_init__(self) -> None:
+        super().__init__(("127.0.0.1", self.port), _Conversation)
+
+    @property
+    def url(self) -> str:
+        """As clients of OpenAI want it, with the version."""
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Serve on a free port from a thread; the address, with `/v1`."""
+    server = Models()
+    thread = threading.Thread(target=server.serve_forever, name="models", daemon=True)
+    thread.start()
+    try:
+        yield server.url
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """Of length 1. Each word adds or takes 1 at the place its hash names."""
+    places = [0.0] * dimensions
+    for word in re.findall(r"\w+", text.lower()):
+        number = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+        places[number % dimensions] += 1.0 if number >> 63 else -1.0
+    if not any(places):
+        places[0] = 1.0
+    length = math.sqrt(sum(one * one for one in places))
+    return [one / length for one in places]
+
+
+class _Conversation(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: else each answer waits 40 ms for an acknowledgement
+    server: Models
+
+    def log_message(self, *_: Any) -> None:
+        """The path is remembered, nothing is printed."""
+
+    def do_GET(self) -> None:
+        match self._path():
+            case "/requests":
+                self._answer(200, list(self.server.asked))
+            case "/v1/models":
+                models = [
+                    {"id": name, "object": "model", "created": 1, "owned_by": "tests"}
+                    for name in (EMBEDDING, CHAT)
+                ]
+                self._answer(200, {"object": "list", "data": models})
+            case path:
+                self._refuse(404, f"there is no {path}")
+
+    def do_DELETE(self) -> None:
+        self.server.orders = Orders()
+        self._answer(200, asdict(self.server.orders))
+
+    def do_POST(self) -> None:
+        try:
+            asked = json.loads(self._body())
+        except ValueError:
+            self._refuse(400, "the body is not JSON")
+            return
+        path, orders = self._path(), self.server.orders
+        if path == "/control":
+            self.server.orders = Orders(**asked)
+            self._answer(200, asdict(self.server.orders))
+            return
+        self.server.asked.append(path)
+        time.sleep(orders.delay)
+        match path:
+            case "/v1/embeddings":
+                self._embed(asked)
+            case "/v1/chat/completions":
+                self._chat(asked)
+            case _:
+                self._refuse(404, f"there is no {path}")
+
+    def _embed(self, asked: dict[str, Any]) -> None:
+        texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+        orders = self.server.orders
+        if orders.fail > 0 or (orders.fail_if and any(orders.fail_if in str(text) for text in texts)):
+            orders.fail = max(0, orders.fail - 1)
+            self._refuse(orders.status, "this failure was asked for")
+            return
+        vectors = [vector(str(text), int(asked.get("dimensions") or DIMENSIONS)) for text in texts]
+        rows = [
+            {"object": "embedding", "index": number, "embedding": _written(one, asked.get("encoding_format"))}
+            for number, one in enumerate(vectors)
+        ]
+        usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+        self._answer(200, {"object": "list", "model": asked.get("model"), "data": rows, "usage": usage})
+
+    def _chat(self, asked: dict[str, Any]) -> None:
+        said = str(asked["messages"])
+        text = self.server.orders.chat or (
+            END_OF_EXTRACTION if END_OF_EXTRACTION in said else f"You said: {said}"
+        )
+        about = {"id": "chat-1", "created": 1, "model": asked.get("model")}
+        if not asked.get("stream"):
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            self._answer(200, {**about, "object": "chat.completion", "choices": [choice], "usage": usage})
+            return
+        middle = len(text) // 2
+        pieces: list[tuple[dict[str, str], str | None]] = [
+            ({"role": "assistant", "content": text[:middle]}, None),
+            ({"content": text[middle:]}, None),
+            ({}, "stop"),
+        ]
+        events = [
+            {
+                **about,
+                "object": "chat.completion.chunk",
+                "choices": [{"index": 0, "delta": delta, "finish_reason": end}],
+            }
+            for delta, end in pieces
+        ]
+        lines = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+        self._send(200, "text/event-stream", lines.encode())
+
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._answer(status, {"error": {"message": message, "type": "server_error", "code": None}})
+
+    def _answer(self, status: int, content: Any) -> None:
+        self._send(status, "application/json", json.dumps(content).encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _written(numbers: list[float], encoding: str | None) -> list[float] | str:
+    if encoding != "base64":
+        return numbers
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
+if __name__ == "__main__":
+    Models(int(sys.argv[1])).serve_forever()

@@ -1,0 +1,186 @@
+"""The same requests to a stand-in and to the real server, and where status or shape of answers differ."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import httpx
+
+from kbsync_standin.messages import Vendor
+from kbsync_standin.server import Server
+
+LONGEST = 60.0
+"""Seconds that a probe is repeated for, by the clock of the side that is asked."""
+LONGEST_REPLY = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One request. `{word}` in its texts stands for what `values` or an earlier probe kept under that word.
+
+    `file`: name, bytes and type of the part `file_field` of a form, `form` its other fields. `headers`: those
+    beside the ones that every request of the side has; None takes one of these away. `keep`: word → where in
+    the answer its value is, such as `data.0.id`. `until`: repeated until this is so of the body.
+    """
+
+    name: str
+    method: str
+    path: str
+    json: Any = None
+    file: tuple[str, bytes, str] | None = None
+    file_field: str = "file"
+    form: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)
+    until: Callable[[Any], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Who is asked. `wait`: lets so many seconds pass there."""
+
+    base_url: str
+    headers: Mapping[str, str]
+    values: Mapping[str, str] = field(default_factory=dict)
+    wait: Callable[[float], None] = time.sleep
+
+
+@contextmanager
+def stand_in(app: Vendor, headers: Mapping[str, str], values: Mapping[str, str] = {}) -> Iterator[Side]:
+    """The stand-in's side; its clock moves only while a probe waits."""
+    server = Server(app)
+    with server.in_thread():
+        yield Side(server.url, headers, values, server.advance)
+
+
+def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
+    """One line for each: `probe: place: what the stand-in has, what the server has`."""
+    found = []
+    ours_kept, theirs_kept = dict(ours.values), dict(theirs.values)
+    for probe in probes:
+        here = shape(_ask(probe, ours, ours_kept))
+        there = shape(_ask(probe, theirs, theirs_kept))
+        found += [
+            f"{probe.name}: {place}: {here.get(place, 'nothing')}, really {there.get(place, 'nothing')}"
+            for place in sorted(here.keys() | there.keys())
+            if here.get(place) != there.get(place)
+        ]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`unknown`: differences without a reason. `idle`: reasons for which there is no difference any more."""
+
+    known: Sequence[str]
+    unknown: Sequence[str]
+    idle: Sequence[str]
+
+
+def judge(found: Iterable[str], known: Mapping[str, str]) -> Judgement:
+    """`known`: a difference, or a pattern (`*`) of some, up to its second colon → the reason."""
+    told, unknown, used = [], [], set()
+    for one in found:
+        place = ":".join(one.split(":")[:2])
+        pattern = next((each for each in known if fnmatchcase(place, each)), None)
+        if pattern is None:
+            unknown.append(one)
+        else:
+            used.add(pattern)
+            told.append(f"{one} ({known[pattern]})")
+    return Judgement(told, unknown, [each for each in known if each not in used])
+
+
+def shape(answer: httpx.Response) -> dict[str, str]:
+    """Place → type: `status` → `200`, `body` → `object`, `body.data[].id` → `string`.
+
+    What the elements of a list have in common or not is told as one: `null or string`. A key that only some
+    have is `… or nothing`. An empty list is another than one that has elements.
+    """
+    found = {"status": {str(answer.status_code)}}
+    kind = answer.headers.get("content-type", "none").partition(";")[0]
+    if kind != "application/json":
+        return {**_written(found), "body": kind}
+    _look(answer.json(), "body", found)
+    return _written(found)
+
+
+def _look(value: Any, place: str, found: dict[str, set[str]]) -> None:
+    match value:
+        case dict():
+            found.setdefault(place, set()).add("object")
+            for key, each in value.items():
+                _look(each, f"{place}.{key}", found)
+        case list():
+            found.setdefault(place, set()).add("list" if value else "empty list")
+            shapes: list[dict[str, set[str]]] = [{} for _ in value]
+            for each, one in zip(value, shapes, strict=True):
+                _look(each, f"{place}[]", one)
+            for inner in {name for one in shapes for name in one}:
+                sets = [one.get(inner, {"nothing"}) for one in shapes]
+                found.setdefault(inner, set()).update(*sets)
+        case _:
+            found.setdefault(place, set()).add(_TYPES[type(value)])
+
+
+_TYPES = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+
+
+def _written(found: Mapping[str, set[str]]) -> dict[str, str]:
+    return {place: " or ".join(sorted(types)) for place, types in found.items()}
+
+
+# ---- asking
+
+
+def _ask(probe: Probe, side: Side, kept: dict[str, str]) -> httpx.Response:
+    """The answer, after as many tries as `until` wants; what is to be kept of it is in `kept`."""
+    pause, waited = 0.2, 0.0
+    while True:
+        answer = _send(probe, side, kept)
+        if probe.until is None or (answer.is_success and probe.until(answer.json())):
+            break
+        assert waited < LONGEST, f"{probe.name}: after {waited:.0f} s still {answer.text[:500]}"
+        side.wait(pause)
+        waited += pause
+    for word, place in probe.keep.items():
+        value = answer.json()
+        for key in place.split("."):
+            value = value[int(key) if isinstance(value, list) else key]
+        kept[word] = str(value)
+    return answer
+
+
+def _send(probe: Probe, side: Side, kept: Mapping[str, str]) -> httpx.Response:
+    def filled(value: Any) -> Any:
+        match value:
+            case str():
+                return re.sub(r"\{(\w+)\}", lambda found: kept.get(found[1], found[0]), value)
+            case dict():
+                return {filled(key): filled(each) for key, each in value.items()}
+            case list():
+                return [filled(each) for each in value]
+        return value
+
+    headers = {
+        name: filled(each) for name, each in {**side.headers, **probe.headers}.items() if each is not None
+    }
+    content: dict[str, Any] = {}
+    if probe.file is not None:
+        name, data, kind = probe.file
+        content = {"files": {probe.file_field: (filled(name), data, kind)}, "data": filled(dict(probe.form))}
+    elif probe.form:
+        content = {"data": filled(dict(probe.form))}
+    elif probe.json is not None:
+        content = {"content": json.dumps(filled(probe.json)), "headers": {"content-type": "application/json"}}
+    headers |= content.pop("headers", {})
+    # Each on a connection of its own: some servers reset one on which they answered an error.
+    with httpx.Client(timeout=LONGEST_REPLY, trust_env=False) as client:
+        return client.request(probe.method, side.base_url + filled(probe.path), headers=headers, **content)

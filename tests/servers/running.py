@@ -1,0 +1,203 @@
+"""Real servers: installed into environments of their own, started for one run, ended by their ids."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from tests.servers.probe import Probe
+
+NAMES = ("openai", "openwebui", "lightrag")
+"""Each is a module of this folder, with its packages in a file beside it."""
+
+VARIABLE = "KBSYNC_SERVERS"
+"""JSON: what the worlds of each server need, by name. Without it nothing in this folder is collected."""
+
+HOME = Path(os.environ.get("KBSYNC_SERVERS_DIR") or Path.home() / ".cache" / "kbsync-servers")
+"""Where the environments are kept from one run to the next: 1.8 GB."""
+
+START_SECONDS = 120.0
+END_SECONDS = 15.0
+
+
+class NotInstalled(Exception):
+    """A server that this machine cannot have, and why."""
+
+
+class NotStarted(Exception):
+    """A server that is installed and does not come up, with the end of its log."""
+
+
+class RealServer(Protocol):
+    """What the module of a server offers.
+
+    `PYTHONS`: the versions of Python it runs on, the first that is there is taken. `PROBES`: requests that
+    the stand-in has to answer as it does. `KNOWN`: where that is not so, with the reason.
+    """
+
+    PYTHONS: Sequence[str]
+    PROBES: Sequence[Probe]
+    KNOWN: Mapping[str, str]
+
+    def start(
+        self, environment: Path, place: Path, models_url: str
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """It serves for as long as the context lasts, its data in `place`; what its worlds need, for JSON."""
+        ...
+
+
+def module(name: str) -> RealServer:
+    """The module of a server."""
+    return cast(RealServer, importlib.import_module(f"tests.servers.{name}"))
+
+
+# ---- installing
+
+
+def install(name: str) -> Path:
+    """The environment of a server, made if need be. Raises `NotInstalled`."""
+    packages = Path(__file__).with_name(f"{name}.txt")
+    environment, python = HOME / name, _python(module(name).PYTHONS)
+    wanted = hashlib.sha256(packages.read_bytes() + python.encode()).hexdigest()
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = environment / "made-from"
+        if not made.is_file() or made.read_text() != wanted:
+            shutil.rmtree(environment, ignore_errors=True)
+            _run(uv(), "venv", "--quiet", "--python", python, environment)
+            # The list is whole, and leaves out what is required but not used (torch, for one).
+            words = ("pip", "install", "--quiet", "--no-deps", "--requirement", packages)
+            _run(uv(), *words, "--python", environment / "bin" / "python")
+            made.write_text(wanted)
+    return environment
+
+
+@functools.cache
+def uv() -> str:
+    """The program; installed by pip where it is missing. Raises `NotInstalled`."""
+    own = HOME / "uv" / "bin" / "uv"
+    for program in (shutil.which("uv"), str(own)):
+        if program is not None and _says(program, "--version"):
+            return program
+    # An environment made without pip is served by the pip of the Python that it was made from.
+    pythons = (sys.executable, getattr(sys, "_base_executable", sys.executable))
+    python = next((one for one in pythons if _says(one, "-m", "pip", "--version")), sys.executable)
+    words = (
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--target",
+        own.parents[1],
+        "uv",
+    )
+    _run(python, *words)
+    return str(own)
+
+
+def _python(versions: Sequence[str]) -> str:
+    """The first of these that is on this machine, as a path; else a version, which uv may fetch."""
+    for version in versions:
+        name = f"python{version}"
+        kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
+        for program in (shutil.which(name), *map(str, reversed(kept))):
+            if program is not None and _says(program, "--version"):
+                return program
+    return versions[0]
+
+
+def _says(*words: str) -> bool:
+    """The program is there and works; a name on PATH may be a wrapper that only says what is missing."""
+    with suppress(OSError):
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    return False
+
+
+def _run(*words: str | Path) -> None:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise NotInstalled(str(error)) from error
+    if done.returncode != 0:
+        raise NotInstalled("\n".join((done.stdout + done.stderr).strip().splitlines()[-10:]))
+
+
+def tokenizers(environment: Path) -> Path:
+    """tiktoken's files, which it would fetch; litellm brings them along, and is installed for their sake."""
+    [found] = environment.glob("lib/python3*/site-packages/litellm/litellm_core_utils/tokenizers")
+    return found
+
+
+# ---- running
+
+
+@contextmanager
+def running(
+    words: Sequence[str | Path],
+    place: Path,
+    ready: str,
+    variables: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server for as long as the context lasts; it is up once `ready` (an address) answers 200.
+
+    It has a session of its own, with `place` as its home and its log in `place/server.log`, and of the
+    environment only PATH and `variables`. Raises `NotStarted`.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    log = place / "server.log"
+    environ = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(place), "LANG": "C.UTF-8", **variables}
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            list(map(os.fspath, words)),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=cwd or place,
+            env=environ,
+            start_new_session=True,
+        )
+    try:
+        _until_ready(process, ready, log)
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server that `running` started, and what it started itself."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _until_ready(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(ready, timeout=5) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    what = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"
+    said = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+    raise NotStarted(f"{Path(os.fspath(process.args[0])).name} {what}:\n{said}")  # type: ignore[index]

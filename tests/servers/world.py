@@ -1,0 +1,117 @@
+"""What the suite's worlds on real servers share, and a whole life of a mirror with the real program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from tests.cli.place import Place, eventually
+from tests.conformance.world import SuiteWorld
+
+
+class RealWorld(SuiteWorld):
+    """On a server with the real clock, which need not be waited for as a service is: it is near, and idle.
+
+    A fresh base for each test is made in `serving`. `large_bytes` is less than elsewhere: a server on the
+    same two cores cuts and embeds all of it.
+    """
+
+    large_bytes = 200_017
+    longest_pause = 0.2
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.given = given
+        self.models = ModelOrders(given["models_url"])
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, self.longest_pause))
+
+
+class ModelOrders:
+    """What the server of models is to do; see `tests/servers/models.py`."""
+
+    def __init__(self, url: str) -> None:
+        self._control = url.removesuffix("/v1") + "/control"
+
+    def give(self, **orders: Any) -> None:
+        httpx.post(self._control, json=orders, trust_env=False).raise_for_status()
+
+    def clear(self) -> None:
+        httpx.delete(self._control, trust_env=False).raise_for_status()
+
+
+WORDS = ("avocet", "bittern", "curlew", "dunlin", "egret", "fulmar", "godwit", "heron", "ibis", "jackdaw")
+LATER = (
+    "kestrel",
+    "lapwing",
+    "merlin",
+    "nightjar",
+    "osprey",
+    "pintail",
+    "quail",
+    "redshank",
+    "siskin",
+    "teal",
+)
+
+
+def live(place: Place, target: Mapping[str, Any]) -> None:
+    """New, changed, renamed, deleted, killed in the middle and begun again: found is what lies in the folder.
+
+    `target`: the block of the config; its base is empty and nobody else's.
+    """
+    waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s"}
+    place.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
+    for word in WORDS:
+        place.write(f"birds/{word}.md", _text(word))
+    place.once()
+    _is_mirrored(place)
+
+    place.write("birds/avocet.md", _text("albatross"))
+    (place.docs / "birds" / "bittern.md").unlink()
+    (place.docs / "birds" / "curlew.md").rename(place.docs / "curlew, moved.md")
+    place.once()
+    _is_mirrored(place)
+    assert _found(place, "bittern") == []
+
+    for word in LATER:
+        place.write(f"{word}.md", _text(word))
+    place.write("birds/dunlin.md", _text("dotterel"))
+    process = place.start("--once")
+
+    def begun() -> bool:
+        documents = place.status()["documents"]
+        return bool(documents["indexing"] or documents["ready"] > len(WORDS) - 1)
+
+    eventually(begun)
+    process.kill()
+    process.wait()
+    assert place.status()["documents"]["ready"] < len(WORDS) - 1 + len(LATER), "killed too late"
+    place.once()
+    _is_mirrored(place)
+
+    assert place.once()["uploaded"] == 0
+
+
+def _text(word: str) -> str:
+    return f"# The {word}\n\nThis page tells all that is known of the {word} and of no other bird.\n"
+
+
+def _is_mirrored(place: Place) -> None:
+    """Each file's word is found in its own document, and there is no other document."""
+    told = place.run("verify", "--json")
+    assert told.code == 0, told.out
+    for file in place.docs.rglob("*.md"):
+        word = file.read_text().split()[2]
+        assert _found(place, word) == [str(file.relative_to(place.docs))]
+
+
+def _found(place: Place, word: str) -> list[str]:
+    """Paths of the documents in whose passages the word is."""
+    hits = place.run("search", "--json", "-k", "50", word).json["hits"]
+    return [hit["path"] for hit in hits if any(word in passage["text"] for passage in hit["passages"])]

@@ -1,0 +1,99 @@
+"""How stand-ins are held to real servers (`tests/servers`) finds what differs, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync_standin.gptbots import HOME_ID, application
+from kbsync_standin.messages import StandInClock
+from tests.servers import models
+from tests.servers.probe import Probe, differences, judge, shape, stand_in
+
+KEY = "app-secret-for-tests"
+PROBES = (
+    Probe("no key", "GET", "/v1/bot/knowledge/base/page", headers={"authorization": None}),
+    Probe("bases", "GET", "/v1/bot/knowledge/base/page", keep={"base": "knowledge_base.0.id"}),
+    Probe("documents", "GET", "/v1/bot/doc/query/page?page=1&page_size=10&knowledge_base_id={base}"),
+)
+
+
+def answer(content: Any, status: int = 200) -> dict[str, str]:
+    return shape(httpx.Response(status, json=content))
+
+
+def side(**behaviour: Any) -> Any:
+    app = application(KEY, 1, (1.0, 1.0), StandInClock())
+    app.set_behaviour(behaviour)
+    return stand_in(app, {"authorization": f"Bearer {KEY}"}, {"home": HOME_ID})
+
+
+def test_a_stand_in_is_like_itself() -> None:
+    with side() as one, side() as other:
+        assert differences(PROBES, one, other) == []
+
+
+def test_a_key_that_only_one_has_is_told_and_may_have_a_reason() -> None:
+    with side() as one, side(extra_fields=True) as other:
+        found = differences(PROBES, one, other)
+    assert found
+    assert all("nothing, really" in line for line in found)
+    known = {":".join(line.split(":")[:2]): "it says more than it documents" for line in found}
+    assert judge(found, known).unknown == []
+    assert judge(found, {}).unknown == found
+    assert judge([], {"gone: body": "was so once"}).idle == ["gone: body"]
+
+
+def test_shapes_are_types_and_not_values() -> None:
+    rows = [{"id": "a", "size": 1, "tag": None}, {"id": "b", "size": 2.5}]
+    assert answer({"data": rows, "more": False}) == {
+        "status": "200",
+        "body": "object",
+        "body.data": "list",
+        "body.data[]": "object",
+        "body.data[].id": "string",
+        "body.data[].size": "number",
+        "body.data[].tag": "nothing or null",
+        "body.more": "boolean",
+    }
+    assert answer({"data": []}, 404) == {"status": "404", "body": "object", "body.data": "empty list"}
+    assert shape(httpx.Response(200, html="<p>"))["body"] == "text/html"
+
+
+@pytest.fixture
+def models_url() -> Any:
+    with models.serving() as url:
+        yield url
+
+
+def test_models_embed_texts_that_share_words_near_each_other(models_url: str) -> None:
+    texts = ["the kestrel hovers", "a kestrel hovers here", "prices of wool"]
+    given = {"model": models.EMBEDDING, "input": texts}
+    rows = httpx.post(f"{models_url}/embeddings", json=given, trust_env=False).json()["data"]
+    one, like, other = (row["embedding"] for row in rows)
+    assert len(one) == models.DIMENSIONS
+    assert sum(a * b for a, b in zip(one, like, strict=True)) > 0.4
+    assert abs(sum(a * b for a, b in zip(one, other, strict=True))) < 0.2
+
+
+def test_models_fail_as_they_are_told(models_url: str) -> None:
+    control, given = models_url.removesuffix("/v1") + "/control", {"model": "m", "input": "a kestrel"}
+    with httpx.Client(trust_env=False) as client:
+        client.post(control, json={"fail": 1, "status": 429})
+        statuses = [client.post(f"{models_url}/embeddings", json=given).status_code for _ in range(2)]
+        assert statuses == [429, 200]
+        client.post(control, json={"fail_if": "kestrel"})
+        assert client.post(f"{models_url}/embeddings", json=given).status_code == 500
+        client.delete(control)
+        assert client.post(f"{models_url}/embeddings", json=given).status_code == 200
+
+
+def test_models_talk_at_once_and_in_pieces(models_url: str) -> None:
+    given = {"model": models.CHAT, "messages": [{"role": "user", "content": "hours?"}]}
+    at_once = httpx.post(f"{models_url}/chat/completions", json=given, trust_env=False)
+    assert "hours?" in at_once.json()["choices"][0]["message"]["content"]
+    streamed = httpx.post(f"{models_url}/chat/completions", json={**given, "stream": True}, trust_env=False)
+    assert streamed.text.count("data: ") == 4
+    assert streamed.text.endswith("data: [DONE]\n\n")
