@@ -1,21 +1,88 @@
-"""LightRAG is there and takes its key."""
+"""LightRAG keeps the contract, answers as its stand-in does, and mirrors a folder with the real program."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from kbsync.contract.target import DocState, Target
+from kbsync.core.names import Naming
+from kbsync.targets.lightrag.config import LightragTargetConfig
+from kbsync.targets.lightrag.target import LightragTarget
+from tests.cli.place import Place
+from tests.conformance.suite import TargetSuite
+from tests.conformance.world import SuiteWorld, texts
+from tests.servers.world import RealWorld, live
+from tests.targets.blocks import around, block
 
 
-def test_a_text_is_indexed(servers: dict[str, Any]) -> None:
-    there = servers["lightrag"]
+def cleared(there: dict[str, Any]) -> None:
+    """No document is left: the server has one base, which cannot be made anew."""
     with httpx.Client(base_url=there["base_url"], headers={"x-api-key": there["api_key"]}) as client:
-        given = {"text": "Kestrels hover.", "file_source": "kestrel.md"}
-        track = client.post("/documents/text", json=given).json()["track_id"]
-        for _ in range(100):
-            documents = client.get(f"/documents/track_status/{track}").json()["documents"]
-            if documents and documents[0]["status"] == "processed":
+        for _ in range(600):
+            answer = client.request("DELETE", "/documents").json()
+            counts = client.get("/documents/status_counts").json()["status_counts"]
+            if answer["status"] == "success" and counts["all"] == 0:
                 return
-            time.sleep(0.2)
-    raise AssertionError(documents)
+            time.sleep(0.1)
+    raise AssertionError(answer)
+
+
+class LightragRealWorld(RealWorld):
+    """The one base of the server, emptied. What has no text in it fails."""
+
+    unknown_id = "nobody~aaaaaaaa.md"
+    repeats_puts = False
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming().name(path, digest)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        cleared(self.given)
+        yield
+
+    async def open(self) -> Target:
+        place = {name: self.given[name] for name in ("base_url", "api_key")}
+        return LightragTarget(block(LightragTargetConfig, **place), around())
+
+    def spoiled(self, path: str) -> bytes:
+        return b" \n"
+
+
+class TestLightragServer(TargetSuite):
+    @pytest.fixture(autouse=True)
+    def _given(self, servers: dict[str, Any]) -> None:
+        self.given = servers["lightrag"]
+
+    def make_world(self, place: Path) -> LightragRealWorld:
+        return LightragRealWorld(self.given)
+
+    async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
+        """Here they are one (`unkept`): the other fails, and the reason names it."""
+        [text] = texts(["kestrel"])
+        [first] = await world.make_ready(world.document("one/a.md", text))
+        [second] = await world.put(world.document("two/b.md", text))
+        await world.until(DocState.FAILED, second.remote_id)
+        status = (await world.target.status([second.remote_id]))[second.remote_id]
+        assert first in status.reason
+        assert await world.found("kestrel") == {first}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
+
+
+def test_a_folder_is_mirrored(place: Place, servers: dict[str, Any]) -> None:
+    there = servers["lightrag"]
+    cleared(there)
+    live(place, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})

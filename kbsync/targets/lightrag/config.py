@@ -40,8 +40,8 @@ class LightragTargetConfig(RemoteTargetConfig):
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "A changed file has no gap, a renamed one has: the server takes a text only once, so its document "
-            "is deleted under the old name before it is made under the new one."
+            "A changed file has no gap, a renamed one has: the server takes a text only once, so that the "
+            "document of the old name is deleted before that of the new one is made."
         ),
         3: (
             "Of several files with the same text one becomes a document; the others fail, "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,13 +98,13 @@ class Row:
         """As the contract has it. The size that the server tells is in characters of the text."""
         return Listed(self.remote_id, self.name, created=self.created, state=self.state)
 
-    @property
-    def status(self) -> DocStatus:
-        """An unknown word is UNKNOWN (promise 10)."""
+    def status(self, names: Mapping[str, str]) -> DocStatus:
+        """Its state and why it failed. `names`: of documents by their ids, as far as they are known."""
         if self.state is not DocState.FAILED:
             return DocStatus(self.state)
         if self.duplicate_of:
-            reason = f"the server takes a text only once, and has this one as document {self.duplicate_of}"
+            other = names.get(self.duplicate_of, self.duplicate_of)
+            reason = f"the server takes a text only once, and has this one as {other}"
             return DocStatus(self.state, reason, "duplicate")
         return DocStatus(self.state, self.error or "the server gives no reason", "failed")
 

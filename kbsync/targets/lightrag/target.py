@@ -128,9 +128,10 @@ class LightragTarget(RemoteTarget):
         page = await self._page(1, RECENT, "updated_at", "desc")
         rows = {row.remote_id: row for row in page.rows if not row.is_refusal}
         if not rows.keys() >= set(ids):
-            rows = {row.remote_id: row async for row in self._rows()} | rows
+            rows |= {row.remote_id: row async for row in self._rows()}
+        names = {row.id: row.name for row in rows.values()}
         missing = DocStatus(DocState.MISSING)
-        return {one: rows[one].status if one in rows else missing for one in ids}
+        return {one: rows[one].status(names) if one in rows else missing for one in ids}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
