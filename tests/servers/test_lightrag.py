@@ -11,15 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.target import DocState, Target
+from kbsync.contract.target import Target
 from kbsync.core.names import Naming
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import LightragTarget
 from tests.cli.place import Place
-from tests.conformance.suite import TargetSuite
-from tests.conformance.world import SuiteWorld, texts
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
+from tests.targets.lightrag.suite import LightragSuite
 
 
 def cleared(there: dict[str, Any]) -> None:
@@ -56,23 +55,13 @@ class LightragRealWorld(RealWorld):
         return b" \n"
 
 
-class TestLightragServer(TargetSuite):
+class TestLightragServer(LightragSuite):
     @pytest.fixture(autouse=True)
     def _given(self, servers: dict[str, Any]) -> None:
         self.given = servers["lightrag"]
 
     def make_world(self, place: Path) -> LightragRealWorld:
         return LightragRealWorld(self.given)
-
-    async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
-        """Here they are one (`unkept`): the other fails, and the reason names it."""
-        [text] = texts(["kestrel"])
-        [first] = await world.make_ready(world.document("one/a.md", text))
-        [second] = await world.put(world.document("two/b.md", text))
-        await world.until(DocState.FAILED, second.remote_id)
-        status = (await world.target.status([second.remote_id]))[second.remote_id]
-        assert first in status.reason
-        assert await world.found("kestrel") == {first}
 
 
 @pytest.fixture

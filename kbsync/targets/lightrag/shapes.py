@@ -19,8 +19,8 @@ from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import ListPage, count_of, object_of, objects_in, text_of
 
-BUSY_PAUSE = 2.0
-"""Seconds until a server that is at work is asked again."""
+BUSY_PAUSE = 3.0
+"""Seconds until a server that is at work is asked again, at the least."""
 
 _KEY_REFUSED = ("API Key required", "Invalid API Key")
 _NAME_TAKEN = ("Document storage already contains", "Input directory already contains")
