@@ -30,8 +30,8 @@ ROUTES: Mapping[tuple[str, str], str] = {
 
 SUPPORTED = (
     ".bat .c .conf .cpp .css .csv .docx .epub .go .h .hpp .htm .html .ini .java .js .json .less .log .md "
-    ".mdx .odt .pdf .php .pptx .properties .py .rb .rtf .scss .sh .sql .swift .tex .textpack .ts .txt .xlsx .xml "
-    ".yaml .yml"
+    ".mdx .odt .pdf .php .pptx .properties .py .rb .rtf .scss .sh .sql .swift .tex .textpack .ts .txt "
+    ".xlsx .xml .yaml .yml"
 )
 LARGEST = 100 * 1024 * 1024
 _WORKING = ("pending", "parsing", "analyzing", "processing", "preprocessed", "processed", "failed")
