@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.bench.bench import Bench
 from tests.bench.gptbots import GptbotsBench
+from tests.bench.lightrag import LightragBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
 from tests.bench.zhipu import ZhipuBench
@@ -19,6 +20,7 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
+from tests.targets.lightrag.world import LightragWorld
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
@@ -41,6 +43,7 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
+    "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
@@ -54,6 +57,9 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {**JOBS, **RECIPE_JOBS, **late}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
+        case "lightrag":
+            # Names always prove the content. Another prefix renames all at once, with a gap for each.
+            return {**JOBS, **{name: REMOTE_JOBS[name] for name in ("supersede-late", "audit")}}
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS
