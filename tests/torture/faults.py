@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
-from tests.torture import trials_gptbots, trials_zhipu
+from tests.torture import trials_gptbots, trials_lightrag, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -19,6 +19,7 @@ ROUND = 20
 TRIALS: Mapping[str, Sequence[Trial]] = {
     "zhipu": trials_zhipu.trials(),
     "gptbots": trials_gptbots.trials(),
+    "lightrag": trials_lightrag.trials(),
 }
 """What each service is put through."""
 
@@ -94,4 +95,7 @@ EXERCISES: dict[str, Exercise] = {
     "gptbots-faults": exercise("gptbots", alone),
     "gptbots-pairs": exercise("gptbots", paired),
     "gptbots-crashes": exercise("gptbots", struck),
+    "lightrag-faults": exercise("lightrag", alone),
+    "lightrag-pairs": exercise("lightrag", paired),
+    "lightrag-crashes": exercise("lightrag", struck),
 }
