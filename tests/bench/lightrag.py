@@ -1,4 +1,4 @@
-"""The bench whose base is at the stand-in of LightRAG: a text is there once, and deleted in the background."""
+"""The bench whose base is at the stand-in of LightRAG: each text is there once."""
 
 from __future__ import annotations
 

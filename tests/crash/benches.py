@@ -58,8 +58,9 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "lightrag":
-            # Names always prove the content. Another prefix renames all at once, with a gap for each.
-            return {**JOBS, **{name: REMOTE_JOBS[name] for name in ("supersede-late", "audit")}}
+            # Another prefix renames all at once, with a gap for each.
+            own = ("create", "change", "rename", "delete", "mend", "adopt", "everything", "supersede-late")
+            return {name: REMOTE_JOBS[name] for name in (*own, "audit")}
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS

@@ -80,7 +80,7 @@ class LightragTarget(RemoteTarget):
     @property
     def limits(self) -> Limits:
         """What the server takes, and the config of asking and waiting."""
-        own = Limits(EXTENSIONS, max_bytes=self._config.max_bytes, list_lag=2.0)
+        own = Limits(EXTENSIONS, max_bytes=self._config.max_bytes, list_lag=2.0, ids_return=True)
         return limited(own, self._config)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
