@@ -24,7 +24,6 @@ class LightragConformance(ServedWorld):
     """A stand-in and a client on the same clock. What has no text in it fails."""
 
     unknown_id = "nobody~aaaaaaaa.md"
-    repeats_puts = False
 
     def __init__(self, **behaviour: Any) -> None:
         super().__init__(application(KEY, 1, (1.0, 3.0), StandInClock()), "", behaviour)

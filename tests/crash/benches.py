@@ -59,8 +59,8 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "lightrag":
             # Another prefix renames all at once, with a gap for each.
-            own = ("create", "change", "rename", "delete", "mend", "adopt", "everything", "supersede-late")
-            return {name: REMOTE_JOBS[name] for name in (*own, "audit")}
+            own = ("create", "change", "rename", "delete", "adopt", "audit")
+            return {name: REMOTE_JOBS[name] for name in own}
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS

@@ -37,7 +37,6 @@ class LightragRealWorld(RealWorld):
     """The one base of the server, emptied. What has no text in it fails."""
 
     unknown_id = "nobody~aaaaaaaa.md"
-    repeats_puts = False
 
     def name_for(self, path: str, digest: str = "") -> str:
         return Naming().name(path, digest)

@@ -22,8 +22,11 @@ from kbsync.targets.http.reading import ListPage, count_of, object_of, objects_i
 BUSY_PAUSE = 3.0
 """Seconds until a server that is at work is asked again, at the least."""
 
+STORED = "stored"
+"""Code of an upload whose name a document has."""
+
 _KEY_REFUSED = ("API Key required", "Invalid API Key")
-_NAME_TAKEN = ("Document storage already contains", "Input directory already contains")
+_STORED, _LEFT_BEHIND = "Document storage already contains", "Input directory already contains"
 _BARE_ID = re.compile(r"(?:doc|dup)-[0-9a-f]{32}")
 _REFUSAL_ID = "dup-"
 _DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
@@ -55,8 +58,8 @@ def judge(answer: HttpAnswer) -> TargetError | None:
             return Unavailable(
                 f"{answer.op}: {answer.host} answered {code}, as if it had no such call", code=code
             )
-        case 409 if detail.startswith(_NAME_TAKEN):
-            return NameTaken(said, code=code)
+        case 409 if detail.startswith((_STORED, _LEFT_BEHIND)):
+            return NameTaken(said, code=STORED if detail.startswith(_STORED) else code)
         case 409 | 503 if detail:
             # Documents are being deleted, or files scanned: nothing was stored.
             return Unavailable(said, code="busy", retry_after=answer.retry_after or BUSY_PAUSE)

@@ -63,8 +63,7 @@ _STILL_THERE = "the server says that the deletion is over, and still has the doc
 class LightragTarget(RemoteTarget):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
-    # A rename has to know the document that has the text now; changed bytes always make a new one.
-    updates_in_place = True
+    takes_texts_once = True
 
     def __init__(
         self, config: LightragTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -120,7 +119,9 @@ class LightragTarget(RemoteTarget):
             file = FilePart("file", document.name, document.body)
             shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
         except TargetError as error:
-            return error
+            # The tag in the name proves that the document of this name has these bytes.
+            if error.code != shapes.STORED:
+                return error
         return Accepted(document.name, replaced=is_renamed)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
