@@ -15,7 +15,10 @@ from kbsync.contract.target import Target
 from kbsync.core.names import Naming
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import LightragTarget
+from kbsync_standin.lightrag import application
 from tests.cli.place import Place
+from tests.servers.lightrag import KNOWN, PROBES
+from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
 from tests.targets.lightrag.suite import LightragSuite
@@ -61,6 +64,19 @@ class TestLightragServer(LightragSuite):
 
     def make_world(self, place: Path) -> LightragRealWorld:
         return LightragRealWorld(self.given)
+
+
+def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+    there = servers["lightrag"]
+    cleared(there)
+    headers = {"x-api-key": there["api_key"]}
+    real = Side(there["base_url"], headers)
+    with stand_in(application(there["api_key"], 1, (1.0, 1.0)), headers) as ours:
+        verdict = judge(differences(PROBES, ours, real), KNOWN)
+    for one in verdict.known:
+        record_property("difference", one)
+    assert verdict.unknown == []
+    assert verdict.idle == []
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
-from kbsync.core.names import Naming
+from kbsync.core.names import Naming, tag_of
 from kbsync.core.text import sized
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
@@ -119,8 +119,8 @@ class LightragTarget(RemoteTarget):
             file = FilePart("file", document.name, document.body)
             shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
         except TargetError as error:
-            # The tag in the name proves that the document of this name has these bytes.
-            if error.code != shapes.STORED:
+            # A tag in the name proves that the document of this name has these bytes.
+            if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
                 return error
         return Accepted(document.name, replaced=is_renamed)
 

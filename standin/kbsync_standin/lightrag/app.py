@@ -106,7 +106,10 @@ class LightragApplication:
             response = _ANSWERS[op](self, request, fault)
         except Breach as breach:
             self.violations.append(f"{op}: {breach}")
-            return _refusal(breach.status, str(breach))
+            if breach.status != 422:
+                return _refusal(breach.status, str(breach))
+            told = {"type": "value_error", "loc": ["body"], "msg": str(breach), "input": None}
+            return Response.json({"detail": [told]}, 422)
         if fault.kind == "internal":
             return _refusal(500, "Internal server error")
         if fault.kind == "shape" and response.status == 200:

@@ -69,7 +69,7 @@ class Document:
             "created_at": _iso(self.created),
             "updated_at": _iso(updated),
             "track_id": self.track_id,
-            "chunks_count": 1 if status == "processed" else 0,
+            "chunks_count": 1 if status == "processed" else 0 if self.original else None,
             "error_msg": self.error if status == "failed" else None,
             "metadata": metadata,
             "file_path": self.name,
