@@ -52,7 +52,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         case 403 if detail in _KEY_REFUSED:
             return Halted("credentials", f"{said}; check api_key", code=code)
         case 404 if answer.op == "base" and detail == "Not Found":
-            reason = f"{answer.host} has no documents at this address; correct target.base_url"
+            reason = f"there are no documents at this address of {answer.host}; correct target.base_url"
             return Halted("knowledge-base-missing", reason, code=code)
         case 404 | 405 | 501 if answer.op != "search":
             return Unavailable(
