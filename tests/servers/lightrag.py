@@ -75,15 +75,10 @@ PROBES: Sequence[Probe] = (
     _delete("delete one twice", README_ID, README_ID),
     Probe("counts", "GET", COUNTS),
 )
-_OF_THE_PIPELINE = (
-    *("batchs", "cancellation", "cur_batch", "docs", "job_start", "pending_enqueues", "recovery"),
-    *("scanning_exclusive", "update_status"),
-)
 KNOWN: Mapping[str, str] = {
     "*: body.detail*": "what is wrong with a field is told in more words",
     "*: body.documents*.metadata.*": "the stages of the work on a document, which no client needs",
     "*: body.metadata.*": "how a search was made, which no client needs",
-    **{f"*: body.{key}*": "the state of the pipeline in more words" for key in _OF_THE_PIPELINE},
 }
 
 

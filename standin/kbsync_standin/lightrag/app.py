@@ -39,6 +39,20 @@ _CLEARING = "Pipeline is clearing or deleting documents. Wait for the running jo
 _MODES = ("local", "global", "hybrid", "naive", "mix", "bypass")
 
 
+_STORES = (
+    *("full_docs", "text_chunks", "full_entities", "full_relations", "entity_chunks", "relation_chunks"),
+    *("entities", "relationships", "chunks", "chunk_entity_relation", "llm_response_cache", "doc_status"),
+)
+_PIPELINE: Mapping[str, Any] = {
+    **dict.fromkeys(("docs", "batchs", "cur_batch", "pending_enqueues"), 0),
+    **dict.fromkeys(("cancellation_requested", "recovery_required", "scanning", "scanning_exclusive"), False),
+    **dict.fromkeys(("cancellation_detail", "cancellation_reason", "recovery_kind", "recovery_message")),
+    "job_start": "2026-11-23T06:22:29.748697",
+    "update_status": {key: [False] for key in _STORES},
+}
+"""What else is told of the pipeline; nothing of it changes here."""
+
+
 def _refusal(status: int, detail: str) -> Response:
     return Response.json({"detail": detail}, status)
 
@@ -201,7 +215,7 @@ class LightragApplication:
         is_busy = job is not None or self.storage.unfinished > 0
         name = "Deleting 1 Documents" if job is not None or word else "-"
         told = {"busy": is_busy, "job_name": name, "latest_message": word, "history_messages": [word]}
-        return self._json(told | {"destructive_busy": job is not None, "scanning": False})
+        return self._json({**_PIPELINE, **told, "destructive_busy": job is not None})
 
     def _search(self, request: Request, fault: Fault) -> Response:
         asked = _fields(request, _SEARCH_TESTS, ("query",))
