@@ -142,9 +142,8 @@ def _seconds(text: str) -> float | None:
 
 
 def is_deleting(answer: HttpAnswer) -> bool:
-    """The server still works on a deletion."""
-    body = object_of(answer.body)
-    return body.get("busy") is True and text_of(body.get("job_name")).startswith("Deleting")
+    """The server works on a deletion: so from the answer that it begins, while its words may be older."""
+    return object_of(answer.body).get("destructive_busy") is True
 
 
 def all_deleted(answer: HttpAnswer, number: int) -> bool:

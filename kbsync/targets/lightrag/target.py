@@ -114,8 +114,10 @@ class LightragTarget(RemoteTarget):
         try:
             # The server refuses a text that it has under another name: the old document goes first.
             failure = (await self.delete([old]))[old] if is_renamed and old is not None else None
-            if failure is not None:
+            if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
                 return Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
+            if failure is not None:
+                return failure
             file = FilePart("file", document.name, document.body)
             shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
         except TargetError as error:

@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
@@ -114,6 +114,13 @@ async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: Lig
     served.server.requests.clear()
     assert await served.target.delete(ids) == dict.fromkeys(ids)
     assert served.server.requests.by_op["delete"] == 1
+
+
+async def test_a_key_that_is_refused_in_a_rename_halts(served: LightragConformance) -> None:
+    [old] = await served.make_ready(served.document("a.md", "kestrel"))
+    served.server.faults.add(Fault("unauthorized", op="delete"))
+    [outcome] = await served.target.put([served.document("b.md", "kestrel", replaces=old)])
+    assert isinstance(outcome, Halted)
 
 
 async def test_a_deletion_that_takes_long_is_come_back_to(served: LightragConformance) -> None:

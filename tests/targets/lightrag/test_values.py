@@ -104,6 +104,12 @@ def test_the_id_is_made_of_the_name() -> None:
     assert shapes.document_id("readme.md") == "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
 
 
+def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
+    last = {"busy": True, "latest_message": "Deletion completed: 2 successful, 0 failed"}
+    assert shapes.is_deleting(answered(200, {**last, "destructive_busy": True}))
+    assert not shapes.is_deleting(answered(200, {**last, "destructive_busy": False}))
+
+
 @pytest.mark.parametrize(
     ("word", "is_so"),
     [
