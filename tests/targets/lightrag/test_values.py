@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.lightrag import shapes
+from tests.config.reading import problems, with_settings
 
 
 def answered(status: int, body: Any, op: str = "upload") -> HttpAnswer:
@@ -122,3 +124,14 @@ def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
 )
 def test_a_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: bool) -> None:
     assert shapes.all_deleted(answered(200, {"latest_message": word}), 2) is is_so
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [("", ""), ("names: plain", "mirrors[0].names"), (f"prefix: {'x' * 150}", "mirrors[0].prefix")],
+)
+def test_names_have_to_prove_the_content_and_have_room_for_a_path(
+    tmp_path: Path, settings: str, key: str
+) -> None:
+    found = problems(tmp_path, with_settings(f"{settings}\ntarget: {{type: lightrag, api_key: k}}"))
+    assert [one.key for one in found] == ([key] if key else [])
