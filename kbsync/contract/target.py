@@ -30,7 +30,8 @@ class Body(Protocol):
 class Outgoing:
     """One document to put. `upload_id` is stable over retries and unique in one state file.
 
-    `replaces` is the remote id of the version it takes the place of, for targets that update in place.
+    `replaces` is the remote id of the version it takes the place of, for targets that update in place or take
+    a text only once.
     """
 
     upload_id: int
@@ -134,6 +135,9 @@ class Target(ABC):
 
     keeps_old_on_failure: bool = True
     """The old content goes on serving when such an update fails."""
+
+    takes_texts_once: bool = False
+    """It refuses a text that another document has: `put` gets `replaces`, and removes that one first."""
 
     @property
     @abstractmethod

@@ -319,7 +319,8 @@ class Limits:
     `concurrency` may be made ready to go, for a target that holds back requests itself. `unhurried` is how
     long (seconds) lies at least between two requests that nobody waits for. `links`: those of `extensions`
     whose files hold the address of a page that the service fetches; the list has them under a name of its
-    own, unless it `marks`. `paid`: to have a document indexed costs money.
+    own, unless it `marks`. `paid`: to have a document indexed costs money. `ids_return`: an id is made of the
+    name, so that a document that is gone and one of the same name sent later have the same.
     """
 
     extensions: frozenset[str] = frozenset()
@@ -340,3 +341,4 @@ class Limits:
     unhurried: float = 0.0
     links: frozenset[str] = frozenset()
     paid: bool = False
+    ids_return: bool = False

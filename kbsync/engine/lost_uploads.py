@@ -239,6 +239,8 @@ async def _matched(
                 continue
             if listed.upload_id != row.id:  # it does not carry our mark: another row may hold it
                 known = await store.read(lambda tx: tx.uploads.by_remote(binding.id, remote_id))  # noqa: B023
+                if binding.limits.ids_return:  # what is over holds nothing
+                    known = [other for other in known if not other.state.is_final]
                 if any(other.id != row.id for other in known):
                     continue
             if is_proven or not isinstance(target, Reads):

@@ -13,6 +13,7 @@ ROWS = {
     "gptbots": "kbsync.targets.gptbots.config:GptbotsTargetConfig",
     "openwebui": "kbsync.targets.openwebui.config:OpenWebuiTargetConfig",
     "openai": "kbsync.targets.openai.config:OpenaiTargetConfig",
+    "lightrag": "kbsync.targets.lightrag.config:LightragTargetConfig",
 }
 """Module and class of the config block, which has all else: keys, checks, how the target is opened."""
 

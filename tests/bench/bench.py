@@ -50,12 +50,14 @@ class Bench(ABC):
     """A world and its base. `on_change` is called for every change, at the moment it happens.
 
     `stored`, `accepted`: boundaries after which a document is at the target, and the state knows it.
-    `renames`: the target can.
+    `renames`: the target can. `has_gaps_in_renames`: it takes a text only once, so that a moved file is not
+    found for a while.
     """
 
     stored: Sequence[str] = ("put effect",)
     accepted: Sequence[str] = ("put answer", "commit after")
     renames = False
+    has_gaps_in_renames = False
     world: World
 
     def __init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.bench.bench import Bench
 from tests.bench.gptbots import GptbotsBench
+from tests.bench.lightrag import LightragBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
 from tests.bench.openwebui import OpenWebuiBench
@@ -23,6 +24,7 @@ from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.openai.world import OpenaiWorld
+from tests.targets.lightrag.world import LightragWorld
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
@@ -47,6 +49,7 @@ SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
     "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, reembed_tries=1)),
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
+    "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
@@ -66,6 +69,10 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {name: JOBS[name] for name in some}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
+        case "lightrag":
+            # Another prefix renames all at once, with a gap for each.
+            own = ("create", "change", "rename", "delete", "adopt", "audit")
+            return {name: REMOTE_JOBS[name] for name in own}
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS

@@ -48,7 +48,9 @@ class Turn:
         found = self.bench.searchable() & self.mirror.digests().keys()
         self.edit = await self.job.begin(self.mirror, self.turn)
         # Each file that was found before is found all the time, by its old path or by its new one.
-        self.lasting = {path: {path, self.edit.moved.get(path, path)} for path in found - self.edit.gone}
+        absent = self.edit.moved.keys() if self.bench.has_gaps_in_renames else set()
+        lasting = found - self.edit.gone - absent
+        self.lasting = {path: {path, self.edit.moved.get(path, path)} for path in lasting}
         self.bench.on_change = lambda _: self.look()
 
     def look(self) -> None:

@@ -21,6 +21,8 @@ KEYS = (
     "GPTBOTS_API_KEY",
     "EMBEDDING_KEY",
     "OPENWEBUI_API_KEY",
+    "LIGHTRAG_API_KEY",
+    "EMBEDDING_KEY",
 )
 ENVIRONMENT = {"HOME": "/home/ada", **dict.fromkeys(KEYS, "id.secret")}
 PROMISES = ROOT / "docs" / "promises.md"

@@ -27,6 +27,8 @@ from kbsync.targets.gptbots.config import (
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY, judge_for
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE
+from kbsync.targets.lightrag.config import LightragTargetConfig
+from kbsync.targets.lightrag.target import EXTENSIONS as LIGHTRAG_EXTENSIONS
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import CODES, Blame
@@ -35,6 +37,8 @@ from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
+from kbsync_standin.lightrag.app import ROUTES as LIGHTRAG_ROUTES
+from kbsync_standin.lightrag.app import SUPPORTED
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
@@ -51,6 +55,11 @@ PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "c
 
 
 @pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, OPENWEBUI, VECTORS], ids=lambda page: page.stem)
+LIGHTRAG = FOLDER / "lightrag.md"
+PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
+
+
+@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, LIGHTRAG, VECTORS], ids=lambda page: page.stem)
 def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
@@ -239,6 +248,9 @@ def named(pattern: str) -> str:
         ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
     ],
     ids=["zhipu", "gptbots", "openwebui"],
+        ("## LightRAG", "lightrag", list(LIGHTRAG_ROUTES)),
+    ],
+    ids=["zhipu", "gptbots", "lightrag"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
@@ -254,3 +266,17 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
 
 def calls(text: str) -> list[tuple[str, str]]:
     return re.findall(r"`(GET|POST|PUT|DELETE) (\S+)`", text)
+
+
+# -- lightrag
+
+
+def test_what_does_not_hold_at_lightrag_is_told_as_the_config_has_it() -> None:
+    told = {int(re.findall(r"[0-9]+", cells[0])[0]): cells[1] for cells in table(LIGHTRAG, "promise")}
+    assert told == dict(LightragTargetConfig.unkept)
+
+
+def test_formats_of_lightrag_are_those_that_are_sent_and_taken() -> None:
+    section = LIGHTRAG.read_text().partition("## Formats")[2].partition(". The server")[0]
+    assert set(section.replace(",", " ").split()) == LIGHTRAG_EXTENSIONS
+    assert {f".{one}" for one in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())

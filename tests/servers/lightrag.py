@@ -13,10 +13,73 @@ from tests.servers.probe import Probe
 from tests.servers.running import running, tokenizers
 
 PYTHONS = ("3.11", "3.12")
-PROBES: Sequence[Probe] = ()
-KNOWN: Mapping[str, str] = {}
-
 KEY = "lr-local-test"
+README = b"# Hello\n\nKbsync mirrors a folder into a knowledge base."
+README_ID = "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
+
+
+def _upload(what: str, name: str, content: bytes = README) -> Probe:
+    return Probe(what, "POST", "/documents/upload", file=(name, content, "application/octet-stream"))
+
+
+def _list(what: str, number: int, state: str) -> Probe:
+    """Repeated until so many documents are in a state."""
+
+    def is_over(body: Any) -> bool:
+        return [one["status"] for one in body["documents"]].count(state) == number
+
+    return Probe(what, "POST", "/documents/paginated", json={"page": 1, "page_size": 10}, until=is_over)
+
+
+def _search(what: str, query: str) -> Probe:
+    return Probe(what, "POST", "/query/data", json={"query": query, "mode": "naive"})
+
+
+def _delete(what: str, *ids: str) -> Probe:
+    asked = {"doc_ids": ids, "delete_file": True, "delete_llm_cache": True}
+    return Probe(what, "DELETE", "/documents/delete_document", json=asked)
+
+
+def _deletion(what: str) -> Probe:
+    return Probe(what, "GET", "/documents/pipeline_status", until=lambda body: not body["busy"])
+
+
+COUNTS = "/documents/status_counts"
+PROBES: Sequence[Probe] = (
+    Probe("no key", "GET", COUNTS, headers={"x-api-key": None}),
+    Probe("wrong key", "GET", COUNTS, headers={"x-api-key": "wrong"}),
+    Probe("bearer", "GET", COUNTS, headers={"x-api-key": None, "authorization": f"Bearer {KEY}"}),
+    Probe("no such call", "GET", "/documents/nothing"),
+    Probe("counts of nothing", "GET", COUNTS),
+    Probe("list of nothing", "POST", "/documents/paginated", json={"page": 1, "page_size": 10}),
+    Probe("small page", "POST", "/documents/paginated", json={"page": 1, "page_size": 5}),
+    Probe("large page", "POST", "/documents/paginated", json={"page": 1, "page_size": 201}),
+    _search("search in nothing", "kbsync folder"),
+    _upload("upload", "readme.md"),
+    _list("list", 1, "processed"),
+    _upload("same name", "readme.md", b"another text"),
+    _upload("slash", "sub/readme.md"),
+    _upload("colon", "a:readme.md"),
+    _upload("format", "readme.exe"),
+    _upload("same text", "copy.md"),
+    _list("list with a duplicate", 1, "failed"),
+    _upload("no text", "empty.md", b" \n"),
+    _list("list with a failure", 2, "failed"),
+    _search("search", "kbsync folder"),
+    _search("short search", "ai"),
+    _deletion("idle"),
+    _delete("delete", README_ID),
+    _deletion("after the deletion"),
+    _delete("delete what is gone", README_ID),
+    _deletion("after a deletion in vain"),
+    _delete("delete one twice", README_ID, README_ID),
+    Probe("counts", "GET", COUNTS),
+)
+KNOWN: Mapping[str, str] = {
+    "*: body.detail*": "what is wrong with a field is told in more words",
+    "*: body.documents*.metadata.*": "the stages of the work on a document, which no client needs",
+    "*: body.metadata.*": "how a search was made, which no client needs",
+}
 
 
 @contextmanager

@@ -1,21 +1,92 @@
-"""LightRAG is there and takes its key."""
+"""LightRAG keeps the contract, answers as its stand-in does, and mirrors a folder with the real program."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from kbsync.contract.target import Target
+from kbsync.core.names import Naming
+from kbsync.targets.lightrag.config import LightragTargetConfig
+from kbsync.targets.lightrag.target import LightragTarget
+from kbsync_standin.lightrag import application
+from tests.cli.place import Place
+from tests.servers.lightrag import KNOWN, PROBES
+from tests.servers.probe import Side, differences, judge, stand_in
+from tests.servers.world import RealWorld, live
+from tests.targets.blocks import around, block
+from tests.targets.lightrag.suite import LightragSuite
 
 
-def test_a_text_is_indexed(servers: dict[str, Any]) -> None:
-    there = servers["lightrag"]
+def cleared(there: dict[str, Any]) -> None:
+    """No document is left: the server has one base, which cannot be made anew."""
     with httpx.Client(base_url=there["base_url"], headers={"x-api-key": there["api_key"]}) as client:
-        given = {"text": "Kestrels hover.", "file_source": "kestrel.md"}
-        track = client.post("/documents/text", json=given).json()["track_id"]
-        for _ in range(100):
-            documents = client.get(f"/documents/track_status/{track}").json()["documents"]
-            if documents and documents[0]["status"] == "processed":
+        for _ in range(600):
+            answer = client.request("DELETE", "/documents").json()
+            counts = client.get("/documents/status_counts").json()["status_counts"]
+            if answer["status"] == "success" and counts["all"] == 0:
                 return
-            time.sleep(0.2)
-    raise AssertionError(documents)
+            time.sleep(0.1)
+    raise AssertionError(answer)
+
+
+class LightragRealWorld(RealWorld):
+    """The one base of the server, emptied. What has no text in it fails."""
+
+    unknown_id = "nobody~aaaaaaaa.md"
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming().name(path, digest)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        cleared(self.given)
+        yield
+
+    async def open(self) -> Target:
+        place = {name: self.given[name] for name in ("base_url", "api_key")}
+        return LightragTarget(block(LightragTargetConfig, **place), around())
+
+    def spoiled(self, path: str) -> bytes:
+        return b" \n"
+
+
+class TestLightragServer(LightragSuite):
+    @pytest.fixture(autouse=True)
+    def _given(self, servers: dict[str, Any]) -> None:
+        self.given = servers["lightrag"]
+
+    def make_world(self, place: Path) -> LightragRealWorld:
+        return LightragRealWorld(self.given)
+
+
+def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+    there = servers["lightrag"]
+    cleared(there)
+    headers = {"x-api-key": there["api_key"]}
+    real = Side(there["base_url"], headers)
+    with stand_in(application(there["api_key"], 1, (1.0, 1.0)), headers) as ours:
+        verdict = judge(differences(PROBES, ours, real), KNOWN)
+    for one in verdict.known:
+        record_property("difference", one)
+    assert verdict.unknown == []
+    assert verdict.idle == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
+
+
+def test_a_folder_is_mirrored(place: Place, servers: dict[str, Any]) -> None:
+    there = servers["lightrag"]
+    cleared(there)
+    live(place, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})

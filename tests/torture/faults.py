@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
 from tests.torture import trials_gptbots, trials_openwebui, trials_zhipu
 from tests.torture import trials_gptbots, trials_openai, trials_zhipu
+from tests.torture import trials_gptbots, trials_lightrag, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -22,6 +23,7 @@ TRIALS: Mapping[str, Sequence[Trial]] = {
     "gptbots": trials_gptbots.trials(),
     "openwebui": trials_openwebui.trials(),
     "openai": trials_openai.trials(),
+    "lightrag": trials_lightrag.trials(),
 }
 """What each service is put through."""
 
@@ -103,4 +105,7 @@ EXERCISES: dict[str, Exercise] = {
     "openai-faults": exercise("openai", alone),
     "openai-pairs": exercise("openai", paired),
     "openai-crashes": exercise("openai", struck),
+    "lightrag-faults": exercise("lightrag", alone),
+    "lightrag-pairs": exercise("lightrag", paired),
+    "lightrag-crashes": exercise("lightrag", struck),
 }

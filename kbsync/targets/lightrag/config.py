@@ -1,0 +1,74 @@
+"""The config block of `type: lightrag`: a LightRAG server, and how its documents are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from kbsync.config.kinds import Choice, Whole
+from kbsync.config.problems import Conflict, Loc
+from kbsync.config.secrets import Confidential, Secret
+from kbsync.config.target import KEY_ALLOWED, BaseUrl, RemoteTargetConfig, canonical
+
+if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Surroundings, Target
+
+BASE_URL = "http://127.0.0.1:9621"
+LARGEST = 104_857_600
+"""Bytes of a file, unless the server's MAX_UPLOAD_SIZE says otherwise (LightRAG 1.5.7, api/config.py)."""
+
+_SHORTEST_ROOM = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightragTargetConfig(RemoteTargetConfig):
+    """The one knowledge base of a LightRAG server. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["lightrag"], Choice("lightrag: a LightRAG server")] = "lightrag"
+    base_url: Annotated[str, BaseUrl("the server's address, with its API prefix if it has one")] = BASE_URL
+    api_key: Annotated[Secret, Confidential("the server's LIGHTRAG_API_KEY", *KEY_ALLOWED)]
+    mode: Annotated[
+        Literal["naive", "local", "global", "hybrid", "mix"],
+        Choice("how searches are made: naive compares passages, the others ask a language model first"),
+    ] = "naive"
+    max_bytes: Annotated[
+        int, Whole("larger files are refused, in bytes; the server has a limit of its own", least=1)
+    ] = LARGEST
+
+    shares_base: ClassVar[bool] = True
+    unkept: ClassVar[Mapping[int, str]] = {
+        2: (
+            "A changed file has no gap, a renamed one has: the server takes a text only once, so that the "
+            "document of the old name is deleted before that of the new one is made."
+        ),
+        3: (
+            "Of several files with the same text one becomes a document; the others fail, "
+            "and the reason names the document that has their text."
+        ),
+    }
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("lightrag", canonical(self.base_url))
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """What does not hold between the block, which stands at `loc`, and its mirror."""
+        from kbsync.core.names import Naming
+
+        yield from RemoteTargetConfig.conflicts(self, mirror, loc)
+        # The server gives no bytes back, so nothing but the name can prove what a document is.
+        if mirror.names == "plain":
+            message = "plain names prove nothing at this server; remove it, or write tagged"
+            yield Conflict((*loc[:-1], "names"), message)
+        elif Naming(mirror.prefix).short_of("x" * _SHORTEST_ROOM):
+            message = "is so long that no room is left for paths in document names; choose a shorter one"
+            yield Conflict((*loc[:-1], "prefix"), message)
+
+    def open(self, surroundings: Surroundings) -> Target:
+        """The documents of the server; no request is sent yet."""
+        from kbsync.targets.http.target import account_of
+        from kbsync.targets.lightrag.target import LightragTarget
+
+        return LightragTarget(self, surroundings, account=account_of(self))

@@ -1,0 +1,175 @@
+"""What the server answers, read without trust, and what its answers mean.
+
+Source of all of it: LightRAG 1.5.7, `lightrag/api/routers/document_routes.py` and `query_routes.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kbsync.contract.searching import Passage
+from kbsync.contract.target import DocState, DocStatus, Listed
+from kbsync.core.text import printable
+from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.reading import ListPage, count_of, object_of, objects_in, text_of
+
+BUSY_PAUSE = 3.0
+"""Seconds until a server that is at work is asked again, at the least."""
+
+STORED = "stored"
+"""Code of an upload whose name a document has."""
+
+_KEY_REFUSED = ("API Key required", "Invalid API Key")
+_STORED, _LEFT_BEHIND = "Document storage already contains", "Input directory already contains"
+_BARE_ID = re.compile(r"(?:doc|dup)-[0-9a-f]{32}")
+_REFUSAL_ID = "dup-"
+_DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
+_LONGEST_REASON = 300
+
+_STATES = {
+    "pending": DocState.INDEXING,
+    "parsing": DocState.INDEXING,
+    "analyzing": DocState.INDEXING,
+    "processing": DocState.INDEXING,
+    "preprocessed": DocState.INDEXING,
+    "processed": DocState.READY,
+    "failed": DocState.FAILED,
+}
+
+
+def judge(answer: HttpAnswer) -> TargetError | None:
+    """The server's words as errors; what it has no word for is told by the HTTP status."""
+    body, code = object_of(answer.body), str(answer.status)
+    detail = text_of(body.get("detail"))
+    said = f"{answer.op}: {detail or text_of(body.get('message'))}"
+    match answer.status:
+        case 403 if detail in _KEY_REFUSED:
+            return Halted("credentials", f"{said}; check api_key", code=code)
+        case 404 if answer.op == "base" and detail == "Not Found":
+            reason = f"there are no documents at this address of {answer.host}; correct target.base_url"
+            return Halted("knowledge-base-missing", reason, code=code)
+        case 404 | 405 | 501 if answer.op != "search":
+            return Unavailable(
+                f"{answer.op}: {answer.host} answered {code}, as if it had no such call", code=code
+            )
+        case 409 if detail.startswith((_STORED, _LEFT_BEHIND)):
+            return NameTaken(said, code=STORED if detail.startswith(_STORED) else code)
+        case 409 | 503 if detail:
+            # Documents are being deleted, or files scanned: nothing was stored.
+            return Unavailable(said, code="busy", retry_after=answer.retry_after or BUSY_PAUSE)
+    if answer.is_success and body.get("status") == "busy":
+        return Unavailable(said, code="busy", retry_after=BUSY_PAUSE)
+    return by_status(answer, of_item=answer.op == "upload")
+
+
+def document_id(remote_id: str) -> str:
+    """What the server calls a document that we know by its name: it makes the id of that."""
+    if _BARE_ID.fullmatch(remote_id):
+        return remote_id
+    return f"doc-{hashlib.md5(remote_id.encode(), usedforsecurity=False).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document as the list has it. `name`: of the file. `duplicate_of`: the id of one with its text."""
+
+    id: str
+    name: str
+    state: DocState
+    error: str
+    duplicate_of: str
+    created: float | None
+
+    @property
+    def remote_id(self) -> str:
+        """Its name, which searches tell, unless its id was not made of it: then the id."""
+        return self.name if document_id(self.name) == self.id else self.id
+
+    @property
+    def is_refusal(self) -> bool:
+        """No document: what the server remembers of an upload under a name that it had already."""
+        return self.id.startswith(_REFUSAL_ID)
+
+    @property
+    def listed(self) -> Listed:
+        """As the contract has it. The size that the server tells is in characters of the text."""
+        return Listed(self.remote_id, self.name, created=self.created, state=self.state)
+
+    def status(self, names: Mapping[str, str]) -> DocStatus:
+        """Its state and why it failed. `names`: of documents by their ids, as far as they are known."""
+        if self.state is not DocState.FAILED:
+            return DocStatus(self.state)
+        if self.duplicate_of:
+            other = names.get(self.duplicate_of, self.duplicate_of)
+            reason = f"the server takes a text only once, and has this one as {other}"
+            return DocStatus(self.state, reason, "duplicate")
+        return DocStatus(self.state, self.error or "the server gives no reason", "failed")
+
+
+def page_of(answer: HttpAnswer) -> ListPage[Row]:
+    """A page of the list."""
+    rows = objects_in(object_of(answer.body).get("documents"))
+    total = object_of(object_of(answer.body).get("pagination")).get("total_count")
+    return ListPage(tuple(row for row in map(_row, rows) if row.id), count_of(total))
+
+
+def _row(one: dict[str, Any]) -> Row:
+    metadata = object_of(one.get("metadata"))
+    is_duplicate = metadata.get("is_duplicate") is True
+    return Row(
+        text_of(one.get("id")),
+        text_of(one.get("file_path")),
+        _STATES.get(text_of(one.get("status")), DocState.UNKNOWN),
+        printable(text_of(one.get("error_msg")))[:_LONGEST_REASON],
+        text_of(metadata.get("original_doc_id")) if is_duplicate else "",
+        _seconds(text_of(one.get("created_at"))),
+    )
+
+
+def _seconds(text: str) -> float | None:
+    """Since the epoch; without a zone it is UTC."""
+    try:
+        told = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+
+
+def is_deleting(answer: HttpAnswer) -> bool:
+    """The server works on a deletion: so from the answer that it begins, while its words may be older."""
+    return object_of(answer.body).get("destructive_busy") is True
+
+
+def all_deleted(answer: HttpAnswer, number: int) -> bool:
+    """Its last word is that it deleted so many documents; else the list has to tell."""
+    done = _DONE.fullmatch(text_of(object_of(answer.body).get("latest_message")))
+    return done is not None and int(done[1]) == number
+
+
+def receipt(answer: HttpAnswer) -> None:
+    """Raises `Unsure` where the answer to an upload does not say that the server has the file."""
+    body = object_of(answer.body)
+    if body.get("status") != "success" or not text_of(body.get("track_id")):
+        raise Unsure(
+            f"upload: the answer does not say that it is stored: {answer.excerpt}", code="no-receipt"
+        )
+
+
+def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
+    """Name of the document and passage, best first. The server tells no scores: 1, 1/2, 1/3 stand for them.
+
+    Raises `Unavailable` for a search that failed.
+    """
+    body = object_of(answer.body)
+    is_empty = object_of(body.get("metadata")).get("failure_reason") == "no_results"
+    if body.get("status") != "success" and not is_empty:
+        raise Unavailable(f"search: {printable(text_of(body.get('message')))[:_LONGEST_REASON]}")
+    chunks = objects_in(object_of(body.get("data")).get("chunks"))
+    for place, chunk in enumerate(chunks, 1):
+        yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / place)

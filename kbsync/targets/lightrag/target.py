@@ -1,0 +1,221 @@
+"""A LightRAG server as a target of the mirror.
+
+The server keeps nothing of ours but the file's name, which the document's id is made of, and takes a text
+only once. It deletes in the background, one job at a time, and not while it indexes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Unpack
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+)
+from kbsync.core.model import Limits
+from kbsync.core.names import Naming, tag_of
+from kbsync.core.text import sized
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.bodies import FilePart
+from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.reading import ListPage, ListSweep, count_of, object_of
+from kbsync.targets.http.target import RemoteTarget, hits_of, key_of, limited
+from kbsync.targets.lightrag import shapes
+from kbsync.targets.lightrag.config import LightragTargetConfig
+from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id, judge
+
+# fmt: off
+EXTENSIONS = frozenset((
+    "docx", "epub", "odt", "pdf", "pptx", "rtf", "textpack", "xlsx",
+    "bat", "c", "conf", "cpp", "css", "csv", "go", "h", "hpp", "htm", "html", "ini", "java", "js",
+    "json", "less", "log", "md", "mdx", "php", "properties", "py", "rb", "scss", "sh", "sql", "swift",
+    "tex", "ts", "txt", "xml", "yaml", "yml",
+))
+# fmt: on
+"""What the server reads without helpers of its own (1.5.7, `GET /documents/supported_file_types`)."""
+
+RECENT = 200
+"""Rows of the largest page; what is being indexed is among the documents changed last."""
+
+LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
+"""Seconds before each look at a deletion under way; after the last one the engine comes back to it."""
+
+PASSAGES, MOST_PASSAGES = 4, 200
+"""Asked for each document wanted, and at most; the server keeps what fits into its budget of tokens."""
+
+LEAST_QUERY = 3
+"""Characters of a question, those of Chinese, Japanese and Korean counted twice."""
+
+_STILL_THERE = "the server says that the deletion is over, and still has the document"
+
+
+class LightragTarget(RemoteTarget):
+    """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
+
+    takes_texts_once = True
+
+    def __init__(
+        self, config: LightragTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
+    ) -> None:
+        key = {"X-API-Key": key_of(config)}
+        super().__init__(config, surroundings, judge, headers=lambda: key, **options)
+        self._config, self._naming = config, Naming(surroundings.prefix)
+        self._sleep = options.get("sleep", asyncio.sleep)
+        self._turn = asyncio.Lock()
+        self._leaving: dict[str, None] = {}
+        self._left: dict[str, DeleteOutcome] = {}
+
+    @property
+    def limits(self) -> Limits:
+        """What the server takes, and the config of asking and waiting."""
+        own = Limits(EXTENSIONS, max_bytes=self._config.max_bytes, list_lag=2.0, ids_return=True)
+        return limited(own, self._config)
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """Always the same: how documents are cut is the server's own setting."""
+        return "server"
+
+    async def base(self) -> Base:
+        """Look at the server. It has one base, without an id of its own."""
+        answer = await self._client.ask("base", "GET", "/documents/status_counts")
+        counts = object_of(object_of(answer.body).get("status_counts"))
+        if (total := count_of(counts.get("all"))) is None:
+            raise Unavailable(f"base: {answer.host} does not count its documents: {answer.excerpt}")
+        return Base(self._config.base_url, total, self._config.base_url)
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each in a request of its own, once; outcomes in the order given."""
+        return [await self._put(one) for one in documents]
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
+        # What the server would refuse after all of it was sent is refused here.
+        if document.name.rpartition(".")[2].lower() not in EXTENSIONS:
+            return Rejected(
+                f"the server takes no such files; it takes {' '.join(sorted(EXTENSIONS))}", code="format"
+            )
+        if document.size > self._config.max_bytes:
+            reason = f"{sized(document.size)} is over the limit of {sized(self._config.max_bytes)}"
+            return Rejected(reason, code="too-large")
+        if not document.size:
+            return Rejected("the file is empty", code="empty")
+        old, key = document.replaces, self._naming.key
+        is_renamed = old is not None and key(old) == key(document.name) != ""
+        try:
+            # The server refuses a text that it has under another name: the old document goes first.
+            failure = (await self.delete([old]))[old] if is_renamed and old is not None else None
+            if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
+                return Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
+            if failure is not None:
+                return failure
+            file = FilePart("file", document.name, document.body)
+            shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
+        except TargetError as error:
+            # A tag in the name proves that the document of this name has these bytes.
+            if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
+                return error
+        return Accepted(document.name, replaced=is_renamed)
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """By one page of what changed last; what is not on it is looked for in the whole list."""
+        page = await self._page(1, RECENT, "updated_at", "desc")
+        rows = {row.remote_id: row for row in page.rows if not row.is_refusal}
+        if not rows.keys() >= set(ids):
+            rows |= {row.remote_id: row async for row in self._rows()}
+        names = {row.id: row.name for row in rows.values()}
+        missing = DocStatus(DocState.MISSING)
+        return {one: rows[one].status(names) if one in rows else missing for one in ids}
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
+        self._leaving.update(dict.fromkeys(ids))
+        try:
+            async with self._turn:
+                if any(one not in self._left for one in ids):
+                    batch = [one for one in self._leaving if one not in self._left]
+                    try:
+                        self._left |= await self._removed(batch)
+                    except TargetError as error:
+                        self._left |= dict.fromkeys(batch, error)
+            unknown = Unsure("delete: another call had its answer")
+            return {one: self._left.get(one, unknown) for one in ids}
+        finally:
+            for one in ids:
+                self._leaving.pop(one, None)
+                self._left.pop(one, None)
+
+    async def _removed(self, batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """What the server says once it is through with them, or else its list."""
+        asked = {
+            "doc_ids": [document_id(one) for one in batch],
+            "delete_file": True,
+            "delete_llm_cache": True,
+        }
+        answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=asked)
+        if object_of(answer.body).get("status") != "deletion_started":
+            raise Unavailable(f"delete: the answer does not say that it begins: {answer.excerpt}")
+        for seconds in LOOKS:
+            await self._sleep(seconds)
+            answer = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
+            if not shapes.is_deleting(answer):
+                break
+        else:
+            raise Unavailable("delete: the server is still at it", code="busy", retry_after=BUSY_PAUSE)
+        if shapes.all_deleted(answer, len(batch)):
+            return dict.fromkeys(batch)
+        # It counts what was not there among the failures.
+        there = {row.remote_id async for row in self._rows()}
+        return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in batch}
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document once. Raises `Unavailable` where the list is shorter than it says."""
+        async with aclosing(self._rows()) as rows:
+            async for row in rows:
+                yield row.listed
+
+    async def _rows(self) -> AsyncGenerator[Row, None]:
+        sweep = ListSweep(self._in_order)
+        async with aclosing(sweep.rows()) as rows:
+            async for row in rows:
+                if not row.is_refusal:
+                    yield row
+        if sweep.is_doubtful:
+            base = await self.base()
+            sweep.check(base.documents, base.id)
+
+    async def _in_order(self, number: int, size: int) -> ListPage[Row]:
+        # Ids never change, so that what is indexed meanwhile stays where it is.
+        return await self._page(number, size, "id", "asc")
+
+    async def _page(self, number: int, size: int, field: str, direction: str) -> ListPage[Row]:
+        asked = {"page": number, "page_size": size, "sort_field": field, "sort_direction": direction}
+        try:
+            answer = await self._client.ask("list", "POST", "/documents/paginated", json=asked)
+        except Rejected as error:  # no refusal is an empty list
+            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+        page = shapes.page_of(answer)
+        if page.total is None:
+            raise Unavailable(f"the list cannot be had: {answer.excerpt}")
+        return page
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. The server knows no paths, types and dates: with them, everything that was found."""
+        width = sum(1 if character.isascii() else 2 for character in query.text.strip())
+        if width < LEAST_QUERY:
+            return ()
+        number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
+        asked = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
+        answer = await self._client.ask("search", "POST", "/query/data", json=asked)
+        hits = hits_of(shapes.passages(answer))
+        # The engine filters by path, type and date afterwards: what is cut here would be missing there.
+        return hits if query.selects else hits[: query.top_k]

@@ -1,0 +1,59 @@
+"""How the server behaves where its source leaves it open, and the kinds of fault that it plays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync_standin import switches as switching
+
+
+@dataclass(frozen=True, slots=True)
+class LightragBehaviour:
+    """How the server always is. Durations are seconds of the stand-in's clock.
+
+    vectorize: least and most seconds until a document is processed.
+    deleting: how long a deletion in the background takes.
+    list_lag: so long after the answer to an upload the list lacks its document.
+    most_at_once: more documents that are not processed yet are refused with 429; 0: no limit.
+    extra_fields: unknown fields in every object.
+    key_revoked: the key is wrong from now on.
+    base: the API is `present`; `gone` (404 for everything); or what is in it was `emptied` by others.
+    """
+
+    vectorize: tuple[float, float] = (0.0, 0.0)
+    deleting: float = 0.05
+    list_lag: float = 0.0
+    most_at_once: int = 0
+    extra_fields: bool = False
+    key_revoked: bool = False
+    base: Literal["present", "gone", "emptied"] = "present"
+
+
+def changed(behaviour: LightragBehaviour, switches: Mapping[str, Any]) -> LightragBehaviour:
+    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    return switching.changed(behaviour, switches, {"vectorize": switching.span})
+
+
+KINDS: Mapping[str, str] = {
+    "unauthorized": "403, as for a wrong key",
+    "rate-limited": "429: too many documents wait, nothing done [args: retry_after: the header (30)]",
+    "clearing": "as while documents are deleted: 409, nothing done (upload)",
+    "busy": "200 with the status busy, nothing done (delete)",
+    "name-taken": "409: a file of this name lies in the input directory, nothing done (upload)",
+    "refused": "400: the file is not taken (upload)",
+    "internal": "500 with a detail [args: stored: true: the work was done before]",
+    "not-stored": "accepted, and lost before it is in the list (upload)",
+    "no-receipt": "the answer has another status (upload) [args: status (partial_success), stored: true]",
+    "fails": "such files are not processed but failed (upload)",
+    "stuck": "such files are processing for ever, without any work on them (upload)",
+    "keeps-document": "the deletion is said to be done, the documents stay (delete)",
+    "miscounts": "the deletion is done and told as failed (deletion)",
+    "slow": "the deletion takes long (delete) [args: seconds (60)]",
+    "left-out": "such documents are left out (list) [args: name: glob (*)]",
+    "status-word": "the status of every document is something else (list) [args: value]",
+    "shape": "the answer has another shape [args: form: object, nulls or null]",
+    "search-failed": "200 with the status failure (search)",
+}
+"""Every kind with one line of explanation."""

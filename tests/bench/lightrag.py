@@ -1,0 +1,67 @@
+"""The bench whose base is at the stand-in of LightRAG: each text is there once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from kbsync_standin.lightrag.storage import Document
+from tests.bench.bench import Change, OwnDocument
+from tests.bench.zhipu import ZhipuBench, edit_little
+from tests.targets.lightrag.world import LightragWorld
+
+
+class LightragBench(ZhipuBench):
+    """Nothing is indexed again when asked, and no account is ever full: then there is too much work."""
+
+    ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "list", "rename": "upload"}
+    kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
+        "lost": ("lost-answer", {}),
+        "done": ("lost-answer", {}),
+        "down": ("rate-limited", {}),
+        "refused": ("refused", {}),
+        "full": ("rate-limited", {}),
+    }
+    effects: ClassVar[Mapping[str, str]] = {"upload": "put", "delete": "delete"}
+    watched = ("list", "deletion")
+    edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"list": edit_little}
+    has_gaps_in_renames = True
+
+    world: LightragWorld
+
+    def _tell_new(self) -> None:
+        new = self.world.app.journal()[self._told :]
+        self._told += len(new)
+        for entry in new:
+            if entry["id"] in self.world.foreign and entry["effect"] == "deleted":
+                self._touched.append(f"a document of somebody else's: deleted {entry['name']}")
+            one = self.world.app.storage.documents.get(entry["id"])
+            is_stored = entry["effect"] == "stored" and one is not None
+            text, fails = (one.text, bool(one.error)) if is_stored and one is not None else (None, False)
+            self.on_change(Change(entry["effect"], self._path_in(entry["name"]), text, fails))
+
+    def _new_entries(self) -> list[Any]:
+        self._told = len(self.world.app.journal())
+        return []
+
+    def _path_in(self, name: str) -> str:
+        readings = (naming.read(name) for naming in self._namings())
+        return next((one.path for one in readings if one is not None and one.path), name)
+
+    def ours(self) -> list[OwnDocument]:
+        there = self.world.app.storage.documents.values()
+        return [self._kept_here(one) for one in there if not one.is_foreign]
+
+    def _kept_here(self, one: Document) -> OwnDocument:
+        status, path = one.status(self.world.app.clock.now()), self._path_in(one.name)
+        shown = (path, one.text) if status == "processed" else None
+        return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
+
+    def story(self) -> list[str]:
+        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
+
+    def fail_once(self, path: str) -> None:
+        self.world.play("fails", op="upload", match=f"{path.removesuffix('.md')}*")
+
+    def provoke(self, op: str) -> None:
+        """Every operation is asked for as it is."""

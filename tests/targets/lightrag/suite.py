@@ -1,0 +1,36 @@
+"""The suite where a text is taken only once and nothing is deleted while anything is indexed."""
+
+from __future__ import annotations
+
+from kbsync.contract.target import DocState
+from kbsync.errors import Unavailable
+from tests.conformance.suite import TargetSuite
+from tests.conformance.world import SuiteWorld, texts
+
+
+class LightragSuite(TargetSuite):
+    """Two rows are otherwise here than at other targets."""
+
+    async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
+        """Here they are one (`unkept`): the other fails, and the reason names it."""
+        [text] = texts(["kestrel"])
+        [first] = await world.make_ready(world.document("one/a.md", text))
+        [second] = await world.put(world.document("two/b.md", text))
+        await world.until(DocState.FAILED, second.remote_id)
+        status = (await world.target.status([second.remote_id]))[second.remote_id]
+        assert first in status.reason
+        assert await world.found("kestrel") == {first}
+
+    async def test_document_can_be_deleted_before_it_is_ready(self, world: SuiteWorld) -> None:
+        """Here it is put off until the server is done with it."""
+        [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
+        for _ in range(50):
+            outcome = (await world.target.delete([accepted.remote_id]))[accepted.remote_id]
+            if outcome is None:
+                break
+            assert isinstance(outcome, Unavailable)
+            assert outcome.code == "busy"
+            await world.pass_time(1.0)
+        assert outcome is None
+        assert await world.rows() == []
+        assert await world.found("kestrel") == set()

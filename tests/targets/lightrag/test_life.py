@@ -1,0 +1,194 @@
+"""What is special at LightRAG: each text once, one job at a time, names that prove everything."""
+
+from __future__ import annotations
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, DocState
+from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.targets.lightrag.shapes import document_id
+from kbsync_standin.faults import Fault
+from tests.conformance.test_lightrag import LightragConformance
+from tests.remote.world import sha_of_folder
+from tests.targets.lightrag.world import LightragWorld
+
+
+async def test_a_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
+    world: LightragWorld,
+) -> None:
+    world.write("guides/a.md", "about kestrels")
+    await world.once()
+    [old] = world.documents_of("guides/a.md")
+    world.move("guides/a.md", "b.md")
+    await world.once()
+    [new] = world.documents_of("b.md")
+    assert [entry["name"] for entry in world.effects("stored")] == [old["sent_name"], new["sent_name"]]
+    effects = [(entry["effect"], entry["name"]) for entry in world.app.journal()]
+    assert effects.index(("deleted", old["sent_name"])) < effects.index(("stored", new["sent_name"]))
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_a_changed_file_is_found_all_the_time(world: LightragWorld) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.write("a.md", "about herons")
+    await world.once()
+    effects = [entry["effect"] for entry in world.app.journal()]
+    assert effects == ["stored", "stored", "deleted"]
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_two_files_that_swapped_their_names_fail_until_one_is_out_of_the_way(
+    world: LightragWorld,
+) -> None:
+    """Each text is there already, under the other name, which serves until there is another."""
+    world.write_many(8)
+    world.write("a.md", "about kestrels")
+    world.write("b.md", "about herons")
+    await world.once()
+    world.move("a.md", "c.md")
+    world.move("b.md", "a.md")
+    world.move("c.md", "b.md")
+    await world.once()
+    assert world.statuses()["failed"] == 2
+    assert {"a.md", "b.md"} <= world.bytes_by_path(searchable=True).keys()
+    world.delete("b.md")
+    for _ in range(2):
+        world.clock.now += 100
+        await world.once()
+        world.tell("retry")
+    world.write("b.md", "about kestrels")
+    world.clock.now += 100
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_of_two_equal_files_one_fails_with_the_name_of_the_other(world: LightragWorld) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    [first] = world.documents_of("a.md")
+    world.write("copy.md", "about kestrels")
+    await world.once()
+    assert world.statuses() == {"failed": 1, "ready": 1}
+    [failed] = [one for one in world.rows() if one.path == "copy.md" and one.reason]
+    assert first["sent_name"] in failed.reason
+
+
+async def test_the_copy_takes_the_place_of_the_first_when_that_is_gone(world: LightragWorld) -> None:
+    world.write_many(8)
+    world.write("a.md", "about kestrels")
+    world.write("copy.md", "about kestrels")
+    await world.once()
+    [ready] = [path for path in ("a.md", "copy.md") if world.bytes_by_path(searchable=True).get(path)]
+    world.delete(ready)
+    for _ in range(3):
+        world.clock.now += 100
+        world.tell("retry")
+        await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_what_is_deleted_while_the_server_indexes_waits_for_it(world: LightragWorld) -> None:
+    world.write_many(8)
+    await world.once()
+    world.app.set_behaviour({"vectorize": [20, 20]})
+    world.delete("f0.md")
+    world.write("new.md", "takes long")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_an_upload_while_others_delete_is_only_late(world: LightragWorld) -> None:
+    world.play("clearing", op="upload", times=3)
+    world.write("a.md", "about kestrels")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.effects("stored")) == 1
+
+
+async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: LightragConformance) -> None:
+    ids = await served.make_ready(
+        *(served.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
+    )
+    served.server.requests.clear()
+    assert await served.target.delete(ids) == dict.fromkeys(ids)
+    assert served.server.requests.by_op["delete"] == 1
+
+
+async def test_a_key_that_is_refused_in_a_rename_halts(served: LightragConformance) -> None:
+    [old] = await served.make_ready(served.document("a.md", "kestrel"))
+    served.server.faults.add(Fault("unauthorized", op="delete"))
+    [outcome] = await served.target.put([served.document("b.md", "kestrel", replaces=old)])
+    assert isinstance(outcome, Halted)
+
+
+async def test_a_deletion_that_takes_long_is_come_back_to(served: LightragConformance) -> None:
+    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
+    served.server.faults.add(Fault("slow", op="delete"))
+    [outcome] = (await served.target.delete([remote_id])).values()
+    assert isinstance(outcome, Unavailable)
+    await served.pass_time(100)
+    assert await served.target.delete([remote_id]) == {remote_id: None}
+
+
+async def test_documents_that_stay_after_their_deletion_are_no_success(served: LightragConformance) -> None:
+    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
+    served.server.faults.add(Fault("keeps-document", op="delete"))
+    served.server.faults.add(Fault("miscounts", op="deletion"))
+    [outcome] = (await served.target.delete([remote_id])).values()
+    assert isinstance(outcome, Unavailable)
+    assert outcome.code == "still-there"
+
+
+async def test_an_upload_under_a_name_that_is_there_is_that_document(served: LightragConformance) -> None:
+    document = served.document("a.md", "kestrel")
+    [remote_id] = await served.make_ready(document)
+    [again] = await served.target.put([document])
+    assert again == Accepted(remote_id)
+    assert len(await served.rows()) == 1
+
+
+async def test_what_others_put_there_has_its_id_where_that_is_not_made_of_its_name(
+    served: LightragConformance,
+) -> None:
+    one = served.app.storage.documents
+    made = served.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
+    other = f"doc-{'0' * 32}"
+    one[other] = one.pop(made)
+    one[other].id = other
+    [row] = await served.rows()
+    assert (row.remote_id, row.name) == (other, "theirs.md")
+    assert document_id(other) == other
+    assert (await served.target.status([other]))[other].state is DocState.READY
+
+
+async def test_a_search_of_one_letter_finds_nothing_without_a_request(served: LightragConformance) -> None:
+    served.server.requests.clear()
+    assert await served.target.search(Query("ai")) == ()
+    assert await served.target.search(Query("隼")) == ()
+    assert not served.server.requests.by_op.get("search")
+
+
+async def test_a_search_that_failed_is_no_empty_one(served: LightragConformance) -> None:
+    served.server.faults.add(Fault("search-failed", op="search", times=0))
+    with pytest.raises(Unavailable):
+        await served.target.search(Query("kestrel"))
+
+
+@pytest.mark.parametrize(("name", "data"), [("a.png", b"x"), ("a.md", b""), ("a.md", b"x" * 2_000)])
+async def test_what_the_server_would_refuse_is_not_sent(
+    served: LightragConformance, name: str, data: bytes
+) -> None:
+    from kbsync.targets.lightrag.config import LightragTargetConfig
+    from kbsync.targets.lightrag.target import LightragTarget
+    from tests.conformance.test_lightrag import KEY
+    from tests.targets.blocks import around, block
+
+    config = block(LightragTargetConfig, base_url=served.server.url, api_key=KEY, max_bytes=1_000)
+    target = LightragTarget(config, around())
+    served.server.requests.clear()
+    [outcome] = await target.put([served.document(name, data)])
+    await target.aclose()
+    assert isinstance(outcome, Rejected)
+    assert not served.server.requests.by_op

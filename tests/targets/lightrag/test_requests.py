@@ -1,0 +1,68 @@
+"""How many requests a mirror costs. The least for a new document is two: the upload, and a look at it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.remote.world import sha_of_folder
+from tests.targets.lightrag.world import LightragWorld
+
+LEAST = 2
+
+
+async def asked(world: LightragWorld) -> dict[str, int]:
+    """The requests of one pass, after which the base is as the folder."""
+    world.clock.now += 100
+    world.server.requests.clear()
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    return dict(world.server.requests.by_op)
+
+
+async def test_a_new_document_costs_an_upload_and_a_look(world: LightragWorld) -> None:
+    world.write_many(2)
+    await world.once()
+    idle = sum((await asked(world)).values())
+    world.app.set_behaviour({"vectorize": [0.5, 0.5]})
+    world.write("new.md", "a new file")
+    spent = await asked(world)
+    assert spent["upload"] == 1
+    assert sum(spent.values()) - idle <= LEAST + 1.2, spent
+
+
+async def test_a_changed_file_costs_five_at_most(world: LightragWorld) -> None:
+    world.write_many(2)
+    await world.once()
+    idle = sum((await asked(world)).values())
+    world.app.set_behaviour({"vectorize": [0.5, 0.5]})
+    world.write("f0.md", "another text")
+    spent = await asked(world)
+    assert (spent["upload"], spent["delete"], spent["deletion"]) == (1, 1, 1)
+    assert sum(spent.values()) - idle <= 5, spent
+
+
+async def test_many_new_documents_share_their_looks(world: LightragWorld) -> None:
+    world.write_many(60)
+    spent = await asked(world)
+    assert spent["upload"] == 60
+    assert spent["list"] <= 12, spent
+
+
+async def test_documents_that_are_deleted_together_share_the_work(world: LightragWorld) -> None:
+    world.write_many(40)
+    await world.once()
+    for number in range(8):
+        world.delete(f"f{number}.md")
+    spent = await asked(world)
+    assert spent["delete"] <= 4, spent
+    assert spent["deletion"] <= 4, spent
+
+
+@pytest.mark.parametrize("number", [5, 150])
+async def test_a_pass_without_changes_looks_at_the_base_once(world: LightragWorld, number: int) -> None:
+    world.write_many(number)
+    await world.once()
+    spent = await asked(world)
+    assert spent["base"] == 1
+    assert spent.get("list", 0) <= -(-number // 100)
+    assert sum(spent.values()) == spent["base"] + spent.get("list", 0)

@@ -1,0 +1,137 @@
+"""What is read from the server without any request: errors, rows, ids, settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.contract.target import DocState
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.lightrag import shapes
+from tests.config.reading import problems, with_settings
+
+
+def answered(status: int, body: Any, op: str = "upload") -> HttpAnswer:
+    return HttpAnswer(op, status, {}, body, json.dumps(body), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("op", "status", "body", "kind", "code"),
+    [
+        ("list", 403, {"detail": "API Key required"}, Halted, "403"),
+        ("list", 403, {"detail": "Invalid API Key"}, Halted, "403"),
+        ("list", 403, None, Unavailable, "403"),
+        ("upload", 403, None, Rejected, "403"),
+        ("base", 404, {"detail": "Not Found"}, Halted, "404"),
+        ("base", 404, None, Unavailable, "404"),
+        ("list", 404, {"detail": "Not Found"}, Unavailable, "404"),
+        ("search", 404, {"detail": "Not Found"}, NotOffered, "404"),
+        ("upload", 409, {"detail": "Document storage already contains 'a.md'."}, NameTaken, "stored"),
+        ("upload", 409, {"detail": "Input directory already contains a file"}, NameTaken, "409"),
+        ("upload", 409, {"detail": "Pipeline is clearing or deleting documents."}, Unavailable, "busy"),
+        ("upload", 503, {"detail": "Recovery is required."}, Unavailable, "busy"),
+        ("upload", 503, None, Unsure, "503"),
+        ("upload", 500, {"detail": "Internal server error"}, Unsure, "500"),
+        ("upload", 413, {"detail": "File too large."}, Rejected, "413"),
+        ("delete", 200, {"status": "busy", "message": "Pipeline is busy."}, Unavailable, "busy"),
+    ],
+)
+def test_errors_are_told_by_status_and_words(
+    op: str, status: int, body: Any, kind: type[TargetError], code: str
+) -> None:
+    error = shapes.judge(answered(status, body, op))
+    assert type(error) is kind
+    assert error.code == code
+
+
+def test_success_is_no_error() -> None:
+    assert shapes.judge(answered(200, {"status": "success"})) is None
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], None, {"status": "success"}, {"status": "failure", "track_id": "u"}]
+)
+def test_an_upload_without_a_receipt_is_unsure(body: Any) -> None:
+    with pytest.raises(Unsure):
+        shapes.receipt(answered(200, body))
+
+
+WORDS = {
+    "pending": DocState.INDEXING,
+    "parsing": DocState.INDEXING,
+    "analyzing": DocState.INDEXING,
+    "processing": DocState.INDEXING,
+    "preprocessed": DocState.INDEXING,
+    "processed": DocState.READY,
+    "failed": DocState.FAILED,
+    "PROCESSED": DocState.UNKNOWN,
+    "": DocState.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize("word", [*WORDS, None, 3, True])
+def test_only_the_words_of_the_server_say_a_state(word: Any) -> None:
+    page = shapes.page_of(
+        answered(200, {"documents": [{"id": "doc-1", "file_path": "a.md", "status": word}]})
+    )
+    assert page.rows[0].state is (WORDS[word] if isinstance(word, str) else DocState.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("2026-11-23T06:15:59+00:00", 1_795_414_559.0),
+        ("2026-11-23T06:15:59", 1_795_414_559.0),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+def test_times_are_in_utc_unless_they_say_otherwise(told: Any, seconds: float | None) -> None:
+    [row] = shapes.page_of(answered(200, {"documents": [{"id": "doc-1", "created_at": told}]})).rows
+    assert row.created == seconds
+
+
+def test_what_is_remembered_of_a_refused_upload_is_no_document() -> None:
+    rows = [{"id": f"{kind}-{'a' * 32}", "file_path": "a.md"} for kind in ("dup", "doc")]
+    page = shapes.page_of(answered(200, {"documents": rows, "pagination": {"total_count": 2}}))
+    assert [row.is_refusal for row in page.rows] == [True, False]
+    assert page.total == 2
+
+
+def test_the_id_is_made_of_the_name() -> None:
+    assert shapes.document_id("readme.md") == "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
+
+
+def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
+    last = {"busy": True, "latest_message": "Deletion completed: 2 successful, 0 failed"}
+    assert shapes.is_deleting(answered(200, {**last, "destructive_busy": True}))
+    assert not shapes.is_deleting(answered(200, {**last, "destructive_busy": False}))
+
+
+@pytest.mark.parametrize(
+    ("word", "is_so"),
+    [
+        ("Deletion completed: 2 successful, 0 failed", True),
+        ("Deletion completed: 1 successful, 1 failed", False),
+        ("Deletion completed: 12 successful, 0 failed", False),
+        ("Deleting document 2/2: doc-1", False),
+        (None, False),
+    ],
+)
+def test_a_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: bool) -> None:
+    assert shapes.all_deleted(answered(200, {"latest_message": word}), 2) is is_so
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [("", ""), ("names: plain", "mirrors[0].names"), (f"prefix: {'x' * 150}", "mirrors[0].prefix")],
+)
+def test_names_have_to_prove_the_content_and_have_room_for_a_path(
+    tmp_path: Path, settings: str, key: str
+) -> None:
+    found = problems(tmp_path, with_settings(f"{settings}\ntarget: {{type: lightrag, api_key: k}}"))
+    assert [one.key for one in found] == ([key] if key else [])

@@ -1,0 +1,66 @@
+"""Every fault of the stand-in of LightRAG on each operation it can meet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from tests.remote.faults import Trial
+from tests.torture.trials import WISHES, Calls, blaming, forms, on_the_way, passing, redirections
+
+OPS = ("base", "upload", "list", "delete", "deletion")
+CALLS = Calls(OPS, OPS, changes=("upload", "delete"), uploads=("upload",))
+BASE = "/documents/status_counts"
+
+
+def refusals() -> Iterator[Trial]:
+    """3, 12: too much work; the key goes away in mid-run, and comes back; the server is at work."""
+    for op in OPS:
+        yield Trial("rate-limited", op)
+        yield from (Trial("unauthorized", op, times=times) for times in (1, 3))
+        yield Trial("internal", op)
+        yield from forms("shape", op, ({"form": form} for form in ("object", "nulls", "null")))
+    for op, wish in itertools.product(("upload", "list"), WISHES):
+        yield Trial("rate-limited", op, {"retry_after": wish})
+    for op in CALLS.changes:
+        yield Trial("internal", op, {"stored": True})
+    yield from (Trial("clearing", "upload", times=times) for times in (1, 3))
+    yield from (Trial("busy", "delete", times=times) for times in (1, 3))
+
+
+def documents() -> Iterator[Trial]:
+    """9, 15, 16: what becomes of an upload."""
+    yield from (Trial(kind, "upload") for kind in ("name-taken", "not-stored", "fails", "stuck"))
+    yield Trial("refused", "upload", told=True)
+    yield from forms("no-receipt", "upload", ({}, {"stored": True}, {"status": "duplicated", "stored": True}))
+
+
+def looks() -> Iterator[Trial]:
+    """17, 18, 22: lists that lag, lie or lack fields."""
+    yield from forms("left-out", "list", ({"name": "new*"}, {"name": "changed*"}, {"name": "*"}))
+    yield from forms(
+        "status-word", "list", ({"value": value} for value in (None, 3, "SURPRISE", "Processed"))
+    )
+    for under in ({"list_lag": 1.5}, {"deleting": 5.0}, {"extra_fields": True}):
+        yield Trial("lost-answer", "upload", under=under)
+        yield Trial("lost-answer", "delete", under=under)
+
+
+def deletes() -> Iterator[Trial]:
+    """17, 25: deletions that lie, or last."""
+    yield Trial("keeps-document", "delete")
+    yield Trial("miscounts", "deletion")
+    yield from forms("slow", "delete", ({"seconds": 4}, {"seconds": 60}))
+
+
+def redirected() -> Iterator[Trial]:
+    """29: away, and within the same origin."""
+    yield from redirections(CALLS)
+    yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
+
+
+def trials() -> list[Trial]:
+    """All of them, in an order that does not change."""
+    tables = (refusals, documents, looks, deletes, redirected)
+    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
+    return [*shared, *(trial for table in tables for trial in table())]
