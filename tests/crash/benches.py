@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.bench import Bench
+from tests.bench.dify import DifyBench
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
@@ -18,6 +19,7 @@ from tests.memory.behaviour import Behaviour
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
 from tests.remote.world import RemoteWorld
+from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
 
 
@@ -41,6 +43,7 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
+    "dify": lambda place: DifyBench(DifyWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
