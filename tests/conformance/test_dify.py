@@ -40,7 +40,7 @@ class DifyConformance(ServedWorld):
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]
-        self.server.faults.add(Fault("fails", op="upload", match=f"{stem}*", args={"name": f"{stem}*"}))
+        self.server.faults.add(Fault("fails", "upload", f"{stem}*", times=0, args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
     def cure(self) -> None:

@@ -57,6 +57,9 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {**JOBS, **RECIPE_JOBS, **late}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
+        case "dify":  # all documents have one recipe there
+            names = ("create", "change", "rename", "delete", "adopt")
+            return {name: REMOTE_JOBS[name] for name in names}
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
-from tests.torture import trials_gptbots, trials_zhipu
+from tests.torture import trials_dify, trials_gptbots, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -19,6 +19,7 @@ ROUND = 20
 TRIALS: Mapping[str, Sequence[Trial]] = {
     "zhipu": trials_zhipu.trials(),
     "gptbots": trials_gptbots.trials(),
+    "dify": trials_dify.trials(),
 }
 """What each service is put through."""
 
@@ -94,4 +95,7 @@ EXERCISES: dict[str, Exercise] = {
     "gptbots-faults": exercise("gptbots", alone),
     "gptbots-pairs": exercise("gptbots", paired),
     "gptbots-crashes": exercise("gptbots", struck),
+    "dify-faults": exercise("dify", alone),
+    "dify-pairs": exercise("dify", paired),
+    "dify-crashes": exercise("dify", struck),
 }
