@@ -8,7 +8,6 @@ import pytest
 
 from kbsync.contract.managing import BaseWish
 from kbsync.contract.searching import Query
-from kbsync.core.model import Status
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from kbsync_standin.dify import HOME_ID
 from tests.remote.world import sha_of_folder
@@ -190,7 +189,3 @@ async def test_what_a_base_cannot_be_is_said_before_anything_is_sent(
     with pytest.raises(NotOffered):
         await target.bases.models()
     assert world.asked() == 0
-
-
-def test_words_of_a_state_are_those_that_are_shown() -> None:
-    assert "ready" in {one.word for one in Status}

@@ -13,6 +13,7 @@ from kbsync.targets.dify.shapes import GONE, judge_for
 from kbsync.targets.http.errors import HttpAnswer
 
 OF_DOCUMENTS = {"upload", "delete"}
+PLAN = "of your subscription."
 
 
 def judged(op: str, status: int, body: Any, text: str = "") -> TargetError | None:
@@ -66,10 +67,10 @@ def test_only_what_is_completed_enabled_and_not_archived_is_ready(
     [
         (401, "unauthorized", "Access token is invalid", Halted, "credentials"),
         (403, "forbidden", "Dataset api access is not enabled.", Halted, "credentials"),
-        (403, "forbidden", "The number of documents has reached the limit of your subscription.", Halted, "quota"),
-        (403, "forbidden", "The capacity of the vector space has reached the limit of your subscription.", Halted, "quota"),
-        (403, "forbidden", "Sorry, you have reached the knowledge base request rate limit of your subscription.", Unavailable, ""),
-        (400, "invalid_param", "You have reached the limit of your subscription. Only 0 documents can be uploaded.", Halted, "quota"),
+        (403, "forbidden", f"The number of documents has reached the limit {PLAN}", Halted, "quota"),
+        (403, "forbidden", f"The vector space has reached the limit {PLAN}", Halted, "quota"),
+        (403, "forbidden", f"You have reached the request rate limit {PLAN}", Unavailable, ""),
+        (400, "invalid_param", f"You have reached the limit {PLAN} Only 0 can be uploaded.", Halted, "quota"),
         (400, "provider_quota_exceeded", "", Halted, "quota"),
         (404, "not_found", "Dataset not found.", Halted, "knowledge-base-missing"),
         (400, "invalid_param", "Dataset does not exist.", Halted, "knowledge-base-missing"),
@@ -85,7 +86,7 @@ def test_only_what_is_completed_enabled_and_not_archived_is_ready(
         (429, "too_many_requests", "", Unavailable, ""),
         (500, "unknown", "Internal Server Error", Unsure, ""),
     ],
-)  # fmt: skip
+)
 def test_errors_mean_what_has_to_be_done(
     op: str, status: int, code: str, message: str, kind: type[TargetError], halt: str
 ) -> None:
