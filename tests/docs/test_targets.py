@@ -32,6 +32,7 @@ from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
+from kbsync_standin.dify.app import ROUTES as DIFY_ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
@@ -229,8 +230,9 @@ def test_defaults_of_searches_at_zhipu_are_told() -> None:
     [
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
         ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
+        ("## Dify", "dify", list(DIFY_ROUTES)),
     ],
-    ids=["zhipu", "gptbots"],
+    ids=["zhipu", "gptbots", "dify"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
@@ -245,4 +247,4 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
 
 
 def calls(text: str) -> list[tuple[str, str]]:
-    return re.findall(r"`(GET|POST|PUT|DELETE) (\S+)`", text)
+    return re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (\S+)`", text)

@@ -130,14 +130,9 @@ def document_of(value: object) -> DocumentRow | None:
         return None
     detail = told.get("data_source_detail_dict") or told.get("data_source_info")
     size = count_of(object_of(object_of(detail).get("upload_file")).get("size"))
-    return DocumentRow(remote_id, text_of(told.get("name")), size, number_of(told), status_of(told))
-
-
-def number_of(told: Mapping[str, Any]) -> float | None:
-    """When it was made, seconds since the epoch."""
-    created = told.get("created_at")
-    is_number = isinstance(created, int | float) and not isinstance(created, bool) and 0 < created < 1e11
-    return float(created) if is_number else None  # type: ignore[arg-type]
+    return DocumentRow(
+        remote_id, text_of(told.get("name")), size, count_of(told.get("created_at")), status_of(told)
+    )
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))

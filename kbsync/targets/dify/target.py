@@ -1,7 +1,7 @@
 """The knowledge API of Dify as a target of the mirror.
 
 A document can be updated in place there, but its old text leaves the index first, and stays out when the
-new one fails (api/tasks/duplicate_document_indexing_task.py). So a changed file is a new document, and the
+new one fails (api/tasks/document_indexing_update_task.py). So a changed file is a new document, and the
 old one is deleted once the new one is searchable. Metadata of ours would cost a second request for each
 document, and be missing after a crash between the two; the name proves what a document is.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
@@ -140,7 +140,7 @@ class DifyTarget(RemoteTarget):
 
     async def _send(self, document: Outgoing, fields: Mapping[str, object]) -> PutOutcome:
         # Unless told so, Dify puts a document of a name in use in place of that one, whoever's it is, and
-        # takes its text out of the index at once (`duplicate` in api/services/dataset_service.py).
+        # takes its text out of the index at once (api/tasks/duplicate_document_indexing_task.py).
         data = json.dumps({"duplicate": False, **fields})
         part = FilePart("file", document.name, document.body)
         try:
@@ -168,31 +168,17 @@ class DifyTarget(RemoteTarget):
             found |= {row.id: row.status for row in page.rows if row.id in wanted}
             number, is_more = number + 1, bool(page.rows)
         rest = [one for one in wanted if one not in found]
-        return found | await self._each(rest, self._status, otherwise=_UNKNOWN)
+        return found | dict(zip(rest, await asyncio.gather(*map(self._status, rest)), strict=True))
 
     async def _status(self, remote_id: str) -> DocStatus:
         try:
             answer = await self._client.ask(
                 DifyCall.DETAIL, "GET", self._path(remote_id), params={"metadata": "without"}
             )
-        except Rejected as error:
-            if error.code != GONE:
-                raise
-            return DocStatus(DocState.MISSING)
+        except Rejected as error:  # of this one document, which keeps nobody from hearing of the others
+            return DocStatus(DocState.MISSING) if error.code == GONE else _UNKNOWN
         row = shapes.document_of(answer.body)
         return row.status if row is not None and row.id == remote_id else _UNKNOWN
-
-    async def _each(
-        self, ids: Sequence[str], ask: Callable[[str], Awaitable[T]], otherwise: T
-    ) -> dict[str, T]:
-        """What is said of each; `otherwise` where nothing is, unless nothing is said of any."""
-        answers = await asyncio.gather(*map(ask, ids), return_exceptions=True)
-        errors = [one for one in answers if isinstance(one, BaseException)]
-        for error in errors:
-            if len(errors) == len(ids) or not isinstance(error, TargetError) or isinstance(error, Halted):
-                raise error
-        told = zip(ids, answers, strict=True)
-        return {one: otherwise if isinstance(said, BaseException) else said for one, said in told}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id; what is not there counts as done."""
