@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kbsync_standin.dify.workspace import Document
 from tests.bench.bench import Change, OwnDocument
-from tests.bench.zhipu import ZhipuBench, edit_little
+from tests.bench.zhipu import ZhipuBench, edit_little, lose_state
 from tests.targets.dify.world import DifyWorld
 
 
@@ -23,7 +23,7 @@ class DifyBench(ZhipuBench):
         "full": ("documents-full", {}),
     }
     effects: ClassVar[Mapping[str, str]] = {"upload": "put", "delete": "delete"}
-    edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"detail": edit_little}
+    edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"detail": edit_little, "file": lose_state}
 
     world: DifyWorld
 

@@ -58,7 +58,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "dify":  # all documents have one recipe there
-            names = ("create", "change", "rename", "delete", "adopt")
+            names = ("create", "change", "rename", "delete", "adopt", "adopt-plain")
             return {name: REMOTE_JOBS[name] for name in names}
         case "paid" | "paid-updating":
             return RECIPE_JOBS

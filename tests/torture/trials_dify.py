@@ -70,9 +70,19 @@ def deletes() -> Iterator[Trial]:
     yield Trial("lost-answer", "delete", {}, under={"indexing_deletion": "refused"}, times=2)
 
 
+def files() -> Iterator[Trial]:
+    """26: what proves documents under plain names, when the state was lost."""
+    lost = ("lost-answer", "cut-body", "hang", "truncated-json", "empty", "html", "bom", "gzip")
+    unread = {"asking": "file", "twins": True}
+    for op in ("file", "bytes"):
+        yield from (Trial(kind, op, **unread) for kind in lost)
+        yield from forms("status", op, ({"status": status} for status in (403, 404, 429, 503)), **unread)
+    yield from forms("shape", "file", ({"form": form} for form in ("object", "nulls", "null")), twins=True)
+
+
 def trials() -> list[Trial]:
     """All of them, in an order that does not change."""
-    tables = (refusals, errors, uploads, looks, deletes)
+    tables = (refusals, errors, uploads, looks, deletes, files)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
     whole = [
         # What cuts or changes a body wants an answer that has one.

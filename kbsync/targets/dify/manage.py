@@ -7,10 +7,9 @@ from urllib.parse import quote
 
 from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
 from kbsync.contract.target import Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
-from kbsync.targets.dify import shapes
+from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.dify.config import DifyTargetConfig
-from kbsync.targets.dify.shapes import DifyCall
+from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of, well_formed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.http.target import OfferedSetting, choice, make_once, parse_settings
@@ -21,7 +20,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 }
 """What can be set when a base is made."""
 
-LONGEST_NAME, LONGEST_DESCRIPTION = 40, 400
+LONGEST_NAME, LONGEST_WORDS = 40, 400
 """Characters (api/controllers/service_api/dataset/dataset.py)."""
 
 
@@ -41,11 +40,12 @@ class DifyBases:
         """Raises `Rejected`."""
         if wish.model is not None:
             raise Rejected("the model of a knowledge base is chosen in Dify; leave --model out")
-        for words, longest, what in (
-            (wish.name, LONGEST_NAME, "a name"),
-            (wish.description, LONGEST_DESCRIPTION, "a description"),
-        ):
-            if words is not None and len(words) > longest:
+        sizes = {
+            "a name": (wish.name, LONGEST_NAME),
+            "a description": (wish.description, LONGEST_WORDS),
+        }
+        for what, (words, longest) in sizes.items():
+            if len(words or "") > longest:
                 raise Rejected(f"{what} has at most {longest} characters in Dify", code="length")
         parse_settings(wish.settings, SETTINGS, "a new knowledge base")
 
@@ -60,12 +60,8 @@ class DifyBases:
 
     async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
-        page = shapes.bases_of(
-            (await self._client.ask(DifyCall.BASES, "GET", "/datasets", params=params)).body
-        )
-        if page is None:
-            raise Unavailable("bases: the answer has another shape than it should", code="shape")
-        return page
+        answer = await self._client.ask(DifyCall.BASES, "GET", "/datasets", params=params)
+        return well_formed(DifyCall.BASES, bases_of(answer.body))
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
@@ -74,16 +70,10 @@ class DifyBases:
         except (NotOffered, Halted) as error:
             if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
                 raise
-            raise self._missing(base_id) from error
-        dataset = shapes.dataset_of(answer.body)
-        if dataset is None:
-            raise self._missing(base_id)
-        return dataset.card
-
-    def _missing(self, base_id: str) -> Halted:
-        look = self._surroundings.pasted("kb list")
-        where = f"there is no knowledge base {base_id} at {self.address} for this api_key"
-        return Halted("knowledge-base-missing", f"{where}; list them with {look}")
+            look = self._surroundings.pasted("kb list")
+            where = f"there is no knowledge base {base_id} at {self.address} for this api_key"
+            raise Halted("knowledge-base-missing", f"{where}; list them with {look}") from error
+        return well_formed(DifyCall.BASE, dataset_of(answer.body)).card
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base, by default one that is searched by meaning."""
@@ -94,7 +84,7 @@ class DifyBases:
         async def make() -> BaseCard:
             settings = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
             answer = await self._client.post(DifyCall.CREATE_BASE, "/datasets", json={**body, **settings})
-            dataset = shapes.dataset_of(answer.body)
+            dataset = dataset_of(answer.body)
             if dataset is None:
                 raise Unsure("create-base: the answer names no knowledge base", code="no-id")
             return dataset.card
@@ -108,9 +98,8 @@ class DifyBases:
         self.check(wish)
         if wish.settings:
             raise NotOffered("settings of a knowledge base are changed in Dify; leave --set out")
-        told = {"name": wish.name, "description": wish.description}
-        body = {key: words for key, words in told.items() if words is not None}
-        await self.look(base_id)
+        card = await self.look(base_id)
+        body = {"name": wish.name or card.name, "description": wish.description or card.description}
         await self._client.ask(DifyCall.EDIT_BASE, "PATCH", _path(base_id), json=body)
 
     async def delete(self, base_id: str) -> None:

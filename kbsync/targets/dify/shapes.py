@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
@@ -31,6 +31,7 @@ class DifyCall(enum.StrEnum):
     LIST = "list"
     DETAIL = "detail"
     DELETE = "delete"
+    FILE = "file"
     RETRIEVE = "retrieve"
     BASES = "bases"
     CREATE_BASE = "create-base"
@@ -172,6 +173,16 @@ def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
     return tuple(found)
 
 
+T = TypeVar("T")
+
+
+def well_formed(op: DifyCall, value: T | None) -> T:
+    """What an answer says. Raises `Unavailable` for one of another shape."""
+    if value is None:
+        raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
+    return value
+
+
 # -- errors ------------------------------------------------------------------------------------------------
 
 GONE = "document-gone"
@@ -180,9 +191,6 @@ GONE = "document-gone"
 LIMITED = "rate-limited"
 _A_MINUTE = 60.0
 """Seconds of Dify's window; refused requests count in it, too (api/controllers/service_api/wraps.py)."""
-
-NEEDS_TECHNIQUE, NEEDS_RULE = "indexing_technique", "process_rule"
-"""Our codes for what a base without documents has to be told with the first of them."""
 
 _MONEY = re.compile(
     r"limit of your subscription|insufficient[_ ]?(?:quota|balance|credits?)|quota[_ ](?:has been )?exceeded|"

@@ -9,11 +9,12 @@ document, and be missing after a crash between the two; the name proves what a d
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar, Unpack
-from urllib.parse import quote
+from typing import Any, Unpack
+from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import (
@@ -33,10 +34,10 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.manage import DifyBases
-from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, DocumentRow, judge_for
+from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, DocumentRow, judge_for, well_formed
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, text_of
 from kbsync.targets.http.target import RemoteTarget, hits_of, limited
 
 MOST_PASSAGES = 50
@@ -49,14 +50,12 @@ RECIPE = "base"
 """How documents are cut is a setting of the knowledge base, and not ours."""
 
 LACKING: Mapping[str, object] = {
-    shapes.NEEDS_TECHNIQUE: "high_quality",
-    shapes.NEEDS_RULE: {"mode": "automatic"},
+    "indexing_technique": "high_quality",
+    "process_rule": {"mode": "automatic"},
 }
 """What a base that was never used has to be told with its first document: what Dify's console proposes."""
 
 _UNKNOWN = DocStatus(DocState.UNKNOWN)
-
-T = TypeVar("T")
 
 
 class DifyTarget(RemoteTarget):
@@ -104,7 +103,7 @@ class DifyTarget(RemoteTarget):
         except Rejected as error:
             reason = f"{where}: {error.reason}; correct base_url (or dataset_id) in the config"
             raise Halted("knowledge-base-missing", reason, code=error.code) from error
-        dataset = _told(DifyCall.BASE, shapes.dataset_of(answer.body))
+        dataset = well_formed(DifyCall.BASE, shapes.dataset_of(answer.body))
         if dataset.provider == "external":
             reason = "is kept outside of Dify and takes no documents; choose another dataset_id"
             raise Halted("knowledge-base-missing", f"knowledge base {dataset.card.id} {reason}")
@@ -207,6 +206,20 @@ class DifyTarget(RemoteTarget):
         """One page of the documents whose names have this in them."""
         return [_listed(row) for row in (await self._page(1, PAGE_SIZE, name)).rows]
 
+    async def digest(self, remote_id: str) -> str | None:
+        """The SHA-256 of the file that was uploaded, read at its signed address; None where it cannot be."""
+        digest = hashlib.sha256()
+        try:
+            answer = await self._client.ask(DifyCall.FILE, "GET", f"{self._path(remote_id)}/upload-file")
+            # An installation without FILES_URL tells the path alone (`get_signed_file_url`).
+            address = urljoin(self._config.base_url, text_of(object_of(answer.body).get("url")))
+            async with aclosing(self._client.read(address, most=self._config.max_bytes)) as pieces:
+                async for piece in pieces:
+                    digest.update(piece)
+        except Rejected:
+            return None
+        return digest.hexdigest()
+
     async def _page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
         try:
@@ -214,7 +227,7 @@ class DifyTarget(RemoteTarget):
         except Rejected as error:  # a refused list is no document's fault, while the base is there
             await self._look()
             raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
-        return _told(DifyCall.LIST, shapes.page_of(answer.body))
+        return well_formed(DifyCall.LIST, shapes.page_of(answer.body))
 
     def _path(self, remote_id: str) -> str:
         return f"{self._root}/documents/{quote(remote_id, safe='')}"
@@ -229,16 +242,10 @@ class DifyTarget(RemoteTarget):
         dataset = self._dataset or await self._look()
         body = {"query": text, "retrieval_model": {**dataset.retrieval, "top_k": MOST_PASSAGES}}
         answer = await self._client.ask(DifyCall.RETRIEVE, "POST", f"{self._root}/retrieve", json=body)
-        found = _told(DifyCall.RETRIEVE, shapes.matches_of(answer.body))
+        found = well_formed(DifyCall.RETRIEVE, shapes.matches_of(answer.body))
         hits = hits_of(one for one in found if not query.among or one[0] in query.among)
         return hits if query.selects and not query.among else hits[: query.top_k]
 
 
 def _listed(row: DocumentRow) -> Listed:
     return Listed(row.id, row.name, row.size, row.created, row.status.state, recipe=RECIPE)
-
-
-def _told(op: DifyCall, value: T | None) -> T:
-    if value is None:
-        raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
-    return value

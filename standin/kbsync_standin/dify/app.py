@@ -31,6 +31,7 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/datasets/{id}/documents"): "list",
     ("GET", "/datasets/{id}/documents/{document}"): "detail",
     ("DELETE", "/datasets/{id}/documents/{document}"): "delete",
+    ("GET", "/datasets/{id}/documents/{document}/upload-file"): "file",
     ("POST", "/datasets/{id}/retrieve"): "retrieve",
 }
 """The operation of each method and path."""
@@ -73,6 +74,11 @@ class Call:
     request: Request
     fault: Fault
     ids: Mapping[str, str]
+
+    @property
+    def origin(self) -> str:
+        """Where the client reaches the service."""
+        return f"http://{self.request.headers.get('host', 'localhost')}"
 
     def base(self) -> KnowledgeBase:
         """Raises `Refused`."""
@@ -275,6 +281,19 @@ def _delete(call: Call) -> Any:
     return {"204": None, "number": 204, "object": {"result": "success"}}[workspace.behaviour.deleted]
 
 
+SIGNED = re.compile(rf"/files/(?P<file>{_UUID})/file-preview")
+"""Where the bytes of a file are read, without a key (api/core/file/helpers.py, `get_signed_file_url`)."""
+
+
+def _file(call: Call) -> Any:
+    """`UploadFileApi` (upload_file.py)."""
+    one = call.found("Document not found.")
+    where = "" if call.workspace.behaviour.files_url == "missing" else call.origin
+    url = f"{where}/files/{one.id}/file-preview?timestamp=1&nonce=2&sign={one.sha256[:16]}"
+    told = {"id": one.id, "name": one.name, "size": len(one.content), "extension": one.name.split(".")[-1]}
+    return {**told, "url": url, "download_url": f"{url}&as_attachment=true"}
+
+
 _SEARCH = {
     "search_method": one_of("semantic_search", "full_text_search", "hybrid_search", "keyword_search"),
     "reranking_enable": is_flag,
@@ -314,6 +333,7 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "list": _list,
     "detail": _detail,
     "delete": _delete,
+    "file": _file,
     "retrieve": _retrieve,
 }
 """What answers each operation; None is 204. Raises `Breach` and `Refused`."""
@@ -378,6 +398,8 @@ class DifyApplication:
         if "cookie" in request.headers:
             self.violations.append("a cookie was sent")
         try:
+            if op == "bytes":
+                return self._bytes(request, ids["file"])
             is_known = request.headers.get("authorization") == f"Bearer {self._key}"
             if not is_known or self.behaviour.key_revoked:
                 raise _PLAYED["unauthorized"]
@@ -404,6 +426,15 @@ class DifyApplication:
         if self.behaviour.extra_fields and isinstance(body, dict):
             body = {**body, "surprise": {"a": [1]}}
         return Response.json(body)
+
+    def _bytes(self, request: Request, document_id: str) -> Response:
+        """The file behind a signed address. Raises `Refused`."""
+        if "authorization" in request.headers:
+            self.violations.append("the key was sent to the address of a file")
+        one = self.workspace.documents.get(document_id)
+        if one is None or one.deleted_at is not None or request.query.get("sign") != one.sha256[:16]:
+            raise Refused(404, "not_found", "File not found or signature is invalid")
+        return Response(200, one.content, {"content-type": "application/octet-stream"})
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
         """Raises `ValueError` for an unknown switch or a wrong value."""
@@ -461,6 +492,8 @@ class DifyApplication:
 
 
 def _route(request: Request) -> tuple[str, Mapping[str, str]]:
+    if request.method == "GET" and (found := SIGNED.fullmatch(request.path)) is not None:
+        return "bytes", found.groupdict()
     for method, pattern, op in _PATTERNS:
         if method == request.method and (found := pattern.fullmatch(request.path)) is not None:
             return op, found.groupdict()

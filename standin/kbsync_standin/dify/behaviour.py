@@ -19,6 +19,7 @@ class DifyBehaviour:
     deleted: the answer to a deletion: 204; 200 with the number 204, or with an object, as older versions.
     indexing_deletion: deleting what is being indexed: done, or refused with `document_indexing`.
     max_bytes: `UPLOAD_FILE_SIZE_LIMIT`. unstructured: `ETL_TYPE` is Unstructured.
+    files_url: addresses of files are whole, or without `FILES_URL` the path alone.
     api_access: the base may be used by the API.
     key_revoked: no request is let in. extra_fields: unknown fields in every object.
     base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
@@ -32,6 +33,7 @@ class DifyBehaviour:
     indexing_deletion: Literal["done", "refused"] = "done"
     max_bytes: int = 15 << 20
     unstructured: bool = False
+    files_url: Literal["set", "missing"] = "set"
     api_access: bool = True
     key_revoked: bool = False
     extra_fields: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tests.targets.dify.world import DifyWorld
 
 async def test_a_document_of_others_of_our_name_is_left_alone(world: DifyWorld) -> None:
     """Dify would put ours in its place, were it not told otherwise."""
-    world.settings = world.settings.__class__("docs", world.root, "dify", names="plain")
+    world.settings = replace(world.settings, names="plain")
     planted = world.plant("guide.md", "somebody else's, and longer than ours")
     world.write("guide.md", "ours")
     await world.once()
@@ -141,6 +142,23 @@ async def test_a_search_is_cut_to_what_dify_takes_and_may_find_nothing(world: Di
     assert [len(hits) for hits in found] == [0, 1]
 
 
+@pytest.mark.parametrize("files_url", ["set", "missing"])
+async def test_under_plain_names_a_lost_state_is_adopted_by_the_bytes(
+    world: DifyWorld, files_url: str
+) -> None:
+    world.turn(files_url=files_url)
+    world.settings = replace(world.settings, names="plain")
+    world.write("a.md", "alpha")
+    await world.once()
+    world.plant("b.md", "not ours, of the same length")
+    world.write("b.md", "ours by its name, not theirs")
+    world.lose_state()
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 3
+    assert world.keeps_foreign()
+
+
 async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> None:
     target = world.make_target()
     bases = target.bases
@@ -152,6 +170,9 @@ async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> Non
             await bases.create(BaseWish("Guides"))
         await bases.update(made.id, BaseWish("Other"))
         assert {one.id: one.name for one in await bases.all()} == {HOME_ID: "Handbook", made.id: "Other"}
+        assert (await bases.look(made.id)).description == "How to"
+        with pytest.raises(NotOffered, match="--set"):
+            await bases.update(made.id, BaseWish(settings={"permission": "only_me"}))
         await bases.delete(made.id)
         for ask in (bases.look, bases.delete):
             with pytest.raises(Halted, match="kb list") as error:
