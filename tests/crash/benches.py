@@ -57,9 +57,13 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {**JOBS, **RECIPE_JOBS, **late}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
-        case "dify":  # all documents have one recipe there
-            names = ("create", "change", "rename", "delete", "adopt", "adopt-plain")
-            return {name: REMOTE_JOBS[name] for name in names}
+        case "dify":  # as at Zhipu, but for what asks nothing else of the service; it has one recipe for all
+            alike = ("rename-keep", "mend", "approve", "everything", "prefix", "audit")
+            return {
+                name: job
+                for name, job in REMOTE_JOBS.items()
+                if name not in alike and not name.startswith("supersede")
+            }
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS

@@ -117,7 +117,7 @@ def _card(workspace: Workspace, base: KnowledgeBase) -> dict[str, Any]:
         "id": base.id,
         "name": base.name,
         "description": base.description,
-        "provider": "vendor",
+        "provider": "external" if workspace.behaviour.external else "vendor",
         "permission": base.permission,
         "data_source_type": "upload_file" if documents else None,
         "indexing_technique": base.technique,
@@ -189,6 +189,8 @@ _DATA = {
 def _upload(call: Call) -> Any:
     """`DocumentAddByFileApi`, with the checks in their order there."""
     workspace, base, behaviour = call.workspace, call.base(), call.workspace.behaviour
+    if behaviour.external:
+        raise _invalid("External datasets are not supported.")
     boundary = boundary_of(call.request.headers.get("content-type", ""))
     if boundary is None:
         raise Breach("the body is no form")

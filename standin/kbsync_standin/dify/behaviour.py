@@ -15,6 +15,7 @@ class DifyBehaviour:
 
     vectorize: least and most seconds until a document's status is final.
     fresh: the base has no indexing technique and no rule yet, as one made by the API without any.
+    external: the base is kept by another service, and takes no documents.
     doc_form: how documents of the base are cut; another one is refused.
     deleted: the answer to a deletion: 204; 200 with the number 204, or with an object, as older versions.
     indexing_deletion: deleting what is being indexed: done, or refused with `document_indexing`.
@@ -28,6 +29,7 @@ class DifyBehaviour:
 
     vectorize: tuple[float, float] = (0.0, 0.0)
     fresh: bool = False
+    external: bool = False
     doc_form: Literal["text_model", "hierarchical_model", "qa_model"] = "text_model"
     deleted: Literal["204", "number", "object"] = "204"
     indexing_deletion: Literal["done", "refused"] = "done"
