@@ -14,6 +14,7 @@ ROWS = {
     "openwebui": "kbsync.targets.openwebui.config:OpenWebuiTargetConfig",
     "openai": "kbsync.targets.openai.config:OpenaiTargetConfig",
     "lightrag": "kbsync.targets.lightrag.config:LightragTargetConfig",
+    "dify": "kbsync.targets.dify.config:DifyTargetConfig",
 }
 """Module and class of the config block, which has all else: keys, checks, how the target is opened."""
 

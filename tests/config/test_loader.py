@@ -106,7 +106,7 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
           - name: handbook
             folder: /srv/c
             settle: 2m
-            target: {type: dify, api_key: x}
+            target: {type: milvus, api_key: x}
         """
     assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
         (1, "state_dirr"),

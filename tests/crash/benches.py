@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.bench import Bench
+from tests.bench.dify import DifyBench
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.lightrag import LightragBench
 from tests.bench.local import LocalBench
@@ -21,6 +22,7 @@ from tests.memory.behaviour import Behaviour
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
 from tests.remote.world import RemoteWorld
+from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.openai.world import OpenaiWorld
@@ -50,6 +52,7 @@ SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, reembed_tries=1)),
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
     "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
+    "dify": lambda place: DifyBench(DifyWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
@@ -73,6 +76,13 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             # Another prefix renames all at once, with a gap for each.
             own = ("create", "change", "rename", "delete", "adopt", "audit")
             return {name: REMOTE_JOBS[name] for name in own}
+        case "dify":  # as at Zhipu, but for what asks nothing else of the service; it has one recipe for all
+            alike = ("rename-keep", "mend", "approve", "everything", "prefix", "audit")
+            return {
+                name: job
+                for name, job in REMOTE_JOBS.items()
+                if name not in alike and not name.startswith("supersede")
+            }
         case "paid" | "paid-updating":
             return RECIPE_JOBS
     return REMOTE_JOBS if bench == "forgetful" else JOBS

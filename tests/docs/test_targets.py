@@ -34,6 +34,7 @@ from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import CODES, Blame
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
+from kbsync_standin.dify.app import ROUTES as DIFY_ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
@@ -251,6 +252,9 @@ def named(pattern: str) -> str:
         ("## LightRAG", "lightrag", list(LIGHTRAG_ROUTES)),
     ],
     ids=["zhipu", "gptbots", "lightrag"],
+        ("## Dify", "dify", list(DIFY_ROUTES)),
+    ],
+    ids=["zhipu", "gptbots", "dify"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
@@ -280,3 +284,4 @@ def test_formats_of_lightrag_are_those_that_are_sent_and_taken() -> None:
     section = LIGHTRAG.read_text().partition("## Formats")[2].partition(". The server")[0]
     assert set(section.replace(",", " ").split()) == LIGHTRAG_EXTENSIONS
     assert {f".{one}" for one in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())
+    return re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (\S+)`", text)

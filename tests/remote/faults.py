@@ -18,6 +18,7 @@ from kbsync.errors import StateError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
 from tests.bench.bench import Change
+from tests.bench.dify import DifyBench
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.openai import OpenaiBench
@@ -25,6 +26,7 @@ from tests.bench.lightrag import LightragBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.openai.world import OpenaiWorld
@@ -48,6 +50,7 @@ BENCHES: Mapping[str, Callable[[Path], ZhipuBench]] = {
     "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, give_up=30.0)),
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, give_up=30.0)),
     "lightrag": lambda place: LightragBench(LightragWorld(place, give_up=30.0)),
+    "dify": lambda place: DifyBench(DifyWorld(place, give_up=30.0)),
 }
 
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)

@@ -12,6 +12,7 @@ from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
 from tests.torture import trials_gptbots, trials_openwebui, trials_zhipu
 from tests.torture import trials_gptbots, trials_openai, trials_zhipu
 from tests.torture import trials_gptbots, trials_lightrag, trials_zhipu
+from tests.torture import trials_dify, trials_gptbots, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -24,6 +25,7 @@ TRIALS: Mapping[str, Sequence[Trial]] = {
     "openwebui": trials_openwebui.trials(),
     "openai": trials_openai.trials(),
     "lightrag": trials_lightrag.trials(),
+    "dify": trials_dify.trials(),
 }
 """What each service is put through."""
 
@@ -108,4 +110,7 @@ EXERCISES: dict[str, Exercise] = {
     "lightrag-faults": exercise("lightrag", alone),
     "lightrag-pairs": exercise("lightrag", paired),
     "lightrag-crashes": exercise("lightrag", struck),
+    "dify-faults": exercise("dify", alone),
+    "dify-pairs": exercise("dify", paired),
+    "dify-crashes": exercise("dify", struck),
 }

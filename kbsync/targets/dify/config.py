@@ -1,0 +1,66 @@
+"""The config block of `type: dify`: the knowledge API of Dify, and how it is opened.
+
+Origins are paths in https://github.com/langgenius/dify, at the commits that docs/targets/dify.md names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from kbsync.config.kinds import Choice, Whole
+from kbsync.config.secrets import Confidential, Secret
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+
+if TYPE_CHECKING:
+    from kbsync.contract.target import Surroundings, Target
+
+BASE_URL = "https://api.dify.ai/v1"
+
+_ALWAYS = frozenset(
+    ("txt", "markdown", "md", "mdx", "pdf", "html", "htm", "xlsx", "xls", "docx", "csv", "vtt", "properties")
+)
+FORMATS = {
+    "dify": _ALWAYS,
+    "unstructured": _ALWAYS | {"doc", "eml", "msg", "pptx", "xml", "epub"},
+}
+"""Extensions by `ETL_TYPE` (api/constants/__init__.py)."""
+
+LARGEST = 15 * 1024 * 1024
+"""Bytes: what `UPLOAD_FILE_SIZE_LIMIT` is unless an installation sets it."""
+
+
+class DatasetId(BaseId):
+    """The id of a knowledge base."""
+
+    example = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifyTargetConfig(RemoteTargetConfig):
+    """A knowledge base at Dify. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["dify"], Choice("dify: a knowledge base at Dify")] = "dify"
+    base_url: Annotated[str, BaseUrl("the API's address, with its /v1")] = BASE_URL
+    api_key: Annotated[Secret, Confidential("the key of the knowledge API, not of an app", *KEY_ALLOWED)]
+    dataset_id: Annotated[str, DatasetId("the id of the knowledge base, in quotes")]
+    etl_type: Annotated[
+        Literal["dify", "unstructured"], Choice("the installation's ETL_TYPE, which decides its formats")
+    ] = "dify"
+    max_bytes: Annotated[
+        int,
+        Whole("larger files are refused, in bytes; the installation's UPLOAD_FILE_SIZE_LIMIT", least=1),
+    ] = LARGEST
+
+    shares_base: ClassVar[bool] = True
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("dify", canonical(self.base_url), self.dataset_id)
+
+    def open(self, surroundings: Surroundings) -> Target:
+        """The knowledge base at the service; no request is sent yet."""
+        from kbsync.targets.dify.target import DifyTarget
+        from kbsync.targets.http.target import account_of
+
+        return DifyTarget(self, surroundings, account=account_of(self))

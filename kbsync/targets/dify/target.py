@@ -1,0 +1,251 @@
+"""The knowledge API of Dify as a target of the mirror.
+
+A document can be updated in place there, but its old text leaves the index first, and stays out when the
+new one fails (api/tasks/document_indexing_update_task.py). So a changed file is a new document, and the
+old one is deleted once the new one is searchable. Metadata of ours would cost a second request for each
+document, and be missing after a crash between the two; the name proves what a document is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Unpack
+from urllib.parse import quote, urljoin
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+)
+from kbsync.core.model import Limits
+from kbsync.core.text import sized
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.dify import shapes
+from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
+from kbsync.targets.dify.manage import DifyBases
+from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, DocumentRow, judge_for, well_formed
+from kbsync.targets.http.bodies import FilePart
+from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, text_of
+from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+
+MOST_PASSAGES = 50
+"""Of one search, in which a document may have several."""
+
+LONGEST_QUERY = 250
+"""Characters of a search (api/services/hit_testing_service.py)."""
+
+RECIPE = "base"
+"""How documents are cut is a setting of the knowledge base, and not ours."""
+
+LACKING: Mapping[str, object] = {
+    "indexing_technique": "high_quality",
+    "process_rule": {"mode": "automatic"},
+}
+"""What a base that was never used has to be told with its first document: what Dify's console proposes."""
+
+_UNKNOWN = DocStatus(DocState.UNKNOWN)
+
+
+class DifyTarget(RemoteTarget):
+    """One knowledge base. Raises `UsageError` for settings of no use."""
+
+    def __init__(
+        self, config: DifyTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
+    ) -> None:
+        self._config, self._surroundings = config, surroundings
+        self._root = f"/datasets/{quote(config.dataset_id, safe='')}"
+        self._dataset: Dataset | None = None
+        judge = judge_for(config.base_url, config.dataset_id)
+        super().__init__(config, surroundings, judge, slow_codes=frozenset({LIMITED}), **options)
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        own = Limits(
+            extensions=FORMATS[self._config.etl_type],
+            max_bytes=self._config.max_bytes,
+            list_lag=1.0,
+            ahead=self._config.concurrency // 2 + 1,
+            paid=True,
+        )
+        return limited(own, self._config)
+
+    @property
+    def bases(self) -> DifyBases:
+        """The knowledge bases of the workspace."""
+        return DifyBases(self._config, self._surroundings, self._client)
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """The same for every document."""
+        return RECIPE
+
+    async def base(self) -> Base:
+        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
+        dataset = await self._look()
+        return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
+
+    async def _look(self) -> Dataset:
+        where = f"knowledge base {self._config.dataset_id} is not at {self._config.base_url} for this api_key"
+        try:
+            answer = await self._client.ask(DifyCall.BASE, "GET", self._root)
+        except Rejected as error:
+            reason = f"{where}: {error.reason}; correct base_url (or dataset_id) in the config"
+            raise Halted("knowledge-base-missing", reason, code=error.code) from error
+        dataset = well_formed(DifyCall.BASE, shapes.dataset_of(answer.body))
+        if dataset.provider == "external":
+            reason = "is kept outside of Dify and takes no documents; choose another dataset_id"
+            raise Halted("knowledge-base-missing", f"knowledge base {dataset.card.id} {reason}")
+        self._dataset = dataset
+        return dataset
+
+    # -- documents
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each in a request of its own; outcomes in the order given."""
+        return [await self._put(one) for one in documents]
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
+        extension = document.name.rpartition(".")[2].lower()
+        # Dify says of neither which it was, and only after all of it was sent.
+        if extension not in self.limits.extensions:
+            known = " ".join(sorted(self.limits.extensions))
+            return Rejected(f"Dify does not take this format; it takes {known}", code="format")
+        if document.size > self._config.max_bytes:
+            reason = f"{sized(document.size)} is over the limit of {sized(self._config.max_bytes)}"
+            return Rejected(f"{reason}; see max_bytes", code="too-large")
+        try:
+            dataset = self._dataset or await self._look()
+            return await self._send(document, {"doc_form": dataset.doc_form} if dataset.doc_form else {})
+        except NotOffered as error:
+            try:
+                await self._look()  # what has no such call may be no Dify at all
+            except TargetError as missing:
+                return missing
+            return Rejected(error.reason, code=error.code, may_pass=True)
+        except TargetError as error:
+            return error
+
+    async def _send(self, document: Outgoing, fields: Mapping[str, object]) -> PutOutcome:
+        # Unless told so, Dify puts a document of a name in use in place of that one, whoever's it is, and
+        # takes its text out of the index at once (api/tasks/duplicate_document_indexing_task.py).
+        data = json.dumps({"duplicate": False, **fields})
+        part = FilePart("file", document.name, document.body)
+        try:
+            answer = await self._client.send(
+                DifyCall.UPLOAD, f"{self._root}/document/create-by-file", fields={"data": data}, file=part
+            )
+        except Rejected as error:
+            if error.code not in LACKING or error.code in fields:
+                raise
+            return await self._send(document, {**fields, error.code: LACKING[error.code]})
+        made = shapes.document_of(object_of(answer.body).get("document"))
+        if made is None:
+            return Unsure(f"{DifyCall.UPLOAD}: the answer names no document", code="no-id")
+        name = made.name if made.name not in ("", document.name) else ""
+        return Accepted(made.id, name=name, created=made.created)
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each: of what was sent last by the first pages of the list, of others one by one."""
+        wanted = dict.fromkeys(ids)
+        found: dict[str, DocStatus] = {}
+        number, is_more = 1, True
+        # A page is worth as many requests as it spares.
+        while is_more and len(wanted) - len(found) > number:
+            page = await self._page(number, PAGE_SIZE)
+            found |= {row.id: row.status for row in page.rows if row.id in wanted}
+            number, is_more = number + 1, bool(page.rows)
+        rest = [one for one in wanted if one not in found]
+        return found | dict(zip(rest, await asyncio.gather(*map(self._status, rest)), strict=True))
+
+    async def _status(self, remote_id: str) -> DocStatus:
+        try:
+            answer = await self._client.ask(
+                DifyCall.DETAIL, "GET", self._path(remote_id), params={"metadata": "without"}
+            )
+        except Rejected as error:  # of this one document, which keeps nobody from hearing of the others
+            return DocStatus(DocState.MISSING) if error.code == GONE else _UNKNOWN
+        row = shapes.document_of(answer.body)
+        return row.status if row is not None and row.id == remote_id else _UNKNOWN
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id; what is not there counts as done."""
+        ids = tuple(dict.fromkeys(ids))
+        return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
+
+    async def _delete(self, remote_id: str) -> DeleteOutcome:
+        try:
+            await self._client.ask(DifyCall.DELETE, "DELETE", self._path(remote_id))
+        except TargetError as error:
+            return None if error.code == GONE else error
+        return None
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        sweep = ListSweep(self._page)
+        async with aclosing(sweep.rows()) as rows:
+            async for row in rows:
+                yield _listed(row)
+        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
+        if sweep.is_doubtful:
+            base = await self.base()
+            sweep.check(base.documents, base.id)
+
+    async def find(self, name: str) -> Sequence[Listed]:
+        """One page of the documents whose names have this in them."""
+        return [_listed(row) for row in (await self._page(1, PAGE_SIZE, name)).rows]
+
+    async def digest(self, remote_id: str) -> str | None:
+        """The SHA-256 of the file that was uploaded, read at its signed address; None where it cannot be."""
+        digest = hashlib.sha256()
+        try:
+            answer = await self._client.ask(DifyCall.FILE, "GET", f"{self._path(remote_id)}/upload-file")
+            # An installation without FILES_URL tells the path alone (`get_signed_file_url`).
+            address = urljoin(self._config.base_url, text_of(object_of(answer.body).get("url")))
+            async with aclosing(self._client.read(address, most=self._config.max_bytes)) as pieces:
+                async for piece in pieces:
+                    digest.update(piece)
+        except Rejected:
+            return None
+        return digest.hexdigest()
+
+    async def _page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
+        params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
+        try:
+            answer = await self._client.ask(DifyCall.LIST, "GET", f"{self._root}/documents", params=params)
+        except Rejected as error:  # a refused list is no document's fault, while the base is there
+            await self._look()
+            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+        return well_formed(DifyCall.LIST, shapes.page_of(answer.body))
+
+    def _path(self, remote_id: str) -> str:
+        return f"{self._root}/documents/{quote(remote_id, safe='')}"
+
+    # -- searches
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first, as the base is set up to search. Dify knows no paths, types and dates."""
+        text = query.text.strip()[:LONGEST_QUERY]
+        if not text:
+            return ()
+        dataset = self._dataset or await self._look()
+        body = {"query": text, "retrieval_model": {**dataset.retrieval, "top_k": MOST_PASSAGES}}
+        answer = await self._client.ask(DifyCall.RETRIEVE, "POST", f"{self._root}/retrieve", json=body)
+        found = well_formed(DifyCall.RETRIEVE, shapes.matches_of(answer.body))
+        hits = hits_of(one for one in found if not query.among or one[0] in query.among)
+        return hits if query.selects and not query.among else hits[: query.top_k]
+
+
+def _listed(row: DocumentRow) -> Listed:
+    return Listed(row.id, row.name, row.size, row.created, row.status.state, recipe=RECIPE)

@@ -1,0 +1,70 @@
+"""How installations and versions of Dify differ, and the kinds of fault that the stand-in plays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync_standin import switches as switching
+
+
+@dataclass(frozen=True, slots=True)
+class DifyBehaviour:
+    """How the service always is. Durations are seconds of the stand-in's clock.
+
+    vectorize: least and most seconds until a document's status is final.
+    fresh: the base has no indexing technique and no rule yet, as one made by the API without any.
+    external: the base is kept by another service, and takes no documents.
+    doc_form: how documents of the base are cut; another one is refused.
+    deleted: the answer to a deletion: 204; 200 with the number 204, or with an object, as older versions.
+    indexing_deletion: deleting what is being indexed: done, or refused with `document_indexing`.
+    max_bytes: `UPLOAD_FILE_SIZE_LIMIT`. unstructured: `ETL_TYPE` is Unstructured.
+    files_url: addresses of files are whole, or without `FILES_URL` the path alone.
+    api_access: the base may be used by the API.
+    key_revoked: no request is let in. extra_fields: unknown fields in every object.
+    base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
+        with `present`); `recreated` by others under another id, empty; or `emptied` by others.
+    """
+
+    vectorize: tuple[float, float] = (0.0, 0.0)
+    fresh: bool = False
+    external: bool = False
+    doc_form: Literal["text_model", "hierarchical_model", "qa_model"] = "text_model"
+    deleted: Literal["204", "number", "object"] = "204"
+    indexing_deletion: Literal["done", "refused"] = "done"
+    max_bytes: int = 15 << 20
+    unstructured: bool = False
+    files_url: Literal["set", "missing"] = "set"
+    api_access: bool = True
+    key_revoked: bool = False
+    extra_fields: bool = False
+    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
+
+
+def changed(behaviour: DifyBehaviour, switches: Mapping[str, Any]) -> DifyBehaviour:
+    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    return switching.changed(behaviour, switches, {"vectorize": switching.span})
+
+
+KINDS: Mapping[str, str] = {
+    "error": "an error body in place of the answer, nothing done [args: code (invalid_param), message, "
+    "status (400), http: another status of HTTP]",
+    "error-after": "the same, after the work was done [args: as error]",
+    "rate-limited": "403: the plan's requests of this minute are used up",
+    "documents-full": "403: the plan's documents are used up",
+    "unauthorized": "401, as for the key of an app",
+    "not-found": "404 about the base, while it is there",
+    "no-lock": "500 with the document stored, as when the lock of the base ran out (upload)",
+    "no-id": "the answer tells the document without its id (upload)",
+    "other-name": "the document is kept under another name (upload)",
+    "fails": "such files fail to be indexed [args: name: glob (*), error: its words]",
+    "stuck": "such files stay `indexing` for ever [args: name: glob (*)]",
+    "hidden": "such files become disabled when they are indexed [args: name: glob (*), archived: true]",
+    "odd-status": "documents have another status (list, detail) [args: value; field: which, missing: true]",
+    "left-out": "such documents are left out (list) [args: name: glob (*)]",
+    "keeps-document": "the deletion is answered, the document stays (delete)",
+    "shape": "the answer has another shape: an empty object, null, a list of nulls [args: form]",
+    "nothing-found": "the search finds nothing (retrieve)",
+}
+"""Every kind with one line of explanation."""

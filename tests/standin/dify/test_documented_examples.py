@@ -1,0 +1,245 @@
+"""What the documents and the source of Dify say, asked of the stand-in (commits: docs/targets/dify.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from kbsync_standin.dify import HOME_ID, application
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response, StandInClock
+
+KEY = "dataset-secret-for-tests"
+ROOT = f"/v1/datasets/{HOME_ID}"
+NOBODY = "2d0a1b1f-0000-4000-8000-000000000000"
+
+
+class DirectDify:
+    """The application, asked without a server."""
+
+    def __init__(self, **switches: Any) -> None:
+        self.now = 1_699_843_200.0
+        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
+        self.app.set_behaviour(switches)
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        key: str = KEY,
+        fault: Fault | None = None,
+        kind: str = "application/json",
+    ) -> Response:
+        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {key}", "content-type": kind}
+        return self.app.answer(Request(1, method, path, target, query, headers, content), fault)
+
+    def json(self, method: str, target: str, body: Any = None, **more: Any) -> Any:
+        return json.loads(self.ask(method, target, body, **more).body)
+
+    def upload(self, name: str, text: str = "Hello", fault: Fault | None = None, **data: Any) -> Response:
+        part = 'content-disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
+        parts = (
+            part.format("data", "", json.dumps(data)),
+            part.format("file", f'; filename="{name}"', text),
+        )
+        form = "".join(f"--b\r\n{one}" for one in parts) + "--b--\r\n"
+        where = f"{ROOT}/document/create-by-file"
+        return self.ask("POST", where, form.encode(), fault=fault, kind="multipart/form-data; boundary=b")
+
+    def add(self, name: str, text: str = "Hello", fault: Fault | None = None, **data: Any) -> Any:
+        return json.loads(self.upload(name, text, fault, **{"duplicate": False, **data}).body)["document"]
+
+
+def error(response: Response) -> tuple[int, str, str]:
+    body = json.loads(response.body)
+    assert body["status"] == response.status
+    return response.status, body["code"], body["message"]
+
+
+def test_a_document_comes_with_its_batch_and_is_queued() -> None:
+    answer = json.loads(DirectDify().upload("guide.md", duplicate=False).body)
+    document = answer["document"]
+    assert answer["batch"].startswith("1699843200")
+    told = {key: document[key] for key in ("name", "data_source_type", "indexing_status", "display_status")}
+    assert told == {
+        "name": "guide.md",
+        "data_source_type": "upload_file",
+        "indexing_status": "waiting",
+        "display_status": "queuing",
+    }
+    assert (document["created_at"], document["enabled"], document["archived"]) == (1_699_843_200, True, False)
+
+
+def test_it_is_available_in_the_end_and_found() -> None:
+    dify = DirectDify()
+    one = dify.add("guide.md", "The badge is at the east door")
+    asked = {"query": "badge"}
+    dify.now += 1
+    assert dify.json("GET", f"{ROOT}/documents/{one['id']}")["indexing_status"] == "indexing"
+    assert dify.json("POST", f"{ROOT}/retrieve", asked)["records"] == []
+    dify.now += 1
+    assert dify.json("GET", f"{ROOT}/documents/{one['id']}")["display_status"] == "available"
+    [record] = dify.json("POST", f"{ROOT}/retrieve", asked)["records"]
+    assert (record["segment"]["document_id"], record["segment"]["document"]["name"]) == (
+        one["id"],
+        "guide.md",
+    )
+
+
+def test_a_name_in_use_is_replaced_in_place_with_a_gap_unless_duplicates_are_refused() -> None:
+    dify = DirectDify()
+    one = dify.add("guide.md", "old words")
+    dify.now += 2
+    replaced = json.loads(dify.upload("guide.md", "new words").body)["document"]
+    assert replaced["id"] == one["id"]
+    assert dify.json("POST", f"{ROOT}/retrieve", {"query": "words"})["records"] == []
+    assert dify.add("guide.md", "third words")["id"] != one["id"]
+
+
+def test_the_list_has_the_newest_first_and_says_that_there_is_more_after_a_full_last_page() -> None:
+    dify = DirectDify()
+    for number in range(4):
+        dify.now += 1
+        dify.add(f"{number}.md")
+    page = dify.json("GET", f"{ROOT}/documents?page=2&limit=2")
+    assert [one["name"] for one in page["data"]] == ["1.md", "0.md"]
+    assert (page["total"], page["has_more"], page["limit"], page["page"]) == (4, True, 2, 2)
+    beyond = dify.json("GET", f"{ROOT}/documents?page=3&limit=2")
+    assert (beyond["data"], beyond["has_more"]) == ([], False)
+    assert page["data"][0]["data_source_detail_dict"]["upload_file"]["size"] == len("Hello")
+
+
+def test_a_keyword_is_a_pattern_in_which_underscores_are_any_character() -> None:
+    dify = DirectDify()
+    for name in ("a_b.md", "axb.md", "c.md"):
+        dify.add(name)
+    found = dify.json("GET", f"{ROOT}/documents?keyword=a_b")["data"]
+    assert {one["name"] for one in found} == {"a_b.md", "axb.md"}
+
+
+def test_the_bytes_of_a_file_are_behind_a_signed_address_that_wants_no_key() -> None:
+    dify = DirectDify(files_url="missing")
+    one = dify.add("guide.md", "Hello")
+    told = dify.json("GET", f"{ROOT}/documents/{one['id']}/upload-file")
+    assert (told["name"], told["size"], told["extension"]) == ("guide.md", 5, "md")
+    assert told["url"].startswith("/files/")
+    assert dify.ask("GET", told["url"]).body == b"Hello"
+    assert error(dify.ask("GET", told["url"].replace("sign=", "sign=0")))[0] == 404
+    assert "the key was sent to the address of a file" in dify.app.violations
+
+
+@pytest.mark.parametrize(("form", "answer"), [("204", (204, b"")), ("number", (200, b"204"))])
+def test_a_deletion_is_answered_as_versions_do(form: str, answer: tuple[int, bytes]) -> None:
+    dify = DirectDify(deleted=form)
+    where = f"{ROOT}/documents/{dify.add('guide.md')['id']}"
+    response = dify.ask("DELETE", where)
+    assert (response.status, response.body) == answer
+    assert error(dify.ask("DELETE", where)) == (404, "not_found", "Document Not Exists.")
+    assert error(dify.ask("GET", where)) == (404, "not_found", "Document not found.")
+
+
+def test_what_is_archived_is_neither_deleted_nor_found() -> None:
+    dify = DirectDify()
+    one = dify.add("guide.md", fault=Fault("hidden", args={"archived": True}))
+    dify.now += 2
+    row = dify.json("GET", f"{ROOT}/documents/{one['id']}")
+    assert (row["indexing_status"], row["archived"], row["display_status"]) == ("completed", True, "archived")
+    assert error(dify.ask("DELETE", f"{ROOT}/documents/{one['id']}"))[:2] == (
+        403,
+        "archived_document_immutable",
+    )
+    assert dify.json("POST", f"{ROOT}/retrieve", {"query": "Hello"})["records"] == []
+
+
+def test_some_versions_delete_nothing_that_is_being_indexed() -> None:
+    dify = DirectDify(indexing_deletion="refused")
+    where = f"{ROOT}/documents/{dify.add('guide.md')['id']}"
+    assert error(dify.ask("DELETE", where))[:2] == (400, "document_indexing")
+    dify.now += 2
+    assert dify.ask("DELETE", where).status == 204
+
+
+def test_a_base_without_settings_asks_for_them_one_by_one() -> None:
+    dify = DirectDify(fresh=True)
+    assert error(dify.upload("guide.md")) == (400, "invalid_param", "indexing_technique is required.")
+    told = {"indexing_technique": "economy"}
+    assert error(dify.upload("guide.md", **told)) == (400, "invalid_param", "process_rule is required.")
+    assert dify.upload("guide.md", **told, process_rule={"mode": "automatic"}).status == 200
+    assert dify.upload("other.md").status == 200
+    assert dify.json("GET", ROOT)["indexing_technique"] == "economy"
+
+
+@pytest.mark.parametrize("name", ["tool.exe", "mail.eml", "guide.md"])
+def test_a_format_and_a_size_are_refused_without_a_word(name: str) -> None:
+    dify = DirectDify(max_bytes=4)
+    assert error(dify.upload(name)) == (400, "invalid_param", "")
+    assert DirectDify(unstructured=True).upload("mail.eml").status == 200
+
+
+def test_another_form_of_documents_than_the_base_has_is_refused() -> None:
+    dify = DirectDify(doc_form="hierarchical_model")
+    dify.add("guide.md")
+    words = "doc_form is different from the dataset doc_form."
+    assert error(dify.upload("other.md")) == (400, "invalid_param", words)
+    assert dify.upload("other.md", doc_form=dify.json("GET", ROOT)["doc_form"]).status == 200
+
+
+def test_a_name_of_more_than_200_characters_is_cut_before_its_first_dot() -> None:
+    assert DirectDify().add(f"1.2 {'n' * 200}.MD")["name"] == "1.md"
+
+
+def test_keys_and_bases_that_are_not_known_are_told_apart() -> None:
+    dify = DirectDify()
+    assert error(dify.ask("GET", ROOT, key="app-1")) == (401, "unauthorized", "Access token is invalid")
+    missing = (404, "not_found", "Dataset not found.")
+    assert error(dify.ask("GET", f"/v1/datasets/{NOBODY}/documents")) == missing
+    assert error(dify.ask("GET", "/v2/datasets"))[1:] == (
+        "not_found",
+        "The requested URL was not found on the server.",
+    )
+    dify.app.set_behaviour({"api_access": False})
+    assert error(dify.ask("GET", ROOT)) == (403, "forbidden", "Dataset api access is not enabled.")
+
+
+def test_bases_are_made_once_a_name_listed_and_deleted() -> None:
+    dify = DirectDify()
+    made = dify.json("POST", "/v1/datasets", {"name": "Guides", "indexing_technique": "economy"})
+    assert (made["provider"], made["document_count"], made["doc_form"]) == ("vendor", 0, None)
+    assert error(dify.ask("POST", "/v1/datasets", {"name": "Guides"}))[:2] == (409, "dataset_name_duplicate")
+    where = f"/v1/datasets/{made['id']}"
+    listed = dify.json("GET", "/v1/datasets?page=1&limit=100&include_all=true")
+    assert [one["name"] for one in listed["data"]] == ["Guides", "Handbook"]
+    assert dify.ask("DELETE", where).status == 204
+    assert error(dify.ask("GET", where))[2] == "Dataset not found."
+    assert dify.app.violations == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda dify: dify.upload("a/b.md"), "no name of a file"),
+        (lambda dify: dify.upload("a.md", marker="ours"), "the field marker is not documented"),
+        (lambda dify: dify.ask("GET", f"{ROOT}/documents?limit=101"), "limit is '101'"),
+        (lambda dify: dify.ask("GET", f"{ROOT}/documents?size=20"), "parameter size is not documented"),
+        (lambda dify: dify.ask("POST", f"{ROOT}/retrieve", {"query": "n" * 251}), "exceed 250"),
+        (
+            lambda dify: dify.ask(
+                "POST", f"{ROOT}/retrieve", {"query": "n", "retrieval_model": {"top_k": 3}}
+            ),
+            "search_method is missing",
+        ),
+        (lambda dify: dify.ask("POST", "/v1/datasets", {"name": "n" * 41}), "name is"),
+    ],
+)
+def test_what_is_against_the_rules_is_refused_and_told(ask: Any, said: str) -> None:
+    dify = DirectDify()
+    assert error(ask(dify))[:2] == (400, "invalid_param")
+    [violation] = dify.app.violations
+    assert said in violation

@@ -1,0 +1,212 @@
+"""A mirror at Dify: what is special about its documents, its bases and their plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.managing import BaseWish
+from kbsync.contract.searching import Query
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
+from kbsync_standin.dify import HOME_ID
+from tests.remote.world import sha_of_folder
+from tests.targets.dify.world import DifyWorld
+
+
+async def test_a_document_of_others_of_our_name_is_left_alone(world: DifyWorld) -> None:
+    """Dify would put ours in its place, were it not told otherwise."""
+    world.settings = replace(world.settings, names="plain")
+    planted = world.plant("guide.md", "somebody else's, and longer than ours")
+    world.write("guide.md", "ours")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.keeps_foreign()
+    assert {one["id"] for one in world.documents()} > {planted}
+    assert world.effects("replaced") == []
+
+
+async def test_a_changed_file_is_found_all_along(world: DifyWorld) -> None:
+    world.write("guide.md", "the first text")
+    await world.once()
+    covered: list[bool] = []
+    world.watch(
+        {"upload", "list", "detail", "delete"},
+        lambda _: covered.append(bool(world.bytes_by_path(searchable=True))),
+    )
+    world.clock.now += 10
+    world.write("guide.md", "another text")
+    await world.once()
+    assert len(covered) > 2 and all(covered)
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+@pytest.mark.parametrize("technique", ["indexing_technique", "process_rule"])
+async def test_a_base_that_was_never_used_is_told_what_it_lacks(world: DifyWorld, technique: str) -> None:
+    world.turn(fresh=True)
+    if technique == "process_rule":
+        world.app.workspace.all_bases[HOME_ID].technique = "economy"
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+    base = world.app.workspace.bases()[HOME_ID]
+    assert base.technique == ("economy" if technique == "process_rule" else "high_quality")
+    assert world.asked("upload") == (2 if technique == "process_rule" else 3)
+
+
+async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> None:
+    world.turn(doc_form="hierarchical_model")
+    world.plant("theirs.md", "cut into parents and children")
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+
+
+async def test_what_others_hide_while_it_is_indexed_is_made_again(world: DifyWorld) -> None:
+    world.play("hidden", op="upload")
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.effects("stored")) == 2
+
+
+async def test_what_is_archived_stays_and_its_file_is_mirrored_all_the_same(world: DifyWorld) -> None:
+    world.play("hidden", op="upload", args={"archived": True})
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.effects("deleted") == []
+
+
+async def test_what_is_being_indexed_is_deleted_later_where_dify_says_so(world: DifyWorld) -> None:
+    world.turn(indexing_deletion="refused", vectorize=(40.0, 40.0))
+    world.write("a.md", "alpha")
+    world.write("kept.md", "kept")
+    await world.once()
+    world.clock.now += 10
+    world.delete("a.md")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+@pytest.mark.parametrize("kind", ["documents-full", "unauthorized"])
+async def test_what_only_a_person_can_change_halts_the_mirror_and_costs_no_document(
+    world: DifyWorld, kind: str
+) -> None:
+    world.play(kind, op="upload", times=0)
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.halted == {"documents-full": "quota", "unauthorized": "credentials"}[kind]
+    world.server.faults.clear()
+    world.tell("retry")
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+
+
+async def test_a_quota_that_ends_while_indexing_halts_with_its_words(world: DifyWorld) -> None:
+    error = "You exceeded your current quota, please check your plan"
+    world.play("fails", op="upload", times=0, args={"error": error})
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.halted == "quota"
+    assert world.run.halt is not None and error in world.run.halt.detail
+
+
+async def test_requests_that_a_plan_does_not_allow_wait_a_minute(world: DifyWorld) -> None:
+    world.write("a.md", "alpha")
+    world.play("rate-limited", op="upload")
+    began = world.clock.now
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+    assert world.clock.now - began >= 55
+
+
+async def test_an_unstructured_installation_takes_more(tmp_path: Path) -> None:
+    async with DifyWorld(tmp_path, etl_type="unstructured").serving() as world:
+        world.turn(unstructured=True)
+        world.write("mail.eml", "Subject: hello")
+        await world.once()
+        assert world.statuses() == {"ready": 1}
+
+
+async def test_a_search_is_cut_to_what_dify_takes_and_may_find_nothing(world: DifyWorld) -> None:
+    world.write("a.md", "some text")
+    await world.once()
+    world.play("nothing-found", op="retrieve")
+    target = world.make_target()
+    async with world.running():
+        found = [await target.search(Query("text " * 100, top_k=3)) for _ in range(2)]
+        assert await target.search(Query("  ")) == ()
+        await target.aclose()
+    assert [len(hits) for hits in found] == [0, 1]
+
+
+@pytest.mark.parametrize("files_url", ["set", "missing"])
+async def test_under_plain_names_a_lost_state_is_adopted_by_the_bytes(
+    world: DifyWorld, files_url: str
+) -> None:
+    world.turn(files_url=files_url)
+    world.settings = replace(world.settings, names="plain")
+    world.write("a.md", "alpha")
+    await world.once()
+    world.plant("b.md", "not ours, of the same length")
+    world.write("b.md", "ours by its name, not theirs")
+    world.lose_state()
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 3
+    assert world.keeps_foreign()
+
+
+async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> None:
+    target = world.make_target()
+    bases = target.bases
+    async with world.running():
+        made = await bases.create(BaseWish("Guides", "How to", settings={"indexing_technique": "economy"}))
+        assert (made.name, made.description, made.documents) == ("Guides", "How to", 0)
+        assert made.settings == {"indexing_technique": "economy"}
+        with pytest.raises(NameTaken, match=made.id):
+            await bases.create(BaseWish("Guides"))
+        await bases.update(made.id, BaseWish("Other"))
+        assert {one.id: one.name for one in await bases.all()} == {HOME_ID: "Handbook", made.id: "Other"}
+        assert (await bases.look(made.id)).description == "How to"
+        with pytest.raises(NotOffered, match="--set"):
+            await bases.update(made.id, BaseWish(settings={"permission": "only_me"}))
+        await bases.delete(made.id)
+        for ask in (bases.look, bases.delete):
+            with pytest.raises(Halted, match="kb list") as error:
+                await ask(made.id)
+            assert error.value.halt == "knowledge-base-missing"
+        await target.aclose()
+
+
+async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorld) -> None:
+    world.play("lost-answer", op="create-base")
+    target = world.make_target()
+    async with world.running():
+        made = await target.bases.create(BaseWish("Guides"))
+        assert [one.id for one in await target.bases.all() if one.name == "Guides"] == [made.id]
+        await target.aclose()
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (BaseWish("n" * 41), "40 characters"),
+        (BaseWish("a", "d" * 401), "400 characters"),
+        (BaseWish("a", model="m"), "--model"),
+        (BaseWish("a", settings={"icon": "x"}), "indexing_technique, permission"),
+    ],
+)
+async def test_what_a_base_cannot_be_is_said_before_anything_is_sent(
+    world: DifyWorld, wish: BaseWish, words: str
+) -> None:
+    target = world.make_target()
+    with pytest.raises(Rejected, match=words):
+        await target.bases.create(wish)
+    with pytest.raises(NotOffered):
+        await target.bases.capacity()
+    with pytest.raises(NotOffered):
+        await target.bases.models()
+    assert world.asked() == 0

@@ -1,0 +1,53 @@
+"""The page of Dify says what the program does."""
+
+from __future__ import annotations
+
+from kbsync.core.names import LONGEST
+from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
+from kbsync.targets.dify.config import FORMATS, LARGEST
+from kbsync.targets.dify.shapes import SENTENCES, judge_for
+from kbsync.targets.dify.target import LONGEST_QUERY, MOST_PASSAGES
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import PAGE_SIZE
+from tests.docs.pages import ROOT
+
+PAGE = (ROOT / "docs" / "targets" / "dify.md").read_text()
+
+DEEDS: dict[str, tuple[type[TargetError], str]] = {
+    "halt `credentials`": (Halted, "credentials"),
+    "halt `quota`": (Halted, "quota"),
+    "the document is to blame": (Rejected, ""),
+    "it is not deleted": (Rejected, ""),
+    "later": (Unavailable, ""),
+    "`kb create`": (NameTaken, ""),
+    "`kb delete`": (Rejected, ""),
+}
+
+
+def table(heading: str) -> list[list[str]]:
+    below = PAGE.split(f"\n| {heading} |", 1)[1].split("\n\n", 1)[0]
+    return [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in below.splitlines()[2:]]
+
+
+def test_formats_and_limits_are_those_that_are_kept() -> None:
+    told = {cells[0].strip("`"): set(cells[1].split()) for cells in table("`etl_type`")}
+    assert told == {etl_type: set(formats) for etl_type, formats in FORMATS.items()}
+    assert [cells[1] for cells in table("what | at most")] == [
+        f"{LARGEST >> 20} MiB",
+        str(PAGE_SIZE),
+        str(MOST_PASSAGES),
+        str(LONGEST_QUERY),
+        f"{LONGEST} bytes",
+    ]
+
+
+def test_codes_are_told_with_what_is_done() -> None:
+    told = {cells[0].strip("`"): cells[1] for cells in table("code")}
+    assert told.keys() == {*SENTENCES, "not_found"}
+    for code, what in told.items():
+        if what.startswith("by its words"):
+            continue
+        [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
+        body = {"code": code, "message": "no more words", "status": 400}
+        error = judge_for("https://example.invalid", "c42e")(HttpAnswer("upload", 400, {}, body, "", 0.0))
+        assert (type(error), getattr(error, "halt", "")) == deed, code

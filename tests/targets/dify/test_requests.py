@@ -1,0 +1,57 @@
+"""What documents cost in requests, those for their status among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.targets.dify.world import DifyWorld
+
+LEAST = 2
+"""Of the protocol, for a new document: its upload, and one look at its status, which no other call tells."""
+
+
+async def spent(world: DifyWorld) -> int:
+    """Requests of a pass that leaves everything searchable."""
+    before = world.asked()
+    end = await world.once()
+    assert end.complete
+    assert set(world.statuses()) == {"ready"}
+    return world.asked() - before
+
+
+@pytest.mark.parametrize("many", [1, 40])
+async def test_a_new_small_document_costs_little_more_than_the_protocol_needs(
+    tmp_path: Path, many: int
+) -> None:
+    async with DifyWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
+        world.write("kept.md", "kept")
+        await world.once()
+        quiet = await spent(world)
+        for number in range(many):
+            world.write(f"new{number}.md", f"text {number}")
+        new = await spent(world) - quiet
+        assert new / many <= LEAST + 1.2
+        if many > 1:  # one page of the list tells the status of a hundred
+            assert new / many <= 1.5
+
+
+async def test_a_changed_file_costs_five_requests_at_most(world: DifyWorld) -> None:
+    for number in range(5):
+        world.write(f"{number}.md", f"text {number}")
+    await world.once()
+    quiet = await spent(world)
+    world.clock.now += 10
+    world.write("1.md", "another text")
+    assert await spent(world) - quiet <= 5
+    assert world.asked("delete") == 1
+
+
+async def test_a_pass_without_changes_looks_at_the_base_alone(world: DifyWorld) -> None:
+    for number in range(150):
+        world.write(f"{number}.md", f"text {number}")
+    await world.once()
+    before = world.asked("list")
+    assert await spent(world) <= 3
+    assert world.asked("list") - before <= 2

@@ -1,0 +1,92 @@
+"""Every fault of the stand-in of Dify on each operation it can meet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tests.remote.faults import Trial
+from tests.torture.trials import Args, Calls, blaming, forms, on_the_way, passing, redirections
+
+OPS = ("upload", "detail", "list", "delete", "base")
+CALLS = Calls(OPS, OPS, changes=("upload", "delete"), uploads=("upload",))
+
+
+def refusals() -> Iterator[Trial]:
+    """3, 12, 23: too many requests, plans and keys; they go away in mid-run, and come back."""
+    for op in OPS:
+        yield from (Trial("rate-limited", op, times=times) for times in (1, 3))
+        yield Trial("status", op, {"status": 429}, effect=False)
+        yield from (Trial("unauthorized", op, times=times) for times in (1, 3))
+        yield Trial("not-found", op)
+    yield Trial("documents-full", "upload")
+
+
+def errors() -> Iterator[Trial]:
+    """7, 8: what the body says, whatever HTTP says."""
+    unsure: tuple[Args, ...] = (
+        {"status": 500, "code": "unknown", "message": "Internal Server Error"},
+        {"status": 500, "code": "unknown", "http": 200},
+    )
+    for op in OPS:
+        yield from forms("error", op, unsure)
+        for code in ("completion_request_error", "provider_quota_exceeded"):
+            yield Trial("error", op, {"code": code, "message": "no more words"})
+        for code in ("invalid_param", "forbidden", "provider_not_initialize", "surprise"):
+            yield Trial("error", op, {"code": code, "message": "no more words"}, told=op == "upload")
+        yield from forms("shape", op, ({"form": form} for form in ("object", "nulls", "null")))
+    for op in CALLS.changes:
+        yield from forms("error-after", op, unsure)
+
+
+def uploads() -> Iterator[Trial]:
+    """9, 15, 16, 17: what becomes of a document."""
+    for name in ("new*", "changed*", "*"):
+        yield from (Trial(kind, "upload", {"name": name}) for kind in ("fails", "stuck", "hidden"))
+    yield Trial("fails", "upload", {"error": "You exceeded your current quota"})
+    yield from (Trial(kind, "upload") for kind in ("no-lock", "no-id"))
+    yield Trial("other-name", "upload", twins=True)
+
+
+def looks() -> Iterator[Trial]:
+    """17, 18, 22: lists and states that lie or lack fields."""
+    values = (None, 3, True, [], {}, "surprise", "paused", "completed ")
+    odd: tuple[Args, ...] = (
+        *({"value": value} for value in values),
+        *({"missing": True, "field": field} for field in ("indexing_status", "enabled", "archived")),
+    )
+    for op in ("list", "detail"):
+        yield from forms("odd-status", op, odd)
+    for name in ("new*", "changed*", "*"):
+        yield Trial("left-out", "list", {"name": name})
+
+
+def deletes() -> Iterator[Trial]:
+    """17, 25: deletions that lie, and how versions answer them."""
+    for deleted in ("204", "number", "object"):
+        yield Trial("keeps-document", "delete", under={"deleted": deleted})
+        yield Trial("lost-answer", "delete", {}, under={"deleted": deleted}, times=2)
+    yield Trial("lost-answer", "delete", {}, under={"indexing_deletion": "refused"}, times=2)
+
+
+def files() -> Iterator[Trial]:
+    """26: what proves documents under plain names, when the state was lost."""
+    lost = ("lost-answer", "cut-body", "hang", "truncated-json", "empty", "html", "bom", "gzip")
+    unread = {"asking": "file", "twins": True}
+    for op in ("file", "bytes"):
+        yield from (Trial(kind, op, **unread) for kind in lost)
+        yield from forms("status", op, ({"status": status} for status in (403, 404, 429, 503)), **unread)
+    yield from forms("shape", "file", ({"form": form} for form in ("object", "nulls", "null")), twins=True)
+
+
+def trials() -> list[Trial]:
+    """All of them, in an order that does not change."""
+    tables = (refusals, errors, uploads, looks, deletes, files)
+    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
+    whole = [
+        # What cuts or changes a body wants an answer that has one.
+        replace(one, under={"deleted": "object"}) if one.op == "delete" else one
+        for one in shared
+    ]
+    return list(itertools.chain(whole, *(table() for table in tables)))
