@@ -11,6 +11,7 @@ ROWS = {
     "postgres": "kbsync.targets.postgres.config:PostgresTargetConfig",
     "zhipu": "kbsync.targets.zhipu.config:ZhipuTargetConfig",
     "gptbots": "kbsync.targets.gptbots.config:GptbotsTargetConfig",
+    "ragflow": "kbsync.targets.ragflow.config:RagflowTargetConfig",
 }
 """Module and class of the config block, which has all else: keys, checks, how the target is opened."""
 

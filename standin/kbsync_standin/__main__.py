@@ -19,7 +19,7 @@ from kbsync_standin.messages import Vendor
 from kbsync_standin.server import Server
 
 ADDRESS_TAKEN = 1
-VENDORS = ("gptbots", "vectors", "zhipu")
+VENDORS = ("gptbots", "ragflow", "vectors", "zhipu")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
