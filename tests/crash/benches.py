@@ -11,6 +11,7 @@ from tests.bench.bench import Bench
 from tests.bench.gptbots import GptbotsBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
+from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import ZhipuBench
 from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
 from tests.engine.world import World
@@ -19,6 +20,7 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
 from tests.remote.world import RemoteWorld
 from tests.targets.gptbots.world import GptbotsWorld
+from tests.targets.ragflow.world import RagflowWorld
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
@@ -41,6 +43,7 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
+    "ragflow": lambda place: RagflowBench(RagflowWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
@@ -52,6 +55,9 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "gptbots":
             late = {name: REMOTE_JOBS[name] for name in ("supersede-late", "prefix", "audit")}
             return {**JOBS, **RECIPE_JOBS, **late}
+        case "ragflow":
+            few = ("create", "change", "rename", "delete", "mend", "adopt", "supersede-late", "everything")
+            return {name: REMOTE_JOBS[name] for name in few}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "paid" | "paid-updating":

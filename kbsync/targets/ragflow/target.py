@@ -2,8 +2,8 @@
 
 A document is uploaded by one request and parsed by another; without the second it is never found. So one that
 was stored and not begun, whatever the reason, is begun when its state is asked for. An upload takes no marker
-of ours, and a second document of one name is called `name(1).md`: names prove what a document is, and are read
-with what was added to them.
+of ours, and a second document of one name is called `name(1).md`: names prove what a document is, and are
+read with what was added to them.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ _ROUTES = (
 )
 ROUTES = tuple((method, re.compile(f"/api/v1{path}"), op) for method, path, op in _ROUTES)
 
-METHODS = ("naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa")
-METHODS += ("table", "tag")
+METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa"]
+METHODS += ["table", "tag"]
 MOST_IDS = MOST_ROWS = 100
 LONGEST_NAME = 255
 FORMATS = re.compile(
