@@ -19,10 +19,12 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
 from tests.bench.bench import Change
 from tests.bench.gptbots import GptbotsBench
+from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.targets.gptbots.world import GptbotsWorld
+from tests.targets.ragflow.world import RagflowWorld
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
 LASTING = ("kept.md", "changed.md")
@@ -39,6 +41,7 @@ MOST_SECONDS = 2 * 3600.0
 BENCHES: Mapping[str, Callable[[Path], ZhipuBench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, give_up=30.0)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, give_up=30.0)),
+    "ragflow": lambda place: RagflowBench(RagflowWorld(place, give_up=30.0)),
 }
 
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync_standin import gptbots, zhipu
+from kbsync_standin import gptbots, ragflow, zhipu
 from kbsync_standin.kinds import TRANSPORT
 from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -46,13 +46,13 @@ async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -
 
 
 @enumerated("at")
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60}))
+@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "ragflow": 10}))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
     await overcome(at, tmp_path, *pair(at, random.Random(seed)))
 
 
 @enumerated("at")
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60}))
+@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "ragflow": 10}))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
     await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))
@@ -71,6 +71,7 @@ def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: 
         # No part of what the faults of a pass are: played in tests/cli, test_ask and test_listener.
         ("zhipu", zhipu.KINDS, {"stream", "pictures", "callback"}),
         ("gptbots", gptbots.KINDS, {"nothing-found"}),  # a search: played below
+        ("ragflow", ragflow.KINDS, {"nothing-found"}),
     ],
 )
 def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
-from tests.torture import trials_gptbots, trials_zhipu
+from tests.torture import trials_gptbots, trials_ragflow, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -19,6 +19,7 @@ ROUND = 20
 TRIALS: Mapping[str, Sequence[Trial]] = {
     "zhipu": trials_zhipu.trials(),
     "gptbots": trials_gptbots.trials(),
+    "ragflow": trials_ragflow.trials(),
 }
 """What each service is put through."""
 
@@ -94,4 +95,7 @@ EXERCISES: dict[str, Exercise] = {
     "gptbots-faults": exercise("gptbots", alone),
     "gptbots-pairs": exercise("gptbots", paired),
     "gptbots-crashes": exercise("gptbots", struck),
+    "ragflow-faults": exercise("ragflow", alone),
+    "ragflow-pairs": exercise("ragflow", paired),
+    "ragflow-crashes": exercise("ragflow", struck),
 }
