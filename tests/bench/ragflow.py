@@ -63,7 +63,8 @@ class RagflowBench(ZhipuBench):
 
     def fail_once(self, path: str) -> None:
         """Parsed once more it is as it should be."""
-        self.world.play("fails", op="parse", match=f"*{path.removesuffix('.md')}*")
+        stem = f"*{path.removesuffix('.md')}*"
+        self.world.play("fails", op="parse", match=stem, args={"name": stem})
 
     def provoke(self, op: str) -> None:
         """The service does what makes a pass ask for `op`."""

@@ -40,7 +40,7 @@ class RagflowConformance(ServedWorld):
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]
-        self.server.faults.add(Fault("fails", op="parse", match=f"*{stem}*"))
+        self.server.faults.add(Fault("fails", op="parse", match=f"*{stem}*", args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
     def cure(self) -> None:

@@ -27,7 +27,7 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, untried
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of
@@ -39,6 +39,9 @@ from kbsync.targets.ragflow.shapes import DocumentRow
 
 MOST_IDS = 100
 """Ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
+
+BATCH = 10
+"""Documents that are parsed by one request, or deleted."""
 
 MOST_CHUNKS = 100
 """Passages that a search asks for: the most that a page may have."""
@@ -65,7 +68,7 @@ class RagflowTarget(RemoteTarget):
     def limits(self) -> Limits:
         """What it takes."""
         most, again = self._config.max_bytes, grace(self._config)
-        own = Limits(EXTENSIONS, max_bytes=most, list_lag=1.0, reembed_grace=again)
+        own = Limits(EXTENSIONS, max_bytes=most, batch=BATCH, list_lag=1.0, reembed_grace=again)
         return limited(own, self._config)
 
     @property
@@ -85,10 +88,19 @@ class RagflowTarget(RemoteTarget):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document by itself, and have it parsed; outcomes in the order given."""
-        return [await self._put(document) for document in documents]
+        """Send each document by itself, and have them parsed together; outcomes in the order given."""
+        outcomes: list[PutOutcome] = []
+        down: TargetError | None = None
+        for document in documents:
+            outcome = await self._store(document) if down is None else untried(down)
+            down = outcome if isinstance(outcome, Unavailable | Halted) else None
+            outcomes.append(outcome)
+        stored = [one.remote_id for one in outcomes if isinstance(one, Accepted)]
+        with contextlib.suppress(TargetError):  # they are there: `status` sees who was not begun, and why
+            await self._parse(stored)
+        return outcomes
 
-    async def _put(self, document: Outgoing) -> PutOutcome:
+    async def _store(self, document: Outgoing) -> PutOutcome:
         if (refusal := self._refusal(document)) is not None:
             return refusal
         try:
@@ -103,8 +115,6 @@ class RagflowTarget(RemoteTarget):
         stored = shapes.stored_of(answer.body)
         if stored is None:
             return Unsure("upload: the answer does not name the document", code="no-id")
-        with contextlib.suppress(TargetError):  # it is there: `status` sees that nobody began it, and why
-            await self._parse([stored.id])
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
@@ -128,6 +138,8 @@ class RagflowTarget(RemoteTarget):
 
     async def _parse(self, ids: Sequence[str]) -> None:
         """Have documents parsed, asked once: a second request would find them under way, and be refused."""
+        if not ids:
+            return
         if not self._has_pipeline:
             try:
                 await self._client.post("parse", f"{self._dataset}/chunks", json={"document_ids": ids})
@@ -153,8 +165,6 @@ class RagflowTarget(RemoteTarget):
 
     async def _begin(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Have documents parsed that nobody began; the states of those for which it is refused."""
-        if not ids:
-            return {}
         try:
             await self._parse(ids)
         except Halted:

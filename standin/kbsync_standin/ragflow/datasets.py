@@ -171,14 +171,15 @@ class User:
     def parse(self, one: Document, fault: Fault) -> None:
         """What it had in the index goes at once. Raises `Refused` for what is being parsed."""
         one.get_on(self.clock.now())
-        if one.run == RUNNING or fault.kind == "begun-already":
+        kind = fault.kind if hits(fault, fault.kind, one.name) else ""
+        if one.run == RUNNING or kind == "begun-already":
             raise Refused("Can't parse document that is currently being processed")
         one.run, one.chunks, one.said = RUNNING, 0, "12:00:00 Task has been received."
-        one.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(fault.kind, DONE)
-        if fault.kind == "fails":
+        one.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(kind, DONE)
+        if kind == "fails":
             one.said += f"\n12:00:01 [ERROR]{fault.args.get('said', 'cannot be read')}"
         span = self._chance.uniform(*self.behaviour.vectorize)
-        one.over_at = None if fault.kind == "stuck" else self.clock.now() + span
+        one.over_at = None if kind == "stuck" else self.clock.now() + span
         if one.outcome == DONE:
             self._indexed.add(one.dataset)
         self._note("parsed", one)
