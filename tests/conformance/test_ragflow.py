@@ -15,6 +15,7 @@ from kbsync_standin.messages import StandInClock
 from kbsync_standin.ragflow import HOME_ID, application
 from tests.conformance.served import ServedWorld
 from tests.conformance.suite import TargetSuite
+from tests.share import enumerated
 from tests.targets.blocks import around, block
 
 KEY = "ragflow-key-for-tests"
@@ -59,10 +60,12 @@ class TestRagflow(RagflowSuite):
     pass
 
 
+@enumerated()
 class TestRagflowPlainNames(RagflowSuite):
     style = "plain"
 
 
+@enumerated()
 class TestRagflowOld(RagflowSuite):
     """As up to 0.24: other deletions, and a list that cannot be asked for certain documents."""
 
@@ -75,6 +78,7 @@ class TestRagflowOld(RagflowSuite):
     }
 
 
+@enumerated()
 class TestRagflowOdd(RagflowSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {
         "total": "missing",

@@ -14,7 +14,14 @@ from kbsync.config.reader import load
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, kbsync_lines, name_of, prose
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
-KEYS = ("ZHIPU_API_KEY", "OPENAI_API_KEY", "JINA_API_KEY", "GPTBOTS_API_KEY", "EMBEDDING_KEY")
+KEYS = (
+    "ZHIPU_API_KEY",
+    "OPENAI_API_KEY",
+    "JINA_API_KEY",
+    "GPTBOTS_API_KEY",
+    "RAGFLOW_API_KEY",
+    "EMBEDDING_KEY",
+)
 ENVIRONMENT = {"HOME": "/home/ada", **dict.fromkeys(KEYS, "id.secret")}
 PROMISES = ROOT / "docs" / "promises.md"
 NO_COMMAND = {"…", "NAME"}

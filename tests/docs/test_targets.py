@@ -34,6 +34,7 @@ from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
+from kbsync_standin.ragflow.app import ROUTES as RAGFLOW_ROUTES
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
@@ -229,8 +230,9 @@ def test_defaults_of_searches_at_zhipu_are_told() -> None:
     [
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
         ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
+        ("## RAGFlow", "ragflow", list(RAGFLOW_ROUTES)),
     ],
-    ids=["zhipu", "gptbots"],
+    ids=["zhipu", "gptbots", "ragflow"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
@@ -241,7 +243,7 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     assert not set(calls(aside)) & set(routes)
     source = "".join(path.read_text() for path in (ROOT / "kbsync" / "targets" / vendor).glob("*.py"))
     for _, path in routes:  # each fixed beginning stands in the target's code
-        assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0] in source, path
+        assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0].rstrip("/") in source, path
 
 
 def calls(text: str) -> list[tuple[str, str]]:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
 
 
+BASE_URL = "http://127.0.0.1:9380"
+"""Where the containers of RAGFlow answer by default."""
+
+
 class RagflowDatasetId(BaseId):
     """The id of a dataset."""
 
@@ -28,7 +32,7 @@ class RagflowTargetConfig(RemoteTargetConfig):
     """A dataset of RAGFlow. Sizes are bytes; 0 is no limit of ours."""
 
     type: Annotated[Literal["ragflow"], Choice("ragflow: a dataset of a RAGFlow server")] = "ragflow"
-    base_url: Annotated[str, BaseUrl("the server's address, without /api/v1")]
+    base_url: Annotated[str, BaseUrl("the server's address, without /api/v1")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, RagflowDatasetId("the id of the dataset, in quotes")]
     max_bytes: Annotated[

@@ -9,6 +9,7 @@ read with what was added to them.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Unpack
@@ -61,7 +62,7 @@ class RagflowTarget(RemoteTarget):
         self._config, self._surroundings = config, surroundings
         self._dataset = f"{DATASETS}/{config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
-        self._has_pipeline = False
+        self._has_pipeline, self._wall = False, options.get("wall", time.time)
         super().__init__(config, surroundings, shapes.judge, slow_codes=frozenset({"429"}), **options)
 
     @property
@@ -160,8 +161,18 @@ class RagflowTarget(RemoteTarget):
             part = unique[start : start + MOST_IDS]
             rows = await self._rows(part)
             states |= {one: rows[one].status if one in rows else _MISSING for one in part}
-            states |= await self._begin([one for one in part if one in rows and rows[one].is_unstarted])
+            states |= await self._begin(
+                [one for one in part if one in rows and self._is_forgotten(rows[one])]
+            )
         return states
+
+    def _is_forgotten(self, row: DocumentRow) -> bool:
+        """Nobody began it, and no request of ours that would is on its way any more.
+
+        One that came after another had begun it would have it parsed twice, and not found meanwhile.
+        """
+        age = self._wall() + (self.clock_apart or 0.0) - (row.created or 0.0)
+        return row.is_unstarted and age >= self._config.vectorization.absent_after
 
     async def _begin(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Have documents parsed that nobody began; the states of those for which it is refused."""
@@ -174,7 +185,7 @@ class RagflowTarget(RemoteTarget):
                 return {one: state for each in ids for one, state in (await self._begin([each])).items()}
             # An earlier request may have begun it meanwhile, which is a refusal, too.
             row = (await self._rows(ids)).get(ids[0])
-            if row is not None and row.is_unstarted:
+            if row and row.is_unstarted:
                 return {ids[0]: DocStatus(DocState.FAILED, error.reason, error.code)}
         except TargetError:
             pass  # the next look asks again

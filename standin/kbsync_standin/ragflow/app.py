@@ -33,19 +33,21 @@ from kbsync_standin.rules import (
 )
 from kbsync_standin.zhipu.rules import boundary_of, filename_in, parse_form
 
-_ROUTES = (
-    ("GET", r"/datasets", "base"),
-    ("POST", r"/datasets", "create-base"),
-    ("DELETE", r"/datasets", "delete-base"),
-    ("PUT", r"/datasets/([^/]+)", "edit-base"),
-    ("POST", r"/datasets/([^/]+)/documents", "upload"),
-    ("GET", r"/datasets/([^/]+)/documents", "list"),
-    ("DELETE", r"/datasets/([^/]+)/documents", "delete"),
-    ("POST", r"/datasets/([^/]+)/chunks", "parse"),
-    ("POST", r"/documents/ingest", "parse"),
-    ("POST", r"/retrieval", "search"),
-)
-ROUTES = tuple((method, re.compile(f"/api/v1{path}"), op) for method, path, op in _ROUTES)
+ROUTES: Mapping[tuple[str, str], str] = {
+    ("GET", "/api/v1/datasets"): "base",
+    ("POST", "/api/v1/datasets"): "create-base",
+    ("DELETE", "/api/v1/datasets"): "delete-base",
+    ("PUT", "/api/v1/datasets/{id}"): "edit-base",
+    ("POST", "/api/v1/datasets/{id}/documents"): "upload",
+    ("GET", "/api/v1/datasets/{id}/documents"): "list",
+    ("DELETE", "/api/v1/datasets/{id}/documents"): "delete",
+    ("POST", "/api/v1/datasets/{id}/chunks"): "parse",
+    ("POST", "/api/v1/documents/ingest"): "parse",
+    ("POST", "/api/v1/retrieval"): "search",
+}
+"""The operation of each method and path."""
+
+_DATASET = re.compile(r"(/api/v1/datasets/)([^/]+)(.*)")
 
 METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa"]
 METHODS += ["table", "tag"]
@@ -386,11 +388,9 @@ class RagflowApplication:
 
     def _routed(self, request: Request) -> tuple[str, str]:
         """The operation, and the dataset in the path."""
-        for method, pattern, op in ROUTES:
-            found = pattern.fullmatch(request.path)
-            if found and method == request.method:
-                return op, found[1] if pattern.groups else ""
-        return "", ""
+        found = _DATASET.fullmatch(request.path)
+        path, dataset = (f"{found[1]}{{id}}{found[3]}", found[2]) if found else (request.path, "")
+        return ROUTES.get((request.method, path), ""), dataset
 
     def subject(self, request: Request) -> str:
         """The names of the documents that it is about, joined with ` | `."""

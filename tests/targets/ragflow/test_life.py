@@ -61,6 +61,16 @@ async def test_what_was_never_begun_is_begun_where_the_state_was_lost_as_well(wo
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+async def test_a_request_to_parse_that_comes_late_has_nothing_parsed_twice(world: RagflowWorld) -> None:
+    """What is parsed again is not found meanwhile."""
+    world.play("late-effect", op="parse", args={"after": 5})
+    world.write("a.md", "some text")
+    await world.once()
+    assert world.asked("parse") == 1
+    assert len(world.effects("parsed")) == 1
+    assert world.statuses() == {"ready": 1}
+
+
 async def test_one_that_cannot_be_begun_keeps_no_other_waiting(world: RagflowWorld) -> None:
     world.play("code", op="parse", match="*f1~*", times=0, args={"code": 102, "message": "no parser"})
     world.write_many(3)
