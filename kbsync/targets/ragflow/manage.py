@@ -98,7 +98,6 @@ class RagflowBases:
 
     async def delete(self, base_id: str) -> None:
         """Remove it; one that is gone already is done."""
-        assert base_id, "versions up to 0.24 take no ids for all datasets of the user"
         try:
             await self._client.ask("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
         except Rejected as refused:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Unpack
 from urllib.parse import urlencode
@@ -49,8 +49,6 @@ MOST_CHUNKS = 100
 
 RECIPE = "dataset"
 """How a document is cut is a setting of the dataset, which a person changes there."""
-
-_INGEST = "/api/v1/documents/ingest"
 
 
 class RagflowTarget(RemoteTarget):
@@ -151,7 +149,7 @@ class RagflowTarget(RemoteTarget):
                 self._has_pipeline = True
         if self._has_pipeline:
             asked = {"doc_ids": ids, "run": "1", "delete": True}
-            await self._client.post("parse", _INGEST, json=asked)
+            await self._client.post("parse", "/api/v1/documents/ingest", json=asked)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, a hundred to a request; what was never begun is begun."""
@@ -161,9 +159,7 @@ class RagflowTarget(RemoteTarget):
             part = unique[start : start + MOST_IDS]
             rows = await self._rows(part)
             states |= {one: rows[one].status if one in rows else _MISSING for one in part}
-            states |= await self._begin(
-                [one for one in part if one in rows and self._is_forgotten(rows[one])]
-            )
+            states |= await self._begin([one for one, row in rows.items() if self._is_forgotten(row)])
         return states
 
     def _is_forgotten(self, row: DocumentRow) -> bool:
@@ -178,8 +174,8 @@ class RagflowTarget(RemoteTarget):
         """Have documents parsed that nobody began; the states of those for which it is refused."""
         try:
             await self._parse(ids)
-        except Halted:
-            raise
+        except (Unavailable, Unsure):
+            return {}  # the next look asks again
         except Rejected as error:
             if len(ids) > 1:  # one of them may have had all the others refused
                 return {one: state for each in ids for one, state in (await self._begin([each])).items()}
@@ -187,8 +183,6 @@ class RagflowTarget(RemoteTarget):
             row = (await self._rows(ids)).get(ids[0])
             if row and row.is_unstarted:
                 return {ids[0]: DocStatus(DocState.FAILED, error.reason, error.code)}
-        except TargetError:
-            pass  # the next look asks again
         return {}
 
     async def reembed(self, remote_id: str) -> None:
@@ -209,7 +203,8 @@ class RagflowTarget(RemoteTarget):
 
     async def _delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """One id that is not there has all of them refused, so what is left is looked for."""
-        assert ids, "versions up to 0.24 take no ids for all documents of the dataset"
+        if not ids:  # versions up to 0.24 take that for all documents of the dataset
+            return {}
         refused: TargetError = Unavailable("RAGFlow says that it is deleted, and still has it", code="there")
         try:
             answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
@@ -230,10 +225,15 @@ class RagflowTarget(RemoteTarget):
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the dataset once. Raises `Unavailable` at the end where many are not shown."""
+        async with aclosing(self._every()) as rows:
+            async for row in rows:
+                yield _listed(row)
+
+    async def _every(self) -> AsyncGenerator[DocumentRow, None]:
         sweep = ListSweep(self._page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
-                yield _listed(row)
+                yield row
         # A short or empty list does not prove documents gone: the dataset is the second witness (promise 1).
         if sweep.is_doubtful:
             base = await self.base()
@@ -269,8 +269,7 @@ class RagflowTarget(RemoteTarget):
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
         if is_whole and rows.keys() <= wanted:
             return rows
-        async with aclosing(ListSweep(self._page).rows()) as every:
-            return {row.id: row async for row in every if row.id in wanted}
+        return {row.id: row async for row in self._every() if row.id in wanted}
 
     # -- searches
 

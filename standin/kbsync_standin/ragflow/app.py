@@ -229,7 +229,8 @@ def _row(call: Call, one: Document) -> dict[str, Any]:
         "progress_msg": one.said,
         "meta_fields": {},
         "run": DIGITS[one.run] if call.user.behaviour.runs == "digits" else one.run,
-        "size": len(one.content),
+        # A damaged PDF is repaired before it is stored (`read_potential_broken_pdf`).
+        "size": len(one.content) + (one.name.endswith(".pdf") and not one.content.startswith(b"%PDF")),
         "source_type": "local",
         "status": "1" if one.is_enabled else "0",
         "suffix": one.name.rpartition(".")[2],
