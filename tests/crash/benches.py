@@ -56,7 +56,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             late = {name: REMOTE_JOBS[name] for name in ("supersede-late", "prefix", "audit")}
             return {**JOBS, **RECIPE_JOBS, **late}
         case "ragflow":
-            few = ("create", "change", "rename", "delete", "mend", "adopt", "supersede-late")
+            few = ("create", "change", "rename", "delete", "mend", "adopt")
             return {name: REMOTE_JOBS[name] for name in few}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
