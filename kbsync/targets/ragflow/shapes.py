@@ -120,7 +120,7 @@ def _rows(value: Any) -> Iterator[DocumentRow]:
     for one in objects_in(value):
         if (remote_id := id_of(one.get("id"))) is None:
             continue
-        name, created = text_of(one.get("name")), number_of_ms(one.get("create_time"))
+        name, created = text_of(one.get("name")), _seconds(one.get("create_time"))
         # A damaged PDF is repaired before it is stored, so its length is not that of the file.
         size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
         run = (id_of(one.get("run")) or "").upper()
@@ -129,7 +129,7 @@ def _rows(value: Any) -> Iterator[DocumentRow]:
         yield DocumentRow(remote_id, name, size, created, run, said, chunks, is_enabled)
 
 
-def number_of_ms(value: object) -> float | None:
+def _seconds(value: object) -> float | None:
     """Seconds, of milliseconds."""
     found = integer(value)
     return found / 1000 if found is not None and 0 < found < 10**14 else None

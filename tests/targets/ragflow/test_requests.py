@@ -29,12 +29,12 @@ async def test_a_new_document_costs_the_three_that_it_needs_and_a_look_at_the_da
 
 
 async def test_many_new_documents_are_asked_after_together(world: RagflowWorld) -> None:
-    world.write_many(200)
+    world.write_many(100)
     await world.once()
-    assert world.statuses() == {"ready": 200}
+    assert world.statuses() == {"ready": 100}
     told = asked(world)
-    assert told["upload"] == 200 and told["parse"] <= 24
-    assert told.total() <= 1.25 * 200
+    assert told["upload"] == 100 and told["parse"] <= 14
+    assert told.total() <= 1.25 * 100
 
 
 async def test_a_changed_file_costs_five_requests(world: RagflowWorld) -> None:
@@ -49,17 +49,17 @@ async def test_a_changed_file_costs_five_requests(world: RagflowWorld) -> None:
 
 
 async def test_many_documents_are_deleted_by_few_requests(world: RagflowWorld) -> None:
-    world.write_many(120)
+    world.write_many(60)
     await world.once()
     asked(world)
     world.clock.now += 10
-    for number in range(120):
+    for number in range(60):
         world.delete(f"f{number}.md")
     await world.once()
     world.approve()
     await world.once()
     assert world.documents() == []
-    assert asked(world)["delete"] <= 16
+    assert asked(world)["delete"] <= 10
 
 
 async def test_a_pass_without_changes_looks_at_the_dataset_and_at_nothing_else(world: RagflowWorld) -> None:
@@ -71,12 +71,12 @@ async def test_a_pass_without_changes_looks_at_the_dataset_and_at_nothing_else(w
 
 
 async def test_a_lost_state_costs_a_list_and_no_upload(world: RagflowWorld) -> None:
-    world.write_many(120)
+    world.write_many(60)
     await world.once()
     asked(world)
     world.lose_state()
     await world.once()
-    assert world.statuses() == {"ready": 120}
+    assert world.statuses() == {"ready": 60}
     told = asked(world)
     assert (told["upload"], told["parse"], told["delete"]) == (0, 0, 0)
-    assert told["list"] <= 4
+    assert told["list"] <= 2
