@@ -46,10 +46,11 @@ ZHIPU, STAND_IN = FOLDER / "zhipu.md", ROOT / "docs" / "internals" / "stand-in.m
 CALLS = ROOT / "docs" / "internals" / "calls.md"
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
+RAGFLOW = FOLDER / "ragflow.md"
 PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
 
 
-@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, VECTORS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, RAGFLOW, VECTORS], ids=lambda page: page.stem)
 def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
