@@ -15,6 +15,7 @@ ROWS = {
     "openai": "kbsync.targets.openai.config:OpenaiTargetConfig",
     "lightrag": "kbsync.targets.lightrag.config:LightragTargetConfig",
     "dify": "kbsync.targets.dify.config:DifyTargetConfig",
+    "ragflow": "kbsync.targets.ragflow.config:RagflowTargetConfig",
 }
 """Module and class of the config block, which has all else: keys, checks, how the target is opened."""
 

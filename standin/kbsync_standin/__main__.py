@@ -23,6 +23,7 @@ VENDORS = ("gptbots", "openwebui", "vectors", "zhipu")
 VENDORS = ("gptbots", "openai", "vectors", "zhipu")
 VENDORS = ("gptbots", "lightrag", "vectors", "zhipu")
 VENDORS = ("gptbots", "vectors", "zhipu", "dify")
+VENDORS = ("gptbots", "ragflow", "vectors", "zhipu")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 

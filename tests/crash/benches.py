@@ -15,6 +15,7 @@ from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
 from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.openai import OpenaiBench
+from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import ZhipuBench
 from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
 from tests.engine.world import World
@@ -27,6 +28,7 @@ from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.openai.world import OpenaiWorld
 from tests.targets.lightrag.world import LightragWorld
+from tests.targets.ragflow.world import RagflowWorld
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
@@ -53,6 +55,7 @@ SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
     "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
     "dify": lambda place: DifyBench(DifyWorld(place, reembed_tries=1)),
+    "ragflow": lambda place: RagflowBench(RagflowWorld(place, reembed_tries=1)),
 }
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
@@ -70,6 +73,9 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "openai":
             some = ("create", "change", "rename", "delete", "adopt", "everything")
             return {name: JOBS[name] for name in some}
+        case "ragflow":
+            few = ("create", "change", "rename", "delete", "mend", "adopt")
+            return {name: REMOTE_JOBS[name] for name in few}
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "lightrag":

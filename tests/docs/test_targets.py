@@ -40,6 +40,7 @@ from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
 from kbsync_standin.lightrag.app import ROUTES as LIGHTRAG_ROUTES
 from kbsync_standin.lightrag.app import SUPPORTED
+from kbsync_standin.ragflow.app import ROUTES as RAGFLOW_ROUTES
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
@@ -61,6 +62,11 @@ PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "c
 
 
 @pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, LIGHTRAG, VECTORS], ids=lambda page: page.stem)
+RAGFLOW = FOLDER / "ragflow.md"
+PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
+
+
+@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, RAGFLOW, VECTORS], ids=lambda page: page.stem)
 def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
@@ -255,6 +261,9 @@ def named(pattern: str) -> str:
         ("## Dify", "dify", list(DIFY_ROUTES)),
     ],
     ids=["zhipu", "gptbots", "dify"],
+        ("## RAGFlow", "ragflow", list(RAGFLOW_ROUTES)),
+    ],
+    ids=["zhipu", "gptbots", "ragflow"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
@@ -265,7 +274,7 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     assert not set(calls(aside)) & set(routes)
     source = "".join(path.read_text() for path in (ROOT / "kbsync" / "targets" / vendor).glob("*.py"))
     for _, path in routes:  # each fixed beginning stands in the target's code
-        assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0] in source, path
+        assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0].rstrip("/") in source, path
 
 
 def calls(text: str) -> list[tuple[str, str]]:

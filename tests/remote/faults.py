@@ -23,6 +23,7 @@ from tests.bench.gptbots import GptbotsBench
 from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.openai import OpenaiBench
 from tests.bench.lightrag import LightragBench
+from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -31,6 +32,7 @@ from tests.targets.gptbots.world import GptbotsWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.openai.world import OpenaiWorld
 from tests.targets.lightrag.world import LightragWorld
+from tests.targets.ragflow.world import RagflowWorld
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
 LASTING = ("kept.md", "changed.md")
@@ -51,6 +53,7 @@ BENCHES: Mapping[str, Callable[[Path], ZhipuBench]] = {
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, give_up=30.0)),
     "lightrag": lambda place: LightragBench(LightragWorld(place, give_up=30.0)),
     "dify": lambda place: DifyBench(DifyWorld(place, give_up=30.0)),
+    "ragflow": lambda place: RagflowBench(RagflowWorld(place, give_up=30.0)),
 }
 
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)

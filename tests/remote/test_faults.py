@@ -15,6 +15,7 @@ from kbsync_standin import gptbots, openwebui, zhipu
 from kbsync_standin import gptbots, openai, zhipu
 from kbsync_standin import gptbots, lightrag, zhipu
 from kbsync_standin import dify, gptbots, zhipu
+from kbsync_standin import gptbots, ragflow, zhipu
 from kbsync_standin.kinds import TRANSPORT
 from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -53,6 +54,7 @@ async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "openai": 10}))
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "lightrag": 10}))
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "dify": 10}))
+@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "ragflow": 10}))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
     await overcome(at, tmp_path, *pair(at, random.Random(seed)))
 
@@ -62,6 +64,7 @@ async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) 
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "openai": 10}))
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "lightrag": 10}))
 @pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "dify": 10}))
+@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "ragflow": 10}))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
     await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))
@@ -84,6 +87,7 @@ def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: 
         ("openai", openai.KINDS, {"nothing-found"}),  # a search: played with its other tests
         ("lightrag", lightrag.KINDS, {"search-failed"}),  # played in tests/targets/lightrag
         ("dify", dify.KINDS, {"nothing-found"}),  # a search: played in tests/targets/dify
+        ("ragflow", ragflow.KINDS, {"nothing-found"}),
     ],
 )
 def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice(

@@ -13,6 +13,7 @@ from tests.torture import trials_gptbots, trials_openwebui, trials_zhipu
 from tests.torture import trials_gptbots, trials_openai, trials_zhipu
 from tests.torture import trials_gptbots, trials_lightrag, trials_zhipu
 from tests.torture import trials_dify, trials_gptbots, trials_zhipu
+from tests.torture import trials_gptbots, trials_ragflow, trials_zhipu
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -26,6 +27,7 @@ TRIALS: Mapping[str, Sequence[Trial]] = {
     "openai": trials_openai.trials(),
     "lightrag": trials_lightrag.trials(),
     "dify": trials_dify.trials(),
+    "ragflow": trials_ragflow.trials(),
 }
 """What each service is put through."""
 
@@ -113,4 +115,7 @@ EXERCISES: dict[str, Exercise] = {
     "dify-faults": exercise("dify", alone),
     "dify-pairs": exercise("dify", paired),
     "dify-crashes": exercise("dify", struck),
+    "ragflow-faults": exercise("ragflow", alone),
+    "ragflow-pairs": exercise("ragflow", paired),
+    "ragflow-crashes": exercise("ragflow", struck),
 }

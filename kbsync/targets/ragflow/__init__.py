@@ -1,0 +1,1 @@
+"""The HTTP API of RAGFlow. `kbsync.targets.ragflow.target.RagflowTarget` is the target."""

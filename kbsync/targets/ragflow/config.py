@@ -1,0 +1,62 @@
+"""The config block of `type: ragflow`: a dataset of a RAGFlow server, and how it is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from kbsync.config.kinds import Choice, Whole
+from kbsync.config.secrets import Confidential, Secret
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+
+if TYPE_CHECKING:
+    from kbsync.contract.target import Surroundings, Target
+
+
+BASE_URL = "http://127.0.0.1:9380"
+"""Where the containers of RAGFlow answer by default."""
+
+
+class RagflowDatasetId(BaseId):
+    """The id of a dataset."""
+
+    example = "3b4de7d4241d11f0a6a79f24fc270c7f"
+
+
+LARGEST = 128 * 1024 * 1024
+"""Bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload takes more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RagflowTargetConfig(RemoteTargetConfig):
+    """A dataset of RAGFlow. Sizes are bytes; 0 is no limit of ours."""
+
+    type: Annotated[Literal["ragflow"], Choice("ragflow: a dataset of a RAGFlow server")] = "ragflow"
+    base_url: Annotated[str, BaseUrl("the server's address, without /api/v1")] = BASE_URL
+    api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
+    dataset_id: Annotated[str, RagflowDatasetId("the id of the dataset, in quotes")]
+    max_bytes: Annotated[
+        int, Whole("larger files are refused, in bytes; as the server is set up", least=1, most=1024**3)
+    ] = LARGEST
+
+    shares_base: ClassVar[bool] = True
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        return ("ragflow", canonical(self.base_url), self.dataset_id)
+
+    def open(self, surroundings: Surroundings) -> Target:
+        """The dataset at the server; no request is sent yet."""
+        from kbsync.targets.http.target import account_of
+        from kbsync.targets.ragflow.target import RagflowTarget
+
+        return RagflowTarget(self, surroundings, account=account_of(self))
+
+
+_TEXTS = "txt md mdx html htm json jsonl epub eml"
+_OFFICE = "pdf docx doc xlsx xls csv pptx ppt"
+_CODE = "py js java c cpp h php go ts sh cs kt sql"
+EXTENSIONS = frozenset(f"{_TEXTS} {_OFFICE} {_CODE}".split())
+"""What can be uploaded (api/utils/file_utils.py) and the general chunk method, or the one that is chosen for
+slides and mail, can also parse (rag/app/naive.py): pictures and sound need a model, and xml, rtf or ini are
+taken and then fail."""

@@ -1,0 +1,123 @@
+"""The datasets of a RAGFlow user: listed, made, renamed and removed when a person asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.target import Surroundings
+from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.reading import ListPage, ListSweep
+from kbsync.targets.http.target import OfferedSetting, any_text, choice, make_once, parse_settings
+from kbsync.targets.ragflow import shapes
+from kbsync.targets.ragflow.config import RagflowTargetConfig
+
+DATASETS = "/api/v1/datasets"
+
+_METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation"]
+_METHODS += ["qa", "table", "tag"]
+SETTINGS: Mapping[str, OfferedSetting] = {
+    "chunk_method": choice(*_METHODS),
+    "embedding_model": any_text(),
+    "permission": choice("me", "team"),
+}
+"""What can be set beside name and description."""
+
+LONGEST_NAME = 128
+
+
+class RagflowBases:
+    """Those behind one key. Every call raises `TargetError`."""
+
+    setting = "dataset_id"
+
+    def __init__(self, config: RagflowTargetConfig, surroundings: Surroundings, client: Client) -> None:
+        self.address, self.own = config.base_url, config.dataset_id
+        self._surroundings, self._client = surroundings, client
+
+    def check_changeable(self) -> None:
+        """They are: nothing is raised."""
+
+    def check(self, wish: BaseWish) -> None:
+        """Raises `Rejected`."""
+        _fields(wish)
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """Raises `NotOffered`."""
+        raise NotOffered("RAGFlow shows its models in its own settings; choose with --set embedding_model=…")
+
+    async def all(self) -> Sequence[BaseCard]:
+        """Every dataset."""
+        return [card async for card in ListSweep(self._page).rows()]
+
+    async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
+        params = {"page": str(number), "page_size": str(size)}
+        answer = await self._client.ask("bases", "GET", DATASETS, params=params)
+        return ListPage(shapes.bases_of(answer.body), None)
+
+    async def look(self, base_id: str) -> BaseCard:
+        """One of them."""
+        words = "it is not in the list"
+        try:
+            answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
+            found = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
+        except NotOffered as error:  # no word of the server's: nothing is said of the dataset
+            raise Unavailable(error.reason, code=error.code) from error
+        except Rejected as error:
+            words, found = error.reason, []
+        if not found:
+            raise Halted(
+                "knowledge-base-missing",
+                f"there is no dataset {base_id} at {self.address} for this api_key ({words}); "
+                f"list them with {self._surroundings.pasted('kb list')}",
+            )
+        return found[0]
+
+    async def create(self, wish: BaseWish) -> BaseCard:
+        """Make a dataset whose name is not in use yet: the server would call it name(1). Sent once."""
+        name, fields = wish.name or "", _fields(wish)
+
+        async def make() -> BaseCard:
+            answer = await self._client.post("create-base", DATASETS, json=fields)
+            made = shapes.bases_of(answer.body)
+            if len(made) != 1:
+                raise Unsure("create-base: the answer does not name the dataset", code="no-id")
+            return made[0]
+
+        look = self._surroundings.pasted("kb list")
+        advice = f"the dataset may have been made or not: look with {look} before another try"
+        return await make_once(name, "a dataset", self.all, make, advice)
+
+    async def update(self, base_id: str, wish: BaseWish) -> None:
+        """Send what changes. Documents that are there stay as they were parsed."""
+        fields = _fields(wish)
+        await self.look(base_id)
+        await self._client.ask("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
+
+    async def delete(self, base_id: str) -> None:
+        """Remove it; one that is gone already is done."""
+        try:
+            await self._client.ask("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
+        except Rejected as refused:
+            try:
+                await self.look(base_id)
+            except Halted:
+                return
+            raise refused from None
+
+    async def capacity(self) -> Capacity | None:
+        """Raises `NotOffered`."""
+        raise NotOffered("RAGFlow sets no limit to what a user stores")
+
+
+def _fields(wish: BaseWish) -> dict[str, Any]:
+    """What is sent. Raises `Rejected`."""
+    if wish.model is not None:
+        raise Rejected("RAGFlow lists no models here; name one with --set embedding_model=NAME@FACTORY")
+    if wish.name is not None and len(wish.name) > LONGEST_NAME:
+        raise Rejected(f"a name has {LONGEST_NAME} characters at most", code="name")
+    given = {"name": wish.name, "description": wish.description}
+    fields = parse_settings(wish.settings, SETTINGS, "a dataset")
+    return {key: value for key, value in given.items() if value is not None} | fields

@@ -1,0 +1,317 @@
+"""A dataset of RAGFlow as a target of the mirror.
+
+A document is uploaded by one request and parsed by another; without the second it is never found. So one that
+was stored and not begun, whatever the reason, is begun when its state is asked for. An upload takes no marker
+of ours, and a second document of one name is called `name(1).md`: names prove what a document is, and are
+read with what was added to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Unpack
+from urllib.parse import urlencode
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+)
+from kbsync.core.model import Limits
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, untried
+from kbsync.targets.http.bodies import FilePart
+from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of
+from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited
+from kbsync.targets.ragflow import shapes
+from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
+from kbsync.targets.ragflow.manage import DATASETS, RagflowBases
+from kbsync.targets.ragflow.shapes import DocumentRow
+
+MOST_IDS = 100
+"""Ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
+
+BATCH = 10
+"""Documents that are parsed by one request, or deleted."""
+
+MOST_CHUNKS = 100
+"""Passages that a search asks for: the most that a page may have."""
+
+RECIPE = "dataset"
+"""How a document is cut is a setting of the dataset, which a person changes there."""
+
+
+class RagflowTarget(RemoteTarget):
+    """One dataset. Raises `UsageError` where the settings cannot be used."""
+
+    def __init__(
+        self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
+    ) -> None:
+        self._config, self._surroundings = config, surroundings
+        self._dataset = f"{DATASETS}/{config.dataset_id}"
+        self._documents = f"{self._dataset}/documents"
+        self._has_pipeline, self._wall = False, options.get("wall", time.time)
+        super().__init__(config, surroundings, shapes.judge, slow_codes=frozenset({"429"}), **options)
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        most, again = self._config.max_bytes, grace(self._config)
+        own = Limits(EXTENSIONS, max_bytes=most, batch=BATCH, list_lag=1.0, reembed_grace=again)
+        return limited(own, self._config)
+
+    @property
+    def bases(self) -> RagflowBases:
+        """The datasets of the user."""
+        return RagflowBases(self._config, self._surroundings, self._client)
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """The same for all."""
+        return RECIPE
+
+    async def base(self) -> Base:
+        """Look at the dataset. Raises `Halted("knowledge-base-missing")` where there is none."""
+        card = await self.bases.look(self._config.dataset_id)
+        return Base(card.id, card.documents, self._config.base_url)
+
+    # -- documents
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each document by itself, and have them parsed together; outcomes in the order given."""
+        outcomes: list[PutOutcome] = []
+        down: TargetError | None = None
+        for document in documents:
+            outcome = await self._store(document) if down is None else untried(down)
+            down = outcome if isinstance(outcome, Unavailable | Halted) else None
+            outcomes.append(outcome)
+        stored = [one.remote_id for one in outcomes if isinstance(one, Accepted)]
+        with contextlib.suppress(TargetError):  # they are there: `status` sees who was not begun, and why
+            await self._parse(stored)
+        return outcomes
+
+    async def _store(self, document: Outgoing) -> PutOutcome:
+        if (refusal := self._refusal(document)) is not None:
+            return refusal
+        try:
+            file = FilePart("file", document.name, document.body)
+            answer = await self._client.send("upload", self._documents, fields={}, file=file)
+        except NotOffered as error:
+            return await self._unless_missing(Unavailable(error.reason, code=error.code))
+        except Rejected as error:
+            return await self._unless_missing(error)
+        except TargetError as error:
+            return error
+        stored = shapes.stored_of(answer.body)
+        if stored is None:
+            return Unsure("upload: the answer does not name the document", code="no-id")
+        return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
+
+    def _refusal(self, document: Outgoing) -> Rejected | None:
+        """What the server would refuse after all of it was sent, or only when it is parsed."""
+        extension = document.path.rpartition("/")[2].rpartition(".")[2].lower()
+        if extension not in EXTENSIONS:
+            known = " ".join(sorted(EXTENSIONS))
+            return Rejected(f"RAGFlow does not parse this format; it takes {known}", code="format")
+        if document.size > self._config.max_bytes:
+            most = f"{document.size:,} bytes are over the limit of {self._config.max_bytes:,}"
+            return Rejected(most, code="too-large")
+        return None if document.size else Rejected("the file is empty", code="empty")
+
+    async def _unless_missing(self, refused: TargetError) -> TargetError:
+        """The refusal, where the dataset is there: a code says nothing of which of them is to blame."""
+        try:
+            await self.base()
+        except TargetError as missing:
+            return missing
+        return refused
+
+    async def _parse(self, ids: Sequence[str]) -> None:
+        """Have documents parsed, asked once: a second request would find them under way, and be refused."""
+        if not ids:
+            return
+        if not self._has_pipeline:
+            try:
+                await self._client.post("parse", f"{self._dataset}/chunks", json={"document_ids": ids})
+            except Rejected as error:
+                # The dataset has an ingestion pipeline, which has a call of its own.
+                if error.code != "101" or "/documents/ingest" not in error.reason:
+                    raise
+                self._has_pipeline = True
+        if self._has_pipeline:
+            asked = {"doc_ids": ids, "run": "1", "delete": True}
+            await self._client.post("parse", "/api/v1/documents/ingest", json=asked)
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id, a hundred to a request; what was never begun is begun."""
+        states: dict[str, DocStatus] = {}
+        unique = tuple(dict.fromkeys(ids))
+        for start in range(0, len(unique), MOST_IDS):
+            part = unique[start : start + MOST_IDS]
+            rows = await self._rows(part)
+            states |= {one: rows[one].status if one in rows else _MISSING for one in part}
+            states |= await self._begin([one for one, row in rows.items() if self._is_forgotten(row)])
+        return states
+
+    def _is_forgotten(self, row: DocumentRow) -> bool:
+        """Nobody began it, and no request of ours that would is on its way any more.
+
+        One that came after another had begun it would have it parsed twice, and not found meanwhile.
+        """
+        age = self._wall() + (self.clock_apart or 0.0) - (row.created or 0.0)
+        return row.is_unstarted and age >= self._config.vectorization.absent_after
+
+    async def _begin(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Have documents parsed that nobody began; the states of those for which it is refused."""
+        try:
+            await self._parse(ids)
+        except (Unavailable, Unsure):
+            return {}  # the next look asks again
+        except Rejected as error:
+            if len(ids) > 1:  # one of them may have had all the others refused
+                return {one: state for each in ids for one, state in (await self._begin([each])).items()}
+            # An earlier request may have begun it meanwhile, which is a refusal, too.
+            row = (await self._rows(ids)).get(ids[0])
+            if row and row.is_unstarted:
+                return {ids[0]: DocStatus(DocState.FAILED, error.reason, error.code)}
+        return {}
+
+    async def reembed(self, remote_id: str) -> None:
+        """Have a document parsed again. Accepted is not done: `status` says."""
+        await self._parse([remote_id])
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id, a hundred to a request. Without any, nothing is sent."""
+        outcomes: dict[str, DeleteOutcome] = {}
+        unique = tuple(dict.fromkeys(ids))
+        for start in range(0, len(unique), MOST_IDS):
+            part = unique[start : start + MOST_IDS]
+            try:
+                outcomes |= await self._delete(part)
+            except TargetError as error:
+                outcomes |= dict.fromkeys(part, error)
+        return outcomes
+
+    async def _delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """One id that is not there has all of them refused, so what is left is looked for."""
+        if not ids:  # versions up to 0.24 take that for all documents of the dataset
+            return {}
+        refused: TargetError = Unavailable("RAGFlow says that it is deleted, and still has it", code="there")
+        try:
+            answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
+            if not object_of(object_of(answer.body).get("data")).get("errors"):
+                return dict.fromkeys(ids)
+        except Rejected as error:
+            refused = error
+        rows = await self._rows(ids)
+        left = [one for one in ids if one in rows]
+        outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
+        if len(ids) == 1:
+            return outcomes | dict.fromkeys(left, refused)
+        for part in [left] if 0 < len(left) < len(ids) else [[one] for one in left]:
+            outcomes |= await self._delete(part)
+        return outcomes
+
+    # -- lists
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document of the dataset once. Raises `Unavailable` at the end where many are not shown."""
+        async with aclosing(self._every()) as rows:
+            async for row in rows:
+                yield _listed(row)
+
+    async def _every(self) -> AsyncGenerator[DocumentRow, None]:
+        sweep = ListSweep(self._page)
+        async with aclosing(sweep.rows()) as rows:
+            async for row in rows:
+                yield row
+        # A short or empty list does not prove documents gone: the dataset is the second witness (promise 1).
+        if sweep.is_doubtful:
+            base = await self.base()
+            sweep.check(base.documents, base.id)
+
+    async def find(self, name: str) -> Sequence[Listed]:
+        """One page of the documents whose name has this one in it, but for the extension."""
+        stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
+        return [_listed(row) for row in (await self._asked(_query(1, PAGE_SIZE, keywords=stem))).rows]
+
+    async def _page(self, number: int, size: int) -> ListPage[DocumentRow]:
+        """The oldest first: what comes meanwhile is on the last page."""
+        return await self._asked(_query(number, size, orderby="create_time", desc="false"))
+
+    async def _asked(self, query: str) -> ListPage[DocumentRow]:
+        """A page of the list. Raises `Unavailable` for every refusal while the dataset is there."""
+        try:
+            answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
+        except Rejected as error:
+            later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
+            raise await self._unless_missing(later) from error
+        page = shapes.page_of(answer.body)
+        if page is None:
+            raise Unavailable("list: the answer has another shape than it should", code="shape")
+        return page
+
+    async def _rows(self, ids: Sequence[str]) -> Mapping[str, DocumentRow]:
+        """Those of `ids`, at most `MOST_IDS`, that are there."""
+        query = f"{_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
+        page, wanted = await self._asked(query), set(ids)
+        rows = {row.id: row for row in page.rows}
+        # Versions before 0.25.1 do not know `ids`, and show the first page of all.
+        is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
+        if is_whole and rows.keys() <= wanted:
+            return rows
+        return {row.id: row async for row in self._every() if row.id in wanted}
+
+    # -- searches
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. The server knows no paths, types and dates: with them, everything that was found."""
+        if not query.text.strip():
+            return ()
+        asked: dict[str, Any] = {
+            "question": query.text,
+            "dataset_ids": [self._config.dataset_id],
+            "page": 1,
+            "page_size": MOST_CHUNKS,
+        }
+        few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}
+        try:
+            found = await self._found(asked | few)
+        except Rejected:
+            if not few:
+                raise
+            found = await self._found(asked)  # one of them is gone, and has the search refused
+        hits = hits_of(match for match in found if not query.among or match[0] in query.among)
+        return hits if query.selects and not query.among else hits[: query.top_k]
+
+    async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+        try:
+            answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
+        except Rejected as error:
+            if error.code == shapes.NO_CHUNK:
+                return ()
+            raise
+        found = shapes.matches_of(answer.body)
+        if found is None:
+            raise Unavailable("search: the answer has another shape than it should", code="shape")
+        return found
+
+
+_MISSING = DocStatus(DocState.MISSING)
+
+
+def _query(number: int, size: int, **more: str) -> str:
+    return urlencode({"page": number, "page_size": size, **more})
+
+
+def _listed(row: DocumentRow) -> Listed:
+    return Listed(row.id, row.name, row.size, row.created, row.status.state)

@@ -1,0 +1,10 @@
+"""A stand-in for the HTTP API of RAGFlow: datasets in memory, answers as documented and as in its source."""
+
+from __future__ import annotations
+
+from kbsync_standin.ragflow.app import RagflowApplication
+from kbsync_standin.ragflow.app import RagflowApplication as application
+from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
+from kbsync_standin.ragflow.datasets import HOME_ID
+
+__all__ = ["HOME_ID", "KINDS", "RagflowApplication", "RagflowBehaviour", "application"]

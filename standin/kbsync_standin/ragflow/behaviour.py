@@ -1,0 +1,74 @@
+"""How RAGFlow behaves where its versions differ, and the kinds of fault that it plays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kbsync_standin import switches as switching
+
+
+@dataclass(frozen=True, slots=True)
+class RagflowBehaviour:
+    """How the server always is. Durations are seconds of the stand-in's clock.
+
+    vectorize: least and most seconds until a document is parsed, counted from when that was asked for.
+    ids_filter: the list can be asked for certain `ids` (from 0.25.1); else it does not know the word.
+    unknown_ids: what a deletion with an id that is not there meets: all of it is refused, or the others go
+        and it is told in `errors` (up to 0.24).
+    no_ids: what a deletion without ids does: nothing (refused), or all documents (up to 0.24).
+    runs: `run` in the list, in words or as digits.
+    total: the count in the list: `total`, `total_datasets` as the reference has it, or none.
+    page_cap: a larger `page_size` is silently cut to it; 0: no cap.
+    page_beyond: what a page after the last shows: nothing, or the last page again.
+    no_index: what a search meets in a dataset that never had a chunk: an error, or nothing is found.
+    statuses: refusals come with HTTP 200, or with the status that the newest version gives some of them.
+    pipeline: the dataset has an ingestion pipeline, which is begun by another call.
+    extra_fields: unknown fields in every answer.
+    key_revoked: every request is answered 401.
+    base: the dataset that is there from the start is `present`; `deleted` with all in it (and back with
+        `present`); `recreated` by others under another id, empty; or `emptied` by others.
+    """
+
+    vectorize: tuple[float, float] = (0.0, 0.0)
+    ids_filter: bool = True
+    unknown_ids: Literal["refused", "told"] = "refused"
+    no_ids: Literal["refused", "all"] = "refused"
+    runs: Literal["words", "digits"] = "words"
+    total: Literal["total", "total_datasets", "missing"] = "total"
+    page_cap: int = 0
+    page_beyond: Literal["empty", "repeats"] = "empty"
+    no_index: Literal["error", "empty"] = "error"
+    statuses: Literal["200", "mapped"] = "200"
+    pipeline: bool = False
+    extra_fields: bool = False
+    key_revoked: bool = False
+    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
+
+
+def changed(behaviour: RagflowBehaviour, switches: Mapping[str, Any]) -> RagflowBehaviour:
+    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    return switching.changed(behaviour, switches, {"vectorize": switching.span})
+
+
+KINDS: Mapping[str, str] = {
+    "code": "a code in place of the answer, nothing done [args: code (102), message, status of HTTP (200), "
+    "as_string: true: the code is a text]",
+    "code-after": "the same, after the work was done [args: as code]",
+    "unauthorized": "401, as for a key that is not known [args: code: 109 as older versions say it]",
+    "shape": "the answer's data has another shape [args: form: object, list, null or none]",
+    "no-id": "the answer to an upload does not name what was stored (upload)",
+    "two-ids": "the answer to an upload names two documents (upload)",
+    "other-name": "the document is called name(1), although that name is free (upload)",
+    "begun-already": "refused as being parsed, which it is not (parse) [args: name: glob (*)]",
+    "fails": "such documents fail to be parsed (parse) [args: name: glob (*), said: how their progress ends]",
+    "stuck": "such documents stay in RUNNING (parse) [args: name: glob (*)]",
+    "no-chunks": "such documents are done without a chunk (parse) [args: name: glob (*)]",
+    "stopped": "somebody stops the parsing of such documents (parse) [args: name: glob (*)]",
+    "run": "`run` is something else (list) [args: value, missing: true: no such field]",
+    "left-out": "such documents are left out (list) [args: name: glob (*)]",
+    "keeps-documents": "the answer to the deletion is good, the documents stay (delete)",
+    "nothing-found": "the search finds nothing (search)",
+}
+"""Every kind with one line of explanation."""

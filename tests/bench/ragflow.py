@@ -1,0 +1,72 @@
+"""The bench whose dataset is at the stand-in of RAGFlow: one call stores a document, another begins it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from kbsync_standin.ragflow.datasets import Document
+from tests.bench.bench import Change, OwnDocument
+from tests.bench.zhipu import ZhipuBench, lose_state
+from tests.targets.ragflow.world import RagflowWorld
+
+
+class RagflowBench(ZhipuBench):
+    """What is ours is told by its name. A failed document is parsed once more."""
+
+    ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "list", "rename": "parse"}
+    kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
+        "lost": ("lost-answer", {}),
+        "done": ("lost-answer", {}),
+        "down": ("code", {"code": 106}),
+        "refused": ("code", {}),
+        "full": ("code", {"code": 500, "message": "a: Exceed the maximum file number of a free user!"}),
+    }
+    effects: ClassVar[Mapping[str, str]] = {"upload": "put", "parse": "parse", "delete": "delete"}
+    watched = ("list",)
+    edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"adoption": lose_state}
+    unkept = "keeps-documents"
+    accepted = ("parse effect", "POST answer", "commit after")
+
+    world: RagflowWorld
+
+    def _tell_new(self) -> None:
+        new = self.world.app.journal()[self._told :]
+        self._told += len(new)
+        for entry in new:
+            one = self.world.app.user.documents[entry["id"]]
+            if one.id in self.world.foreign and not entry["effect"].startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
+            stored = entry["effect"] == "stored"
+            text = one.content.decode() if stored else None
+            self.on_change(Change(entry["effect"], self._path_in(one), text, one.outcome == "FAIL"))
+
+    def _new_entries(self) -> list[Any]:
+        self._told = len(self.world.app.journal())
+        return []
+
+    def _path_in(self, one: Document) -> str:
+        readings = (naming.read(one.sent_name) for naming in self._namings())
+        return next((told.path for told in readings if told is not None and told.path), one.sent_name)
+
+    def ours(self) -> list[OwnDocument]:
+        there = self.world.app.user.alive(self.world.config().dataset_id)
+        return [self._kept_here(one) for one in there if one.id not in self.world.foreign]
+
+    def _kept_here(self, one: Document) -> OwnDocument:
+        path = self._path_in(one)
+        shown = (path, one.content.decode()) if one.is_searchable else None
+        return OwnDocument(one.id, one.sent_name, path, one.sha256, shown)
+
+    def story(self) -> list[str]:
+        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
+
+    def fail_once(self, path: str) -> None:
+        """Parsed once more it is as it should be."""
+        stem = f"*{path.removesuffix('.md')}*"
+        self.world.play("fails", op="parse", match=stem, args={"name": stem})
+
+    def provoke(self, op: str) -> None:
+        """The service does what makes a pass ask for `op`."""
+        if op == "list":
+            self.world.play("lost-answer", op="upload", match="changed*")

@@ -1,0 +1,190 @@
+"""Requests and answers of the HTTP API reference, and what the server's source says beside them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pytest
+
+from kbsync_standin.messages import Request, StandInClock
+from kbsync_standin.ragflow import HOME_ID, application
+
+KEY = "ragflow-key-for-tests"
+DATASETS = "/api/v1/datasets"
+DOCUMENTS = f"{DATASETS}/{HOME_ID}/documents"
+CHUNKS = f"{DATASETS}/{HOME_ID}/chunks"
+
+
+class DirectRagflow:
+    """The application, asked without a server."""
+
+    def __init__(self, **switches: Any) -> None:
+        self.now = 1_728_897_061.0
+        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
+        self.app.set_behaviour(switches)
+
+    def ask(self, method: str, target: str, body: Any = None, key: str = KEY) -> Any:
+        content = b"" if body is None else json.dumps(body).encode()
+        return self.send(method, target, content, "application/json", key)
+
+    def send(self, method: str, target: str, content: bytes, kind: str, key: str = KEY) -> Any:
+        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
+        headers = {"authorization": f"Bearer {key}", "content-type": kind}
+        request = Request(1, method, unquote(path), target, query, headers, content)
+        return json.loads(self.app.answer(request, None).body)
+
+    def upload(self, *names: str, text: str = "ragflow content") -> Any:
+        parts = [
+            f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n{text}\r\n'
+            for name in names
+        ]
+        return self.send("POST", DOCUMENTS, f"{''.join(parts)}--x--\r\n".encode(), _FORM)
+
+    def stored(self, *names: str) -> list[str]:
+        return [one["id"] for one in self.upload(*names)["data"]]
+
+    def run_of(self, remote_id: str) -> str:
+        [row] = self.ask("GET", f"{DOCUMENTS}?id={remote_id}")["data"]["docs"]
+        return str(row["run"])
+
+
+_FORM = "multipart/form-data; boundary=x"
+
+
+def test_an_upload_names_each_document_and_begins_none() -> None:
+    service = DirectRagflow()
+    answer = service.upload("test1.txt", "test2.md")
+    assert answer["code"] == 0
+    assert [(one["name"], one["run"], one["size"]) for one in answer["data"]] == [
+        ("test1.txt", "UNSTART", 15),
+        ("test2.md", "UNSTART", 15),
+    ]
+    assert all(one["dataset_id"] == HOME_ID and len(one["id"]) == 32 for one in answer["data"])
+
+
+def test_a_name_that_is_taken_gets_a_number_whatever_its_case_and_accents() -> None:
+    service = DirectRagflow()
+    names = [service.upload(name)["data"][0]["name"] for name in ("a.md", "a.md", "A.md", "á.md", "a(1).md")]
+    assert names == ["a.md", "a(1).md", "A(2).md", "á(3).md", "a(4).md"]
+
+
+def test_what_cannot_be_uploaded_is_refused() -> None:
+    service = DirectRagflow()
+    assert service.send("POST", DOCUMENTS, b"--x--", _FORM) == {"code": 101, "message": "No file part!"}
+    assert service.upload("a.exe")["message"] == "a.exe: This type of file has not been supported yet!"
+    assert service.upload("a" * 300 + ".md")["code"] == 101
+    assert len(service.app.violations) == 2
+
+
+def test_a_document_is_parsed_when_that_is_asked_for_and_found_then() -> None:
+    service = DirectRagflow()
+    [one] = service.stored("a.md")
+    question = {"question": "ragflow", "dataset_ids": [HOME_ID]}
+    assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 100
+    assert service.ask("POST", CHUNKS, {"document_ids": [one]}) == {"code": 0}
+    assert service.run_of(one) == "RUNNING"
+    again = service.ask("POST", CHUNKS, {"document_ids": [one]})
+    assert again == {"code": 102, "message": "Can't parse document that is currently being processed"}
+    assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
+    service.now += 2
+    assert service.run_of(one) == "DONE"
+    [chunk] = service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"]
+    assert (chunk["document_id"], chunk["content"]) == (one, "ragflow content")
+
+
+def test_a_document_that_is_switched_off_is_not_found() -> None:
+    service = DirectRagflow()
+    [one] = service.stored("a.md")
+    service.ask("POST", CHUNKS, {"document_ids": [one]})
+    service.now += 2
+    service.app.put_foreign({"disable": one})
+    question = {"question": "ragflow", "dataset_ids": [HOME_ID]}
+    assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
+
+
+def test_a_search_among_documents_that_are_not_there_is_refused() -> None:
+    service = DirectRagflow()
+    question = {"question": "ragflow", "dataset_ids": [HOME_ID], "document_ids": ["0" * 32]}
+    assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 102
+
+
+def test_the_list_is_read_in_pages_by_ids_by_name_and_by_words() -> None:
+    service = DirectRagflow()
+    ids = service.stored("b.md", "a.md", "ab.md")
+    assert [one["name"] for one in service.ask("GET", f"{DOCUMENTS}?page_size=2")["data"]["docs"]] == [
+        "ab.md",
+        "a.md",
+    ]
+    oldest = service.ask("GET", f"{DOCUMENTS}?page=2&page_size=2&desc=false")["data"]
+    assert [one["name"] for one in oldest["docs"]] == ["ab.md"] and oldest["total"] == 3
+    several = service.ask("GET", f"{DOCUMENTS}?ids={ids[0]}&ids={ids[1]}&ids={'0' * 32}")["data"]
+    assert {one["id"] for one in several["docs"]} == set(ids[:2]) and several["total"] == 2
+    assert service.ask("GET", f"{DOCUMENTS}?keywords=A")["data"]["total"] == 2
+    assert service.ask("GET", f"{DOCUMENTS}?name=c.md")["message"] == "you don't own the document c.md"
+    assert service.app.violations == []
+    assert service.ask("GET", f"{DOCUMENTS}?page_size=101")["code"] == 101
+
+
+def test_versions_before_0_25_1_show_all_whatever_ids_are_asked_for() -> None:
+    service = DirectRagflow(ids_filter=False, runs="digits")
+    ids = service.stored("a.md", "b.md")
+    rows = service.ask("GET", f"{DOCUMENTS}?ids={ids[0]}")["data"]["docs"]
+    assert [one["run"] for one in rows] == ["0", "0"]
+
+
+@pytest.mark.parametrize(("unknown_ids", "left"), [("refused", 1), ("told", 0)])
+def test_a_deletion_with_an_id_that_is_not_there(unknown_ids: str, left: int) -> None:
+    service = DirectRagflow(unknown_ids=unknown_ids)
+    [one] = service.stored("a.md")
+    answer = service.ask("DELETE", DOCUMENTS, {"ids": [one, "0" * 32]})
+    assert (answer["code"] == 102) is bool(left)
+    assert service.ask("GET", DOCUMENTS)["data"]["total"] == left
+
+
+@pytest.mark.parametrize(("no_ids", "left"), [("refused", 2), ("all", 0)])
+@pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": None}, {"document_ids": ["0" * 32]}], ids=str)
+def test_a_deletion_without_ids_is_a_mistake_by_which_old_versions_lose_all(
+    no_ids: str, left: int, body: dict[str, Any]
+) -> None:
+    service = DirectRagflow(no_ids=no_ids)
+    service.stored("a.md", "b.md")
+    is_unknown = "document_ids" in body
+    assert service.ask("DELETE", DOCUMENTS, body)["code"] == (101 if is_unknown else 102)
+    assert service.ask("GET", DOCUMENTS)["data"]["total"] == (2 if is_unknown else left)
+    assert len(service.app.violations) == 1
+
+
+def test_a_dataset_with_a_pipeline_is_begun_by_another_call() -> None:
+    service = DirectRagflow(pipeline=True)
+    [one] = service.stored("a.md")
+    refused = service.ask("POST", CHUNKS, {"document_ids": [one]})
+    assert refused["code"] == 101 and "/documents/ingest" in refused["message"]
+    asked = {"doc_ids": [one], "run": "1", "delete": True}
+    assert service.ask("POST", "/api/v1/documents/ingest", asked) == {"code": 0, "data": True}
+    assert service.run_of(one) == "RUNNING"
+
+
+def test_datasets_are_made_listed_changed_and_removed() -> None:
+    service = DirectRagflow()
+    first, second = (service.ask("POST", DATASETS, {"name": "test_1"})["data"] for _ in range(2))
+    assert (first["name"], second["name"]) == ("test_1", "test_1(1)")
+    assert service.ask("PUT", f"{DATASETS}/{first['id']}", {"description": "d"})["code"] == 0
+    [shown] = service.ask("GET", f"{DATASETS}?id={first['id']}")["data"]
+    assert (shown["description"], shown["document_count"]) == ("d", 0)
+    assert service.ask("DELETE", DATASETS, {"ids": [first["id"]]})["code"] == 0
+    gone = service.ask("GET", f"{DATASETS}?id={first['id']}")
+    assert gone["code"] == 102 and "lacks permission" in gone["message"]
+    assert service.ask("DELETE", DATASETS, {"ids": [first["id"]]})["code"] == 102
+    assert service.app.violations == []
+    assert service.ask("POST", DATASETS, {"name": ""})["code"] == 101
+    assert len(service.app.violations) == 1
+
+
+def test_a_wrong_key_and_a_dataset_of_others_are_told() -> None:
+    service = DirectRagflow()
+    assert service.ask("GET", DATASETS, key="another")["code"] == 401
+    answer = service.ask("GET", f"{DATASETS}/{'0' * 32}/documents")
+    assert answer == {"code": 102, "message": f"You don't own the dataset {'0' * 32}. "}
+    assert service.ask("GET", "/api/v1/nothing")["code"] == 404

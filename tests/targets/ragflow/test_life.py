@@ -1,0 +1,296 @@
+"""The mirror over RAGFlow: what its two steps, its names and its versions would do to a simpler client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.contract.target import DocState
+from kbsync.errors import Halted, Rejected
+from tests.crash.harness import Guillotine
+from tests.remote.test_links import items
+from tests.remote.world import sha_of_folder
+from tests.targets.ragflow.world import RagflowWorld
+
+
+async def mirrored(world: RagflowWorld, n: int = 3) -> None:
+    world.write_many(n)
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    world.server.requests.clear()
+    world.clock.now += 10
+
+
+async def found(world: RagflowWorld, words: str, **query: Any) -> list[str]:
+    """The ids that a search finds."""
+    async with world.running():
+        target = world.make_target()
+        hits = await target.search(Query(words, **query))
+        await target.aclose()
+    return [hit.remote_id for hit in hits]
+
+
+# -- two steps
+
+
+@pytest.mark.parametrize("upon", [("POST answer",), ("POST answer", "POST start")], ids=str)
+async def test_what_was_uploaded_and_never_begun_is_begun_and_not_uploaded_again(
+    world: RagflowWorld, upon: Sequence[str]
+) -> None:
+    """The client is killed after the first of the two requests, or as it is about to send the second."""
+    world.write("a.md", "some text")
+    guillotine = Guillotine(upon=upon)
+    await world.crash(guillotine)
+    assert guillotine.fallen
+    assert [one["run"] for one in world.documents()] == ["UNSTART"]
+    await world.once()
+    assert world.asked("upload") == 1
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_what_was_never_begun_is_begun_where_the_state_was_lost_as_well(world: RagflowWorld) -> None:
+    world.write("a.md", "some text")
+    await world.crash(Guillotine(upon=("POST answer",)))
+    assert [one["run"] for one in world.documents()] == ["UNSTART"]
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 1
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_a_request_to_parse_that_comes_late_has_nothing_parsed_twice(world: RagflowWorld) -> None:
+    """What is parsed again is not found meanwhile."""
+    world.play("late-effect", op="parse", args={"after": 5})
+    world.write("a.md", "some text")
+    await world.once()
+    assert world.asked("parse") == 1
+    assert len(world.effects("parsed")) == 1
+    assert world.statuses() == {"ready": 1}
+
+
+async def test_one_that_cannot_be_begun_keeps_no_other_waiting(world: RagflowWorld) -> None:
+    world.play("code", op="parse", match="*f1~*", times=0, args={"code": 102, "message": "no parser"})
+    world.write_many(3)
+    await world.once()
+    assert world.statuses() == {"ready": 2, "failed": 1}
+    assert "no parser" in items(world)["f1.md"].reason
+
+
+async def test_a_dataset_with_a_pipeline_is_begun_by_the_call_that_it_has(world: RagflowWorld) -> None:
+    world.turn(pipeline=True)
+    await mirrored(world)
+
+
+async def test_a_failed_document_is_parsed_again_and_told_in_the_words_of_the_service(
+    world: RagflowWorld,
+) -> None:
+    world.play("fails", op="parse", match="*bad*", times=0, args={"said": "Fail to bind embedding model"})
+    world.write("bad.md", "text")
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert "Fail to bind embedding model" in items(world)["bad.md"].reason
+
+
+async def test_no_money_for_the_models_halts_and_blames_no_document(world: RagflowWorld) -> None:
+    world.play("fails", op="parse", times=0, args={"said": "429: You exceeded your current quota"})
+    world.write_many(3)
+    await world.once()
+    assert world.halted == "quota"
+    assert "failed" not in world.statuses()
+    world.server.faults.clear()
+    for _ in range(3):
+        world.clock.now += 90
+        await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.asked("upload") == 3
+
+
+# -- infiniflow/ragflow#13708: its own data sources see new files, and neither changes nor deletions
+
+
+async def test_a_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_one(
+    world: RagflowWorld,
+) -> None:
+    world.write("policy.md", "holidays need the consent of Ada")
+    await world.once()
+    world.clock.now += 10
+    world.write("policy.md", "vacations are free for everyone")
+    await world.once()
+    [serving] = world.documents()
+    assert await found(world, "vacations") == [serving["id"]]
+    assert await found(world, "holidays") == []
+
+
+async def test_a_deleted_file_is_not_found_any_more_and_others_are(world: RagflowWorld) -> None:
+    strange = world.plant("strange.md", "text of somebody else")
+    await mirrored(world)
+    world.delete("f1.md")
+    await world.once()
+    assert len(world.documents()) == 3
+    assert strange in await found(world, "text somebody")
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+# -- names
+
+
+async def test_names_that_the_database_calls_equal_are_two_documents_also_after_a_lost_state(
+    world: RagflowWorld,
+) -> None:
+    """Case and accents do not count there: the second is called `name(1).md`."""
+    for name in ("resume.md", "Resume.md", "Résumé.md"):
+        world.write(name, "the same text")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert sorted(one["name"].count("(") for one in world.documents()) == [0, 1, 1]
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 3
+    assert world.statuses() == {"ready": 3}
+    assert items(world).keys() == sha_of_folder(world).keys()
+
+
+@pytest.mark.parametrize("kind", ["lost-answer", "no-id"])
+async def test_a_lost_upload_is_found_under_the_name_that_the_service_made_of_it(
+    world: RagflowWorld, kind: str
+) -> None:
+    world.write("Resume.md", "the same text")
+    await world.once()
+    world.clock.now += 10
+    world.write("resume.md", "the same text")
+    world.play(kind, op="upload")
+    await world.once()
+    assert [one["name"].count("(1)") for one in world.documents()] == [0, 1]
+    assert world.asked("upload") == 2
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_a_lost_upload_of_a_pdf_is_found_although_the_service_repaired_it(world: RagflowWorld) -> None:
+    world.write("damaged.pdf", "no header, and so another length there")
+    world.play("lost-answer", op="upload")
+    await world.once()
+    assert world.asked("upload") == 1
+    assert world.statuses() == {"ready": 1}
+
+
+# -- deletions
+
+
+async def test_without_ids_nothing_is_ever_sent_for_all_would_go(world: RagflowWorld) -> None:
+    world.turn(no_ids="all")
+    await mirrored(world)
+    async with world.running():
+        target = world.make_target()
+        assert await target.delete([]) == {}
+        assert await target.status([]) == {}
+        await target.aclose()
+    assert world.asked() == 0
+    assert len(world.documents()) == 3
+
+
+@pytest.mark.parametrize("unknown_ids", ["refused", "told"])
+async def test_one_that_is_gone_already_keeps_no_other_from_being_deleted(
+    world: RagflowWorld, unknown_ids: str
+) -> None:
+    world.turn(unknown_ids=unknown_ids)
+    await mirrored(world, 5)
+    ids = [one["id"] for one in world.documents()]
+    world.app.put_foreign({"delete": ids[1]})
+    async with world.running():
+        target = world.make_target()
+        assert await target.delete(ids[:3]) == dict.fromkeys(ids[:3])
+        await target.aclose()
+    assert [one["id"] for one in world.documents()] == ids[3:]
+    assert world.asked("delete") <= 2
+
+
+# -- states
+
+
+async def test_the_states_of_many_are_told_by_versions_that_cannot_be_asked_for_certain_ids(
+    world: RagflowWorld,
+) -> None:
+    world.turn(ids_filter=False)
+    world.write_many(130)
+    await world.once()
+    assert world.statuses() == {"ready": 130}
+    ids = [one["id"] for one in world.documents()]
+    world.server.requests.clear()
+    async with world.running():
+        target = world.make_target()
+        states = await target.status(ids[:3])
+        await target.aclose()
+    assert [one.state for one in states.values()] == [DocState.READY] * 3
+    assert world.asked("list") <= 3
+
+
+async def test_a_document_that_was_switched_off_is_not_called_searchable(world: RagflowWorld) -> None:
+    await mirrored(world, 1)
+    [document] = world.documents()
+    world.app.put_foreign({"disable": document["id"]})
+    async with world.running():
+        target = world.make_target()
+        [status] = (await target.status([document["id"]])).values()
+        await target.aclose()
+    assert status.state is DocState.FAILED and "switched off" in status.reason
+    assert await found(world, "text") == []
+
+
+async def test_a_document_without_a_chunk_is_done_and_not_searchable(world: RagflowWorld) -> None:
+    world.play("no-chunks", op="parse", times=0)
+    world.write("empty.pdf", "a scan")
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert "No chunk built" in items(world)["empty.pdf"].reason
+
+
+# -- searches
+
+
+async def test_a_search_among_certain_documents_asks_for_these(world: RagflowWorld) -> None:
+    await mirrored(world)
+    ids = [one["id"] for one in world.documents()]
+    assert sorted(await found(world, "text", among=(ids[1],), path="x")) == [ids[1]]
+    assert world.asked("search") == 1
+
+
+async def test_a_search_among_documents_of_which_one_is_gone_finds_the_others(world: RagflowWorld) -> None:
+    await mirrored(world)
+    ids = tuple(one["id"] for one in world.documents())
+    world.app.put_foreign({"delete": ids[1]})
+    assert sorted(await found(world, "text", among=ids, path="x")) == sorted({ids[0], ids[2]})
+
+
+async def test_a_search_that_finds_nothing_is_no_error(world: RagflowWorld) -> None:
+    assert await found(world, "text") == []  # there is no index yet
+    await mirrored(world, 1)
+    world.play("nothing-found", op="search")
+    assert await found(world, "text") == []
+    assert len(await found(world, "text")) == 1
+    assert await found(world, "  ") == []
+
+
+async def test_a_search_that_is_refused_is_told(world: RagflowWorld) -> None:
+    world.play("code", op="search", times=0, args={"code": 400, "message": "Model not found"})
+    with pytest.raises(Rejected, match="Model not found"):
+        await found(world, "text")
+
+
+async def test_another_dataset_is_missing_and_nothing_is_believed_of_its_documents(
+    world: RagflowWorld,
+) -> None:
+    await mirrored(world)
+    world.turn(base="deleted")
+    async with world.running():
+        target = world.make_target()
+        for call in (target.base(), target.status(["00000000000011f00000000000000000"])):
+            with pytest.raises(Halted) as caught:
+                await call
+            assert caught.value.halt == "knowledge-base-missing"
+        await target.aclose()
+    world.write("new.md", "a new file")
+    await world.once()
+    assert world.halted == "knowledge-base-missing"

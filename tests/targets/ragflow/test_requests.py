@@ -1,0 +1,82 @@
+"""How many requests a mirror in RAGFlow costs.
+
+A new document needs three: it is uploaded, begun, and asked after once. Each pass looks at the dataset first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.targets.ragflow.world import RagflowWorld
+
+
+def asked(world: RagflowWorld) -> Counter[str]:
+    told = Counter(world.server.requests.by_op)
+    world.server.requests.clear()
+    return told
+
+
+async def test_a_new_document_costs_the_three_that_it_needs_and_a_look_at_the_dataset(
+    world: RagflowWorld,
+) -> None:
+    world.turn(vectorize=[0.5, 0.5])
+    await world.once()
+    asked(world)
+    world.write("new.md", "a new file")
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+    assert asked(world) == {"base": 1, "upload": 1, "parse": 1, "list": 1}
+
+
+async def test_many_new_documents_are_asked_after_together(world: RagflowWorld) -> None:
+    world.write_many(100)
+    await world.once()
+    assert world.statuses() == {"ready": 100}
+    told = asked(world)
+    assert told["upload"] == 100 and told["parse"] <= 14
+    assert told.total() <= 1.25 * 100
+
+
+async def test_a_changed_file_costs_five_requests(world: RagflowWorld) -> None:
+    world.turn(vectorize=[0.5, 0.5])
+    world.write_many(3)
+    await world.once()
+    asked(world)
+    world.clock.now += 10
+    world.write("f1.md", "changed")
+    await world.once()
+    assert asked(world) == {"base": 1, "upload": 1, "parse": 1, "list": 1, "delete": 1}
+
+
+async def test_many_documents_are_deleted_by_few_requests(world: RagflowWorld) -> None:
+    world.write_many(60)
+    await world.once()
+    asked(world)
+    world.clock.now += 10
+    for number in range(60):
+        world.delete(f"f{number}.md")
+    await world.once()
+    world.approve()
+    await world.once()
+    assert world.documents() == []
+    assert asked(world)["delete"] <= 10
+
+
+async def test_a_pass_without_changes_looks_at_the_dataset_and_at_nothing_else(world: RagflowWorld) -> None:
+    world.write_many(5)
+    await world.once()
+    asked(world)
+    await world.once()
+    assert asked(world) == {"base": 1}
+
+
+async def test_a_lost_state_costs_a_list_and_no_upload(world: RagflowWorld) -> None:
+    world.write_many(60)
+    await world.once()
+    asked(world)
+    world.lose_state()
+    await world.once()
+    assert world.statuses() == {"ready": 60}
+    told = asked(world)
+    assert (told["upload"], told["parse"], told["delete"]) == (0, 0, 0)
+    assert told["list"] <= 2

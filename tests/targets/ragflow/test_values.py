@@ -1,0 +1,165 @@
+"""What is read from RAGFlow without any request: codes, states, pages, passages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kbsync.contract.target import DocState
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.ragflow.config import EXTENSIONS
+from kbsync.targets.ragflow.shapes import bases_of, judge, matches_of, page_of, stored_of
+from kbsync_standin.ragflow.app import FORMATS
+
+
+def judged(body: Any, status: int = 200, op: str = "upload") -> TargetError | None:
+    return judge(HttpAnswer(op, status, {}, body, "", 0.0))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (100, "KeyError('x')", Unsure),
+        (101, "No file part!", Rejected),
+        (102, "you don't own the document", Rejected),
+        (102, "Internal server error", Unsure),
+        (102, "Database operation failed", Unsure),
+        (103, "Operating error", Rejected),
+        (105, "lost", Unsure),
+        (106, "running", Unavailable),
+        (108, "User 'x' lacks permission for datasets: 'y'", Rejected),
+        (109, "Authentication error: API key is invalid!", Halted),
+        (400, "Model not found", Rejected),
+        (401, "<Unauthorized '401: Unauthorized'>", Halted),
+        (403, "User isn't active, please activate first.", Halted),
+        (404, "Not Found: /api/v1/nothing", NotOffered),
+        (429, "slow down", Unavailable),
+        (500, "a.md: (2006, 'MySQL server has gone away')", Unsure),
+        (500, "a.xyz: This type of file has not been supported yet!", Rejected),
+        (500, "a.md: Exceed the maximum file number of a free user!", Halted),
+        (777, "news", Rejected),
+        ("102", "a code as a text", Rejected),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_the_code_in_the_body_decides_whatever_http_says(
+    code: object, message: str, kind: type[TargetError], status: int
+) -> None:
+    error = judged({"code": code, "message": message}, status)
+    assert type(error) is kind
+    assert message in error.reason
+    assert not isinstance(error, Halted) or error.halt == ("quota" if code == 500 else "credentials")
+
+
+def test_success_has_a_code_and_an_answer_without_one_proves_nothing() -> None:
+    assert judged({"code": 0, "data": []}) is None
+    assert judged({"code": 0}, 200) is None
+    assert isinstance(judged({"data": []}), Unsure)
+    assert isinstance(judged([]), Unsure)
+    assert isinstance(judged({"code": 0}, 503), Unsure)
+
+
+def test_a_search_without_an_index_is_told_from_other_errors() -> None:
+    error = judged({"code": 100, "message": "No chunk found, please upload file and parse it."}, op="search")
+    assert isinstance(error, Rejected) and error.code == "no-chunk"
+
+
+def listed(**fields: Any) -> Any:
+    row = {"id": "d1", "name": "a.md", "size": 7, "run": "DONE", "status": "1", "chunk_count": 2, **fields}
+    page = page_of({"code": 0, "data": {"docs": [row], "total": 1}})
+    assert page is not None
+    return page.rows[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, DocState.READY),
+        ({"run": "3"}, DocState.READY),
+        ({"run": "UNSTART"}, DocState.INDEXING),
+        ({"run": 0}, DocState.INDEXING),
+        ({"run": "RUNNING"}, DocState.INDEXING),
+        ({"run": "CANCEL"}, DocState.FAILED),
+        ({"run": "FAIL"}, DocState.FAILED),
+        ({"status": "0"}, DocState.FAILED),
+        ({"chunk_count": 0}, DocState.FAILED),
+        ({"chunk_count": None}, DocState.READY),
+        ({"run": "SCHEDULE"}, DocState.UNKNOWN),
+        ({"run": None}, DocState.UNKNOWN),
+        ({"run": True}, DocState.UNKNOWN),
+    ],
+)
+def test_only_what_is_done_switched_on_and_has_chunks_is_searchable(
+    fields: dict[str, Any], state: DocState
+) -> None:
+    assert listed(**fields).status.state is state
+
+
+@pytest.mark.parametrize(
+    "said", ["12:00 began\n12:01 [ERROR]no parser\n12:02 Task failed", ["12:01 [ERROR]no parser", "over"]]
+)
+def test_a_failure_is_told_by_the_error_in_its_progress(said: object) -> None:
+    status = listed(run="FAIL", progress_msg=said).status
+    assert status.reason == "12:01 [ERROR]no parser" and status.halt == ""
+
+
+@pytest.mark.parametrize(
+    "said", ["Error code: 429 - {'code': 'insufficient_quota'}", "账户余额不足", "Insufficient Balance"]
+)
+def test_a_model_without_money_is_no_fault_of_the_document(said: str) -> None:
+    assert listed(run="FAIL", progress_msg=said).status.halt == "quota"
+
+
+def test_the_length_of_a_pdf_proves_nothing_for_a_damaged_one_is_repaired() -> None:
+    assert listed().size == 7
+    assert listed(name="a.PDF").size is None
+
+
+def test_a_time_is_in_milliseconds() -> None:
+    assert listed(create_time=1728897061948).created == 1728897061.948
+    assert listed(create_time="soon").created is None
+
+
+def test_a_page_counts_by_the_word_of_the_server_or_that_of_its_reference() -> None:
+    for key in ("total", "total_datasets"):
+        page = page_of({"code": 0, "data": {"docs": [], key: 5}})
+        assert page is not None and page.total == 5
+    assert page_of({"code": 0, "data": {"docs": None}}) is None
+    assert page_of({"code": 0}) is None
+
+
+def test_an_upload_names_its_one_document_or_none() -> None:
+    one = {"id": "d1", "name": "a(1).md"}
+    stored = stored_of({"code": 0, "data": [one]})
+    assert stored is not None and (stored.id, stored.name) == ("d1", "a(1).md")
+    for data in ([], [one, one], [{"name": "a.md"}], None):
+        assert stored_of({"code": 0, "data": data}) is None
+
+
+def test_a_passage_has_the_page_of_a_pdf_and_of_nothing_else() -> None:
+    """What other formats have in its place counts their chunks."""
+    chunk = {"document_id": "d1", "content": "text", "similarity": 0.5, "positions": [[4, 1, 2, 3, 4]]}
+    pages = []
+    for name in ("a.pdf", "a.md"):
+        found = matches_of({"code": 0, "data": {"chunks": [{**chunk, "document_keyword": name}]}})
+        assert found is not None
+        pages.append(found[0][1].page)
+    assert pages == [4, None]
+    # As the reference shows them.
+    odd = {**chunk, "document_keyword": "a.pdf", "positions": [""]}
+    assert matches_of({"code": 0, "data": {"chunks": [odd]}}) is not None
+    assert matches_of({"code": 0, "data": {"chunks": 3}}) is None
+
+
+def test_a_dataset_is_read_from_a_list_and_from_the_answer_to_its_making() -> None:
+    one = {"id": "b1", "name": "n", "description": None, "document_count": 3, "chunk_method": "qa"}
+    for data in ([one], one):
+        [card] = bases_of({"code": 0, "data": data})
+        assert (card.id, card.documents, card.settings) == ("b1", 3, {"chunk_method": "qa"})
+    assert bases_of({"code": 0}) == ()
+
+
+def test_every_format_that_is_sent_is_one_that_can_be_uploaded() -> None:
+    assert all(FORMATS.fullmatch(f"a.{one}") for one in EXTENSIONS)

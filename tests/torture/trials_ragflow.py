@@ -1,0 +1,80 @@
+"""Every fault of the stand-in of RAGFlow on each operation it can meet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from kbsync_standin.ragflow import HOME_ID
+from tests.remote.faults import Trial
+from tests.torture.trials import Args, Calls, blaming, forms, on_the_way, passing, redirections
+
+OPS = ("upload", "parse", "list", "delete", "base")
+CALLS = Calls(OPS, OPS, changes=("upload", "parse", "delete"), uploads=("upload",))
+BASE = f"/api/v1/datasets?id={HOME_ID}"
+
+
+def refusals() -> Iterator[Trial]:
+    """3, 12, 23: the key goes away in mid-run, and comes back; too many requests."""
+    for op in OPS:
+        yield Trial("status", op, {"status": 429}, effect=False)
+        yield Trial("code", op, {"code": 429})
+        yield from forms("unauthorized", op, ({}, {"code": 109}))
+
+
+def codes() -> Iterator[Trial]:
+    """7, 8: what the body says, whatever HTTP says."""
+    unsure: tuple[Args, ...] = (
+        *({"code": 100}, {"code": 500, "message": "a.md: (0, '')"}, {"code": 102, "as_string": True}),
+        {"code": 102, "message": "Internal server error"},
+        {"code": 100, "status": 500},
+    )
+    for op in OPS:
+        yield from (Trial("code", op, args, told=op == "upload" and "as_string" in args) for args in unsure)
+        yield from forms(
+            "code", op, ({"code": 106}, {"code": 500, "message": "Exceed the maximum file number"})
+        )
+        yield from (Trial("code", op, {"code": code}, told=op == "upload") for code in (101, 102, 108))
+    for op in CALLS.changes:
+        yield from forms("code-after", op, unsure[:2])
+    for op, form in itertools.product(OPS, ("object", "list", "null", "none")):
+        yield Trial("shape", op, {"form": form})
+
+
+def documents() -> Iterator[Trial]:
+    """9, 15, 16, 17: what an upload's answer names, and what becomes of the document."""
+    yield from (Trial(kind, "upload") for kind in ("no-id", "two-ids", "other-name"))
+    money = {"said": "Error code: 429 - insufficient_quota"}
+    yield from forms("fails", "parse", ({}, money))
+    yield from (Trial(kind, "parse") for kind in ("stuck", "no-chunks", "stopped", "begun-already"))
+    yield Trial("late-effect", "upload", {"after": 5}, under={"ids_filter": False})
+    yield Trial("lost-answer", "parse", effect=False, under={"pipeline": True})
+
+
+def looks() -> Iterator[Trial]:
+    """17, 18, 22: lists that lie or lack fields, and deletions that are none."""
+    values = (None, 3, "9", True, [], {}, "SURPRISE", "done ")
+    yield from forms("run", "list", (*({"value": value} for value in values), {"missing": True}))
+    paged: tuple[Args, ...] = (
+        *({"page_cap": 2, "page_beyond": beyond} for beyond in ("empty", "repeats")),
+        *({"page_cap": 2, "total": total} for total in ("missing", "total_datasets")),
+        *({"ids_filter": False}, {"runs": "digits"}, {"extra_fields": True}),
+    )
+    for under in ({}, *paged):
+        yield from forms("left-out", "list", ({"name": "changed*"}, {"name": "*"}), under=under)
+    for under in ({}, {"unknown_ids": "told", "no_ids": "all"}):
+        yield Trial("keeps-documents", "delete", under=under)
+        yield Trial("lost-answer", "delete", {}, under=under, times=2)
+
+
+def redirected() -> Iterator[Trial]:
+    """29: away, and within the same origin."""
+    yield from redirections(CALLS)
+    yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
+
+
+def trials() -> list[Trial]:
+    """All of them, in an order that does not change."""
+    tables = (refusals, codes, documents, looks, redirected)
+    shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
+    return [*shared, *(trial for table in tables for trial in table())]
