@@ -120,6 +120,7 @@ class Mirroring:
         free = FREE_FOR  # at the start there is nothing to wait for
         while True:
             if free >= FREE_FOR:
+                library.will_mirror = True
                 try:
                     await self._mirror()
                     return
@@ -131,6 +132,7 @@ class Mirroring:
                     elif (trouble := sentence_of(error)) != library.trouble:
                         log.error("mcp.mirroring_refused", reason=trouble)
                     library.trouble = sentence_of(error)
+                library.will_mirror = False
             await asyncio.sleep(LOOK_EVERY)
             free = 0 if lock.is_held(library.installation.state_dir) else free + 1
 

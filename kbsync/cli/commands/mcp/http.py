@@ -96,6 +96,9 @@ class AccessCheck:
                 401,
                 {"www-authenticate": 'Bearer realm="kbsync"'},
             )
+        # Nothing is ever sent unasked, so a stream that waits for that would only hold a connection.
+        if scope["path"] == PATH and scope["method"] != "POST":
+            return PlainTextResponse("only POST is answered\n", 405, {"allow": "POST"})
         return None
 
 

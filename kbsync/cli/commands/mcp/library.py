@@ -34,7 +34,7 @@ from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
 from kbsync.source.read import Spooled, copy_stable
-from kbsync.state.files import FileRow, split
+from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
 
 T = TypeVar("T")
@@ -94,11 +94,13 @@ class Located:
 class Library:
     """The mirrors of an installation, with targets that stay open. Every method raises `KbsyncError`.
 
-    `trouble`: why this process cannot mirror, '' where it does or need not. Used in one loop alone.
+    `will_mirror`: this process mirrors, or is about to. `trouble`: why it cannot, '' where it does or need
+    not. Used in one loop alone.
     """
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
+        self.will_mirror = False
         self.trouble = ""
         self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
         self._opening = asyncio.Lock()
@@ -347,21 +349,21 @@ class Library:
         Returns early where a mirror is halted, or nobody works on it.
         """
         chosen = self._narrowed(mirror)
-        until, last = asyncio.get_running_loop().time() + seconds, 0
+        until, last, has_moved = asyncio.get_running_loop().time() + seconds, -1, False
         while True:
             reports = await self._reports(chosen)
             waiting = sum(each.waiting for each in reports)
             moving = [each for each in reports if each.waiting or not each.has_passed]
             settled = sum(_settled(each) for each in reports)
+            has_moved = has_moved or bool(moving)
             # The protocol wants each number larger than the one before.
-            if settled > last and (moving or last):
-                last, total = settled, settled + waiting
+            if has_moved and settled > last and (total := settled + waiting):
+                last = settled
                 await tell(
                     settled, total, f"{settled:,} of {counted(total, 'file')} are searchable or failed"
                 )
             can_move = any(each.is_worked_on is not False and each.status.halt is None for each in moving)
-            # This process may be about to begin.
-            if not moving or (not can_move and (self.trouble or any(each.status.halt for each in moving))):
+            if not moving or not (can_move or self.will_mirror):
                 return
             if asyncio.get_running_loop().time() + LOOK_EVERY > until:
                 return
@@ -401,19 +403,21 @@ class Library:
         status, documents = report.status, report.status.documents
         if status.halt is not None:
             yield f"halted: {status.halt.detail}; cure: {status.halt.cure}"
-        if not report.has_passed and not report.is_unattended:
-            ready = f"{documents.ready:,} of {counted(documents.ready + report.waiting, 'file')}"
-            yield f"the first pass is under way; searchable so far: {ready}"
+        watched = self.will_mirror or not report.is_unattended
+        if not report.has_passed and watched:
+            total = documents.ready + report.waiting
+            so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
+            yield f"the first pass is under way{so_far}"
         elif report.waiting:
             are = "is" if report.waiting == 1 else "are"
             yield f"{counted(report.waiting, 'file')} {are} not indexed yet"
         if documents.failed:
             yield f"{counted(documents.failed, 'file')} failed; `status` says why"
-        if report.is_unattended:
+        if not watched:
             since = iso_time(status.last_pass)
             known = f"changes since {since} are not known" if since else "nothing was mirrored yet"
             cure = (
-                f"; why: {self.trouble}" if self.trouble else f"; to keep it so: {self.installation.cure('')}"
+                f"; why: {self.trouble}" if self.trouble else f"; to follow it: {self.installation.cure('')}"
             )
             yield f"no kbsync works on it; {known}{cure}"
         if status.note:
@@ -474,7 +478,7 @@ def _files(tx: Tx, name: str, page: Page) -> dict[str, Any]:
         raise UsageError(f"{name} has no folder {page.below}")
     rows, more = _page(tx, record.id, page)
     items = Items(tx, record, record.halt)
-    folders = sorted(each.path for each in tx.folders.below(record.id, page.below))
+    folders = sorted(join(page.below, each.path) for each in tx.folders.below(record.id, page.below))
     return {
         "folders": folders[:MOST_FOLDERS],
         "files": [
