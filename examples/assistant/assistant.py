@@ -29,9 +29,12 @@ async def ask(client: Client, question: str) -> tuple[str, str]:
 async def ask_until(client: Client, question: str, word: str) -> None:
     """Ask until the answer has this word, and show it."""
     async with asyncio.timeout(SECONDS):
-        while word not in (answer := await ask(client, question))[1]:
+        while True:
+            path, passage = await ask(client, question)
+            if word in passage:
+                print(f"> {question}\n  {path}: {passage}")
+                return
             await asyncio.sleep(0.2)
-    print(f"> {question}\n  {answer[0]}: {answer[1]}")
 
 
 async def main(folder: Path) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import place
+from tests.cli.conftest import place, zhipu
 
-__all__ = ["place"]
+__all__ = ["place", "zhipu"]

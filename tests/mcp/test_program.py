@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
+from kbsync.cli.commands.mcp import serving
+from kbsync.cli.commands.mcp.library import Library
 from kbsync.state import lock
 from tests.cli.place import LONGEST, Place, eventually
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
@@ -148,17 +150,13 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
 async def test_after_a_daemon_has_been_away_for_a_while_it_takes_over(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kbsync.cli.commands.mcp import command
-    from kbsync.cli.commands.mcp.command import Mirroring
-    from kbsync.cli.commands.mcp.library import Library
-
-    monkeypatch.setattr(command, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(serving, "LOOK_EVERY", 0.05)
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     daemon = place.watch()
     daemon.says("document.ready")
     library = Library(chosen(place, config=place.config))
-    mirroring = Mirroring(library)
+    mirroring = serving.Mirroring(library)
     keeping = asyncio.create_task(mirroring.keep())
     try:
         await asyncio.sleep(0.3)

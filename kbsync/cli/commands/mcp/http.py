@@ -122,7 +122,7 @@ def listening(endpoint: Endpoint) -> Sequence[socket.socket]:
         raise UsageError(str(error).replace("http.listen", "--http", 1)) from error
 
 
-async def serve(server: Server[Any], endpoint: Endpoint, sockets: Sequence[socket.socket]) -> None:
+async def answer_http(server: Server[Any], endpoint: Endpoint, sockets: Sequence[socket.socket]) -> None:
     """Answer until cancelled."""
     # No sessions: nothing is kept for a client that never comes back, and none can be taken over.
     app = server.streamable_http_app(
