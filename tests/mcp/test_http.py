@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from mcp import Client
 
+from kbsync.cli.commands.mcp import http
 from tests.cli.place import LONGEST, Place, eventually
 from tests.mcp.assistant import SETTLED, paths, told
 from tests.ports import free_address, free_port
@@ -120,6 +122,27 @@ def test_a_body_that_is_too_large_and_other_paths_are_refused(shared_url: str) -
     assert httpx.get(shared_url.removesuffix("/mcp")).status_code == 404
     assert httpx.get(shared_url.replace("/mcp", "/metrics")).status_code == 404
     assert status_of(shared_url) == 200
+
+
+async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    heard = list[str]()
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        while heard[-1:] != ["http.disconnect"]:
+            heard.append((await receive())["type"])
+
+    async def receive() -> dict[str, Any]:
+        if len(heard) == 2:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def send(_message: Any) -> None: ...
+
+    asked = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
+    async with asyncio.timeout(5):
+        await http.AccessCheck(app, None)(asked, receive, send)
+    assert heard == ["http.request", "http.request", "http.disconnect"]
 
 
 def test_other_machines_need_a_token(place: Place) -> None:

@@ -6,6 +6,7 @@ known by its `Host`, any other by its `Origin`. Who is on another machine needs 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -18,7 +19,7 @@ from typing import Any
 import uvicorn
 from mcp.server.lowlevel import Server
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.config.kinds import Address, RefusedValue, Whereabouts
 from kbsync.config.model import Config, HttpConfig
@@ -31,6 +32,7 @@ from kbsync.server.listener import LARGEST_HEAD, MOST_CONNECTIONS, TimeoutProtoc
 PATH = "/mcp"
 TOKEN = "KBSYNC_MCP_TOKEN"  # noqa: S105 (the name of a variable)
 LARGEST_BODY = 256 * 1024
+BODY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,11 @@ class AccessCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the start and end of the application."""
-        app = (self._refused(scope) if scope["type"] == "http" else None) or self._app
-        await app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        app = self._refused(scope) or self._app
+        await app(scope, _in_time(receive), send)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -100,6 +105,25 @@ class AccessCheck:
         if scope["path"] == PATH and scope["method"] != "POST":
             return PlainTextResponse("only POST is answered\n", 405, {"allow": "POST"})
         return None
+
+
+def _in_time(receive: Receive) -> Receive:
+    """The same; a client that does not send its whole body in `BODY_SECONDS` is taken to be gone."""
+    deadline, is_whole = asyncio.get_running_loop().time() + BODY_SECONDS, False
+
+    async def receive_in_time() -> Message:
+        nonlocal is_whole
+        if is_whole:  # what comes now is only the end of the connection
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
 
 
 def _refusal(code: int, why: str) -> PlainTextResponse:
