@@ -170,6 +170,16 @@ async def test_after_a_daemon_has_been_away_for_a_while_it_takes_over(
     assert not lock.is_held(library.installation.state_dir)
 
 
+async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
+        async with asyncio.timeout(SETTLED):
+            while "why:" not in (note := (await told(client, "search", query="walrus"))["notes"][0]):
+                await asyncio.sleep(0.05)
+    assert "nothing was mirrored yet" in note and "docs/state" in note
+    assert [line["event"] for line in log_of(place)] == ["mcp.mirroring_refused"]
+
+
 def test_it_ends_when_its_client_closes_stdin(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()

@@ -14,6 +14,7 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
+from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
@@ -300,6 +301,19 @@ async def test_what_cannot_be_answered_is_refused_in_a_sentence(
     said = await refused(client, tool, **given)
     assert why in said
     assert len(said) < 500 and "Traceback" not in said
+
+
+async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_given: Any) -> dict[str, Any]:
+        raise ZeroDivisionError("secret words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Library, "search", fail)
+        said = await refused(client, "search", query="hours")
+    assert "a bug in kbsync" in said and "secret" not in said
+    assert paths(await told(client, "search", query="hours"))
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:

@@ -81,14 +81,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A document of `mirror`. `path` and `state` are None for one of another machine in a shared base."""
+    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from."""
 
     mirror: MirrorConfig
     document_id: str
-    path: str | None
-    state: Status | None
-    digest: str | None = None
-    size: int = 0
+    path: str
+    state: Status
+    digest: str
+    size: int
 
 
 class Library:
@@ -226,13 +226,12 @@ class Library:
             offset = max(0, found - limit // 2)
         end = min(len(text), offset + limit)
         reports = await self._reports(replace(chosen, only=(located.mirror.name,)))
-        known = located.state is not None
         return {
             "mirror": located.mirror.name,
             "path": located.path,
             "document_id": located.document_id,
-            "state": None if located.state is None else located.state.word,
-            "as_of": iso_time(_true_at(reports[0])) if known else None,
+            "state": located.state.word,
+            "as_of": iso_time(_true_at(reports[0])),
             "text": text[offset:end],
             "offset": min(offset, len(text)),
             "total": len(text),
@@ -260,12 +259,10 @@ class Library:
             raise UsageError(
                 f"several mirrors have a document {number}: {names}; say which `mirror` is meant"
             )
-        # A base that several machines fill has documents that only the base knows.
-        shared = [each for each in chosen.mirrors if each.target.searches_all]
-        if not found and shared:
-            return Located(shared[0], number, None, None)
         if not found:
-            raise UsageError(f"there is no document {number}; `search` gives the ids of those there are")
+            others = any(each.target.searches_all for each in chosen.mirrors)
+            why = "; of those that other machines mirrored it gives the passages only" if others else ""
+            raise UsageError(f"there is no document {number}; `search` gives the ids of those there are{why}")
         return found[0]
 
     async def _text(self, located: Located) -> str:
@@ -277,7 +274,7 @@ class Library:
             except NotOffered:
                 pass
         path = located.path
-        if path is None or needs_parser(path) or located.size > LARGEST_TEXT_FILE:
+        if needs_parser(path) or located.size > LARGEST_TEXT_FILE:
             raise NotOffered(
                 "this knowledge base does not give a document's whole text; `search` gives passages of it"
             )
@@ -522,7 +519,7 @@ def _place_of(words: str, text: str) -> int | None:
     return None if found is None else found.start()
 
 
-def _text_of_file(folder: Path, path: str, digest: str | None) -> str:
+def _text_of_file(folder: Path, path: str, digest: str) -> str:
     """The text of the file whose bytes were mirrored. Raises `Rejected` where it has changed, or has none."""
     with tempfile.TemporaryDirectory(prefix="kbsync-") as scratch:
         copy = copy_stable(Path(os.path.realpath(folder)), path, Path(scratch), digest)

@@ -200,7 +200,7 @@ TOOLS = {
             ),
             _object(
                 mirror=STRING,
-                path=MAYBE_STRING,
+                path=STRING,
                 document_id=STRING,
                 state=STATE,
                 as_of=AS_OF,
@@ -530,10 +530,7 @@ def _piece_in_words(told: Json) -> Iterator[str]:
     yield from _noted(told)
     end = told["offset"] + len(told["text"])
     more = "" if told["next_offset"] is None else f"; it goes on at offset {told['next_offset']}"
-    yield (
-        f"{printable(told['path'] or told['document_id'])}, characters {told['offset']:,} to {end:,} of "
-        f"{told['total']:,}{more}"
-    )
+    yield (f"{printable(told['path'])}, characters {told['offset']:,} to {end:,} of {told['total']:,}{more}")
     yield told["text"]
 
 
