@@ -16,7 +16,7 @@ from mcp import Client
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.state import lock
-from tests.cli.place import LONGEST, Place, eventually
+from tests.cli.place import LONGEST, Place, eventually, words_of
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
 from tests.programs import ran as program
 from tests.warm import KBSYNC
@@ -144,7 +144,11 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
         assert daemon.end() == 0
         answer = await told(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
-        assert "no kbsync works on it" in answer["notes"][0]
+        [note] = answer["notes"]
+        assert note.startswith("handbook: no kbsync works on it; changes since ")
+        # The command that it names follows the folder again.
+        place.watch(*words_of(note.partition("; to follow it: ")[2])).says("daemon.started")
+        assert (await told(client, "search", query="walrus"))["notes"] == []
 
 
 async def test_after_a_daemon_has_been_away_for_a_while_it_takes_over(
@@ -174,7 +178,9 @@ async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> N
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
         async with asyncio.timeout(SETTLED):
-            while "why:" not in (note := (await told(client, "search", query="walrus"))["notes"][0]):
+            while "this one cannot:" not in (
+                note := (await told(client, "search", query="walrus"))["notes"][0]
+            ):
                 await asyncio.sleep(0.05)
     assert "nothing was mirrored yet" in note and "docs/state" in note
     assert [line["event"] for line in log_of(place)] == ["mcp.mirroring_refused"]
@@ -275,7 +281,7 @@ def test_without_the_package_it_says_what_to_install(place: Place) -> None:
     )
     ran = program(sys.executable, "-c", script, env=place.environ({}), cwd=place.root)
     assert ran.returncode == 2
-    assert "kbsync mcp needs the package mcp" in ran.stderr
+    assert "the package mcp is missing; install it beside kbsync: " in ran.stderr
     assert "-m pip install 'mcp<3,>=2.3'" in ran.stderr
     assert ran.stdout == ""
 

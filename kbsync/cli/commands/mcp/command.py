@@ -36,7 +36,7 @@ def command(choices: Choices, http: str | None) -> int:
         from kbsync import install_command
 
         raise UsageError(
-            "kbsync mcp needs the package mcp; install it beside kbsync: " + install_command("mcp")
+            "the package mcp is missing; install it beside kbsync: " + install_command("mcp")
         ) from error
     from kbsync import logs
     from kbsync.cli.commands.mcp.library import Library

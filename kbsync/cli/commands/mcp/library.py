@@ -413,10 +413,9 @@ class Library:
         if not watched:
             since = iso_time(status.last_pass)
             known = f"changes since {since} are not known" if since else "nothing was mirrored yet"
-            cure = (
-                f"; why: {self.trouble}" if self.trouble else f"; to follow it: {self.installation.cure('')}"
-            )
-            yield f"no kbsync works on it; {known}{cure}"
+            cure = f"to follow it: {self.installation.cure('')}"
+            what = f"this one cannot: {self.trouble}" if self.trouble else cure
+            yield f"no kbsync works on it; {known}; {what}"
         if status.note:
             yield status.note
 
