@@ -151,27 +151,36 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
         assert (await told(client, "search", query="walrus"))["notes"] == []
 
 
-async def test_after_a_daemon_has_been_away_for_a_while_it_takes_over(
+async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "LOOK_EVERY", 0.05)
-    place.write("ice.md", "The walrus lies on the ice.")
+    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
     place.configure()
-    daemon = place.watch()
-    daemon.says("document.ready")
     library = Library(chosen(place, config=place.config))
-    mirroring = serving.Mirroring(library)
-    keeping = asyncio.create_task(mirroring.keep())
-    try:
-        await asyncio.sleep(0.3)
-        assert lock.holder(library.installation.state_dir) == str(daemon.process.pid)
-        assert await asyncio.to_thread(daemon.end) == 0
+    state_dir = library.installation.state_dir
+    state_dir.mkdir(parents=True)
+    looks = list[bool]()
+
+    def look(_state_dir: Path) -> bool:
+        # A daemon is stopped and started again at the fourth look, and stopped for good at the sixth.
+        looks.append(len(looks) in (0, 1, 4, 5))
+        return looks[-1]
+
+    monkeypatch.setattr(serving.lock, "is_held", look)
+    with lock.held(state_dir):
+        mirroring = serving.Mirroring(library)
+        keeping = asyncio.create_task(mirroring.keep())
         async with asyncio.timeout(SETTLED):
-            while lock.holder(library.installation.state_dir) != str(os.getpid()):
-                await asyncio.sleep(0.05)
+            while len(looks) < 5:
+                await asyncio.sleep(0.01)
+    try:
+        async with asyncio.timeout(SETTLED):
+            while lock.holder(state_dir) != str(os.getpid()) or not lock.holding(state_dir):
+                await asyncio.sleep(0.01)
     finally:
         await mirroring.end(keeping)
-    assert not lock.is_held(library.installation.state_dir)
+    assert looks == [True, True, False, False, True, True, False, False, False, False]
+    assert not lock.holding(state_dir)
 
 
 async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> None:
