@@ -192,7 +192,7 @@ async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> N
             ):
                 await asyncio.sleep(0.05)
     assert "nothing was mirrored yet" in note and "docs/state" in note
-    assert [line["event"] for line in log_of(place)] == ["mcp.mirroring_refused"]
+    assert [line["event"] for line in log_of(place)] == ["mirroring.refused"]
 
 
 def test_it_ends_when_its_client_closes_stdin(place: Place) -> None:

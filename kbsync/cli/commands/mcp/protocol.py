@@ -465,7 +465,7 @@ def _path_of(cursor: str) -> str:
 
 def _sentence(error: Exception) -> str:
     if code_of(error) is None:
-        log.exception("mcp.failed")
+        log.exception("answer.failed")
         return "this is a bug in kbsync; its log on stderr has the details"
     return sentence_of(error)
 

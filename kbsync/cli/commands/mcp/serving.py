@@ -81,9 +81,9 @@ class Mirroring:
                     library.trouble = ""
                 except Exception as error:
                     if code_of(error) is None:
-                        log.exception("mcp.mirroring_failed")
+                        log.exception("mirroring.failed")
                     elif (trouble := sentence_of(error)) != library.trouble:
-                        log.error("mcp.mirroring_refused", reason=trouble)
+                        log.error("mirroring.refused", reason=trouble)
                     library.trouble = sentence_of(error)
                 library.will_mirror = False
             await asyncio.sleep(LOOK_EVERY)
