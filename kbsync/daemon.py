@@ -121,6 +121,10 @@ class Daemon:
                 await self._listener.end()
         log.info("daemon.stopped", signal=self._stopped_by, seconds=round(time.monotonic() - began, 3))
 
+    def stop(self) -> None:
+        """End `run` as a signal does."""
+        self._stop.set()
+
     def _receive(self, number: int) -> None:
         if number in ENDING:
             self._reports.stopping()

@@ -24,6 +24,7 @@ COMMANDS = {
     "search": "Search the mirrored documents.",
     "open": "Open a hit of the last search.",
     "ask": "Answer a question, and show from which documents.",
+    "mcp": "Serve assistants by the Model Context Protocol.",
     "explain": "Explain why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",
@@ -38,7 +39,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),
-    "Every day": ("status", "search", "open", "ask"),
+    "Every day": ("status", "search", "open", "ask", "mcp"),
     "When something is wrong": ("explain", "verify", "retry", "approve"),
     "Maintenance": ("forget", "kb", "state", "completion"),
 }
@@ -49,7 +50,7 @@ NEAR_MISS = 0.75
 """How alike a mistyped command has to be: `serch` and `search` are, `version` and `verify` are not."""
 
 
-MODULES = {"kb": "kb.bases", "doctor": "doctor.command"}
+MODULES = {"kb": "kb.bases", "doctor": "doctor.command", "mcp": "mcp.command"}
 """Commands that are folders."""
 
 

@@ -197,7 +197,7 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
             self.fail(str(error), param, ctx)
 
 
-def _read_moment(text: str) -> float:
+def read_moment(text: str) -> float:
     """Seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
@@ -205,7 +205,7 @@ def _read_moment(text: str) -> float:
         raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
-MOMENT = ParsedOption("date", _read_moment)
+MOMENT = ParsedOption("date", read_moment)
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--path", metavar="GLOB", help="Only documents whose path matches (gitignore syntax)."),

@@ -68,7 +68,11 @@ class AccessControl:
             return refusal("the request comes from another site", 403)
         if self.token is not None:
             # The page itself holds nothing; what it shows it has to ask for.
-            if path == "/" or path.startswith(ASSETS) or _shows(headers.get("authorization", ""), self.token):
+            if (
+                path == "/"
+                or path.startswith(ASSETS)
+                or shows_token(headers.get("authorization", ""), self.token)
+            ):
                 return None
             # For `Basic` a browser would open a dialog of its own on top of the page.
             scheme = 'Bearer realm="kbsync"' if is_api else 'Basic realm="kbsync", charset="UTF-8"'
@@ -80,7 +84,7 @@ class AccessControl:
         return PlainTextResponse("this listener answers to names of this machine only\n", 403)
 
 
-def _shows(authorization: str, token: Secret) -> bool:
+def shows_token(authorization: str, token: Secret) -> bool:
     """The token as `Bearer`, or as the password of any user, which is what browsers can send."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":

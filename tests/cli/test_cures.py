@@ -631,6 +631,8 @@ def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> 
 IN_OTHER_ROOMS = {
     "config/reader.py: pages are not fetched *",  # tests.config.test_loader
     "cli/commands/kb/copy.py: kb copy",  # tests.postgres.test_moving
+    "cli/commands/mcp/command.py: install 'mcp'",  # tests.mcp.test_program
+    "cli/commands/mcp/library.py: to follow it: {}",  # tests.mcp.test_program
     "cli/commands/doctor/service.py: dask worker {}",  # tests.cluster.test_doctor
     "install kbsync {} on every worker of the cluster, and start the workers again",  # tests.cluster
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster

@@ -27,6 +27,7 @@ HEAVY = (
         "dask",
         "distributed",
     ),
+    *("mcp", "jsonschema"),
     *("tokenizers", "kreuzberg", "asyncio", "uvicorn", "starlette", "prometheus_client"),
 )
 LISTENING = ("kbsync.server", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
@@ -99,7 +100,7 @@ def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -
     commands += [["verify"], ["retry"], ["forget", "docs", "--yes"]]
     found = loaded(*([*words, *options] for words in commands), among=(*HEAVY, *LISTENING, "kbsync.once"))
     assert {"yaml", "kbsync.once"} <= set(found)
-    assert not {"pydantic", "pydantic_core", "dask", "distributed", *LISTENING} & set(found)
+    assert not {"pydantic", "pydantic_core", "dask", "distributed", "mcp", *LISTENING} & set(found)
 
 
 def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(tmp_path: Path) -> None:

@@ -419,4 +419,40 @@ MISTAKES = {
         "AND %s > 0 AND uuid",
         ("tests/postgres/test_stopped.py", "tests/postgres/test_failures.py"),
     ),
+    # Assistants.
+    "assistant-any-origin": Mistake(
+        "a page of any site asks kbsync mcp through the browser of whoever opens it",
+        "kbsync/cli/commands/mcp/http.py",
+        "            if named != host and not is_loopback(host_of(named)):\n",
+        "            if False:\n",
+        ("tests/mcp/test_http.py",),
+    ),
+    "assistant-any-host": Mistake(
+        "a page that renames itself to this machine asks kbsync mcp",
+        "kbsync/cli/commands/mcp/http.py",
+        "if self._token is None and not is_loopback(host_of(host)):",
+        "if False:",
+        ("tests/mcp/test_http.py",),
+    ),
+    "assistant-open-to-all": Mistake(
+        "kbsync mcp serves other machines without a token",
+        "kbsync/cli/commands/mcp/http.py",
+        "    if token is None and not is_loopback(http.host):\n",
+        "    if False:\n",
+        ("tests/mcp/test_http.py",),
+    ),
+    "assistant-lacks-unsaid": Mistake(
+        "an assistant is not told that nobody follows the folder",
+        "kbsync/cli/commands/mcp/library.py",
+        "        if not watched:\n",
+        "        if False:\n",
+        ("tests/mcp/test_tools.py",),
+    ),
+    "assistant-takes-over-at-once": Mistake(
+        "a service that is restarted finds its place taken by an assistant",
+        "kbsync/cli/commands/mcp/serving.py",
+        "free = 0 if lock.is_held(library.installation.state_dir) else free + 1",
+        "free = FREE_FOR",
+        ("tests/mcp/test_program.py",),
+    ),
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.mcp.assistant import chosen, refused, text_of, told, within
 from tests.postgres.base import between
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -67,6 +68,29 @@ def test_a_search_finds_what_every_host_has_put_and_tells_whose_it_is(
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(own["as_of"])
     assert age < datetime.timedelta(minutes=5)
     assert "kestrel of files-2" in theirs["text"]
+
+
+async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_its_own_machine(
+    hosts: tuple[Named, Named],
+) -> None:
+    one, _ = hosts
+    with one._inside(one.root, {}):
+        async with within(chosen(one, config=one.config)) as client:
+            found = {
+                (hit["host"], hit["path"]): hit
+                for hit in (await told(client, "search", query="kestrel"))["hits"]
+            }
+            assert set(found) == {(host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")}
+            theirs, own = found["files-2", "birds/a.md"], found["files-1", "birds/a.md"]
+            assert (theirs["file"], theirs["state"], theirs["mirror"]) == (None, None, "news")
+            assert theirs["as_of"] is not None and "kestrel of files-2" in theirs["passages"][0]["text"]
+            assert (own["file"], own["state"]) == (str(one.docs / "birds/a.md"), "ready")
+            text = text_of(await client.call_tool("search", {"query": "kestrel"}))
+            assert "news on files-2: birds/a.md" in text
+            read = await told(client, "get", document_id=own["document_id"])
+            assert "kestrel of files-1" in read["text"]
+            said = await refused(client, "get", document_id=theirs["document_id"])
+            assert "of those that other machines mirrored it gives the passages only" in said
 
 
 def test_people_are_told_the_host_and_the_time_of_what_is_not_here(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, command_context, look_at, opened_for_reading, set_up_logs
+from kbsync.cli.context import Place, choose, command_context, look_at, opened_for_reading, set_up_logs
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
@@ -16,7 +17,7 @@ from kbsync.core.text import printable, printable_lines
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
     from kbsync.installation import Installation
-    from kbsync.state.read_only import Tx
+    from kbsync.state.read_only import ReadOnlyState, Tx
 
 
 @click.command(
@@ -40,7 +41,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> None:
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    told = asyncio.run(_explained(installation, path, text))
+    told = asyncio.run(explained(installation, path, Path.cwd(), text=text))
     output = Output()
     if as_json:
         output.json({**told.to_json(), **({"text": told.text} if text else {})})
@@ -48,15 +49,32 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> None:
         _print(output, told, text=text)
 
 
-async def _explained(installation: Installation, path: str, text: bool) -> PathExplanation:
-    from kbsync.cli.context import is_known, resolve
+async def explained(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
+    """The explanation of what a person in `cwd` means by `path`; one that is said to lie outside, if it does.
+
+    `text`: with the extracted text. Raises `KbsyncError`.
+    """
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
     from kbsync.once import settings_of
 
     settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
-    roots = {name: each.root for name, each in settings.items()}
-    state = look_at(installation)
+    with closing(look_at(installation)) as state:
+        places = places_of(installation, state, path, cwd)
+        if not places:
+            return outside(path, [each.root for each in settings.values()])
+        name, below = places[0]
+        mirror = next(each for each in installation.mirrors if each.name == name)
+        async with opened_for_reading(installation, mirror) as target:
+            context = command_context(installation)
+            return await explain_path(
+                settings[name], target, state, SystemClock(), below, context=context, text=text
+            )
+
+
+def places_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[Place]:
+    """The places in the mirrors that somebody in `cwd` may mean by `path`, the likeliest first."""
+    from kbsync.cli.context import is_known, resolve
 
     def known(mirror: str, path: str) -> bool:
         def look(tx: Tx) -> bool:
@@ -65,17 +83,8 @@ async def _explained(installation: Installation, path: str, text: bool) -> PathE
 
         return state.read(look)
 
-    with closing(state):
-        places = resolve(path, Path.cwd(), roots, known)
-        if not places:
-            return outside(path, list(roots.values()))
-        name, below = places[0]
-        mirror = next(each for each in installation.mirrors if each.name == name)
-        async with opened_for_reading(installation, mirror) as target:
-            context = command_context(installation)
-            return await explain_path(
-                settings[name], target, state, SystemClock(), below, context=context, text=text
-            )
+    roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in installation.mirrors}
+    return resolve(path, cwd, roots, known)
 
 
 def _print(output: Output, told: PathExplanation, *, text: bool) -> None:

@@ -1,0 +1,172 @@
+"""The server over streamable HTTP, and who may reach it.
+
+A page in a browser must not reach it: one that names this machine by a name of its own (DNS rebinding) is
+known by its `Host`, any other by its `Origin`. Who is on another machine needs the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from mcp.server.lowlevel import Server
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kbsync.config.kinds import Address, RefusedValue, Whereabouts
+from kbsync.config.model import Config, HttpConfig
+from kbsync.config.secrets import Secret
+from kbsync.config.target import is_loopback
+from kbsync.errors import UsageError
+from kbsync.server.auth import host_of, shows_token
+from kbsync.server.listener import LARGEST_HEAD, MOST_CONNECTIONS, TimeoutProtocol, bind_sockets
+
+PATH = "/mcp"
+TOKEN = "KBSYNC_MCP_TOKEN"  # noqa: S105 (the name of a variable)
+LARGEST_BODY = 256 * 1024
+BODY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to listen, and the token to show; None: only this machine can reach it."""
+
+    http: HttpConfig
+
+    @property
+    def url(self) -> str:
+        """What a client is given."""
+        return f"http://{self.http.listen}{PATH}"
+
+
+def endpoint_at(address: str, config: Config, environ: Mapping[str, str]) -> Endpoint:
+    """Where `address` says. Its token is that of the environment, else that of the config's `http`.
+
+    Raises `UsageError`: no address, a bad token, or none where other machines can ask.
+    """
+    try:
+        listen = Address("host:port").read(address, Whereabouts(Path(), None))
+    except RefusedValue as error:
+        raise UsageError(f"--http: {error}") from error
+    given = environ.get(TOKEN)
+    token = config.http.token if config.http is not None else None
+    if given is not None:
+        if re.fullmatch(r"[\x21-\x7e]{16,}", given) is None:
+            raise UsageError(f"${TOKEN} is no token: write at least 16 characters without spaces")
+        token = Secret(given)
+    http = HttpConfig(listen, token)
+    if token is None and not is_loopback(http.host):
+        raise UsageError(
+            f"--http {listen} can be reached from other machines, which need a token: put one into "
+            f"${TOKEN} or into http.token of the config, or listen on 127.0.0.1"
+        )
+    return Endpoint(http)
+
+
+class AccessCheck:
+    """Lets requests in, and no others."""
+
+    def __init__(self, app: ASGIApp, token: Secret | None) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the start and end of the application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        app = self._refused(scope) or self._app
+        await app(scope, _in_time(receive), send)
+
+    def _refused(self, scope: Scope) -> ASGIApp | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host, origin = headers.get("host", ""), headers.get("origin")
+        # Who knows the token may come by any name.
+        if self._token is None and not is_loopback(host_of(host)):
+            return _refusal(403, "this server answers to names of this machine only")
+        if origin is not None:
+            named = origin.partition("://")[2]
+            if named != host and not is_loopback(host_of(named)):
+                return _refusal(403, "the request comes from a page of another site")
+        if self._token is not None and not shows_token(headers.get("authorization", ""), self._token):
+            return PlainTextResponse(
+                f"a token is needed: ${TOKEN}, or http.token in the config\n",
+                401,
+                {"www-authenticate": 'Bearer realm="kbsync"'},
+            )
+        # Nothing is ever sent unasked, so a stream that waits for that would only hold a connection.
+        if scope["path"] == PATH and scope["method"] != "POST":
+            return PlainTextResponse("only POST is answered\n", 405, {"allow": "POST"})
+        return None
+
+
+def _in_time(receive: Receive) -> Receive:
+    """The same; a client that does not send its whole body in `BODY_SECONDS` is taken to be gone."""
+    deadline, is_whole = asyncio.get_running_loop().time() + BODY_SECONDS, False
+
+    async def receive_in_time() -> Message:
+        nonlocal is_whole
+        if is_whole:  # what comes now is only the end of the connection
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        is_whole = not message.get("more_body", False)
+        return message
+
+    return receive_in_time
+
+
+def _refusal(code: int, why: str) -> PlainTextResponse:
+    return PlainTextResponse(f"{why}\n", code)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Captures none."""
+        return contextlib.nullcontext()
+
+
+def listening(endpoint: Endpoint) -> Sequence[socket.socket]:
+    """The sockets to answer on. Raises `UsageError`."""
+    try:
+        return bind_sockets(endpoint.http.host, endpoint.http.port)
+    except UsageError as error:
+        raise UsageError(str(error).replace("http.listen", "--http", 1)) from error
+
+
+async def answer_http(server: Server[Any], endpoint: Endpoint, sockets: Sequence[socket.socket]) -> None:
+    """Answer until cancelled."""
+    # No sessions: nothing is kept for a client that never comes back, and none can be taken over.
+    app = server.streamable_http_app(
+        streamable_http_path=PATH, stateless_http=True, max_request_body_size=LARGEST_BODY, host=""
+    )
+    uvicorn_server = _Server(
+        uvicorn.Config(
+            AccessCheck(app, endpoint.http.token),
+            http=TimeoutProtocol,
+            ws="none",
+            loop="none",
+            lifespan="on",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=LARGEST_HEAD,
+        )
+    )
+    await uvicorn_server.serve(list(sockets))

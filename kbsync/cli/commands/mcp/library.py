@@ -1,0 +1,528 @@
+"""What an assistant is told of the mirrors: hits, texts, lists, states. Knows nothing of the protocol.
+
+Everything is read beside whoever mirrors, as `kbsync search`, `status` and `explain` read it: no lock is
+taken and nothing is written. So it makes no difference whether this process mirrors, another, or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kbsync import __version__
+from kbsync.cli.commands.explain import explained, places_of
+from kbsync.cli.context import existing_state, read_state
+from kbsync.cli.exit_codes import code_of, sentence_of
+from kbsync.cli.output import counted
+from kbsync.cli.report import LISTED, MirrorReport, mirror_reports
+from kbsync.cli.searching import hit_json, iso_time, searched
+from kbsync.config.model import Config, MirrorConfig
+from kbsync.contract.searching import Explains, Query, selector
+from kbsync.contract.target import Target
+from kbsync.core.model import Status, serving
+from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
+from kbsync.engine.status import Items
+from kbsync.errors import NotOffered, Rejected, Unavailable, UnmadeError, UsageError
+from kbsync.index.read.formats import needs_parser
+from kbsync.index.read.text import parse_text
+from kbsync.installation import Installation
+from kbsync.source.read import Spooled, copy_stable
+from kbsync.state.files import FileRow, join, split
+from kbsync.state.read_only import Tx
+
+T = TypeVar("T")
+
+LONGEST_PASSAGE = 2000
+"""Characters of a passage that a search shows; `get` has the rest."""
+
+SEARCH_SECONDS = 20.0
+SEARCHES_AT_ONCE = 4
+
+MOST_LOOKED_AT = 20_000
+"""Rows that one page of a list may go through."""
+
+MOST_FOLDERS = 200
+LARGEST_TEXT_FILE = 10_000_000
+LOOK_EVERY = 0.25
+AWAY = Path("/")
+"""The working directory of an assistant: a path is absolute, or relative to a mirror's folder."""
+
+Tell = Callable[[int, int, str], Awaitable[None]]
+"""Is told how many files are settled, of how many, and that in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list: at most `limit` files below the folder `below`, in one `state` or in any.
+
+    `after`: the path that the page before ended with; None for the first page.
+    """
+
+    below: str = ""
+    state: Status | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A document, by the `path` of its file or by its id at the target; exactly one of them is set."""
+
+    path: str | None
+    document_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from."""
+
+    mirror: MirrorConfig
+    document_id: str
+    path: str
+    state: Status
+    digest: str
+    size: int
+
+
+class Library:
+    """The mirrors of an installation, with targets that stay open. Every method raises `KbsyncError`.
+
+    `will_mirror`: this process mirrors, or is about to. `trouble`: why it cannot, '' where it does or need
+    not. Used in one loop alone.
+    """
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.will_mirror = False
+        self.trouble = ""
+        self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
+        self._opening = asyncio.Lock()
+        self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
+
+    def turn_to(self, config: Config) -> None:
+        """Answer from this config from now on."""
+        self.installation = replace(self.installation, config=config)
+
+    async def aclose(self) -> None:
+        """Close every target."""
+        targets, self._targets = self._targets, {}
+        for _, target in targets.values():
+            await target.aclose()
+
+    # -- search -------------------------------------------------------------------------------------------
+
+    async def search(self, query: Query, mirror: str | None) -> dict[str, Any]:
+        """The best documents of one mirror or of all, and what keeps that from being the whole truth."""
+        chosen = self._narrowed(mirror)
+        try:
+            selector(query)
+        except UsageError as error:
+            raise UsageError(str(error).removeprefix("--")) from error
+        try:
+            async with self._searching, asyncio.timeout(SEARCH_SECONDS):
+                found, silent = await self._find(chosen, replace(query, own=mirror is not None))
+        except TimeoutError as error:
+            raise Unavailable(f"no answer within {SEARCH_SECONDS:.0f} s; try it again") from error
+        reports = await self._reports(chosen)
+        return {
+            "hits": self._hits(chosen, found, {each.status.name: each for each in reports}),
+            "notes": [
+                *self._notes(reports),
+                *(f"{name}: not searched: {why}" for name, why in silent.items()),
+            ],
+        }
+
+    async def _find(
+        self, chosen: Installation, query: Query
+    ) -> tuple[list[FoundDocument], Mapping[str, str]]:
+        """The hits, and why mirrors could not be asked, by name. One that has nothing yet has no hits."""
+        silent, mirrors = dict[str, str](), list[SearchedMirror]()
+
+        def note(names: Sequence[str], error: BaseException) -> None:
+            if not isinstance(error, Exception) or code_of(error) is None:
+                raise error
+            if not isinstance(error, UnmadeError):
+                silent.update(dict.fromkeys(names, sentence_of(error)))
+
+        for mirror in chosen.mirrors:
+            try:
+                target = await self._target(mirror)
+                record = read_state(chosen, lambda tx: tx.mirrors.named(mirror.name))  # noqa: B023 (read at once)
+            except Exception as error:
+                note([mirror.name], error)
+                continue
+            # A service's base exists before anything of ours is in it: others' documents are no hits.
+            if record is not None or target.limits.embedded:
+                mirrors.append(searched(chosen, mirror, target))
+        asked, answered = searches(mirrors, query), list[tuple[SearchedMirror, list[FoundDocument]]]()
+        answers = await asyncio.gather(*(search_mirrors(*each) for each in asked), return_exceptions=True)
+        for (group, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, BaseException):
+                note([each.name for each in group], answer)
+            else:
+                answered.append((group[0], answer))
+        return merge(answered, query), silent
+
+    def _hits(
+        self, chosen: Installation, found: Sequence[FoundDocument], reports: Mapping[str, MirrorReport]
+    ) -> list[dict[str, Any]]:
+        def states(tx: Tx) -> list[Status | None]:
+            numbers = {name: record.id for name in reports if (record := tx.mirrors.named(name)) is not None}
+            rows = (
+                tx.entries.get(numbers[each.mirror], each.path)
+                if each.mirror in numbers and not each.is_foreign
+                else None
+                for each in found
+            )
+            return [None if row is None else row.status for row in rows]
+
+        hits = []
+        for each, state in zip(found, read_state(chosen, states), strict=True):
+            whole, own = hit_json(each), None if each.is_foreign else reports.get(each.mirror)
+            passages = [
+                {
+                    "text": passage.text[:LONGEST_PASSAGE],
+                    "headings": list(passage.headings),
+                    "page": passage.page,
+                    "line": passage.line,
+                }
+                for passage in each.hit.passages
+            ]
+            hits.append(
+                {
+                    **{
+                        name: whole[name]
+                        for name in ("mirror", "host", "path", "document_id", "title", "score")
+                    },
+                    "file": str(each.absolute) if each.is_here else None,
+                    "modified": whole["modified"],
+                    "as_of": whole["as_of"] or (None if own is None else iso_time(_true_at(own))),
+                    "state": None if state is None else state.word,
+                    "passages": passages,
+                }
+            )
+        return hits
+
+    # -- one document -------------------------------------------------------------------------------------
+
+    async def get(
+        self, wanted: Wanted, mirror: str | None, *, around: str | None, offset: int, limit: int
+    ) -> dict[str, Any]:
+        """A piece of a document's text: `limit` characters from `offset` on, or `around` words in it."""
+        chosen = self._narrowed(mirror)
+        located = await self._locate(chosen, wanted)
+        text = await self._text(located)
+        if around is not None:
+            found = _place_of(around, text)
+            if found is None:
+                raise UsageError("these words do not stand in the document one after the other")
+            offset = max(0, found - limit // 2)
+        end = min(len(text), offset + limit)
+        reports = await self._reports(replace(chosen, only=(located.mirror.name,)))
+        return {
+            "mirror": located.mirror.name,
+            "path": located.path,
+            "document_id": located.document_id,
+            "state": located.state.word,
+            "as_of": iso_time(_true_at(reports[0])),
+            "text": text[offset:end],
+            "offset": min(offset, len(text)),
+            "total": len(text),
+            "next_offset": end if end < len(text) else None,
+            "notes": self._notes(reports),
+        }
+
+    async def _locate(self, chosen: Installation, wanted: Wanted) -> Located:
+        if wanted.path is not None:
+            with closing(existing_state(chosen)) as state:
+                places = places_of(chosen, state, wanted.path, AWAY)
+                found = [
+                    located
+                    for name, path in places
+                    if (located := state.read(lambda tx: _at(tx, chosen, name, path))) is not None  # noqa: B023
+                ]
+            if not found:
+                told = await explained(chosen, wanted.path, AWAY, text=False)
+                raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
+            return found[0]
+        number = wanted.document_id or ""
+        found = read_state(chosen, lambda tx: list(_with_id(tx, chosen, number)))
+        if len(found) > 1:
+            names = ", ".join(each.mirror.name for each in found)
+            raise UsageError(
+                f"several mirrors have a document {number}: {names}; say which `mirror` is meant"
+            )
+        if not found:
+            others = any(each.target.searches_all for each in chosen.mirrors)
+            why = "; of those that other machines mirrored it gives the passages only" if others else ""
+            raise UsageError(f"there is no document {number}; `search` gives the ids of those there are{why}")
+        return found[0]
+
+    async def _text(self, located: Located) -> str:
+        """What the target made of the document; else the text of the file, as far as it is one."""
+        target = await self._target(located.mirror)
+        if isinstance(target, Explains):
+            try:
+                return (await target.explain(located.document_id)).text
+            except NotOffered:
+                pass
+        path = located.path
+        if needs_parser(path) or located.size > LARGEST_TEXT_FILE:
+            raise NotOffered(
+                "this knowledge base does not give a document's whole text; `search` gives passages of it"
+            )
+        return await asyncio.to_thread(_text_of_file, located.mirror.folder, path, located.digest)
+
+    # -- what there is ------------------------------------------------------------------------------------
+
+    async def listed(self, page: Page, mirror: str | None) -> dict[str, Any]:
+        """The mirrors, and of one of them a page of files. Files are listed where it is clear of which."""
+        chosen = self._narrowed(mirror)
+        reports = await self._reports(chosen)
+        told: dict[str, Any] = {
+            "mirrors": [_summary(each) for each in reports],
+            "folders": [],
+            "files": [],
+            "next": None,
+            "notes": self._notes(reports),
+        }
+        if len(reports) == 1:
+            name = reports[0].status.name
+            told |= await asyncio.to_thread(read_state, chosen, lambda tx: _files(tx, name, page))
+        elif page != Page(limit=page.limit):
+            raise UsageError(f"several mirrors have files; say which `mirror`: {_names(chosen)}")
+        return told
+
+    async def documents(self, after: tuple[str, str], limit: int) -> list[tuple[str, FileRow]]:
+        """Searchable files with their mirrors, those after this mirror and path, at most about `limit`."""
+
+        def look(tx: Tx) -> list[tuple[str, FileRow]]:
+            found, (mirror, path) = list[tuple[str, FileRow]](), after
+            names = [each.name for each in self.installation.mirrors]
+            for name in names[names.index(mirror) if mirror in names else 0 :]:
+                if (record := tx.mirrors.named(name)) is None:
+                    continue
+                page, _ = _page(
+                    tx, record.id, Page("", Status.READY, path if name == mirror else None, limit)
+                )
+                found += [(name, row) for row in page]
+                if len(found) >= limit:
+                    break
+            return found[:limit]
+
+        return await asyncio.to_thread(read_state, self.installation, look)
+
+    # -- whether it is so ---------------------------------------------------------------------------------
+
+    async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
+        """The state of each mirror; with `path` also why that file is found, or is not."""
+        chosen = self._narrowed(mirror)
+        reports = await self._reports(chosen)
+        why = None if path is None else (await explained(chosen, path, AWAY, text=False)).to_json()
+        return {
+            "version": __version__,
+            "mirrors": [
+                {
+                    **_summary(each),
+                    "failed": [{"path": one, "reason": reason} for one, reason in each.failed[:LISTED]],
+                    "held": [{"path": one, "reason": reason} for one, reason in each.held],
+                }
+                for each in reports
+            ],
+            "explanation": why,
+            "notes": self._notes(reports),
+        }
+
+    async def wait(self, mirror: str | None, seconds: float, tell: Tell) -> None:
+        """Wait until nothing is on its way, for so many seconds at most; 0 tells how far it is and returns.
+
+        Returns early where a mirror is halted, or nobody works on it.
+        """
+        chosen = self._narrowed(mirror)
+        until, last, has_moved = asyncio.get_running_loop().time() + seconds, -1, False
+        while True:
+            reports = await self._reports(chosen)
+            waiting = sum(each.waiting for each in reports)
+            moving = [each for each in reports if each.waiting or not each.has_passed]
+            settled = sum(_settled(each) for each in reports)
+            has_moved = has_moved or bool(moving)
+            # The protocol wants each number larger than the one before.
+            if has_moved and settled > last and (total := settled + waiting):
+                last = settled
+                await tell(
+                    settled, total, f"{settled:,} of {counted(total, 'file')} are searchable or failed"
+                )
+            can_move = any(each.is_worked_on is not False and each.status.halt is None for each in moving)
+            if not moving or not (can_move or self.will_mirror):
+                return
+            if asyncio.get_running_loop().time() + LOOK_EVERY > until:
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
+    # -- what these share ---------------------------------------------------------------------------------
+
+    def _narrowed(self, mirror: str | None) -> Installation:
+        """The installation with this mirror alone. Raises `UsageError` for one that there is not."""
+        if mirror is None:
+            return self.installation
+        known = [each.name for each in self.installation.mirrors]
+        if mirror not in known:
+            raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
+        return replace(self.installation, only=(mirror,))
+
+    async def _target(self, mirror: MirrorConfig) -> Target:
+        async with self._opening:
+            known = self._targets.get(mirror.name)
+            if known is not None and known[0] == mirror:
+                return known[1]
+            if known is not None:
+                del self._targets[mirror.name]
+                await known[1].aclose()
+            target = await asyncio.to_thread(self.installation.target, mirror, read_only=True)
+            self._targets[mirror.name] = mirror, target
+            return target
+
+    async def _reports(self, chosen: Installation) -> list[MirrorReport]:
+        return await asyncio.to_thread(mirror_reports, chosen)
+
+    def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
+        """What an answer lacks, or may lack; [] where all is searchable and somebody keeps watch."""
+        return [f"{each.status.name}: {said}" for each in reports for said in self._lacks(each)]
+
+    def _lacks(self, report: MirrorReport) -> Iterator[str]:
+        status, documents = report.status, report.status.documents
+        if status.halt is not None:
+            yield f"halted: {status.halt.detail}; cure: {status.halt.cure}"
+        watched = self.will_mirror or not report.is_unattended
+        if not report.has_passed and watched:
+            total = documents.ready + report.waiting
+            so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
+            yield f"the first pass is under way{so_far}"
+        elif report.waiting:
+            are = "is" if report.waiting == 1 else "are"
+            yield f"{counted(report.waiting, 'file')} {are} not indexed yet"
+        if documents.failed:
+            yield f"{counted(documents.failed, 'file')} failed; `status` says why"
+        if not watched:
+            since = iso_time(status.last_pass)
+            known = f"changes since {since} are not known" if since else "nothing was mirrored yet"
+            cure = f"to follow it: {self.installation.cure('')}"
+            what = f"this one cannot: {self.trouble}" if self.trouble else cure
+            yield f"no kbsync works on it; {known}; {what}"
+        if status.note:
+            yield status.note
+
+
+def _true_at(report: MirrorReport) -> float | None:
+    """As of when what is searchable is what the folder holds, but for what the notes say; epoch seconds."""
+    is_watched = report.is_worked_on and report.has_passed and report.status.halt is None
+    return report.at if is_watched else report.status.last_pass
+
+
+def _settled(report: MirrorReport) -> int:
+    documents = report.status.documents
+    return documents.ready + documents.failed + documents.held
+
+
+def _summary(report: MirrorReport) -> dict[str, Any]:
+    """As in `status --json`, with the moment for which it is true and whether a kbsync works on it."""
+    told = report.status.to_json()
+    told.pop("note", None)
+    return {**told, "as_of": iso_time(_true_at(report)), "watched": report.is_worked_on}
+
+
+def _names(chosen: Installation) -> str:
+    return ", ".join(each.name for each in chosen.mirrors)
+
+
+def _at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
+    """The document that serves a file."""
+    record = tx.mirrors.named(name)
+    if record is None or record.binding is None:
+        return None
+    server, entry = serving(tx.uploads.at(record.id, record.binding, path)), tx.entries.get(record.id, path)
+    if server is None or server.remote_id is None or entry is None:
+        return None
+    mirror = next(each for each in chosen.mirrors if each.name == name)
+    return Located(mirror, server.remote_id, path, entry.status, server.digest, server.size)
+
+
+def _with_id(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
+    """The documents that have this id, at most one of each mirror."""
+    for mirror in chosen.mirrors:
+        record = tx.mirrors.named(mirror.name)
+        if record is not None and record.binding is not None:
+            rows = tx.uploads.by_remote(record.binding, remote_id)
+            paths = (row.path for row in rows if row.path is not None and row.mirror == record.id)
+            located = (_at(tx, chosen, mirror.name, path) for path in paths)
+            yield from [each for each in located if each is not None and each.document_id == remote_id][:1]
+
+
+def _files(tx: Tx, name: str, page: Page) -> dict[str, Any]:
+    """A page of files, and the folders directly below the one that is listed."""
+    record = tx.mirrors.named(name)
+    if record is None:
+        return {}
+    if page.below and tx.folders.get(record.id, page.below) is None:
+        raise UsageError(f"{name} has no folder {page.below}")
+    rows, more = _page(tx, record.id, page)
+    items = Items(tx, record, record.halt)
+    folders = sorted(join(page.below, each.path) for each in tx.folders.below(record.id, page.below))
+    return {
+        "folders": folders[:MOST_FOLDERS],
+        "files": [
+            {**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows
+        ],
+        "next": more,
+    }
+
+
+def _page(tx: Tx, mirror: int, page: Page) -> tuple[list[FileRow], str | None]:
+    """The files, and the path after which the next page begins; None where there is none."""
+    # In the order of the rows, other folders may stand between a folder and those in it: a, a-b, a/c.
+    beyond = os.fsencode(page.below) + b"0"
+    rows, looked = list[FileRow](), 0
+    after = page.after if page.after is not None else (f"{page.below}/" if page.below else "")
+    while True:
+        batch = tx.entries.page(mirror, after, page.limit)
+        for row in batch:
+            folder = split(row.path)[0]
+            if page.below and folder != page.below and not folder.startswith(f"{page.below}/"):
+                if os.fsencode(folder) >= beyond:
+                    return rows, None
+                continue
+            if page.state is None or row.status is page.state:
+                rows.append(row)
+                if len(rows) == page.limit:
+                    return rows, row.path
+        looked += len(batch)
+        if len(batch) < page.limit:
+            return rows, None
+        after = batch[-1].path
+        if looked >= MOST_LOOKED_AT:
+            return rows, after
+
+
+def _place_of(words: str, text: str) -> int | None:
+    """Where these words stand in the text, however they are spaced there; None where they do not."""
+    # A passage is long, and its beginning is enough.
+    wanted = words.split()[:12]
+    found = re.search(r"\s+".join(map(re.escape, wanted)), text) if wanted else None
+    return None if found is None else found.start()
+
+
+def _text_of_file(folder: Path, path: str, digest: str) -> str:
+    """The text of the file whose bytes were mirrored. Raises `Rejected` where it has changed, or has none."""
+    with tempfile.TemporaryDirectory(prefix="kbsync-") as scratch:
+        copy = copy_stable(Path(os.path.realpath(folder)), path, Path(scratch), digest)
+        if not isinstance(copy, Spooled):
+            raise Rejected(f"{path} is not what was mirrored, or cannot be read; ask again in a moment")
+        with copy, copy.open() as file:
+            return parse_text(path, file.read()).text

@@ -1,0 +1,562 @@
+"""The library as an assistant sees it: four tools, and documents as resources.
+
+What is asked is checked against the schema that the tool shows, and what cannot be answered becomes an error
+of the tool, in a sentence that a model can act on. An answer comes twice: as JSON by a schema, and as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any
+
+import jsonschema
+import structlog
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    TextContent,
+    TextResourceContents,
+    Tool,
+    ToolAnnotations,
+)
+
+from kbsync import __version__
+from kbsync.cli.commands.mcp.library import Library, Page, Wanted
+from kbsync.cli.exit_codes import code_of, sentence_of
+from kbsync.cli.options import read_moment
+from kbsync.contract.searching import Query
+from kbsync.core.model import Status
+from kbsync.core.text import printable, printable_lines
+from kbsync.engine.status import SHOWN
+from kbsync.errors import UsageError
+
+log = structlog.get_logger("kbsync")
+
+SCHEME = "kbsync://"
+RESOURCES_AT_ONCE = 100
+LONGEST_RESOURCE = 200_000
+"""Characters of a document that is read as a resource; the tool `get` reads on from there."""
+
+MOST_HITS = 50
+LONGEST_PIECE = 100_000
+LONGEST_WAIT = 50
+"""Seconds; clients give up on a call after a minute."""
+
+INSTRUCTIONS = """\
+kbsync keeps folders of the user's documents mirrored in a knowledge base, so that what you find is what the \
+files say now. Use `search` to find passages, `get` to read on in a document, `list` to see which documents \
+there are, and `status` when something expected is not found. Name the path of a document that you quote. \
+Each answer has `notes`: they tell what is missing or out of date; pass on those that matter."""
+
+Json = dict[str, Any]
+
+
+def _text(about: str, longest: int = 1000) -> Json:
+    return {"type": "string", "minLength": 1, "maxLength": longest, "description": about}
+
+
+def _whole(about: str, least: int, most: int, usual: int) -> Json:
+    return {"type": "integer", "minimum": least, "maximum": most, "default": usual, "description": about}
+
+
+def _arguments(*required: str, **properties: Json) -> Json:
+    known = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**known, "required": list(required)} if required else known
+
+
+def _array(of: Json) -> Json:
+    return {"type": "array", "items": of}
+
+
+def _object(**properties: Json) -> Json:
+    """Every property is there; others may come with later versions."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+STRING, NUMBER, WHOLE, FLAG = ({"type": name} for name in ("string", "number", "integer", "boolean"))
+STRINGS = _array(STRING)
+MAYBE_STRING, MAYBE_WHOLE, MAYBE_FLAG = (
+    {"type": [name, "null"]} for name in ("string", "integer", "boolean")
+)
+STATES = [status.word for status in SHOWN]
+STATE: Json = {"type": ["string", "null"], "enum": [*STATES, None]}
+NOTES: Json = {**STRINGS, "description": "What keeps this from being the whole truth; empty: nothing."}
+AS_OF: Json = {**MAYBE_STRING, "description": "The moment for which it is true; null before the first pass."}
+REASONS = _array(_object(path=STRING, reason=STRING))
+
+MIRROR = _text("Only this mirror; `list` names them. Default: all.", 200)
+WAIT = _whole(
+    "Seconds to wait until changed files are indexed; default 0: answer with what there is.",
+    *(0, LONGEST_WAIT, 0),
+)
+
+SUMMARY: Json = {
+    "name": STRING,
+    "folder": STRING,
+    "target": STRING,
+    "documents": _object(**dict.fromkeys(STATES, WHOLE)),
+    "oldest_pending_s": NUMBER,
+    "last_pass": MAYBE_STRING,
+    "halt": {"type": ["object", "null"], "properties": {"reason": STRING, "detail": STRING, "cure": STRING}},
+    "as_of": AS_OF,
+    "watched": {**MAYBE_FLAG, "description": "A kbsync follows the folder now; null: that cannot be told."},
+}
+
+HIT = _object(
+    mirror=STRING,
+    host={**MAYBE_STRING, "description": "The machine whose document it is, in a base that several fill."},
+    path=STRING,
+    file={**MAYBE_STRING, "description": "The file on this machine."},
+    document_id=STRING,
+    title=MAYBE_STRING,
+    score=NUMBER,
+    modified=MAYBE_STRING,
+    as_of=AS_OF,
+    state={**STATE, "description": "Not `ready`: the file has changed, and this is an older version of it."},
+    passages=_array(_object(text=STRING, headings=STRINGS, page=MAYBE_WHOLE, line=MAYBE_WHOLE)),
+)
+
+FILE = _object(
+    path=STRING, state=STATE, document_id=MAYBE_STRING, size=MAYBE_WHOLE, reason=STRING, modified=MAYBE_STRING
+)
+
+_READS = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+
+
+def _tool(name: str, title: str, about: str, arguments: Json, answer: Json) -> Tool:
+    return Tool(
+        name=name,
+        title=title,
+        description=about,
+        input_schema=arguments,
+        output_schema=answer,
+        annotations=_READS,
+    )
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        _tool(
+            "search",
+            "Search documents",
+            "Search the user's documents by words and by meaning. Returns the best documents first, each "
+            "with the passages that match, its path and page or line. Ask in the language of the documents, "
+            "with the words that the answer would have. Nothing found does not mean that nothing is there: "
+            "read `notes`, try other words, or look with `list`.",
+            _arguments(
+                "query",
+                query=_text("What to look for: words, or a question."),
+                k=_whole("How many documents at most.", 1, MOST_HITS, 8),
+                path=_text("Only paths that match this pattern in gitignore syntax: `guides/**`, `*.pdf`."),
+                type={
+                    **_array({"type": "string", "pattern": "^[.]?[A-Za-z0-9]{1,20}$"}),
+                    "maxItems": 20,
+                    "description": 'Only files with these extensions: ["pdf", "md"].',
+                },
+                after=_text(
+                    "Only files changed on or after this date: 2026-01-31 or 2026-01-31T12:00:00Z.", 40
+                ),
+                mirror=MIRROR,
+                wait=WAIT,
+            ),
+            _object(hits=_array(HIT), notes=NOTES),
+        ),
+        _tool(
+            "get",
+            "Read a document",
+            "Read the text of one document, in pieces: from `offset` on, or around a passage that `search` "
+            "found. Name it by `path` or by `document_id`, as `search` and `list` give them. Where "
+            "`next_offset` is not null, the text goes on there.",
+            _arguments(
+                path=_text("The document's path in its mirror.", 4096),
+                document_id=_text("Its id, instead of the path.", 200),
+                mirror=MIRROR,
+                around=_text(
+                    "Some words of a passage, copied exactly: read around them. Instead of `offset`.", 5000
+                ),
+                offset=_whole("Where to begin, in characters.", 0, 10**9, 0),
+                limit=_whole("How many characters at most.", 1, LONGEST_PIECE, 20_000),
+            ),
+            _object(
+                mirror=STRING,
+                path=STRING,
+                document_id=STRING,
+                state=STATE,
+                as_of=AS_OF,
+                text=STRING,
+                offset=WHOLE,
+                total={**WHOLE, "description": "Characters of the whole text."},
+                next_offset=MAYBE_WHOLE,
+                notes=NOTES,
+            ),
+        ),
+        _tool(
+            "list",
+            "List documents",
+            "List what is mirrored: the mirrors with their folders and how many files are in which state, "
+            "and the files of one of them, with the folders directly below `path`. Where `next` is not null "
+            "there are more: call again with it as `cursor`.",
+            _arguments(
+                mirror=_text("The mirror whose files to list; not needed where there is only one.", 200),
+                path=_text("A folder in the mirror: only what is below it.", 4096),
+                state={"type": "string", "enum": STATES, "description": "Only files in this state."},
+                cursor=_text("What the page before gave as `next`.", 8192),
+                limit=_whole("How many files at most.", 1, 500, 100),
+            ),
+            _object(
+                mirrors=_array(_object(**SUMMARY)),
+                folders=STRINGS,
+                files=_array(FILE),
+                next=MAYBE_STRING,
+                notes=NOTES,
+            ),
+        ),
+        _tool(
+            "status",
+            "Check freshness",
+            "Tell whether the mirrors are up to date: what waits, what failed and why, and what a person has "
+            "to do. With `path`, explain why that file is found or is not: rules, state, and the words of "
+            "the knowledge base.",
+            _arguments(
+                path=_text("A file or folder to explain, in its mirror or absolute.", 4096),
+                mirror=MIRROR,
+                wait=WAIT,
+            ),
+            _object(
+                version=STRING,
+                mirrors=_array(_object(**SUMMARY, failed=REASONS, held=REASONS)),
+                explanation={
+                    **_object(mirror=MAYBE_STRING, path=STRING, found=FLAG, answer=STRING, sentences=STRINGS),
+                    "type": ["object", "null"],
+                },
+                notes=NOTES,
+            ),
+        ),
+    )
+}
+"""By name, in the order in which they are shown."""
+
+Context = ServerRequestContext[Any, Any]
+
+
+def server_of(library: Library) -> Server[Any]:
+    """The server, ready for any transport."""
+    handlers = _Handlers(library)
+    server: Server[Any] = Server(
+        "kbsync",
+        title="kbsync",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        on_list_tools=handlers.tools,
+        on_call_tool=handlers.call,
+        on_list_resources=handlers.resources,
+        on_list_resource_templates=handlers.templates,
+        on_read_resource=handlers.read,
+    )
+    # Nothing of what is asked is given to a tracer, whichever is installed.
+    server.middleware.clear()
+    return server
+
+
+class _Handlers:
+    """The handlers of the protocol's requests."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._answers: dict[str, Callable[[Context, Mapping[str, Any]], Awaitable[tuple[Json, str]]]] = {
+            "search": self._search,
+            "get": self._get,
+            "list": self._list,
+            "status": self._status,
+        }
+
+    # -- tools --------------------------------------------------------------------------------------------
+
+    async def tools(self, _context: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
+        """All of them."""
+        return ListToolsResult(tools=list(TOOLS.values()))
+
+    async def call(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
+        """The answer of a tool; what cannot be answered is an error of the tool, in a sentence."""
+        answer = self._answers.get(params.name)
+        if answer is None:
+            raise MCPError(INVALID_PARAMS, f"there is no tool {printable(params.name[:100])}")
+        try:
+            given = _checked(params.name, params.arguments or {})
+            told, text = await answer(context, given)
+        except Exception as error:
+            return CallToolResult(content=[_content(_sentence(error))], is_error=True)
+        return CallToolResult(content=[_content(text)], structured_content=_encodable(told))
+
+    async def _search(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
+        text = given["query"].strip()
+        if not text:
+            raise UsageError("`query` is blank; say what to look for")
+        after = None if "after" not in given else _moment(given["after"])
+        types = tuple(given.get("type", ()))
+        query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
+        await self._wait(context, given)
+        told = await self._library.search(query, given.get("mirror"))
+        several = len(self._library.installation.mirrors) > 1
+        return told, "\n\n".join(_hits_in_words(told, several))
+
+    async def _get(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
+        wanted = Wanted(given.get("path"), given.get("document_id"))
+        if (wanted.path is None) == (wanted.document_id is None):
+            raise UsageError("name the document by `path` or by `document_id`, one of the two")
+        around, place = given.get("around"), (given["offset"], given["limit"])
+        told = await self._library.get(
+            wanted, given.get("mirror"), around=around, offset=place[0], limit=place[1]
+        )
+        return told, "\n\n".join(_piece_in_words(told))
+
+    async def _list(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
+        state = next((status for status in SHOWN if status.word == given.get("state")), None)
+        after = None if "cursor" not in given else _path_of(given["cursor"])
+        below = given.get("path", "").removeprefix("./").strip("/").removeprefix(".")
+        told = await self._library.listed(Page(below, state, after, given["limit"]), given.get("mirror"))
+        if told["next"] is not None:
+            told["next"] = _cursor(told["next"])
+        return told, "\n".join(_list_in_words(told))
+
+    async def _status(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
+        await self._wait(context, given)
+        told = await self._library.status(given.get("mirror"), given.get("path"))
+        return told, "\n".join(_status_in_words(told))
+
+    async def _wait(self, context: Context, given: Mapping[str, Any]) -> None:
+        """Tell a client that asked for it how far a pass is, and wait for as long as it wants."""
+
+        async def tell(settled: int, total: int, words: str) -> None:
+            await context.session.report_progress(settled, total, words)
+
+        is_told = context.meta is not None and "progress_token" in context.meta
+        if given["wait"] or is_told:
+            await self._library.wait(given.get("mirror"), given["wait"], tell)
+
+    # -- resources ----------------------------------------------------------------------------------------
+
+    async def resources(
+        self, _context: Context, params: PaginatedRequestParams | None
+    ) -> ListResourcesResult:
+        """A page of the documents that are searchable."""
+        cursor = None if params is None else params.cursor
+        try:
+            mirror, _, path = ("", "", "") if cursor is None else _path_of(cursor).partition("\n")
+            found = await self._library.documents((mirror, path), RESOURCES_AT_ONCE)
+        except Exception as error:
+            raise _refusal(error) from error
+        listed = [
+            Resource(
+                uri=f"{SCHEME}{name}/{urllib.parse.quote(os.fsencode(row.path))}",
+                name=printable(row.path),
+                title=printable(row.path.rpartition("/")[2]),
+                mime_type="text/plain",
+            )
+            for name, row in found
+        ]
+        more = _cursor(f"{found[-1][0]}\n{found[-1][1].path}") if len(found) == RESOURCES_AT_ONCE else None
+        return ListResourcesResult(resources=listed, next_cursor=more)
+
+    async def templates(
+        self, _context: Context, _params: PaginatedRequestParams | None
+    ) -> ListResourceTemplatesResult:
+        """The one form that addresses of documents have."""
+        about = "The text of a document, by its mirror and its path there."
+        template = ResourceTemplate(
+            uri_template=f"{SCHEME}{{mirror}}/{{+path}}",
+            name="document",
+            description=about,
+            mime_type="text/plain",
+        )
+        return ListResourceTemplatesResult(resource_templates=[template])
+
+    async def read(self, _context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        """The text of a document; of a long one the beginning, which says how to read on."""
+        uri = str(params.uri)
+        mirror, _, quoted = uri.removeprefix(SCHEME).partition("/")
+        try:
+            if not uri.startswith(SCHEME) or not quoted or "%00" in quoted or "\0" in quoted:
+                raise UsageError(f"the address of a document is {SCHEME}MIRROR/PATH")
+            wanted = Wanted(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
+            told = await self._library.get(wanted, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
+        except Exception as error:
+            raise _refusal(error) from error
+        text = told["text"]
+        if told["next_offset"] is not None:
+            text += (
+                f"\n\n[{told['total']:,} characters in all; the tool `get` reads on at {told['next_offset']}]"
+            )
+        return ReadResourceResult(
+            contents=[TextResourceContents(uri=params.uri, mime_type="text/plain", text=_encodable(text))]
+        )
+
+
+# -- what is asked ---------------------------------------------------------------------------------------
+
+
+@cache
+def _validator(tool: str) -> Any:
+    return jsonschema.Draft202012Validator(TOOLS[tool].input_schema)
+
+
+def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is asked, with the defaults of the schema. Raises `UsageError` for what the schema refuses."""
+    wrong = jsonschema.exceptions.best_match(_validator(tool).iter_errors(given))
+    if wrong is not None:
+        place = "".join(f"`{each}`: " for each in wrong.absolute_path)
+        raise UsageError(f"{place}{_shortened(wrong.message)}")
+    if "\\u0000" in json.dumps(given):
+        raise UsageError("a NUL character is in no path and in no text")
+    properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
+    usual = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
+    # An integer may come as 3.0, which the schema takes.
+    whole = {name: int(value) for name, value in given.items() if isinstance(value, float)}
+    return {**usual, **given, **whole}
+
+
+def _shortened(message: str) -> str:
+    """What the validator says; it quotes a value however long that is."""
+    said = printable(message)
+    return said if len(said) <= 200 else f"{said[:60]} … {said[-120:]}"
+
+
+def _moment(text: str) -> float:
+    try:
+        return read_moment(text)
+    except ValueError as error:
+        raise UsageError(f"`after`: {error}") from error
+
+
+def _cursor(path: str) -> str:
+    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
+
+
+def _path_of(cursor: str) -> str:
+    try:
+        return os.fsdecode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+    except ValueError as error:
+        raise UsageError("`cursor` is what the page before gave, unchanged") from error
+
+
+# -- what is answered ------------------------------------------------------------------------------------
+
+
+def _sentence(error: Exception) -> str:
+    if code_of(error) is None:
+        log.exception("answer.failed")
+        return "this is a bug in kbsync; its log on stderr has the details"
+    return sentence_of(error)
+
+
+def _refusal(error: Exception) -> MCPError:
+    known = code_of(error) is not None
+    return MCPError(INVALID_PARAMS if known else INTERNAL_ERROR, _encodable(_sentence(error)))
+
+
+def _content(text: str) -> TextContent:
+    return TextContent(type="text", text=printable_lines(text))
+
+
+def _encodable(value: Any) -> Any:
+    """The same with every text as UTF-8 can have it: a file's name may be no Unicode."""
+    match value:
+        case str():
+            return value if value.isascii() or _is_unicode(value) else printable(value)
+        case dict():
+            return {_encodable(key): _encodable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_encodable(each) for each in value]
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _noted(told: Json) -> Iterator[str]:
+    if told["notes"]:
+        yield "Note: " + "\nNote: ".join(told["notes"])
+
+
+def _hits_in_words(told: Json, several: bool) -> Iterator[str]:
+    yield from _noted(told)
+    if not told["hits"]:
+        yield "Nothing was found."
+    for number, hit in enumerate(told["hits"], 1):
+        whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["file"] else ""
+        whose = whose or (f"{hit['mirror']}: " if several else "")
+        is_old = hit["state"] not in (None, Status.READY.word)
+        facts = [f"id {hit['document_id']}", f"as of {hit['as_of']}", *["file changed since"] * is_old]
+        head = f"{number}. {whose}{printable(hit['path'])} ({', '.join(facts)})"
+        yield "\n".join([head, *map(partial(_passage_in_words, hit), hit["passages"])])
+
+
+def _passage_in_words(hit: Json, passage: Json) -> str:
+    place = f"page {passage['page']}" if passage["page"] is not None else ""
+    if not place and passage["line"] is not None:
+        place = f"line {passage['line']}"
+    trail = " › ".join(passage["headings"]) or hit["title"] or ""
+    head = ", ".join(filter(None, [printable(trail), place]))
+    return f"[{head}]\n{passage['text']}" if head else passage["text"]
+
+
+def _piece_in_words(told: Json) -> Iterator[str]:
+    yield from _noted(told)
+    end = told["offset"] + len(told["text"])
+    more = "" if told["next_offset"] is None else f"; it goes on at offset {told['next_offset']}"
+    yield (f"{printable(told['path'])}, characters {told['offset']:,} to {end:,} of {told['total']:,}{more}")
+    yield told["text"]
+
+
+def _mirror_in_words(one: Json) -> str:
+    counts = ", ".join(f"{number:,} {state}" for state, number in one["documents"].items() if number)
+    when = f"as of {one['as_of']}" if one["as_of"] else "no pass has ended yet"
+    return f"{one['name']}: {printable(one['folder'])}: {counts or 'no files'}; {when}"
+
+
+def _list_in_words(told: Json) -> Iterator[str]:
+    yield from _noted(told)
+    yield from map(_mirror_in_words, told["mirrors"])
+    yield from (f"{printable(folder)}/" for folder in told["folders"])
+    for one in told["files"]:
+        reason = f": {one['reason']}" if one["reason"] else ""
+        state = "" if one["state"] == Status.READY.word else f" ({one['state']}{reason})"
+        yield f"{printable(one['path'])}{state}"
+    if told["next"] is not None:
+        yield f"More files: cursor {told['next']}"
+
+
+def _status_in_words(told: Json) -> Iterator[str]:
+    yield from _noted(told)
+    yield from map(_mirror_in_words, told["mirrors"])
+    for one in told["mirrors"]:
+        yield from (f"{printable(each['path'])}: {each['reason']}" for each in [*one["failed"], *one["held"]])
+    if (why := told["explanation"]) is not None:
+        yield f"{printable(why['path'])}: {why['answer']}"
+        yield from why["sentences"]

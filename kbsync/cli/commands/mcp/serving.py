@@ -1,0 +1,128 @@
+"""One run of `kbsync mcp`: it answers its client, and mirrors meanwhile unless another kbsync does.
+
+Whoever holds the lock of the state mirrors. This process takes it when nobody has it, and lets it go at its
+end; answering never depends on it. So several assistants may each start one of these for the same folder,
+beside a daemon or without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import structlog
+from mcp.server.stdio import stdio_server
+
+from kbsync.cli.context import again, prepare
+from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.errors import LockedError
+from kbsync.once import receiving
+from kbsync.signals import ENDING, HardEnd, Signals
+from kbsync.state import lock
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+    from kbsync.cli.commands.mcp.library import Library
+    from kbsync.daemon import Daemon
+
+log = structlog.get_logger("kbsync")
+
+LOOK_EVERY = 5.0
+FREE_FOR = 4
+"""Looks in a row that have to find the lock free before it is taken over: a daemon may be restarting."""
+
+
+def serve(library: Library, answering: Coroutine[Any, Any, None]) -> None:
+    """Answer and mirror, until the client is gone or a signal comes. Ends the process."""
+    with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
+        asyncio.run(_run(library, answering, signals, end))
+
+
+async def _run(
+    library: Library, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
+) -> None:
+    stop = asyncio.Event()
+    with receiving(signals, lambda _number: stop.set()):
+        client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
+        mirroring = Mirroring(library)
+        keeping = asyncio.create_task(mirroring.keep())
+        await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        # From here on it ends, whatever its threads do: one may wait for a line of stdin for ever.
+        end.arm(Code.MIRRORED)
+        await mirroring.end(keeping)
+        await library.aclose()
+    if client.done():
+        client.result()
+    end.now()
+
+
+class Mirroring:
+    """Mirrors as the daemon does, whenever no other kbsync holds the state."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._daemon: Daemon | None = None
+
+    async def keep(self) -> None:
+        """Until `end`."""
+        library = self._library
+        free = FREE_FOR  # at the start there is nothing to wait for
+        while True:
+            if free >= FREE_FOR:
+                library.will_mirror = True
+                try:
+                    await self._mirror()
+                    return
+                except LockedError:
+                    library.trouble = ""
+                except Exception as error:
+                    if code_of(error) is None:
+                        log.exception("mirroring.failed")
+                    elif (trouble := sentence_of(error)) != library.trouble:
+                        log.error("mirroring.refused", reason=trouble)
+                    library.trouble = sentence_of(error)
+                library.will_mirror = False
+            await asyncio.sleep(LOOK_EVERY)
+            free = 0 if lock.is_held(library.installation.state_dir) else free + 1
+
+    async def _mirror(self) -> None:
+        """Raises `LockedError` where another kbsync does, and other `KbsyncError` where it cannot be done."""
+        library = self._library
+        # Before what a daemon needs is loaded, which takes a while.
+        prepare(library.installation)
+        from kbsync.daemon import Daemon
+
+        self._daemon = Daemon(
+            library.installation, lambda: again(library.installation), on_config=library.turn_to
+        )
+        library.trouble = ""
+        try:
+            await self._daemon.run()
+        finally:
+            self._daemon = None
+
+    async def end(self, keeping: asyncio.Task[None]) -> None:
+        """Let go of the state; what was done is recorded."""
+        if self._daemon is None:
+            keeping.cancel()
+        else:
+            self._daemon.stop()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+async def answer_stdio(server: Server[Any]) -> None:
+    """Answer the client at the other end of stdin and stdout, until it closes them."""
+    gone = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
+    with contextlib.suppress(*gone):
+        try:
+            async with stdio_server() as (incoming, outgoing):
+                await server.run(incoming, outgoing, server.create_initialization_options())
+        except BaseExceptionGroup as group:
+            _, others = group.split(gone)
+            if others is not None:
+                raise others from None

@@ -1,0 +1,41 @@
+"""What the page about assistants shows for their settings starts kbsync."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import pytest
+
+from kbsync.cli.main import kbsync
+from tests.docs.pages import ROOT, blocks
+
+PAGE = ROOT / "docs" / "mcp.md"
+SETTINGS = [json.loads(block.text) for block in blocks(PAGE, "json")]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
+def test_the_command_line_in_the_settings_of_an_assistant_is_one_of_ours(settings: dict[str, Any]) -> None:
+    [servers] = settings.values()
+    for server in servers.values():
+        assert server["command"].endswith("/kbsync")
+        name, *words = server["args"]
+        command = kbsync.get_command(click.Context(kbsync), name)
+        assert command is not None
+        # Reads every option, and runs nothing.
+        assert command.make_context(name, words).params == {"http": None}
+
+
+def test_the_limits_that_the_page_tells_are_those_of_the_program() -> None:
+    from kbsync.cli.commands.mcp import http, protocol, serving
+
+    text = " ".join(PAGE.read_text().split())
+    search = protocol.TOOLS["search"].input_schema["properties"]
+    assert f"at most `k` ({search['k']['default']}, up to {protocol.MOST_HITS})" in text
+    assert f"`wait`, up to {protocol.LONGEST_WAIT} seconds" in text
+    assert f"of at most {http.LARGEST_BODY // 1024} KiB" in text
+    assert f"${http.TOKEN}" in text
+    assert serving.LOOK_EVERY * serving.FREE_FOR == 20
+    assert "twenty seconds after one has gone it takes over" in text
+    assert all(f"| `{name}` |" in text for name in protocol.TOOLS)

@@ -1,0 +1,84 @@
+"""An assistant: the official client, with `kbsync mcp` at the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters, stdio_client
+
+from kbsync.cli.commands.mcp.library import Library
+from kbsync.cli.commands.mcp.protocol import server_of
+from kbsync.cli.context import choose
+from kbsync.cli.options import Choices
+from kbsync.installation import Installation
+from tests.cli.place import LONGEST, UNSET, Place
+
+SETTLED = 20
+"""Seconds that an answer may wait for the index; none comes near."""
+
+
+@contextlib.asynccontextmanager
+async def over_stdio(place: Place, *words: str) -> AsyncIterator[Client]:
+    """A client of a real process, whose log goes to `mcp.log`; both end together."""
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "kbsync", "mcp", *words], env=place.environ({}), cwd=place.root
+    )
+    with (place.root / "mcp.log").open("a") as log:
+        async with Client(stdio_client(command, errlog=log), read_timeout_seconds=LONGEST) as client:
+            yield client
+
+
+def chosen(place: Place, **choices: Path) -> Installation:
+    """What these options name, for somebody whose home this is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in UNSET:
+            patch.delenv(name, raising=False)
+        patch.setenv("HOME", str(place.home))
+        return choose(Choices(**choices))  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def within(installation: Installation) -> AsyncIterator[Client]:
+    """A client of a server in this process that does not mirror."""
+    library = Library(installation)
+    async with Client(server_of(library), read_timeout_seconds=LONGEST) as client:
+        yield client
+    await library.aclose()
+
+
+async def told(client: Client, tool: str, **given: Any) -> dict[str, Any]:
+    """What a tool answers."""
+    result = await client.call_tool(tool, given)
+    assert not result.is_error, text_of(result)
+    assert isinstance(result.structured_content, dict)
+    return result.structured_content
+
+
+async def refused(client: Client, tool: str, **given: Any) -> str:
+    """The sentence of a tool that does not answer."""
+    result = await client.call_tool(tool, given)
+    assert result.is_error, text_of(result)
+    assert result.structured_content is None
+    return text_of(result)
+
+
+def text_of(result: Any) -> str:
+    """What a model reads."""
+    [content] = result.content
+    return str(content.text)
+
+
+def paths(answer: dict[str, Any]) -> list[str]:
+    """Those of the hits."""
+    return [hit["path"] for hit in answer["hits"]]
+
+
+def log_of(place: Place) -> list[dict[str, Any]]:
+    """Its lines."""
+    return [json.loads(line) for line in Path(place.root, "mcp.log").read_text().splitlines()]

@@ -1,0 +1,7 @@
+"""Places to run the program in."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import place, zhipu
+
+__all__ = ["place", "zhipu"]

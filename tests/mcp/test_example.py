@@ -1,0 +1,22 @@
+"""The example in `examples/assistant` runs, and prints what its page shows."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from tests.cli.place import Place
+from tests.docs.pages import ROOT, blocks
+from tests.programs import ran
+
+EXAMPLE = ROOT / "examples" / "assistant"
+
+
+def test_the_assistant_finds_each_edit_and_prints_what_its_page_shows(place: Place) -> None:
+    folder = place.root / "handbook"
+    shutil.copytree(ROOT / "examples" / "handbook", folder)
+    script = str(EXAMPLE / "assistant.py")
+    done = ran(sys.executable, script, str(folder), env=place.environ({}), timeout=90)
+    assert done.returncode == 0, done.stderr
+    [shown] = [block.text for block in blocks(EXAMPLE / "README.md", "text")]
+    assert done.stdout.strip() == shown.strip()

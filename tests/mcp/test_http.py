@@ -1,0 +1,220 @@
+"""`kbsync mcp --http`: the same answers, and who may have them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client
+
+from kbsync.cli.commands.mcp import http
+from tests.cli.place import LONGEST, Place, eventually
+from tests.mcp.assistant import SETTLED, paths, told
+from tests.ports import free_address, free_port
+
+TOKEN = "a-token-of-24-characters"
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+@contextlib.contextmanager
+def serving(place: Place, address: str, *words: str, **env: str) -> Iterator[str]:
+    """The URL of a server that answers."""
+    place.write("ice.md", "The walrus lies on the ice.")
+    if not place.config.exists():
+        place.configure()
+    with (place.root / "mcp.log").open("wb") as log:
+        process = place.start("mcp", "--http", address, *words, env=env, stderr=log)
+    url = f"http://{address.replace('0.0.0.0', '127.0.0.1')}/mcp"
+
+    def answers() -> bool:
+        assert process.poll() is None, (place.root / "mcp.log").read_text()
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(url).status_code > 0
+        return False
+
+    eventually(answers)
+    yield url
+    process.terminate()
+    assert process.wait(LONGEST) == 0
+
+
+def status_of(url: str, method: str = "POST", **headers: str) -> int:
+    """Of a request with these headers."""
+    asked: dict[str, Any] = {"json": PING} if method == "POST" else {}
+    return httpx.request(method, url, headers={**ACCEPT, **headers}, **asked).status_code
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
+async def test_a_client_searches_over_http(place: Place, mode: Any) -> None:
+    steps = list[float]()
+
+    async def notice(progress: float, _total: float | None, _message: str | None) -> None:
+        steps.append(progress)
+
+    with serving(place, free_address()) as url:
+        async with Client(url, mode=mode, read_timeout_seconds=LONGEST) as client:
+            answer = await told(client, "search", query="walrus", wait=SETTLED)
+            assert (paths(answer), answer["notes"]) == (["ice.md"], [])
+            place.write("shore.md", "The penguin stands on the shore.")
+            answer = {"hits": []}
+            while not answer["hits"]:
+                answer = await told(client, "search", query="penguin")
+            assert paths(answer) == ["shore.md"]
+            place.write("far.md", "The albatross flies far.")
+            await client.call_tool("status", {"wait": 1}, progress_callback=notice)
+            assert len((await client.list_resources()).resources) >= 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, 200),
+        ({"host": "localhost:1"}, 200),
+        ({"host": "[::1]:1"}, 200),
+        ({"host": "rebound.example"}, 403),
+        ({"host": "127.0.0.1.example"}, 403),
+        ({"host": ""}, 403),
+        ({"origin": "http://localhost:6274"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://127.0.0.1.evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": ""}, 403),
+        ({"content-type": "text/plain"}, 400),
+    ],
+)
+def test_what_a_page_of_another_site_sends_is_refused(
+    shared_url: str, headers: dict[str, str], code: int
+) -> None:
+    assert status_of(shared_url, **headers) == code
+
+
+@pytest.fixture(scope="module")
+def shared_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on loopback, without a token."""
+    place = Place(tmp_path_factory.mktemp("shared"))
+    with serving(place, free_address()) as url:
+        yield url
+    place.close()
+
+
+def test_a_page_may_not_ask_for_leave_either(shared_url: str) -> None:
+    answer = httpx.options(
+        shared_url, headers={"origin": "https://evil.example", "access-control-request-method": "POST"}
+    )
+    assert answer.status_code == 403
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_a_body_that_is_too_large_and_other_paths_are_refused(shared_url: str) -> None:
+    body = json.dumps({**PING, "params": {"x": "x" * 300_000}})
+    headers = {**ACCEPT, "content-type": "application/json"}
+    assert httpx.post(shared_url, content=body, headers=headers).status_code == 413
+    assert httpx.get(shared_url.removesuffix("/mcp")).status_code == 404
+    assert httpx.get(shared_url.replace("/mcp", "/metrics")).status_code == 404
+    assert status_of(shared_url) == 200
+
+
+async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    heard = list[str]()
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        while heard[-1:] != ["http.disconnect"]:
+            heard.append((await receive())["type"])
+
+    async def receive() -> dict[str, Any]:
+        if len(heard) == 2:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def send(_message: Any) -> None: ...
+
+    asked = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
+    async with asyncio.timeout(5):
+        await http.AccessCheck(app, None)(asked, receive, send)
+    assert heard == ["http.request", "http.request", "http.disconnect"]
+
+
+def test_other_machines_need_a_token(place: Place) -> None:
+    with serving(place, f"0.0.0.0:{free_port()}", KBSYNC_MCP_TOKEN=TOKEN) as url:
+        assert status_of(url) == 401
+        assert status_of(url, authorization="Bearer wrong") == 401
+        assert status_of(url, authorization=f"Bearer {TOKEN}x") == 401
+        assert status_of(url, authorization=f"Bearer {TOKEN}") == 200
+        assert status_of(url, authorization=f"Bearer {TOKEN}", host="kb.example:9754") == 200
+        assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
+        assert httpx.post(url, json=PING).headers["www-authenticate"].startswith("Bearer")
+    # Nobody finds it in a log, or in the list of processes.
+    assert TOKEN not in (place.root / "mcp.log").read_text()
+
+
+def test_the_token_of_the_config_serves_as_well(place: Place) -> None:
+    config = place.configure()
+    config.write_text(f"http: {{listen: '{free_address()}', token: {TOKEN}}}\n{config.read_text()}")
+    with serving(place, free_address()) as url:
+        assert status_of(url) == 401
+        assert status_of(url, authorization=f"Bearer {TOKEN}") == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "env", "why"),
+    [
+        ("0.0.0.0:9754", {}, "need a token"),
+        ("[::]:9754", {}, "need a token"),
+        ("127.0.0.1:9754", {"KBSYNC_MCP_TOKEN": "short"}, "at least 16 characters"),
+        ("127.0.0.1:9754", {"KBSYNC_MCP_TOKEN": ""}, "at least 16 characters"),
+        ("127.0.0.1", {}, "host:port"),
+        ("127.0.0.1:99999", {}, "host:port"),
+        ("no-such-host.invalid:9754", {"KBSYNC_MCP_TOKEN": TOKEN}, "is no name of this machine"),
+    ],
+)
+def test_a_bad_address_or_token_is_wrong_usage(
+    place: Place, address: str, env: dict[str, str], why: str
+) -> None:
+    place.configure()
+    ran = place.go("mcp", "--http", address, env=env)
+    assert (ran.code, ran.out) == (2, "")
+    assert why in ran.words and "short" not in ran.words.replace("shorter", "")
+    assert not place.state.exists()
+
+
+def test_an_address_in_use_is_named(place: Place, shared_url: str) -> None:
+    place.configure()
+    address = shared_url.removeprefix("http://").removesuffix("/mcp")
+    ran = place.go("mcp", "--http", address)
+    assert ran.code == 2
+    assert f"--http: {address} is in use" in ran.words
+
+
+# -- the tools of the protocol ------------------------------------------------------------------------------
+
+SCENARIOS = ("server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection")
+"""Those of @modelcontextprotocol/conformance that ask nothing but what any server has.
+
+The others call tools, prompts and resources by names that only their own example has, or ask for what kbsync
+does not offer: logging, completion, prompts, sampling, elicitation, subscriptions.
+"""
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_conformance_test_of_the_protocol_passes(shared_url: str, scenario: str, tmp_path: Path) -> None:
+    npx = shutil.which("npx")
+    package = ["--no-install", "@modelcontextprotocol/conformance"]
+    if (
+        npx is None
+        or subprocess.run([npx, *package, "--version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("@modelcontextprotocol/conformance (npm, Node 22) is not there")
+    words = [npx, *package, "server", "--url", shared_url, "--scenario", scenario, "-o", str(tmp_path)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,301 @@
+"""`kbsync mcp` as an assistant starts it: it answers, mirrors meanwhile, and ends with its client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcp import Client
+
+from kbsync.cli.commands.mcp import serving
+from kbsync.cli.commands.mcp.library import Library
+from kbsync.state import lock
+from tests.cli.place import LONGEST, Place, eventually, words_of
+from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
+from tests.programs import ran as program
+from tests.warm import KBSYNC
+
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "a client of this test", "version": "1"},
+    },
+}
+
+
+def begun(place: Place, *words: str) -> subprocess.Popen[bytes]:
+    """A process that has answered the first request."""
+    with (place.root / "mcp.log").open("ab") as log:
+        process = place.start("mcp", *words, stdin=subprocess.PIPE, stderr=log)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps(HELLO).encode() + b"\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    assert answer["result"]["serverInfo"]["name"] == "kbsync"
+    return process
+
+
+def wait_until_mirroring(place: Place) -> None:
+    eventually(lambda: any(line["event"] == "daemon.started" for line in log_of(place)))
+
+
+async def found_soon(client: Client, query: str) -> list[str]:
+    """The paths of the hits, as soon as there are any."""
+    async with asyncio.timeout(SETTLED):
+        while not (found := paths(await told(client, "search", query=query))):
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    async with over_stdio(place, "--folder", "docs") as client:
+        assert client.instructions and "search" in client.instructions
+        answer = await told(client, "search", query="walrus", wait=SETTLED)
+        assert paths(answer) == ["ice.md"]
+        assert answer["notes"] == []
+        assert (await told(client, "status"))["mirrors"][0]["watched"] is True
+    # The lock is let go, and nothing but protocol was on stdout: the client reads every line.
+    assert not lock.is_held(next((place.state / "folders").iterdir()))
+
+
+async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    async with over_stdio(place) as client:
+        assert await found_soon(client, "walrus") == ["ice.md"]
+        place.write("ice.md", "The penguin stands on the shore.")
+        assert await found_soon(client, "penguin") == ["ice.md"]
+        (place.docs / "ice.md").rename(place.docs / "shore.md")
+        async with asyncio.timeout(SETTLED):
+            while paths(await told(client, "search", query="penguin")) != ["shore.md"]:
+                await asyncio.sleep(0.05)
+
+
+async def test_the_first_answers_say_how_far_the_first_pass_is(place: Place) -> None:
+    for number in range(60):
+        place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
+    notices = list[tuple[float, float | None]]()
+
+    async def notice(progress: float, total: float | None, _message: str | None) -> None:
+        notices.append((progress, total))
+
+    # With --folder a file is taken once it was quiet for two seconds: both are asked before that.
+    async with over_stdio(place, "--folder", "docs") as client:
+        first = await told(client, "search", query="walrus")
+        result = await client.call_tool("status", {"wait": SETTLED}, progress_callback=notice)
+        assert "60 ready" in text_of(result)
+    assert first["hits"] == []
+    assert "the first pass is under way" in first["notes"][0]
+    steps = [progress for progress, _ in notices]
+    assert steps == sorted(set(steps))
+    assert notices[-1] == (60, 60)
+
+
+async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
+    for name in "abcdefg":
+        place.write(f"{name}.md", f"The walrus lies on the ice, says {name}.")
+    place.configure()
+    place.once()
+    for name in "abcdefg":
+        (place.docs / f"{name}.md").unlink()
+    async with over_stdio(place) as client:
+        async with asyncio.timeout(SETTLED):
+            notes = [""]
+            while "halted: 7 of 7 documents would be deleted" not in notes[0]:
+                await asyncio.sleep(0.05)
+                notes = (await told(client, "search", query="walrus"))["notes"] or [""]
+        assert "cure: kbsync approve handbook" in notes[0]
+        assert len(paths(await told(client, "search", query="walrus"))) == 7
+
+
+async def test_of_two_clients_one_mirrors_and_both_answer(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    async with over_stdio(place) as first:
+        assert await found_soon(first, "walrus") == ["ice.md"]
+        async with over_stdio(place) as second:
+            assert await found_soon(second, "walrus") == ["ice.md"]
+            place.write("shore.md", "The penguin stands on the shore.")
+            assert await found_soon(second, "penguin") == ["shore.md"]
+            assert await found_soon(first, "penguin") == ["shore.md"]
+            assert (await told(second, "search", query="penguin"))["notes"] == []
+    assert [line["event"] for line in log_of(place)].count("daemon.started") == 1
+
+
+async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    daemon = place.watch()
+    daemon.says("document.ready")
+    async with over_stdio(place) as client:
+        answer = await told(client, "search", query="walrus")
+        assert (paths(answer), answer["notes"]) == (["ice.md"], [])
+        assert daemon.end() == 0
+        answer = await told(client, "search", query="walrus")
+        assert paths(answer) == ["ice.md"]
+        [note] = answer["notes"]
+        assert note.startswith("handbook: no kbsync works on it; changes since ")
+        # The command that it names follows the folder again.
+        place.watch(*words_of(note.partition("; to follow it: ")[2])).says("daemon.started")
+        assert (await told(client, "search", query="walrus"))["notes"] == []
+
+
+async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
+    place.configure()
+    library = Library(chosen(place, config=place.config))
+    state_dir = library.installation.state_dir
+    state_dir.mkdir(parents=True)
+    looks = list[bool]()
+
+    def look(_state_dir: Path) -> bool:
+        # A daemon is stopped and started again at the fourth look, and stopped for good at the sixth.
+        looks.append(len(looks) in (0, 1, 4, 5))
+        return looks[-1]
+
+    monkeypatch.setattr(serving.lock, "is_held", look)
+    with lock.held(state_dir):
+        mirroring = serving.Mirroring(library)
+        keeping = asyncio.create_task(mirroring.keep())
+        async with asyncio.timeout(SETTLED):
+            while len(looks) < 5:
+                await asyncio.sleep(0.01)
+    try:
+        async with asyncio.timeout(SETTLED):
+            while lock.holder(state_dir) != str(os.getpid()) or not lock.holding(state_dir):
+                await asyncio.sleep(0.01)
+    finally:
+        await mirroring.end(keeping)
+    assert looks == [True, True, False, False, True, True, False, False, False, False]
+    assert not lock.holding(state_dir)
+
+
+async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
+        async with asyncio.timeout(SETTLED):
+            while "this one cannot:" not in (
+                note := (await told(client, "search", query="walrus"))["notes"][0]
+            ):
+                await asyncio.sleep(0.05)
+    assert "nothing was mirrored yet" in note and "docs/state" in note
+    assert [line["event"] for line in log_of(place)] == ["mirroring.refused"]
+
+
+def test_it_ends_when_its_client_closes_stdin(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    process = begun(place)
+    wait_until_mirroring(place)
+    process.communicate(timeout=LONGEST)  # closes stdin first
+    assert process.returncode == 0
+    assert not lock.is_held(place.state)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_though_its_client_is_there(place: Place, number: int) -> None:
+    place.configure()
+    process = begun(place)
+    wait_until_mirroring(place)
+    process.send_signal(number)
+    assert process.wait(5) == 0
+    assert not lock.is_held(place.state)
+
+
+def test_when_its_client_is_killed_it_ends_and_leaves_no_lock(place: Place) -> None:
+    """The client is a process of its own, and nothing closes the pipes for it but its death."""
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    client = (
+        "import subprocess, sys, time\n"
+        "command = [sys.executable, '-m', sys.argv[1], 'mcp']\n"
+        "child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with (place.root / "mcp.log").open("ab") as log:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", client, KBSYNC],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=place.environ({}),
+            cwd=place.root,
+        )
+    place.keep(parent)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    wait_until_mirroring(place)
+    parent.kill()
+    parent.wait(LONGEST)
+    eventually(lambda: not Path(f"/proc/{child}").exists(), 10)
+    assert not lock.is_held(place.state)
+
+
+async def test_killed_in_the_middle_the_next_one_goes_on_and_nothing_is_there_twice(place: Place) -> None:
+    for number in range(40):
+        place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
+    place.configure()
+    process = await asyncio.to_thread(begun, place)
+    await asyncio.to_thread(wait_until_mirroring, place)
+    process.kill()
+    process.wait(LONGEST)
+    assert not lock.is_held(place.state)
+    async with over_stdio(place) as client:
+        answer = await told(client, "status", wait=SETTLED)
+        assert answer["mirrors"][0]["documents"]["ready"] == 40
+        found = paths(await told(client, "search", query="walrus", k=50))
+        assert len(found) == len(set(found)) == 40
+
+
+def test_what_is_no_message_is_answered_or_dropped_and_the_next_is_answered(place: Place) -> None:
+    place.configure()
+    process = begun(place)
+    assert process.stdin is not None and process.stdout is not None
+    for line in (
+        b"no json",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b'{"jsonrpc":"2.0","id":7,"method":"nope"}',
+        b"[" * 9000,
+    ):
+        process.stdin.write(line + b"\n")
+    process.stdin.write(b'{"jsonrpc":"2.0","id":"last","method":"ping"}\n')
+    process.stdin.flush()
+    answers = []
+    while not answers or answers[-1].get("id") != "last":
+        answers.append(json.loads(process.stdout.readline()))
+    assert answers[-1]["result"] == {}
+    process.communicate(timeout=LONGEST)
+    assert process.returncode == 0
+
+
+def test_without_the_package_it_says_what_to_install(place: Place) -> None:
+    place.configure()
+    script = (
+        "import sys; sys.modules['mcp'] = None\nfrom kbsync.__main__ import main\nsys.exit(main(['mcp']))\n"
+    )
+    ran = program(sys.executable, "-c", script, env=place.environ({}), cwd=place.root)
+    assert ran.returncode == 2
+    assert "the package mcp is missing; install it beside kbsync: " in ran.stderr
+    assert "-m pip install 'mcp<3,>=2.3'" in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_a_folder_that_is_not_there_is_wrong_usage(place: Place) -> None:
+    ran = place.go("mcp", "--folder", "nowhere")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no such folder" in ran.words

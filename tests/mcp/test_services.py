@@ -1,0 +1,66 @@
+"""A mirror at a service: what its tools answer, also when the service is away."""
+
+from __future__ import annotations
+
+from tests.cli.vendor import ZhipuPlace
+from tests.index.samples import pdf
+from tests.mcp.assistant import chosen, paths, refused, told, within
+
+
+async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(zhipu: ZhipuPlace) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    zhipu.write("shore.pdf", pdf([["The penguin stands on the shore."]]))
+    zhipu.vendor.plant("theirs.md", "The walrus of somebody else.")
+    zhipu.aim()
+    zhipu.once()
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        answer = await told(client, "search", query="walrus")
+        assert paths(answer) == ["ice.md"]
+        number = answer["hits"][0]["document_id"]
+        assert (await told(client, "get", document_id=number))[
+            "text"
+        ].strip() == "The walrus lies on the ice."
+        said = await refused(client, "get", path="shore.pdf")
+        assert "does not give a document's whole text" in said
+        zhipu.write("ice.md", "Nothing but water.\n")
+        assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
+
+
+async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    zhipu.aim()
+    zhipu.once()
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        zhipu.vendor.leave()
+        answer = await told(client, "search", query="walrus")
+        assert answer["hits"] == []
+        assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
+        # What the state knows is answered all the same.
+        assert (await told(client, "list"))["files"][0]["path"] == "ice.md"
+        zhipu.vendor.arrive()
+        assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+
+
+async def test_of_two_mirrors_the_one_that_answers_is_heard(zhipu: ZhipuPlace) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    other = zhipu.root / "other"
+    other.mkdir()
+    (other / "ice.md").write_text("The walrus of the other folder.\n")
+    config = zhipu.aim()
+    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
+    zhipu.once()
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        answer = await told(client, "search", query="walrus")
+        assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
+        assert {
+            hit["mirror"] for hit in (await told(client, "search", query="walrus", mirror="other"))["hits"]
+        } == {"other"}
+        assert "say which `mirror`" in await refused(client, "list", path="guides")
+        assert (await told(client, "list"))["files"] == []
+        assert len((await told(client, "list", mirror="other"))["files"]) == 1
+        assert len((await client.list_resources()).resources) == 2
+        zhipu.vendor.leave()
+        answer = await told(client, "search", query="walrus")
+        assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
+        assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
+        zhipu.vendor.arrive()

@@ -1,0 +1,369 @@
+"""What each tool answers, and what it says to whatever it cannot answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+from kbsync.cli.commands.mcp.library import Library
+from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
+from tests.cli.conftest import ODD
+from tests.cli.place import Place
+from tests.mcp.assistant import chosen, paths, refused, text_of, told, within
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """`docs`, mirrored. Tests must not change anything in it."""
+    place = Place(tmp_path_factory.mktemp("library"))
+    place.write("install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n")
+    place.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
+    place.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
+    place.write("guides-old/hours.txt", "Opening hours of old: the office opens at eight.\n")
+    place.write("guides/deep/long.md", "".join(f"Paragraph {n} is about numbers.\n\n" for n in range(9000)))
+    place.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
+    (place.docs / os.fsdecode(b"byte\xff.md")).write_text("A name that is no Unicode, about ocelots.\n")
+    place.write("torn.pdf", "this is no pdf")
+    place.write("empty.md", "")
+    assert place.run("--once", "--folder", "docs").code == 1
+    return place
+
+
+@pytest.fixture
+async def client(library: Place) -> AsyncIterator[Client]:
+    # In a task of its own: pytest ends a fixture in another one than it began it in.
+    ready, done = asyncio.get_running_loop().create_future(), asyncio.Event()
+
+    async def keep() -> None:
+        async with within(chosen(library, folder=library.docs)) as client:
+            ready.set_result(client)
+            await done.wait()
+
+    keeping = asyncio.create_task(keep())
+    yield await ready
+    done.set()
+    await keeping
+
+
+# -- search ---------------------------------------------------------------------------------------------
+
+
+async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library: Place) -> None:
+    answer = await told(client, "search", query="reset a password")
+    hit = answer["hits"][0]
+    assert (hit["mirror"], hit["path"], hit["state"]) == ("docs", "install.md", "ready")
+    assert hit["file"] == str(library.docs / "install.md")
+    assert hit["as_of"] is not None and hit["modified"] is not None
+    [passage] = hit["passages"]
+    assert passage["headings"] == ["Installation", "Linux"]
+    assert passage["line"] is not None
+    assert "reset your password" in passage["text"]
+
+
+async def test_what_a_model_reads_has_the_path_and_the_passage(client: Client) -> None:
+    text = text_of(await client.call_tool("search", {"query": "reset a password", "k": 1}))
+    assert "1. install.md (id " in text
+    assert "[Installation › Linux, line " in text
+    assert "reset your password" in text
+
+
+async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Client) -> None:
+    assert len(paths(await told(client, "search", query="office hours password", k=1))) == 1
+    found = paths(await told(client, "search", query="opening hours", path="guides/**"))
+    assert found[0] == "guides/hours.txt" and "guides-old/hours.txt" not in found
+    assert set(paths(await told(client, "search", query="opening hours", type=["txt"]))) == {
+        "guides/hours.txt",
+        "guides-old/hours.txt",
+    }
+    assert paths(await told(client, "search", query="opening hours", after="2999-01-01")) == []
+    assert paths(await told(client, "search", query="opening hours", mirror="docs"))
+
+
+async def test_what_nobody_keeps_up_to_date_is_said_in_each_answer(client: Client, library: Place) -> None:
+    answer = await told(client, "search", query="opening hours")
+    assert any("no kbsync works on it" in note and "kbsync --folder" in note for note in answer["notes"])
+    assert any("1 file failed" in note for note in answer["notes"])
+    text = text_of(await client.call_tool("search", {"query": "opening hours"}))
+    assert text.startswith("Note: docs: 1 file failed")
+
+
+async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write("a.md", "The walrus lies on the ice.")
+    async with within(chosen(place, folder=place.docs)) as client:
+        answer = await told(client, "search", query="walrus")
+    assert answer["hits"] == []
+    [note] = answer["notes"]
+    assert "nothing was mirrored yet" in note and "kbsync --folder" in note
+    assert not (place.home / ".local").exists()
+
+
+# -- get ------------------------------------------------------------------------------------------------
+
+
+async def test_a_document_is_read_by_its_path_and_by_its_id(client: Client) -> None:
+    by_path = await told(client, "get", path="guides/hours.txt")
+    assert by_path["text"].startswith("Opening hours: the office opens at nine")
+    assert by_path["next_offset"] is None and by_path["total"] == len(by_path["text"])
+    assert await told(client, "get", document_id=by_path["document_id"]) == by_path
+
+
+async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: Client) -> None:
+    pieces, offset = list[str](), 0
+    while True:
+        piece = await told(client, "get", path="guides/deep/long.md", offset=offset, limit=LONGEST_PIECE)
+        pieces.append(piece["text"])
+        if piece["next_offset"] is None:
+            break
+        offset = piece["next_offset"]
+    assert len(pieces) > 1
+    whole = "".join(pieces)
+    assert len(whole) == piece["total"]
+    assert all(f"Paragraph {n} is about" in whole for n in range(9000))
+
+
+async def test_a_passage_is_read_with_what_stands_around_it(client: Client) -> None:
+    around = "Paragraph 4500 is about\n numbers."
+    piece = await told(client, "get", path="guides/deep/long.md", around=around, limit=400)
+    assert "Paragraph 4499 " in piece["text"] and "Paragraph 4501 " in piece["text"]
+    assert len(piece["text"]) == 400
+    said = await refused(client, "get", path="guides/deep/long.md", around="no such words")
+    assert "do not stand in the document" in said
+
+
+async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> None:
+    piece = await told(client, "get", path="install.md", offset=10**9)
+    assert (piece["text"], piece["offset"], piece["next_offset"]) == ("", piece["total"], None)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("nope.md", "there is no such file"),
+        ("torn.pdf", "there is no document of torn.pdf"),
+        ("empty.md", "there is no document of empty.md"),
+        ("guides", "there is no document of guides"),
+        ("/etc/passwd", "it lies in no mirrored folder"),
+        ("../home/.config", "it lies in no mirrored folder"),
+        ("guides/../../../etc/passwd", "it lies in no mirrored folder"),
+        ("~/x", "there is no such file"),
+    ],
+)
+async def test_a_path_without_a_document_is_explained(client: Client, path: str, why: str) -> None:
+    assert why in await refused(client, "get", path=path)
+
+
+async def test_an_id_without_a_document_and_both_or_none_of_them_are_refused(client: Client) -> None:
+    assert "there is no document 999" in await refused(client, "get", document_id="999")
+    assert "one of the two" in await refused(client, "get", document_id="1", path="install.md")
+    assert "one of the two" in await refused(client, "get")
+
+
+# -- list -----------------------------------------------------------------------------------------------
+
+
+async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) -> None:
+    first = await told(client, "list")
+    [mirror] = first["mirrors"]
+    assert (mirror["name"], mirror["documents"]["ready"], mirror["documents"]["failed"]) == ("docs", 7, 1)
+    assert first["folders"] == ["guides", "guides-old"]
+    found, cursor = list[str](), {}
+    while True:
+        page = await told(client, "list", limit=2, **cursor)
+        assert len(page["files"]) <= 2
+        found += [each["path"] for each in page["files"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert found == [each["path"] for each in first["files"]]
+    assert len(found) == len(set(found)) == 9
+
+
+async def test_a_folder_is_listed_without_its_namesakes(client: Client) -> None:
+    below = await told(client, "list", path="guides", limit=1)
+    found = [each["path"] for each in below["files"]]
+    while below["next"] is not None:
+        below = await told(client, "list", path="guides/", limit=1, cursor=below["next"])
+        found += [each["path"] for each in below["files"]]
+    assert sorted(found) == ["guides/deep/long.md", "guides/hours.txt", "guides/配置.md"]
+    assert below["folders"] == ["guides/deep"]
+    assert "has no folder" in await refused(client, "list", path="guid")
+
+
+async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -> None:
+    [failed] = (await told(client, "list", state="failed"))["files"]
+    assert failed["path"] == "torn.pdf" and failed["reason"]
+    assert (await told(client, "list", state="held"))["files"] == []
+
+
+# -- status ---------------------------------------------------------------------------------------------
+
+
+async def test_status_names_what_failed_and_why(client: Client) -> None:
+    answer = await told(client, "status")
+    [mirror] = answer["mirrors"]
+    [failed] = mirror["failed"]
+    assert failed["path"] == "torn.pdf" and failed["reason"]
+    assert mirror["watched"] is False
+    assert answer["explanation"] is None
+
+
+async def test_status_explains_a_path_as_the_command_does(client: Client, library: Place) -> None:
+    answer = (await told(client, "status", path="guides/hours.txt"))["explanation"]
+    ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
+    assert (answer["answer"], answer["found"]) == (ran["answer"], ran["found"]) == ("It is searchable.", True)
+    outside = (await told(client, "status", path="/etc/passwd"))["explanation"]
+    assert not outside["found"] and "no mirrored folder" in outside["answer"]
+
+
+# -- resources ------------------------------------------------------------------------------------------
+
+
+async def test_each_searchable_document_is_a_resource_that_can_be_read(client: Client) -> None:
+    listed = (await client.list_resources()).resources
+    assert len(listed) == 7
+    for each in listed:
+        read = await client.read_resource(each.uri)
+        assert read.contents[0].text  # type: ignore[union-attr]
+    [template] = (await client.list_resource_templates()).resource_templates
+    assert template.uri_template == "kbsync://{mirror}/{+path}"
+
+
+async def test_a_long_resource_says_how_to_read_on(client: Client) -> None:
+    read = await client.read_resource("kbsync://docs/guides/deep/long.md")
+    text = read.contents[0].text  # type: ignore[union-attr]
+    assert text.endswith("the tool `get` reads on at 200000]")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "kbsync://docs/nope.md",
+        "kbsync://nope/install.md",
+        "kbsync://docs/../../etc/passwd",
+        "kbsync://docs/%2e%2e/%2e%2e/etc/passwd",
+        "kbsync://docs//etc/passwd",
+        "kbsync://docs/install.md%00",
+        "kbsync://docs",
+        "file:///etc/passwd",
+    ],
+)
+async def test_any_other_address_is_refused(client: Client, uri: str) -> None:
+    with pytest.raises(MCPError) as refusal:
+        await client.read_resource(uri)
+    assert "bug" not in refusal.value.error.message
+
+
+# -- hostile input --------------------------------------------------------------------------------------
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("search", {}, "'query' is a required property"),
+    ("search", {"query": ""}, "`query`"),
+    ("search", {"query": " \t\n"}, "blank"),
+    ("search", {"query": "x" * 1001}, "too long"),
+    ("search", {"query": ["x"]}, "`query`"),
+    ("search", {"query": "x", "k": 10**30}, f"maximum of {MOST_HITS}"),
+    ("search", {"query": "x", "k": 0}, "minimum of 1"),
+    ("search", {"query": "x", "k": True}, "`k`"),
+    ("search", {"query": "x", "k": "3"}, "`k`"),
+    ("search", {"query": "x", "wait": 10**6}, "`wait`"),
+    ("search", {"query": "x", "root": "/"}, "unexpected"),
+    ("search", {"query": "a\0b"}, "NUL"),
+    ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
+    ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),
+    ("search", {"query": "x", "after": "9" * 30}, "is not a date"),
+    ("search", {"query": "x", "mirror": "nope"}, "known are: docs"),
+    ("get", {"path": "a\0b"}, "NUL"),
+    ("get", {"path": ""}, "`path`"),
+    ("get", {"path": "x" * 5000}, "`path`"),
+    ("get", {"path": "install.md", "offset": -1}, "`offset`"),
+    ("get", {"path": "install.md", "limit": 10**9}, "`limit`"),
+    ("list", {"cursor": "no cursor"}, "`cursor`"),
+    ("list", {"path": "../.."}, "has no folder"),
+    ("list", {"state": "lost"}, "`state`"),
+    ("status", {"path": "a\0b"}, "NUL"),
+]
+
+
+@pytest.mark.parametrize(("tool", "given", "why"), WRONG)
+async def test_what_cannot_be_answered_is_refused_in_a_sentence(
+    client: Client, tool: str, given: dict[str, Any], why: str
+) -> None:
+    said = await refused(client, tool, **given)
+    assert why in said
+    assert len(said) < 500 and "Traceback" not in said
+
+
+async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_given: Any) -> dict[str, Any]:
+        raise ZeroDivisionError("secret words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Library, "search", fail)
+        said = await refused(client, "search", query="hours")
+    assert "a bug in kbsync" in said and "secret" not in said
+    assert paths(await told(client, "search", query="hours"))
+
+
+async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:
+    with pytest.raises(MCPError, match="there is no tool delete"):
+        await client.session.call_tool("delete", {})
+
+
+async def test_names_that_are_no_text_reach_the_client_whole(client: Client) -> None:
+    hit = (await told(client, "search", query="ocelots"))["hits"][0]
+    assert hit["path"] == "byte\\xff.md"
+    assert "ocelots" in (await told(client, "get", document_id=hit["document_id"]))["text"]
+    [resource] = [each for each in (await client.list_resources()).resources if "byte" in each.name]
+    assert "ocelots" in (await client.read_resource(resource.uri)).contents[0].text  # type: ignore[union-attr]
+
+
+async def test_what_a_model_reads_has_no_control_characters(client: Client) -> None:
+    for tool, given in (("search", {"query": "xylophone"}), ("list", {}), ("get", {"path": ODD})):
+        text = text_of(await client.call_tool(tool, given))
+        assert ("\x1b" not in text and "xylophone" in text) or (tool == "list" and "\x1b" not in text)
+    # As JSON the name is exact, so that it can be asked for.
+    assert paths(await told(client, "search", query="xylophone")) == [ODD]
+
+
+async def test_every_answer_fits_the_schema_that_its_tool_shows(client: Client) -> None:
+    shown = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert list(shown) == list(TOOLS)
+    for tool, given in (
+        ("search", {"query": "hours"}),
+        ("get", {"path": "install.md"}),
+        ("list", {}),
+        ("status", {}),
+        ("status", {"path": "install.md"}),
+        ("status", {"path": "/etc/passwd"}),
+    ):
+        schema = shown[tool].output_schema
+        assert schema is not None
+        jsonschema.validate(await told(client, tool, **given), schema)
+        jsonschema.Draft202012Validator.check_schema(shown[tool].input_schema)
+
+
+async def test_looking_writes_nothing_anywhere(library: Place) -> None:
+    before = library.files()
+    async with within(chosen(library, folder=library.docs)) as client:
+        for tool, given in (("search", {"query": "hours"}), ("list", {}), ("status", {"path": "install.md"})):
+            await told(client, tool, **given)
+        await told(client, "get", path="install.md")
+        await client.list_resources()
+    assert library.files() == before
+
+
+async def test_what_an_answer_costs_is_bounded(client: Client) -> None:
+    answer = await told(client, "search", query="paragraph numbers hours", k=MOST_HITS)
+    assert len(json.dumps(answer)) < MOST_HITS * 3 * 2500
