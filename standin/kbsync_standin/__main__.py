@@ -19,11 +19,7 @@ from kbsync_standin.messages import Vendor
 from kbsync_standin.server import Server
 
 ADDRESS_TAKEN = 1
-VENDORS = ("gptbots", "openwebui", "vectors", "zhipu")
-VENDORS = ("gptbots", "openai", "vectors", "zhipu")
-VENDORS = ("gptbots", "lightrag", "vectors", "zhipu")
-VENDORS = ("gptbots", "vectors", "zhipu", "dify")
-VENDORS = ("gptbots", "ragflow", "vectors", "zhipu")
+VENDORS = ("dify", "gptbots", "lightrag", "openai", "openwebui", "ragflow", "vectors", "zhipu")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 

@@ -39,10 +39,9 @@ MIRROR: list[tuple[str, str]] = [
     ('prefix: "a\\nb"', "is not taken; allowed: a text on one line"),
     ("target: local", "target: a text is not taken; allowed: a block of keys, such as {type: local}"),
     (
-        "target: {type: dify}",
-        "this version has no target type 'dify'; allowed: local, postgres, zhipu, gptbots, lightrag",
         "target: {type: milvus}",
-        "this version has no target type 'milvus'; allowed: local, postgres, zhipu, gptbots",
+        "this version has no target type 'milvus'; allowed: local, postgres, zhipu, gptbots, openai, "
+        "openwebui, lightrag, dify, ragflow",
     ),
     ("target: {type: locl}", "; did you mean local?"),
     ("target: {max_bytes: 0}", "target.max_bytes: 0 is not taken; allowed: a whole number, at least 1"),
@@ -59,10 +58,9 @@ MIRROR: list[tuple[str, str]] = [
     ),
     ('documents: [{match: "!a"}]', "documents[0].match: '!a' matches nothing; allowed: a pattern without"),
     (
-        "documents: [{match: a, dify: {x: 1}}]",
-        "dify: unknown key; allowed: match, local, postgres, zhipu, gptbots, lightrag",
         "documents: [{match: a, milvus: {x: 1}}]",
-        "milvus: unknown key; allowed: match, local, postgres, zhipu, gptbots",
+        "milvus: unknown key; allowed: match, local, postgres, zhipu, gptbots, openai, openwebui, "
+        "lightrag, dify, ragflow",
     ),
     ("documents: [{match: a, local: 5}]", "documents[0].local: 5 is not taken; allowed: a block of keys"),
     ("documents: [{match: a, local: {x: 1}}]", "local.x: unknown key; allowed: none in this version"),

@@ -13,8 +13,8 @@ from tests.bench.gptbots import GptbotsBench
 from tests.bench.lightrag import LightragBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
-from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.openai import OpenaiBench
+from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import ZhipuBench
 from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
@@ -25,9 +25,9 @@ from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, U
 from tests.remote.world import RemoteWorld
 from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
-from tests.targets.openwebui.world import OpenWebuiWorld
-from tests.targets.openai.world import OpenaiWorld
 from tests.targets.lightrag.world import LightragWorld
+from tests.targets.openai.world import OpenaiWorld
+from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.ragflow.world import RagflowWorld
 
 

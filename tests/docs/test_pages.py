@@ -22,11 +22,8 @@ KEYS = (
     "EMBEDDING_KEY",
     "OPENWEBUI_API_KEY",
     "LIGHTRAG_API_KEY",
-    "EMBEDDING_KEY",
-)
-KEYS = ("ZHIPU_API_KEY", "OPENAI_API_KEY", "JINA_API_KEY", "GPTBOTS_API_KEY", "EMBEDDING_KEY", "DIFY_API_KEY")
+    "DIFY_API_KEY",
     "RAGFLOW_API_KEY",
-    "EMBEDDING_KEY",
 )
 ENVIRONMENT = {"HOME": "/home/ada", **dict.fromkeys(KEYS, "id.secret")}
 PROMISES = ROOT / "docs" / "promises.md"

@@ -37,9 +37,9 @@ from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.dify.app import ROUTES as DIFY_ROUTES
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
-from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
 from kbsync_standin.lightrag.app import ROUTES as LIGHTRAG_ROUTES
 from kbsync_standin.lightrag.app import SUPPORTED
+from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
 from kbsync_standin.ragflow.app import ROUTES as RAGFLOW_ROUTES
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
@@ -52,21 +52,13 @@ ZHIPU, STAND_IN = FOLDER / "zhipu.md", ROOT / "docs" / "internals" / "stand-in.m
 CALLS = ROOT / "docs" / "internals" / "calls.md"
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 GPTBOTS, VECTORS = FOLDER / "gptbots.md", FOLDER / "vectors.md"
-OPENWEBUI = FOLDER / "openwebui.md"
 PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
+LIGHTRAG, OPENWEBUI, RAGFLOW = (FOLDER / f"{name}.md" for name in ("lightrag", "openwebui", "ragflow"))
 
 
-@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, OPENWEBUI, VECTORS], ids=lambda page: page.stem)
-LIGHTRAG = FOLDER / "lightrag.md"
-PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
-
-
-@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, LIGHTRAG, VECTORS], ids=lambda page: page.stem)
-RAGFLOW = FOLDER / "ragflow.md"
-PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "csv", *sorted(LINKS))
-
-
-@pytest.mark.parametrize("page", [ZHIPU, STAND_IN, GPTBOTS, RAGFLOW, VECTORS], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [ZHIPU, STAND_IN, GPTBOTS, OPENWEBUI, LIGHTRAG, RAGFLOW, VECTORS], ids=lambda page: page.stem
+)
 def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
@@ -253,17 +245,11 @@ def named(pattern: str) -> str:
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
         ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
         ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
-    ],
-    ids=["zhipu", "gptbots", "openwebui"],
         ("## LightRAG", "lightrag", list(LIGHTRAG_ROUTES)),
-    ],
-    ids=["zhipu", "gptbots", "lightrag"],
         ("## Dify", "dify", list(DIFY_ROUTES)),
-    ],
-    ids=["zhipu", "gptbots", "dify"],
         ("## RAGFlow", "ragflow", list(RAGFLOW_ROUTES)),
     ],
-    ids=["zhipu", "gptbots", "ragflow"],
+    ids=["zhipu", "gptbots", "openwebui", "lightrag", "dify", "ragflow"],
 )
 def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
@@ -278,7 +264,7 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
 
 
 def calls(text: str) -> list[tuple[str, str]]:
-    return re.findall(r"`(GET|POST|PUT|DELETE) (\S+)`", text)
+    return re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (\S+)`", text)
 
 
 # -- lightrag
@@ -293,4 +279,3 @@ def test_formats_of_lightrag_are_those_that_are_sent_and_taken() -> None:
     section = LIGHTRAG.read_text().partition("## Formats")[2].partition(". The server")[0]
     assert set(section.replace(",", " ").split()) == LIGHTRAG_EXTENSIONS
     assert {f".{one}" for one in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())
-    return re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (\S+)`", text)

@@ -20,18 +20,18 @@ from kbsync.targets.http.connection import Endpoint, Timeouts
 from tests.bench.bench import Change
 from tests.bench.dify import DifyBench
 from tests.bench.gptbots import GptbotsBench
-from tests.bench.openwebui import OpenWebuiBench
-from tests.bench.openai import OpenaiBench
 from tests.bench.lightrag import LightragBench
+from tests.bench.openai import OpenaiBench
+from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
-from tests.targets.openwebui.world import OpenWebuiWorld
-from tests.targets.openai.world import OpenaiWorld
 from tests.targets.lightrag.world import LightragWorld
+from tests.targets.openai.world import OpenaiWorld
+from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.ragflow.world import RagflowWorld
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")

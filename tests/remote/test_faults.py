@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync_standin import gptbots, openwebui, zhipu
-from kbsync_standin import gptbots, openai, zhipu
-from kbsync_standin import gptbots, lightrag, zhipu
-from kbsync_standin import dify, gptbots, zhipu
-from kbsync_standin import gptbots, ragflow, zhipu
+from kbsync_standin import dify, gptbots, lightrag, openai, openwebui, ragflow, zhipu
 from kbsync_standin.kinds import TRANSPORT
 from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -39,6 +35,9 @@ def swept() -> Iterator[None]:
     gc.collect()
 
 
+OTHERS = dict.fromkeys(TRIALS, 10)
+"""What is common to all is gone through with the two services that were there first."""
+
 EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
 
 
@@ -50,21 +49,13 @@ async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -
 
 
 @enumerated("at")
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "openwebui": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "openai": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "lightrag": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "dify": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 120, "gptbots": 60, "ragflow": 10}))
+@pytest.mark.parametrize(("at", "seed"), of_each({**OTHERS, "zhipu": 120, "gptbots": 60}))
 async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
     await overcome(at, tmp_path, *pair(at, random.Random(seed)))
 
 
 @enumerated("at")
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "openwebui": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "openai": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "lightrag": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "dify": 10}))
-@pytest.mark.parametrize(("at", "seed"), of_each({"zhipu": 80, "gptbots": 60, "ragflow": 10}))
+@pytest.mark.parametrize(("at", "seed"), of_each({**OTHERS, "zhipu": 80, "gptbots": 60}))
 async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
     await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))

@@ -9,11 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.remote.faults import Calamity, FaultyMirror, Trial, overcome
-from tests.torture import trials_gptbots, trials_openwebui, trials_zhipu
-from tests.torture import trials_gptbots, trials_openai, trials_zhipu
-from tests.torture import trials_gptbots, trials_lightrag, trials_zhipu
-from tests.torture import trials_dify, trials_gptbots, trials_zhipu
-from tests.torture import trials_gptbots, trials_ragflow, trials_zhipu
+from tests.torture import (
+    trials_dify,
+    trials_gptbots,
+    trials_lightrag,
+    trials_openai,
+    trials_openwebui,
+    trials_ragflow,
+    trials_zhipu,
+)
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
@@ -100,22 +104,10 @@ EXERCISES: dict[str, Exercise] = {
     "faults": exercise("zhipu", alone),
     "fault-pairs": exercise("zhipu", paired),
     "fault-crashes": exercise("zhipu", struck),
-    "gptbots-faults": exercise("gptbots", alone),
-    "gptbots-pairs": exercise("gptbots", paired),
-    "gptbots-crashes": exercise("gptbots", struck),
-    "openwebui-faults": exercise("openwebui", alone),
-    "openwebui-pairs": exercise("openwebui", paired),
-    "openwebui-crashes": exercise("openwebui", struck),
-    "openai-faults": exercise("openai", alone),
-    "openai-pairs": exercise("openai", paired),
-    "openai-crashes": exercise("openai", struck),
-    "lightrag-faults": exercise("lightrag", alone),
-    "lightrag-pairs": exercise("lightrag", paired),
-    "lightrag-crashes": exercise("lightrag", struck),
-    "dify-faults": exercise("dify", alone),
-    "dify-pairs": exercise("dify", paired),
-    "dify-crashes": exercise("dify", struck),
-    "ragflow-faults": exercise("ragflow", alone),
-    "ragflow-pairs": exercise("ragflow", paired),
-    "ragflow-crashes": exercise("ragflow", struck),
+    **{
+        f"{at}-{name}": exercise(at, play)
+        for at in TRIALS
+        if at != "zhipu"
+        for name, play in (("faults", alone), ("pairs", paired), ("crashes", struck))
+    },
 }
