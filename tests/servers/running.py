@@ -30,7 +30,12 @@ VARIABLE = "KBSYNC_SERVERS"
 HOME = Path(os.environ.get("KBSYNC_SERVERS_DIR") or Path.home() / ".cache" / "kbsync-servers")
 """Where the environments are kept from one run to the next: 1.8 GB."""
 
-START_SECONDS = 120.0
+MADE = "made"
+"""A file in an environment that is whole; its time is that of the last use."""
+KEPT_SECONDS = 30 * 86400.0
+"""Environments that nobody used for so long are removed."""
+
+START_SECONDS = 180.0
 END_SECONDS = 15.0
 
 
@@ -69,21 +74,27 @@ def module(name: str) -> RealServer:
 
 
 def install(name: str) -> Path:
-    """The environment of a server, made if need be. Raises `NotInstalled`."""
-    packages = Path(__file__).with_name(f"{name}.txt")
-    environment, python = HOME / name, _python(module(name).PYTHONS)
-    wanted = hashlib.sha256(packages.read_bytes() + python.encode()).hexdigest()
+    """The environment of a server, made if need be. Raises `NotInstalled`, `OSError`.
+
+    Each list of packages has an environment of its own: another checkout may use another list right now.
+    """
+    packages, python = Path(__file__).with_name(f"{name}.txt"), _python(module(name).PYTHONS)
+    wanted = hashlib.sha256(packages.read_bytes() + python.encode()).hexdigest()[:12]
+    environment = HOME / f"{name}-{wanted}"
+    made = environment / MADE
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made = environment / "made-from"
-        if not made.is_file() or made.read_text() != wanted:
+        if not made.is_file():
             shutil.rmtree(environment, ignore_errors=True)
             _run(uv(), "venv", "--quiet", "--python", python, environment)
             # The list is whole, and leaves out what is required but not used (torch, for one).
             words = ("pip", "install", "--quiet", "--no-deps", "--requirement", packages)
             _run(uv(), *words, "--python", environment / "bin" / "python")
-            made.write_text(wanted)
+        made.touch()
+        for used in HOME.glob(f"{name}-*/{MADE}"):
+            if used.stat().st_mtime < time.time() - KEPT_SECONDS:
+                shutil.rmtree(used.parent, ignore_errors=True)
     return environment
 
 

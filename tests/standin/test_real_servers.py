@@ -34,18 +34,23 @@ def test_a_server_that_cannot_be_installed_is_named_and_left_out(
     assert "lightrag is left out" in capsys.readouterr().out
 
 
-def test_an_environment_is_made_once_and_again_when_its_list_is_another(
+def test_each_list_has_an_environment_that_is_made_once_and_kept_while_it_is_used(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = home / "log"
-    write_program(home / "uv", f'echo "$1 $2" >>{log}; mkdir -p "{home}/servers/lightrag"')
+    log, made = home / "log", list[Path]()
+    write_program(
+        home / "uv", f'echo "$1 $2" >>{log}; for last; do :; done; mkdir -p "${{last%/bin/python}}"'
+    )
     monkeypatch.setattr(running, "uv", lambda: str(home / "uv"))
-    for _ in range(2):
-        assert running.install("lightrag") == home / "servers" / "lightrag"
-    assert log.read_text().splitlines() == ["venv --quiet", "pip install"]
-    (home / "servers" / "lightrag" / "made-from").write_text("another list")
+    for python in ("3.11", "3.11", "3.12"):
+        monkeypatch.setattr(running, "_python", lambda _, one=python: one)
+        made.append(running.install("lightrag"))
+    assert made[0] == made[1] != made[2]
+    assert log.read_text().splitlines() == ["venv --quiet", "pip install"] * 2
+    assert all(environment.is_dir() for environment in made)
+    os.utime(made[0] / running.MADE, (0, 0))
     running.install("lightrag")
-    assert len(log.read_text().splitlines()) == 4
+    assert not made[0].exists() and made[2].exists()
 
 
 def test_a_name_that_is_no_server_is_refused() -> None:
