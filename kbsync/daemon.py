@@ -42,7 +42,7 @@ STOP_SECONDS = 0.9
 RELOAD_SECONDS = 5.0
 """For a config to be read: it resolves paths, and a network mount may never answer."""
 
-HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD)
+HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD, Status.KEPT)
 """Files that have a document, or will have one."""
 
 Reload = Callable[[], Installation]

@@ -237,7 +237,10 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
         observer=mirror.observer,
         absent_after=mirror.target.vectorization.absent_after,
         deletions=DeletionLimits(
-            mirror.deletions.hold_fraction, mirror.deletions.hold_count, mirror.deletions.hold_window
+            mirror.deletions.hold_fraction,
+            mirror.deletions.hold_count,
+            mirror.deletions.hold_window,
+            mirror.deletions.never,
         ),
         document_settings=lambda path: settings_for(mirror, path, kind),
         fingerprint=repr(mirror.documents),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -168,15 +168,17 @@ def status_in(
     """The mirror's status; its `items` may be read while `tx` lasts."""
     record = tx.mirrors.named(mirror.name)
     if record is None:
-        return never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
-    return mirror_status(
-        tx,
-        record,
-        now=time.time(),
-        documents=documents,
-        cure=installation.cure,
-        at_work=lock.is_held(installation.state_dir),
-    )
+        status = never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
+    else:
+        status = mirror_status(
+            tx,
+            record,
+            now=time.time(),
+            documents=documents,
+            cure=installation.cure,
+            at_work=lock.is_held(installation.state_dir),
+        )
+    return replace(status, unkept=mirror.target.unkept)
 
 
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
@@ -217,17 +219,18 @@ def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> It
 
 def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorReport], seconds: float) -> str:
     def documents(state: str) -> int:
-        return sum(each.status.documents.to_json()[state] or 0 for each in reports)
+        return sum(getattr(each.status.documents, state) for each in reports)
 
-    # What is held serves in its old version, so it is searchable.
-    parts = [f"{counted(documents('ready') + documents('held'), 'document')} searchable"]
+    # What is held serves in its old version, and what is kept as it was: both are searchable.
+    searchable = sum(map(documents, ("ready", "held", "kept")))
+    parts = [f"{counted(searchable, 'document')} searchable"]
     done = [
         f"{number:,} {word}"
         for word in ("uploaded", "replaced", "renamed", "deleted")
         if (number := sum(getattr(count, word) for count in counts))
     ]
     parts += done or ["nothing changed"]
-    for state in ("held", "failed", "pending", "indexing", "skipped"):
+    for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
         if number := documents(state):
             parts.append(f"{number:,} {state}")
     return f"{name}: {', '.join(parts)}; {lasting(seconds)}"

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -314,10 +314,14 @@ class Address(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """Describes a key whose value is a list or a block; `empty` says why an empty list is refused."""
+    """Describes a key whose value is a list or a block; `empty` says why an empty list is refused.
+
+    `words`: what may stand in place of a block, with the block that it means.
+    """
 
     about: str
     empty: str = ""
+    words: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

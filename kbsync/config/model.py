@@ -71,7 +71,7 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """When deletions wait for a person: more than both, counted over the window."""
+    """When deletions wait for a person: more than both, counted over the window. `never`: there are none."""
 
     hold_fraction: Annotated[
         float, Fraction("hold when more than this share of the documents would be deleted …")
@@ -80,6 +80,7 @@ class DeletionRules:
     hold_window: Annotated[
         float, Duration("deletions of this long ago still count, so that bursts add up", most=30 * 86400.0)
     ] = 3600.0
+    never: Annotated[bool, NotAKey()] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +175,13 @@ class MirrorConfig:
         Literal["auto", "native", "polling"],
         Choice("how changes are noticed; polling for network and bind mounts"),
     ] = "auto"
-    deletions: Annotated[DeletionRules, About("when a mass deletion waits for a person")] = field(
-        default_factory=DeletionRules
-    )
+    deletions: Annotated[
+        DeletionRules,
+        About(
+            "when a mass deletion waits for a person; never: documents stay when their files go",
+            words={"never": DeletionRules(never=True)},
+        ),
+    ] = field(default_factory=DeletionRules)
     adopt: Annotated[
         Literal["content", "name"],
         Choice("what proves a document ours when the state was lost"),

@@ -299,6 +299,15 @@ class _Reader:
             return self._one_of(value, mark, loc)
         if get_origin(hint) is tuple:
             return self._items(value, hint, mark, loc)
+        words = mark.words if isinstance(mark, About) else {}
+        if words and not isinstance(value, dict):
+            word = self._filled(value, loc)
+            if isinstance(word, str) and word in words:
+                return words[word]
+            if word is not None or value is None:
+                keys = ", ".join(known_keys(hint))
+                self._refuse_form(word, f"a block of keys: {keys}; or {', '.join(words)}", loc)
+            return None
         return self.block(value, hint, loc)
 
     def _single(self, value: Value, kind: ValueKind, loc: Loc) -> Any:

@@ -82,7 +82,13 @@ def _property(setting: Field) -> Schema:
         case OneOf() as union:
             return {"description": union.about, "oneOf": [_block(one) for one in union.choices.values()]}
     if get_origin(setting.hint) is not tuple:
-        return _block(setting.hint, setting.mark.about)
+        block = _block(setting.hint, setting.mark.about)
+        words = list(setting.mark.words) if isinstance(setting.mark, About) else []
+        if not words:
+            return block
+        # A reference may stand for a word.
+        text = {"type": "string", "pattern": f"^({'|'.join(words)})$|" + r"\$\{"}
+        return {"description": block.pop("description"), "oneOf": [block, text]}
     hint, mark = bare(get_args(setting.hint)[0])
     items = _block(hint) if mark is None else _single(mark)
     is_never_empty = isinstance(setting.mark, About) and setting.mark.empty

@@ -46,7 +46,7 @@ mirrors:
     # deep_rescan: 24h                # full reconcile that also hashes every file
     # observer: auto                  # auto | native | polling (network and bind mounts)
 
-    # More deletions than both, within the window, wait for `kbsync approve`.
+    # More deletions than both, within the window, wait for `kbsync approve`; `never` keeps every document.
     # deletions: {{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}}
 
     # adopt: content                  # content | name: what proves a document ours when the state was lost

@@ -94,6 +94,7 @@ class Status(enum.IntEnum):
     HELD = 4
     SKIPPED = 5
     EXCLUDED = 6  # not shown
+    KEPT = 7  # its file is gone or left out, and its document stays (`deletions: never`)
 
     @property
     def word(self) -> str:
@@ -284,6 +285,8 @@ class Wish:
     """A deselection was made by a person, not by an upgrade of the program, which deletes nothing."""
     may_renew: bool = True
     """Its document may be made again under another recipe: that costs nothing, or a person allowed it."""
+    keeps: bool = False
+    """What serves the path stays, whatever becomes of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +301,7 @@ class Abilities:
     weighs: bool = False  # another recipe costs money: it is weighed how many documents it touches
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
+    keeps: bool = False  # the document of a file that is gone stays
 
 
 @dataclass(frozen=True, slots=True)

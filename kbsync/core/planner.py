@@ -4,6 +4,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 
 - What cannot be looked at, or is being written, is left alone.
 - A file that is gone or deselected loses its document, but one that serves only after it was weighed.
+- With `deletions: never` it keeps what serves it, and what is on its way is let come to its end. What a newer
+  version or a new name replaces makes way all the same.
 - Equal bytes under an equal recipe are served by what already serves.
 - A retirement is called off while its delete was not sent and nothing else serves the path. Once a delete
   was sent and not answered, it is not sent again before a successor serves: the document may still be
@@ -85,7 +87,7 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
     if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):
-        return _parted(uploads, cause, abilities)
+        return _kept(uploads) if wish.keeps else _parted(uploads, cause, abilities)
     if wish.verdict.choice is not FileChoice.SELECTED:
         return ()
     return _keep(wish, uploads, abilities)
@@ -119,6 +121,18 @@ def _parted(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tupl
     """These uploads are to go, each as far as its state allows."""
     actions = (_part(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
+
+
+def _kept(uploads: Sequence[Upload]) -> tuple[Action, ...]:
+    """What serves stays, and nobody is asked about it; what was never sent, or is no document, goes."""
+    server = serving(uploads)
+    if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
+        return (Action(Step.SERVE, former.id),)
+    stays: tuple[Action, ...] = ()
+    if server is not None:
+        stays = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
+    rest = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
+    return (*stays, *_parted(rest, GONE, Abilities()))
 
 
 def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
@@ -304,7 +318,9 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD
     if parting_cause(wish) and server is not None:
-        return Status.PENDING
+        return Status.KEPT if wish.keeps else Status.PENDING
+    if parting_cause(wish) and wish.keeps and any(u.state.in_flight for u in uploads):
+        return Status.INDEXING  # it is kept once it serves
     match wish.verdict.choice:
         case FileChoice.EXCLUDED:
             return Status.EXCLUDED

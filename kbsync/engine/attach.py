@@ -18,7 +18,16 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from kbsync.contract.target import Base, DocState, Listed, Target
-from kbsync.core.model import ON_THE_WAY, SERVING, Abilities, Phase, RootIdentity, Upload, UploadState
+from kbsync.core.model import (
+    ON_THE_WAY,
+    SERVING,
+    Abilities,
+    Phase,
+    RootIdentity,
+    Status,
+    Upload,
+    UploadState,
+)
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
@@ -467,6 +476,9 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
 
     def begin(tx: Tx) -> None:
         unjudge(tx, mirror)
+        if not binding.abilities.keeps and tx.mirrors.tally(mirror).get(Status.KEPT):
+            # `deletions: never` is over: what it kept, maybe for years, goes only when a person says so.
+            tx.mirrors.set_hold_all(mirror, True)
         if not is_upgraded:
             tx.meta.set(settings, "")
             tx.recipes.forget_allowed(mirror)

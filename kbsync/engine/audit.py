@@ -574,6 +574,8 @@ class BackgroundAudit:
         async for page in audit.unseen(began):
             await self._mend_missing(audit, await audit.confirmed(page), result)
         orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))
+        if binding.abilities.keeps:  # what a lost state left behind is kept like the rest
+            orphaned = []
         self._go_on()
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
         for kind, found in (("duplicate", duplicate), ("orphaned", orphaned)):

@@ -242,7 +242,8 @@ class Deletions:
             and upload is not None
             and upload.state is UploadState.SERVING
             and upload.path == candidate.path
-            and parting_cause(self._journal.wish(entry))
+            and parting_cause(wish := self._journal.wish(entry))
+            and not wish.keeps
         ):
             return True
         tx.holds.withdraw(self._mirror, candidate.path)
@@ -309,7 +310,7 @@ class Deletions:
         wish = self._journal.wish(entry)
         if wish.presence is Presence.GONE and not is_lacking:
             wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be looked at
-        if not parting_cause(wish):
+        if not parting_cause(wish) or wish.keeps:
             if wish.presence is not Presence.MISSING:  # there the second look is on its way
                 tx.entries.doubt(self._mirror, item.path)  # the next scan looks at it again
             return False

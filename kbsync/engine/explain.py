@@ -127,7 +127,7 @@ class PathExplanation:
     def found(self) -> bool:
         """A search finds it, if only in an older version; or something in it, for a directory."""
         if self.below is not None:
-            return self.below[Status.READY] + self.below[Status.HELD] > 0
+            return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
@@ -190,7 +190,8 @@ class PathExplanation:
             for upload in self.uploads
         ]
         if self.below is not None:
-            whole["below"] = {status.word: n for status, n in self.below.items()}
+            shown = {status: n for status, n in self.below.items() if n or status is not Status.KEPT}
+            whole["below"] = {status.word: n for status, n in shown.items()}
         return whole
 
 
@@ -474,6 +475,8 @@ class _Sentences:
     def _why_still_found(self) -> str:
         """Of a file that is gone or left out."""
         evidence = self.evidence
+        if self.settings.deletions.never:
+            return "its document is kept, since the config says `deletions: never`"
         if evidence.held_for and not evidence.is_approved:
             return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:

@@ -273,6 +273,7 @@ class Journal:
             recipe=recipe,
             by_person=entry.by_person,
             may_renew=not self.binding.abilities.weighs or recipe in self._allowed,
+            keeps=self.binding.abilities.keeps,
         )
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:

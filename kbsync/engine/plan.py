@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -100,7 +100,8 @@ class MirrorPlan:
     A rename is listed as one whether or not the target can rename: `sends` says which of them upload, each
     once. `reembed`: the same bytes again, under another recipe. `held`: deletions that wait for a person
     after this pass, `delete` goes through; and what settings want indexed again, where a person is asked.
-    `failed` stay without an up-to-date document.
+    `failed` stay without an up-to-date document. `keep`: documents that stay without their file, None unless
+    the config says `deletions: never`.
     """
 
     name: str
@@ -111,6 +112,7 @@ class MirrorPlan:
     reembed: list[Planned] = field(default_factory=list)
     held: list[Planned] = field(default_factory=list)
     failed: list[Planned] = field(default_factory=list)
+    keep: list[Planned] | None = None
     unchanged: int = 0
     halt: Halt | None = None
     note: str = ""
@@ -127,7 +129,7 @@ class MirrorPlan:
         return sum(one.size for one in sent if one.sends)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object; `halt` is there only when nothing could be planned."""
+        """The contract's object; `halt` is there only when nothing could be planned, `keep` as said above."""
         plan: dict[str, Any] = {
             "name": self.name,
             "upload": _paths(self.upload),
@@ -138,6 +140,8 @@ class MirrorPlan:
             "held": _paths(self.held),
             "unchanged": self.unchanged,
         }
+        if self.keep is not None:
+            plan["keep"] = _paths(self.keep)
         return plan if self.halt is None else {**plan, "halt": halt_json(self.halt)}
 
 
@@ -353,7 +357,8 @@ class PrivatePass:
         found = MirrorPlan(self._settings.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, found))
         # There may be a million rows: only the lines of the plan are sorted.
-        for planned in (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held):
+        changes = (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held)
+        for planned in (*changes, found.keep or []):
             planned.sort(key=attrgetter("path"))
         found.failed.sort(key=attrgetter("path"))
         return found
@@ -378,6 +383,8 @@ class PrivatePass:
                         self._add_failed(entry, wish, rows, found)
                     case _:
                         self._add_unfinished(entry, wish, rows, found)
+        if self.binding.abilities.keeps:
+            found.keep = list(self._kept(tx))
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
                 found.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
@@ -388,6 +395,13 @@ class PrivatePass:
                 self._add_deletion(tx, row, found)
         for row in tx.uploads.relabelled(mirror, number):
             self._add_rename(tx, row, found)
+
+    def _kept(self, tx: Tx) -> Iterator[Planned]:
+        """Documents that stay although their files do not want them."""
+        for entry in tx.entries.of_status(self.binding.mirror, Status.KEPT, in_order=False):
+            server = serving(self._rows(tx, entry.path))
+            size = 0 if server is None else server.size
+            yield Planned(entry.path, size, cause=parting_cause(self.journal.wish(entry)))
 
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)

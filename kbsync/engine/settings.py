@@ -19,11 +19,15 @@ from kbsync.core.selection import Rules
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimits:
-    """More than `fraction` of the documents and more than `count` of them within `window` seconds ask."""
+    """More than `fraction` of the documents and more than `count` of them within `window` seconds ask.
+
+    `never`: nothing is deleted and nobody is asked.
+    """
 
     fraction: float = 0.2
     count: int = 5
     window: float = 3600.0
+    never: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
         weighs=target.limits.paid,
         rename_policy=settings.renames,
         adopt=settings.adopt,
+        keeps=settings.deletions.never,
     )
 
 

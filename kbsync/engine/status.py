@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.core.model import SCANNED, FileChoice, Status, Upload, UploadState, serving
+from kbsync.core.model import SCANNED, FileChoice, Presence, Status, Upload, UploadState, serving
+from kbsync.core.planner import DESELECTED, EMPTIED, GONE
 from kbsync.core.text import shell_word, sized
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
     from kbsync.engine.mirror import MirrorRun
 
 
-SHOWN = (Status.READY, Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD, Status.SKIPPED)
+SHOWN = (
+    Status.READY,
+    Status.INDEXING,
+    Status.PENDING,
+    Status.FAILED,
+    Status.HELD,
+    Status.KEPT,
+    Status.SKIPPED,
+)
 DELETIONS_HELD = "deletions-held"
 RECIPE_HELD = "recipe-held"
 OUT_OF_DATE = "an older version is still found, out of date"
@@ -89,10 +98,12 @@ class DocumentCounts:
     failed: int = 0
     held: int = 0
     skipped: int = 0
+    kept: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """The contract's `documents`."""
-        return {status.word: getattr(self, status.word) for status in SHOWN}
+        """The contract's `documents`; `kept` is there only where something is."""
+        counts = {status.word: getattr(self, status.word) for status in SHOWN}
+        return {word: n for word, n in counts.items() if n or word != Status.KEPT.word}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,8 @@ class Items:
     def of(self, entry: FileRow) -> FileStatus:
         """One file of this mirror."""
         binding, uploads = self._record.binding, list[Upload]()
-        if binding is not None and entry.verdict.choice is not FileChoice.SKIPPED:
+        is_skipped = entry.verdict.choice is FileChoice.SKIPPED and entry.status is not Status.KEPT
+        if binding is not None and not is_skipped:
             uploads = self._tx.uploads.at(self._record.id, binding, entry.path)
         server = serving(uploads)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
@@ -165,6 +177,8 @@ class Items:
                 return "settings changed; indexing it with the new ones waits for approval"
             case Status.HELD:
                 return "its deletion waits for approval"
+            case Status.KEPT:
+                return why_kept(entry)
             case Status.PENDING:
                 # The target's last word, or why the whole mirror waits.
                 words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
@@ -179,6 +193,20 @@ class Items:
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:
     """The file's present bytes are found, by the path it had before it was renamed."""
     return server.digest == entry.digest and server.label != entry.path
+
+
+def why_kept(entry: FileRow) -> str:
+    """Why a document serves whose file would have none else."""
+    left_out = DESELECTED if entry.verdict.choice is FileChoice.EXCLUDED else EMPTIED
+    return f"{CAUSES[GONE if entry.presence is Presence.GONE else left_out]}; its document is kept"
+
+
+CAUSES = {
+    GONE: "the file is gone",
+    DESELECTED: "the file is no longer selected",
+    EMPTIED: "the file is empty now",
+}
+"""Why a file shall have no document, as a sentence."""
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
@@ -202,7 +230,8 @@ class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
     `oldest_pending_s`: for how long the longest waiting file has waited, 0.0 when none does. `note`: what
-    halts nothing and is worth knowing. `items`: None unless asked for.
+    halts nothing and is worth knowing. `unkept`: promises that its target does not keep, by number, with what
+    holds instead. `items`: None unless asked for.
     """
 
     name: str
@@ -213,10 +242,11 @@ class MirrorStatus:
     last_pass: float | None = None
     halt: Halt | None = None
     note: str = ""
+    unkept: Mapping[int, str] = field(default_factory=dict)
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror without its `items`; `note` is there only when it says something."""
+        """The contract's mirror without its `items`; `note` and `unkept` only where they say something."""
         told: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
@@ -226,7 +256,11 @@ class MirrorStatus:
             "last_pass": None if self.last_pass is None else iso(self.last_pass),
             "halt": None if self.halt is None else halt_json(self.halt),
         }
-        return {**told, "note": self.note} if self.note else told
+        if self.note:
+            told["note"] = self.note
+        if self.unkept:
+            told["unkept"] = {str(number): instead for number, instead in self.unkept.items()}
+        return told
 
     def json_pieces(self) -> Iterator[str]:
         """The same as text with the `items`, piece by piece, for mirrors with very many files."""

@@ -21,7 +21,7 @@ from kbsync.engine.audit import Audit, Discrepancy, Proof
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
 from kbsync.engine.settings import MirrorSettings
-from kbsync.engine.status import halt_json
+from kbsync.engine.status import CAUSES, halt_json
 from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
@@ -40,7 +40,8 @@ class Verification:
 
     missing: recorded documents that are gone at the target. stale: the folder is newer than the document and
     nothing is pending. orphaned: ours, and the file is gone. duplicate: a second document for one file. With
-    a `halt` the folder could not be compared and only what does not need it is reported.
+    a `halt` the folder could not be compared and only what does not need it is reported. kept: documents that
+    stay without their file, which is as the config wants it (`deletions: never`); None where it does not.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Verification:
     orphaned: tuple[Discrepancy, ...] = ()
     duplicate: tuple[Discrepancy, ...] = ()
     foreign: int = 0
+    kept: tuple[Discrepancy, ...] | None = None
     halt: Halt | None = None
 
     @property
@@ -57,7 +59,7 @@ class Verification:
         return self.halt is None and not (self.missing or self.stale or self.orphaned or self.duplicate)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object; `halt` is there only when the folder could not be compared."""
+        """The contract's object; a `halt` and what is `kept` are there only where they are not None."""
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
@@ -67,6 +69,8 @@ class Verification:
             "duplicate": [one.path for one in self.duplicate],
             "foreign": self.foreign,
         }
+        if self.kept is not None:
+            whole["kept"] = [one.path for one in self.kept]
         return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
 
 
@@ -117,13 +121,13 @@ async def verify_mirror(
         for row in lost:
             why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
             missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
-        halt, stale, served = None, list[Discrepancy](), list[Discrepancy]()
+        halt, stale, served, kept = None, list[Discrepancy](), list[Discrepancy](), list[Discrepancy]()
         try:
             await private.compare()
         except Halted as error:
             halt = halt_told(error, settings, context)
         else:
-            stale, served = await asyncio.to_thread(
+            stale, served, kept = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
         # A list shows what was deleted a moment ago for as long as it lags.
@@ -135,6 +139,9 @@ async def verify_mirror(
             await clock.sleep(min(left, lag))  # no longer, where the clock was set back
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
+        if private.binding.abilities.keeps:  # what a lost state left behind is kept like the rest
+            gone = {row.remote_id for row in lost}
+            kept, orphaned = [one for one in [*kept, *orphaned] if one.remote_id not in gone], []
         return Verification(
             settings.name,
             missing=_by_path(missing),
@@ -142,6 +149,7 @@ async def verify_mirror(
             orphaned=_by_path([*served, *orphaned]),
             duplicate=_by_path(duplicate),
             foreign=await audit.count_foreign(),
+            kept=_by_path(kept) if private.binding.abilities.keeps else None,
             halt=halt,
         )
 
@@ -155,11 +163,12 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 
 def _check_folder(
     private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
-) -> tuple[list[Discrepancy], list[Discrepancy]]:
+) -> tuple[list[Discrepancy], list[Discrepancy], list[Discrepancy]]:
     """Stale files, and documents of files that are gone, that a pass would see to and nobody has begun with.
 
-    Each is looked at a second time, for somebody may have dealt with it since the private pass began.
-    `is_watched`: a kbsync is at work, and has its time for what is only seconds old.
+    Last those that it would keep. Each of the others is looked at a second time, for somebody may have dealt
+    with it since the private pass began. `is_watched`: a kbsync is at work, and has its time for what is only
+    seconds old.
     """
     plan, binding = private.list_changes(), private.binding
     stale, orphaned = list[Discrepancy](), list[Discrepancy]()
@@ -210,8 +219,13 @@ def _check_folder(
                 stale.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
     for one in [*plan.delete, *plan.held]:
         if one.cause != RECIPE and (server := state.read(partial(orphan, one))) is not None:
-            why = _CAUSES.get(one.cause, "the file is empty now")
-            orphaned.append(Discrepancy(one.path, server.remote_id, f"{why}, its document is still found"))
+            why = f"{CAUSES[one.cause]}, its document is still found"
+            orphaned.append(Discrepancy(one.path, server.remote_id, why))
+    kept = []
+    for one in plan.keep or ():
+        server = private.server(one.path)
+        why = f"{CAUSES[one.cause]}, its document is kept"
+        kept.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
     for left in plan.failed:
         if left.refused is not None and is_there(left.path):
             why = f"the file is newer than its document and was refused: {left.note}"
@@ -219,7 +233,4 @@ def _check_folder(
                 was = left.refused.label
                 why = f"the file was {was} when its document was made and was refused: {left.note}"
             stale.append(Discrepancy(left.path, left.refused.remote_id, why))
-    return stale, orphaned
-
-
-_CAUSES = {"gone": "the file is gone", "deselected": "the file is no longer selected"}
+    return stale, orphaned, kept

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,9 +138,10 @@ class MirrorView:
         self._tx = tx
         self._record = record = tx.mirrors.named(mirror.name)
         if record is None:
-            self.status = never_ran(mirror.name, str(mirror.folder), mirror.target.type)
+            status = never_ran(mirror.name, str(mirror.folder), mirror.target.type)
         else:
-            self.status = mirror_status(tx, record, now=now, cure=cure)
+            status = mirror_status(tx, record, now=now, cure=cure)
+        self.status = replace(status, unkept=mirror.target.unkept)
 
     def status_json(self, asked: DocumentPage | None) -> dict[str, Any]:
         """As `kbsync status --json`; with `asked` also a page of its `items`.

@@ -400,7 +400,14 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Files in one of the `NOTED` statuses, by directory. Sorting them takes memory for all rows."""
+        """Files in a status, by directory. Sorting them takes memory for all rows.
+
+        Those in one of the `NOTED` statuses are found by an index; for others every row is read.
+        """
+        if status not in NOTED:
+            order = " ORDER BY f.path, e.name" if in_order else ""
+            where = f"e.status = {int(status)} AND f.mirror = ?"
+            return self._select(_JOINED, where + order, (mirror,), limit)
         source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
         # The condition of the index, word for word, so that SQLite uses it.
         where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"

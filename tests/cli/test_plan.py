@@ -77,3 +77,26 @@ def test_a_plan_says_beforehand_that_not_everything_fits(zhipu: ZhipuPlace) -> N
     for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
         zhipu.vendor.turn(**enough)
         assert "would be sent:" not in zhipu.run("plan").out
+
+
+def test_what_is_kept_is_planned_counted_and_verified_as_such(place: Place) -> None:
+    """By every command; nothing is wrong with it, and nothing waits for anybody."""
+    for name in ("same", "gone", "dropped"):
+        place.write(f"{name}.md", f"this is {name}\n")
+    place.configure("deletions: never")
+    place.once()
+    (place.docs / "gone.md").unlink()
+    place.write(".kbsyncignore", "dropped.md\n")
+    out = place.run("plan").out
+    assert "= dropped.md" in out and "= gone.md" in out
+    assert "handbook: 2 kept; 1 document unchanged\n" in out
+    ran = place.go("--once")
+    assert (ran.code, "3 documents searchable, nothing changed, 2 kept" in ran.out + ran.err) == (0, True)
+    assert place.status()["documents"]["kept"] == 2
+    assert "KEPT" in place.run("status").out
+    told = place.run("verify")
+    assert told.code == 0 and "kept       gone.md  the file is gone, its document is kept" in told.out
+    assert told.out.endswith("handbook: all is well; 2 documents kept\n")
+    assert place.run("approve").out == "nothing is held\n"
+    assert "gone.md" in place.found("gone")
+    assert "`deletions: never`" in place.run("explain", "gone.md").out

@@ -24,6 +24,7 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
+from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
 from tests.cli.place import Place
@@ -50,6 +51,7 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
     assert items["empty.md"]["document_id"] is None
     assert ODD in items
     shown = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
+    assert "KEPT" not in shown  # a column for those who say `deletions: never`
     assert "guides/hours.txt" in shown
     assert "\x1b[2J" not in shown
 
@@ -342,3 +344,21 @@ def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number
     assert watching.end() == code
     assert "Traceback" not in watching.seen
     assert "MIRROR" in watching.seen  # the last frame stays
+
+
+def test_promises_that_a_target_does_not_keep_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `status`, `doctor` and the JSON; it is no trouble that anybody could end."""
+    instead = "a changed file is not found while it is indexed"
+    monkeypatch.setattr(LocalTargetConfig, "unkept", {2: instead})
+    place.write("a.md", "text")
+    place.configure()
+    sentence = f"not kept here (never absent while replaced): {instead}"
+    for _ in range(2):  # before the first pass and after it
+        assert f"handbook: promise 2 {sentence}" in place.run("status").out
+        assert place.status()["unkept"] == {"2": instead}
+        place.run("--once")
+    assert place.run("status", "-q").out == ""
+    ran = place.run("doctor", "--json")
+    told = {"name": "handbook: promise 2", "result": "ok", "detail": sentence, "cure": ""}
+    assert told in ran.json["checks"]
+    assert ran.code == 0

@@ -40,6 +40,7 @@ RULES = '[{match: "faq/*.csv", local: {}}, {match: "*.md"}]'
         ("renames", "keep", "keep"),
         ("names", "plain", "plain"),
         ("observer", "polling", "polling"),
+        ("deletions", "never", DeletionRules(never=True)),
         ("deletions", "{hold_fraction: 1, hold_count: 0, hold_window: 0s}", DeletionRules(1.0, 0, 0.0)),
         ("adopt", "name", "name"),
         ("documents", RULES, (DocumentRule("faq/*.csv", {"local": {}}), DocumentRule("*.md"))),

@@ -48,6 +48,7 @@ UNKNOWN = replace(WANTED, presence=Presence.UNKNOWN)
 SHUT_AND_EXCLUDED = replace(EXCLUDED, presence=Presence.UNKNOWN)
 MISSING = replace(WANTED, presence=Presence.MISSING)
 WRITING = replace(WANTED, digest=None)
+NEVER = replace(GONE, keeps=True)
 
 
 def up(number: int, state: UploadState, digest: str = "new", **other: object) -> Upload:
@@ -138,10 +139,25 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
 ]
 
 
+KEPT_ROWS = [
+    ("what serves stays", NEVER, [SERVER], PLAIN, [Keep(1)]),
+    ("what is left out stays", replace(EXCLUDED, keeps=True), [SERVER], PLAIN, [Keep(1)]),
+    ("what is emptied stays", replace(EMPTY, keeps=True), [SERVER], PLAIN, [Keep(1)]),
+    ("nobody is asked any more", NEVER, [up(1, S.HELD)], PLAIN, [Serve(1)]),
+    ("a deletion that was not sent is called off", NEVER, [up(1, S.RETIRING)], PLAIN, [Serve(1)]),
+    ("one that was sent goes on", NEVER, [up(1, S.RETIRING, attempts=1)], PLAIN, []),
+    ("what is on its way comes to its end", NEVER, [OLD, up(2, S.INDEXING)], PLAIN, [Keep(1)]),
+    ("and what nobody knows of", NEVER, [SENDING], PLAIN, []),
+    ("what was not sent is not sent any more", NEVER, [OLD, NOT_SENT], PLAIN, [Keep(1), Drop(2)]),
+    ("what failed goes", NEVER, [OLD, up(2, S.FAILED)], PLAIN, [Keep(1), Retire(2)]),
+    ("a change replaces", replace(WANTED, keeps=True), [OLD], PLAIN, [Keep(1), Send(1)]),
+]
+"""With `deletions: never`."""
+EVERY = [*ROWS, *RENEWALS, *KEPT_ROWS]
+
+
 @pytest.mark.parametrize(
-    ("wish", "uploads", "abilities", "actions"),
-    [r[1:] for r in (*ROWS, *RENEWALS)],
-    ids=[r[0] for r in (*ROWS, *RENEWALS)],
+    ("wish", "uploads", "abilities", "actions"), [r[1:] for r in EVERY], ids=[r[0] for r in EVERY]
 )
 def test_decision(wish: Wish, uploads: list[Upload], abilities: Abilities, actions: list[Action]) -> None:
     assert list(decide(wish, uploads, abilities)) == actions
@@ -163,6 +179,9 @@ STATUSES = [
     (OTHER, [up(1, S.SERVING), up(2, S.INDEXING, recipe="r2")], Status.INDEXING),
     (GONE, [up(1, S.HELD)], Status.HELD),
     (GONE, [up(1, S.SERVING)], Status.PENDING),
+    (NEVER, [up(1, S.SERVING), up(2, S.INDEXING)], Status.KEPT),
+    (NEVER, [up(2, S.INDEXING)], Status.INDEXING),
+    (replace(EXCLUDED, keeps=True), [], Status.EXCLUDED),
     (EMPTY, [], Status.SKIPPED),
     (EXCLUDED, [], Status.EXCLUDED),
     (TOO_LARGE, [up(1, S.SERVING, "old")], Status.FAILED),

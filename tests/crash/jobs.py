@@ -63,8 +63,17 @@ async def rename(mirror: Mirror, turn: int) -> Edit:
 
 async def delete(mirror: Mirror, turn: int) -> Edit:
     [gone] = mirror.spare(1)
-    mirror.world.delete(gone)
-    return Edit({gone})
+    return Edit(mirror.delete(gone))
+
+
+async def keep(mirror: Mirror, turn: int) -> Edit:
+    """A document stays without its file; one that went earlier is back, every other time with other bytes."""
+    [goes] = mirror.spare(1)
+    for back in list(mirror.gone)[:1]:
+        text = mirror.gone.pop(back)
+        mirror.world.write(back, f"back in turn {turn}" if turn % 2 else text)
+    await change(mirror, turn)
+    return Edit(mirror.delete(goes))
 
 
 async def mend(mirror: Mirror, turn: int) -> Edit:
@@ -185,6 +194,7 @@ JOBS = {
     "rename": Job(rename),
     "rename-keep": Job(rename, {"renames": "keep"}),
     "delete": Job(delete),
+    "keep": Job(keep, {"deletions": DeletionLimits(never=True)}),
     "mend": Job(mend, may_fail=True),
     "adopt": Job(adopt),
     "approve": Job(approve, {"deletions": DeletionLimits(0.2, 1, 3600.0)}),

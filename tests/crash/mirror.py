@@ -17,7 +17,8 @@ FILES = 5
 class Mirror:
     """`kept` is the path of a file that is edited and moved but never deleted.
 
-    `labels`: files that the target knows by an earlier path, which it cannot change.
+    `labels`: files that the target knows by an earlier path, which it cannot change. `gone`: texts of files
+    that are deleted and whose documents stay, by path.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -25,6 +26,7 @@ class Mirror:
         self.kept = "kept.md"
         self.sent_before = self.recipes_set = 0
         self.labels: dict[str, str] = {}
+        self.gone: dict[str, str] = {}
 
     @property
     def world(self) -> World:
@@ -50,7 +52,7 @@ class Mirror:
             self.world.write_many(FILES, f"more{self.world.clock.now:.0f}-")
         elif there > 2 * FILES:
             for path in self.spare(FILES):
-                self.world.delete(path)
+                self.delete(path)
         else:
             return
         await self.world.once()
@@ -63,8 +65,16 @@ class Mirror:
         """What `documents` of the bench must be."""
         return {
             self.labels.get(path, path): [hashlib.sha256(text.encode()).hexdigest()]
-            for path, text in self.world.on_disk().items()
+            for path, text in {**self.gone, **self.world.on_disk()}.items()
         }
+
+    def delete(self, path: str) -> set[str]:
+        """Delete a file; the paths that are to be found no more."""
+        keeps = self.world.settings.deletions.never
+        if keeps:
+            self.gone[path] = (self.world.root / path).read_text()
+        self.world.delete(path)
+        return set() if keeps else {path}
 
     def move(self, old: str, new: str) -> None:
         """Rename a file. A document that keeps its name is known by the old one from then on."""

@@ -103,7 +103,7 @@ class Turn:
             self._blame("foreign", f"{touched} documents of others were touched", touched)
         for sentence in self.bench.violations():
             self._blame("violations", sentence)
-        if set(self.world.statuses()) != {"ready"}:
+        if set(self.world.statuses()) - ({"kept"} if self.mirror.gone else set()) != {"ready"}:
             self._blame("violations", f"not all is ready: {self.world.statuses()}")
         if self.faults:
             raise PromiseBroken("; ".join(self.faults), self.tally)

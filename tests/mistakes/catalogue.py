@@ -49,6 +49,20 @@ MISTAKES = {
         "    return difference, False",
         ("tests/engine/test_explain.py",),
     ),
+    "kept-goes-after-all": Mistake(
+        "with `deletions: never` the document of a deleted file is deleted",
+        "kbsync/core/planner.py",
+        "return _kept(uploads) if wish.keeps else _parted(uploads, cause, abilities)",
+        "return _parted(uploads, cause, abilities)",
+        ("tests/core/test_planner.py",),
+    ),
+    "kept-goes-unasked": Mistake(
+        "what `deletions: never` kept goes without a question once the setting is taken out",
+        "kbsync/engine/attach.py",
+        "        if not binding.abilities.keeps and tx.mirrors.tally(mirror).get(Status.KEPT):\n",
+        "        if False:\n",
+        ("tests/engine/test_deletions_never.py",),
+    ),
     # 2. Never absent while replaced.
     "accepted-is-ready": Mistake(
         "the old document goes when the new one was taken and is not searchable yet",

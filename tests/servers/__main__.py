@@ -64,7 +64,7 @@ def _installed(names: Sequence[str]) -> dict[str, Path]:
             uv()
             found[name] = install(name)
             print(f"{name} installed in {time.monotonic() - begun:.0f} s", flush=True)
-        except NotInstalled as error:
+        except (NotInstalled, OSError) as error:
             print(f"{name} is left out, it cannot be installed here: {error}", flush=True)
     return found
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @json_option
 @shared_options
 def command(choices: Choices, as_json: bool, limit: int | None) -> int:
-    """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held. Changes nothing.
+    """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept.
 
-    With --json every path is listed, whatever the limit.
+    Nothing is changed. With --json every path is listed, whatever the limit.
     """
     return plan(choices, as_json=as_json, limit=limit)
 
@@ -99,6 +99,8 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
     why = f"to be indexed again as settings changed ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
+    keep, still = output.dim("="), "kept, though gone from the folder or left out (deletions: never):"
+    yield from section(keep, [_with_size(item) for item in plan.keep or ()], still)
     failed = [printable(f"{each.path}  ({each.note})") for each in plan.failed]
     yield from section(output.red("x"), failed, "cannot be mirrored:")
     if plan.note:
@@ -128,6 +130,7 @@ def _totals(plan: MirrorPlan, work: str) -> str:
         (len(plan.rename), "renamed"),
         (len(plan.delete), "deleted"),
         (len(plan.held), "held"),
+        (len(plan.keep or ()), "kept"),
         (len(plan.failed), "failed"),
     )
     parts = [f"{number:,} {word}" for number, word in counts if number] or ["nothing to do"]

@@ -63,13 +63,16 @@ def command(
     if as_json:
         _print_json(output, installation, documents=documents)
     else:
-        from kbsync.cli.commands.status_display import print_documents, problems, speed, table_lines
+        from kbsync.cli.commands.status_display import print_documents, problems, speed, table_lines, unkept
 
         wrong = [
             f"{output.red('! ')}{line}"
             for line in problems(installation, reports, check=check, max_age=max_age)
         ]
-        shown = [] if choices.quiet else [*table_lines(output, reports), *filter(None, map(speed, reports))]
+        shown = list[str]()
+        if not choices.quiet:
+            notes = map(output.dim, unkept(reports))
+            shown = [*table_lines(output, reports), *filter(None, map(speed, reports)), *notes]
         for line in [*wrong, *([""] if wrong else []), *shown]:
             output.line(line)
         if documents and not choices.quiet:

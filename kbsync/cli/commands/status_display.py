@@ -10,6 +10,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
 from kbsync.cli.report import MirrorReport, failures, halts, late, status_in, worst_first
 from kbsync.config.model import MirrorConfig
+from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import lasting, printable, sized
 from kbsync.engine.status import SHOWN
@@ -49,6 +50,13 @@ def speed(report: MirrorReport) -> str:
     return f"{report.status.name}: {', '.join(words)}" if words else ""
 
 
+def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
+    """Which promises the targets of the mirrors do not keep, and what holds instead."""
+    for each in reports:
+        for subject, sentence in promises.told(each.status.unkept):
+            yield f"{each.status.name}: {subject} {sentence}"
+
+
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """A line for each mirror, the worst first; on a terminal no wider than that."""
     ordered = worst_first(reports)
@@ -58,6 +66,8 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     ago = tuple("never" if seconds is None else f"{lasting(seconds)} ago" for seconds in passed)
     columns = [Column("MIRROR", tuple(each.name for each in shown), is_key=True)]
     for state in SHOWN:
+        if state is Status.KEPT and not any(each.documents.kept for each in shown):
+            continue
         counts = tuple(f"{getattr(each.documents, state.word):,}" for each in shown)
         is_key = state is Status.READY
         columns.append(Column(state.name, counts, is_number=True, is_key=is_key, blank="0"))
@@ -82,6 +92,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     """A line for each document; those that are not as they should be come first."""
     styles = {
         Status.READY: output.green,
+        Status.KEPT: output.green,
         Status.SKIPPED: output.dim,
         Status.FAILED: output.red,
         Status.HELD: output.red,
@@ -92,7 +103,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
         # Read twice rather than kept: there may be a million of them.
         for are_fine in (False, True):
             for item in items:
-                if (item.state in (Status.READY, Status.SKIPPED)) is are_fine:
+                if (item.state in (Status.READY, Status.KEPT, Status.SKIPPED)) is are_fine:
                     state = styles.get(item.state, output.yellow)(f"{item.state.word:8}")
                     size = "" if item.size is None else sized(item.size)
                     reason = output.dim(f"  {printable(item.reason)}") if item.reason else ""

@@ -39,6 +39,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     stale      a file newer than its document, with nothing pending for it
     orphaned   a document of ours whose file is gone
     duplicate  a second document for one file
+    kept       a document whose file is gone, as `deletions: never` wants it: nothing is wrong
 
     Exits 1 if anything was found. Nothing is changed here: --repair asks the running kbsync, or the next
     pass, to do what is needed.
@@ -94,6 +95,11 @@ def _print(output: Output, found: Verification, *, quiet: bool) -> None:
             counts.append(f"{len(documents):,} {kind}")
     if quiet and found.ok:
         return
+    for one in found.kept or ():
+        output.line(
+            f"{output.green('kept'.ljust(9))}  {printable(one.path)}  {output.dim(printable(one.why))}"
+        )
     result = ", ".join(counts) or ("all is well" if found.ok else "the folder could not be compared")
+    kept = f"; {counted(len(found.kept), 'document')} kept" if found.kept else ""
     others = f"; {counted(found.foreign, 'document')} of others" if found.foreign else ""
-    output.line(output.bold(f"{found.name}: {result}{others}"))
+    output.line(output.bold(f"{found.name}: {result}{kept}{others}"))

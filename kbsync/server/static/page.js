@@ -1,6 +1,6 @@
 // Shows what /api/events sends. Names and texts come from strangers: they become text nodes and nothing else.
 
-const STATES = ["ready", "indexing", "pending", "failed", "held", "skipped"];
+const STATES = ["ready", "indexing", "pending", "failed", "held", "kept", "skipped"];
 const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", failed: "!" };
 const VERB_WORDS = {
   ready: "now searchable", replaced: "new version searchable", renamed: "renamed", deleted: "deleted",
@@ -383,6 +383,9 @@ function notices(one) {
       "They stay searchable until you approve."));
   }
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
+  for (const [promise, instead] of Object.entries(one.unkept ?? {})) {
+    made.push(el("div", { class: "notice note" }, el("p", {}, `Promise ${promise} is not kept here: ${plain(instead)}`)));
+  }
   return made;
 }
 

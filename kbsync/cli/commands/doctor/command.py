@@ -168,6 +168,7 @@ def _checks_of(installation: Installation) -> list[Check]:
         Check("inotify", partial(machine.inotify, mirrors)),
         *(Check(f"{each.name}: folder", partial(machine.folder, installation, each)) for each in mirrors),
         *(Check(f"{each.name}: service", partial(service.service, installation, each)) for each in mirrors),
+        *(Check(f"{each.name}: promises", partial(service.promises, each)) for each in mirrors),
         *(Check(f"{each.name}: cluster", partial(service.cluster, each)) for each in mirrors if each.prepare),
     ]
 

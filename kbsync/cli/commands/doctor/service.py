@@ -19,6 +19,7 @@ from kbsync.cli.output import counted
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import ManagesBases
+from kbsync.contract.promises import told
 from kbsync.contract.target import Target
 from kbsync.core.text import printable, shell_word, sized
 from kbsync.errors import Halted, Rejected, TargetError
@@ -67,6 +68,12 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
         yield _halted(installation, mirror, error)
     except Exception as error:
         yield troubled(f"{mirror.name}: knowledge base", error)
+
+
+def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
+    """Those that the mirror's target does not keep, which no one can cure."""
+    for subject, sentence in told(mirror.target.unkept):
+        yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:

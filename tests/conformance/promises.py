@@ -1,0 +1,64 @@
+"""Which promises each type of target does not keep, and on what that was tried: a table made by the program.
+
+`python -m tests.conformance.promises` prints it. docs/targets/README.md has it word for word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kbsync.contract.promises import PROMISES
+from kbsync.targets.registry import TARGETS
+from tests.crash.benches import BENCHES
+from tests.servers.running import NAMES
+
+HEAD = "| target | promises it cannot keep | suite is run on | stopped at every step |"
+ROOT = Path(__file__).parents[2]
+OWN = ("local", "postgres")
+"""What the suite and the crashes are run on is the thing itself."""
+
+
+def table() -> str:
+    """A row for each type."""
+    rows = (
+        f"| `{name}` | {_unkept(name)} | {', '.join(tried_on(name))} | {_stopped(name)} |" for name in TARGETS
+    )
+    return "\n".join([HEAD, "|---|---|---|---|", *rows])
+
+
+def _unkept(name: str) -> str:
+    unkept: Mapping[int, str] = TARGETS[name].unkept
+    told = (f"{number}. {PROMISES[number]}: {instead}" for number, instead in sorted(unkept.items()))
+    return "<br>".join(told) or "–"
+
+
+def tried_on(name: str) -> Iterator[str]:
+    """What the conformance suite of this type is run on, as the tests have it."""
+    if name in OWN:
+        yield "itself" if name == "local" else "a real server"
+        return
+    if _has_suite(ROOT / "tests" / "conformance" / f"test_{name}.py"):
+        yield "stand-in"
+    if name in NAMES and _has_suite(ROOT / "tests" / "servers" / f"test_{name}.py"):
+        yield "a real server (`make servers`)"
+
+
+def _has_suite(file: Path) -> bool:
+    return file.is_file() and re.search(r"^class .*Suite\):", file.read_text(), re.MULTILINE) is not None
+
+
+def _stopped(name: str) -> str:
+    if name == "postgres":
+        return "yes, at every statement"
+    return "yes" if name in BENCHES else "–"
+
+
+def missing_on_page(page: str, unkept: Mapping[int, str]) -> list[int]:
+    """Promises that are not kept and that the page of a type does not name."""
+    return [number for number in unkept if not re.search(rf"\bpromise\W+{number}\b", page, re.IGNORECASE)]
+
+
+if __name__ == "__main__":
+    print(table())

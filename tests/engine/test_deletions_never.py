@@ -1,0 +1,250 @@
+"""With `deletions: never` the document of a file that goes stays, and all else goes on as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.core.model import UploadState
+from kbsync.engine.explain import explain_path
+from kbsync.engine.settings import DeletionLimits
+from kbsync.engine.status import mirror_status
+from kbsync.engine.verify import repair_request
+from kbsync.errors import Unavailable
+from kbsync.state.read_only import Tx
+from tests.crash.harness import Guillotine
+from tests.engine.auditing import audited, paths, verified
+from tests.engine.read_only_commands import once_for, open_target, planned, state_of
+from tests.engine.test_forget import forgotten
+from tests.engine.world import World
+from tests.memory.behaviour import Behaviour, Fault
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import RenamingMemory, UpdatingMemory
+from tests.share import boundaries, enumerated, in_parts
+
+NEVER, ASKS = DeletionLimits(never=True), DeletionLimits()
+
+
+@pytest.fixture(params=[MemoryTarget, RenamingMemory, UpdatingMemory])
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> World:
+    world = World(tmp_path, request.param)
+    world.settings = replace(world.settings, deletions=NEVER)
+    return world
+
+
+def empty(world: World, path: str) -> None:
+    world.write(path, "")
+
+
+def exclude(world: World, path: str) -> None:
+    world.settings = replace(world.settings, exclude=(path,))
+
+
+def delete(world: World, path: str) -> None:
+    world.delete(path)
+
+
+def told(world: World) -> dict[str, tuple[str, str]]:
+    """State and reason of each document that is not ready."""
+
+    def look(tx: Tx) -> dict[str, tuple[str, str]]:
+        record = tx.mirrors.named("docs")
+        assert record is not None
+        items = mirror_status(tx, record, now=0.0, documents=True, cure=str).items or ()
+        return {item.path: (item.state.word, item.reason) for item in items if item.state.word != "ready"}
+
+    found: dict[str, tuple[str, str]] = world.look_up(look)
+    return found
+
+
+GOING: list[tuple[Callable[[World, str], None], str]] = [
+    (delete, "the file is gone"),
+    (exclude, "the file is no longer selected"),
+    (empty, "the file is empty now"),
+]
+
+
+@pytest.mark.parametrize(("goes", "why"), GOING)
+async def test_the_document_of_a_file_that_goes_is_kept_and_everybody_says_so(
+    world: World, goes: Callable[[World, str], None], why: str
+) -> None:
+    await world.mirrored(4)
+    goes(world, "f1.md")
+    plan = await planned(world)
+    assert plan.to_json()["keep"] == ["f1.md"] and plan.is_empty
+    await world.once()
+    assert world.served()["f1.md"] == "text of f1"
+    assert world.statuses() == {"ready": 3, "kept": 1}
+    assert told(world) == {"f1.md": ("kept", f"{why}; its document is kept")}
+    found = await verified(world)
+    assert found.ok and found.to_json()["kept"] == ["f1.md"] and repair_request(found) == {}
+    assert found.kept is not None and found.kept[0].why == f"{why}, its document is kept"
+    assert (await planned(world)).to_json()["keep"] == ["f1.md"]
+    with state_of(world) as state:
+        answer = await explain_path(world.settings, open_target(world), state, world.clock, "f1.md")
+    assert answer.found and "its document is kept, since the config says `deletions: never`" in answer.answer
+    assert world.base.effects_of("delete") == []
+
+
+async def test_nothing_is_ever_held(world: World) -> None:
+    await world.mirrored(8)
+    world.delete_many(8)
+    await world.once()
+    assert world.run.halt is None
+    assert world.statuses() == {"kept": 8} and len(world.served()) == 8
+    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert (await audited(world)).mended == 0
+    assert len(world.served()) == 8
+
+
+async def test_a_change_and_a_rename_still_replace(world: World) -> None:
+    await world.mirrored(3)
+    world.write("f0.md", "other text")
+    world.move("f1.md", "sub/moved.md")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 3}
+
+
+async def test_a_file_that_is_back_uploads_nothing_unless_its_bytes_are_others(world: World) -> None:
+    await world.mirrored(3)
+    world.delete("f0.md", "f1.md")
+    await world.once()
+    sent = len(world.base.effects)
+    world.write("f0.md", "text of f0")
+    await world.once()
+    assert len(world.base.effects) == sent
+    world.write("f1.md", "other text")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 3}
+
+
+async def test_a_document_on_its_way_comes_to_its_end_and_is_kept(world: World) -> None:
+    await world.mirrored(2)
+    world.base.behaviour = Behaviour(indexing_seconds=60.0, answers_ready=False)
+    world.write("new.md", "a new text")
+    world.write("f0.md", "other text")
+    await once_for(world, 10.0)
+    world.delete("new.md", "f0.md")
+    await world.once()
+    assert world.served()["new.md"] == "a new text"
+    assert world.served()["f0.md"] == "other text"
+    assert world.statuses() == {"ready": 1, "kept": 2}
+
+
+async def test_a_file_that_goes_before_it_was_sent_has_no_document(world: World) -> None:
+    await world.mirrored(2)
+    world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
+    world.write("new.md", "a new text")
+    await once_for(world, 30.0)
+    world.base.faults.clear()
+    world.delete("new.md")
+    await world.once()
+    assert world.statuses() == {"ready": 2}
+
+
+async def test_what_was_kept_asks_when_the_config_says_otherwise(world: World) -> None:
+    """Even one document of many: it may have been kept for years."""
+    await world.mirrored(12)
+    world.delete("f0.md", "f1.md")
+    await world.once()
+    world.settings = replace(world.settings, deletions=ASKS)
+    assert (await planned(world)).to_json()["held"] == ["f0.md", "f1.md"]
+    assert "keep" not in (await planned(world)).to_json()
+    await world.once()
+    assert world.statuses() == {"ready": 10, "held": 2} and len(world.served()) == 12
+    world.write("f1.md", "text of f1")
+    world.approve()
+    await world.once()
+    assert world.served() == world.on_disk()
+    world.delete("f2.md")
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+@enumerated()
+@in_parts
+async def test_what_was_kept_asks_wherever_the_change_of_the_config_is_cut(tmp_path: Path, part: int) -> None:
+    for at in boundaries(part):
+        guillotine, place = Guillotine(at), tmp_path / str(at)
+        place.mkdir()
+        world = World(place)
+        world.settings = replace(world.settings, deletions=NEVER)
+        await world.mirrored(4)
+        world.delete("f0.md")
+        await world.once()
+        world.settings = replace(world.settings, deletions=ASKS)
+        await world.crash(guillotine)
+        await world.once()
+        assert world.statuses() == {"ready": 3, "held": 1}, guillotine.passed
+        assert len(world.served()) == 4
+        world.settings = replace(world.settings, deletions=NEVER)
+        await world.once()
+        assert world.statuses() == {"ready": 3, "kept": 1}, guillotine.passed
+        if not guillotine.fallen:
+            break
+    assert at > 8
+
+
+async def test_what_waited_for_approval_is_kept_from_then_on(world: World) -> None:
+    world.settings = replace(world.settings, deletions=ASKS)
+    await world.mirrored(8)
+    world.delete_many(8)
+    await world.once()
+    assert world.statuses() == {"held": 8}
+    world.settings = replace(world.settings, deletions=NEVER)
+    await world.once()
+    assert world.statuses() == {"kept": 8} and len(world.served()) == 8
+    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+
+
+async def test_a_deletion_that_was_not_sent_yet_is_called_off(world: World) -> None:
+    world.settings = replace(world.settings, deletions=ASKS)
+    await world.mirrored(12)
+    row = world.row_of("f0.md")
+    world.delete("f0.md")
+    going = replace(row, state=UploadState.RETIRING, attempts=0, next_look_at=0.0)
+    world.change(lambda tx: tx.uploads.save(going))
+    world.settings = replace(world.settings, deletions=NEVER)
+    await world.once()
+    assert world.statuses() == {"ready": 11, "kept": 1} and "f0.md" in world.served()
+
+
+async def test_kept_documents_outlive_a_lost_state(world: World) -> None:
+    await world.mirrored(4)
+    world.delete("f0.md", "f1.md")
+    await world.once()
+    world.lose_state()
+    sent = world.puts()
+    await world.once()
+    found = await verified(world)
+    assert found.ok and found.to_json()["kept"] == ["f0.md", "f1.md"] and repair_request(found) == {}
+    assert (await audited(world)).mended == 0
+    world.write("f0.md", "text of f0")
+    await world.once()
+    assert world.puts() == sent
+    assert world.served() == {f"f{i}.md": f"text of f{i}" for i in range(4)}
+
+
+async def test_a_kept_document_that_others_deleted_is_missing_once(world: World) -> None:
+    await world.mirrored(4)
+    world.delete("f0.md")
+    await world.once()
+    world.base.remove(world.row_of("f0.md").remote_id)
+    found = await verified(world)
+    assert paths(found) == {"missing": ["f0.md"]} and found.kept == ()
+    world.tell("repair", **repair_request(found))
+    await world.once()
+    assert (await verified(world)).ok and world.statuses() == {"ready": 3}
+
+
+async def test_forget_deletes_what_was_kept(world: World) -> None:
+    await world.mirrored(3)
+    world.delete("f0.md")
+    await world.once()
+    assert await forgotten(world) == 3
+    assert world.served() == {}

@@ -1,0 +1,108 @@
+"""The runner of real servers: what cannot be had is left out, what does not come up is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ports import free_port
+from tests.programs import write_program
+from tests.servers import __main__ as runner
+from tests.servers import running
+from tests.servers.running import NAMES, NotInstalled, NotStarted
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(running, "HOME", tmp_path / "servers")
+    return tmp_path
+
+
+def test_a_server_that_cannot_be_installed_is_named_and_left_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_program(home / "uv", "echo there is no network >&2; exit 1")
+    monkeypatch.setattr(running, "uv", lambda: str(home / "uv"))
+    with pytest.raises(NotInstalled, match="there is no network"):
+        running.install("lightrag")
+    assert runner.main(["lightrag"]) == 0
+    assert "lightrag is left out" in capsys.readouterr().out
+
+
+def test_an_environment_is_made_once_and_again_when_its_list_is_another(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = home / "log"
+    write_program(home / "uv", f'echo "$1 $2" >>{log}; mkdir -p "{home}/servers/lightrag"')
+    monkeypatch.setattr(running, "uv", lambda: str(home / "uv"))
+    for _ in range(2):
+        assert running.install("lightrag") == home / "servers" / "lightrag"
+    assert log.read_text().splitlines() == ["venv --quiet", "pip install"]
+    (home / "servers" / "lightrag" / "made-from").write_text("another list")
+    running.install("lightrag")
+    assert len(log.read_text().splitlines()) == 4
+
+
+def test_a_name_that_is_no_server_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no server minio; there are openai"):
+        runner.main(["minio"])
+
+
+def test_the_lists_of_packages_are_frozen() -> None:
+    for name in NAMES:
+        lines = Path(running.__file__).with_name(f"{name}.txt").read_text().splitlines()
+        assert len(lines) > 50
+        assert all(line.count("==") == 1 and " " not in line and "/" not in line for line in lines), name
+
+
+SERVER = """
+import http.server, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("child", child.pid, flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_a_server_and_what_it_started_end_with_the_context(tmp_path: Path) -> None:
+    port = free_port()
+    words = [sys.executable, "-c", SERVER, str(port)]
+    with running.running(words, tmp_path / "place", f"http://127.0.0.1:{port}/", {}) as process:
+        log = (tmp_path / "place" / "server.log").read_text()
+        child = int(log.split()[1])
+        assert is_running(child)
+    assert process.poll() is not None
+    deadline = time.monotonic() + 10
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(child)
+
+
+def is_running(number: int) -> bool:
+    """It exists and is no zombie: nobody may wait for a child of somebody else's."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None:
+    words = ["/bin/sh", "-c", "echo the port is taken; exit 3"]
+    with (
+        pytest.raises(NotStarted, match=r"sh ended with code 3:\nthe port is taken"),
+        running.running(words, tmp_path / "place", "http://127.0.0.1:9/", {}),
+    ):
+        raise AssertionError
+
+
+def test_nothing_is_collected_where_no_server_is() -> None:
+    environ = {name: value for name, value in os.environ.items() if name != running.VARIABLE}
+    words = ("--collect-only", "-q", "-p", "no:cacheprovider", "tests/servers")
+    command = [sys.executable, "-m", "pytest", *words]
+    root = Path(running.__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
