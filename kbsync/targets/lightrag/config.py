@@ -40,12 +40,12 @@ class LightragTargetConfig(RemoteTargetConfig):
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "A changed file has no gap, a renamed one has: the server takes a text only once, so that the "
-            "document of the old name is deleted before that of the new one is made."
+            "a changed file has no gap, a renamed one has: the server takes a text only once, so that the "
+            "document of the old name is deleted before that of the new one is made"
         ),
         3: (
-            "Of several files with the same text one becomes a document; the others fail, "
-            "and the reason names the document that has their text."
+            "of several files with the same text one becomes a document; the others fail, "
+            "and the reason names the document that has their text"
         ),
     }
 
