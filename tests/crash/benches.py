@@ -58,7 +58,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "zhipu":
             return {**REMOTE_JOBS, **RECIPE_JOBS}
         case "dify":  # as at Zhipu, but for what asks nothing else of the service; it has one recipe for all
-            alike = ("rename-keep", "mend", "approve", "everything", "prefix", "audit")
+            alike = ("adopt-plain", "rename-keep", "mend", "approve", "everything", "prefix", "audit")
             return {
                 name: job
                 for name, job in REMOTE_JOBS.items()
