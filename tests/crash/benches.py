@@ -83,7 +83,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             own = ("create", "change", "rename", "delete", "adopt", "audit")
             return {name: REMOTE_JOBS[name] for name in own}
         case "dify":  # as at Zhipu, but for what asks nothing else of the service; it has one recipe for all
-            alike = ("rename-keep", "mend", "approve", "everything", "prefix", "audit")
+            alike = ("adopt-plain", "rename-keep", "mend", "approve", "everything", "prefix", "audit")
             return {
                 name: job
                 for name, job in REMOTE_JOBS.items()
