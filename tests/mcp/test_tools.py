@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
+from kbsync.cli import context
+from kbsync.cli.commands.mcp import protocol
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
 from tests.cli.conftest import ODD
@@ -314,6 +317,22 @@ async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
         said = await refused(client, "search", query="hours")
     assert "a bug in kbsync" in said and "secret" not in said
     assert paths(await told(client, "search", query="hours"))
+
+
+async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = threading.Event()
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(context, "_below", lambda *_place: mended.wait(60) and None)
+    try:
+        silent = asyncio.create_task(refused(client, "get", path="install.md"))
+        await asyncio.sleep(0.05)
+        assert paths(await told(client, "search", query="hours"))
+        assert not silent.done()
+        assert "no answer within" in await silent
+    finally:
+        mended.set()
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:

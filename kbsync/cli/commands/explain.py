@@ -16,6 +16,7 @@ from kbsync.core.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
+    from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
     from kbsync.state.read_only import ReadOnlyState, Tx
 
@@ -54,13 +55,19 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
 
     `text`: with the extracted text. Raises `KbsyncError`.
     """
+    import asyncio
+
     from kbsync.engine.clock import SystemClock
     from kbsync.engine.explain import explain_path, outside
     from kbsync.once import settings_of
 
-    settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
+    def located() -> tuple[dict[str, MirrorSettings], list[Place]]:
+        settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
+        return settings, places_of(installation, state, path, cwd)
+
     with closing(look_at(installation)) as state:
-        places = places_of(installation, state, path, cwd)
+        # In a thread: on a dead mount a look at the disk may never end.
+        settings, places = await asyncio.to_thread(located)
         if not places:
             return outside(path, [each.root for each in settings.values()])
         name, below = places[0]

@@ -18,7 +18,7 @@ from kbsync.errors import UsageError
     epilog=examples(
         "kbsync mcp --folder ~/notes           an assistant starts this, and talks over stdin and stdout",
         "kbsync mcp --folder ~/notes --http 127.0.0.1:9754",
-        "KBSYNC_MCP_TOKEN=… kbsync mcp --http 0.0.0.0:9754",
+        "KBSYNC_MCP_TOKEN=$(cat token) kbsync mcp --http 0.0.0.0:9754",
     )
 )
 @click.option("--http", metavar="ADDRESS", help="Serve over HTTP at host:port instead of stdin and stdout.")

@@ -241,13 +241,7 @@ class Library:
 
     async def _locate(self, chosen: Installation, wanted: Wanted) -> Located:
         if wanted.path is not None:
-            with closing(existing_state(chosen)) as state:
-                places = places_of(chosen, state, wanted.path, AWAY)
-                found = [
-                    located
-                    for name, path in places
-                    if (located := state.read(lambda tx: _at(tx, chosen, name, path))) is not None  # noqa: B023
-                ]
+            found = await asyncio.to_thread(_at_path, chosen, wanted.path)
             if not found:
                 told = await explained(chosen, wanted.path, AWAY, text=False)
                 raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
@@ -452,6 +446,16 @@ def _at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
         return None
     mirror = next(each for each in chosen.mirrors if each.name == name)
     return Located(mirror, server.remote_id, path, entry.status, server.digest, server.size)
+
+
+def _at_path(chosen: Installation, path: str) -> list[Located]:
+    """The documents of the files that may be meant by `path`. Looks at the disk."""
+    with closing(existing_state(chosen)) as state:
+        found = list[Located]()
+        for name, below in places_of(chosen, state, path, AWAY):
+            located = state.read(lambda tx: _at(tx, chosen, name, below))  # noqa: B023 (read at once)
+            found += [] if located is None else [located]
+        return found
 
 
 def _with_id(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:

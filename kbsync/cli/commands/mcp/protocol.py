@@ -6,6 +6,7 @@ of the tool, in a sentence that a model can act on. An answer comes twice: as JS
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -65,6 +66,9 @@ kbsync keeps folders of the user's documents mirrored in a knowledge base, so th
 files say now. Use `search` to find passages, `get` to read on in a document, `list` to see which documents \
 there are, and `status` when something expected is not found. Name the path of a document that you quote. \
 Each answer has `notes`: they tell what is missing or out of date; pass on those that matter."""
+
+ANSWER_SECONDS = LONGEST_WAIT + 30.0
+"""For any answer: a dead mount or a service may stay silent for ever."""
 
 Json = dict[str, Any]
 
@@ -304,7 +308,8 @@ class _Handlers:
             raise MCPError(INVALID_PARAMS, f"there is no tool {printable(params.name[:100])}")
         try:
             given = _checked(params.name, params.arguments or {})
-            told, text = await answer(context, given)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                told, text = await answer(context, given)
         except Exception as error:
             return CallToolResult(content=[_content(_sentence(error))], is_error=True)
         return CallToolResult(content=[_content(text)], structured_content=_encodable(told))
@@ -364,7 +369,8 @@ class _Handlers:
         cursor = None if params is None else params.cursor
         try:
             mirror, _, path = ("", "", "") if cursor is None else _path_of(cursor).partition("\n")
-            found = await self._library.documents((mirror, path), RESOURCES_AT_ONCE)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                found = await self._library.documents((mirror, path), RESOURCES_AT_ONCE)
         except Exception as error:
             raise _refusal(error) from error
         listed = [
@@ -400,7 +406,8 @@ class _Handlers:
             if not uri.startswith(SCHEME) or not quoted or "%00" in quoted or "\0" in quoted:
                 raise UsageError(f"the address of a document is {SCHEME}MIRROR/PATH")
             wanted = Wanted(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
-            told = await self._library.get(wanted, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                told = await self._library.get(wanted, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
         except Exception as error:
             raise _refusal(error) from error
         text = told["text"]
@@ -464,6 +471,8 @@ def _path_of(cursor: str) -> str:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ANSWER_SECONDS:.0f} s: a folder or a service is silent; try it again later"
     if code_of(error) is None:
         log.exception("answer.failed")
         return "this is a bug in kbsync; its log on stderr has the details"
