@@ -49,7 +49,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: "OpenAI keeps it. OGX gives files of equal text one set of passages, found under one of their "
-        "paths; where one of them is deleted, the other is attached again and is not found meanwhile.",
+        "paths; where one of them is deleted, the other is attached again and is not found meanwhile",
     }
     document_settings: ClassVar[Mapping[str, ValueKind]] = {
         "chunk_token": Whole("tokens in a piece at most", least=SMALLEST_CHUNK, most=LARGEST_CHUNK),
