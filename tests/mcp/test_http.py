@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from kbsync.cli.commands.mcp import http
 from tests.cli.place import LONGEST, Place, eventually
 from tests.mcp.assistant import SETTLED, paths, told
 from tests.ports import free_address, free_port
+from tests.programs import ENDING, found, ran
 
 TOKEN = "a-token-of-24-characters"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -206,15 +204,19 @@ does not offer: logging, completion, prompts, sampling, elicitation, subscriptio
 """
 
 
+@pytest.fixture(scope="module")
+def conformance() -> list[str]:
+    """The program; it needs Node 22, and is nowhere but in npm."""
+    npx, package = found("npx"), "@modelcontextprotocol/conformance"
+    if npx is None or ran(npx, "--no-install", package, "--version").returncode:
+        pytest.skip(f"{package} {ENDING}")
+    return [npx, "--no-install", package]
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_conformance_test_of_the_protocol_passes(shared_url: str, scenario: str, tmp_path: Path) -> None:
-    npx = shutil.which("npx")
-    package = ["--no-install", "@modelcontextprotocol/conformance"]
-    if (
-        npx is None
-        or subprocess.run([npx, *package, "--version"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("@modelcontextprotocol/conformance (npm, Node 22) is not there")
-    words = [npx, *package, "server", "--url", shared_url, "--scenario", scenario, "-o", str(tmp_path)]
-    ran = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+def test_the_conformance_test_of_the_protocol_passes(
+    shared_url: str, conformance: list[str], scenario: str, tmp_path: Path
+) -> None:
+    words = [*conformance, "server", "--url", shared_url, "--scenario", scenario, "-o", str(tmp_path)]
+    done = ran(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
