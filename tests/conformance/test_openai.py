@@ -63,7 +63,7 @@ class TestOpenaiLags(OpenaiSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {"list_lag": 2.0, "extra_fields": True}
 
 
-class SharedTexts(TargetSuite):
+class SharedTextsSuite(TargetSuite):
     """What holds at OGX, where files of equal text have one set of passages."""
 
     async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
@@ -82,6 +82,6 @@ class SharedTexts(TargetSuite):
         assert list(await world.listed()) == [third]
 
 
-class TestOgx(SharedTexts):
+class TestOgx(SharedTextsSuite):
     def make_world(self, place: Path) -> OpenaiConformance:
         return OpenaiConformance(dialect="ogx")

@@ -16,7 +16,7 @@ from kbsync.targets.openai.config import OpenaiTargetConfig
 from kbsync.targets.openai.target import OpenaiTarget
 from kbsync_standin.openai import application
 from tests.cli.place import Place
-from tests.conformance.test_openai import SharedTexts
+from tests.conformance.test_openai import SharedTextsSuite
 from tests.servers.openai import KEY, KNOWN, PROBES
 from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
@@ -69,7 +69,7 @@ def _ask(given: Mapping[str, Any], method: str, path: str, **content: Any) -> di
     return dict(answer.raise_for_status().json())
 
 
-class TestOgxItself(SharedTexts):
+class TestOgxItself(SharedTextsSuite):
     @pytest.fixture(autouse=True)
     def _there(self, servers: dict[str, Any]) -> None:
         self.given = servers["openai"]
