@@ -13,6 +13,7 @@ from kbsync.errors import Halted, Rejected
 from kbsync_standin.openai import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.world import sha_of_folder
+from tests.targets.blocks import around
 from tests.targets.openai.world import OpenaiWorld
 
 HOURS = 7200.0
@@ -50,8 +51,11 @@ async def test_one_that_only_looks_sweeps_nothing_up(world: OpenaiWorld) -> None
     await world.crash(Guillotine(upon=["POST answer"]))
     world.clock.now += HOURS
     async with world.running():
-        target = world.make_target()
-        target._surroundings = type(target._surroundings)("", Path(), Path(), read_only=True)
+        clock = world.clock
+        target = world.client(
+            world.config(), around(read_only=True), wall=clock.wall, steady=clock.steady, sleep=clock.sleep
+        )
+        world.targets.append(target)
         assert [row async for row in target.list()] == []
     assert len(world.orphans()) == 1
 
