@@ -30,7 +30,6 @@ def install_command(*packages: str, reinstall: bool = False) -> str:
     import shlex
     import sys
     from importlib import metadata
-    from importlib.util import find_spec
 
     try:
         required = metadata.requires("kbsync") or []
@@ -39,9 +38,8 @@ def install_command(*packages: str, reinstall: bool = False) -> str:
     known = {re.split(r"[\[<>=!~; ]", each)[0]: each.partition(";")[0].strip() for each in reversed(required)}
     options = ["--force-reinstall", "--no-deps"] if reinstall else []
     # This Python by its path: the `pip` of a shell may be that of another one. What uv made has none.
-    by_pip, by_uv = (
-        [sys.executable, "-m", "pip", "install"],
-        ["uv", "pip", "install", "--python", sys.executable],
-    )
-    command = [*(by_uv if find_spec("pip") is None else by_pip), *options]
-    return shlex.join([*command, *(known.get(name, name) for name in packages)])
+    if any(metadata.distributions(name="pip")):
+        command = [sys.executable, "-m", "pip", "install"]
+    else:
+        command = ["uv", "pip", "install", "--python", sys.executable]
+    return shlex.join([*command, *options, *(known.get(name, name) for name in packages)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import resource
@@ -301,7 +300,7 @@ def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_i
 def test_where_uv_made_the_environment_uv_installs_into_it(
     monkeypatch: pytest.MonkeyPatch, reinstall: bool
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(metadata, "distributions", lambda **_: ())
     options = ["--force-reinstall", "--no-deps"] if reinstall else []
     command = ["uv", "pip", "install", "--python", sys.executable, *options, "needed-by-kbsync"]
     assert install_command("needed-by-kbsync", reinstall=reinstall) == shlex.join(command)

@@ -116,7 +116,8 @@ SUMMARY: Json = {
     "name": STRING,
     "folder": STRING,
     "target": STRING,
-    "documents": _object(**dict.fromkeys(STATES, WHOLE)),
+    # `kept` is there only where something is.
+    "documents": {**_object(**dict.fromkeys(STATES, WHOLE)), "required": sorted({*STATES} - {"kept"})},
     "oldest_pending_s": NUMBER,
     "last_pass": MAYBE_STRING,
     "halt": {"type": ["object", "null"], "properties": {"reason": STRING, "detail": STRING, "cure": STRING}},
