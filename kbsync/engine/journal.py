@@ -237,6 +237,15 @@ class Journal:
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.decide(tx, path)
 
+    def unseen(self, tx: Tx, path: str) -> None:
+        """A look could not tell whether the file is there."""
+        known = tx.entries.get(self.binding.mirror, path)
+        # Where a document is kept for a file that was gone, nothing is news that cannot be looked at: else a
+        # person would not be asked about it once `deletions: never` is over.
+        if known is not None and (known.status, known.presence) != (Status.KEPT, Presence.GONE):
+            tx.entries.set_presence(self.binding.mirror, path, Presence.UNKNOWN)
+            self.decide(tx, path)
+
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
         """The file is there and no longer selected."""
         known = tx.entries.get(self.binding.mirror, path)

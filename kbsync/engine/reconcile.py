@@ -521,7 +521,7 @@ class Reconciler:
                         folder, name = split(path)
                         tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
                     elif found.presence is Presence.UNKNOWN:
-                        tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
+                        self._journal.unseen(tx, path)
 
             await self._store.write(record)
             self._on_work()

@@ -197,8 +197,9 @@ def keeps_old_name(entry: FileRow, server: Upload) -> bool:
 
 def why_kept(entry: FileRow) -> str:
     """Why a document serves whose file would have none else."""
-    left_out = DESELECTED if entry.verdict.choice is FileChoice.EXCLUDED else EMPTIED
-    return f"{CAUSES[GONE if entry.presence is Presence.GONE else left_out]}; its document is kept"
+    left_out = {FileChoice.EXCLUDED: DESELECTED, FileChoice.SKIPPED: EMPTIED}
+    cause = GONE if entry.presence is Presence.GONE else left_out.get(entry.verdict.choice, "")
+    return f"{CAUSES.get(cause, UNSEEN)}; its document is kept"
 
 
 CAUSES = {
@@ -207,6 +208,8 @@ CAUSES = {
     EMPTIED: "the file is empty now",
 }
 """Why a file shall have no document, as a sentence."""
+
+UNSEEN = "nobody can tell whether the file is there"
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:

@@ -21,7 +21,7 @@ from kbsync.engine.audit import Audit, Discrepancy, Proof
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
 from kbsync.engine.settings import MirrorSettings
-from kbsync.engine.status import CAUSES, halt_json
+from kbsync.engine.status import CAUSES, UNSEEN, halt_json
 from kbsync.errors import Halted
 from kbsync.source.look import look
 from kbsync.state.files import split
@@ -224,7 +224,7 @@ def _check_folder(
     kept = []
     for one in plan.keep or ():
         server = private.server(one.path)
-        why = f"{CAUSES[one.cause]}, its document is kept"
+        why = f"{CAUSES.get(one.cause, UNSEEN)}, its document is kept"
         kept.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
     for left in plan.failed:
         if left.refused is not None and is_there(left.path):

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.core.model import UploadState
+from kbsync.core.model import Presence, UploadState
 from kbsync.engine.explain import explain_path
 from kbsync.engine.settings import DeletionLimits
 from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Unavailable
+from kbsync.source.hints import Hint, HintKind
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.engine.auditing import audited, paths, verified
+from tests.engine.machine import Obstacles
 from tests.engine.read_only_commands import once_for, open_target, planned, state_of
 from tests.engine.test_forget import forgotten
 from tests.engine.world import World
@@ -240,6 +242,38 @@ async def test_a_kept_document_that_others_deleted_is_missing_once(world: World)
     world.tell("repair", **repair_request(found))
     await world.once()
     assert (await verified(world)).ok and world.statuses() == {"ready": 3}
+
+
+async def test_where_nobody_can_look_any_more_what_was_kept_is_kept_and_asked_about(world: World) -> None:
+    world.write("d/a.md", "old text")
+    await world.mirrored(12)
+    world.delete("d/a.md")
+    await world.once()
+    world.write("d/a.md", "new text")
+    obstacles = Obstacles()
+    obstacles.places.add(str(world.root / "d"))
+    with obstacles.standing():
+        async with world.begun() as bound:
+            await bound.reconciler.take_hints([Hint("d/a.md", HintKind.FILE)])
+        assert told(world)["d/a.md"] == ("kept", "the file is gone; its document is kept")
+        assert (await verified(world)).to_json()["kept"] == ["d/a.md"]
+        world.settings = replace(world.settings, deletions=ASKS)
+        await world.once()
+        assert told(world)["d/a.md"][0] == "held"
+        world.settings = replace(world.settings, deletions=NEVER)
+        await world.once()
+    assert world.served()["d/a.md"] == "old text"
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_kept_document_of_which_a_look_told_nothing_has_a_reason(world: World) -> None:
+    await world.mirrored(4)
+    world.delete("f0.md")
+    await world.once()
+    world.change(lambda tx: tx.entries.set_presence(world.run.mirror, "f0.md", Presence.UNKNOWN))
+    assert told(world)["f0.md"] == ("kept", "nobody can tell whether the file is there; its document is kept")
+    assert (await verified(world)).ok
 
 
 async def test_forget_deletes_what_was_kept(world: World) -> None:
