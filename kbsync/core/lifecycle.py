@@ -51,7 +51,7 @@ SERVING --> GONE: worker, updated in place, or no longer at the target
 HELD --> SERVING: planner, the file is back
 HELD --> RETIRING: person, approved
 HELD --> GONE: worker, updated in place, or no longer at the target
-RETIRING --> SERVING: planner, wanted again, delete not yet sent
+RETIRING --> SERVING: planner, wanted again, delete not yet sent, or worker, kept and still there
 RETIRING --> TOMBSTONE: worker, deleted, the list may lag
 RETIRING --> GONE: worker, deleted
 TOMBSTONE --> GONE: worker, a list confirms it

@@ -5,7 +5,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - What cannot be looked at, or is being written, is left alone.
 - A file that is gone or deselected loses its document, but one that serves only after it was weighed.
 - With `deletions: never` it keeps what serves it, and what is on its way is let come to its end. What a newer
-  version or a new name replaces makes way all the same.
+  version or a new name replaces makes way all the same. What a delete was sent for in vain is kept if the
+  target still has it.
 - Equal bytes under an equal recipe are served by what already serves.
 - A retirement is called off while its delete was not sent and nothing else serves the path. Once a delete
   was sent and not answered, it is not sent again before a successor serves: the document may still be

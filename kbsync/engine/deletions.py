@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Container, Iterable
 from dataclasses import replace
 from functools import partial
 
+from kbsync.contract.target import DocState, DocStatus
 from kbsync.core import lifecycle
 from kbsync.core.model import FileKind, Presence, Purpose, RootIdentity, Upload, UploadState, Wish
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
@@ -349,14 +350,28 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     }
 
 
+async def spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
+    """Those whose delete was sent and not answered with success, while their documents are kept by now.
+
+    Only a look at the target can tell whether the document is still there.
+    """
+    return await store.read(lambda tx: [row for row in rows if _is_spared(journal, tx, row)])
+
+
 def begin(
-    journal: Journal, tx: Tx, numbers: Sequence[int], kept: Container[int], *, is_full: bool
+    journal: Journal,
+    tx: Tx,
+    numbers: Sequence[int],
+    kept: Container[int],
+    known: Mapping[str, DocStatus],
+    *,
+    is_full: bool,
 ) -> list[Upload]:
     """Count the attempt of those still retiring; only they may be deleted.
 
     What used to serve a path that is wanted again goes on serving, and a document that another row counts on
     (an update in place shares it) is left alone. `kept`: not now. `is_full`: no successor is waited for,
-    since it may need the room.
+    since it may need the room. `known`: what the target says of those that are `spared`, by remote id.
     """
     begun = []
     for number in numbers:
@@ -371,6 +386,11 @@ def begin(
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))
         elif number in kept:
+            tx.uploads.save(lifecycle.await_file(upload, journal.timing))
+        elif (state := _state_of_spared(journal, tx, upload, known)) is DocState.READY:
+            tx.uploads.save(lifecycle.serve(upload, attempts=0, postponed=0))
+            journal.decide(tx, upload.path or "")
+        elif state not in (None, DocState.MISSING):
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
         elif (waiting := _put_off(journal, tx, upload, is_full=is_full)) is not None:
             tx.uploads.save(waiting)
@@ -391,6 +411,23 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
     if not is_full and must_stay(upload, wish, others):
         return lifecycle.await_successor(upload, journal.timing)
     return None
+
+
+def _state_of_spared(
+    journal: Journal, tx: Tx, upload: Upload, known: Mapping[str, DocStatus]
+) -> DocState | None:
+    """Of a document that is kept; None for one that may go."""
+    if not _is_spared(journal, tx, upload):
+        return None
+    status = known.get(upload.remote_id or "")
+    return DocState.UNKNOWN if status is None else status.state
+
+
+def _is_spared(journal: Journal, tx: Tx, upload: Upload) -> bool:
+    wish = _wish(journal, tx, upload)
+    if wish is None or not wish.keeps or not parting_cause(wish) or upload.attempts == 0:
+        return False
+    return not any(other.state.serves for other in journal.uploads(tx, wish.path))
 
 
 def _wish(journal: Journal, tx: Tx, upload: Upload) -> Wish | None:

@@ -459,7 +459,9 @@ class PrivatePass:
         if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
             return
         if serving(self._rows(tx, entry.path)) is None:
-            found.delete.append(Planned(entry.path, row.size, cause=cause))
+            # With `deletions: never` the worker keeps it, if an earlier delete has not removed it.
+            going = found.delete if found.keep is None else found.keep
+            going.append(Planned(entry.path, row.size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
         """A document that serves as it is, by another path than the target knows."""

@@ -18,7 +18,7 @@ from functools import partial
 
 import structlog
 
-from kbsync.contract.target import Accepted, Outgoing, PutOutcome, Renames, Target
+from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, Renames, Target
 from kbsync.core.backoff import look_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
@@ -557,9 +557,10 @@ class Worker:
         for row in rows:
             if row.path is not None and kept.get(row.id):
                 self._on_doubt(row.path)
+        known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self.health.is_full
         begun = await self._store.write(
-            lambda tx: deletions.begin(self._journal, tx, numbers, kept, is_full=is_full)
+            lambda tx: deletions.begin(self._journal, tx, numbers, kept, known, is_full=is_full)
         )
         ids = [row.remote_id for row in begun if row.remote_id is not None]
         if not ids:
@@ -577,6 +578,18 @@ class Worker:
 
         self._tell(await self._store.write(record))
         await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
+
+    async def _states_of(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
+        """What the target says of these documents; nothing where it does not answer."""
+        if not rows:
+            return {}
+        try:
+            known = await self._target.status([row.remote_id or "" for row in rows])
+        except TargetError as error:
+            await self._note_trouble([error], 1)
+            return {}
+        self.health.answers()
+        return known
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """What was renamed is recorded at the end: a rename that is made twice is the same."""

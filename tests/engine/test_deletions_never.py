@@ -13,7 +13,7 @@ from kbsync.engine.explain import explain_path
 from kbsync.engine.settings import DeletionLimits
 from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import repair_request
-from kbsync.errors import Unavailable
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
@@ -214,6 +214,52 @@ async def test_a_deletion_that_was_not_sent_yet_is_called_off(world: World) -> N
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
     assert world.statuses() == {"ready": 11, "kept": 1} and "f0.md" in world.served()
+
+
+REFUSALS = [Unavailable("busy"), Rejected("not now")]
+
+
+async def half_deleted(world: World, error: TargetError, *, effect: bool = False) -> None:
+    """Two of twelve files are gone, and no delete of their documents was answered with success."""
+    world.settings = replace(world.settings, deletions=ASKS)
+    await world.mirrored(12)
+    world.base.faults.append(Fault("delete", error=lambda: error, times=10_000, effect=effect))
+    world.delete("f0.md", "f1.md")
+    await world.once()
+    world.base.faults.clear()
+    assert world.states().count("RETIRING") == 2
+    world.settings = replace(world.settings, deletions=NEVER)
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+async def test_what_a_delete_was_sent_for_in_vain_is_kept(world: World, error: TargetError) -> None:
+    await half_deleted(world, error)
+    plan = (await planned(world)).to_json()
+    assert (plan["delete"], plan["keep"]) == ([], ["f0.md", "f1.md"])
+    world.clock.now += 7200.0
+    await world.once()
+    assert world.statuses() == {"ready": 10, "kept": 2} and len(world.served()) == 12
+    assert world.base.effects_of("delete") == []
+    assert (await verified(world)).ok
+
+
+async def test_what_a_delete_has_removed_although_it_said_nothing_is_not_kept(world: World) -> None:
+    await half_deleted(world, Unsure("no answer"), effect=True)
+    world.clock.now += 7200.0
+    await world.once()
+    assert world.statuses() == {"ready": 10} and world.served() == world.on_disk()
+
+
+async def test_while_nothing_tells_whether_it_is_still_there_no_delete_is_sent_again(world: World) -> None:
+    await half_deleted(world, Unavailable("busy"))
+    world.base.faults.append(Fault("status", times=10_000, lie=True))
+    world.clock.now += 7200.0
+    await world.once()
+    assert world.base.effects_of("delete") == [] and len(world.served()) == 12
+    world.base.faults.clear()
+    world.clock.now += 7200.0
+    await world.once()
+    assert world.statuses() == {"ready": 10, "kept": 2} and len(world.served()) == 12
 
 
 async def test_kept_documents_outlive_a_lost_state(world: World) -> None:
