@@ -124,6 +124,12 @@ class Discrepancy:
     why: str
     stray: Stray | None = None
 
+    @property
+    def is_deleted(self) -> bool:
+        """A delete of its document was carried out or is under way, and it is listed all the same."""
+        row = None if self.stray is None else self.stray.row
+        return row is not None and row.state in (UploadState.TOMBSTONE, UploadState.RETIRING)
+
 
 class Audit:
     """One audit of one mirror's documents: `read_list` first.
@@ -575,7 +581,7 @@ class BackgroundAudit:
             await self._mend_missing(audit, await audit.confirmed(page), result)
         orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))
         if binding.abilities.keeps:  # what a lost state left behind is kept like the rest
-            orphaned = []
+            orphaned = [one for one in orphaned if one.is_deleted]
         self._go_on()
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
         for kind, found in (("duplicate", duplicate), ("orphaned", orphaned)):

@@ -141,7 +141,9 @@ async def verify_mirror(
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         if private.binding.abilities.keeps:  # what a lost state left behind is kept like the rest
             gone = {row.remote_id for row in lost}
-            kept, orphaned = [one for one in [*kept, *orphaned] if one.remote_id not in gone], []
+            kept += [one for one in orphaned if not one.is_deleted]
+            kept = [one for one in kept if one.remote_id not in gone]
+            orphaned = [one for one in orphaned if one.is_deleted]
         return Verification(
             settings.name,
             missing=_by_path(missing),
@@ -223,9 +225,9 @@ def _check_folder(
             orphaned.append(Discrepancy(one.path, server.remote_id, why))
     kept = []
     for one in plan.keep or ():
-        server = private.server(one.path)
-        why = f"{CAUSES.get(one.cause, UNSEEN)}, its document is kept"
-        kept.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
+        if (server := private.server(one.path)) is not None:
+            why = f"{CAUSES.get(one.cause, UNSEEN)}, its document is kept"
+            kept.append(Discrepancy(one.path, server.remote_id, why))
     for left in plan.failed:
         if left.refused is not None and is_there(left.path):
             why = f"the file is newer than its document and was refused: {left.note}"

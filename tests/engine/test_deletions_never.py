@@ -262,6 +262,27 @@ async def test_while_nothing_tells_whether_it_is_still_there_no_delete_is_sent_a
     assert world.statuses() == {"ready": 10, "kept": 2} and len(world.served()) == 12
 
 
+@pytest.mark.parametrize("mends", [False, True])
+async def test_what_was_deleted_and_is_listed_still_is_not_called_kept(tmp_path: Path, mends: bool) -> None:
+    world = World(tmp_path, list_lag=1.0)
+    await world.mirrored(12)
+    world.base.faults.append(Fault("delete", lie=True))
+    world.delete("f0.md")
+    await world.once()
+    assert world.states().count("TOMBSTONE") == 1 and len(world.served()) == 12
+    world.settings = replace(world.settings, deletions=NEVER)
+    await world.once()
+    world.clock.now += 7200.0
+    if mends:
+        assert (await audited(world)).mended == 1
+    else:
+        found = await verified(world)
+        assert paths(found) == {"orphaned": ["f0.md"]} and found.kept == ()
+        world.tell("repair", **repair_request(found))
+        await world.once()
+    assert world.served() == world.on_disk()
+
+
 async def test_kept_documents_outlive_a_lost_state(world: World) -> None:
     await world.mirrored(4)
     world.delete("f0.md", "f1.md")
