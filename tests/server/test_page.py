@@ -224,6 +224,26 @@ async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
             assert seen._page.messages == []
 
 
+async def test_what_is_kept_is_searchable_and_has_its_count(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that keeps none, beside it, does not say so."""
+    frame = Views.frame
+    mirrors = [told("archive", ready=3, kept=2), told("well", ready=1)]
+
+    async def with_others(self: Views) -> dict[str, Any]:
+        return {**await frame(self), "mirrors": mirrors}
+
+    monkeypatch.setattr(Views, "frame", with_others)
+    async with shown(scene(tmp_path), page) as seen:
+        await seen.open()
+        await seen.until("document.querySelectorAll('.mirror').length == 2")
+        assert await seen.text("#sentence") == "All 6 documents are searchable"
+        assert "2 kept" in " ".join((await seen.text(".mirror")).split())
+        assert (await seen.text()).count("kept") == 1
+        assert seen._page.messages == []
+
+
 @pytest.mark.parametrize("kind", ["deletions", "renewals"])
 async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
     tmp_path: Path, page: Page, kind: str

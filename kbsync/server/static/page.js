@@ -241,7 +241,8 @@ function show(told) {
   tick();
 }
 
-const total = (mirrors, state) => mirrors.reduce((sum, one) => sum + one.documents[state], 0);
+// `kept` is told only of mirrors that keep any.
+const total = (mirrors, state) => mirrors.reduce((sum, one) => sum + (one.documents[state] ?? 0), 0);
 const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].includes(one.halt.reason);
 const PASSING = ["target-down", "failing"];
 const needsPerson = (one) => isHalted(one) && !PASSING.includes(one.halt.reason);
@@ -258,7 +259,8 @@ function showSummary(mirrors) {
   const halted = mirrors.filter(isHalted), asked = mirrors.filter(isAsked), failed = total(mirrors, "failed");
   const held = mirrors.reduce((sum, one) => sum + one.held, 0), stopped = mirrors.some(needsPerson);
   const halts = halted.length === 1 ? `${halted[0].name} is halted` : `${halted.length} mirrors are halted`;
-  const moving = total(mirrors, "pending") + total(mirrors, "indexing"), ready = total(mirrors, "ready") + total(mirrors, "held");
+  const moving = total(mirrors, "pending") + total(mirrors, "indexing");
+  const ready = ["ready", "held", "kept"].reduce((sum, state) => sum + total(mirrors, state), 0);
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
   if (ready === 1) sentence = "1 document is searchable";
   if (moving) sentence = `${counted(moving, "document")} in progress`;
