@@ -186,6 +186,11 @@ UPDATE upload SET reappeared = repairs, repairs = 0 WHERE state IN (7, 8);
 """
 """Nobody read the table of what was done: the log says it. And `upload.repairs` counted two things."""
 
+KEPT = """
+SELECT 1;
+"""
+"""No table changes: files may have the status 7 (`core.model.Status.KEPT`), unknown to earlier programs."""
+
 MIGRATIONS: tuple[str, ...] = (
     FIRST,
     NAMED,
@@ -194,6 +199,7 @@ MIGRATIONS: tuple[str, ...] = (
     RECIPES,
     ONE_MEANING_EACH,
     REAPPEARED,
+    KEPT,
 )
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
 from kbsync.core.model import Phase, UploadState
-from kbsync.errors import LockedError
+from kbsync.engine.settings import DeletionLimits
+from kbsync.errors import LockedError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.db import open_writer
 from kbsync.state.store import StateStore
@@ -33,6 +35,7 @@ RELEASED = (
     "322dacf9772d",
     "bbe07a679cf4",
     "c76fb351dbde",
+    "91c7e6debe11",
 )
 """How the digests of the scripts begin; a script that states were made with is never changed."""
 
@@ -102,6 +105,23 @@ def test_a_message_for_an_older_kbsync_changes_nothing_under_it(tmp_path: Path) 
         assert schema.version_of(db) == schema.VERSION - 1
         StateStore(path, check=False).close()
         assert schema.version_of(db) == schema.VERSION
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+async def test_an_earlier_kbsync_refuses_a_state_in_which_documents_are_kept(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status of such a file is one that it does not know."""
+    world = World(tmp_path)
+    world.settings = replace(world.settings, deletions=DeletionLimits(never=True))
+    await world.mirrored(2)
+    world.delete("f0.md")
+    await world.once()
+    assert world.statuses() == {"ready": 1, "kept": 1}
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:number])
+    monkeypatch.setattr(schema, "VERSION", number)
+    with pytest.raises(UsageError, match="written by a newer kbsync"):
+        StateStore(world.state / "state.db")
 
 
 def test_what_serves_at_a_service_waits_for_no_refresh_any_more(tmp_path: Path) -> None:
