@@ -1,10 +1,15 @@
-"""Product and stand-in share no line: what both had wrong alike, no test would see (ADR 16)."""
+"""Product and stand-in share no line: what both had wrong alike, no test would see (ADR 16).
+
+And no vendor's stand-in uses another's: what a vendor changes changes nothing elsewhere.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import kbsync
 import kbsync_standin
@@ -29,3 +34,20 @@ def test_the_stand_in_uses_nothing_of_the_program() -> None:
 
 def test_the_program_uses_nothing_of_the_stand_in() -> None:
     assert "kbsync_standin" not in set(imported(Path(kbsync.__path__[0])))
+
+
+STAND_IN = Path(kbsync_standin.__path__[0])
+VENDORS = sorted(file.parent.name for file in STAND_IN.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_the_stand_in_of_a_vendor_uses_no_other_one(vendor: str) -> None:
+    others = {f"kbsync_standin.{other}" for other in VENDORS if other != vendor}
+    modules = {
+        ".".join(node.module.split(".")[:2])
+        for file in (STAND_IN / vendor).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+    }
+    assert "kbsync_standin.messages" in modules
+    assert not modules & others

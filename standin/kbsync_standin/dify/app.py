@@ -15,10 +15,10 @@ from typing import Any
 from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
 from kbsync_standin.dify.workspace import HOME_ID, Document, KnowledgeBase, Refused, Workspace, hits
 from kbsync_standin.faults import Fault
+from kbsync_standin.forms import boundary_of, filename_in, parse_form
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.rules import Breach, Rules, is_flag, is_string, is_text, is_whole, one_of, or_none
-from kbsync_standin.zhipu.rules import boundary_of, filename_in, parse_form
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ROUTES: Mapping[tuple[str, str], str] = {

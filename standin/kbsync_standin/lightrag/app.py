@@ -12,11 +12,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from kbsync_standin.faults import Fault
+from kbsync_standin.forms import boundary_of, filename_in, parse_form
 from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour, changed
 from kbsync_standin.lightrag.storage import Document, Storage, id_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.rules import Breach, Rules, are_texts, is_flag, is_text, one_of, whole
-from kbsync_standin.zhipu.rules import boundary_of, filename_in, parse_form
 
 ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/documents/status_counts"): "base",

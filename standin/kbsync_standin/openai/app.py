@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
 from kbsync_standin.faults import Fault
+from kbsync_standin.forms import boundary_of, parse_form
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 from kbsync_standin.openai.project import HOME_ID, Attached, Project, Store, Stored
 from kbsync_standin.rules import Breach, Rules, is_object, is_string, is_text, or_none, whole
-from kbsync_standin.zhipu.rules import boundary_of, parse_form
 
 ROUTES: Sequence[tuple[str, str, str]] = (
     ("POST", "/v1/files", "upload"),

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from kbsync_standin.faults import Fault
+from kbsync_standin.forms import boundary_of, parse_form
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour, changed
 from kbsync_standin.openwebui.store import HOME_ID, USER_ID, File, KnowledgeBase, Refused, Store
 from kbsync_standin.rules import Breach
-from kbsync_standin.zhipu.rules import boundary_of, parse_form
 
 _KB, _FILE = r"/api/v1/knowledge/(?P<base>[^/]+)", r"/api/v1/files/(?P<file>[^/]+)"
 

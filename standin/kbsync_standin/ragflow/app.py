@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kbsync_standin.faults import Fault
+from kbsync_standin.forms import boundary_of, filename_in, parse_form
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
@@ -31,7 +32,6 @@ from kbsync_standin.rules import (
     share,
     whole,
 )
-from kbsync_standin.zhipu.rules import boundary_of, filename_in, parse_form
 
 ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/api/v1/datasets"): "base",

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from kbsync_standin.faults import Fault
+from kbsync_standin.forms import filename_in
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
 from kbsync_standin.rules import Breach
 from kbsync_standin.zhipu import asking_calls as asking
@@ -34,7 +35,7 @@ from kbsync_standin.zhipu.answers import (
 )
 from kbsync_standin.zhipu.behaviour import ZhipuBehaviour, changed
 from kbsync_standin.zhipu.faults import KINDS, play_of
-from kbsync_standin.zhipu.rules import FILES, check_head, filename_in
+from kbsync_standin.zhipu.rules import FILES, check_head
 
 API = "/api"
 PREFIX = f"{API}/llm-application/open"

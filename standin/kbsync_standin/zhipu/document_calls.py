@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kbsync_standin.forms import boundary_of, parse_form
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
 from kbsync_standin.rules import Test, are_texts, is_address, is_string, is_text, one_of, whole
@@ -31,9 +32,7 @@ from kbsync_standin.zhipu.rules import (
     LEGAL,
     SLICING_TESTS,
     SUPPORTED,
-    boundary_of,
     callback_of,
-    parse_form,
     slicing_of,
     upload_form,
 )

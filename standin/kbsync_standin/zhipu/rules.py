@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin.forms import Part
 from kbsync_standin.messages import Request
 from kbsync_standin.rules import Breach, Rules, Test, are_texts, is_address, is_object, is_whole
 from kbsync_standin.zhipu.documents import Callback, Slicing, extension
@@ -86,87 +86,6 @@ def number_in_query(request: Request, name: str, default: int, rules: Rules) -> 
 def is_digits(text: str) -> bool:
     """A number of at most 18 ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-
-
-_PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
-_ESCAPED = re.compile(r'\\(["\\])')
-_BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^;,\s"]{1,70}))', re.IGNORECASE)
-_FILENAME = re.compile(rb'\bfilename="((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
-_BEGINNING_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One field. `filename` is None for a plain field.
-
-    `only_extended`: the name came as `filename*=` alone, which many servers drop.
-    """
-
-    name: str
-    content: bytes
-    filename: str | None = None
-    only_extended: bool = False
-
-    @property
-    def text(self) -> str:
-        """The content as UTF-8. Raises `Breach` where it is none."""
-        try:
-            return self.content.decode()
-        except UnicodeDecodeError:
-            raise Breach(f"the form field {self.name} is not UTF-8") from None
-
-
-def boundary_of(content_type: str) -> str | None:
-    """The boundary of a `multipart/form-data` content type; None for another type or without one."""
-    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
-        return None
-    found = _BOUNDARY.search(content_type)
-    return (found[1] or found[2]) if found else None
-
-
-def parse_form(boundary: str, body: bytes) -> list[Part]:
-    """The parts in order. Raises `Breach`. The content of each is copied once."""
-    dashes = b"--" + boundary.encode()
-    if not body.startswith(dashes):
-        raise Breach("the form does not begin with its boundary")
-    parts: list[Part] = []
-    at = len(dashes)
-    while body[at : at + 2] == b"\r\n":
-        end = body.find(b"\r\n" + dashes, at)
-        if end < 0:
-            raise Breach("the form ends without its closing boundary")
-        parts.append(_part(body, at + 2, end))
-        at = end + 2 + len(dashes)
-    if body[at : at + 2] != b"--":
-        raise Breach("the form ends without its closing boundary")
-    return parts
-
-
-def _part(body: bytes, start: int, end: int) -> Part:
-    blank = body.find(b"\r\n\r\n", start, end + 2)
-    if blank < 0:
-        raise Breach("a part of the form has no blank line after its headers")
-    for line in body[start:blank].decode("utf-8", "replace").split("\r\n"):
-        header, _, value = line.partition(":")
-        if header.strip().lower() == "content-disposition":
-            break
-    else:
-        raise Breach("a part of the form has no Content-Disposition")
-    parameters = {
-        found[1].lower(): found[3] if found[2] is None else _ESCAPED.sub(r"\1", found[2])
-        for found in _PARAMETER.finditer(value)
-    }
-    if "name" not in parameters:
-        raise Breach("a part of the form has no name")
-    filename = parameters.get("filename")
-    only_extended = filename is None and "filename*" in parameters
-    return Part(parameters["name"], body[blank + 4 : end], filename, only_extended)
-
-
-def filename_in(beginning: bytes) -> str:
-    """The first file name in the beginning of a form, as far as it is there; "" otherwise."""
-    found = _FILENAME.search(beginning[:_BEGINNING_BYTES])
-    return _ESCAPED.sub(r"\1", found[1].decode("utf-8", "replace")) if found else ""
 
 
 SLICING_TESTS: Mapping[str, Test] = {

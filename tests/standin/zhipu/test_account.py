@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
+from kbsync_standin.forms import parse_form as parse
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from kbsync_standin.zhipu.rules import parse_form as parse
 from tests.standin.zhipu.vendor import START, DirectZhipu
 
 
