@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,17 @@ async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest
     async with asyncio.timeout(5):
         await http.AccessCheck(app, None)(asked, receive, send)
     assert heard == ["http.request", "http.request", "http.disconnect"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])
+def test_no_client_keeps_its_connection(shared_url: str, host: str) -> None:
+    body = json.dumps(PING)
+    headers = {**ACCEPT, "host": host, "content-type": "application/json", "content-length": str(len(body))}
+    lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
+    with socket.create_connection(("127.0.0.1", int(httpx.URL(shared_url).port or 0)), LONGEST) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes it
+    assert answer.lower().count(b"connection: close") == 1
 
 
 def test_other_machines_need_a_token(place: Place) -> None:

@@ -72,7 +72,7 @@ def endpoint_at(address: str, config: Config, environ: Mapping[str, str]) -> End
 
 
 class AccessCheck:
-    """Lets requests in, and no others."""
+    """Lets requests in, and no others. One per connection: a client that sends nothing more holds none."""
 
     def __init__(self, app: ASGIApp, token: Secret | None) -> None:
         self._app, self._token = app, token
@@ -82,8 +82,15 @@ class AccessCheck:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message["headers"] if pair[0].lower() != b"connection"]
+                message = {**message, "headers": [*kept, (b"connection", b"close")]}
+            await send(message)
+
         app = self._refused(scope) or self._app
-        await app(scope, _in_time(receive), send)
+        await app(scope, _in_time(receive), send_and_close)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
