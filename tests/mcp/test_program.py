@@ -15,9 +15,11 @@ from mcp import Client
 
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.library import Library
+from kbsync.config.secrets import Secret
 from kbsync.state import lock
 from tests.cli.place import LONGEST, Place, eventually, words_of
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
+from tests.ports import free_address
 from tests.programs import ran as program
 from tests.warm import KBSYNC
 
@@ -181,6 +183,32 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
         await mirroring.end(keeping)
     assert looks == [True, True, False, False, True, True, False, False, False, False]
     assert not lock.holding(state_dir)
+
+
+async def test_a_config_that_changed_is_taken_whoever_mirrors(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "READ_EVERY", 0.02)
+    config = place.configure()
+    library = Library(chosen(place, config=config))
+    mirroring = serving.Mirroring(library)
+    following = asyncio.create_task(mirroring.follow_config())
+
+    async def taken(token: str) -> None:
+        mirrors = place.configure().read_text()
+        config.write_text(f"http: {{listen: '{free_address()}', token: {token}}}\n{mirrors}")
+        async with asyncio.timeout(SETTLED):
+            while (http := library.installation.config.http) is None or http.token != Secret(token):
+                await asyncio.sleep(0.01)
+
+    await taken("the-first-of-24-characters")
+    keeping = asyncio.create_task(mirroring.keep())
+    async with asyncio.timeout(SETTLED):
+        while not lock.holding(library.installation.state_dir):
+            await asyncio.sleep(0.01)
+    await taken("the-second-of-24-characters")
+    following.cancel()
+    await mirroring.end(keeping)
 
 
 async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> None:

@@ -18,22 +18,24 @@ from typing import Any, TypeVar
 
 from kbsync import __version__
 from kbsync.cli.commands.explain import explained, places_of
-from kbsync.cli.context import existing_state, read_state
+from kbsync.cli.context import again, existing_state, read_state
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted
 from kbsync.cli.report import LISTED, MirrorReport, mirror_reports
 from kbsync.cli.searching import hit_json, iso_time, searched
 from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.reader import with_secrets_of
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import Status, serving
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
-from kbsync.engine.status import Items
-from kbsync.errors import NotOffered, Rejected, Unavailable, UnmadeError, UsageError
+from kbsync.engine.status import CREDENTIALS, Items
+from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
 from kbsync.source.read import Spooled, copy_stable
+from kbsync.source.watch import run_detached
 from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
 
@@ -51,6 +53,9 @@ MOST_LOOKED_AT = 20_000
 MOST_FOLDERS = 200
 LARGEST_TEXT_FILE = 10_000_000
 LOOK_EVERY = 0.25
+READ_SECONDS = 5.0
+"""For a config to be read: it resolves paths, and a network mount may never answer."""
+
 AWAY = Path("/")
 """The working directory of an assistant: a path is absolute, or relative to a mirror's folder."""
 
@@ -105,10 +110,38 @@ class Library:
         self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
         self._opening = asyncio.Lock()
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
+        self._reading: asyncio.Task[Installation] | None = None
 
     def turn_to(self, config: Config) -> None:
         """Answer from this config from now on."""
         self.installation = replace(self.installation, config=config)
+
+    async def config_now(self) -> Config:
+        """The config as its file and those of its keys say now. Raises `UsageError`, `OSError`."""
+        if self._reading is None or self._reading.done():
+            before = self.installation
+            self._reading = asyncio.create_task(run_detached(lambda: again(before)))
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                fresh = await asyncio.shield(self._reading)
+        except TimeoutError as error:
+            raise UsageError(
+                f"{self.installation.config.path}: not read within {READ_SECONDS:g} s"
+            ) from error
+        if fresh.state_dir != self.installation.state_dir:
+            raise UsageError("state_dir cannot change while kbsync runs; restart it")
+        _ = fresh.mirrors  # raises where one that is asked for is no longer in it
+        return fresh.config
+
+    async def _has_new_secrets(self, names: Sequence[str]) -> bool:
+        """Whether these mirrors, whose keys were refused, have other keys by now; they are taken then."""
+        try:
+            new = with_secrets_of(self.installation.config, await self.config_now(), names)
+        except (UsageError, OSError):
+            return False
+        is_new = new != self.installation.config
+        self.turn_to(new)
+        return is_new
 
     async def aclose(self) -> None:
         """Close every target."""
@@ -143,11 +176,13 @@ class Library:
         self, chosen: Installation, query: Query
     ) -> tuple[list[FoundDocument], Mapping[str, str]]:
         """The hits, and why mirrors could not be asked, by name. One that has nothing yet has no hits."""
-        silent, mirrors = dict[str, str](), list[SearchedMirror]()
+        silent, mirrors, refused = dict[str, str](), list[SearchedMirror](), list[str]()
 
         def note(names: Sequence[str], error: BaseException) -> None:
             if not isinstance(error, Exception) or code_of(error) is None:
                 raise error
+            if isinstance(error, Halted) and error.halt == CREDENTIALS:
+                refused.extend(names)
             if not isinstance(error, UnmadeError):
                 silent.update(dict.fromkeys(names, sentence_of(error)))
 
@@ -168,6 +203,8 @@ class Library:
                 note([each.name for each in group], answer)
             else:
                 answered.append((group[0], answer))
+        if refused and await self._has_new_secrets(refused):
+            return await self._find(replace(chosen, config=self.installation.config), query)
         return merge(answered, query), silent
 
     def _hits(
@@ -267,6 +304,12 @@ class Library:
                 return (await target.explain(located.document_id)).text
             except NotOffered:
                 pass
+            except Halted as error:
+                name = located.mirror.name
+                if error.halt != CREDENTIALS or not await self._has_new_secrets([name]):
+                    raise
+                [mirror] = replace(self.installation, only=(name,)).mirrors
+                return await self._text(replace(located, mirror=mirror))
         path = located.path
         if needs_parser(path) or located.size > LARGEST_TEXT_FILE:
             raise NotOffered(

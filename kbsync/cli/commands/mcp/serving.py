@@ -18,7 +18,7 @@ from mcp.server.stdio import stdio_server
 
 from kbsync.cli.context import again, prepare
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.errors import LockedError
+from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 LOOK_EVERY = 5.0
+READ_EVERY = 30.0
+"""Seconds between two looks at the config and the files of its keys: an assistant sends no SIGHUP."""
+
 FREE_FOR = 4
 """Looks in a row that have to find the lock free before it is taken over: a daemon may be restarting."""
 
@@ -50,9 +53,11 @@ async def _run(
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
         mirroring = Mirroring(library)
         keeping = asyncio.create_task(mirroring.keep())
+        following = asyncio.create_task(mirroring.follow_config())
         await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # From here on it ends, whatever its threads do: one may wait for a line of stdin for ever.
         end.arm(Code.MIRRORED)
+        following.cancel()
         await mirroring.end(keeping)
         await library.aclose()
     if client.done():
@@ -88,6 +93,27 @@ class Mirroring:
                 library.will_mirror = False
             await asyncio.sleep(LOOK_EVERY)
             free = 0 if lock.is_held(library.installation.state_dir) else free + 1
+
+    async def follow_config(self) -> None:
+        """Work and answer by the config as it is now, until cancelled. One that is no good is not taken."""
+        library, complaint, last = self._library, "", self._library.installation.config
+        while True:
+            await asyncio.sleep(READ_EVERY)
+            try:
+                config = await library.config_now()
+            except (UsageError, OSError) as error:
+                if (said := sentence_of(error)) != complaint:
+                    log.error("config.refused", reason="; ".join(said.splitlines()))
+                complaint = said
+                continue
+            complaint = ""
+            if config in (library.installation.config, last):
+                continue
+            last = config
+            if self._daemon is not None:
+                self._daemon.read_config()
+            else:
+                library.turn_to(config)
 
     async def _mirror(self) -> None:
         """Raises `LockedError` where another kbsync does, and other `KbsyncError` where it cannot be done."""
