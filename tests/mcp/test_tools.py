@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from kbsync.cli import context
+from kbsync.cli.commands import explain
+from kbsync.cli.commands.mcp import library as module
 from kbsync.cli.commands.mcp import protocol
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
+from kbsync.config.model import folder_config
+from kbsync.installation import Installation
+from kbsync.state import read_only
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
 from tests.mcp.assistant import chosen, paths, refused, text_of, told, within
@@ -333,6 +339,59 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
         assert "no answer within" in await silent
     finally:
         mended.set()
+
+
+async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
+    library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended, looks_at, opens = threading.Event(), module.places_of, Installation.target
+    dead = folder_config(tmp_path).mirrors[0]
+    known = chosen(library, folder=library.docs)
+    config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
+
+    def look(installation: Installation, *rest: Any) -> Any:
+        if any(each.name == "dead" for each in installation.mirrors):
+            mended.wait(60)
+        return looks_at(installation, *rest)
+
+    def open_target(installation: Installation, mirror: Any, **how: Any) -> Any:
+        if mirror.name == "dead":
+            mended.wait(60)
+        return opens(installation, mirror, **how)
+
+    monkeypatch.setattr(module, "places_of", look)
+    monkeypatch.setattr(explain, "places_of", look)
+    monkeypatch.setattr(Installation, "target", open_target)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "OPEN_SECONDS", 0.05)
+    async with within(replace(known, config=config)) as client:
+        try:
+            for _ in range(40):
+                assert "the folder does not answer" in await refused(client, "get", path="nope.md")
+            assert "password" in (await told(client, "get", path="install.md"))["text"]
+            answer = await told(client, "status", path="install.md")
+            assert answer["explanation"]["mirror"] == "docs"
+            answer = await told(client, "search", query="reset a password")
+            assert paths(answer)[0] == "install.md"
+            assert any(note.startswith("dead: not searched: ") for note in answer["notes"])
+        finally:
+            mended.set()
+
+
+async def test_nothing_is_read_from_the_state_in_the_loop(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = (await told(client, "get", path="install.md"))["document_id"]
+    opens, threads = read_only.opened, list[str]()
+
+    def opened(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return opens(*given)
+
+    monkeypatch.setattr(read_only, "opened", opened)
+    await told(client, "search", query="hours", path="*.txt")
+    await told(client, "get", document_id=number)
+    assert threads and threading.main_thread().name not in threads
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:

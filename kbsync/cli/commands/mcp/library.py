@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__
 from kbsync.cli.commands.explain import explained, places_of
-from kbsync.cli.context import again, existing_state, read_state
+from kbsync.cli.context import again, existing_state, is_known, look_at, read_state
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted
 from kbsync.cli.report import LISTED, MirrorReport, mirror_reports
@@ -28,6 +28,7 @@ from kbsync.config.reader import with_secrets_of
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import Status, serving
+from kbsync.engine.clock import in_own_threads
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
 from kbsync.engine.status import CREDENTIALS, Items
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
@@ -35,9 +36,12 @@ from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
 from kbsync.source.read import Spooled, copy_stable
-from kbsync.source.watch import run_detached
+from kbsync.source.watch import LOOK_SECONDS, run_detached
 from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
+
+if TYPE_CHECKING:
+    from kbsync.engine.explain import PathExplanation
 
 T = TypeVar("T")
 
@@ -46,6 +50,8 @@ LONGEST_PASSAGE = 2000
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 4
+OPEN_SECONDS = 10.0
+"""For a knowledge base to open; one that takes longer is there for a later call."""
 
 MOST_LOOKED_AT = 20_000
 """Rows that one page of a list may go through."""
@@ -108,7 +114,7 @@ class Library:
         self.will_mirror = False
         self.trouble = ""
         self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
-        self._opening = asyncio.Lock()
+        self._opening: dict[str, asyncio.Task[None]] = {}
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
         self._reading: asyncio.Task[Installation] | None = None
 
@@ -145,6 +151,8 @@ class Library:
 
     async def aclose(self) -> None:
         """Close every target."""
+        for opening in self._opening.values():
+            opening.cancel()
         targets, self._targets = self._targets, {}
         for _, target in targets.values():
             await target.aclose()
@@ -165,7 +173,7 @@ class Library:
             raise Unavailable(f"no answer within {SEARCH_SECONDS:.0f} s; try it again") from error
         reports = await self._reports(chosen)
         return {
-            "hits": self._hits(chosen, found, {each.status.name: each for each in reports}),
+            "hits": await self._hits(chosen, found, {each.status.name: each for each in reports}),
             "notes": [
                 *self._notes(reports),
                 *(f"{name}: not searched: {why}" for name, why in silent.items()),
@@ -186,18 +194,20 @@ class Library:
             if not isinstance(error, UnmadeError):
                 silent.update(dict.fromkeys(names, sentence_of(error)))
 
-        for mirror in chosen.mirrors:
-            try:
-                target = await self._target(mirror)
-                record = read_state(chosen, lambda tx: tx.mirrors.named(mirror.name))  # noqa: B023 (read at once)
-            except Exception as error:
-                note([mirror.name], error)
-                continue
+        def known(tx: Tx) -> list[str]:
+            return [each.name for each in chosen.mirrors if tx.mirrors.named(each.name) is not None]
+
+        recorded = await asyncio.to_thread(read_state, chosen, known)
+        opened = await asyncio.gather(*map(self._target, chosen.mirrors), return_exceptions=True)
+        for mirror, target in zip(chosen.mirrors, opened, strict=True):
+            if isinstance(target, BaseException):
+                note([mirror.name], target)
             # A service's base exists before anything of ours is in it: others' documents are no hits.
-            if record is not None or target.limits.embedded:
+            elif mirror.name in recorded or target.limits.embedded:
                 mirrors.append(searched(chosen, mirror, target))
         asked, answered = searches(mirrors, query), list[tuple[SearchedMirror, list[FoundDocument]]]()
-        answers = await asyncio.gather(*(search_mirrors(*each) for each in asked), return_exceptions=True)
+        searching = (self._apart(each[0][0].name, search_mirrors(*each)) for each in asked)
+        answers = await asyncio.gather(*searching, return_exceptions=True)
         for (group, _), answer in zip(asked, answers, strict=True):
             if isinstance(answer, BaseException):
                 note([each.name for each in group], answer)
@@ -207,7 +217,7 @@ class Library:
             return await self._find(replace(chosen, config=self.installation.config), query)
         return merge(answered, query), silent
 
-    def _hits(
+    async def _hits(
         self, chosen: Installation, found: Sequence[FoundDocument], reports: Mapping[str, MirrorReport]
     ) -> list[dict[str, Any]]:
         def states(tx: Tx) -> list[Status | None]:
@@ -221,7 +231,7 @@ class Library:
             return [None if row is None else row.status for row in rows]
 
         hits = []
-        for each, state in zip(found, read_state(chosen, states), strict=True):
+        for each, state in zip(found, await asyncio.to_thread(read_state, chosen, states), strict=True):
             whole, own = hit_json(each), None if each.is_foreign else reports.get(each.mirror)
             passages = [
                 {
@@ -278,13 +288,14 @@ class Library:
 
     async def _locate(self, chosen: Installation, wanted: Wanted) -> Located:
         if wanted.path is not None:
-            found = await asyncio.to_thread(_at_path, chosen, wanted.path)
+            path = wanted.path
+            found = await self._of_each(chosen, lambda alone: _at_path(alone, path))
             if not found:
-                told = await explained(chosen, wanted.path, AWAY, text=False)
+                told = await self._apart("", explained(chosen, path, AWAY, text=False))
                 raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
             return found[0]
         number = wanted.document_id or ""
-        found = read_state(chosen, lambda tx: list(_with_id(tx, chosen, number)))
+        found = await asyncio.to_thread(read_state, chosen, lambda tx: list(_with_id(tx, chosen, number)))
         if len(found) > 1:
             names = ", ".join(each.mirror.name for each in found)
             raise UsageError(
@@ -301,7 +312,7 @@ class Library:
         target = await self._target(located.mirror)
         if isinstance(target, Explains):
             try:
-                return (await target.explain(located.document_id)).text
+                return (await self._apart(located.mirror.name, target.explain(located.document_id))).text
             except NotOffered:
                 pass
             except Halted as error:
@@ -315,7 +326,8 @@ class Library:
             raise NotOffered(
                 "this knowledge base does not give a document's whole text; `search` gives passages of it"
             )
-        return await asyncio.to_thread(_text_of_file, located.mirror.folder, path, located.digest)
+        reading = asyncio.to_thread(_text_of_file, located.mirror.folder, path, located.digest)
+        return await self._apart(located.mirror.name, reading)
 
     # -- what there is ------------------------------------------------------------------------------------
 
@@ -362,7 +374,7 @@ class Library:
         """The state of each mirror; with `path` also why that file is found, or is not."""
         chosen = self._narrowed(mirror)
         reports = await self._reports(chosen)
-        why = None if path is None else (await explained(chosen, path, AWAY, text=False)).to_json()
+        why = None if path is None else (await self._explained(chosen, path)).to_json()
         return {
             "version": __version__,
             "mirrors": [
@@ -414,17 +426,60 @@ class Library:
             raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
         return replace(self.installation, only=(mirror,))
 
+    async def _explained(self, chosen: Installation, path: str) -> PathExplanation:
+        found = [mirror.name for mirror in chosen.mirrors]
+        if len(found) > 1:
+            found = await self._of_each(chosen, lambda alone: _mirror_with(alone, path))
+        chosen = replace(chosen, only=tuple(found[:1]) or chosen.only)
+        return await self._apart(found[0] if found else "", explained(chosen, path, AWAY, text=False))
+
+    async def _of_each(self, chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:
+        """What `look` finds in each mirror alone; those whose folder is silent are left out.
+
+        Raises `Unavailable` where they are, and nothing is found in the others.
+        """
+        looks = {
+            each.name: asyncio.create_task(
+                self._apart(each.name, asyncio.to_thread(look, replace(chosen, only=(each.name,))))
+            )
+            for each in chosen.mirrors
+        }
+        try:
+            await asyncio.wait(looks.values(), timeout=LOOK_SECONDS)
+            found = [one for task in looks.values() if task.done() for one in task.result()]
+            silent = [name for name, task in looks.items() if not task.done()]
+        finally:
+            for task in looks.values():
+                task.cancel()
+        if silent and not found:
+            raise Unavailable(f"{', '.join(silent)}: the folder does not answer; try it again later")
+        return found
+
+    async def _apart(self, mirror: str, work: Awaitable[T]) -> T:
+        """What `work` gives; its threads are of this mirror alone: one that is silent holds up no other."""
+        return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
+
     async def _target(self, mirror: MirrorConfig) -> Target:
-        async with self._opening:
-            known = self._targets.get(mirror.name)
-            if known is not None and known[0] == mirror:
-                return known[1]
-            if known is not None:
-                del self._targets[mirror.name]
-                await known[1].aclose()
-            target = await asyncio.to_thread(self.installation.target, mirror, read_only=True)
-            self._targets[mirror.name] = mirror, target
-            return target
+        """Raises `Unavailable` where its place is silent."""
+        while (known := self._targets.get(mirror.name)) is None or known[0] != mirror:
+            opening = self._opening.get(mirror.name)
+            if opening is None or opening.done():
+                opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
+                # The error of one that nobody waits for any more is no error of the program.
+                opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            try:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await asyncio.shield(opening)
+            except TimeoutError as error:
+                raise Unavailable(f"its knowledge base does not open in {OPEN_SECONDS:g} s") from error
+        return known[1]
+
+    async def _open(self, mirror: MirrorConfig) -> None:
+        opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
+        target, before = await self._apart(mirror.name, opening), self._targets.get(mirror.name)
+        self._targets[mirror.name] = mirror, target
+        if before is not None:
+            await before[1].aclose()
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)
@@ -499,6 +554,20 @@ def _at_path(chosen: Installation, path: str) -> list[Located]:
             located = state.read(lambda tx: _at(tx, chosen, name, below))  # noqa: B023 (read at once)
             found += [] if located is None else [located]
         return found
+
+
+def _mirror_with(alone: Installation, path: str) -> list[str]:
+    """The name of the one mirror if something lies at `path` in it, or is known to. Looks at the disk."""
+    [mirror] = alone.mirrors
+
+    def known(tx: Tx) -> bool:
+        record = tx.mirrors.named(mirror.name)
+        return record is not None and any(is_known(tx, record.id, below) for _, below in places)
+
+    with closing(look_at(alone)) as state:
+        places = places_of(alone, state, path, AWAY)
+        is_there = any(os.path.lexists(mirror.folder / below) for _, below in places)
+        return [mirror.name] if is_there or state.read(known) else []
 
 
 def _with_id(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:

@@ -18,6 +18,7 @@ from mcp.server.stdio import stdio_server
 
 from kbsync.cli.context import again, prepare
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.engine.clock import Threads
 from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
@@ -49,6 +50,8 @@ async def _run(
     library: Library, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
+    # A mirror whose folder or base is silent holds up no answer about another.
+    asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
         mirroring = Mirroring(library)
