@@ -18,7 +18,7 @@ from mcp.server.stdio import stdio_server
 
 from kbsync.cli.context import again, prepare
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.engine.clock import Threads
+from kbsync.engine.clock import Threads, bug_in_words, pause_after
 from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
@@ -58,14 +58,24 @@ async def _run(
         keeping = asyncio.create_task(mirroring.keep())
         following = asyncio.create_task(mirroring.follow_config())
         await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        error = client.exception() if client.done() else None
+        if error is not None and (not isinstance(error, Exception) or code_of(error) is None):
+            log.error("answering.failed", exc_info=error)
         # From here on it ends, whatever its threads do: one may wait for a line of stdin for ever.
-        end.arm(Code.MIRRORED)
+        end.arm(_code_after(error))
         following.cancel()
         await mirroring.end(keeping)
         await library.aclose()
-    if client.done():
-        client.result()
+    if isinstance(error, Exception) and code_of(error) is not None:
+        raise error
     end.now()
+
+
+def _code_after(error: BaseException | None) -> Code:
+    """That of the process whose answering ended so."""
+    if error is None:
+        return Code.MIRRORED
+    return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
 
 
 class Mirroring:
@@ -78,7 +88,7 @@ class Mirroring:
     async def keep(self) -> None:
         """Until `end`."""
         library = self._library
-        free = FREE_FOR  # at the start there is nothing to wait for
+        free, failures = FREE_FOR, 0  # at the start there is nothing to wait for
         while True:
             if free >= FREE_FOR:
                 library.will_mirror = True
@@ -87,13 +97,17 @@ class Mirroring:
                     return
                 except LockedError:
                     library.trouble = ""
+                    failures = 0
                 except Exception as error:
                     if code_of(error) is None:
-                        log.exception("mirroring.failed")
+                        failures += 1
+                        log.exception("mirroring.failed", again_in=LOOK_EVERY + pause_after(failures))
                     elif (trouble := sentence_of(error)) != library.trouble:
                         log.error("mirroring.refused", reason=trouble)
-                    library.trouble = sentence_of(error)
+                    library.trouble = bug_in_words(error) if code_of(error) is None else sentence_of(error)
                 library.will_mirror = False
+                if failures:
+                    await asyncio.sleep(pause_after(failures))
             await asyncio.sleep(LOOK_EVERY)
             free = 0 if lock.is_held(library.installation.state_dir) else free + 1
 
