@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 
 import pytest
 
@@ -32,6 +33,27 @@ async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(z
         assert "does not give a document's whole text" in said
         zhipu.write("ice.md", "Nothing but water.\n")
         assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
+
+
+async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
+    zhipu.aim()
+    zhipu.once()
+    monkeypatch.setattr(tempfile, "tempdir", str(zhipu.root / "nowhere"))
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        assert "walrus" in (await told(client, "get", path="ice.md"))["text"]
+
+
+async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhipu: ZhipuPlace) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    zhipu.aim("deletions: never")
+    zhipu.once()
+    (zhipu.docs / "ice.md").unlink()
+    zhipu.once()
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        said = await refused(client, "get", path="ice.md")
+    assert "the file is gone; its document is kept" in said and "gives passages" in said
+    assert "again" not in said
 
 
 async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:

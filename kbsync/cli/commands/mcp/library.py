@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.contract.target import Target
-from kbsync.core.model import Status, serving
+from kbsync.core.model import Presence, Status, serving
 from kbsync.engine.clock import in_own_threads
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
 from kbsync.engine.status import CREDENTIALS, Items
@@ -35,9 +34,10 @@ from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
-from kbsync.source.read import Spooled, copy_stable
+from kbsync.source.read import read_stable
 from kbsync.source.watch import LOOK_SECONDS, run_detached
 from kbsync.state.files import FileRow, join, split
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ MOST_LOOKED_AT = 20_000
 
 MOST_FOLDERS = 200
 LARGEST_TEXT_FILE = 10_000_000
+PASSAGES_ONLY = "this knowledge base does not give a document's whole text; `search` gives passages of it"
+
+LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
+"""States in which an older version, or a document without its file, may stay for good."""
+
+SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 LOOK_EVERY = 0.25
 READ_SECONDS = 5.0
 """For a config to be read: it resolves paths, and a network mount may never answer."""
@@ -71,13 +77,13 @@ Tell = Callable[[int, int, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a list: at most `limit` files below the folder `below`, in one `state` or in any.
+    """A page of a list: at most `limit` files below the folder `below`, in one of `states`, or in any.
 
     `after`: the path that the page before ended with; None for the first page.
     """
 
     below: str = ""
-    state: Status | None = None
+    states: tuple[Status, ...] = ()
     after: str | None = None
     limit: int = 100
 
@@ -92,12 +98,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from."""
+    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from.
+
+    `reason`: why it is not what the file says now, '' where nothing is known of that.
+    """
 
     mirror: MirrorConfig
     document_id: str
     path: str
     state: Status
+    reason: str
     digest: str
     size: int
 
@@ -220,18 +230,19 @@ class Library:
     async def _hits(
         self, chosen: Installation, found: Sequence[FoundDocument], reports: Mapping[str, MirrorReport]
     ) -> list[dict[str, Any]]:
-        def states(tx: Tx) -> list[Status | None]:
-            numbers = {name: record.id for name in reports if (record := tx.mirrors.named(name)) is not None}
-            rows = (
-                tx.entries.get(numbers[each.mirror], each.path)
-                if each.mirror in numbers and not each.is_foreign
-                else None
-                for each in found
-            )
-            return [None if row is None else row.status for row in rows]
+        def states(tx: Tx) -> list[tuple[str | None, str]]:
+            records = {name: record for name in reports if (record := tx.mirrors.named(name)) is not None}
+            told = list[tuple[str | None, str]]()
+            for each in found:
+                record = None if each.is_foreign else records.get(each.mirror)
+                if record is None or (row := tx.entries.get(record.id, each.path)) is None:
+                    told.append((None, ""))
+                else:
+                    told.append((row.status.word, _why_old(tx, record, row)))
+            return told
 
-        hits = []
-        for each, state in zip(found, await asyncio.to_thread(read_state, chosen, states), strict=True):
+        hits, known = [], await asyncio.to_thread(read_state, chosen, states)
+        for each, (state, reason) in zip(found, known, strict=True):
             whole, own = hit_json(each), None if each.is_foreign else reports.get(each.mirror)
             passages = [
                 {
@@ -251,7 +262,8 @@ class Library:
                     "file": str(each.absolute) if each.is_here else None,
                     "modified": whole["modified"],
                     "as_of": whole["as_of"] or (None if own is None else iso_time(_true_at(own))),
-                    "state": None if state is None else state.word,
+                    "state": state,
+                    "reason": reason,
                     "passages": passages,
                 }
             )
@@ -278,6 +290,7 @@ class Library:
             "path": located.path,
             "document_id": located.document_id,
             "state": located.state.word,
+            "reason": located.reason,
             "as_of": iso_time(_true_at(reports[0])),
             "text": text[offset:end],
             "offset": min(offset, len(text)),
@@ -321,12 +334,9 @@ class Library:
                     raise
                 [mirror] = replace(self.installation, only=(name,)).mirrors
                 return await self._text(replace(located, mirror=mirror))
-        path = located.path
-        if needs_parser(path) or located.size > LARGEST_TEXT_FILE:
-            raise NotOffered(
-                "this knowledge base does not give a document's whole text; `search` gives passages of it"
-            )
-        reading = asyncio.to_thread(_text_of_file, located.mirror.folder, path, located.digest)
+        if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
+            raise NotOffered(PASSAGES_ONLY)
+        reading = asyncio.to_thread(_text_of_file, located)
         return await self._apart(located.mirror.name, reading)
 
     # -- what there is ------------------------------------------------------------------------------------
@@ -358,12 +368,10 @@ class Library:
             for name in names[names.index(mirror) if mirror in names else 0 :]:
                 if (record := tx.mirrors.named(name)) is None:
                     continue
-                page, _ = _page(
-                    tx, record.id, Page("", Status.READY, path if name == mirror else None, limit)
-                )
-                found += [(name, row) for row in page]
-                if len(found) >= limit:
-                    break
+                more: str | None = path if name == mirror else ""
+                while more is not None and len(found) < limit:
+                    page, more = _page(tx, record.id, Page("", SEARCHABLE, more, limit))
+                    found += [(name, row) for row in page]
             return found[:limit]
 
         return await asyncio.to_thread(read_state, self.installation, look)
@@ -543,7 +551,21 @@ def _at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
     if server is None or server.remote_id is None or entry is None:
         return None
     mirror = next(each for each in chosen.mirrors if each.name == name)
-    return Located(mirror, server.remote_id, path, entry.status, server.digest, server.size)
+    why = _why_old(tx, record, entry)
+    return Located(mirror, server.remote_id, path, entry.status, why, server.digest, server.size)
+
+
+def _why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
+    """Why what is found of a file is not what it says now; '' where it is."""
+    why = ""
+    match entry.status:
+        case Status.READY:
+            return ""
+        case Status.PENDING | Status.INDEXING:
+            why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
+        case Status.EXCLUDED | Status.SKIPPED:
+            why = "the file is not mirrored any more"
+    return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
 
 
 def _at_path(chosen: Installation, path: str) -> list[Located]:
@@ -614,7 +636,7 @@ def _page(tx: Tx, mirror: int, page: Page) -> tuple[list[FileRow], str | None]:
                 if os.fsencode(folder) >= beyond:
                     return rows, None
                 continue
-            if page.state is None or row.status is page.state:
+            if not page.states or row.status in page.states:
                 rows.append(row)
                 if len(rows) == page.limit:
                     return rows, row.path
@@ -634,11 +656,13 @@ def _place_of(words: str, text: str) -> int | None:
     return None if found is None else found.start()
 
 
-def _text_of_file(folder: Path, path: str, digest: str) -> str:
+def _text_of_file(located: Located) -> str:
     """The text of the file whose bytes were mirrored. Raises `Rejected` where it has changed, or has none."""
-    with tempfile.TemporaryDirectory(prefix="kbsync-") as scratch:
-        copy = copy_stable(Path(os.path.realpath(folder)), path, Path(scratch), digest)
-        if not isinstance(copy, Spooled):
-            raise Rejected(f"{path} is not what was mirrored, or cannot be read; ask again in a moment")
-        with copy, copy.open() as file:
-            return parse_text(path, file.read()).text
+    folder, path = Path(os.path.realpath(located.mirror.folder)), located.path
+    content = read_stable(folder, path, located.digest, located.size)
+    if isinstance(content, bytes):
+        return parse_text(path, content).text
+    why = located.reason or "it is not what was mirrored, or cannot be read"
+    if located.state in LASTING:
+        raise NotOffered(f"{path}: {why}; {PASSAGES_ONLY}")
+    raise Rejected(f"{path}: {why}; ask again in a moment")
