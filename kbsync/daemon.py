@@ -125,6 +125,10 @@ class Daemon:
         """End `run` as a signal does."""
         self._stop.set()
 
+    def read_config(self) -> None:
+        """Read the config again as SIGHUP does."""
+        self._hangup.set()
+
     def _receive(self, number: int) -> None:
         if number in ENDING:
             self._reports.stopping()
@@ -290,6 +294,7 @@ class Daemon:
         if new != before:
             for name in await self._take(store, new):
                 log.info("secrets.read", mirror=name)
+            self._on_config(new.config)
 
     async def _read(self) -> Installation:
         """Raises `UsageError` or `OSError`."""

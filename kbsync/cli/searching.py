@@ -111,7 +111,7 @@ def searched(installation: Installation, mirror: MirrorConfig, target: Target) -
     """A mirror with its open target."""
 
     async def read(look: Callable[[Tx], T]) -> T:
-        return read_state(installation, look)
+        return await asyncio.to_thread(read_state, installation, look)
 
     return SearchedMirror(mirror.name, mirror.folder, target, read)
 

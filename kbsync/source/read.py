@@ -60,14 +60,18 @@ class Spooled:
 class Spool:
     """Hashes the pieces of one file and, given a folder, keeps them; `finish` makes a `Spooled` of them."""
 
-    def __init__(self, path: str, folder: Path | None = None, mark: int = -1) -> None:
-        """`path` is named in errors. Without `folder` no bytes are kept. `mark`: see `prefix`."""
+    def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
+        """`path` is named in errors. `mark`: see `prefix`.
+
+        Without `folder` nothing is written, and only up to `room` bytes are kept.
+        """
         self.size = 0
         self.prefix = ""
         """The digest of the first `mark` bytes, if there were so many."""
         self._path = path
         self._folder = folder
         self._mark = mark
+        self._room = room if folder is None else IN_MEMORY
         self._hash = hashlib.sha256()
         self._pieces: list[bytes] = []
         self._fd = -1
@@ -87,10 +91,10 @@ class Spool:
         else:
             self._hash.update(piece)
         self.size += len(piece)
-        if self._folder is None:
-            return
-        if self._fd < 0 and self.size <= IN_MEMORY:
+        if self._fd < 0 and self.size <= self._room:
             self._pieces.append(bytes(piece))
+            return
+        if self._folder is None:
             return
         try:
             if self._fd < 0:
@@ -213,6 +217,21 @@ def copy_stable(
         return copy.finish(stamp)
 
 
+def read_stable(root: Path, path: str, expected_digest: str, size: int) -> bytes | ReadProblem:
+    """The bytes of `path`, in memory alone. Unstable where they are not the `size` bytes of that digest.
+
+    Raises ShortageError, never OSError.
+    """
+    with Spool(path, room=size) as kept:
+        stamp = _read(root, path, kept, size=size)
+        if not isinstance(stamp, Stamp):
+            return stamp
+        if kept.digest != expected_digest:
+            return Unstable("changed since it was hashed")
+        with kept.finish(stamp) as copy, copy.open() as file:
+            return file.read()
+
+
 def copy_growing(
     root: Path,
     path: str,
@@ -243,8 +262,13 @@ def copy_growing(
     return Unstable("still being written", sample)
 
 
-def _read(root: Path, path: str, spool: Spool, expected: Stamp | None = None) -> Stamp | ReadProblem:
-    """Give all bytes of a file to `spool`; the stamp it had before and after, also by its name."""
+def _read(
+    root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
+) -> Stamp | ReadProblem:
+    """Give all bytes of a file to `spool`; the stamp it had before and after, also by its name.
+
+    Nothing is read of a file that is not the `expected` one, or has not `size` bytes.
+    """
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -261,7 +285,7 @@ def _read(root: Path, path: str, spool: Spool, expected: Stamp | None = None) ->
             if not stat.S_ISREG(status.st_mode):
                 return _NO_FILE
             before = stamp_of(status)
-            if expected not in (None, before):
+            if expected not in (None, before) or size not in (None, before.size):
                 return Unstable("changed since it was looked at")
             left = before.size + 1  # one byte beyond its size, so that a file that grows has an end
             buffer = memoryview(bytearray(min(PIECE, left)))

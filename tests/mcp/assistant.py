@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
@@ -16,6 +17,7 @@ from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import server_of
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
+from kbsync.engine.clock import Threads
 from kbsync.installation import Installation
 from tests.cli.place import LONGEST, UNSET, Place
 
@@ -46,6 +48,7 @@ def chosen(place: Place, **choices: Path) -> Installation:
 @contextlib.asynccontextmanager
 async def within(installation: Installation) -> AsyncIterator[Client]:
     """A client of a server in this process that does not mirror."""
+    asyncio.get_running_loop().set_default_executor(Threads())
     library = Library(installation)
     async with Client(server_of(library), read_timeout_seconds=LONGEST) as client:
         yield client

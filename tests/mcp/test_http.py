@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client
+from starlette.responses import PlainTextResponse
 
 from kbsync.cli.commands.mcp import http
+from kbsync.config.model import Config, HttpConfig
+from kbsync.config.secrets import Secret
 from tests.cli.place import LONGEST, Place, eventually
 from tests.mcp.assistant import SETTLED, paths, told
 from tests.ports import free_address, free_port
@@ -138,9 +142,21 @@ async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest
     async def send(_message: Any) -> None: ...
 
     asked = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
+    endpoint = http.endpoint_at("127.0.0.1:9754", lambda: Config(()), {})
     async with asyncio.timeout(5):
-        await http.AccessCheck(app, None)(asked, receive, send)
+        await http.AccessCheck(app, endpoint)(asked, receive, send)
     assert heard == ["http.request", "http.request", "http.disconnect"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])
+def test_no_client_keeps_its_connection(shared_url: str, host: str) -> None:
+    body = json.dumps(PING)
+    headers = {**ACCEPT, "host": host, "content-type": "application/json", "content-length": str(len(body))}
+    lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
+    with socket.create_connection(("127.0.0.1", int(httpx.URL(shared_url).port or 0)), LONGEST) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until the server closes it
+    assert answer.lower().count(b"connection: close") == 1
 
 
 def test_other_machines_need_a_token(place: Place) -> None:
@@ -162,6 +178,25 @@ def test_the_token_of_the_config_serves_as_well(place: Place) -> None:
     with serving(place, free_address()) as url:
         assert status_of(url) == 401
         assert status_of(url, authorization=f"Bearer {TOKEN}") == 200
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9754", "0.0.0.0:9754"])
+async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: str) -> None:
+    token = Secret(TOKEN)
+    configs = [Config((), http=HttpConfig("127.0.0.1:9755", token))]
+    check = http.AccessCheck(PlainTextResponse("in"), http.endpoint_at(address, lambda: configs[-1], {}))
+
+    async def code(shown: str) -> int:
+        transport = httpx.ASGITransport(check)
+        async with httpx.AsyncClient(transport=transport, base_url="http://kb.example") as client:
+            headers = {"authorization": f"Bearer {shown}"}
+            return (await client.post("/mcp", headers=headers)).status_code
+
+    assert await code(TOKEN) == 200
+    configs.append(Config((), http=HttpConfig("127.0.0.1:9755", Secret("another-of-24-characters"))))
+    assert (await code(TOKEN), await code("another-of-24-characters")) == (401, 200)
+    configs.append(Config(()))
+    assert await code(TOKEN) in (401, 403)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
+
+import pytest
+
+from kbsync.cli.context import again
+from kbsync.config.model import Config
+from kbsync.daemon import Daemon
+from kbsync.engine import loop
 from tests.cli.vendor import ZhipuPlace
 from tests.index.samples import pdf
-from tests.mcp.assistant import chosen, paths, refused, told, within
+from tests.mcp.assistant import SETTLED, chosen, paths, refused, told, within
 
 
 async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(zhipu: ZhipuPlace) -> None:
@@ -26,6 +35,27 @@ async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(z
         assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
 
 
+async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
+    zhipu.aim()
+    zhipu.once()
+    monkeypatch.setattr(tempfile, "tempdir", str(zhipu.root / "nowhere"))
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        assert "walrus" in (await told(client, "get", path="ice.md"))["text"]
+
+
+async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhipu: ZhipuPlace) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    zhipu.aim("deletions: never")
+    zhipu.once()
+    (zhipu.docs / "ice.md").unlink()
+    zhipu.once()
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        said = await refused(client, "get", path="ice.md")
+    assert "the file is gone; its document is kept" in said and "gives passages" in said
+    assert "again" not in said
+
+
 async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
@@ -39,6 +69,43 @@ async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) 
         assert (await told(client, "list"))["files"][0]["path"] == "ice.md"
         zhipu.vendor.arrive()
         assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+
+
+async def test_a_key_that_was_replaced_is_taken_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:
+    """While another kbsync mirrors, nothing else tells of it."""
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    held = zhipu.config.parent / "zhipu.key"
+    held.write_text(f"{zhipu.vendor.key}\n")
+    zhipu.aim(key="api_key_file: zhipu.key")
+    zhipu.once()
+    held.write_text("kid-4711.the-old-one\n")
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        answer = await told(client, "search", query="walrus")
+        assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
+        held.write_text(f"{zhipu.vendor.key}\n")
+        assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+
+
+async def test_a_key_that_mirroring_takes_is_told_to_who_answers(
+    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    held = zhipu.config.parent / "zhipu.key"
+    held.write_text("kid-4711.the-old-one\n")
+    zhipu.aim(key="api_key_file: zhipu.key")
+    installation = chosen(zhipu, config=zhipu.config)
+    installation.state_dir.mkdir(parents=True)
+    configs = list[Config]()
+    daemon = Daemon(installation, lambda: again(installation), on_config=configs.append)
+    monkeypatch.setattr(loop, "FIRST_RETRY", 0.05)
+    running = asyncio.create_task(daemon.run())
+    held.write_text(f"{zhipu.vendor.key}\n")
+    async with asyncio.timeout(SETTLED):
+        while not configs and not running.done():
+            await asyncio.sleep(0.01)
+    daemon.stop()
+    await running
+    assert repr(configs[0]) == repr(installation.config) and configs[0] != installation.config
 
 
 async def test_of_two_mirrors_the_one_that_answers_is_heard(zhipu: ZhipuPlace) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,15 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from kbsync.cli import context
+from kbsync.cli.commands import explain
+from kbsync.cli.commands.mcp import library as module
 from kbsync.cli.commands.mcp import protocol
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
+from kbsync.config.model import folder_config
+from kbsync.core.model import Status
+from kbsync.installation import Installation
+from kbsync.state import read_only
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
 from tests.mcp.assistant import chosen, paths, refused, text_of, told, within
@@ -208,6 +217,13 @@ async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -
     assert (await told(client, "list", state="held"))["files"] == []
 
 
+async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Client) -> None:
+    assert "has no folder .github" in await refused(client, "list", path=".github")
+    whole = await told(client, "list")
+    for path in (".", "./", "/"):
+        assert (await told(client, "list", path=path))["files"] == whole["files"]
+
+
 # -- status ---------------------------------------------------------------------------------------------
 
 
@@ -239,6 +255,49 @@ async def test_each_searchable_document_is_a_resource_that_can_be_read(client: C
         assert read.contents[0].text  # type: ignore[union-attr]
     [template] = (await client.list_resource_templates()).resource_templates
     assert template.uri_template == "kbsync://{mirror}/{+path}"
+
+
+async def test_no_searchable_document_is_left_out_behind_many_that_are_not(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [each.uri for each in (await client.list_resources()).resources]
+    monkeypatch.setattr(protocol, "RESOURCES_AT_ONCE", 1)
+    monkeypatch.setattr(module, "MOST_LOOKED_AT", 1)
+    page, found = await client.list_resources(), list[str]()
+    while page.resources:
+        found += [each.uri for each in page.resources]
+        page = await client.list_resources(cursor=page.next_cursor)
+    assert found == whole
+
+
+async def test_a_document_without_its_file_is_told_as_such_and_can_be_read(place: Place) -> None:
+    place.write("gone.md", "The walrus lies on the ice.\n")
+    place.configure("deletions: never")
+    place.once()
+    (place.docs / "gone.md").unlink()
+    place.once()
+    async with within(chosen(place, config=place.config)) as client:
+        hit = (await told(client, "search", query="walrus"))["hits"][0]
+        assert (hit["state"], hit["reason"]) == ("kept", "the file is gone; its document is kept")
+        text = text_of(await client.call_tool("search", {"query": "walrus"}))
+        assert "its document is kept)" in text and "changed since" not in text
+        assert "walrus" in (await told(client, "get", path="gone.md"))["text"]
+        assert len((await client.list_resources()).resources) == 1
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_a_hit_in_any_state_fits_the_schema(place: Place, status: Status) -> None:
+    place.write("ice.md", "The walrus lies on the ice.\n")
+    place.configure()
+    place.once()
+    with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+        state.execute("UPDATE entry SET status = ?", [status.value])
+    async with within(chosen(place, config=place.config)) as client:
+        for tool, given in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
+            answer = await told(client, tool, **given)
+            jsonschema.validate(answer, TOOLS[tool].output_schema)
+            [found] = answer.get("hits", [answer])
+            assert found["state"] == status.word
 
 
 async def test_a_long_resource_says_how_to_read_on(client: Client) -> None:
@@ -333,6 +392,59 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
         assert "no answer within" in await silent
     finally:
         mended.set()
+
+
+async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
+    library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended, looks_at, opens = threading.Event(), module.places_of, Installation.target
+    dead = folder_config(tmp_path).mirrors[0]
+    known = chosen(library, folder=library.docs)
+    config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
+
+    def look(installation: Installation, *rest: Any) -> Any:
+        if any(each.name == "dead" for each in installation.mirrors):
+            mended.wait(60)
+        return looks_at(installation, *rest)
+
+    def open_target(installation: Installation, mirror: Any, **how: Any) -> Any:
+        if mirror.name == "dead":
+            mended.wait(60)
+        return opens(installation, mirror, **how)
+
+    monkeypatch.setattr(module, "places_of", look)
+    monkeypatch.setattr(explain, "places_of", look)
+    monkeypatch.setattr(Installation, "target", open_target)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "OPEN_SECONDS", 0.05)
+    async with within(replace(known, config=config)) as client:
+        try:
+            for _ in range(40):
+                assert "the folder does not answer" in await refused(client, "get", path="nope.md")
+            assert "password" in (await told(client, "get", path="install.md"))["text"]
+            answer = await told(client, "status", path="install.md")
+            assert answer["explanation"]["mirror"] == "docs"
+            answer = await told(client, "search", query="reset a password")
+            assert paths(answer)[0] == "install.md"
+            assert any(note.startswith("dead: not searched: ") for note in answer["notes"])
+        finally:
+            mended.set()
+
+
+async def test_nothing_is_read_from_the_state_in_the_loop(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = (await told(client, "get", path="install.md"))["document_id"]
+    opens, threads = read_only.opened, list[str]()
+
+    def opened(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return opens(*given)
+
+    monkeypatch.setattr(read_only, "opened", opened)
+    await told(client, "search", query="hours", path="*.txt")
+    await told(client, "get", document_id=number)
+    assert threads and threading.main_thread().name not in threads
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:

@@ -430,14 +430,14 @@ MISTAKES = {
     "assistant-any-host": Mistake(
         "a page that renames itself to this machine asks kbsync mcp",
         "kbsync/cli/commands/mcp/http.py",
-        "if self._token is None and not is_loopback(host_of(host)):",
+        "if not needs_token and not is_loopback(host_of(host)):",
         "if False:",
         ("tests/mcp/test_http.py",),
     ),
     "assistant-open-to-all": Mistake(
         "kbsync mcp serves other machines without a token",
         "kbsync/cli/commands/mcp/http.py",
-        "    if token is None and not is_loopback(http.host):\n",
+        "    if token() is None and endpoint.is_reached_by_others:\n",
         "    if False:\n",
         ("tests/mcp/test_http.py",),
     ),

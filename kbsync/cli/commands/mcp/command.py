@@ -53,7 +53,7 @@ def command(choices: Choices, http: str | None) -> int:
     else:
         from kbsync.cli.commands.mcp.http import answer_http, endpoint_at, listening
 
-        endpoint = endpoint_at(http, installation.config, os.environ)
+        endpoint = endpoint_at(http, lambda: library.installation.config, os.environ)
         answering = answer_http(server, endpoint, listening(endpoint))
         if not choices.quiet:
             tell(f"serving {endpoint.url}")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,65 +37,83 @@ BODY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to listen, and the token to show; None: only this machine can reach it."""
+    """Where to listen, and what to show there. `token`: the one of now; None where there is none."""
 
     http: HttpConfig
+    token: Callable[[], Secret | None]
 
     @property
     def url(self) -> str:
         """What a client is given."""
         return f"http://{self.http.listen}{PATH}"
 
+    @property
+    def is_reached_by_others(self) -> bool:
+        """Other machines can ask, and then only with a token."""
+        return not is_loopback(self.http.host)
 
-def endpoint_at(address: str, config: Config, environ: Mapping[str, str]) -> Endpoint:
-    """Where `address` says. Its token is that of the environment, else that of the config's `http`.
 
-    Raises `UsageError`: no address, a bad token, or none where other machines can ask.
+def endpoint_at(address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> Endpoint:
+    """Where `address` says. Its token is that of the environment, else that of the `http` of `config`.
+
+    `config` gives the one of now: a token that is no longer in it lets nobody in. Raises `UsageError`:
+    no address, a bad token, or none where other machines can ask.
     """
     try:
         listen = Address("host:port").read(address, Whereabouts(Path(), None))
     except RefusedValue as error:
         raise UsageError(f"--http: {error}") from error
     given = environ.get(TOKEN)
-    token = config.http.token if config.http is not None else None
-    if given is not None:
-        if re.fullmatch(r"[\x21-\x7e]{16,}", given) is None:
-            raise UsageError(f"${TOKEN} is no token: write at least 16 characters without spaces")
-        token = Secret(given)
-    http = HttpConfig(listen, token)
-    if token is None and not is_loopback(http.host):
+    if given is not None and re.fullmatch(r"[\x21-\x7e]{16,}", given) is None:
+        raise UsageError(f"${TOKEN} is no token: write at least 16 characters without spaces")
+
+    def token() -> Secret | None:
+        http = config().http
+        return Secret(given) if given is not None else None if http is None else http.token
+
+    endpoint = Endpoint(HttpConfig(listen), token)
+    if token() is None and endpoint.is_reached_by_others:
         raise UsageError(
             f"--http {listen} can be reached from other machines, which need a token: put one into "
             f"${TOKEN} or into http.token of the config, or listen on 127.0.0.1"
         )
-    return Endpoint(http)
+    return endpoint
 
 
 class AccessCheck:
-    """Lets requests in, and no others."""
+    """Lets requests in, and no others. One per connection: a client that sends nothing more holds none."""
 
-    def __init__(self, app: ASGIApp, token: Secret | None) -> None:
-        self._app, self._token = app, token
+    def __init__(self, app: ASGIApp, endpoint: Endpoint) -> None:
+        self._app, self._endpoint = app, endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the start and end of the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message["headers"] if pair[0].lower() != b"connection"]
+                message = {**message, "headers": [*kept, (b"connection", b"close")]}
+            await send(message)
+
         app = self._refused(scope) or self._app
-        await app(scope, _in_time(receive), send)
+        await app(scope, _in_time(receive), send_and_close)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get("host", ""), headers.get("origin")
+        host, origin, token = headers.get("host", ""), headers.get("origin"), self._endpoint.token()
+        needs_token = token is not None or self._endpoint.is_reached_by_others
         # Who knows the token may come by any name.
-        if self._token is None and not is_loopback(host_of(host)):
+        if not needs_token and not is_loopback(host_of(host)):
             return _refusal(403, "this server answers to names of this machine only")
         if origin is not None:
             named = origin.partition("://")[2]
             if named != host and not is_loopback(host_of(named)):
                 return _refusal(403, "the request comes from a page of another site")
-        if self._token is not None and not shows_token(headers.get("authorization", ""), self._token):
+        shown = headers.get("authorization", "")
+        if needs_token and (token is None or not shows_token(shown, token)):
             return PlainTextResponse(
                 f"a token is needed: ${TOKEN}, or http.token in the config\n",
                 401,
@@ -154,7 +172,7 @@ async def answer_http(server: Server[Any], endpoint: Endpoint, sockets: Sequence
     )
     uvicorn_server = _Server(
         uvicorn.Config(
-            AccessCheck(app, endpoint.http.token),
+            AccessCheck(app, endpoint),
             http=TimeoutProtocol,
             ws="none",
             loop="none",

@@ -9,33 +9,39 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__
 from kbsync.cli.commands.explain import explained, places_of
-from kbsync.cli.context import existing_state, read_state
+from kbsync.cli.context import again, existing_state, is_known, look_at, read_state
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted
 from kbsync.cli.report import LISTED, MirrorReport, mirror_reports
 from kbsync.cli.searching import hit_json, iso_time, searched
 from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.reader import with_secrets_of
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.contract.target import Target
-from kbsync.core.model import Status, serving
+from kbsync.core.model import Presence, Status, serving
+from kbsync.engine.clock import in_own_threads
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
-from kbsync.engine.status import Items
-from kbsync.errors import NotOffered, Rejected, Unavailable, UnmadeError, UsageError
+from kbsync.engine.status import CREDENTIALS, Items
+from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
-from kbsync.source.read import Spooled, copy_stable
+from kbsync.source.read import read_stable
+from kbsync.source.watch import LOOK_SECONDS, run_detached
 from kbsync.state.files import FileRow, join, split
+from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
+
+if TYPE_CHECKING:
+    from kbsync.engine.explain import PathExplanation
 
 T = TypeVar("T")
 
@@ -44,13 +50,24 @@ LONGEST_PASSAGE = 2000
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 4
+OPEN_SECONDS = 10.0
+"""For a knowledge base to open; one that takes longer is there for a later call."""
 
 MOST_LOOKED_AT = 20_000
 """Rows that one page of a list may go through."""
 
 MOST_FOLDERS = 200
 LARGEST_TEXT_FILE = 10_000_000
+PASSAGES_ONLY = "this knowledge base does not give a document's whole text; `search` gives passages of it"
+
+LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
+"""States in which an older version, or a document without its file, may stay for good."""
+
+SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 LOOK_EVERY = 0.25
+READ_SECONDS = 5.0
+"""For a config to be read: it resolves paths, and a network mount may never answer."""
+
 AWAY = Path("/")
 """The working directory of an assistant: a path is absolute, or relative to a mirror's folder."""
 
@@ -60,13 +77,13 @@ Tell = Callable[[int, int, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a list: at most `limit` files below the folder `below`, in one `state` or in any.
+    """A page of a list: at most `limit` files below the folder `below`, in one of `states`, or in any.
 
     `after`: the path that the page before ended with; None for the first page.
     """
 
     below: str = ""
-    state: Status | None = None
+    states: tuple[Status, ...] = ()
     after: str | None = None
     limit: int = 100
 
@@ -81,12 +98,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from."""
+    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from.
+
+    `reason`: why it is not what the file says now, '' where nothing is known of that.
+    """
 
     mirror: MirrorConfig
     document_id: str
     path: str
     state: Status
+    reason: str
     digest: str
     size: int
 
@@ -103,15 +124,45 @@ class Library:
         self.will_mirror = False
         self.trouble = ""
         self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
-        self._opening = asyncio.Lock()
+        self._opening: dict[str, asyncio.Task[None]] = {}
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
+        self._reading: asyncio.Task[Installation] | None = None
 
     def turn_to(self, config: Config) -> None:
         """Answer from this config from now on."""
         self.installation = replace(self.installation, config=config)
 
+    async def config_now(self) -> Config:
+        """The config as its file and those of its keys say now. Raises `UsageError`, `OSError`."""
+        if self._reading is None or self._reading.done():
+            before = self.installation
+            self._reading = asyncio.create_task(run_detached(lambda: again(before)))
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                fresh = await asyncio.shield(self._reading)
+        except TimeoutError as error:
+            raise UsageError(
+                f"{self.installation.config.path}: not read within {READ_SECONDS:g} s"
+            ) from error
+        if fresh.state_dir != self.installation.state_dir:
+            raise UsageError("state_dir cannot change while kbsync runs; restart it")
+        _ = fresh.mirrors  # raises where one that is asked for is no longer in it
+        return fresh.config
+
+    async def _has_new_secrets(self, names: Sequence[str]) -> bool:
+        """Whether these mirrors, whose keys were refused, have other keys by now; they are taken then."""
+        try:
+            new = with_secrets_of(self.installation.config, await self.config_now(), names)
+        except (UsageError, OSError):
+            return False
+        is_new = new != self.installation.config
+        self.turn_to(new)
+        return is_new
+
     async def aclose(self) -> None:
         """Close every target."""
+        for opening in self._opening.values():
+            opening.cancel()
         targets, self._targets = self._targets, {}
         for _, target in targets.values():
             await target.aclose()
@@ -132,7 +183,7 @@ class Library:
             raise Unavailable(f"no answer within {SEARCH_SECONDS:.0f} s; try it again") from error
         reports = await self._reports(chosen)
         return {
-            "hits": self._hits(chosen, found, {each.status.name: each for each in reports}),
+            "hits": await self._hits(chosen, found, {each.status.name: each for each in reports}),
             "notes": [
                 *self._notes(reports),
                 *(f"{name}: not searched: {why}" for name, why in silent.items()),
@@ -143,48 +194,55 @@ class Library:
         self, chosen: Installation, query: Query
     ) -> tuple[list[FoundDocument], Mapping[str, str]]:
         """The hits, and why mirrors could not be asked, by name. One that has nothing yet has no hits."""
-        silent, mirrors = dict[str, str](), list[SearchedMirror]()
+        silent, mirrors, refused = dict[str, str](), list[SearchedMirror](), list[str]()
 
         def note(names: Sequence[str], error: BaseException) -> None:
             if not isinstance(error, Exception) or code_of(error) is None:
                 raise error
+            if isinstance(error, Halted) and error.halt == CREDENTIALS:
+                refused.extend(names)
             if not isinstance(error, UnmadeError):
                 silent.update(dict.fromkeys(names, sentence_of(error)))
 
-        for mirror in chosen.mirrors:
-            try:
-                target = await self._target(mirror)
-                record = read_state(chosen, lambda tx: tx.mirrors.named(mirror.name))  # noqa: B023 (read at once)
-            except Exception as error:
-                note([mirror.name], error)
-                continue
+        def known(tx: Tx) -> list[str]:
+            return [each.name for each in chosen.mirrors if tx.mirrors.named(each.name) is not None]
+
+        recorded = await asyncio.to_thread(read_state, chosen, known)
+        opened = await asyncio.gather(*map(self._target, chosen.mirrors), return_exceptions=True)
+        for mirror, target in zip(chosen.mirrors, opened, strict=True):
+            if isinstance(target, BaseException):
+                note([mirror.name], target)
             # A service's base exists before anything of ours is in it: others' documents are no hits.
-            if record is not None or target.limits.embedded:
+            elif mirror.name in recorded or target.limits.embedded:
                 mirrors.append(searched(chosen, mirror, target))
         asked, answered = searches(mirrors, query), list[tuple[SearchedMirror, list[FoundDocument]]]()
-        answers = await asyncio.gather(*(search_mirrors(*each) for each in asked), return_exceptions=True)
+        searching = (self._apart(each[0][0].name, search_mirrors(*each)) for each in asked)
+        answers = await asyncio.gather(*searching, return_exceptions=True)
         for (group, _), answer in zip(asked, answers, strict=True):
             if isinstance(answer, BaseException):
                 note([each.name for each in group], answer)
             else:
                 answered.append((group[0], answer))
+        if refused and await self._has_new_secrets(refused):
+            return await self._find(replace(chosen, config=self.installation.config), query)
         return merge(answered, query), silent
 
-    def _hits(
+    async def _hits(
         self, chosen: Installation, found: Sequence[FoundDocument], reports: Mapping[str, MirrorReport]
     ) -> list[dict[str, Any]]:
-        def states(tx: Tx) -> list[Status | None]:
-            numbers = {name: record.id for name in reports if (record := tx.mirrors.named(name)) is not None}
-            rows = (
-                tx.entries.get(numbers[each.mirror], each.path)
-                if each.mirror in numbers and not each.is_foreign
-                else None
-                for each in found
-            )
-            return [None if row is None else row.status for row in rows]
+        def states(tx: Tx) -> list[tuple[str | None, str]]:
+            records = {name: record for name in reports if (record := tx.mirrors.named(name)) is not None}
+            told = list[tuple[str | None, str]]()
+            for each in found:
+                record = None if each.is_foreign else records.get(each.mirror)
+                if record is None or (row := tx.entries.get(record.id, each.path)) is None:
+                    told.append((None, ""))
+                else:
+                    told.append((row.status.word, _why_old(tx, record, row)))
+            return told
 
-        hits = []
-        for each, state in zip(found, read_state(chosen, states), strict=True):
+        hits, known = [], await asyncio.to_thread(read_state, chosen, states)
+        for each, (state, reason) in zip(found, known, strict=True):
             whole, own = hit_json(each), None if each.is_foreign else reports.get(each.mirror)
             passages = [
                 {
@@ -204,7 +262,8 @@ class Library:
                     "file": str(each.absolute) if each.is_here else None,
                     "modified": whole["modified"],
                     "as_of": whole["as_of"] or (None if own is None else iso_time(_true_at(own))),
-                    "state": None if state is None else state.word,
+                    "state": state,
+                    "reason": reason,
                     "passages": passages,
                 }
             )
@@ -231,6 +290,7 @@ class Library:
             "path": located.path,
             "document_id": located.document_id,
             "state": located.state.word,
+            "reason": located.reason,
             "as_of": iso_time(_true_at(reports[0])),
             "text": text[offset:end],
             "offset": min(offset, len(text)),
@@ -241,13 +301,14 @@ class Library:
 
     async def _locate(self, chosen: Installation, wanted: Wanted) -> Located:
         if wanted.path is not None:
-            found = await asyncio.to_thread(_at_path, chosen, wanted.path)
+            path = wanted.path
+            found = await self._of_each(chosen, lambda alone: _at_path(alone, path))
             if not found:
-                told = await explained(chosen, wanted.path, AWAY, text=False)
+                told = await self._apart("", explained(chosen, path, AWAY, text=False))
                 raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
             return found[0]
         number = wanted.document_id or ""
-        found = read_state(chosen, lambda tx: list(_with_id(tx, chosen, number)))
+        found = await asyncio.to_thread(read_state, chosen, lambda tx: list(_with_id(tx, chosen, number)))
         if len(found) > 1:
             names = ", ".join(each.mirror.name for each in found)
             raise UsageError(
@@ -264,15 +325,19 @@ class Library:
         target = await self._target(located.mirror)
         if isinstance(target, Explains):
             try:
-                return (await target.explain(located.document_id)).text
+                return (await self._apart(located.mirror.name, target.explain(located.document_id))).text
             except NotOffered:
                 pass
-        path = located.path
-        if needs_parser(path) or located.size > LARGEST_TEXT_FILE:
-            raise NotOffered(
-                "this knowledge base does not give a document's whole text; `search` gives passages of it"
-            )
-        return await asyncio.to_thread(_text_of_file, located.mirror.folder, path, located.digest)
+            except Halted as error:
+                name = located.mirror.name
+                if error.halt != CREDENTIALS or not await self._has_new_secrets([name]):
+                    raise
+                [mirror] = replace(self.installation, only=(name,)).mirrors
+                return await self._text(replace(located, mirror=mirror))
+        if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
+            raise NotOffered(PASSAGES_ONLY)
+        reading = asyncio.to_thread(_text_of_file, located)
+        return await self._apart(located.mirror.name, reading)
 
     # -- what there is ------------------------------------------------------------------------------------
 
@@ -303,12 +368,10 @@ class Library:
             for name in names[names.index(mirror) if mirror in names else 0 :]:
                 if (record := tx.mirrors.named(name)) is None:
                     continue
-                page, _ = _page(
-                    tx, record.id, Page("", Status.READY, path if name == mirror else None, limit)
-                )
-                found += [(name, row) for row in page]
-                if len(found) >= limit:
-                    break
+                more: str | None = path if name == mirror else ""
+                while more is not None and len(found) < limit:
+                    page, more = _page(tx, record.id, Page("", SEARCHABLE, more, limit))
+                    found += [(name, row) for row in page]
             return found[:limit]
 
         return await asyncio.to_thread(read_state, self.installation, look)
@@ -319,7 +382,7 @@ class Library:
         """The state of each mirror; with `path` also why that file is found, or is not."""
         chosen = self._narrowed(mirror)
         reports = await self._reports(chosen)
-        why = None if path is None else (await explained(chosen, path, AWAY, text=False)).to_json()
+        why = None if path is None else (await self._explained(chosen, path)).to_json()
         return {
             "version": __version__,
             "mirrors": [
@@ -371,17 +434,60 @@ class Library:
             raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
         return replace(self.installation, only=(mirror,))
 
+    async def _explained(self, chosen: Installation, path: str) -> PathExplanation:
+        found = [mirror.name for mirror in chosen.mirrors]
+        if len(found) > 1:
+            found = await self._of_each(chosen, lambda alone: _mirror_with(alone, path))
+        chosen = replace(chosen, only=tuple(found[:1]) or chosen.only)
+        return await self._apart(found[0] if found else "", explained(chosen, path, AWAY, text=False))
+
+    async def _of_each(self, chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:
+        """What `look` finds in each mirror alone; those whose folder is silent are left out.
+
+        Raises `Unavailable` where they are, and nothing is found in the others.
+        """
+        looks = {
+            each.name: asyncio.create_task(
+                self._apart(each.name, asyncio.to_thread(look, replace(chosen, only=(each.name,))))
+            )
+            for each in chosen.mirrors
+        }
+        try:
+            await asyncio.wait(looks.values(), timeout=LOOK_SECONDS)
+            found = [one for task in looks.values() if task.done() for one in task.result()]
+            silent = [name for name, task in looks.items() if not task.done()]
+        finally:
+            for task in looks.values():
+                task.cancel()
+        if silent and not found:
+            raise Unavailable(f"{', '.join(silent)}: the folder does not answer; try it again later")
+        return found
+
+    async def _apart(self, mirror: str, work: Awaitable[T]) -> T:
+        """What `work` gives; its threads are of this mirror alone: one that is silent holds up no other."""
+        return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
+
     async def _target(self, mirror: MirrorConfig) -> Target:
-        async with self._opening:
-            known = self._targets.get(mirror.name)
-            if known is not None and known[0] == mirror:
-                return known[1]
-            if known is not None:
-                del self._targets[mirror.name]
-                await known[1].aclose()
-            target = await asyncio.to_thread(self.installation.target, mirror, read_only=True)
-            self._targets[mirror.name] = mirror, target
-            return target
+        """Raises `Unavailable` where its place is silent."""
+        while (known := self._targets.get(mirror.name)) is None or known[0] != mirror:
+            opening = self._opening.get(mirror.name)
+            if opening is None or opening.done():
+                opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
+                # The error of one that nobody waits for any more is no error of the program.
+                opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            try:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await asyncio.shield(opening)
+            except TimeoutError as error:
+                raise Unavailable(f"its knowledge base does not open in {OPEN_SECONDS:g} s") from error
+        return known[1]
+
+    async def _open(self, mirror: MirrorConfig) -> None:
+        opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
+        target, before = await self._apart(mirror.name, opening), self._targets.get(mirror.name)
+        self._targets[mirror.name] = mirror, target
+        if before is not None:
+            await before[1].aclose()
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)
@@ -445,7 +551,21 @@ def _at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
     if server is None or server.remote_id is None or entry is None:
         return None
     mirror = next(each for each in chosen.mirrors if each.name == name)
-    return Located(mirror, server.remote_id, path, entry.status, server.digest, server.size)
+    why = _why_old(tx, record, entry)
+    return Located(mirror, server.remote_id, path, entry.status, why, server.digest, server.size)
+
+
+def _why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
+    """Why what is found of a file is not what it says now; '' where it is."""
+    why = ""
+    match entry.status:
+        case Status.READY:
+            return ""
+        case Status.PENDING | Status.INDEXING:
+            why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
+        case Status.EXCLUDED | Status.SKIPPED:
+            why = "the file is not mirrored any more"
+    return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
 
 
 def _at_path(chosen: Installation, path: str) -> list[Located]:
@@ -456,6 +576,20 @@ def _at_path(chosen: Installation, path: str) -> list[Located]:
             located = state.read(lambda tx: _at(tx, chosen, name, below))  # noqa: B023 (read at once)
             found += [] if located is None else [located]
         return found
+
+
+def _mirror_with(alone: Installation, path: str) -> list[str]:
+    """The name of the one mirror if something lies at `path` in it, or is known to. Looks at the disk."""
+    [mirror] = alone.mirrors
+
+    def known(tx: Tx) -> bool:
+        record = tx.mirrors.named(mirror.name)
+        return record is not None and any(is_known(tx, record.id, below) for _, below in places)
+
+    with closing(look_at(alone)) as state:
+        places = places_of(alone, state, path, AWAY)
+        is_there = any(os.path.lexists(mirror.folder / below) for _, below in places)
+        return [mirror.name] if is_there or state.read(known) else []
 
 
 def _with_id(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
@@ -502,7 +636,7 @@ def _page(tx: Tx, mirror: int, page: Page) -> tuple[list[FileRow], str | None]:
                 if os.fsencode(folder) >= beyond:
                     return rows, None
                 continue
-            if page.state is None or row.status is page.state:
+            if not page.states or row.status in page.states:
                 rows.append(row)
                 if len(rows) == page.limit:
                     return rows, row.path
@@ -522,11 +656,13 @@ def _place_of(words: str, text: str) -> int | None:
     return None if found is None else found.start()
 
 
-def _text_of_file(folder: Path, path: str, digest: str) -> str:
+def _text_of_file(located: Located) -> str:
     """The text of the file whose bytes were mirrored. Raises `Rejected` where it has changed, or has none."""
-    with tempfile.TemporaryDirectory(prefix="kbsync-") as scratch:
-        copy = copy_stable(Path(os.path.realpath(folder)), path, Path(scratch), digest)
-        if not isinstance(copy, Spooled):
-            raise Rejected(f"{path} is not what was mirrored, or cannot be read; ask again in a moment")
-        with copy, copy.open() as file:
-            return parse_text(path, file.read()).text
+    folder, path = Path(os.path.realpath(located.mirror.folder)), located.path
+    content = read_stable(folder, path, located.digest, located.size)
+    if isinstance(content, bytes):
+        return parse_text(path, content).text
+    why = located.reason or "it is not what was mirrored, or cannot be read"
+    if located.state in LASTING:
+        raise NotOffered(f"{path}: {why}; {PASSAGES_ONLY}")
+    raise Rejected(f"{path}: {why}; ask again in a moment")

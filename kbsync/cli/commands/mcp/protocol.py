@@ -102,6 +102,9 @@ MAYBE_STRING, MAYBE_WHOLE, MAYBE_FLAG = (
 )
 STATES = [status.word for status in SHOWN]
 STATE: Json = {"type": ["string", "null"], "enum": [*STATES, None]}
+# What is no longer mirrored is found until its document is deleted.
+FOUND_STATE: Json = {**STATE, "enum": [*(status.word for status in Status), None]}
+REASON: Json = {**STRING, "description": "Why this is not what the file says now; empty: it is."}
 NOTES: Json = {**STRINGS, "description": "What keeps this from being the whole truth; empty: nothing."}
 AS_OF: Json = {**MAYBE_STRING, "description": "The moment for which it is true; null before the first pass."}
 REASONS = _array(_object(path=STRING, reason=STRING))
@@ -135,7 +138,8 @@ HIT = _object(
     score=NUMBER,
     modified=MAYBE_STRING,
     as_of=AS_OF,
-    state={**STATE, "description": "Not `ready`: the file has changed, and this is an older version of it."},
+    state={**FOUND_STATE, "description": "Not `ready`: this is not what the file says now; see `reason`."},
+    reason=REASON,
     passages=_array(_object(text=STRING, headings=STRINGS, page=MAYBE_WHOLE, line=MAYBE_WHOLE)),
 )
 
@@ -207,7 +211,8 @@ TOOLS = {
                 mirror=STRING,
                 path=STRING,
                 document_id=STRING,
-                state=STATE,
+                state=FOUND_STATE,
+                reason=REASON,
                 as_of=AS_OF,
                 text=STRING,
                 offset=WHOLE,
@@ -338,10 +343,11 @@ class _Handlers:
         return told, "\n\n".join(_piece_in_words(told))
 
     async def _list(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
-        state = next((status for status in SHOWN if status.word == given.get("state")), None)
+        states = tuple(status for status in SHOWN if status.word == given.get("state"))
         after = None if "cursor" not in given else _path_of(given["cursor"])
-        below = given.get("path", "").removeprefix("./").strip("/").removeprefix(".")
-        told = await self._library.listed(Page(below, state, after, given["limit"]), given.get("mirror"))
+        below = given.get("path", "").removeprefix("./").strip("/")
+        below = "" if below == "." else below
+        told = await self._library.listed(Page(below, states, after, given["limit"]), given.get("mirror"))
         if told["next"] is not None:
             told["next"] = _cursor(told["next"])
         return told, "\n".join(_list_in_words(told))
@@ -521,8 +527,7 @@ def _hits_in_words(told: Json, several: bool) -> Iterator[str]:
     for number, hit in enumerate(told["hits"], 1):
         whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["file"] else ""
         whose = whose or (f"{hit['mirror']}: " if several else "")
-        is_old = hit["state"] not in (None, Status.READY.word)
-        facts = [f"id {hit['document_id']}", f"as of {hit['as_of']}", *["file changed since"] * is_old]
+        facts = [f"id {hit['document_id']}", f"as of {hit['as_of']}", *filter(None, [hit["reason"]])]
         head = f"{number}. {whose}{printable(hit['path'])} ({', '.join(facts)})"
         yield "\n".join([head, *map(partial(_passage_in_words, hit), hit["passages"])])
 
@@ -538,6 +543,8 @@ def _passage_in_words(hit: Json, passage: Json) -> str:
 
 def _piece_in_words(told: Json) -> Iterator[str]:
     yield from _noted(told)
+    if told["reason"]:
+        yield f"{told['state']}: {told['reason']}"
     end = told["offset"] + len(told["text"])
     more = "" if told["next_offset"] is None else f"; it goes on at offset {told['next_offset']}"
     yield (f"{printable(told['path'])}, characters {told['offset']:,} to {end:,} of {told['total']:,}{more}")

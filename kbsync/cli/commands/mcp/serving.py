@@ -18,7 +18,8 @@ from mcp.server.stdio import stdio_server
 
 from kbsync.cli.context import again, prepare
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.errors import LockedError
+from kbsync.engine.clock import Threads, bug_in_words, pause_after
+from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 LOOK_EVERY = 5.0
+READ_EVERY = 30.0
+"""Seconds between two looks at the config and the files of its keys: an assistant sends no SIGHUP."""
+
 FREE_FOR = 4
 """Looks in a row that have to find the lock free before it is taken over: a daemon may be restarting."""
 
@@ -46,18 +50,32 @@ async def _run(
     library: Library, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
+    # A mirror whose folder or base is silent holds up no answer about another.
+    asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
         mirroring = Mirroring(library)
         keeping = asyncio.create_task(mirroring.keep())
+        following = asyncio.create_task(mirroring.follow_config())
         await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        error = client.exception() if client.done() else None
+        if error is not None and (not isinstance(error, Exception) or code_of(error) is None):
+            log.error("answering.failed", exc_info=error)
         # From here on it ends, whatever its threads do: one may wait for a line of stdin for ever.
-        end.arm(Code.MIRRORED)
+        end.arm(_code_after(error))
+        following.cancel()
         await mirroring.end(keeping)
         await library.aclose()
-    if client.done():
-        client.result()
+    if isinstance(error, Exception) and code_of(error) is not None:
+        raise error
     end.now()
+
+
+def _code_after(error: BaseException | None) -> Code:
+    """That of the process whose answering ended so."""
+    if error is None:
+        return Code.MIRRORED
+    return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
 
 
 class Mirroring:
@@ -70,7 +88,7 @@ class Mirroring:
     async def keep(self) -> None:
         """Until `end`."""
         library = self._library
-        free = FREE_FOR  # at the start there is nothing to wait for
+        free, failures = FREE_FOR, 0  # at the start there is nothing to wait for
         while True:
             if free >= FREE_FOR:
                 library.will_mirror = True
@@ -79,15 +97,40 @@ class Mirroring:
                     return
                 except LockedError:
                     library.trouble = ""
+                    failures = 0
                 except Exception as error:
                     if code_of(error) is None:
-                        log.exception("mirroring.failed")
+                        failures += 1
+                        log.exception("mirroring.failed", again_in=LOOK_EVERY + pause_after(failures))
                     elif (trouble := sentence_of(error)) != library.trouble:
                         log.error("mirroring.refused", reason=trouble)
-                    library.trouble = sentence_of(error)
+                    library.trouble = bug_in_words(error) if code_of(error) is None else sentence_of(error)
                 library.will_mirror = False
+                if failures:
+                    await asyncio.sleep(pause_after(failures))
             await asyncio.sleep(LOOK_EVERY)
             free = 0 if lock.is_held(library.installation.state_dir) else free + 1
+
+    async def follow_config(self) -> None:
+        """Work and answer by the config as it is now, until cancelled. One that is no good is not taken."""
+        library, complaint, last = self._library, "", self._library.installation.config
+        while True:
+            await asyncio.sleep(READ_EVERY)
+            try:
+                config = await library.config_now()
+            except (UsageError, OSError) as error:
+                if (said := sentence_of(error)) != complaint:
+                    log.error("config.refused", reason="; ".join(said.splitlines()))
+                complaint = said
+                continue
+            complaint = ""
+            if config in (library.installation.config, last):
+                continue
+            last = config
+            if self._daemon is not None:
+                self._daemon.read_config()
+            else:
+                library.turn_to(config)
 
     async def _mirror(self) -> None:
         """Raises `LockedError` where another kbsync does, and other `KbsyncError` where it cannot be done."""
