@@ -31,6 +31,11 @@ def _list(what: str, number: int, state: str) -> Probe:
     return Probe(what, "POST", "/documents/paginated", json={"page": 1, "page_size": 10}, until=is_over)
 
 
+def _listed_by(what: str, words: Sequence[str]) -> Probe:
+    asked = {"page": 1, "page_size": 10, "status_filters": words}
+    return Probe(what, "POST", "/documents/paginated", json=asked)
+
+
 def _search(what: str, query: str) -> Probe:
     return Probe(what, "POST", "/query/data", json={"query": query, "mode": "naive"})
 
@@ -65,6 +70,9 @@ PROBES: Sequence[Probe] = (
     _list("list with a duplicate", 1, "failed"),
     _upload("no text", "empty.md", b" \n"),
     _list("list with a failure", 2, "failed"),
+    _listed_by("list by states", ["pending", "processing", "failed"]),
+    _listed_by("list by no state", []),
+    _listed_by("list by another state", ["done"]),
     _search("search", "kbsync folder"),
     _search("short search", "ai"),
     _deletion("idle"),

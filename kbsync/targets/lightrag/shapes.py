@@ -42,6 +42,10 @@ _STATES = {
     "failed": DocState.FAILED,
 }
 
+UNFINISHED = tuple(word for word, state in _STATES.items() if state is DocState.INDEXING)
+FINISHED = tuple(word for word, state in _STATES.items() if state is not DocState.INDEXING)
+"""What documents are listed by."""
+
 
 def judge(answer: HttpAnswer) -> TargetError | None:
     """The server's words as errors; what it has no word for is told by the HTTP status."""
@@ -72,7 +76,9 @@ def document_id(remote_id: str) -> str:
     """What the server calls a document that we know by its name: it makes the id of that."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
-    return f"doc-{hashlib.md5(remote_id.encode(), usedforsecurity=False).hexdigest()}"
+    # A list may have lone surrogates: no id is made of such a name.
+    name = remote_id.encode("utf-8", "surrogatepass")
+    return f"doc-{hashlib.md5(name, usedforsecurity=False).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,11 @@ only once. It deletes in the background, one job at a time, and not while it ind
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Hit, Query
@@ -26,10 +29,10 @@ from kbsync.contract.target import (
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.core.text import sized
-from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import ListPage, ListSweep, count_of, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, object_of
 from kbsync.targets.http.target import RemoteTarget, hits_of, key_of, limited
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
@@ -46,7 +49,13 @@ EXTENSIONS = frozenset((
 """What the server reads without helpers of its own (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200
-"""Rows of the largest page; what is being indexed is among the documents changed last."""
+"""Rows of the largest page; what is being indexed is among the documents changed last, mostly."""
+
+LONGEST_REST = 10.0
+"""Seconds between two whole lists for `status`, at the most: one for each page that the last one had.
+
+Below the horizon after which the engine looks again for what is missing (15 s).
+"""
 
 LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before each look at a deletion under way; after the last one the engine comes back to it."""
@@ -58,6 +67,14 @@ LEAST_QUERY = 3
 """Characters of a question, those of Chinese, Japanese and Korean counted twice."""
 
 _STILL_THERE = "the server says that the deletion is over, and still has the document"
+
+
+@dataclass(slots=True, eq=False)
+class _Deletion:
+    """A call of `delete`. `outcomes` is empty until it has its answer."""
+
+    ids: Sequence[str]
+    outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)
 
 
 class LightragTarget(RemoteTarget):
@@ -72,9 +89,10 @@ class LightragTarget(RemoteTarget):
         super().__init__(config, surroundings, judge, headers=lambda: key, **options)
         self._config, self._naming = config, Naming(surroundings.prefix)
         self._sleep = options.get("sleep", asyncio.sleep)
+        self._steady = options.get("steady", time.monotonic)
+        self._next_whole = 0.0
         self._turn = asyncio.Lock()
-        self._leaving: dict[str, None] = {}
-        self._left: dict[str, DeleteOutcome] = {}
+        self._deletions: list[_Deletion] = []
 
     @property
     def limits(self) -> Limits:
@@ -118,41 +136,83 @@ class LightragTarget(RemoteTarget):
                 return Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
             if failure is not None:
                 return failure
-            file = FilePart("file", document.name, document.body)
-            shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
+            await self._send(document, document.name)
         except TargetError as error:
             # A tag in the name proves that the document of this name has these bytes.
             if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
-                return error
+                return await self._put_back(document, error) if is_renamed else error
         return Accepted(document.name, replaced=is_renamed)
 
+    async def _send(self, document: Outgoing, name: str) -> None:
+        file = FilePart("file", name, document.body)
+        shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
+
+    async def _put_back(self, document: Outgoing, error: TargetError) -> TargetError:
+        """The new name was refused when the old document was deleted: its name gets the same bytes again."""
+        if not isinstance(error, Rejected) or document.replaces is None:
+            return error
+        try:
+            await self._send(document, document.replaces)
+        except Halted as halted:
+            return halted
+        except TargetError as other:
+            if other.code != shapes.STORED:
+                # What was refused is believed to be there under its old name: it has to be tried again.
+                reason = f"{error.reason}; nor is it taken under its old name: {other.reason}"
+                return Unavailable(reason, code=error.code)
+        return error
+
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """By one page of what changed last; what is not on it is looked for in the whole list."""
-        page = await self._page(1, RECENT, "updated_at", "desc")
-        rows = {row.remote_id: row for row in page.rows if not row.is_refusal}
-        if not rows.keys() >= set(ids):
-            rows |= {row.remote_id: row async for row in self._rows()}
+        """By one page of what changed last; then by what is unfinished, and by what was finished last.
+
+        What is in none of these is looked for in the whole list, unless one was read just now: UNKNOWN.
+        """
+        rows: dict[str, Row] = {}
+        wanted = set(ids)
+
+        async def find(most: float, words: Sequence[str] | None = None) -> bool:
+            """True where the pages ended before `most` of them: all of their rows were seen."""
+            number = 1
+            while number <= most and not rows.keys() >= wanted:
+                page = await self._page(number, RECENT, "updated_at", "desc", words)
+                rows.update({row.remote_id: row for row in page.rows if not row.is_refusal})
+                if not page.rows or number * RECENT >= (page.total or 0):
+                    return True
+                number += 1
+            return False
+
+        if not await find(1):
+            await find(math.inf, shapes.UNFINISHED)
+            await find(1 + len(wanted) // RECENT, shapes.FINISHED)
+        absent = DocState.UNKNOWN
+        if not rows.keys() >= wanted and self._steady() >= self._next_whole:
+            self._next_whole = math.inf  # one at a time
+            try:
+                rows |= {row.remote_id: row async for row in self._rows()}
+            finally:
+                self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
+            absent = DocState.MISSING
         names = {row.id: row.name for row in rows.values()}
-        missing = DocStatus(DocState.MISSING)
-        return {one: rows[one].status(names) if one in rows else missing for one in ids}
+        return {one: rows[one].status(names) if one in rows else DocStatus(absent) for one in ids}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
-        self._leaving.update(dict.fromkeys(ids))
+        own = _Deletion(ids)
+        self._deletions.append(own)
         try:
             async with self._turn:
-                if any(one not in self._left for one in ids):
-                    batch = [one for one in self._leaving if one not in self._left]
+                if ids and not own.outcomes:
+                    calls = [one for one in self._deletions if not one.outcomes]
+                    batch = list(dict.fromkeys(each for one in calls for each in one.ids))
                     try:
-                        self._left |= await self._removed(batch)
+                        outcomes = await self._removed(batch)
                     except TargetError as error:
-                        self._left |= dict.fromkeys(batch, error)
-            unknown = Unsure("delete: another call had its answer")
-            return {one: self._left.get(one, unknown) for one in ids}
+                        outcomes = dict.fromkeys(batch, error)
+                    for one in calls:
+                        one.outcomes |= {each: outcomes[each] for each in one.ids}
+            return own.outcomes
         finally:
-            for one in ids:
-                self._leaving.pop(one, None)
-                self._left.pop(one, None)
+            self._deletions.remove(own)
 
     async def _removed(self, batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """What the server says once it is through with them, or else its list."""
@@ -197,8 +257,12 @@ class LightragTarget(RemoteTarget):
         # Ids never change, so that what is indexed meanwhile stays where it is.
         return await self._page(number, size, "id", "asc")
 
-    async def _page(self, number: int, size: int, field: str, direction: str) -> ListPage[Row]:
-        asked = {"page": number, "page_size": size, "sort_field": field, "sort_direction": direction}
+    async def _page(
+        self, number: int, size: int, key: str, direction: str, words: Sequence[str] | None = None
+    ) -> ListPage[Row]:
+        asked = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
+        if words:
+            asked["status_filters"] = list(words)
         try:
             answer = await self._client.ask("list", "POST", "/documents/paginated", json=asked)
         except Rejected as error:  # no refusal is an empty list

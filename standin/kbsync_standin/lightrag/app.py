@@ -186,6 +186,8 @@ class LightragApplication:
         rows = [self._dressed(one.row(now)) for one in there]
         if fault.kind == "status-word":
             rows = [{**row, "status": fault.args.get("value")} for row in rows]
+        words = asked.get("status_filters")
+        rows = [row for row in rows if not words or row["status"] in words]
         backwards = asked["sort_direction"] == "desc"
         rows.sort(key=lambda row: (row[asked["sort_field"]], row["id"]), reverse=backwards)
         page, size = asked["page"], asked["page_size"]
@@ -327,6 +329,7 @@ _LIST_TESTS = {
     "page_size": whole(10, 200),
     "sort_field": one_of("created_at", "updated_at", "id", "file_path"),
     "sort_direction": one_of("asc", "desc"),
+    "status_filters": lambda value: isinstance(value, list) and all(one in _WORKING for one in value),
 }
 _DELETE_TESTS = {"doc_ids": are_texts, "delete_file": is_flag, "delete_llm_cache": is_flag}
 _SEARCH_TESTS = {"query": is_text, "mode": one_of(*_MODES), "chunk_top_k": whole(1, 1000)}

@@ -130,6 +130,37 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: Gptbots
     assert names == ["f0.md", "f1.md", "other/f0.md", "other/f1.md"]
 
 
+async def two_mirrors(world: GptbotsWorld) -> list[dict[str, Any]]:
+    """The same files were mirrored under b/ by one state; another, as fresh, is about to begin with a/."""
+    world.settings = replace(world.settings, prefix="b/")
+    world.write_many(2)
+    await world.once()
+    theirs = world.documents()
+    world.lose_state()
+    world.settings = replace(world.settings, prefix="a/")
+    return theirs
+
+
+async def test_an_upload_that_got_lost_is_not_the_same_upload_of_another_mirror(world: GptbotsWorld) -> None:
+    theirs = await two_mirrors(world)
+    world.play("lost-answer", op="add", effect=False)
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    for path in ("f0.md", "f1.md"):
+        world.write(path, f"another text of {path}")
+    await world.once()
+    assert [one for one in world.documents() if one in theirs] == theirs
+
+
+async def test_the_same_upload_of_another_mirror_is_no_copy_to_be_removed(world: GptbotsWorld) -> None:
+    theirs = await two_mirrors(world)
+    await world.once()
+    found = await world.verify()
+    assert (found.duplicate, found.foreign) == ((), 2)
+    await world.repair()
+    assert [one for one in world.documents() if one in theirs] == theirs
+
+
 def other_prefix(world: GptbotsWorld) -> None:
     world.settings = replace(world.settings, prefix="other/")
 

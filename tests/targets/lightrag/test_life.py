@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kbsync.contract.searching import Query
@@ -114,6 +116,41 @@ async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: Lig
     served.server.requests.clear()
     assert await served.target.delete(ids) == dict.fromkeys(ids)
     assert served.server.requests.by_op["delete"] == 1
+
+
+async def test_two_calls_may_delete_one_document(served: LightragConformance) -> None:
+    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
+    outcomes = await asyncio.gather(*(served.target.delete([remote_id]) for _ in range(3)))
+    assert list(outcomes) == [{remote_id: None}] * 3
+    assert served.server.requests.by_op["delete"] == 2
+    assert served.app.violations == []
+
+
+async def test_a_renamed_file_whose_new_name_is_refused_is_found_under_the_old_one(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.move("a.md", "b.md")
+    world.play("refused", op="upload", match="b*", times=0)
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    world.clock.now += 10
+    assert list(world.bytes_by_path(searchable=True)) == ["a.md"]
+    world.server.faults.clear()
+    world.tell("retry")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_a_renamed_file_that_is_taken_under_no_name_is_tried_again(world: LightragWorld) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.move("a.md", "b.md")
+    world.play("refused", op="upload", times=4)
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.statuses() == {"ready": 1}
 
 
 async def test_a_key_that_is_refused_in_a_rename_halts(served: LightragConformance) -> None:

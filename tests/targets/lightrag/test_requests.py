@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kbsync.contract.target import DocState
+from kbsync_standin.faults import Fault
+from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
 from tests.targets.lightrag.world import LightragWorld
 
@@ -66,3 +69,47 @@ async def test_a_pass_without_changes_looks_at_the_base_once(world: LightragWorl
     assert spent["base"] == 1
     assert spent.get("list", 0) <= -(-number // 100)
     assert sum(spent.values()) == spent["base"] + spent.get("list", 0)
+
+
+MANY = 450
+
+
+def stored(served: LightragConformance, word: str, number: int, *, fault: str = "") -> list[str]:
+    """The server has so many new documents; their ids."""
+    names = [f"{word}{each}~aaaaaaaa.md" for each in range(number)]
+    for name in names:
+        served.app.storage.store(name, name.encode(), served.app.behaviour, Fault(fault))
+    return names
+
+
+async def looked(served: LightragConformance, ids: list[str]) -> tuple[set[DocState], int]:
+    """Their states, and how many requests told them."""
+    served.server.requests.clear()
+    states = await served.target.status(ids)
+    assert states.keys() == set(ids)
+    return {one.state for one in states.values()}, served.server.requests.by_op["list"]
+
+
+async def test_of_many_documents_only_what_is_not_done_is_read(served: LightragConformance) -> None:
+    """However many there are besides."""
+    ids = stored(served, "old", MANY)
+    await served.pass_time(100)
+    assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)
+    stored(served, "failing", MANY, fault="fails")
+    await served.pass_time(100)
+    served.app.set_behaviour({"vectorize": [50, 50]})
+    ids = stored(served, "new", MANY)
+    assert await looked(served, ids) == ({DocState.INDEXING}, 1 + 3)
+    await served.pass_time(100)
+    assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)
+
+
+async def test_for_what_is_nowhere_the_whole_list_is_read_seldom(served: LightragConformance) -> None:
+    stored(served, "old", MANY)
+    await served.pass_time(100)
+    missing = ["none~aaaaaaaa.md"]
+    whole = -(-MANY // 100)
+    assert await looked(served, missing) == ({DocState.MISSING}, 3 + whole)
+    assert await looked(served, missing) == ({DocState.UNKNOWN}, 3)
+    await served.pass_time(whole)
+    assert await looked(served, missing) == ({DocState.MISSING}, 3 + whole)

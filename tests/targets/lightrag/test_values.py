@@ -106,6 +106,12 @@ def test_the_id_is_made_of_the_name() -> None:
     assert shapes.document_id("readme.md") == "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
 
 
+def test_a_name_that_is_no_unicode_has_the_id_that_the_server_tells() -> None:
+    told = {"documents": [{"id": f"doc-{'a' * 32}", "file_path": "\ud800.md"}]}
+    [row] = shapes.page_of(answered(200, told)).rows
+    assert (row.remote_id, row.name) == (row.id, "\ud800.md")
+
+
 def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
     last = {"busy": True, "latest_message": "Deletion completed: 2 successful, 0 failed"}
     assert shapes.is_deleting(answered(200, {**last, "destructive_busy": True}))
