@@ -134,7 +134,7 @@ def document_of(value: object) -> DocumentRow | None:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is indexed, but {} in Dify, so that no search finds it; {} it there"
+_HIDDEN = "it is {} in Dify, so that no search finds it; `kbsync retry` has it uploaded anew"
 
 
 def status_of(told: Mapping[str, Any]) -> DocStatus:
@@ -144,9 +144,9 @@ def status_of(told: Mapping[str, Any]) -> DocStatus:
             words = _quoted(text_of(told.get("error"))) or "Dify could not index it and gives no reason"
             return DocStatus(DocState.FAILED, words, "error", "quota" if _MONEY.search(words) else "")
         case "completed" if told.get("archived") is True:
-            return DocStatus(DocState.FAILED, _HIDDEN.format("archived", "unarchive"), "archived")
+            return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if told.get("enabled") is False:
-            return DocStatus(DocState.FAILED, _HIDDEN.format("disabled", "enable"), "disabled")
+            return DocStatus(DocState.FAILED, _HIDDEN.format("disabled"), "disabled", is_final=True)
         # Dify calls completed what it found no passage in. Lists tell words, details segments.
         case "completed" if 0 in (count_of(told.get("word_count")), count_of(told.get("segment_count"))):
             return DocStatus(DocState.FAILED, "Dify found no text in it", "no-text")

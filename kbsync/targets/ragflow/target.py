@@ -290,12 +290,8 @@ class RagflowTarget(RemoteTarget):
         """Best first. The server knows no paths, types and dates: with them, everything that was found."""
         if not query.text.strip():
             return ()
-        asked: dict[str, Any] = {
-            "question": query.text,
-            "dataset_ids": [self._config.dataset_id],
-            "page": 1,
-            "page_size": MOST_CHUNKS,
-        }
+        asked: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
+        asked |= {"page": 1, "page_size": MOST_CHUNKS}
         few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}
         try:
             found = await self._found(asked | few)

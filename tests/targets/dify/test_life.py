@@ -94,20 +94,33 @@ async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> No
     assert world.statuses() == {"ready": 1}
 
 
-async def test_what_others_hide_while_it_is_indexed_is_made_again(world: DifyWorld) -> None:
+@pytest.mark.parametrize("how", ["disabled", "archived"])
+async def test_what_others_hide_stays_hidden_until_a_person_asks_for_it_also_after_a_lost_state(
+    world: DifyWorld, how: str
+) -> None:
+    world.play("hidden", op="upload", args={"archived": how == "archived"})
+    world.write("a.md", "alpha")
+    await world.once()
+    world.lose_state()
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert f"{how} in Dify" in items(world)["a.md"].reason
+    assert [one["effect"] for one in world.app.journal()] == ["stored"]
+    world.tell("retry")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_an_older_version_goes_on_serving_while_the_new_one_is_hidden(world: DifyWorld) -> None:
+    world.write("a.md", "alpha")
+    await world.once()
+    before = world.bytes_by_path(searchable=True)
+    world.clock.now += 10
     world.play("hidden", op="upload")
-    world.write("a.md", "alpha")
+    world.write("a.md", "beta")
     await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.bytes_by_path(searchable=True) == before
     assert len(world.effects("stored")) == 2
-
-
-async def test_what_is_archived_stays_and_its_file_is_mirrored_all_the_same(world: DifyWorld) -> None:
-    world.play("hidden", op="upload", args={"archived": True})
-    world.write("a.md", "alpha")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.effects("deleted") == []
 
 
 async def test_what_is_being_indexed_is_deleted_later_where_dify_says_so(world: DifyWorld) -> None:

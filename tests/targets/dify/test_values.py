@@ -29,8 +29,8 @@ def told(status: int, code: str, message: str = "") -> dict[str, Any]:
     ("row", "state", "words", "halt"),
     [
         (READY, DocState.READY, "", ""),
-        ({**READY, "enabled": False}, DocState.FAILED, "enable it", ""),
-        ({**READY, "archived": True}, DocState.FAILED, "unarchive", ""),
+        ({**READY, "enabled": False}, DocState.FAILED, "disabled in Dify", ""),
+        ({**READY, "archived": True}, DocState.FAILED, "archived in Dify", ""),
         ({**READY, "word_count": 0}, DocState.FAILED, "no text", ""),
         ({**READY, "segment_count": 0}, DocState.FAILED, "no text", ""),
         ({**READY, "word_count": 3, "tokens": 0}, DocState.READY, "", ""),
