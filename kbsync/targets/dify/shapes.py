@@ -134,7 +134,7 @@ def document_of(value: object) -> DocumentRow | None:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is {} in Dify, so that no search finds it; `kbsync retry` has it uploaded anew"
+_HIDDEN = "it is {} in Dify, so that no search finds it; a retry uploads it anew"
 
 
 def status_of(told: Mapping[str, Any]) -> DocStatus:

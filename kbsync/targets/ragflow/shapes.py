@@ -110,7 +110,7 @@ class DocumentRow:
     @property
     def _done(self) -> DocStatus:
         if not self.is_enabled:
-            words = "it is switched off in RAGFlow; `kbsync retry` has it uploaded anew"
+            words = "it is switched off in RAGFlow; a retry uploads it anew"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
         if self.chunks == 0:  # parsed without an error, and nothing to be found
             return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {self.said}", "no-chunks")
