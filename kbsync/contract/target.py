@@ -76,13 +76,15 @@ class DocState(enum.Enum):
 class DocStatus:
     """A document's state with the target's own words on a failure.
 
-    `halt` is the contract's word (`quota`) when the account is to blame and not the document.
+    `halt` is the contract's word (`quota`) when the account is to blame and not the document. `is_final`: a
+    person hid it there, so it is neither indexed again nor sent anew before `retry` asks for it.
     """
 
     state: DocState
     reason: str = ""
     code: str = ""
     halt: str = ""
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

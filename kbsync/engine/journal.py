@@ -576,10 +576,10 @@ class Journal:
     ) -> Happened | None:
         """Indexing failed for good this time: a fresh upload while tries are left, else quarantine."""
         # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
-        # be asked. Where the account is to blame it costs the document no try.
+        # be asked. Where the account is to blame it costs the document no try. What a person hid stays so.
         offered = self.binding.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
-        if why.halt or upload.repairs < tries:
+        if not why.is_final and (why.halt or upload.repairs < tries):
             fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)
             if not self.binding.limits.marks:
                 fresh = replace(fresh, name=self._next_name(tx, upload))

@@ -89,7 +89,7 @@ class Polls:
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         """What its status means, after what could be done about a failure was done."""
         timing = self._journal.timing
-        if status.state is DocState.FAILED:
+        if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
                 return row, _UNKNOWN, IndexRetry.NONE
             retry = await self._retried(row, status, turn)

@@ -64,4 +64,9 @@ class TestDifyUnused(DifySuite):
     """Plain names, in a base that was made without any settings, at an older version."""
 
     style = "plain"
-    behaviour: ClassVar[Mapping[str, Any]] = {"fresh": True, "deleted": "number", "extra_fields": True}
+    behaviour: ClassVar[Mapping[str, Any]] = {
+        "fresh": True,
+        "technique_needed": True,
+        "deleted": "number",
+        "extra_fields": True,
+    }

@@ -30,6 +30,7 @@ class RagflowConformance(ServedWorld):
     def __init__(self, style: str, **behaviour: Any) -> None:
         super().__init__(application(KEY, 1, (1.0, 3.0), StandInClock()), HOME_ID, behaviour)
         self.style = style
+        self.read_only = False
 
     def name_for(self, path: str, digest: str = "") -> str:
         return Naming(style=self.style).name(path, digest)
@@ -37,7 +38,8 @@ class RagflowConformance(ServedWorld):
     async def open(self) -> Target:
         given = {"base_url": self.server.url, "api_key": KEY, "dataset_id": self.base}
         config = block(RagflowTargetConfig, **given, max_bytes=3_000_000)
-        return RagflowTarget(config, around(), wall=self.app.clock.now)
+        now = self.app.clock.now
+        return RagflowTarget(config, around(read_only=self.read_only), wall=now, steady=now)
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]

@@ -193,8 +193,8 @@ MISTAKES = {
     "tries-without-end": Mistake(
         "a document that cannot be indexed is sent for ever",
         "kbsync/engine/journal.py",
-        "    if why.halt or upload.repairs < tries:",
-        "    if True:",
+        "        if not why.is_final and (why.halt or upload.repairs < tries):",
+        "        if True:",
         ("tests/engine/test_fairness.py", "tests/engine/test_once.py", "tests/remote/test_life.py"),
     ),
     "nobody-to-blame": Mistake(

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://api.dify.ai/v1"
 
-_ALWAYS = frozenset(
-    ("txt", "markdown", "md", "mdx", "pdf", "html", "htm", "xlsx", "xls", "docx", "csv", "vtt", "properties")
-)
+_ALWAYS = "txt markdown md mdx pdf html htm xlsx xls docx csv vtt properties"
 FORMATS = {
-    "dify": _ALWAYS,
-    "unstructured": _ALWAYS | {"doc", "eml", "msg", "pptx", "xml", "epub"},
+    "dify": frozenset(_ALWAYS.split()),
+    "unstructured": frozenset(f"{_ALWAYS} doc eml msg pptx xml epub".split()),
 }
 """Extensions by `ETL_TYPE` (api/constants/__init__.py)."""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.dify.config import DifyTargetConfig
 from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of, well_formed
 from kbsync.targets.http.client import Client
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, ListSweep
-from kbsync.targets.http.target import OfferedSetting, choice, make_once, parse_settings
+from kbsync.targets.http.target import OfferedSetting, RemoteBases, choice, parse_settings
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -24,34 +25,26 @@ LONGEST_NAME, LONGEST_WORDS = 40, 400
 """Characters (api/controllers/service_api/dataset/dataset.py)."""
 
 
-class DifyBases:
+class DifyBases(RemoteBases):
     """Those of the workspace behind one key. Every call raises `TargetError`."""
 
     setting = "dataset_id"
+    no_models = "the model of a knowledge base is chosen in Dify"
+    no_capacity = "Dify does not tell how much space the workspace has; see its console"
 
     def __init__(self, config: DifyTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self.address, self.own = config.base_url, config.dataset_id
-        self._surroundings, self._client = surroundings, client
-
-    def check_changeable(self) -> None:
-        """They are."""
+        super().__init__(config.base_url, config.dataset_id, surroundings)
+        self._client = client
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None:
             raise Rejected("the model of a knowledge base is chosen in Dify; leave --model out")
-        sizes = {
-            "a name": (wish.name, LONGEST_NAME),
-            "a description": (wish.description, LONGEST_WORDS),
-        }
-        for what, (words, longest) in sizes.items():
+        name, description = (wish.name, LONGEST_NAME), (wish.description, LONGEST_WORDS)
+        for what, (words, longest) in {"a name": name, "a description": description}.items():
             if len(words or "") > longest:
                 raise Rejected(f"{what} has at most {longest} characters in Dify", code="length")
         parse_settings(wish.settings, SETTINGS, "a new knowledge base")
-
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """Raises `NotOffered`."""
-        raise NotOffered("the model of a knowledge base is chosen in Dify")
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
@@ -66,14 +59,19 @@ class DifyBases:
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
         try:
-            answer = await self._client.ask(DifyCall.BASE, "GET", _path(base_id))
-        except (NotOffered, Halted) as error:
-            if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
-                raise
-            look = self._surroundings.pasted("kb list")
-            where = f"there is no knowledge base {base_id} at {self.address} for this api_key"
-            raise Halted("knowledge-base-missing", f"{where}; list them with {look}") from error
+            answer = await self._ask(DifyCall.BASE, "GET", base_id)
+        except NotOffered as error:
+            raise self.missing(base_id) from error
         return well_formed(DifyCall.BASE, dataset_of(answer.body)).card
+
+    async def _ask(self, op: DifyCall, method: str, base_id: str, json: object = None) -> HttpAnswer:
+        """Ask about one base: what is said to be missing is that one, whatever the config names."""
+        try:
+            return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
+        except Halted as error:
+            if error.halt == "knowledge-base-missing":
+                raise self.missing(base_id) from error
+            raise
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base, by default one that is searched by meaning."""
@@ -89,9 +87,7 @@ class DifyBases:
                 raise Unsure("create-base: the answer names no knowledge base", code="no-id")
             return dataset.card
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the knowledge base may have been made or not: look with {look} before another try"
-        return await make_once(name, "a knowledge base", self.all, make, advice)
+        return await self.make_once(name, make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Change name and description. Raises `NotOffered` for settings, which are chosen when it is made."""
@@ -99,18 +95,16 @@ class DifyBases:
         if wish.settings:
             raise NotOffered("settings of a knowledge base are changed in Dify; leave --set out")
         card = await self.look(base_id)
-        body = {"name": wish.name or card.name, "description": wish.description or card.description}
-        await self._client.ask(DifyCall.EDIT_BASE, "PATCH", _path(base_id), json=body)
+        description = card.description if wish.description is None else wish.description
+        body = {"name": wish.name or card.name, "description": description}
+        await self._ask(DifyCall.EDIT_BASE, "PATCH", base_id, body)
 
     async def delete(self, base_id: str) -> None:
         """Remove a base with everything in it."""
         await self.look(base_id)
-        await self._client.ask(DifyCall.DELETE_BASE, "DELETE", _path(base_id))
-
-    async def capacity(self) -> Capacity | None:
-        """Raises `NotOffered`."""
-        raise NotOffered("Dify does not tell how much space the workspace has; see its console")
-
-
-def _path(base_id: str) -> str:
-    return f"/datasets/{quote(base_id, safe='')}"
+        try:
+            await self._ask(DifyCall.DELETE_BASE, "DELETE", base_id)
+        except Halted as error:
+            # It was there a moment ago: an earlier try removed it, whose answer was lost.
+            if error.halt != "knowledge-base-missing":
+                raise

@@ -85,10 +85,8 @@ def dataset_of(body: Any) -> Dataset | None:
     return Dataset(card, provider, doc_form, _retrieval(told.get("retrieval_model_dict"), technique))
 
 
-_RETRIEVAL = (
-    *("search_method", "reranking_enable", "reranking_model", "reranking_mode"),
-    *("weights", "score_threshold_enabled", "score_threshold"),
-)
+_RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
+_RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
 def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
@@ -131,13 +129,12 @@ def document_of(value: object) -> DocumentRow | None:
         return None
     detail = told.get("data_source_detail_dict") or told.get("data_source_info")
     size = count_of(object_of(object_of(detail).get("upload_file")).get("size"))
-    return DocumentRow(
-        remote_id, text_of(told.get("name")), size, count_of(told.get("created_at")), status_of(told)
-    )
+    name, created = text_of(told.get("name")), count_of(told.get("created_at"))
+    return DocumentRow(remote_id, name, size, created, status_of(told))
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is indexed, but {} in Dify, so that no search finds it; {} it there"
+_HIDDEN = "it is {} in Dify, so that no search finds it; a retry uploads it anew"
 
 
 def status_of(told: Mapping[str, Any]) -> DocStatus:
@@ -147,9 +144,12 @@ def status_of(told: Mapping[str, Any]) -> DocStatus:
             words = _quoted(text_of(told.get("error"))) or "Dify could not index it and gives no reason"
             return DocStatus(DocState.FAILED, words, "error", "quota" if _MONEY.search(words) else "")
         case "completed" if told.get("archived") is True:
-            return DocStatus(DocState.FAILED, _HIDDEN.format("archived", "unarchive"), "archived")
+            return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if told.get("enabled") is False:
-            return DocStatus(DocState.FAILED, _HIDDEN.format("disabled", "enable"), "disabled")
+            return DocStatus(DocState.FAILED, _HIDDEN.format("disabled"), "disabled", is_final=True)
+        # Dify calls completed what it found no passage in. Lists tell words, details segments.
+        case "completed" if 0 in (count_of(told.get("word_count")), count_of(told.get("segment_count"))):
+            return DocStatus(DocState.FAILED, "Dify found no text in it", "no-text")
         case "completed" if told.get("enabled") is True and told.get("archived") is False:
             return DocStatus(DocState.READY)
         case str(word) if word in _WORKING:
@@ -224,9 +224,7 @@ def _judged(answer: HttpAnswer, address: str, dataset_id: str) -> TargetError | 
         return Halted("quota", f"{reason}; see to the plan or the model provider's account", code=code)
     match code:
         case "unauthorized":
-            advice = (
-                "put a key of the knowledge API into api_key, as Dify shows it under Knowledge > Service API"
-            )
+            advice = "put a key of the knowledge API into api_key, from Knowledge > Service API in Dify"
             return Halted("credentials", f"{reason}; {advice}", code=code)
         case "not_found" | "invalid_param" if re.match("dataset (not found|does not exist)", said.lower()):
             advice = "correct dataset_id (or base_url) in the config"

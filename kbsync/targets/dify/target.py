@@ -127,7 +127,9 @@ class DifyTarget(RemoteTarget):
             return Rejected(f"{reason}; see max_bytes", code="too-large")
         try:
             dataset = self._dataset or await self._look()
-            return await self._send(document, {"doc_form": dataset.doc_form} if dataset.doc_form else {})
+            cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
+            # Versions that do not look at the base itself want its technique told.
+            return await self._send(document, {**cut, **dataset.card.settings})
         except NotOffered as error:
             try:
                 await self._look()  # what has no such call may be no Dify at all
@@ -149,6 +151,10 @@ class DifyTarget(RemoteTarget):
         except Rejected as error:
             if error.code not in LACKING or error.code in fields:
                 raise
+            if error.code == "process_rule" and fields.get("doc_form") == "hierarchical_model":
+                # The automatic rule has such a base call completed what it made no passage of.
+                advice = "the knowledge base has no rule for it; add one document in Dify's console first"
+                raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, error.code: LACKING[error.code]})
         made = shapes.document_of(object_of(answer.body).get("document"))
         if made is None:
@@ -211,12 +217,15 @@ class DifyTarget(RemoteTarget):
         digest = hashlib.sha256()
         try:
             answer = await self._client.ask(DifyCall.FILE, "GET", f"{self._path(remote_id)}/upload-file")
+            url = text_of(object_of(answer.body).get("url"))
+            if not url:
+                return None
             # An installation without FILES_URL tells the path alone (`get_signed_file_url`).
-            address = urljoin(self._config.base_url, text_of(object_of(answer.body).get("url")))
+            address = urljoin(self._config.base_url, url)
             async with aclosing(self._client.read(address, most=self._config.max_bytes)) as pieces:
                 async for piece in pieces:
                     digest.update(piece)
-        except Rejected:
+        except (Rejected, ValueError):  # an address may be none
             return None
         return digest.hexdigest()
 

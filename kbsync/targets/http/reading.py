@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from kbsync.core.text import number_in
 from kbsync.errors import Unavailable
 
+_LARGEST_COUNT = 2**63 - 1  # what SQLite keeps
 _LARGEST = 1e9  # neither NaN nor infinity is below it
 
 
@@ -41,9 +42,9 @@ def integer(value: object) -> int | None:
 
 
 def count_of(value: object) -> int | None:
-    """A number of things: an integer as above, and not below 0."""
+    """A number of things: an integer as above, not below 0, and none that no state could hold."""
     count = integer(value)
-    return count if count is not None and count >= 0 else None
+    return count if count is not None and 0 <= count <= _LARGEST_COUNT else None
 
 
 def number(value: object) -> float | None:

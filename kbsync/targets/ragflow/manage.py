@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep
-from kbsync.targets.http.target import OfferedSetting, any_text, choice, make_once, parse_settings
+from kbsync.targets.http.target import OfferedSetting, RemoteBases, any_text, choice, parse_settings
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import RagflowTargetConfig
 
@@ -28,25 +28,20 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 LONGEST_NAME = 128
 
 
-class RagflowBases:
+class RagflowBases(RemoteBases):
     """Those behind one key. Every call raises `TargetError`."""
 
-    setting = "dataset_id"
+    setting, what = "dataset_id", "dataset"
+    no_models = "RAGFlow shows its models in its own settings; choose with --set embedding_model=…"
+    no_capacity = "RAGFlow sets no limit to what a user stores"
 
     def __init__(self, config: RagflowTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self.address, self.own = config.base_url, config.dataset_id
-        self._surroundings, self._client = surroundings, client
-
-    def check_changeable(self) -> None:
-        """They are: nothing is raised."""
+        super().__init__(config.base_url, config.dataset_id, surroundings)
+        self._client = client
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         _fields(wish)
-
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """Raises `NotOffered`."""
-        raise NotOffered("RAGFlow shows its models in its own settings; choose with --set embedding_model=…")
 
     async def all(self) -> Sequence[BaseCard]:
         """Every dataset."""
@@ -68,11 +63,7 @@ class RagflowBases:
         except Rejected as error:
             words, found = error.reason, []
         if not found:
-            raise Halted(
-                "knowledge-base-missing",
-                f"there is no dataset {base_id} at {self.address} for this api_key ({words}); "
-                f"list them with {self._surroundings.pasted('kb list')}",
-            )
+            raise self.missing(base_id, words)
         return found[0]
 
     async def create(self, wish: BaseWish) -> BaseCard:
@@ -86,9 +77,7 @@ class RagflowBases:
                 raise Unsure("create-base: the answer does not name the dataset", code="no-id")
             return made[0]
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the dataset may have been made or not: look with {look} before another try"
-        return await make_once(name, "a dataset", self.all, make, advice)
+        return await self.make_once(name, make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Send what changes. Documents that are there stay as they were parsed."""
@@ -103,13 +92,11 @@ class RagflowBases:
         except Rejected as refused:
             try:
                 await self.look(base_id)
-            except Halted:
-                return
+            except Halted as missing:
+                if missing.halt == "knowledge-base-missing":
+                    return
+                raise
             raise refused from None
-
-    async def capacity(self) -> Capacity | None:
-        """Raises `NotOffered`."""
-        raise NotOffered("RAGFlow sets no limit to what a user stores")
 
 
 def _fields(wish: BaseWish) -> dict[str, Any]:

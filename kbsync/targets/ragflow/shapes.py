@@ -110,7 +110,8 @@ class DocumentRow:
     @property
     def _done(self) -> DocStatus:
         if not self.is_enabled:
-            return DocStatus(DocState.FAILED, "it is switched off in RAGFlow; switch it on there", "disabled")
+            words = "it is switched off in RAGFlow; a retry uploads it anew"
+            return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
         if self.chunks == 0:  # parsed without an error, and nothing to be found
             return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {self.said}", "no-chunks")
         return DocStatus(DocState.READY)

@@ -9,6 +9,7 @@ read with what was added to them.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -61,6 +62,8 @@ class RagflowTarget(RemoteTarget):
         self._dataset = f"{DATASETS}/{config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline, self._wall = False, options.get("wall", time.time)
+        self._steady = options.get("steady", time.monotonic)
+        self._begun: dict[str, float] = {}  # id → when parsing was last asked for
         super().__init__(config, surroundings, shapes.judge, slow_codes=frozenset({"429"}), **options)
 
     @property
@@ -139,6 +142,9 @@ class RagflowTarget(RemoteTarget):
         """Have documents parsed, asked once: a second request would find them under way, and be refused."""
         if not ids:
             return
+        for one in [one for one in self._begun if not self._is_begun(one)]:
+            del self._begun[one]  # nobody asks for it any more
+        self._begun |= dict.fromkeys(ids, self._steady())
         if not self._has_pipeline:
             try:
                 await self._client.post("parse", f"{self._dataset}/chunks", json={"document_ids": ids})
@@ -168,14 +174,21 @@ class RagflowTarget(RemoteTarget):
         One that came after another had begun it would have it parsed twice, and not found meanwhile.
         """
         age = self._wall() + (self.clock_apart or 0.0) - (row.created or 0.0)
-        return row.is_unstarted and age >= self._config.vectorization.absent_after
+        is_due = age >= self._config.vectorization.absent_after and not self._is_begun(row.id)
+        # Parsing costs money: a command that only looks asks for none.
+        return row.is_unstarted and is_due and not self._surroundings.read_only
+
+    def _is_begun(self, remote_id: str) -> bool:
+        """A request of ours that would begin it may still be on its way."""
+        began = self._begun.get(remote_id, -math.inf)
+        return self._steady() - began < self._config.vectorization.absent_after
 
     async def _begin(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Have documents parsed that nobody began; the states of those for which it is refused."""
         try:
             await self._parse(ids)
-        except (Unavailable, Unsure):
-            return {}  # the next look asks again
+        except (Unavailable, Unsure, NotOffered):  # no such call is a word of a gateway, and of no document
+            return {}  # a later look asks again
         except Rejected as error:
             if len(ids) > 1:  # one of them may have had all the others refused
                 return {one: state for each in ids for one, state in (await self._begin([each])).items()}
@@ -277,12 +290,8 @@ class RagflowTarget(RemoteTarget):
         """Best first. The server knows no paths, types and dates: with them, everything that was found."""
         if not query.text.strip():
             return ()
-        asked: dict[str, Any] = {
-            "question": query.text,
-            "dataset_ids": [self._config.dataset_id],
-            "page": 1,
-            "page_size": MOST_CHUNKS,
-        }
+        asked: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
+        asked |= {"page": 1, "page_size": MOST_CHUNKS}
         few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}
         try:
             found = await self._found(asked | few)

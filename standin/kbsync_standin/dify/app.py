@@ -198,7 +198,7 @@ def _upload(call: Call) -> Any:
     Rules().only(parts, ("data", "file"), "the form field")
     data = _checked(parts["data"].content, _DATA) if "data" in parts else {}
     technique = data.get("indexing_technique") or base.technique
-    if not technique:
+    if not technique or (behaviour.technique_needed and "indexing_technique" not in data):
         raise _invalid("indexing_technique is required.")
     if "file" not in parts:
         raise Breach("the form has no file")
@@ -211,6 +211,8 @@ def _upload(call: Call) -> Any:
         raise _invalid("")
     if not base.has_rule and "process_rule" not in data:
         raise _invalid("process_rule is required.")
+    if "process_rule" in data and data.get("doc_form") == "hierarchical_model":
+        raise Breach("the automatic rule makes no passage of parents and children")
     if workspace.alive(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
         raise _invalid("doc_form is different from the dataset doc_form.")
     base.technique, base.has_rule = base.technique or technique, True
@@ -267,7 +269,8 @@ def _detail(call: Call) -> Any:
     if call.request.query.get("metadata", "all") not in ("all", "only", "without"):
         raise Breach("metadata is none of all, only, without")
     row = one.row(call.workspace.clock.now())
-    return _shown(call, {**row, "data_source_info": row.pop("data_source_detail_dict")})
+    row |= {"data_source_info": row.pop("data_source_detail_dict"), "segment_count": row.pop("word_count")}
+    return _shown(call, row)
 
 
 def _delete(call: Call) -> Any:
@@ -290,9 +293,12 @@ SIGNED = re.compile(rf"/files/(?P<file>{_UUID})/file-preview")
 def _file(call: Call) -> Any:
     """`UploadFileApi` (upload_file.py)."""
     one = call.found("Document not found.")
-    where = "" if call.workspace.behaviour.files_url == "missing" else call.origin
+    how = call.workspace.behaviour.files_url
+    where = {"missing": "", "broken": "http://[x"}.get(how, call.origin)
     url = f"{where}/files/{one.id}/file-preview?timestamp=1&nonce=2&sign={one.sha256[:16]}"
     told = {"id": one.id, "name": one.name, "size": len(one.content), "extension": one.name.split(".")[-1]}
+    if how == "untold":
+        return told
     return {**told, "url": url, "download_url": f"{url}&as_attachment=true"}
 
 

@@ -15,12 +15,14 @@ class DifyBehaviour:
 
     vectorize: least and most seconds until a document's status is final.
     fresh: the base has no indexing technique and no rule yet, as one made by the API without any.
+    technique_needed: each upload has to tell the technique, as at older versions.
     external: the base is kept by another service, and takes no documents.
     doc_form: how documents of the base are cut; another one is refused.
     deleted: the answer to a deletion: 204; 200 with the number 204, or with an object, as older versions.
     indexing_deletion: deleting what is being indexed: done, or refused with `document_indexing`.
     max_bytes: `UPLOAD_FILE_SIZE_LIMIT`. unstructured: `ETL_TYPE` is Unstructured.
-    files_url: addresses of files are whole, or without `FILES_URL` the path alone.
+    files_url: addresses of files are whole; without `FILES_URL` the path alone; of a wrong one no address
+        (broken); or they are not told.
     api_access: the base may be used by the API.
     key_revoked: no request is let in. extra_fields: unknown fields in every object.
     base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
@@ -29,13 +31,14 @@ class DifyBehaviour:
 
     vectorize: tuple[float, float] = (0.0, 0.0)
     fresh: bool = False
+    technique_needed: bool = False
     external: bool = False
     doc_form: Literal["text_model", "hierarchical_model", "qa_model"] = "text_model"
     deleted: Literal["204", "number", "object"] = "204"
     indexing_deletion: Literal["done", "refused"] = "done"
     max_bytes: int = 15 << 20
     unstructured: bool = False
-    files_url: Literal["set", "missing"] = "set"
+    files_url: Literal["set", "missing", "broken", "untold"] = "set"
     api_access: bool = True
     key_revoked: bool = False
     extra_fields: bool = False

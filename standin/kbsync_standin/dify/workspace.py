@@ -79,8 +79,9 @@ class Document:
         return "error" if self.error else "completed"
 
     def is_searchable(self, now: float) -> bool:
-        """Completed, enabled, not archived."""
-        return self.deleted_at is None and self.status(now) == "completed" and not self.hidden
+        """Completed, enabled, not archived, and not without any passage."""
+        is_shown = bool(self.content.split()) and not self.hidden
+        return self.deleted_at is None and self.status(now) == "completed" and is_shown
 
     def row(self, now: float) -> dict[str, Any]:
         """As api/fields/document_fields.py, `DocumentResponse`, has it."""

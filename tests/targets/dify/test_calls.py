@@ -101,3 +101,12 @@ async def test_a_base_that_is_kept_elsewhere_takes_no_documents(world: Any) -> N
     [outcome] = await world.target.put([world.document("a.md", "alpha")])
     assert isinstance(outcome, Halted)
     assert world.server.requests.by_op["upload"] == 0
+
+
+@pytest.mark.parametrize("files_url", ["broken", "untold"])
+async def test_an_address_that_is_none_proves_no_bytes(world: Any, files_url: str) -> None:
+    [one] = await world.make_ready(world.document("a.md", "alpha"))
+    world.app.set_behaviour({"files_url": files_url})
+    world.server.requests.clear()
+    assert await world.target.digest(one) is None
+    assert dict(world.server.requests.by_op) == {"file": 1}

@@ -11,6 +11,7 @@ from kbsync.contract.managing import BaseWish
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from kbsync_standin.dify import HOME_ID
+from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
 from tests.targets.dify.world import DifyWorld
 
@@ -55,6 +56,36 @@ async def test_a_base_that_was_never_used_is_told_what_it_lacks(world: DifyWorld
     assert world.asked("upload") == (2 if technique == "process_rule" else 3)
 
 
+async def test_a_version_in_which_dify_finds_no_text_does_not_replace_the_old_one(world: DifyWorld) -> None:
+    """Dify calls it completed, enabled and not archived."""
+    world.write("guide.md", "the first text")
+    await world.once()
+    before = world.bytes_by_path(searchable=True)
+    world.clock.now += 10
+    world.write("guide.md", " \n ")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == before
+    assert "no text" in items(world)["guide.md"].reason
+
+
+async def test_the_automatic_rule_is_not_sent_where_it_would_make_no_passage(world: DifyWorld) -> None:
+    world.turn(doc_form="hierarchical_model")
+    world.plant("theirs.md", "cut into parents and children")
+    world.app.workspace.all_bases[HOME_ID].has_rule = False
+    world.write("a.md", "alpha")
+    await world.once()
+    assert "in Dify's console first" in items(world)["a.md"].reason
+    assert world.effects("stored")[1:] == []
+
+
+async def test_older_versions_are_told_the_technique_at_once(world: DifyWorld) -> None:
+    world.turn(technique_needed=True)
+    world.write("a.md", "alpha")
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+    assert world.asked("upload") == 1
+
+
 async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> None:
     world.turn(doc_form="hierarchical_model")
     world.plant("theirs.md", "cut into parents and children")
@@ -63,20 +94,33 @@ async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> No
     assert world.statuses() == {"ready": 1}
 
 
-async def test_what_others_hide_while_it_is_indexed_is_made_again(world: DifyWorld) -> None:
+@pytest.mark.parametrize("how", ["disabled", "archived"])
+async def test_what_others_hide_stays_hidden_until_a_person_asks_for_it_also_after_a_lost_state(
+    world: DifyWorld, how: str
+) -> None:
+    world.play("hidden", op="upload", args={"archived": how == "archived"})
+    world.write("a.md", "alpha")
+    await world.once()
+    world.lose_state()
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert f"{how} in Dify" in items(world)["a.md"].reason
+    assert [one["effect"] for one in world.app.journal()] == ["stored"]
+    world.tell("retry")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_an_older_version_goes_on_serving_while_the_new_one_is_hidden(world: DifyWorld) -> None:
+    world.write("a.md", "alpha")
+    await world.once()
+    before = world.bytes_by_path(searchable=True)
+    world.clock.now += 10
     world.play("hidden", op="upload")
-    world.write("a.md", "alpha")
+    world.write("a.md", "beta")
     await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.bytes_by_path(searchable=True) == before
     assert len(world.effects("stored")) == 2
-
-
-async def test_what_is_archived_stays_and_its_file_is_mirrored_all_the_same(world: DifyWorld) -> None:
-    world.play("hidden", op="upload", args={"archived": True})
-    world.write("a.md", "alpha")
-    await world.once()
-    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.effects("deleted") == []
 
 
 async def test_what_is_being_indexed_is_deleted_later_where_dify_says_so(world: DifyWorld) -> None:
@@ -187,6 +231,34 @@ async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorl
     async with world.running():
         made = await target.bases.create(BaseWish("Guides"))
         assert [one.id for one in await target.bases.all() if one.name == "Guides"] == [made.id]
+        await target.aclose()
+
+
+async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_called_by_its_id(
+    world: DifyWorld,
+) -> None:
+    target = world.make_target()
+    async with world.running():
+        first, second = [await target.bases.create(BaseWish(name)) for name in ("Guides", "Others")]
+        world.play("lost-answer", op="delete-base")
+        await target.bases.delete(first.id)
+        assert first.id not in [one.id for one in await target.bases.all()]
+        world.play("status", op="delete-base", effect=False, args={"status": 404})
+        with pytest.raises(NotOffered):
+            await target.bases.delete(second.id)
+        world.play("not-found", op="edit-base")
+        with pytest.raises(Halted, match=second.id) as error:
+            await target.bases.update(second.id, BaseWish("Third"))
+        assert HOME_ID not in error.value.reason
+        await target.aclose()
+
+
+async def test_a_description_can_be_cleared(world: DifyWorld) -> None:
+    target = world.make_target()
+    async with world.running():
+        made = await target.bases.create(BaseWish("Guides", "How to"))
+        await target.bases.update(made.id, BaseWish(description=""))
+        assert (await target.bases.look(made.id)).description == ""
         await target.aclose()
 
 

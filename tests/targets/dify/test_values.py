@@ -14,6 +14,7 @@ from kbsync.targets.http.errors import HttpAnswer
 
 OF_DOCUMENTS = {"upload", "delete"}
 PLAN = "of your subscription."
+READY = {"indexing_status": "completed", "enabled": True, "archived": False}
 
 
 def judged(op: str, status: int, body: Any, text: str = "") -> TargetError | None:
@@ -27,19 +28,13 @@ def told(status: int, code: str, message: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "state", "words", "halt"),
     [
-        ({"indexing_status": "completed", "enabled": True, "archived": False}, DocState.READY, "", ""),
-        (
-            {"indexing_status": "completed", "enabled": False, "archived": False},
-            DocState.FAILED,
-            "enable it",
-            "",
-        ),
-        (
-            {"indexing_status": "completed", "enabled": True, "archived": True},
-            DocState.FAILED,
-            "unarchive",
-            "",
-        ),
+        (READY, DocState.READY, "", ""),
+        ({**READY, "enabled": False}, DocState.FAILED, "disabled in Dify", ""),
+        ({**READY, "archived": True}, DocState.FAILED, "archived in Dify", ""),
+        ({**READY, "word_count": 0}, DocState.FAILED, "no text", ""),
+        ({**READY, "segment_count": 0}, DocState.FAILED, "no text", ""),
+        ({**READY, "word_count": 3, "tokens": 0}, DocState.READY, "", ""),
+        ({"indexing_status": "waiting", "word_count": 0}, DocState.INDEXING, "", ""),
         ({"indexing_status": "completed", "enabled": True}, DocState.UNKNOWN, "", ""),
         ({"indexing_status": "completed", "archived": False}, DocState.UNKNOWN, "", ""),
         ({"indexing_status": "Completed", "enabled": True, "archived": False}, DocState.UNKNOWN, "", ""),

@@ -8,6 +8,7 @@ import pytest
 
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.reading import count_of
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -96,3 +97,19 @@ def test_json_is_success() -> None:
 def test_an_answers_repr_keeps_its_headers_and_words_to_itself() -> None:
     shown = repr(answered(200, body={"a": "secret-1"}, text="secret-2", set_cookie="secret-3"))
     assert "secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("told", "count"),
+    [
+        (2**63 - 1, 2**63 - 1),
+        (2**63, None),
+        (10**30, None),
+        (str(2**63), None),
+        ("12", 12),
+        (-1, None),
+        (True, None),
+    ],
+)
+def test_a_number_that_no_state_could_hold_is_none(told: object, count: int | None) -> None:
+    assert count_of(told) == count

@@ -239,6 +239,20 @@ async def test_a_document_that_was_switched_off_is_not_called_searchable(world: 
     assert await found(world, "text") == []
 
 
+async def test_what_a_person_switched_off_stays_so_after_a_lost_state_and_costs_nothing(
+    world: RagflowWorld,
+) -> None:
+    await mirrored(world, 1)
+    world.app.put_foreign({"disable": world.documents()[0]["id"]})
+    world.lose_state()
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert world.asked("upload") == world.asked("parse") == world.asked("delete") == 0
+    world.tell("retry")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
 async def test_a_document_without_a_chunk_is_done_and_not_searchable(world: RagflowWorld) -> None:
     world.play("no-chunks", op="parse", times=0)
     world.write("empty.pdf", "a scan")
