@@ -12,15 +12,16 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar, Unpack
+from typing import ClassVar, Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
+from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import Surroundings, Target
 from kbsync.core.model import Limits
-from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unsure, UsageError
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
@@ -308,3 +309,50 @@ async def make_once(
         if len(made) != 1:
             raise Unsure(f"{error.reason}; {advice}", code=error.code) from error
         return made[0]
+
+
+class RemoteBases(Bases):
+    """The bases of an account that can be changed, of a service that lists no models and tells no space."""
+
+    what: ClassVar[str] = "knowledge base"
+    """What the service calls one."""
+
+    no_models: ClassVar[str]
+    no_capacity: ClassVar[str]
+    """Why there is none to be had, as a person is told."""
+
+    def __init__(self, address: str, own: str, surroundings: Surroundings) -> None:
+        self._address, self._own, self._surroundings = address, own, surroundings
+
+    @property
+    def address(self) -> str:
+        """Where they are."""
+        return self._address
+
+    @property
+    def own(self) -> str:
+        """The id that the config names."""
+        return self._own
+
+    def check_changeable(self) -> None:
+        """They are."""
+
+    async def models(self) -> Sequence[EmbeddingModel]:
+        """Raises `NotOffered`."""
+        raise NotOffered(self.no_models)
+
+    async def capacity(self) -> Capacity | None:
+        """Raises `NotOffered`."""
+        raise NotOffered(self.no_capacity)
+
+    async def make_once(self, name: str, make: Callable[[], Awaitable[BaseCard]]) -> BaseCard:
+        """Make a base whose name is not in use yet. Raises as the function `make_once` does."""
+        look = self._surroundings.pasted("kb list")
+        advice = f"the {self.what} may have been made or not: look with {look} before another try"
+        return await make_once(name, f"a {self.what}", self.all, make, advice)
+
+    def missing(self, base_id: str, words: str = "") -> Halted:
+        """The error of an id that is not there; `words` of the service."""
+        where = f"there is no {self.what} {base_id} at {self._address} for this api_key"
+        look = f"list them with {self._surroundings.pasted('kb list')}"
+        return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")

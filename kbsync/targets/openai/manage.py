@@ -5,35 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
-from kbsync.errors import NotOffered, Rejected
+from kbsync.errors import Rejected
 from kbsync.targets.http.reading import object_of
-from kbsync.targets.http.target import make_once
+from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openai.api import OpenaiApi
 from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in, misshapen
 
 
-class OpenaiBases:
+class OpenaiBases(RemoteBases):
     """Those of the project behind one key. Every call raises `TargetError`."""
 
-    setting = "vector_store_id"
+    setting, what = "vector_store_id", "vector store"
+    no_models = "the service chooses the model of a vector store by itself"
+    no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
     def __init__(self, api: OpenaiApi, own: str, surroundings: Surroundings) -> None:
-        self._api, self.own, self.address = api, own, api.address
-        self._surroundings = surroundings
-
-    def check_changeable(self) -> None:
-        """They are."""
+        super().__init__(api.address, own, surroundings)
+        self._api = api
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None or wish.settings or wish.callback is not None:
             raise Rejected("a vector store takes a name and a description and nothing else", code="setting")
-
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """Raises `NotOffered`."""
-        raise NotOffered("the service chooses the model of a vector store by itself")
 
     async def all(self) -> Sequence[BaseCard]:
         """Every store."""
@@ -54,9 +49,7 @@ class OpenaiBases:
                 raise misshapen(answer)
             return made
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the vector store may have been made or not: look with {look} before another try"
-        return await make_once(wish.name or "", "a vector store", self.all, make, advice)
+        return await self.make_once(wish.name or "", make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Another name or description."""
@@ -71,10 +64,6 @@ class OpenaiBases:
         await self._api.remove("delete-base", path)
         for one in ours:
             await self._api.remove("delete-file", f"/files/{one}")
-
-    async def capacity(self) -> Capacity | None:
-        """Raises `NotOffered`."""
-        raise NotOffered("the service does not tell how much space the project has; see its dashboard")
 
     async def _read(self, base_id: str) -> Mapping[str, Any]:
         found = await self._api.read("base", f"/vector_stores/{base_id}")

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
+from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
-from kbsync.errors import NotOffered, Rejected, Unavailable
+from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep
-from kbsync.targets.http.target import make_once
+from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from kbsync.targets.openwebui.shapes import card_of, page_of, told
 
 
-class OpenWebuiBases:
+class OpenWebuiBases(RemoteBases):
     """Those of one user. Every call raises `TargetError`."""
 
     setting = "knowledge_id"
+    no_models = "the model of all knowledge bases is set in the admin panel of Open WebUI"
+    no_capacity = "Open WebUI has no quota of its own"
 
     def __init__(self, config: OpenWebuiTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self.address, self.own = config.base_url, config.knowledge_id
-        self._surroundings, self._client = surroundings, client
-
-    def check_changeable(self) -> None:
-        """They can be changed."""
+        super().__init__(config.base_url, config.knowledge_id, surroundings)
+        self._client = client
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None or wish.settings:
             raise Rejected("models and settings of Open WebUI are those of the whole server", code="setting")
-
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """Raises `NotOffered`."""
-        raise NotOffered("the model of all knowledge bases is set in the admin panel of Open WebUI")
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
@@ -60,9 +55,7 @@ class OpenWebuiBases:
             answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
             return told("create-base", card_of(answer.body))
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the knowledge base may have been made or not: look with {look} before another try"
-        return await make_once(name, "a knowledge base", self.all, make, advice)
+        return await self.make_once(name, make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Change its name and description; both are sent, so what is not wished for is read before."""
@@ -77,7 +70,3 @@ class OpenWebuiBases:
         answer = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if answer.body is not True:
             raise Unavailable("delete-base: the server did not delete it", code="not-deleted")
-
-    async def capacity(self) -> Capacity | None:
-        """Raises `NotOffered`."""
-        raise NotOffered("Open WebUI has no quota of its own")
