@@ -54,6 +54,7 @@ def refusals() -> Iterator[Trial]:
     yield from (Trial("no-base", op) for op in ("list", "cleanup", "base", "make-folder", "folders"))
     yield Trial("refused", "upload", told=True)
     yield Trial("busy-database", "upload")
+    yield Trial("not-made", "make-folder")
     for status, detail in ((413, "too large"), (422, "no"), (400, "[ERROR: no]")):
         yield Trial("detail", "upload", {"status": status, "detail": detail}, told=True)
     yield Trial("detail", "state", {"status": 500, "detail": "no"})

@@ -59,9 +59,6 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
         if mirror.adopt == "name":
             message = "names prove nothing at this server; remove it, or write content"
             yield Conflict((*loc[:-1], "adopt"), message)
-        if "" in mirror.prefix.split("/")[:-1]:
-            message = "names a folder without a name; remove the empty part"
-            yield Conflict((*loc[:-1], "prefix"), message)
 
     def open(self, surroundings: Surroundings) -> Target:
         """The knowledge base at the server; no request is sent yet."""

@@ -81,8 +81,8 @@ def safe(name: str) -> str:
 
 
 def safe_folder(path: str) -> str:
-    """The folder of the file at `path`, "" for none."""
-    return "/".join(map(safe, path.split("/")[:-1]))
+    """The folder of the file at `path`, "" for none; the server would make one without a name each time."""
+    return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
 def file_of(body: Any) -> StoredFile | None:
@@ -111,11 +111,6 @@ def file_of(body: Any) -> StoredFile | None:
         content=text_of(data.get("content")),
         mark=(int(found["upload"]), found["recipe"], path) if found and path else None,
     )
-
-
-def status_of(body: Any) -> str | None:
-    """The status of a file, as it is told by itself."""
-    return text_of(object_of(body).get("status")) or None
 
 
 def files_of(rows: Any) -> tuple[StoredFile, ...] | None:

@@ -36,7 +36,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of, text_of
 from kbsync.targets.http.target import RemoteTarget, hits_of, limited
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
@@ -60,7 +60,7 @@ IN_FLIGHT = ("pending", "processing")
 NEWEST, RECENT = 300, 86_400.0
 """Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
 
-BUSY = 300.0
+BUSY = 180.0
 """Seconds for which a file is left alone after work on it was not answered."""
 
 _INDEXING, _MISSING = DocStatus(DocState.INDEXING), DocStatus(DocState.MISSING)
@@ -183,7 +183,8 @@ class OpenWebuiTarget(RemoteTarget):
         """
         wanted, news = set(ids), dict[str, StoredFile]()
         rows = await self._linked(wanted)
-        if left := {one for one in wanted if one not in rows or not rows[one].text_hash}:
+        unready = {one for one in wanted if one not in rows or not rows[one].text_hash}
+        if left := {one for one in unready if not self._is_busy(one)}:
             size, most = min(NEWEST, 2 * len(left) + 20), 4 * len(left) + NEWEST
             news = await self._newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
             if through := {one for one in left & news.keys() if news[one].status == "completed"}:
@@ -204,8 +205,10 @@ class OpenWebuiTarget(RemoteTarget):
             return DocStatus(DocState.READY)
         try:
             # Listed without a hash it was indexed anew and that failed: the old passages are there.
+            if self._is_busy(remote_id):
+                return _INDEXING
             word = "" if is_twin else file.status if file else await self._word(remote_id)
-            if word in IN_FLIGHT or self._is_busy(remote_id):
+            if word in IN_FLIGHT:
                 return _INDEXING
             file = file or (await self._file(remote_id) if word else None)  # for its reason, or its name
             if is_twin or (file and word == "failed" and shapes.is_duplicate(file.error)):
@@ -313,7 +316,7 @@ class OpenWebuiTarget(RemoteTarget):
     async def _word(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None where there is no file."""
         answer = await self._look("state", remote_id, "/process/status")
-        return told("state", shapes.status_of(answer.body)) if answer else None
+        return told("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
 
     async def _file(self, remote_id: str) -> StoredFile | None:
         """A file with its text. Raises `Unavailable` where that is larger than an answer may be."""

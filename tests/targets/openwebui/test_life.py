@@ -104,6 +104,18 @@ async def test_a_prefix_is_a_folder_of_its_own(world: OpenWebuiWorld) -> None:
     assert world.asked("upload") == 1
 
 
+@pytest.mark.parametrize("prefix", ["handbook//", "a//b/", "//"])
+async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, prefix: str) -> None:
+    world.settings = replace(world.settings, prefix=prefix)
+    for turn in range(2):
+        world.write(f"guides/{turn}.md", f"text {turn}")
+        await world.once()
+    assert world.asked("make-folder") == len([*filter(None, prefix.split("/")), "guides"])
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 2
+
+
 async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: OpenWebuiWorld) -> None:
     name = 'say "so"\n100%.md'
     world.write(name, "text")

@@ -79,20 +79,12 @@ def test_a_mark_with_a_lone_surrogate_is_none() -> None:
     assert (file.mark, file.path) == (None, "a.md")
 
 
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [({"adopt": "name"}, "adopt"), ({"prefix": "a//b/"}, "prefix"), ({"prefix": "/a/"}, "prefix")],
-)
-def test_a_config_under_which_others_files_or_nameless_folders_would_be_ours_is_refused(
-    settings: dict[str, str], key: str
+@pytest.mark.parametrize(("adopt", "conflicts"), [("name", [("mirrors", 0, "adopt")]), ("content", [])])
+def test_a_config_under_which_names_make_files_of_others_ours_is_refused(
+    adopt: str, conflicts: list[tuple[str | int, ...]]
 ) -> None:
-    mirror = MirrorConfig("docs", Path("/srv/docs"), target=BLOCK, **settings)  # type: ignore[arg-type]
-    assert [one.loc for one in BLOCK.conflicts(mirror, ("mirrors", 0, "target"))] == [("mirrors", 0, key)]
-
-
-def test_a_prefix_of_folders_and_the_usual_proof_are_fine() -> None:
-    mirror = MirrorConfig("docs", Path("/srv/docs"), target=BLOCK, adopt="content", prefix="a/b-")
-    assert list(BLOCK.conflicts(mirror, ("mirrors", 0, "target"))) == []
+    mirror = MirrorConfig("docs", Path("/srv/docs"), target=BLOCK, adopt=adopt)  # type: ignore[arg-type]
+    assert [one.loc for one in BLOCK.conflicts(mirror, ("mirrors", 0, "target"))] == conflicts
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "A" * 64, None, 5])
