@@ -38,7 +38,7 @@ class OpenWebuiBench(ZhipuBench):
         "link": "link",
         "make-folder": "folder",
     }
-    watched = ("status", "list", "pending")
+    watched = ("status", "state", "list", "newest")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {
         "adoption": lose_state,
         "update": copy_file,

@@ -71,6 +71,11 @@ PROBES: Sequence[Probe] = (
     _to("make a folder nowhere", f"{KB}/dirs/create", {"name": "x", "parent_id": NOBODY}),
     _upload("upload", "readme.md", TEXT, "file", directory_id="{folder}"),
     _through("indexed", "file"),
+    Probe("newest", "GET", f"{FILES}/user/search?filename=*&content=false&skip=0&limit=1"),
+    Probe("newest beyond", "GET", f"{FILES}/user/search?filename=*&content=false&skip=9000&limit=1"),
+    Probe("newest of too many", "GET", f"{FILES}/user/search?filename=*&content=false&limit=1001"),
+    Probe("state", "GET", f"{FILES}/{{file}}/process/status"),
+    Probe("state of nothing", "GET", f"{FILES}/{NOBODY}/process/status"),
     Probe("files", "GET", f"{KB}/files?page=1&limit=100"),
     Probe("files by name", "GET", f"{KB}/files?query=readme"),
     Probe("files beyond", "GET", f"{KB}/files?page=2&limit=100"),
@@ -104,6 +109,7 @@ PROBES: Sequence[Probe] = (
 )
 KNOWN: Mapping[str, str] = {
     "make a base without words: body.detail*": "what is wrong with a field is told in more words",
+    "newest of too many: body.detail*": "what is wrong with a field is told in more words",
 }
 
 ADMIN = {"email": "admin@example.com", "password": "Passw0rd!"}

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from tests.remote.faults import Trial
 from tests.torture.trials import Args, Calls, forms
 
-OPS = ("upload", "list", "pending", "status", "cleanup", "base", "move", "rename", "make-folder", "folders")
+OPS = ("upload", "list", "newest", "state", "cleanup", "base", "move", "rename", "make-folder", "folders")
 CHANGES = ("upload", "cleanup", "move", "rename", "make-folder")
-COPIES = ("update", "link")
+COPIES = ("status", "update", "link")
 """Asked for where a file has the text of another one."""
 
 CALLS = Calls(OPS, OPS, CHANGES, ("upload",))
@@ -51,16 +51,15 @@ def refusals() -> Iterator[Trial]:
     for op in OPS:
         yield Trial("status", op, {"status": 429}, effect=False)
         yield Trial("unauthorized", op)
-    yield from (
-        Trial("no-base", op) for op in ("list", "pending", "cleanup", "base", "make-folder", "folders")
-    )
+    yield from (Trial("no-base", op) for op in ("list", "cleanup", "base", "make-folder", "folders"))
     yield Trial("refused", "upload", told=True)
     yield Trial("busy-database", "upload")
+    yield Trial("not-made", "make-folder")
     for status, detail in ((413, "too large"), (422, "no"), (400, "[ERROR: no]")):
         yield Trial("detail", "upload", {"status": status, "detail": detail}, told=True)
-    yield Trial("detail", "status", {"status": 500, "detail": "no"})
+    yield Trial("detail", "state", {"status": 500, "detail": "no"})
     yield Trial("detail", "cleanup", {"status": 403, "detail": "You do not have permission"})
-    for op, form in itertools.product(("upload", "list", "pending", "status"), ("object", "nulls", "null")):
+    for op, form in itertools.product(("upload", "list", "newest", "state"), ("object", "nulls", "null")):
         yield Trial("shape", op, {"form": form})
 
 
@@ -68,8 +67,8 @@ def indexing() -> Iterator[Trial]:
     """9, 15, 16, 17, 18, 22: what becomes of a file, and lists that lie."""
     yield from forms("fails", "upload", ({}, {"runs": 2}))
     yield from (Trial(kind, "upload") for kind in ("stuck", "unlinked", "no-id"))
-    values: tuple[Args, ...] = (*({"value": value} for value in (None, 3, [], "SURPRISE")), {"missing": True})
-    yield from forms("odd-status", "status", values)
+    values: tuple[Args, ...] = tuple({"value": value} for value in (None, 3, [], "SURPRISE"))
+    yield from forms("odd-status", "state", values)
     for under in ({}, {"page_size": 2}, {"extra_fields": True}, {"looks_late": False}):
         yield Trial("left-out", "list", under=under)
     yield Trial("empty-list", "list")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice
+from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 
 if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
     from kbsync.contract.target import Surroundings, Target
 
 
@@ -48,6 +51,14 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Equal for two mirrors exactly when they would use one knowledge base."""
         return ("openwebui", canonical(self.base_url), self.knowledge_id)
+
+    def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
+        """What does not hold between the block, which stands at `loc`, and its mirror."""
+        yield from RemoteTargetConfig.conflicts(self, mirror, loc)
+        # Every file of the base has a path, so the files of others would be taken for ours by it.
+        if mirror.adopt == "name":
+            message = "names prove nothing at this server; remove it, or write content"
+            yield Conflict((*loc[:-1], "adopt"), message)
 
     def open(self, surroundings: Surroundings) -> Target:
         """The knowledge base at the server; no request is sent yet."""

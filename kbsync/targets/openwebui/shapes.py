@@ -24,7 +24,7 @@ from kbsync.targets.http.reading import ListPage, count_of, id_of, number, objec
 MARK = "kbsync_mark"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
 
-_MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>\S+)")
+_MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>[!-~]+)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 
@@ -33,13 +33,15 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 class StoredFile:
     """One file as the server has it. `folder`: "" for none, None where the answer does not say.
 
-    `text_hash`: of the text it was indexed by. `content`: that text. `status` and `error`: its own words.
+    `base`: where it was sent to. `text_hash`: of the text it was indexed by. `content`: that text, where
+    it was asked for. `status` and `error`: the server's words.
     """
 
     id: str
     name: str
     folder: str | None
     folder_id: str | None
+    base: str
     digest: str | None
     text_hash: str
     size: int | None
@@ -79,8 +81,8 @@ def safe(name: str) -> str:
 
 
 def safe_folder(path: str) -> str:
-    """The folder of the file at `path`, "" for none."""
-    return "/".join(map(safe, path.split("/")[:-1]))
+    """The folder of the file at `path`, "" for none; the server would make one without a name each time."""
+    return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
 def file_of(body: Any) -> StoredFile | None:
@@ -99,6 +101,7 @@ def file_of(body: Any) -> StoredFile | None:
         name=text_of(row.get("filename")),
         folder=folder if isinstance(folder, str) else None,
         folder_id=id_of(row.get("directory_id")) or id_of(told.get("directory_id")),
+        base=text_of(told.get("knowledge_id")),
         digest=digest if _DIGEST.fullmatch(digest) else None,
         text_hash=text_of(row.get("hash")),
         size=count_of(meta.get("size")),
@@ -167,8 +170,9 @@ GONE = "404"
 _NOT_FOUND = "We could not find what you're looking for"
 _DUPLICATE = "Duplicate content"
 _UPLOAD_ENDED = "Error uploading file"
+_NOT_MADE = "Failed to create directory"
 
-OF_BASE = frozenset({"base", "list", "pending", "folders", "make-folder", "cleanup", "delete-base"})
+OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
 """Calls that name a base and no file: what they do not find is the base."""
 
 
@@ -192,11 +196,13 @@ def judge(answer: HttpAnswer) -> TargetError | None:
             advice = "there is no such knowledge base for this api_key; correct target.knowledge_id"
             return Halted("knowledge-base-missing", f"{reason}; {advice}", code=GONE)
         return Rejected(reason, code=GONE)
-    if answer.status == 403 or (answer.status == 400 and answer.op in OF_BASE):
+    if answer.status == 403 or (answer.status == 400 and answer.op in OF_BASE and _NOT_MADE not in said):
         # what else a base is refused for, whatever the status, are rights
         return Halted("credentials", f"{reason}; check what the user of api_key may do", code="403")
     if answer.op == "search" and answer.status == 400:
         return Unavailable(f"{reason}; its embedding model may be down", code="400")
+    if answer.op == "update" and answer.status == 500:
+        return Unavailable(reason, code="500")  # it is over, and its status has the reason
     if answer.op == "upload" and answer.status == 400 and _UPLOAD_ENDED in said:
         return Unsure(reason, code="400")  # it caught an error of its own, before or after it stored the file
     if answer.status in (400, 422):

@@ -9,10 +9,12 @@ and its original go on telling the old bytes, and after a lost state nothing wou
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import math
 import mimetypes
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from typing import Any, Unpack
 from urllib.parse import quote
 
@@ -33,7 +35,8 @@ from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of, text_of
 from kbsync.targets.http.target import RemoteTarget, hits_of, limited
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
@@ -51,6 +54,14 @@ ABANDONED = 3600.0
 
 MOST_PASSAGES = 50
 """Passages that a search asks for: several may be of one document."""
+
+IN_FLIGHT = ("pending", "processing")
+
+NEWEST, RECENT = 300, 86_400.0
+"""Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
+
+BUSY = 180.0
+"""Seconds for which a file is left alone after work on it was not answered."""
 
 _INDEXING, _MISSING = DocStatus(DocState.INDEXING), DocStatus(DocState.MISSING)
 
@@ -108,6 +119,7 @@ class OpenWebuiTarget(RemoteTarget):
         self._config, self._surroundings = config, surroundings
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = Folders()
+        self._busy: dict[str, float] = {}  # file → until when
         self._wall = options.get("wall", time.time)
         self._steady = options.get("steady", time.monotonic)
         self._sleep = options.get("sleep", asyncio.sleep)
@@ -165,72 +177,99 @@ class OpenWebuiTarget(RemoteTarget):
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Linked is searchable: a file is linked once its passages are in the base.
 
-        The newest of the base are read first, as many as were asked for; then what waits, and the rest each
-        by itself. A text that the base has already is made another one here (`_tell_apart`).
+        A page of the base is read first, then the user's newest files, which may wait; more pages for those
+        that are through, and the rest each by itself. A text that the base has already is made another one
+        here (`_tell_apart`).
         """
-        found: dict[str, DocStatus] = {}
-        rows: list[StoredFile] = []
-        number = 1
-        while set(ids) - found.keys() and len(rows) < 2 * len(ids) + 1:
-            page = await self._page(number, PAGE_SIZE, {})
-            rows += page.rows
-            mine = [one for one in page.rows if one.id in ids]
-            found |= {one.id: DocStatus(DocState.READY) for one in mine}
-            if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
-                self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
-            if not page.rows or len(rows) >= (page.total or 0):
-                break
-            number += 1
-        for one in _equal_texts(rows, set(ids)):
-            await self._tell_apart(one)
-            found[one.id] = _INDEXING
-        if left := [one for one in dict.fromkeys(ids) if one not in found]:
-            pending = {one.id for one in await self._pending()}
-            found |= {one: _INDEXING for one in left if one in pending}
-            alone = [one for one in left if one not in pending]
-            found |= dict(zip(alone, await asyncio.gather(*map(self._status, alone)), strict=True))
-        return found
+        wanted, news = set(ids), dict[str, StoredFile]()
+        rows = await self._linked(wanted)
+        unready = {one for one in wanted if one not in rows or not rows[one].text_hash}
+        if left := {one for one in unready if not self._is_busy(one)}:
+            size, most = min(NEWEST, 2 * len(left) + 20), 4 * len(left) + NEWEST
+            news = await self._newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
+            if through := {one for one in left & news.keys() if news[one].status == "completed"}:
+                rows |= await self._linked(through, 2 * len(ids) + 1)
+        mine = [row for row in rows.values() if row.id in wanted]
+        if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
+            self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
+        twins = _equal_texts(rows.values(), wanted)
+        looks = (self._status(one, rows.get(one), news.get(one), one in twins) for one in wanted)
+        return dict(zip(wanted, await asyncio.gather(*looks), strict=True))
 
-    async def _status(self, remote_id: str) -> DocStatus:
-        """Of a file that is neither among the newest of the base nor on its way there."""
-        file = await self._file(remote_id)
-        if file is None:
-            return _MISSING
-        if file.status == "failed":
-            if not shapes.is_duplicate(file.error):
+    async def _status(
+        self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
+    ) -> DocStatus:
+        """Of a file, by its row in the base and by that among the newest files, where they were read."""
+        if row and row.text_hash and not is_twin:
+            self._busy.pop(remote_id, None)
+            return DocStatus(DocState.READY)
+        try:
+            # Listed without a hash it was indexed anew and that failed: the old passages are there.
+            if self._is_busy(remote_id):
+                return _INDEXING
+            word = "" if is_twin else file.status if file else await self._word(remote_id)
+            if word in IN_FLIGHT:
+                return _INDEXING
+            file = file or (await self._file(remote_id) if word else None)  # for its reason, or its name
+            if is_twin or (file and word == "failed" and shapes.is_duplicate(file.error)):
+                await self._tell_apart(remote_id, is_linked=row is not None)
+                return _INDEXING
+            if file is None:
+                return _MISSING
+            if word == "failed":
                 return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed")
-            await self._tell_apart(file)
-            return _INDEXING
-        if file.status != "completed":
-            # By now it may wait again; what has no status at all was never to be indexed.
-            return _INDEXING if file.status else DocStatus(DocState.UNKNOWN)
-        # Somebody took it out of the base, or that was not there when the file was through.
-        return DocStatus(DocState.READY) if await self._is_linked(file) else _MISSING
+            if word != "completed" or await self._is_linked(file):
+                return DocStatus(DocState.READY if word == "completed" else DocState.UNKNOWN)
+            if self._busy.pop(remote_id, None):
+                await self._link(file)  # it was told apart, and the answer was lost
+                return _INDEXING
+            # Somebody took it out of the base, or that was not there when the file was through.
+            return _MISSING
+        except (Rejected, Unavailable) as error:
+            return DocStatus(DocState.UNKNOWN, error.reason, error.code)
+
+    async def _linked(self, wanted: Set[str], most: float = 1, **more: str) -> dict[str, StoredFile]:
+        """Files of the base, page by page, newest change first, until `wanted` or `most` were seen."""
+        rows: dict[str, StoredFile] = {}
+        for number in itertools.count(1):
+            page = await self._page(number, PAGE_SIZE, more)
+            rows |= {one.id: one for one in page.rows}
+            if wanted <= rows.keys() or not page.rows or len(rows) >= min(most, page.total or 0):
+                break
+        return rows
 
     async def _is_linked(self, file: StoredFile) -> bool:
         """The base lists it; asked for by its name, which other files may have as well."""
-        seen, number = 0, 1
-        while True:
-            page = await self._page(number, PAGE_SIZE, {"query": file.name})
-            if any(one.id == file.id for one in page.rows):
-                return True
-            seen, number = seen + len(page.rows), number + 1
-            if not page.rows or seen >= (page.total or 0):
-                return False
+        return file.id in await self._linked({file.id}, math.inf, query=file.name)
 
-    async def _tell_apart(self, file: StoredFile) -> None:
+    async def _newest(
+        self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
+    ) -> dict[str, StoredFile]:
+        """The user's files for all bases, the newest first and without texts, until there `is_enough`."""
+        rows: dict[str, StoredFile] = {}
+        while True:
+            params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
+            answer = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
+            page = {one.id: one for one in told("newest", shapes.files_of(answer.body))}
+            is_end = len(page) < size or page.keys() <= rows.keys()
+            rows |= page
+            if is_end or is_enough(rows):
+                return rows
+
+    async def _tell_apart(self, remote_id: str, *, is_linked: bool) -> None:
         """Have a file indexed whose text the base has already, which the server refuses.
 
         Its text, and not its original, gets a last line with its path: a search shows passages of equal words
         once. Also for two that slipped in side by side: to remove one would take the passages of both.
         Repeatable; `status` says how it went. A command that only looks leaves it to others.
         """
-        whole = None if self._surroundings.read_only else await self._file(file.id)
+        whole = None if self._surroundings.read_only else await self._file(remote_id)
         if whole is None or not whole.content:
             return
         last = f"\n\n({printable(whole.path)}, {whole.id[:8]})\n"
-        text, path = {"content": whole.content + last}, f"/api/v1/files/{quote(whole.id)}/data/content/update"
-        if whole.content.endswith(last) or await self._has_done("update", path, text):
+        text = whole.content.removesuffix(last) + last
+        is_apart = text == whole.content and not is_linked
+        if (is_apart or await self._update(whole, text)) and not is_linked:
             await self._link(whole)
 
     async def reembed(self, remote_id: str) -> None:
@@ -239,41 +278,64 @@ class OpenWebuiTarget(RemoteTarget):
         if file is None:
             raise Rejected("the file is not there any more", code=GONE)
         path, body = "/api/v1/retrieval/process/file", {"file_id": remote_id}
-        if file.content or await self._has_done("read", path, body):
+        if file.content and await self._is_linked(file):
+            await self._update(file, file.content)  # a link would leave its old passages beside the new ones
+        elif file.content or await self._work(file, "read", path, body):
             await self._link(file)
+
+    async def _update(self, file: StoredFile, text: str) -> bool:
+        """Index a file by another text; where it is linked, that takes the place of its passages."""
+        path = f"/api/v1/files/{quote(file.id)}/data/content/update"
+        return await self._work(file, "update", path, {"content": text})
 
     async def _link(self, file: StoredFile) -> None:
         """Index a file by the text that the server has of it, and put it into the base."""
         body = {"file_id": file.id, "directory_id": file.folder_id}
-        await self._has_done("link", f"{self._base}/file/add", body)
+        await self._work(file, "link", f"{self._base}/file/add", body)
 
-    async def _has_done(self, op: str, path: str, body: Mapping[str, Any]) -> bool:
-        """Repeatable work on a file went well; else its status has the reason."""
-        try:
-            await self._client.ask(op, "POST", path, json=body)
-        except (Rejected, Unavailable):
+    async def _work(self, file: StoredFile, op: str, path: str, body: Mapping[str, Any]) -> bool:
+        """Work that is answered when it is done; done twice, it leaves passages twice, so it is sent once.
+
+        False: it went wrong, and the file's status has the reason; or nobody knows, and it may go on there.
+        """
+        if self._is_busy(file.id):
             return False
-        return True
+        self._busy[file.id], is_done = self._steady() + BUSY, True
+        try:
+            await self._client.post(op, path, json=body)
+        except Unsure:
+            return False
+        except (Rejected, Unavailable):
+            is_done = False
+        self._busy.pop(file.id, None)
+        return is_done
+
+    def _is_busy(self, remote_id: str) -> bool:
+        return self._busy.get(remote_id, 0.0) > self._steady()
+
+    async def _word(self, remote_id: str) -> str | None:
+        """The status of a file without its text, which may be large; None where there is no file."""
+        answer = await self._look("state", remote_id, "/process/status")
+        return told("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
 
     async def _file(self, remote_id: str) -> StoredFile | None:
+        """A file with its text. Raises `Unavailable` where that is larger than an answer may be."""
+        answer = await self._look("status", remote_id)
+        return told("status", file_of(answer.body)) if answer else None
+
+    async def _look(self, op: str, remote_id: str, more: str = "") -> HttpAnswer | None:
         try:
-            answer = await self._client.ask("status", "GET", f"/api/v1/files/{quote(remote_id)}")
+            return await self._client.ask(op, "GET", f"/api/v1/files/{quote(remote_id)}{more}")
         except Rejected as error:
             if error.code == GONE:
                 return None
             raise
-        return told("status", file_of(answer.body))
 
     async def _page(self, number: int, size: int, more: Mapping[str, str]) -> ListPage[StoredFile]:
         """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
         return told("list", page_of(answer.body, file_of))
-
-    async def _pending(self) -> Sequence[StoredFile]:
-        """Files of this base that are not linked yet, nor failed."""
-        answer = await self._client.ask("pending", "GET", f"{self._base}/files/pending")
-        return told("pending", shapes.files_of(answer.body))
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -288,10 +350,10 @@ class OpenWebuiTarget(RemoteTarget):
 
     async def _delete(self, remote_id: str) -> DeleteOutcome:
         try:
-            file = await self._settled(remote_id)
-            if file is None:
+            word = await self._settled(remote_id)
+            if word is None:
                 return None
-            if file.status == "completed":
+            if word == "completed":
                 # In another base as well, or linked to this one only after it was cleaned up.
                 await self._clean_up((remote_id,))
             else:
@@ -300,21 +362,22 @@ class OpenWebuiTarget(RemoteTarget):
             return None if error.code == GONE and not isinstance(error, Halted) else error
         return None
 
-    async def _settled(self, remote_id: str) -> StoredFile | None:
-        """A file that nothing works on. Raises `Unavailable` for one that is still being indexed.
+    async def _settled(self, remote_id: str) -> str | None:
+        """The status of a file that nothing works on. Raises `Unavailable` while it is being indexed.
 
-        Deleted now, it would leave its passages in the base, and nothing could remove them (promise 11).
+        Deleted then, it would leave its passages in the base, and nothing could remove them (promise 11).
         """
         until = self._steady() + PATIENCE
-        while (file := await self._file(remote_id)) is not None and file.status in ("pending", "processing"):
-            # A server that was ended in the middle leaves this for ever.
-            age = 0.0 if file.created is None else self._wall() - file.created
-            if age > max(ABANDONED, self._config.vectorization.give_up):
-                break
+        while (word := await self._word(remote_id)) in IN_FLIGHT:
             if self._steady() >= until:
-                raise Unavailable("delete: the file is still being indexed", code=file.status)
+                file = await self._file(remote_id)
+                # A server that was ended in the middle leaves this for ever.
+                age = self._wall() - file.created if file and file.created else 0.0
+                if age > max(ABANDONED, self._config.vectorization.give_up):
+                    break
+                raise Unavailable("delete: the file is still being indexed", code=word or "")
             await self._sleep(STEP)
-        return file
+        return word
 
     async def _clean_up(self, ids: Sequence[str]) -> None:
         """The server's own removal for mirrors: it takes files that are linked here and nothing else."""
@@ -325,7 +388,12 @@ class OpenWebuiTarget(RemoteTarget):
     async def list(self) -> AsyncIterator[Listed]:
         """Files on their way first: read after the others, one could be in neither list."""
         prefix, counted = self._surroundings.prefix, 0
-        pending = {one.id: one for one in await self._pending()}
+        oldest = self._wall() - max(RECENT, self._config.vectorization.give_up)
+        news = await self._newest(
+            NEWEST, lambda seen: any((one.created or 0.0) < oldest for one in seen.values())
+        )
+        base = self._config.knowledge_id
+        pending = {key: one for key, one in news.items() if one.base == base and one.status in IN_FLIGHT}
 
         async def ask(number: int, size: int) -> ListPage[StoredFile]:
             nonlocal counted
@@ -342,7 +410,8 @@ class OpenWebuiTarget(RemoteTarget):
         if not sweep.shown:
             path = f"{self._base}/sync/diff"
             answer = await self._client.ask("folders", "POST", path, json={"manifest": []})
-            counted = len(object_of(answer.body).get("deleted") or ())
+            deleted = object_of(answer.body).get("deleted")
+            counted = len(told("folders", deleted if isinstance(deleted, list) else None))
         sweep.check(counted, self._config.knowledge_id)
         for row in pending.values():
             yield row.listed(prefix, DocState.INDEXING)
@@ -376,10 +445,9 @@ class OpenWebuiTarget(RemoteTarget):
         return hits if query.selects and not query.among else hits[: query.top_k]
 
 
-def _equal_texts(rows: Sequence[StoredFile], ids: set[str]) -> list[StoredFile]:
+def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
     """Those of `ids` that are listed beside another file of the same text which is older, or not ours."""
-
-    first: dict[str, StoredFile] = {}
+    first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.mark is not None, row.created or 0.0, row.id)):
-        first.setdefault(row.text_hash or row.id, row)
-    return [row for row in rows if row.id in ids and first[row.text_hash or row.id].id != row.id]
+        first.setdefault(row.text_hash or row.id, row.id)
+    return ids & {row.id for row in rows} - set(first.values())

@@ -32,7 +32,9 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("POST", _KB + "/sync/cleanup", "cleanup"),
     ("POST", _KB + "/dirs/create", "make-folder"),
     ("POST", "/api/v1/files/", "upload"),
+    ("GET", "/api/v1/files/user/search", "newest"),
     ("GET", _FILE, "status"),
+    ("GET", _FILE + "/process/status", "state"),
     ("DELETE", _FILE, "delete"),
     ("POST", _FILE + "/data/content/update", "update"),
     ("POST", _FILE + "/rename", "rename"),
@@ -200,6 +202,8 @@ class OpenWebuiApplication:
             f"      base_url: {url}\n      api_key: {self._key}\n      knowledge_id: {HOME_ID}\n"
         )
 
+
+_LARGEST_PAGE = 1000
 
 _OLD = ("list", "link", "delete-base")
 """Routes on which a base that is not there is a 400."""
@@ -370,6 +374,27 @@ def _status(store: Store, _request: Request, parts: Mapping[str, str], fault: Fa
     return row | {"path": "/app/backend/data/uploads/x"}
 
 
+def _state(store: Store, _request: Request, parts: Mapping[str, str], fault: Fault) -> Any:
+    one = store.file(parts["file"])
+    return {"status": fault.args.get("value") if fault.kind == "odd-status" else one.status}
+
+
+def _newest(store: Store, request: Request, _parts: Mapping[str, str], _fault: Fault) -> Any:
+    """The files of the user, in whatever base they are; texts only where they are asked for."""
+    query = request.query
+    skip, limit = int(query.get("skip", "0")), int(query.get("limit", "50"))
+    if not 1 <= limit <= _LARGEST_PAGE or skip < 0:
+        raise Breach("limit is 1 to 1000", 422)
+    if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
+        raise Breach("names and texts are not played here")
+    mine = sorted((one for one in store.alive() if not one.is_foreign), key=lambda one: one.id, reverse=True)
+    mine.sort(key=lambda one: int(one.created), reverse=True)
+    rows = [_row(one, data=True) for one in mine[skip : skip + limit]]
+    for row in rows:
+        row["data"].pop("content", None)
+    return rows
+
+
 def _delete(store: Store, _request: Request, parts: Mapping[str, str], fault: Fault) -> Any:
     one = store.file(parts["file"])
     if fault.kind != "keeps-files":
@@ -393,11 +418,12 @@ def _update(store: Store, request: Request, parts: Mapping[str, str], _fault: Fa
     one, text = store.file(parts["file"]), _body(request, ("content",))["content"]
     one.text = text
     targets: list[KnowledgeBase | None] = [store.bases[key] for key in one.folder]
-    for base in filter(None, targets):
-        base.chunks = [chunk for chunk in base.chunks if chunk.file != one.id]
+    old = [(base, chunk) for base in filter(None, targets) for chunk in base.chunks if chunk.file == one.id]
     try:
         for target in targets or [None]:
             store.index(one, target, store.clock.now())
+        for base, chunk in old:
+            base.chunks.remove(chunk)
     except Refused as error:
         store.fail(one, str(error))
         raise Refused("Failed to process indexed text. Your changes were not fully indexed.", 500) from None
@@ -435,7 +461,8 @@ def _link(store: Store, request: Request, parts: Mapping[str, str], _fault: Faul
             "Extracted content is not available for this file. "
             "Please ensure that the file is processed before proceeding."
         )
-    base.chunks = [chunk for chunk in base.chunks if chunk.file != one.id]
+    if any(chunk.file == one.id for chunk in base.chunks):
+        store.violations.append(f"link: the passages of {one.name} are there twice")
     try:
         store.index(one, base, store.clock.now())
     except Refused as error:
@@ -485,11 +512,17 @@ def _folders(store: Store, request: Request, parts: Mapping[str, str], _fault: F
     return empty | {"rmdir": list(base.folders), "unmodified_count": 0, "directory_map": paths}
 
 
-def _make_folder(store: Store, request: Request, parts: Mapping[str, str], _fault: Fault) -> Any:
+def _make_folder(store: Store, request: Request, parts: Mapping[str, str], fault: Fault) -> Any:
     base, body = store.base(parts["base"]), _body(request, ("name",), ("parent_id",))
     parent = body.get("parent_id")
     if parent is not None and parent not in base.folders:
         raise Refused("Parent directory not found.", 404)
+    if fault.kind == "not-made":
+        raise Refused(
+            "Failed to create directory. A directory with this name may already exist at this level."
+        )
+    if not body["name"]:
+        store.violations.append("make-folder: it has no name")
     if (body["name"], parent) in base.folders.values():
         store.violations.append(f"make-folder: there is {body['name']!r} already at that place")
     return _folder_row(base, _folder(store, base, body["name"], parent))
@@ -527,6 +560,8 @@ ANSWERS: Mapping[str, Callable[[Store, Request, Mapping[str, str], Fault], Any]]
     "make-folder": _make_folder,
     "upload": _upload,
     "status": _status,
+    "state": _state,
+    "newest": _newest,
     "delete": _delete,
     "update": _update,
     "rename": _rename,

@@ -12,6 +12,7 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.targets.openwebui.shapes import file_of
 from tests.remote.world import sha_of_folder
 from tests.targets.openwebui.world import OpenWebuiWorld
 
@@ -101,6 +102,18 @@ async def test_a_prefix_is_a_folder_of_its_own(world: OpenWebuiWorld) -> None:
     world.lose_state()
     await world.once()
     assert world.asked("upload") == 1
+
+
+@pytest.mark.parametrize("prefix", ["handbook//", "a//b/", "//"])
+async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, prefix: str) -> None:
+    world.settings = replace(world.settings, prefix=prefix)
+    for turn in range(2):
+        world.write(f"guides/{turn}.md", f"text {turn}")
+        await world.once()
+    assert world.asked("make-folder") == len([*filter(None, prefix.split("/")), "guides"])
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 2
 
 
 async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: OpenWebuiWorld) -> None:
@@ -244,6 +257,94 @@ async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> No
             [row async for row in target.list()]
 
 
+async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
+    """What is asked of many carries no texts; the text of one alone is read where nothing else helps."""
+    world.turn(index=(5.0, 5.0))
+    async with world.running(), aclosing(world.make_target()) as target:
+        large = "all about kestrels " * 1_900_000
+        outcomes = await target.put(
+            [outgoing(world, "large.md", large), outgoing(world, "small.md", "herons")]
+        )
+        ids = [one.remote_id for one in outcomes]
+        waiting = await target.status(ids)
+        assert {one.state for one in waiting.values()} == {DocState.INDEXING}
+        assert {row.remote_id for row in [row async for row in target.list()]} == set(ids)
+        world.clock.now += 10
+        [copy] = await target.put([outgoing(world, "copy.md", large)])
+        world.clock.now += 10
+        told = await target.status([*ids, copy.remote_id])
+        assert [told[one].state for one in (*ids, copy.remote_id)] == [
+            DocState.READY,
+            DocState.READY,
+            DocState.UNKNOWN,
+        ]
+        assert set((await target.delete([*ids, copy.remote_id])).values()) == {None}
+
+
+async def test_what_waits_is_listed_for_its_own_base_and_not_for_ever(world: OpenWebuiWorld) -> None:
+    world.turn(index=(5.0, 5.0))
+    async with world.running(), aclosing(world.make_target()) as target:
+        [ours] = await target.put([outgoing(world, "a.md", "text")])
+        other = world.app.store.make_base("Other", "")
+        world.app.store.store("b.md", b"text", "text/plain", {"knowledge_id": other.id})
+        assert [row.remote_id async for row in target.list()] == [ours.remote_id]
+
+
+async def test_a_document_whose_indexing_anew_failed_is_not_called_searchable(world: OpenWebuiWorld) -> None:
+    """The server forgets its hash, and keeps its link and its old passages."""
+    world.write("a.md", "all about kestrels")
+    await world.once()
+    [file] = world.app.store.files.values()
+    file.fails = 1
+    async with world.running(), aclosing(world.make_target()) as target:
+        await target._update(shapes_of(file), "all about herons")
+        status = (await target.status([file.id]))[file.id]
+        assert (status.state, status.code) == (DocState.FAILED, "failed")
+        assert "Internal Server Error" in status.reason
+        await target.reembed(file.id)
+        assert (await target.status([file.id]))[file.id].state is DocState.READY
+    assert await found(world, "herons") == {"a.md"}
+    assert await found(world, "kestrels") == set()
+
+
+@pytest.mark.parametrize("op", ["update", "link"])
+async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld, op: str) -> None:
+    world.write("a.md", "all about kestrels")
+    await world.once()
+    world.play("lost-answer", op=op)
+    async with world.running(), aclosing(world.make_target()) as target:
+        [copy] = await target.put([outgoing(world, "b.md", "all about kestrels")])
+        world.clock.now += 10
+        for _ in range(3):
+            states = {(await target.status([copy.remote_id]))[copy.remote_id].state}
+            assert states <= {DocState.INDEXING, DocState.READY}
+        assert world.asked(op) == 1
+        world.clock.now += 400
+        await target.status([copy.remote_id])
+        assert (await target.status([copy.remote_id]))[copy.remote_id].state is DocState.READY
+    assert await found(world, "kestrels") == {"a.md", "b.md"}
+
+
+async def test_a_folder_that_is_not_made_is_tried_again_and_halts_nothing(world: OpenWebuiWorld) -> None:
+    world.play("not-made", op="make-folder")
+    world.write("sub/a.md", "text")
+    await world.once()
+    assert not world.halted
+    assert is_mirrored(world)
+
+
+@pytest.mark.parametrize("deleted", [7, "two", None])
+async def test_a_second_word_of_another_shape_confirms_no_empty_list(
+    world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch, deleted: object
+) -> None:
+    from kbsync_standin.openwebui import app
+
+    monkeypatch.setitem(app.ANSWERS, "folders", lambda *_: {"deleted": deleted, "directory_map": {}})  # type: ignore[arg-type]
+    async with world.running(), aclosing(world.make_target()) as target:
+        with pytest.raises(Unavailable):
+            [row async for row in target.list()]
+
+
 # -- knowledge bases ---------------------------------------------------------------------------------------
 
 
@@ -269,6 +370,11 @@ async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None
         for refused in (bases.models, bases.capacity):
             with pytest.raises(NotOffered):
                 await refused()
+
+
+def shapes_of(file: Any) -> Any:
+    """The stand-in's file as the target reads it."""
+    return file_of({"id": file.id, "filename": file.name})
 
 
 def outgoing(world: OpenWebuiWorld, path: str, text: str) -> Any:

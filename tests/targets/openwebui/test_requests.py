@@ -5,6 +5,10 @@ The protocol needs two for a new document: the upload, and one look at the list 
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
+from kbsync.contract.target import DocState
+from kbsync_standin.openwebui import HOME_ID
 from tests.targets.openwebui.world import OpenWebuiWorld
 
 LOOK = 1
@@ -79,3 +83,19 @@ async def test_a_moved_file_is_sent_nothing_of(world: OpenWebuiWorld) -> None:
     await world.once()
     assert world.asked("upload") == 0
     assert (world.asked("move"), world.asked("rename")) == (1, 1)
+
+
+async def test_a_look_at_a_thousand_that_wait_is_a_few_requests(world: OpenWebuiWorld) -> None:
+    store = world.app.store
+    world.turn(index=(50.0, 60.0))
+    ids = [
+        store.store(f"{one}.md", b"text %d" % one, "text/plain", {"knowledge_id": HOME_ID}).id
+        for one in range(1000)
+    ]
+    async with world.running(), aclosing(world.make_target()) as target:
+        assert {one.state for one in (await target.status(ids)).values()} == {DocState.INDEXING}
+        assert world.asked() <= 5
+        world.clock.now += 100
+        world.server.requests.clear()
+        assert {one.state for one in (await target.status(ids)).values()} == {DocState.READY}
+        assert world.asked() <= 1 + 4 + 10

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbsync.config.model import MirrorConfig
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.openwebui import shapes
+from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
+from tests.targets.blocks import block
 
 DIGEST = "a" * 64
+BLOCK = block(
+    OpenWebuiTargetConfig, base_url="http://127.0.0.1:8080", api_key="sk-for-tests", knowledge_id="base"
+)
 
 
 def row(path: str, folder: str | None = "", name: str = "", **more: Any) -> dict[str, Any]:
@@ -64,6 +71,22 @@ def test_a_row_under_another_prefix_is_of_no_path_of_ours() -> None:
     assert (other.path, other.name, other.upload_id, other.digest) == (None, "handbook/a.md", 7, DIGEST)
 
 
+def test_a_mark_with_a_lone_surrogate_is_none() -> None:
+    told = row("a.md")
+    told["meta"]["data"][shapes.MARK] = "7 1 a\ud800.md"
+    file = shapes.file_of(told)
+    assert file is not None
+    assert (file.mark, file.path) == (None, "a.md")
+
+
+@pytest.mark.parametrize(("adopt", "conflicts"), [("name", [("mirrors", 0, "adopt")]), ("content", [])])
+def test_a_config_under_which_names_make_files_of_others_ours_is_refused(
+    adopt: str, conflicts: list[tuple[str | int, ...]]
+) -> None:
+    mirror = MirrorConfig("docs", Path("/srv/docs"), target=BLOCK, adopt=adopt)  # type: ignore[arg-type]
+    assert [one.loc for one in BLOCK.conflicts(mirror, ("mirrors", 0, "target"))] == conflicts
+
+
 @pytest.mark.parametrize("digest", ["", "abc", "A" * 64, None, 5])
 def test_a_hash_that_is_none_proves_nothing(digest: object) -> None:
     """Whoever uploads a file may send any text as its hash."""
@@ -104,6 +127,8 @@ LOST = "We could not find what you're looking for :/"
         ("upload", 401, "Not authenticated", Halted, "credentials"),
         ("cleanup", 403, "You do not have permission", Halted, "credentials"),
         ("list", 400, "You do not have permission", Halted, "credentials"),
+        ("make-folder", 400, "You do not have permission", Halted, "credentials"),
+        ("make-folder", 400, "Failed to create directory. A directory may exist", Rejected, "400"),
         ("upload", 400, "[ERROR: File type exe is not allowed]", Rejected, "400"),
         ("upload", 400, "[ERROR: Error uploading file]", Unsure, "400"),
         ("upload", 413, "Oops! The file is too large.", Rejected, "413"),
