@@ -82,11 +82,11 @@ class TestOgxItself(SharedTextsSuite):
     ) -> None:
         [text] = texts(["kestrel"])
         given, store = self.given, cast("OgxWorld", world).base
-        part = {"file": ("theirs.md", text + b"\n")}
+        part = {"file": ("theirs.md", text.encode())}
         theirs = _ask(given, "POST", "/files", files=part, data={"purpose": "assistants"})["id"]
         own = {"file_id": theirs, "attributes": {"team": "support"}}
         _ask(given, "POST", f"/vector_stores/{store}/files", json=own)
-        [ours] = await world.make_ready(world.document("a.md", text + b"\n"))
+        [ours] = await world.make_ready(world.document("a.md", text))
         assert await world.target.delete([ours]) == {ours: None}
         found = _ask(given, "POST", f"/vector_stores/{store}/search", json={"query": "kestrel"})["data"]
         assert [one["filename"] for one in found] == ["theirs.md"]
