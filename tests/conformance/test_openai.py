@@ -24,7 +24,6 @@ KEY = "sk-secret-for-tests"
 class OpenaiConformance(ServedWorld):
     """A stand-in and a client on the same clock."""
 
-    matter: ClassVar[Mapping[str, Any]] = {"chunk_token": 600}
     no_matter: ClassVar[Mapping[str, Any]] = {}
     unknown_id = "file-00000000000000000000000000000000"
     repeats_puts = False

@@ -34,11 +34,13 @@ PROBES: Sequence[Probe] = (
     Probe("upload", "POST", "/v1/files", file=_TEXT, form=_ASSISTANTS, keep={"file": "id"}),
     Probe("no purpose", "POST", "/v1/files", file=_TEXT),
     Probe("files", "GET", "/v1/files?limit=1&order=desc&purpose=assistants"),
+    Probe("file", "GET", "/v1/files/{file}"),
     Probe("not attached", "GET", f"{_FILES}/{{file}}"),
     Probe("attach", "POST", _FILES, json={"file_id": "{file}", "attributes": {"path": "guide.md"}}),
     Probe("attach again", "POST", _FILES, json={"file_id": "{file}"}),
     Probe("status", "GET", f"{_FILES}/{{file}}"),
     Probe("list", "GET", f"{_FILES}?limit=100&order=desc"),
+    Probe("text", "GET", f"{_FILES}/{{file}}/content"),
     Probe("too many", "GET", f"{_FILES}?limit=101"),
     Probe("rename", "POST", f"{_FILES}/{{file}}", json={"attributes": {"path": "moved.md"}}),
     Probe("long value", "POST", f"{_FILES}/{{file}}", json={"attributes": {"path": 513 * "x"}}),
@@ -51,6 +53,7 @@ PROBES: Sequence[Probe] = (
     Probe("detach again", "DELETE", f"{_FILES}/{{file}}"),
     Probe("delete file", "DELETE", "/v1/files/{file}"),
     Probe("delete file again", "DELETE", "/v1/files/{file}"),
+    Probe("unknown file", "GET", "/v1/files/{file}"),
     Probe("delete store", "DELETE", "/v1/vector_stores/{store}"),
     Probe("delete store again", "DELETE", "/v1/vector_stores/{store}"),
 )
@@ -63,6 +66,7 @@ KNOWN: Mapping[str, str] = {
     "long value: *": "bounds hold there only where a file is attached",
     "search: body.data*attributes.*": "facts of a passage, which the stand-in does not cut",
     "search: body.data*content*": "facts of a passage, which the stand-in does not cut",
+    "text: body.data[].*": "facts of a passage, which the stand-in does not have",
     "attach unknown: *": "it takes the file, and then shows that it failed",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from kbsync.targets.openai.target import OpenaiTarget
 from kbsync_standin.openai import application
 from tests.cli.place import Place
 from tests.conformance.test_openai import SharedTextsSuite
+from tests.conformance.world import SuiteWorld, texts
 from tests.servers.openai import KEY, KNOWN, PROBES
 from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
@@ -26,7 +27,6 @@ from tests.targets.blocks import around, block
 class OgxWorld(RealWorld):
     """Each test has a store of its own, and its server of models does as it is told."""
 
-    matter: ClassVar[Mapping[str, Any]] = {"chunk_token": 600}
     unknown_id = "file-00000000000000000000000000000000"
     repeats_puts = False
 
@@ -76,6 +76,22 @@ class TestOgxItself(SharedTextsSuite):
 
     def make_world(self, place: Path) -> OgxWorld:
         return OgxWorld(self.given)
+
+    async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(
+        self, world: SuiteWorld
+    ) -> None:
+        [text] = texts(["kestrel"])
+        given, store = self.given, cast("OgxWorld", world).base
+        part = {"file": ("theirs.md", text.encode())}
+        theirs = _ask(given, "POST", "/files", files=part, data={"purpose": "assistants"})["id"]
+        own = {"file_id": theirs, "attributes": {"team": "support"}}
+        _ask(given, "POST", f"/vector_stores/{store}/files", json=own)
+        [ours] = await world.make_ready(world.document("a.md", text))
+        assert await world.target.delete([ours]) == {ours: None}
+        found = _ask(given, "POST", f"/vector_stores/{store}/search", json={"query": "kestrel"})["data"]
+        assert [one["filename"] for one in found] == ["theirs.md"]
+        row = _ask(given, "GET", f"/vector_stores/{store}/files/{theirs}")
+        assert row["attributes"] == {"team": "support"}
 
 
 def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:

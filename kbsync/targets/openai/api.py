@@ -6,7 +6,7 @@ import itertools
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, object_of
 from kbsync.targets.openai.shapes import GONE, misshapen, page_of
@@ -51,7 +51,7 @@ class OpenaiApi:
                 rows, after = page_of(await self.client.ask(op, "GET", path, params=params))
             except Rejected as error:
                 if error.code == GONE and "after" not in params:
-                    raise self.no_store(path.split("/")[2]) from None
+                    raise self.no_store(path) from None
                 raise Unavailable(error.reason, code=error.code) from error
             fresh = [row for row in rows if row["id"] not in seen]
             seen.update(row["id"] for row in fresh)
@@ -64,10 +64,16 @@ class OpenaiApi:
                 raise Unavailable(f"{op}: a page brings nothing new, and is not the last", code="list")
             params["after"] = after
 
-    def no_store(self, store: str, why: str = "is not there") -> Halted:
-        """The halt of a mirror whose store cannot be used."""
+    def no_store(self, path: str, why: str = "is not there") -> TargetError:
+        """The halt of a mirror whose store cannot be used; the error of an address that has no stores."""
+        _, first, *rest = path.split("/")
+        if not rest:
+            said = (
+                f"{self.address} has no /{first}; correct base_url: the version path, such as /v1, is in it"
+            )
+            return NotOffered(said, code=GONE)
         return Halted(
             "knowledge-base-missing",
-            f"vector store {store} {why}, for this api_key at {self.address}; "
+            f"vector store {rest[0]} {why}, for this api_key at {self.address}; "
             "correct vector_store_id, api_key or base_url in the config",
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from kbsync.config.kinds import Choice, ValueKind, Whole
+from kbsync.config.kinds import Choice, Whole
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 
@@ -24,10 +23,6 @@ EXTENSIONS = frozenset(
 
 LARGEST = 512_000_000
 """Bytes of a file (the vendor's reference, "Upload file": 512 MB)."""
-
-SMALLEST_CHUNK, LARGEST_CHUNK = 100, 4096
-CHUNK_TOKEN, CHUNK_OVERLAP = 800, 400
-"""Tokens; what the vendor's strategy `auto` takes at present."""
 
 
 class VectorStoreId(BaseId):
@@ -49,23 +44,13 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: "OpenAI keeps it. OGX gives files of equal text one set of passages, found under one of their "
-        "paths; where one of them is deleted, the other is attached again and is not found meanwhile",
-    }
-    document_settings: ClassVar[Mapping[str, ValueKind]] = {
-        "chunk_token": Whole("tokens in a piece at most", least=SMALLEST_CHUNK, most=LARGEST_CHUNK),
-        "chunk_overlap": Whole("tokens that a piece shares with the next", most=LARGEST_CHUNK // 2),
+        "paths; where one of ours is deleted, the others, other people's too, are attached again and are not "
+        "found meanwhile",
     }
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Equal for two mirrors exactly when they would use one vector store."""
         return ("openai", canonical(self.base_url), self.vector_store_id)
-
-    @classmethod
-    def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """An overlap of more than half a piece is refused by the vendor."""
-        chunk = settings.get("chunk_token", CHUNK_TOKEN)
-        if "chunk_overlap" in settings and settings["chunk_overlap"] > chunk // 2:
-            yield "chunk_overlap", f"is more than half of chunk_token; allowed: 0 to {chunk // 2}"
 
     def open(self, surroundings: Surroundings) -> Target:
         """The vector store; no request is sent yet."""
@@ -73,29 +58,3 @@ class OpenaiTargetConfig(RemoteTargetConfig):
         from kbsync.targets.openai.target import OpenaiTarget
 
         return OpenaiTarget(self, surroundings, account=account_of(self))
-
-
-def recipe_of(settings: Mapping[str, Any]) -> str:
-    """How a document is cut: `auto`, which is the vendor's own choice, or such as `t600o200`."""
-    if not settings.keys() & OpenaiTargetConfig.document_settings.keys():
-        return "auto"
-    chunk = settings.get("chunk_token", CHUNK_TOKEN)
-    return f"t{chunk}o{settings.get('chunk_overlap', min(CHUNK_OVERLAP, chunk // 2))}"
-
-
-_CUT = re.compile(r"t(\d+)o(\d+)")
-
-
-def strategy_of(recipe: str) -> dict[str, Any]:
-    """What a request says of a recipe; nothing where it is left to the vendor, or is no recipe of ours."""
-    if (found := _CUT.fullmatch(recipe)) is None:
-        return {}
-    static = {"max_chunk_size_tokens": int(found[1]), "chunk_overlap_tokens": int(found[2])}
-    return {"chunking_strategy": {"type": "static", "static": static}}
-
-
-def described(recipe: str) -> str:
-    """The settings that a recipe stands for; "" for a text of another form."""
-    if found := _CUT.fullmatch(recipe):
-        return f"chunk_token {found[1]}, chunk_overlap {found[2]}"
-    return "cut as the service chooses" if recipe == "auto" else ""

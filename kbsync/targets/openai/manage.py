@@ -66,9 +66,9 @@ class OpenaiBases(RemoteBases):
             await self._api.remove("delete-file", f"/files/{one}")
 
     async def _read(self, base_id: str) -> Mapping[str, Any]:
-        found = await self._api.read("base", f"/vector_stores/{base_id}")
+        found = await self._api.read("base", path := f"/vector_stores/{base_id}")
         if found is None:
-            raise self._api.no_store(base_id)
+            raise self._api.no_store(path)
         return found
 
 

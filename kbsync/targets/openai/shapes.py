@@ -136,7 +136,10 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
         pieces.append(more)
     if found is None or not pieces[0]:
         return None
-    path = unquote_to_bytes("".join(pieces)).decode("utf-8", "surrogateescape")
+    try:
+        path = unquote_to_bytes("".join(pieces)).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, which ours never have
+        return None
     return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
 
 
@@ -147,6 +150,9 @@ _TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(\.[A-Za-z0-9]+)?\Z")
 def _short(*words: object) -> str:
     told = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
     return base64.b32encode(hashlib.sha256(told).digest())[:8].decode().lower()
+
+
+_NOTE = _short("note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,14 @@ class FileNames:
         """A file of the account is this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
+    def note(self, size: int) -> str:
+        """The name of a file of so many bytes that says what a deletion has still to do."""
+        return f"deletion~{_short(self.store, self.prefix, size)}{_NOTE}.json"
+
+    def is_note(self, row: Mapping[str, Any]) -> bool:
+        """A file of the account is one of those."""
+        return self.is_ours(row) and f"{_NOTE}.json" in text_of(row.get("filename"))
+
     def _tags(self, document: Outgoing) -> str:
         own = _short(self.store, self.prefix, document.size)
         return own + _short(document.upload_id, document.digest)
@@ -182,6 +196,7 @@ class FileNames:
 # -- errors
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
+_MODEL = re.compile(r"\bmodel\b", re.IGNORECASE)
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 
 
@@ -198,6 +213,8 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         return Halted("quota", f"{said}; check the plan and billing of the account", code=code or kind)
     if error and answer.is_success:
         return Unavailable(said, code=code)
+    if answer.status in (400, 404) and _NO_SUCH.search(message) and _MODEL.search(message):
+        return Unavailable(f"{said}; the server lacks a model", code="model")
     if message and (answer.status == 404 or (answer.status == 400 and _NO_SUCH.search(message))):
         return Rejected(said, code=GONE)
     if answer.status == 403 and _SCOPE.search(message):

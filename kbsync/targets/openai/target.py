@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Hit, Query
@@ -15,11 +17,11 @@ from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, count_of, id_of, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, count_of, id_of, object_of, objects_in, text_of
 from kbsync.targets.http.target import RemoteTarget, hits_of, limited
 from kbsync.targets.openai import shapes
 from kbsync.targets.openai.api import OpenaiApi
-from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig, described, recipe_of, strategy_of
+from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
 from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
 
@@ -45,6 +47,44 @@ FEW = 2
 MOST_NAMED = 100
 """Files to which a search is limited at the service; of more its passages are chosen here."""
 
+COMPARED = 1_000_000
+"""Bytes of text: of longer ones equal lengths are enough to take them for equal."""
+
+ENOUGH = 0.8
+"""Of the files that the store counts, so many are in its list: counts may be a little off."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def open(self) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a target and its unhurried copies know together. Moments are of the steady clock.
+
+    `uploaded`: files still to be attached, by upload id and digest, and since when. `attaching`: those whose
+    attaching was not answered, and since when. `shares`: files of equal text share their passages. `leaving`,
+    `left`: ids whose deletion waits for its turn, and outcomes of those that had theirs. `is_mended`: no
+    deletion has left anything undone.
+    """
+
+    uploaded: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
+    attaching: dict[str, float] = field(default_factory=dict)
+    shares: bool | None = None
+    swept: float | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    leaving: dict[str, None] = field(default_factory=dict)
+    left: dict[str, TargetError | None] = field(default_factory=dict)
+    is_mended: bool = False
+
 
 class OpenaiTarget(RemoteTarget):
     """One vector store. Raises `UsageError` for settings of no use."""
@@ -57,14 +97,7 @@ class OpenaiTarget(RemoteTarget):
         self._store = f"/vector_stores/{config.vector_store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(config.vector_store_id, self._prefix)
-        # Files still to be attached, by upload id and digest; those whose attaching was not answered, and
-        # when; those that are attached anew because a twin was deleted, and their attributes.
-        self._uploaded: dict[tuple[int, str], str] = {}
-        self._attaching: dict[str, float] = {}
-        self._detached: dict[str, Mapping[str, Any]] = {}
-        self._mending = asyncio.Lock()
-        self._shares: bool | None = None  # files of equal text share their passages; None: not known
-        self._swept: float | None = None
+        self._known = _Known()
         super().__init__(config, surroundings, shapes.judge, **options)
 
     def _make_parts(self) -> None:
@@ -81,24 +114,20 @@ class OpenaiTarget(RemoteTarget):
         return OpenaiBases(self._api, self._config.vector_store_id, self._surroundings)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """How `path` is cut, such as `auto` or `t600o200`."""
-        return recipe_of(settings)
-
-    def describe(self, recipe: str) -> str:
-        """The settings that a recipe stands for."""
-        return described(recipe)
+        """The service chooses how a document is cut."""
+        return "auto"
 
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
         store = await self._api.read("base", self._store)
         if store is None:
-            raise self._api.no_store(self._config.vector_store_id)
+            raise self._api.no_store(self._store)
         if not (base_id := id_of(store.get("id"))):
             raise Unavailable("base: the answer has another shape than it should", code="shape")
         if store.get("status") == "expired":
-            raise self._api.no_store(base_id, "has expired, as its expires_after says")
+            raise self._api.no_store(self._store, "has expired, as its expires_after says")
         # So OGX tells where a store lies. There passages have ids made from the whole text of their file.
-        self._shares = "provider_vector_store_id" in object_of(store.get("metadata"))
+        self._known.shares = "provider_vector_store_id" in object_of(store.get("metadata"))
         documents = count_of(object_of(store.get("file_counts")).get("total"))
         return Base(base_id, documents, self._config.base_url)
 
@@ -108,19 +137,22 @@ class OpenaiTarget(RemoteTarget):
         return await asyncio.gather(*map(self._put, documents))
 
     async def _put(self, document: Outgoing) -> Accepted | TargetError:
-        uploaded, key = self._uploaded, (document.upload_id, document.digest)
+        uploaded, key = self._known.uploaded, (document.upload_id, document.digest)
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
+        remote_id = ""
         try:
             self._check(document, mark)
             # Attaching has a limit of its own: a file that was to wait for it is not sent again.
             if key not in uploaded:
-                uploaded[key] = await self._upload(document)
-            accepted = await self._attach(uploaded[key], mark.attributes(uploaded[key]), mark.recipe)
+                uploaded[key] = await self._upload(document), self._steady()
+            remote_id, _ = uploaded[key]
+            accepted = await self._attach(remote_id, {"attributes": mark.attributes(remote_id)})
         except Rejected as error:
-            return await self._refused(uploaded.pop(key, None), error)
+            uploaded.pop(key, None)
+            return await self._refused(remote_id, error)
         except TargetError as error:
             return error
-        del uploaded[key]
+        uploaded.pop(key, None)
         return accepted
 
     def _check(self, document: Outgoing, mark: Mark) -> None:
@@ -151,9 +183,9 @@ class OpenaiTarget(RemoteTarget):
                         return str(row["id"])
             raise Unavailable(error.reason, code=error.code) from error
 
-    async def _attach(self, remote_id: str, attributes: Mapping[str, Any], recipe: str) -> Accepted:
+    async def _attach(self, remote_id: str, settings: Mapping[str, Any]) -> Accepted:
         """Make a stored file a document. OGX answers when it is indexed, OpenAI at once."""
-        body = {"file_id": remote_id, "attributes": attributes, **strategy_of(recipe)}
+        body = {"file_id": remote_id, **settings}
         began = self._steady()
         for _ in range(2):
             row: Mapping[str, Any] | None = None
@@ -167,13 +199,13 @@ class OpenaiTarget(RemoteTarget):
             # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
             if self._steady() - began > QUICK:
                 break
-        self._attaching[remote_id] = self._steady()
+        self._known.attaching[remote_id] = self._steady()
         return Accepted(remote_id)
 
-    async def _refused(self, remote_id: str | None, error: Rejected) -> Accepted | TargetError:
+    async def _refused(self, remote_id: str, error: Rejected) -> Accepted | TargetError:
         """Leave no file behind; and a document is to blame only as long as the store is there."""
         try:
-            if remote_id is not None:
+            if remote_id:
                 await self._api.remove("delete-file", f"/files/{remote_id}")
             if error.code == GONE or isinstance(error, NotOffered):
                 await self.base()
@@ -201,7 +233,7 @@ class OpenaiTarget(RemoteTarget):
         return {one: self._absent(one) if row is None else status_of(row) for one, row in rows.items()}
 
     def _absent(self, remote_id: str) -> DocStatus:
-        began = self._attaching.get(remote_id)
+        began = self._known.attaching.get(remote_id)
         is_awaited = began is not None and self._steady() - began < OPEN
         return DocStatus(DocState.INDEXING if is_awaited else DocState.MISSING)
 
@@ -212,40 +244,118 @@ class OpenaiTarget(RemoteTarget):
     # -- delete
     async def delete(self, ids: Sequence[str]) -> Mapping[str, TargetError | None]:
         """Detach each file and delete it. Where files share passages, those of equal text are mended."""
-        ids = tuple(dict.fromkeys(ids))
+        known, ids = self._known, tuple(dict.fromkeys(ids))
         try:
-            if self._shares is None:
+            if known.shares is None:
                 await self.base()
-            if not self._shares:
-                return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
-            async with self._mending:
-                # Remembered until it is done: after an error the deletion is repeated, and this with it.
-                self._detached |= await self._twins(ids)
-                outcomes = dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
-                for remote_id, attributes in dict(self._detached).items():
-                    mark = mark_in({"attributes": attributes})
-                    await self._api.remove("delete", f"{self._files}/{remote_id}")
-                    await self._attach(remote_id, attributes, mark.recipe if mark else "")
-                    del self._detached[remote_id]
-                return outcomes
+            if not known.shares:
+                return await self._remove(ids, {})
+            # What comes in the meantime goes together: the whole list is read each time.
+            known.leaving |= dict.fromkeys(ids)
+            async with known.turn:
+                if batch := tuple(known.leaving):
+                    known.leaving.clear()
+                    known.left |= await self._remove_shared(batch)
+                late = Unavailable("delete: it was interrupted")
+                return {one: known.left.pop(one, late) for one in ids}
+        except TargetError as error:
+            return dict.fromkeys(ids, error)
+        finally:
+            for one in ids:
+                known.leaving.pop(one, None)
+
+    async def _remove_shared(self, ids: Sequence[str]) -> Mapping[str, TargetError | None]:
+        """The outcome of each; what stays and has the text of one that goes is attached again."""
+        try:
+            if not self._known.is_mended:
+                await self._mend_noted()
+            return await self._remove(ids, await self._twins(ids))
+        except Rejected as error:
+            return dict.fromkeys(ids, Unavailable(error.reason, code=error.code))
         except TargetError as error:
             return dict.fromkeys(ids, error)
 
-    async def _delete(self, remote_id: str) -> TargetError | None:
-        try:
-            if not await self._api.remove("delete", f"{self._files}/{remote_id}"):
-                await self.base()  # what is not there counts as done, if the store is
-            await self._api.remove("delete-file", f"/files/{remote_id}")
-        except TargetError as error:
-            return error
-        return None
+    async def _remove(
+        self, ids: Sequence[str], twins: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, TargetError | None]:
+        """Out of the store, then the files. In between the twins are mended, which a note has until then."""
+        note = ""
+        if twins:
+            self._known.is_mended = False
+            content = _Bytes(json.dumps(twins).encode())
+            part = FilePart("file", self._names.note(content.size), content)
+            answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
+            if not (note := id_of(object_of(answer.body).get("id")) or ""):
+                raise Unavailable("upload: the answer names no file", code="no-id")
+
+        async def remove(one: str, op: str, place: str) -> TargetError | None:
+            try:
+                if not await self._api.remove(op, f"{place}/{one}") and op == "delete":
+                    await self.base()  # what is not there counts as done, if the store is
+            except TargetError as error:
+                return error
+            return None
+
+        removed = await asyncio.gather(*(remove(one, "delete", self._files) for one in ids))
+        outcomes = dict(zip(ids, removed, strict=True))
+        if note:
+            await self._mend(twins, note)
+        left = [one for one, error in outcomes.items() if error is None]
+        removed = await asyncio.gather(*(remove(one, "delete-file", "/files") for one in left))
+        return outcomes | dict(zip(left, removed, strict=True))
 
     async def _twins(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """The attributes of the files that stay and have the bytes of one that goes."""
-        listed = [(row, mark) async for row in self._api.rows("list", self._files) if (mark := mark_in(row))]
-        digests = {mark.digest for row, mark in listed if row["id"] in ids}
-        stay = [row for row, mark in listed if row["id"] not in ids and mark.digest in digests]
-        return {row["id"]: row["attributes"] for row in stay}
+        """How each is attached again that stays and has the text of one that goes, whosever it is.
+
+        OGX knows a passage by its text alone. `usage_bytes` is the length of all passages of a file.
+        """
+        texts: dict[str, Any] = {}
+
+        async def text(row: Mapping[str, Any]) -> Any:
+            if row["id"] not in texts:
+                answer = await self._client.ask("text", "GET", f"{self._files}/{row['id']}/content")
+                parts = objects_in(object_of(answer.body).get("data"))
+                texts[row["id"]] = [text_of(part.get("text")) for part in parts]
+            return texts[row["id"]]
+
+        goes: dict[int, list[Mapping[str, Any]]] = {}
+        stays: list[tuple[int, Mapping[str, Any]]] = []
+        async for row in self._api.rows("list", self._files):
+            if (size := count_of(row.get("usage_bytes"))) and status_of(row).state is DocState.READY:
+                if row["id"] in ids:
+                    goes.setdefault(size, []).append(row)
+                else:
+                    stays.append((size, row))
+        twins: dict[str, Mapping[str, Any]] = {}
+        for size, row in stays:
+            for gone in goes.get(size, ()):
+                if size > COMPARED or await text(row) == await text(gone):
+                    kept = ("attributes", "chunking_strategy")
+                    twins[row["id"]] = {key: row[key] for key in kept if row.get(key)}
+                    break
+        return twins
+
+    async def _mend(self, twins: Mapping[str, Mapping[str, Any]], note: str) -> None:
+        """Attach each again, then forget the note. Raises `TargetError`, and what is left is done later."""
+        for one, settings in twins.items():
+            if await self._row(one) is None and self._absent(one).state is DocState.INDEXING:
+                raise Unavailable(f"delete: file {one} of the same text is still being attached again")
+            is_stored = await self._api.read("file", f"/files/{one}") is not None
+            # Without its file it cannot be attached again; one of ours is sent again when it is missed.
+            if is_stored or mark_in(settings):
+                await self._api.remove("delete", f"{self._files}/{one}")
+            if is_stored and not (await self._attach(one, settings)).ready:
+                raise Unavailable(f"delete: file {one} of the same text could not be attached again")
+        await self._api.remove("delete-file", f"/files/{note}")
+        self._known.is_mended = True
+
+    async def _mend_noted(self) -> None:
+        """What deletions left undone that were interrupted, perhaps with the program."""
+        newest = self._api.rows("files", "/files", 1, purpose="assistants", limit=str(FILES_PAGE))
+        for note in [row["id"] async for row in newest if self._names.is_note(row)]:
+            told = object_of(await self._api.read("file-content", f"/files/{note}/content"))
+            await self._mend({one: object_of(settings) for one, settings in told.items()}, note)
+        self._known.is_mended = True
 
     # -- list
     async def list(self) -> AsyncIterator[Listed]:
@@ -255,13 +365,15 @@ class OpenaiTarget(RemoteTarget):
             async for row in rows:
                 seen.add(row["id"])
                 yield self._listed(row)
-        if not seen:
-            await self.base()  # an empty list counts only while the store is there
-        swept, now = self._swept, self._steady()
+        counted = (await self.base()).documents  # a list counts only while the store is there
+        if len(seen) < (counted or 0) * ENOUGH:
+            raise Unavailable(f"list: it shows {len(seen)} of {counted} files of the store", code="list")
+        swept, now = self._known.swept, self._steady()
         if not self._surroundings.read_only and (swept is None or now - swept > SWEEP_EVERY):
-            self._swept = now
+            self._known.swept = now
             with suppress(TargetError):  # it only tidies up, and there is another time
-                await self._sweep(seen)
+                async with self._known.turn:
+                    await self._sweep(seen)
 
     def _listed(self, row: Mapping[str, Any]) -> Listed:
         told = Listed(row["id"], row["id"], created=_seconds(row) or None, state=status_of(row).state)
@@ -274,6 +386,13 @@ class OpenaiTarget(RemoteTarget):
 
     async def _sweep(self, attached: set[str]) -> None:
         """Delete files of ours that were uploaded and never attached, as the end of a program leaves them."""
+        known, now = self._known, self._steady()
+        if known.shares:
+            await self._mend_noted()
+        for key in [key for key, (_, since) in known.uploaded.items() if now - since > SWEEP_EVERY]:
+            del known.uploaded[key]
+        for one in [one for one, since in known.attaching.items() if now - since > OPEN]:
+            del known.attaching[one]
         before = self._wall() + (self._client.skew.apart or 0.0) - SWEEP_AFTER
         newest = self._api.rows("files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE))
         orphans = [
@@ -282,7 +401,7 @@ class OpenaiTarget(RemoteTarget):
             if row["id"] not in attached and self._names.is_ours(row) and 0 < _seconds(row) < before
         ]
         for one in orphans:
-            kept = {*self._uploaded.values(), *self._attaching, *self._detached}
+            kept = {*(kept for kept, _ in known.uploaded.values()), *known.attaching}
             # It may have been attached since the list was read.
             if one not in kept and await self._row(one) is None:
                 await self._api.remove("delete-file", f"/files/{one}")

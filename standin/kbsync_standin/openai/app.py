@@ -18,6 +18,8 @@ from kbsync_standin.rules import Breach, Rules, is_object, is_string, is_text, o
 ROUTES: Sequence[tuple[str, str, str]] = (
     ("POST", "/v1/files", "upload"),
     ("GET", "/v1/files", "files"),
+    ("GET", "/v1/files/{file}", "file"),
+    ("GET", "/v1/files/{file}/content", "file-content"),
     ("DELETE", "/v1/files/{file}", "delete-file"),
     ("GET", "/v1/vector_stores", "list-bases"),
     ("POST", "/v1/vector_stores", "create-base"),
@@ -27,6 +29,7 @@ ROUTES: Sequence[tuple[str, str, str]] = (
     ("GET", "/v1/vector_stores/{store}/files", "list"),
     ("POST", "/v1/vector_stores/{store}/files", "attach"),
     ("GET", "/v1/vector_stores/{store}/files/{file}", "status"),
+    ("GET", "/v1/vector_stores/{store}/files/{file}/content", "text"),
     ("POST", "/v1/vector_stores/{store}/files/{file}", "rename"),
     ("DELETE", "/v1/vector_stores/{store}/files/{file}", "delete"),
     ("POST", "/v1/vector_stores/{store}/search", "search"),
@@ -173,6 +176,14 @@ def _files(call: Call) -> Any:
     return _page(call, rows, 10_000, 10_000, _stored)
 
 
+def _file(call: Call) -> Any:
+    return _stored(call.file)
+
+
+def _file_content(call: Call) -> Any:
+    return call.file.content
+
+
 def _delete_file(call: Call) -> Any:
     file = call.file
     if call.fault.kind != "not-deleted":
@@ -190,7 +201,7 @@ def _shown(call: Call, store: Store) -> dict[str, Any]:
         "object": "vector_store",
         "created_at": int(store.created),
         "name": store.name,
-        "usage_bytes": sum(len(one.file.content) for one in store.files.values()),
+        "usage_bytes": sum(len(one.file.text) for one in store.files.values()),
         "file_counts": {**counts, "total": len(states)},
         "status": store.status,
         "expires_after": None,
@@ -249,7 +260,7 @@ def _row(call: Call, one: Attached) -> dict[str, Any]:
         "vector_store_id": one.store,
         "status": status,
         "last_error": error,
-        "usage_bytes": len(one.file.content) if status == "completed" else 0,
+        "usage_bytes": len(one.file.text) if status == "completed" else 0,
         "attributes": {} if call.hits("unmarked", one) else dict(one.attributes),
         "chunking_strategy": one.strategy,
     }
@@ -299,6 +310,11 @@ def _status(call: Call) -> Any:
     return _row(call, call.attached)
 
 
+def _text(call: Call) -> Any:
+    parts = [{"type": "text", "text": call.attached.file.text.decode("utf-8", "replace")}]
+    return {"object": "vector_store.file_content.page", "data": parts, "has_more": False, "next_page": None}
+
+
 def _rename(call: Call) -> Any:
     one = call.attached
     one.attributes = dict(call.body({"attributes": _attributes}, "attributes")["attributes"])
@@ -340,7 +356,7 @@ def _hit(call: Call, one: Attached, score: float) -> dict[str, Any]:
         "filename": one.file.name,
         "score": score,
         "attributes": one.attributes | own,
-        "content": [{"type": "text", "text": one.file.content.decode("utf-8", "replace")[:2000]}],
+        "content": [{"type": "text", "text": one.file.text.decode("utf-8", "replace")[:2000]}],
     }
 
 
@@ -358,6 +374,8 @@ def _filter(given: Any) -> Callable[[Mapping[str, Any]], bool]:
 ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "upload": _upload,
     "files": _files,
+    "file": _file,
+    "file-content": _file_content,
     "delete-file": _delete_file,
     "list-bases": _list_bases,
     "create-base": _create_base,
@@ -367,6 +385,7 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "list": _list,
     "attach": _attach,
     "status": _status,
+    "text": _text,
     "rename": _rename,
     "delete": _delete,
     "search": _search,
@@ -445,6 +464,8 @@ class OpenaiApplication:
         except Breach as breach:
             self.violations.append(f"{op}: {breach}")
             return _refusal(breach.status, str(breach))
+        if isinstance(value, bytes):
+            return Response(200, value, {"content-type": "application/octet-stream"})
         if fault.kind == "shape":
             form = fault.args.get("form", "object")
             nulls = {key: [None] if isinstance(one, list) else None for key, one in value.items()}

@@ -36,6 +36,13 @@ class Stored:
         """Of the content, in hex."""
         return hashlib.sha256(self.content).hexdigest()
 
+    @property
+    def text(self) -> bytes:
+        """What is indexed: of a PDF, without the comments in it."""
+        lines = self.content.splitlines(keepends=True)
+        is_pdf = self.sent_name.endswith(".pdf")
+        return b"".join(line for line in lines if not (is_pdf and line.startswith(b"%")))
+
 
 @dataclass(slots=True)
 class Attached:
@@ -158,7 +165,7 @@ class Project:
         made = Attached(file, store.id, dict(attributes), strategy, now, ready, error, self._count)
         store.files[file.id] = made
         if not error:
-            store.holders[file.content] = file.id
+            store.holders[file.text] = file.id
         self._note("attached", file.id, file.sent_name, file.sha256)
         return made
 
@@ -168,7 +175,7 @@ class Project:
         gone.detached_at = self.clock.now()
         store.past.append(gone)
         if not gone.error:
-            store.holders.pop(gone.file.content, None)
+            store.holders.pop(gone.file.text, None)
         self._note("detached", file_id, gone.file.sent_name)
 
     def delete_file(self, file_id: str) -> None:
@@ -190,9 +197,9 @@ class Project:
         """Files that share words with `question`, and which part of its words."""
         words = set(re.findall(r"\w+", question.lower()))
         for one in store.files.values():
-            text = one.file.content.decode("utf-8", "replace")
+            text = one.file.text.decode("utf-8", "replace")
             share = len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
-            is_holder = not self.is_ogx or store.holders.get(one.file.content) == one.id
+            is_holder = not self.is_ogx or store.holders.get(one.file.text) == one.id
             if share and is_holder and one.status(self.clock.now()) == "completed":
                 yield one, share
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.contract.target import DocState
-from kbsync.errors import Halted, Rejected
+from kbsync.contract.target import DocState, Outgoing
+from kbsync.errors import Halted, NotOffered, Rejected, Unavailable
 from kbsync_standin.openai import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated
 from tests.targets.blocks import around
+from tests.targets.bodies import BytesBody
 from tests.targets.openai.world import OpenaiWorld
 
 HOURS = 7200.0
+
+
+def outgoing(path: str, data: bytes) -> Outgoing:
+    digest = hashlib.sha256(data).hexdigest()
+    return Outgoing(1, path, path, digest, len(data), 0.0, "auto", BytesBody(data))
 
 
 async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorld) -> None:
@@ -146,20 +157,6 @@ async def test_a_rename_sends_no_file_and_keeps_what_others_noted(world: OpenaiW
     assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
 
 
-async def test_another_way_of_cutting_is_sent_and_makes_a_new_document(world: OpenaiWorld) -> None:
-    world.target_settings["concurrency"] = 1
-    async with world.running():
-        target = world.make_target()
-        assert target.recipe("a.md", {"chunk_token": 200}) == "t200o100"
-    world.settings = type(world.settings)(
-        "docs", world.root, "openai", document_settings=lambda _: {"chunk_token": 200}, fingerprint="200"
-    )
-    world.write("a.md", "some text")
-    await world.once()
-    [one] = world.app.project.stores[HOME_ID].files.values()
-    assert one.strategy["static"] == {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 100}
-
-
 async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.settings = type(world.settings)("docs", world.root, "openai", prefix="one-")
@@ -230,6 +227,193 @@ async def test_a_twin_that_could_not_be_attached_again_is_with_the_next_try(tmp_
         world.delete("b.md")
         await world.once()
         assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+class Ogx:
+    """A mirror at OGX: which texts are found, and by whose path."""
+
+    def __init__(self, world: OpenaiWorld) -> None:
+        self.world = world
+
+    async def found(self, question: str) -> set[str]:
+        async with self.world.running():
+            hits = await self.world.make_target().search(Query(question))
+        ids = {hit.remote_id for hit in hits}
+        return {one["name"] for one in self.world.documents() if one["id"] in ids}
+
+    async def delete(self, path: str) -> None:
+        self.world.delete(path)
+        await self.world.once()
+
+
+@pytest.fixture
+async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
+    async with OpenaiWorld(tmp_path, dialect="ogx", reembed_tries=1).serving() as world:
+        yield Ogx(world)
+        assert world.app.violations == []
+
+
+async def test_a_pdf_exported_anew_is_found_after_its_old_version_went(ogx: Ogx) -> None:
+    """Its bytes are others, its text is the same."""
+    world = ogx.world
+    world.write("a.pdf", "%one\nthe kestrel hovers")
+    await world.once()
+    world.clock.now += 10
+    world.write("a.pdf", "%two\nthe kestrel hovers")
+    await world.once()
+    assert len(await ogx.found("kestrel")) == 1
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.orphans() == []
+
+
+async def test_texts_of_one_length_that_differ_are_left_alone(ogx: Ogx) -> None:
+    world = ogx.world
+    for path in ("a.md", "b.md"):
+        world.write(path, f"text of {path}")
+    await world.once()
+    world.server.requests.clear()
+    await ogx.delete("a.md")
+    assert world.asked("attach") == 0 and world.asked("text") == 2
+
+
+async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx: Ogx) -> None:
+    world = ogx.world
+    theirs = world.plant("theirs.md", "one and the same text", {"team": "support"})
+    world.write("a.md", "one and the same text")
+    world.write("other.md", "another")
+    await world.once()
+    await ogx.delete("a.md")
+    assert await ogx.found("same") == {"theirs.md"}
+    [one] = [one for one in world.documents() if one["name"] == "theirs.md"]
+    assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
+
+
+async def test_a_file_of_others_that_cannot_be_attached_again_stays_attached(ogx: Ogx) -> None:
+    world = ogx.world
+    theirs = world.plant("theirs.md", "one and the same text")
+    world.write("a.md", "one and the same text")
+    world.write("other.md", "another")
+    await world.once()
+    del world.app.project.files[theirs]  # OGX keeps the document of a file that was deleted
+    await ogx.delete("a.md")
+    assert theirs in {one["id"] for one in world.documents()}
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
+@enumerated("step")
+@pytest.mark.parametrize("step", range(26, 64))
+async def test_a_kill_while_a_twin_is_mended_is_made_good(ogx: Ogx, step: int) -> None:
+    world = ogx.world
+    theirs = world.plant("theirs.md", "one and the same text")
+    for path in ("a.md", "b.md"):
+        world.write(path, "one and the same text")
+    await world.once()
+    world.delete("b.md")
+    world.server.requests.clear()
+    await world.crash(Guillotine(at=step))
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(world.documents()) == 2 and theirs in {one["id"] for one in world.documents()}
+    assert len(await ogx.found("same")) == 1
+    assert world.orphans() == []
+
+
+async def test_a_list_read_in_the_middle_of_a_mending_sweeps_no_twin_up(ogx: Ogx) -> None:
+    world = ogx.world
+    for path in ("a.md", "b.md"):
+        world.write(path, "one and the same text")
+    await world.once()
+    world.clock.now += HOURS
+    [gone, stays] = (one["id"] for one in world.documents())
+    world.play("rate-limited", op="attach", times=1)
+    async with world.running():
+        target = world.make_target()
+        [outcome] = (await target.delete([gone])).values()
+        assert isinstance(outcome, Unavailable)
+        assert stays in world.app.project.files and not world.documents()
+        assert [row async for row in target.list()] == []
+        assert stays in world.app.project.files
+        assert await target.delete([gone]) == {gone: None}
+    assert [one["id"] for one in world.documents()] == [stays]
+
+
+async def test_a_twin_that_fails_to_be_indexed_is_not_taken_for_mended(ogx: Ogx) -> None:
+    world = ogx.world
+    for path in ("a.md", "b.md"):
+        world.write(path, "one and the same text")
+    await world.once()
+    [gone, stays] = (one["id"] for one in world.documents())
+    world.play("fails", op="attach")
+    async with world.running():
+        target = world.make_target()
+        [outcome] = (await target.delete([gone])).values()
+        assert isinstance(outcome, Unavailable)
+        assert await target.delete([gone]) == {gone: None}
+        assert (await target.status([stays]))[stays].state is DocState.READY
+
+
+async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> None:
+    world = ogx.world
+    world.write_many(30)
+    await world.once()
+    ids = [one["id"] for one in world.documents()]
+    async with world.running():
+        target = world.make_target()
+        await target.base()
+        world.server.requests.clear()
+        outcomes = await asyncio.gather(*(target.delete([one]) for one in ids))
+    assert all(list(one.values()) == [None] for one in outcomes)
+    assert world.asked("list") <= 2
+    assert world.documents() == [] == world.orphans()
+
+
+async def test_an_address_without_its_version_is_told(world: OpenaiWorld) -> None:
+    async with world.running():
+        config = replace(world.config(), base_url=world.server.url)
+        clock = world.clock
+        target = world.client(config, around(), wall=clock.wall, steady=clock.steady, sleep=clock.sleep)
+        world.targets.append(target)
+        with pytest.raises(NotOffered, match="base_url"):
+            await target.bases.all()
+    world.app.violations.clear()
+
+
+async def test_a_list_much_shorter_than_the_store_says_is_no_list(world: OpenaiWorld) -> None:
+    world.write_many(10)
+    await world.once()
+    async with world.running():
+        target = world.make_target()
+        for match in ("*", "f[0-4]*"):
+            world.play("left-out", op="list", args={"name": match})
+            with pytest.raises(Unavailable, match="of 10"):
+                [row async for row in target.list()]
+        assert len([row async for row in target.list()]) == 10
+
+
+async def test_an_upload_that_nobody_attaches_any_more_is_swept_up_by_the_same_program(
+    world: OpenaiWorld,
+) -> None:
+    world.write("a.md", "some text")
+    async with world.running():
+        target = world.make_target()
+        world.play("rate-limited", op="attach", times=1)
+        [outcome] = await target.put([outgoing("a.md", b"some text")])
+        assert isinstance(outcome, Unavailable) and len(world.orphans()) == 1
+        for orphans in (1, 0):
+            assert [row async for row in target.list()] == []
+            assert len(world.orphans()) == orphans
+            world.clock.now += HOURS
+
+
+async def test_a_sweep_of_the_unhurried_copy_counts(world: OpenaiWorld) -> None:
+    async def at_once() -> None:
+        pass
+
+    async with world.running():
+        target = world.make_target()
+        for one in (target.unhurried(at_once), target):
+            assert [row async for row in one.list()] == []
+    assert world.asked("files") == 1
 
 
 async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missing(world: OpenaiWorld) -> None:

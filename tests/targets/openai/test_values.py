@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from kbsync.contract.target import DocState, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.openai.config import OpenaiTargetConfig, described, recipe_of, strategy_of
 from kbsync.targets.openai.shapes import (
     GONE,
     LONGEST_VALUE,
@@ -51,7 +50,15 @@ def test_a_path_that_does_not_fit_is_refused_and_not_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "attributes", [None, {}, {"path": "a.md"}, {"kbsync": f"{DIGEST} 1 auto"}, {"kbsync": 5}]
+    "attributes",
+    [
+        None,
+        {},
+        {"path": "a.md"},
+        {"kbsync": f"{DIGEST} 1 auto"},
+        {"kbsync": 5},
+        {"kbsync": f"{DIGEST} 1 auto", "path": "\ud800.md"},
+    ],
 )
 def test_what_has_no_whole_mark_is_somebody_elses(attributes: Any) -> None:
     assert mark_in({"attributes": attributes}) is None
@@ -93,29 +100,6 @@ def test_names_of_others_are_not_taken_for_ours() -> None:
         assert not names.is_ours({"filename": name, "bytes": 5})
 
 
-@pytest.mark.parametrize(
-    ("settings", "recipe", "told"),
-    [
-        ({}, "auto", "cut as the service chooses"),
-        ({"chunk_token": 600}, "t600o300", "chunk_token 600, chunk_overlap 300"),
-        ({"chunk_token": 1200}, "t1200o400", "chunk_token 1200, chunk_overlap 400"),
-        ({"chunk_overlap": 0}, "t800o0", "chunk_token 800, chunk_overlap 0"),
-    ],
-)
-def test_recipes_say_how_a_document_is_cut(settings: dict[str, Any], recipe: str, told: str) -> None:
-    assert (recipe_of(settings), described(recipe)) == (recipe, told)
-    sizes = strategy_of(recipe).get("chunking_strategy", {}).get("static", {}).values()
-    assert "".join(f"{letter}{size}" for letter, size in zip("to", sizes, strict=False)) in recipe
-    assert bool(sizes) == (recipe != "auto")
-
-
-def test_more_overlap_than_half_a_piece_is_told() -> None:
-    conflicts = OpenaiTargetConfig.rule_conflicts
-    assert not list(conflicts("*.md", {"chunk_token": 200, "chunk_overlap": 100}))
-    [(key, words)] = conflicts("*.md", {"chunk_token": 200, "chunk_overlap": 101})
-    assert key == "chunk_overlap" and "0 to 100" in words
-
-
 def answer(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
     return HttpAnswer(op, status, {}, body, text, 0.0)
 
@@ -138,6 +122,8 @@ def error(message: str, **fields: Any) -> dict[str, Any]:
         (answer(error("No such File object: file-1"), 404), Rejected, GONE),
         (answer({"error": {"message": "File file-1 not found in vector store vs_1"}}, 400), Rejected, GONE),
         (answer({"detail": "Vector_store 'vs_1' not found"}, 400), Rejected, GONE),
+        (answer(error("Model 'embed-1' not found"), 400, "attach"), Unavailable, "model"),
+        (answer({"error": {"message": "Model 'embed-1' not found"}}, 404, "attach"), Unavailable, "model"),
         (answer(error("unsupported file"), 400, "attach"), Rejected, "400"),
         (answer(error("too large"), 413, "upload"), Rejected, "413"),
         (answer(None, 404, text="<html>"), NotOffered, "404"),
