@@ -62,8 +62,6 @@ PROBES: Sequence[Probe] = (
     Probe("no such base", "GET", f"/api/v1/knowledge/{NOBODY}"),
     Probe("files of nothing", "GET", f"{KB}/files?page=1&limit=100"),
     Probe("files of no base", "GET", f"/api/v1/knowledge/{NOBODY}/files"),
-    Probe("pending of no base", "GET", f"/api/v1/knowledge/{NOBODY}/files/pending"),
-    Probe("nothing pending", "GET", f"{KB}/files/pending"),
     _search("search in nothing", "folder"),
     _search("search in no base", "folder", NOBODY),
     _to("folders of nothing", f"{KB}/sync/diff", {"manifest": []}),

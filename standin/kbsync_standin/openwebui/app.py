@@ -25,7 +25,6 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("POST", _KB + "/update", "update-base"),
     ("DELETE", _KB + "/delete", "delete-base"),
     ("GET", _KB + "/files", "list"),
-    ("GET", _KB + "/files/pending", "pending"),
     ("POST", _KB + "/file/add", "link"),
     ("POST", _KB + "/file/move", "move"),
     ("POST", _KB + "/sync/diff", "folders"),
@@ -320,13 +319,6 @@ def _list(store: Store, request: Request, parts: Mapping[str, str], fault: Fault
     return {"items": rows, "directories": folders, "breadcrumbs": [], "total": total}
 
 
-def _pending(store: Store, _request: Request, parts: Mapping[str, str], _fault: Fault) -> Any:
-    base = store.base(parts["base"])
-    waiting = [one for one in store.alive() if one.status in ("pending", "processing")]
-    mine = [one for one in waiting if one.sent.get("knowledge_id") == base.id and base.id not in one.folder]
-    return [_row(one, data=True) for one in mine]
-
-
 def _upload(store: Store, request: Request, _parts: Mapping[str, str], fault: Fault) -> Any:
     boundary = boundary_of(request.headers.get("content-type", ""))
     if boundary is None:
@@ -552,7 +544,6 @@ ANSWERS: Mapping[str, Callable[[Store, Request, Mapping[str, str], Fault], Any]]
     "update-base": _update_base,
     "delete-base": _delete_base,
     "list": _list,
-    "pending": _pending,
     "link": _link,
     "move": _move,
     "folders": _folders,

@@ -58,9 +58,9 @@ def test_an_upload_is_pending_then_processing_then_listed_with_what_was_sent() -
     assert row["data"] == {"status": "pending"}
     assert (row["hash"], row["filename"], row["meta"]["size"]) == (None, "readme.md", 33)
     assert there.status(row["id"]) == "processing"
-    assert [one["id"] for one in there.ask("GET", f"{KB}/files/pending")[1]] == [row["id"]]
+    assert there.ask("GET", f"/api/v1/files/{row['id']}/process/status") == (200, {"status": "processing"})
     there.now += 2
-    assert there.ask("GET", f"{KB}/files/pending") == (200, [])
+    assert there.ask("GET", f"/api/v1/files/{row['id']}/process/status") == (200, {"status": "completed"})
     _, page = there.ask("GET", f"{KB}/files?page=1&limit=100")
     [listed] = page["items"]
     assert (page["total"], listed["id"], listed["directory_path"]) == (1, row["id"], "")
