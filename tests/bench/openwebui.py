@@ -41,6 +41,7 @@ class OpenWebuiBench(ZhipuBench):
     watched = ("status", "state", "list", "newest")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {
         "adoption": lose_state,
+        "status": copy_file,
         "update": copy_file,
         "link": copy_file,
     }
