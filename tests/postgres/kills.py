@@ -77,7 +77,7 @@ class Feeding:
             self.write(f"new{next(self._versions)}.md", "wader")
 
 
-class SharedBase:
+class SharedDatabase:
     """Hosts, a server, a pooler and a cluster where there are any, and readers that look all the time."""
 
     def __init__(
@@ -188,7 +188,7 @@ class SharedBase:
             raise PromiseBroken(sentence, self.tally)
 
 
-def kill_host(shared: SharedBase) -> None:
+def kill_host(shared: SharedDatabase) -> None:
     """A daemon; its folder changes while it is gone."""
     each = shared.chance.choice(shared.feeding)
     each.daemon.process.kill()
@@ -197,7 +197,7 @@ def kill_host(shared: SharedBase) -> None:
     each.start()
 
 
-def kill_session(shared: SharedBase) -> None:
+def kill_session(shared: SharedDatabase) -> None:
     """A process of the server at work for a host: the server ends all others, too, and recovers."""
     pids = shared.working() or [pid for (pid,) in shared.server.run("postgres", OURS, shared.database)]
     for pid in pids[:1]:
@@ -205,14 +205,14 @@ def kill_session(shared: SharedBase) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def kill_server(shared: SharedBase) -> None:
+def kill_server(shared: SharedDatabase) -> None:
     """The server's first process; the others end when they notice."""
     shared.server.kill()
     time.sleep(shared.chance.choice([0.0, 0.5]))
     shared.server.start()
 
 
-def kill_pooler(shared: SharedBase) -> None:
+def kill_pooler(shared: SharedDatabase) -> None:
     """The pooler, with every connection through it."""
     assert isinstance(shared.server, Pooled)
     shared.server.pooler.stop()
@@ -220,7 +220,7 @@ def kill_pooler(shared: SharedBase) -> None:
     shared.server.pooler.start()
 
 
-def kill_worker(shared: SharedBase) -> None:
+def kill_worker(shared: SharedDatabase) -> None:
     """One that may be at work, and another in its place."""
     assert shared.cluster is not None
     worker = shared.cluster.workers.pop(0)
@@ -229,7 +229,7 @@ def kill_worker(shared: SharedBase) -> None:
     shared.cluster.start_worker()
 
 
-def kill_scheduler(shared: SharedBase) -> None:
+def kill_scheduler(shared: SharedDatabase) -> None:
     """The scheduler; its workers end with it, and new ones come to the new one."""
     cluster = shared.cluster
     assert cluster is not None
@@ -244,7 +244,7 @@ def kill_scheduler(shared: SharedBase) -> None:
         cluster.start_worker()
 
 
-VICTIMS: Mapping[str, Callable[[SharedBase], None]] = {
+VICTIMS: Mapping[str, Callable[[SharedDatabase], None]] = {
     "host": kill_host,
     "session": kill_session,
     "server": kill_server,
@@ -265,6 +265,6 @@ def play(
         cluster = Programs(2) if OF_CLUSTER & set(victims) else None
         if cluster is not None:
             stack.callback(cluster.close)
-        shared = SharedBase(place, server, random.Random(seed), hosts, cluster)
+        shared = SharedDatabase(place, server, random.Random(seed), hosts, cluster)
         stack.callback(shared.close)
         return shared.play(kills, sorted(victims))

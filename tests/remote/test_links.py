@@ -13,7 +13,8 @@ from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import Unsure
 from kbsync.state.read_only import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
-from tests.remote.world import BASE, CountedZhipu, RemoteWorld
+from kbsync.targets.zhipu.target import ZhipuTarget
+from tests.remote.world import BASE, RemoteWorld
 
 PAGE = "https://example.org/guides/faq"
 FORMS = [("address", "signed"), ("title", "address"), ("last", "address")]
@@ -205,9 +206,9 @@ async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One was lost and never stored; the other is stored, listed, and answered late."""
-    put, first = CountedZhipu.put, True
+    put, first = ZhipuTarget.put, True
 
-    async def late(target: CountedZhipu, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+    async def late(target: ZhipuTarget, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         nonlocal first
         if first:
             first = False
@@ -216,7 +217,7 @@ async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
         await world.clock.sleep(40.0)
         return outcomes
 
-    monkeypatch.setattr(CountedZhipu, "put", late)
+    monkeypatch.setattr(ZhipuTarget, "put", late)
     world.write("one.url", shortcut())
     world.write("two.url", shortcut(more="IconIndex=1\r\n"))
     await world.once()

@@ -30,14 +30,6 @@ KEY = "id.secret-for-tests"
 BASE = "1734786402936664064"
 
 
-class CountedZhipu(ZhipuTarget):
-    """Tells whether something of it is on its way, so that the clock waits for it."""
-
-    @property
-    def is_busy(self) -> bool:
-        return self._client.gate.in_flight > 0
-
-
 class Tapped(httpx.AsyncHTTPTransport):
     """The real way to the server, which tells where each request is."""
 
@@ -64,7 +56,7 @@ class RemoteWorld(World):
     violation that is none here.
     """
 
-    client: ClassVar[Any] = CountedZhipu
+    client: ClassVar[Any] = ZhipuTarget
 
     def __init__(
         self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
@@ -118,7 +110,9 @@ class RemoteWorld(World):
             yield store
 
     def is_talking(self) -> bool:
-        return self.server.requests.in_flight > 0 or any(target.is_busy for target in self.targets)
+        """Something is on its way, so that the clock waits for it."""
+        asking = (target._client.gate.in_flight for target in self.targets)
+        return self.server.requests.in_flight > 0 or any(asking)
 
     async def open_target(self) -> Any:
         return self.make_target()
@@ -204,9 +198,13 @@ class RemoteWorld(World):
         found: dict[str, list[str]] = {}
         for one in self.documents():
             path = self.path_of(one)
-            if path is not None and (one["stat"] == 1 or not searchable):
+            if path is not None and (not searchable or self.is_searchable(one)):
                 found.setdefault(path, []).append(one["sha256"])
         return found
+
+    def is_searchable(self, document: dict[str, Any]) -> bool:
+        """It is found, as the stand-in has it."""
+        return bool(document["stat"] == 1)
 
     def documents_of(self, path: str) -> list[dict[str, Any]]:
         """Documents of ours that a path has now."""

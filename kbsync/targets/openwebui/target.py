@@ -66,7 +66,7 @@ BUSY = 180.0
 _INDEXING, _MISSING = DocStatus(DocState.INDEXING), DocStatus(DocState.MISSING)
 
 
-class Folders:
+class RemoteFolders:
     """The folders of a base by path, read once and made where they are missing.
 
     The server takes a name twice at one place, so that only one is made at a time.
@@ -118,7 +118,7 @@ class OpenWebuiTarget(RemoteTarget):
         super().__init__(config, surroundings, shapes.judge, **options)
         self._config, self._surroundings = config, surroundings
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
-        self._folders = Folders()
+        self._folders = RemoteFolders()
         self._busy: dict[str, float] = {}  # file → until when
         self._wall = options.get("wall", time.time)
         self._steady = options.get("steady", time.monotonic)

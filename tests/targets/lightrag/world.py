@@ -16,18 +16,10 @@ from tests.targets.blocks import block
 KEY = "key-for-tests"
 
 
-class CountedLightrag(LightragTarget):
-    """Tells whether something of it is on its way, so that the clock waits for it."""
-
-    @property
-    def is_busy(self) -> bool:
-        return self._client.gate.in_flight > 0
-
-
 class LightragWorld(RemoteWorld):
     """As the world at Zhipu, with a LightRAG server."""
 
-    client = CountedLightrag
+    client = LightragTarget
 
     def __init__(
         self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any

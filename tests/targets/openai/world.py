@@ -17,18 +17,10 @@ from tests.targets.blocks import block
 KEY = "sk-secret-for-tests"
 
 
-class CountedTarget(OpenaiTarget):
-    """Tells whether something of it is on its way, so that the clock waits for it."""
-
-    @property
-    def is_busy(self) -> bool:
-        return self._client.gate.in_flight > 0
-
-
 class OpenaiWorld(RemoteWorld):
     """As the world at Zhipu, with the other vendor."""
 
-    client = CountedTarget
+    client = OpenaiTarget
 
     def __init__(
         self,
@@ -62,14 +54,8 @@ class OpenaiWorld(RemoteWorld):
         files = self.app.snapshot()["files"]
         return [one["name"] for one in files if one["id"] not in attached | self.foreign]
 
-    def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
-        """By the path in the attributes, under today's prefix."""
-        found: dict[str, list[str]] = {}
-        for one in self.documents():
-            path = self.path_of(one)
-            if path is not None and (one["status"] == "completed" or not searchable):
-                found.setdefault(path, []).append(one["sha256"])
-        return found
+    def is_searchable(self, document: dict[str, Any]) -> bool:
+        return bool(document["status"] == "completed")
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         mark = mark_in(document)

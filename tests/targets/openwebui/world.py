@@ -16,18 +16,10 @@ from tests.targets.blocks import block
 KEY = "sk-for-tests"
 
 
-class CountedTarget(OpenWebuiTarget):
-    """Tells whether something of it is on its way, so that the clock waits for it."""
-
-    @property
-    def is_busy(self) -> bool:
-        return self._client.gate.in_flight > 0
-
-
 class OpenWebuiWorld(RemoteWorld):
     """As the world at Zhipu, with the other service."""
 
-    client = CountedTarget
+    client = OpenWebuiTarget
 
     def __init__(
         self, tmp_path: Path, *, vectorize: tuple[float, float] = (0.5, 2.0), **settings: Any
@@ -51,14 +43,8 @@ class OpenWebuiWorld(RemoteWorld):
         there = [one for one in self.app.snapshot()["documents"] if not one["deleted"]]
         return [one for one in there if one["linked"] or one["status"] in ("pending", "processing")]
 
-    def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
-        """By folder and name as the server shows them, under today's prefix."""
-        found: dict[str, list[str]] = {}
-        for one in self.documents():
-            path = self.path_of(one)
-            if path is not None and (one["serving"] or not searchable):
-                found.setdefault(path, []).append(one["sha256"])
-        return found
+    def is_searchable(self, document: dict[str, Any]) -> bool:
+        return bool(document["serving"])
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         prefix, path = self.settings.prefix, str(document["path"])

@@ -36,7 +36,7 @@ BODY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class McpEndpoint:
     """Where to listen, and what to show there. `token`: the one of now; None where there is none."""
 
     http: HttpConfig
@@ -53,7 +53,7 @@ class Endpoint:
         return not is_loopback(self.http.host)
 
 
-def endpoint_at(address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> Endpoint:
+def endpoint_at(address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> McpEndpoint:
     """Where `address` says. Its token is that of the environment, else that of the `http` of `config`.
 
     `config` gives the one of now: a token that is no longer in it lets nobody in. Raises `UsageError`:
@@ -71,7 +71,7 @@ def endpoint_at(address: str, config: Callable[[], Config], environ: Mapping[str
         http = config().http
         return Secret(given) if given is not None else None if http is None else http.token
 
-    endpoint = Endpoint(HttpConfig(listen), token)
+    endpoint = McpEndpoint(HttpConfig(listen), token)
     if token() is None and endpoint.is_reached_by_others:
         raise UsageError(
             f"--http {listen} can be reached from other machines, which need a token: put one into "
@@ -83,7 +83,7 @@ def endpoint_at(address: str, config: Callable[[], Config], environ: Mapping[str
 class AccessCheck:
     """Lets requests in, and no others. One per connection: a client that sends nothing more holds none."""
 
-    def __init__(self, app: ASGIApp, endpoint: Endpoint) -> None:
+    def __init__(self, app: ASGIApp, endpoint: McpEndpoint) -> None:
         self._app, self._endpoint = app, endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
         return contextlib.nullcontext()
 
 
-def listening(endpoint: Endpoint) -> Sequence[socket.socket]:
+def listening(endpoint: McpEndpoint) -> Sequence[socket.socket]:
     """The sockets to answer on. Raises `UsageError`."""
     try:
         return bind_sockets(endpoint.http.host, endpoint.http.port)
@@ -164,7 +164,7 @@ def listening(endpoint: Endpoint) -> Sequence[socket.socket]:
         raise UsageError(str(error).replace("http.listen", "--http", 1)) from error
 
 
-async def answer_http(server: Server[Any], endpoint: Endpoint, sockets: Sequence[socket.socket]) -> None:
+async def answer_http(server: Server[Any], endpoint: McpEndpoint, sockets: Sequence[socket.socket]) -> None:
     """Answer until cancelled."""
     # No sessions: nothing is kept for a client that never comes back, and none can be taken over.
     app = server.streamable_http_app(

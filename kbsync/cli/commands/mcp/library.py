@@ -76,7 +76,7 @@ Tell = Callable[[int, int, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageRequest:
     """A page of a list: at most `limit` files below the folder `below`, in one of `states`, or in any.
 
     `after`: the path that the page before ended with; None for the first page.
@@ -341,7 +341,7 @@ class Library:
 
     # -- what there is ------------------------------------------------------------------------------------
 
-    async def listed(self, page: Page, mirror: str | None) -> dict[str, Any]:
+    async def listed(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
         """The mirrors, and of one of them a page of files. Files are listed where it is clear of which."""
         chosen = self._narrowed(mirror)
         reports = await self._reports(chosen)
@@ -355,7 +355,7 @@ class Library:
         if len(reports) == 1:
             name = reports[0].status.name
             told |= await asyncio.to_thread(read_state, chosen, lambda tx: _files(tx, name, page))
-        elif page != Page(limit=page.limit):
+        elif page != PageRequest(limit=page.limit):
             raise UsageError(f"several mirrors have files; say which `mirror`: {_names(chosen)}")
         return told
 
@@ -370,7 +370,7 @@ class Library:
                     continue
                 more: str | None = path if name == mirror else ""
                 while more is not None and len(found) < limit:
-                    page, more = _page(tx, record.id, Page("", SEARCHABLE, more, limit))
+                    page, more = _page(tx, record.id, PageRequest("", SEARCHABLE, more, limit))
                     found += [(name, row) for row in page]
             return found[:limit]
 
@@ -603,7 +603,7 @@ def _with_id(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
             yield from [each for each in located if each is not None and each.document_id == remote_id][:1]
 
 
-def _files(tx: Tx, name: str, page: Page) -> dict[str, Any]:
+def _files(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
     """A page of files, and the folders directly below the one that is listed."""
     record = tx.mirrors.named(name)
     if record is None:
@@ -622,7 +622,7 @@ def _files(tx: Tx, name: str, page: Page) -> dict[str, Any]:
     }
 
 
-def _page(tx: Tx, mirror: int, page: Page) -> tuple[list[FileRow], str | None]:
+def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
     """The files, and the path after which the next page begins; None where there is none."""
     # In the order of the rows, other folders may stand between a folder and those in it: a, a-b, a/c.
     beyond = os.fsencode(page.below) + b"0"

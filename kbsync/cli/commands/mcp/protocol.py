@@ -40,7 +40,7 @@ from mcp_types import (
 )
 
 from kbsync import __version__
-from kbsync.cli.commands.mcp.library import Library, Page, Wanted
+from kbsync.cli.commands.mcp.library import Library, PageRequest, Wanted
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
@@ -347,7 +347,9 @@ class _Handlers:
         after = None if "cursor" not in given else _path_of(given["cursor"])
         below = given.get("path", "").removeprefix("./").strip("/")
         below = "" if below == "." else below
-        told = await self._library.listed(Page(below, states, after, given["limit"]), given.get("mirror"))
+        told = await self._library.listed(
+            PageRequest(below, states, after, given["limit"]), given.get("mirror")
+        )
         if told["next"] is not None:
             told["next"] = _cursor(told["next"])
         return told, "\n".join(_list_in_words(told))
