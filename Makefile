@@ -3,7 +3,7 @@
 # make test                         every check and every test; of long enumerations a sample
 # make test-rest KBSYNC_SEED=…      what that sample left out
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
-# make servers [ONLY=name]        the targets at real servers, which are installed for it
+# make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
 # make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
 #
 # VENV=…    where the virtual environment lies (default: .venv)

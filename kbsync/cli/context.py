@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kbsync.engine.plan import CommandContext
     from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
-    from kbsync.state.read_only import ReadOnlyState, Tx
+    from kbsync.state.read_only import ReadOnlyState, ReadsState, Tx
 
 
 Place = tuple[str, str]
@@ -216,6 +216,19 @@ def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
     """
     with closing(look_at(installation)) as state:
         return state.read(look)
+
+
+def reader(installation: Installation) -> ReadsState:
+    """`read_state` for a loop: each look is in a thread, with a connection that is closed there.
+
+    So a look that never ends, as on a dead mount, may outlive whoever stopped waiting for it.
+    """
+    import asyncio
+
+    async def read(look: Callable[[Tx], T]) -> T:
+        return await asyncio.to_thread(read_state, installation, look)
+
+    return read
 
 
 def existing_state(installation: Installation) -> ReadOnlyState:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from kbsync.cli.context import not_yet, read_state, unmade
+from kbsync.cli.context import not_yet, read_state, reader, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
 from kbsync.cli.output import Output, cells, counted
 from kbsync.config.model import MirrorConfig
@@ -32,9 +32,6 @@ from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage
-
-
-T = TypeVar("T")
 
 
 def find(installation: Installation, query: Query, *, images: bool) -> list[FoundDocument]:
@@ -109,11 +106,7 @@ async def search_all(mirrors: Sequence[SearchedMirror], query: Query) -> list[Fo
 
 def searched(installation: Installation, mirror: MirrorConfig, target: Target) -> SearchedMirror:
     """A mirror with its open target."""
-
-    async def read(look: Callable[[Tx], T]) -> T:
-        return await asyncio.to_thread(read_state, installation, look)
-
-    return SearchedMirror(mirror.name, mirror.folder, target, read)
+    return SearchedMirror(mirror.name, mirror.folder, target, reader(installation))
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:

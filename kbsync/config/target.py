@@ -17,6 +17,7 @@ from kbsync.config.kinds import (
     Duration,
     Location,
     RefusedValue,
+    Text,
     ValueKind,
     Whereabouts,
     Whole,
@@ -134,6 +135,14 @@ _AN_ID = "[A-Za-z0-9_-]{1,64}"
 
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 """What a key may be, as a pattern and in words."""
+
+CHAT_MODEL = Text(
+    "the model that answers questions where there are no applications; empty: none",
+    r"[!-~]*",
+    'the name of a model, such as glm-4-flash, or ""',
+    200,
+)
+"""For services that have chat completions."""
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
 """For targets and for services alike."""

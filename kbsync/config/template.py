@@ -167,7 +167,8 @@ def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -
 def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
     for name, one, kind in _settings(target):
         if name not in values and isinstance(one.default, int | float | str):
-            setting = f"# {name}: {kind.written(one.default)}"
+            value = '""' if one.default == "" else kind.written(one.default)
+            setting = f"# {name}: {value}"
             yield f"{setting:{_COMMENT}} # {kind.about}" if kind.about else setting
 
 

@@ -197,6 +197,8 @@ class Sources:
     usage: Mapping[str, int] | None = None
     # The service keeps some of the documents in an older form, which has fewer facts.
     has_old_document: bool | None = None
+    # The text refers to the hits by their numbers, from 1.
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

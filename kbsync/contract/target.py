@@ -139,7 +139,10 @@ class Target(ABC):
     """The old content goes on serving when such an update fails."""
 
     takes_texts_once: bool = False
-    """It refuses a text that another document has: `put` gets `replaces`, and removes that one first."""
+    """It has each text once: `put` gets `replaces`, and removes it first where the bytes are the same.
+
+    So a document of bytes that another had tells that the other is not there any more.
+    """
 
     @property
     @abstractmethod

@@ -47,9 +47,12 @@ INDEXING --> TOMBSTONE: worker, no longer at the target, the list may lag
 INDEXING --> GONE: worker, no longer at the target
 SERVING --> HELD: deletion limits, its deletion waits for a person
 SERVING --> RETIRING: deletion limits, a successor is ready, or its deletion was let through
+SERVING --> INDEXING: worker, nobody knows whether it is still there
+SERVING --> TOMBSTONE: worker, its successor is there in its place
 SERVING --> GONE: worker, updated in place, or no longer at the target
 HELD --> SERVING: planner, the file is back
 HELD --> RETIRING: person, approved
+HELD --> TOMBSTONE: worker, its successor is there in its place
 HELD --> GONE: worker, updated in place, or no longer at the target
 RETIRING --> SERVING: planner, wanted again, delete not yet sent, or worker, kept and still there
 RETIRING --> TOMBSTONE: worker, deleted, the list may lag
@@ -529,6 +532,12 @@ def drop(upload: Upload) -> Upload:
 def gone(upload: Upload) -> Upload:
     """Its document no longer exists, and not by a delete of ours."""
     return replace(upload, state=UploadState.GONE, next_look_at=None)
+
+
+def look_again(upload: Upload, timing: Timing) -> Upload:
+    """It served, and may have been removed for a successor that is not there: polled until that is known."""
+    news: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_COUNTED_FROM_NOW}
+    return replace(upload, state=UploadState.INDEXING, **news)
 
 
 def hold(upload: Upload) -> Upload:

@@ -295,6 +295,7 @@ class Abilities:
 
     renames: bool = False
     updates: bool = False
+    texts_once: bool = False  # a renamed file's old document is removed before the new one is there
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False

@@ -88,6 +88,7 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
     if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):
+        uploads = [upload for upload in uploads if not _stands_in(upload, uploads, abilities)]
         return _kept(uploads) if wish.keeps else _parted(uploads, cause, abilities)
     if wish.verdict.choice is not FileChoice.SELECTED:
         return ()
@@ -122,6 +123,13 @@ def _parted(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tupl
     """These uploads are to go, each as far as its state allows."""
     actions = (_part(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
+
+
+def _stands_in(upload: Upload, uploads: Sequence[Upload], abilities: Abilities) -> bool:
+    """What served the path made way for it, or is about to: it goes on, and is weighed once it serves."""
+    server = serving(uploads)
+    is_same = server is None or server.digest == upload.digest
+    return abilities.texts_once and upload.state.in_flight and upload.predecessor is not None and is_same
 
 
 def _kept(uploads: Sequence[Upload]) -> tuple[Action, ...]:

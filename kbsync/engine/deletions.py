@@ -164,7 +164,7 @@ class Deletions:
             # What a scan under way misses counts from its end, and began to go before.
             if tx.entries.is_missed_by_scan(self._mirror):
                 return None
-            return tx.uploads.serving_count(self._mirror, binding.id)
+            return self._count_served(tx)
 
         served = await self._store.read(count)
         if served is None:
@@ -174,6 +174,13 @@ class Deletions:
         kept = binding.settings.settle + 2 * binding.settings.settle_longest
         while len(self._served) > 1 and self._served[1][0] < now - kept:
             self._served.popleft()
+
+    def _count_served(self, tx: Tx) -> int:
+        binding = self._journal.binding
+        serving = tx.uploads.serving_count(self._mirror, binding.id)
+        # A document that took the place of another is one all the while: what is renamed is not gone.
+        standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.abilities.texts_once else 0
+        return serving + standing_in
 
     def _weigh_at(self, first: float, last: float) -> float:
         settings, now = self._journal.binding.settings, self._clock.wall()
@@ -216,7 +223,7 @@ class Deletions:
         batch = [one for one in tx.holds.candidates(self._mirror) if self._is_still_to_go(tx, one)]
         if not batch:
             return 0
-        serving = tx.uploads.serving_count(self._mirror, binding.id)
+        serving = self._count_served(tx)
         # Deletions that come in bursts are one: otherwise a folder could be emptied a few files at a time.
         executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)
         # How many documents served when the first file of the batch went.

@@ -7,7 +7,6 @@ a person has to do about the whole mirror comes before what is wrong with one fi
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -53,7 +52,7 @@ from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
-from kbsync.state.read_only import ReadOnlyState, Tx
+from kbsync.state.read_only import ReadsState, Tx
 
 NAMED = 5
 """Failed files of a directory that are named one by one."""
@@ -209,7 +208,7 @@ def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
 async def explain_path(
     settings: MirrorSettings,
     target: Target,
-    state: ReadOnlyState,
+    read: ReadsState,
     clock: Clock,
     path: str,
     *,
@@ -218,13 +217,12 @@ async def explain_path(
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
 
-    `text`: with the extracted text. Trouble with the target becomes a sentence. Raises `StateError` where the
-    state cannot be read.
+    `read` is given what also looks at the disk. `text`: with the extracted text. Trouble with the target
+    becomes a sentence. Raises `StateError` where the state cannot be read.
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
-    # In a thread: on a dead mount a look at the disk may never end.
-    found = await asyncio.to_thread(state.read, lambda tx: _gather(tx, settings, rules, path, now, context))
+    found = await read(lambda tx: _gather(tx, settings, rules, path, now, context))
     await _ask_target(target, found, text)
     sentences = _Sentences(settings, found, context, now)
     found.answer, found.sentences = sentences.answer(), tuple(sentences.grounds())

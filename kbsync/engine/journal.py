@@ -347,6 +347,7 @@ class Journal:
         match action.step:
             case Step.DROP:
                 changed = lifecycle.drop(upload)
+                self._doubt_server(tx, changed)
             case Step.RETIRE:
                 changed = lifecycle.retire(upload, self.timing)
             case Step.UNWANT:
@@ -409,8 +410,12 @@ class Journal:
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
-                same = replaced or old.remote_id == upload.remote_id  # it was updated in place
-                tx.uploads.save(lifecycle.gone(old) if same else lifecycle.retire(old, self.timing))
+                if old.remote_id == upload.remote_id:  # it was updated in place
+                    tx.uploads.save(lifecycle.gone(old))
+                elif replaced:
+                    tx.uploads.save(lifecycle.deleted(old, self.timing))
+                else:
+                    tx.uploads.save(lifecycle.retire(old, self.timing))
         tx.uploads.save(upload)
 
     def claim(
@@ -483,12 +488,20 @@ class Journal:
 
     def _take_up(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
         """Save a row that the target has; if it serves from now on, its predecessor makes way."""
-        # The same bytes served the file under another name until now: that was a rename.
         others = [] if upload.path is None else self.uploads(tx, upload.path)
+        former = [u for u in others if u.state.serves and u.id != upload.id]
+        if replaced and upload.state is UploadState.INDEXING:
+            for old in former:
+                if old.remote_id != upload.remote_id:
+                    # Nothing serves the file now, and what becomes of the new one is not known yet.
+                    tx.holds.release(old.id)
+                    tx.holds.end_empty(self.binding.mirror, self._clock.wall())
+                    tx.uploads.save(lifecycle.deleted(old, self.timing))
+        # The same bytes served the file under another name until now: that was a rename.
+        if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
+            former.append(before)
         content = (upload.digest, upload.recipe)
-        is_renamed = any(
-            u.state.serves and u.id != upload.id and (u.digest, u.recipe) == content for u in others
-        )
+        is_renamed = any((u.digest, u.recipe) == content for u in former)
         if upload.state is UploadState.SERVING and upload.path is not None:
             self._enter_service(tx, upload, upload.path, replaced=replaced)
         else:
@@ -656,11 +669,30 @@ class Journal:
             self._lag = lag
             tx.meta.set(f"lag:{self.binding.id}", f"{lag:.1f}")
         ready = seen.state is DocState.READY
+        replaced = self._has_text_of_server(tx, upload)
         if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):
             upload = lifecycle.unwant(upload)
+        elif replaced:
+            upload = lifecycle.want(upload)
         found = lifecycle.accept(upload, seen.remote_id, ready, self.timing)
         name = found.name if is_address(found.name) else seen.name or found.name
-        return self._take_up(tx, replace(found, name=name))
+        return self._take_up(tx, replace(found, name=name), replaced)
+
+    def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
+        """What serves the path has the same text, and the target has each text once: that one was removed."""
+        if upload.path is None or upload.predecessor is None or not self.binding.abilities.texts_once:
+            return False
+        rows = self.uploads(tx, upload.path)
+        return any(row.state.serves and row.digest == upload.digest for row in rows)
+
+    def _doubt_server(self, tx: Tx, ended: Upload) -> None:
+        """A rename that was tried came to nothing, and the file has its old name again."""
+        # Its old document may have been removed for the new one: a look tells.
+        if not (ended.attempts or ended.reason) or not self._has_text_of_server(tx, ended):
+            return
+        for row in self.uploads(tx, ended.path or ""):
+            if row.state is UploadState.SERVING and row.label == row.path:
+                tx.uploads.save(lifecycle.look_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
         """Something else serves this path, or brings the same version and this one is not `ready`."""
@@ -669,7 +701,9 @@ class Journal:
         version = (upload.digest, upload.recipe)
         others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
         is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
-        return any(u.state.serves for u in others) or (is_coming and not ready)
+        is_once = self.binding.abilities.texts_once
+        serves = any(u.state.serves and not (is_once and u.digest == upload.digest) for u in others)
+        return serves or (is_coming and not ready)
 
     def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
         """A delete was answered."""
@@ -724,6 +758,8 @@ class Journal:
     def _take_step(self, tx: Tx, changed: Upload) -> None:
         """Save the row, then decide about its path again."""
         tx.uploads.save(changed)
+        if changed.state in (UploadState.DROPPED, UploadState.PRESUMED_LOST):
+            self._doubt_server(tx, changed)
         self._decide_for(tx, changed)
 
     def _decide_for(self, tx: Tx, upload: Upload) -> None:

@@ -107,6 +107,7 @@ def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
     return Abilities(
         renames=isinstance(target, Renames),
         updates=target.updates_in_place,
+        texts_once=target.takes_texts_once,
         reembeds=isinstance(target, Reembeds),
         reslices=isinstance(target, Reslices),
         reads=isinstance(target, Reads),

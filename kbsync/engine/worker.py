@@ -437,7 +437,7 @@ class Worker:
                 claimed = []
                 for upload in journal.claim(tx, list(batch.bodies), batch.addresses):
                     # Where the target updates in place, the document that serves now is written to.
-                    needs_old = binding.abilities.updates or self._target.takes_texts_once
+                    needs_old = binding.abilities.updates or binding.abilities.texts_once
                     is_update = needs_old and upload.predecessor is not None
                     others = journal.uploads(tx, upload.path or "") if is_update else []
                     replaced = next((row.remote_id for row in others if row.state.serves), None)

@@ -258,6 +258,15 @@ class Uploads(Table):
         sql = "SELECT n FROM serving WHERE mirror = ? AND binding = ?"
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
+    def standing_in(self, mirror: int, binding: int) -> int:
+        """Documents that are being indexed and whose predecessors, of the same bytes, serve no more."""
+        sql = (
+            "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
+            f" WHERE u.mirror = ? AND u.binding = ? AND u.state = {int(UploadState.INDEXING)}"
+            f" AND u.purpose = {int(Purpose.SERVE)} AND p.state NOT {_in(SERVING)}"
+        )
+        return int(self._db.execute(sql, (mirror, binding)).get)
+
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
         """How many documents still serve in each of the other bindings of this mirror."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"

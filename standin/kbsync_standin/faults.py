@@ -33,6 +33,11 @@ class Fault:
         return _matches(op, self.op) and _matches(subject, self.match)
 
 
+def hits(fault: Fault, kind: str, name: str) -> bool:
+    """A fault of this kind is played, on a document of this name: the argument `name` is a glob."""
+    return fault.kind == kind and fnmatch.fnmatchcase(name, str(fault.args.get("name", "*")))
+
+
 def _matches(word: str, glob: str) -> bool:
     return glob in ("*", word) or fnmatch.fnmatchcase(word, glob)
 

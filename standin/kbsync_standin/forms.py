@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from kbsync_standin.messages import Request
 from kbsync_standin.rules import Breach
 
 _PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
@@ -59,6 +60,14 @@ def parse_form(boundary: str, body: bytes) -> list[Part]:
     if body[at : at + 2] != b"--":
         raise Breach("the form ends without its closing boundary")
     return parts
+
+
+def form_in(request: Request, status: int = 400) -> list[Part]:
+    """The parts that a request has. Raises `Breach`, with `status` where it has no form."""
+    boundary = boundary_of(request.headers.get("content-type", ""))
+    if boundary is None:
+        raise Breach("the content type is not multipart/form-data with a boundary", status)
+    return parse_form(boundary, request.body)
 
 
 def _part(body: bytes, start: int, end: int) -> Part:

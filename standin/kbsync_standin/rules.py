@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -9,15 +10,19 @@ from typing import Any
 Test = Callable[[Any], bool]
 
 
-class Breach(Exception):
-    """A request against the documented rules of a vendor; `str()` says which rule.
+class Refused(Exception):
+    """A vendor refuses, and the client made no mistake.
 
-    `status`, `code`: what it is answered with, where one rule's answer differs from the others'.
+    `status`, `code`: what it is answered with, where one answer differs from the others.
     """
 
     def __init__(self, sentence: str, status: int = 400, code: str | int = "") -> None:
         super().__init__(sentence)
         self.status, self.code = status, code
+
+
+class Breach(Refused):
+    """A request against the documented rules of a vendor; `str()` says which rule."""
 
 
 class Rules:
@@ -36,6 +41,23 @@ class Rules:
         if self._is_strict:
             self.must(is_kept, sentence)
 
+    def body(
+        self, text: bytes, tests: Mapping[str, Test], needed: Collection[str] = (), status: int = 400
+    ) -> dict[str, Any]:
+        """A JSON object of no fields but these. Raises `Breach`, with `status`."""
+        try:
+            return self.known(json_object(text), tests, needed)
+        except Breach as breach:
+            raise Breach(str(breach), status) from None
+
+    def known(
+        self, values: dict[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The values, which have no fields but those of the table and pass as in `fields`."""
+        self.only(values, tests)
+        self.fields(values, tests, needed)
+        return values
+
     def only(self, given: Collection[str], known: Collection[str], what: str = "the field") -> None:
         """No names but known ones are there."""
         unknown = sorted(set(given) - set(known))
@@ -50,6 +72,17 @@ class Rules:
         for name, test in tests.items():
             if name in values:
                 self.must(test(values[name]), f"{name} is {values[name]!r:.80}")
+
+
+def json_object(text: bytes, sentence: str = "the body is no JSON object") -> dict[str, Any]:
+    """Raises `Breach` with the sentence for anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Breach(sentence)
+    return value
 
 
 def is_flag(value: Any) -> bool:

@@ -27,8 +27,8 @@ def changed(
 ) -> B:
     """`behaviour`, a frozen dataclass, with `switches` set.
 
-    A switch is a choice of words, true or false, a text, or a number from 0 or its `least` on; `readers` are
-    for all others. Raises `ValueError` for an unknown switch or a wrong value.
+    A switch is a choice of words, true or false, a text, a pair of seconds, or a number from 0 or its `least`
+    on; `readers` are for all others. Raises `ValueError` for an unknown switch or a wrong value.
     """
     known = [field.name for field in fields(behaviour)]
     if unknown := sorted(set(switches) - set(known)):
@@ -43,8 +43,7 @@ def changed(
     return replace(behaviour, **{name: read(name, value) for name, value in switches.items()})
 
 
-def span(name: str, value: Any) -> tuple[float, float]:
-    """A pair of seconds, least and most."""
+def _span(name: str, value: Any) -> tuple[float, float]:
     is_pair = isinstance(value, list | tuple) and len(value) == 2
     if not is_pair or not all(_is_number(end, float) for end in value) or not 0 <= value[0] <= value[1]:
         raise ValueError(f"{name} is a pair of seconds, least and most, not {value!r}")
@@ -62,6 +61,8 @@ def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
         if not isinstance(value, kind):
             raise ValueError(f"{name} is {'a text' if kind is str else 'true or false'}, not {value!r}")
         return value
+    if kind == tuple[float, float]:
+        return _span(name, value)
     if not _is_number(value, kind) or value < least:
         raise ValueError(f"{name} is {_NUMBERS[kind]} from {least} on, not {value!r}")
     return kind(value)

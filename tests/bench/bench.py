@@ -38,12 +38,16 @@ class OwnDocument:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something is otherwise there. `text`: of the version that was stored; `fails`: it does not index."""
+    """Something is otherwise there. `text`: of the version that it is about; `fails`: it does not index.
+
+    `is_sent`: the text came with this very change.
+    """
 
     op: str
     path: str
     text: str | None = None
     fails: bool = False
+    is_sent: bool = True
 
 
 class Bench(ABC):

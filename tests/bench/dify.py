@@ -35,7 +35,8 @@ class DifyBench(ZhipuBench):
             if one.is_foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             text = one.content.decode() if entry["effect"] == "stored" else None
-            self.on_change(Change(entry["effect"], self._path_in(one), text, bool(one.error)))
+            fails = bool(one.error or one.hidden) or one.ready_at is None
+            self.on_change(Change(entry["effect"], self._path_in(one), text, fails))
 
     def _new_entries(self) -> list[Any]:
         self._told = len(self.world.app.journal())

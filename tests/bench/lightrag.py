@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from kbsync_standin.lightrag.storage import Document
-from tests.bench.bench import Change, OwnDocument
+from tests.bench.bench import STRANGE, Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, edit_little
 from tests.targets.lightrag.world import LightragWorld
 
@@ -37,7 +37,8 @@ class LightragBench(ZhipuBench):
                 self._touched.append(f"a document of somebody else's: deleted {entry['name']}")
             one = self.world.app.storage.documents.get(entry["id"])
             is_stored = entry["effect"] == "stored" and one is not None
-            text, fails = (one.text, bool(one.error)) if is_stored and one is not None else (None, False)
+            text = one.text if is_stored and one is not None else None
+            fails = one is not None and (bool(one.error) or one.ready_at is None)
             self.on_change(Change(entry["effect"], self._path_in(entry["name"]), text, fails))
 
     def _new_entries(self) -> list[Any]:
@@ -57,11 +58,15 @@ class LightragBench(ZhipuBench):
         shown = (path, one.text) if status == "processed" else None
         return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
 
+    def add_foreign(self, name: str, text: str = STRANGE) -> None:
+        """Under a name of its own: the name is the id, and one with our tag would be ours."""
+        super().add_foreign(f"their-{name}", text)
+
     def story(self) -> list[str]:
         return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
-        self.world.play("fails", op="upload", match=f"{path.removesuffix('.md')}*")
+        self.world.play("fails", op="upload", match=f"{path.removesuffix('.md').replace('/', '__')}*")
 
     def provoke(self, op: str) -> None:
         """Every operation is asked for as it is."""

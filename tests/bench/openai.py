@@ -44,7 +44,8 @@ class OpenaiBench(ZhipuBench):
             if effect == "attached":
                 one = self._seen[entry["id"]] = self.world.app.project.stores[HOME_ID].files[entry["id"]]
                 text = one.file.content.decode()
-                self.on_change(Change("stored", self._path_in(one), text, bool(one.error)))
+                fails = bool(one.error) or one.ready_at is None
+                self.on_change(Change("stored", self._path_in(one), text, fails))
             elif one is not None and effect in ("detached", "renamed"):
                 word = "deleted" if effect == "detached" else effect
                 self.on_change(Change(word, self._path_in(one)))

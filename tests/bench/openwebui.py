@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
+from kbsync.targets.openwebui.shapes import MARK, safe, safe_folder
 from kbsync_standin.openwebui.store import File
 from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, lose_state
@@ -50,6 +52,10 @@ class OpenWebuiBench(ZhipuBench):
 
     world: OpenWebuiWorld
 
+    def __init__(self, world: OpenWebuiWorld) -> None:
+        self._failed: set[str] = set()
+        super().__init__(world)
+
     def _tell_new(self) -> None:
         new = self.world.app.journal()[self._told :]
         self._told += len(new)
@@ -58,7 +64,13 @@ class OpenWebuiBench(ZhipuBench):
             if one.is_foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             text = one.content.decode() if entry["effect"] == "stored" else None
-            self.on_change(Change(entry["effect"], self._path_of(one), text, bool(one.fails)))
+            fails = one.never_linked or one.ready_at is None
+            self.on_change(Change(entry["effect"], self._path_of(one), text, fails))
+        for one in self.world.app.store.files.values():
+            if one.status == "failed" and not one.is_foreign and one.id not in self._failed:
+                self._failed.add(one.id)
+                text = one.content.decode()
+                self.on_change(Change("failed", self._path_of(one), text, fails=True, is_sent=False))
 
     def _new_entries(self) -> list[Any]:
         self._told = len(self.world.app.journal())
@@ -72,6 +84,9 @@ class OpenWebuiBench(ZhipuBench):
         folder = one.folder[base.id] if base and one.folder else one.sent.get("directory_id")
         place = base.path(folder) if base else ""
         path = f"{place}/{one.name}" if place else one.name
+        sent = unquote(one.sent.get(MARK, "").rpartition(" ")[2])
+        if path == f"{safe_folder(sent)}/{safe(sent.rpartition('/')[2])}".removeprefix("/"):
+            path = sent  # some characters of a path are in its mark alone
         prefix = next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
         return path.removeprefix(prefix)
 
@@ -79,7 +94,7 @@ class OpenWebuiBench(ZhipuBench):
         self.world.app.store.get_on()
         there = [
             one
-            for one in self.world.app.store.alive()
+            for one in self.world.app.store.present()
             if not one.is_foreign and (one.folder or one.status in ("pending", "processing"))
         ]
         return [self._kept_here(one) for one in there]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from kbsync_standin.ragflow.datasets import Document
+from kbsync_standin.ragflow.datasets import DONE, Document
 from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, lose_state
 from tests.targets.ragflow.world import RagflowWorld
@@ -37,9 +37,10 @@ class RagflowBench(ZhipuBench):
             one = self.world.app.user.documents[entry["id"]]
             if one.id in self.world.foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
-            stored = entry["effect"] == "stored"
-            text = one.content.decode() if stored else None
-            self.on_change(Change(entry["effect"], self._path_in(one), text, one.outcome == "FAIL"))
+            effect, path = entry["effect"], self._path_in(one)
+            text = one.content.decode() if effect in ("stored", "parsed") else None
+            fails = effect == "parsed" and (one.outcome != DONE or one.over_at is None)
+            self.on_change(Change(effect, path, text, fails, is_sent=effect == "stored"))
 
     def _new_entries(self) -> list[Any]:
         self._told = len(self.world.app.journal())

@@ -182,7 +182,7 @@ class ZhipuBench(SharedBench):
 
     def fault(self, op: str, kind: str) -> None:
         name, args = self.kinds[kind]
-        self.world.play(name, op=self.ops.get(op, op), effect=kind != "lost", args=dict(args))
+        self.world.play(name, op=self.ops.get(op, op), effect=kind == "done", args=dict(args))
 
     def fail_once(self, path: str) -> None:
         """For good: asked again it fails as well, and a fresh upload stands for it."""

@@ -103,10 +103,8 @@ class ExtraSuite:
 
     async def test_answer_is_of_the_base_and_ends_with_its_sources(self, world: SuiteWorld) -> None:
         target = world.require(Answers)
-        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
-        bases = world.require(ManagesBases).bases
-        made = await target.applications.create(ApplicationWish("helpdesk", bases=(bases.own,)))
-        by = Answerer(application=made.id)
+        [remote_id] = await world.make_ready(world.document("kestrel.md", *texts(["kestrel"])))
+        by = await _answerer(world)
         whole, pieces = [
             [piece async for piece in target.answer("what is a kestrel", by, (), (), streamed)]
             for streamed in (False, True)
@@ -120,7 +118,10 @@ class ExtraSuite:
     async def test_applications_are_made_changed_and_removed(self, world: SuiteWorld) -> None:
         applications = world.require(Answers).applications
         own = world.require(ManagesBases).bases.own
-        made = await applications.create(ApplicationWish("helpdesk", "for all", bases=(own,)))
+        try:
+            made = await applications.create(ApplicationWish("helpdesk", "for all", bases=(own,)))
+        except NotOffered:
+            pytest.skip("this target has no applications that can be made")
         with pytest.raises(NameTaken):
             await applications.create(ApplicationWish("helpdesk", bases=(own,)))
         await applications.update(made.id, ApplicationWish(description="for some"))
@@ -228,6 +229,19 @@ def _changeable(bases: Bases) -> bool:
     except NotOffered:
         return False
     return True
+
+
+async def _answerer(world: SuiteWorld) -> Answerer:
+    """The application that is there, or is made, or the model of a service without any."""
+    applications = world.require(Answers).applications
+    try:
+        known = await applications.all()
+    except NotOffered:
+        return Answerer(model=world.chat_model)
+    if not known:
+        own = world.require(ManagesBases).bases.own
+        known = [await applications.create(ApplicationWish("helpdesk", bases=(own,)))]
+    return Answerer(application=known[0].id)
 
 
 def _text(pieces: list[str | Sources]) -> str:

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from kbsync.contract.promises import PROMISES
 from kbsync.targets.registry import TARGETS
 from tests.crash.benches import BENCHES
+from tests.remote.machine import SERVICES
 from tests.servers.running import NAMES
+from tests.torture.faults import TRIALS
 
-HEAD = "| target | promises it cannot keep | suite is run on | stopped at every step |"
+HEAD = "| target | promises not kept | suite is run on | stopped at every step | all faults | random lives |"
 ROOT = Path(__file__).parents[2]
 OWN = ("local", "postgres")
 """What the suite and the crashes are run on is the thing itself."""
@@ -23,9 +25,11 @@ OWN = ("local", "postgres")
 def table() -> str:
     """A row for each type."""
     rows = (
-        f"| `{name}` | {_unkept(name)} | {', '.join(tried_on(name))} | {_stopped(name)} |" for name in TARGETS
+        f"| `{name}` | {_unkept(name)} | {', '.join(tried_on(name))} | {_stopped(name)} |"
+        f" {_played(name, TRIALS)} | {_played(name, SERVICES)} |"
+        for name in TARGETS
     )
-    return "\n".join([HEAD, "|---|---|---|---|", *rows])
+    return "\n".join([HEAD, "|---|---|---|---|---|---|", *rows])
 
 
 def _unkept(name: str) -> str:
@@ -53,6 +57,11 @@ def _stopped(name: str) -> str:
     if name == "postgres":
         return "yes, at every statement"
     return "yes" if name in BENCHES else "–"
+
+
+def _played(name: str, with_targets: Collection[str]) -> str:
+    """Whether it is among them; what is no service has tests of its own."""
+    return "its own tests" if name in OWN else "yes" if name in with_targets else "–"
 
 
 def missing_on_page(page: str, unkept: Mapping[int, str]) -> list[int]:

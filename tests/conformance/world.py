@@ -41,6 +41,8 @@ class SuiteWorld(abc.ABC):
     """A second put of the same upload is recognised by the target itself; else the journal looks for it."""
     tells_time = True
     """Answers of the service carry its time."""
+    chat_model = "some-model"
+    """One that answers questions, where the service has no applications."""
     unknown_id = "2108699999999999999"
     """An id in the form of the target's own that no document has."""
 

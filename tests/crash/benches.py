@@ -17,7 +17,7 @@ from tests.bench.openai import OpenaiBench
 from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import ZhipuBench
-from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, Job
+from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, TEXT_JOBS, Job
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
 from tests.memory.target import MemoryTarget
@@ -81,7 +81,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
         case "lightrag":
             # Another prefix renames all at once, with a gap for each.
             own = ("create", "change", "rename", "delete", "adopt", "audit")
-            return {name: REMOTE_JOBS[name] for name in own}
+            return {**{name: REMOTE_JOBS[name] for name in own}, **TEXT_JOBS}
         case "dify":  # as at Zhipu, but for what asks nothing else of the service; it has one recipe for all
             alike = ("adopt-plain", "rename-keep", "mend", "approve", "everything", "prefix", "audit")
             return {

@@ -61,6 +61,12 @@ async def rename(mirror: Mirror, turn: int) -> Edit:
     return Edit(moved={before: mirror.kept}, resends=not (mirror.bench.renames or mirror.keeps_names))
 
 
+async def rename_failing(mirror: Mirror, turn: int) -> Edit:
+    """The document of the new name is accepted and does not index at first."""
+    mirror.bench.fail_once(f"sub{turn}/kept.md")
+    return await rename(mirror, turn)
+
+
 async def delete(mirror: Mirror, turn: int) -> Edit:
     [gone] = mirror.spare(1)
     return Edit(mirror.delete(gone))
@@ -213,6 +219,9 @@ REMOTE_JOBS = {
 }
 """For a service: what is on its way there outlives the program, names are all that it keeps, and others
 work on the base as well."""
+
+TEXT_JOBS = {"rename-failing": Job(rename_failing, may_fail=True)}
+"""Where a text is there once, so that nothing serves while the document of a new name is made."""
 
 RECIPE_JOBS = {
     "recipe-held": Job(set_recipe, finish=say_yes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kbsync.core.model import UploadState
+from kbsync.core.model import SERVING, Upload
 from kbsync.once import run_once
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
@@ -97,6 +97,7 @@ class Turn:
             self._blame("lost", f"{path} is not found")
         self._judge_sends()
         self._judge_recipes()
+        self._judge_serving()
         for path in self.gaps:
             self._blame("gaps", f"{path} was not found at some moment")
         if touched := self.bench.touched():
@@ -117,16 +118,28 @@ class Turn:
             if digest in known and not self.edit.resends:
                 self._blame("duplicated", f"{digest[:8]} was stored although it was there")
 
+    def _serving(self) -> list[Upload]:
+        """What serves, as the state has it."""
+
+        def find(tx: Tx) -> list[Upload]:
+            record = tx.mirrors.named("docs")
+            assert record is not None and record.binding is not None
+            return tx.uploads.in_states(record.id, record.binding, SERVING, limit=1000)
+
+        rows: list[Upload] = self.world.look_up(find)
+        return rows
+
+    def _judge_serving(self) -> None:
+        """What serves, as the state has it, is there."""
+        there = {known for one in self.bench.ours() for known in (one.id, one.name)}
+        for row in self._serving():
+            if row.remote_id not in there:
+                self._blame("violations", f"{row.path} seems to be served by {row.remote_id}")
+
     def _judge_recipes(self) -> None:
         """The documents are made as the state says."""
 
-        def said(tx: Tx) -> dict[str, str]:
-            record = tx.mirrors.named("docs")
-            assert record is not None and record.binding is not None
-            rows = tx.uploads.in_states(record.id, record.binding, (UploadState.SERVING,), limit=1000)
-            return {row.path: row.recipe for row in rows if row.path is not None}
-
-        recipes = self.world.look_up(said)
+        recipes = {row.path: row.recipe for row in self._serving()}
         for one in self.bench.ours():
             if one.recipe and one.path in recipes and one.recipe != recipes[one.path]:
                 sentence = f"{one.path} is made as {one.recipe}, and the state says {recipes[one.path]}"

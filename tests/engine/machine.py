@@ -159,10 +159,10 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def changed(self, change: Change) -> None:
         """Called at every change of the base."""
-        if change.text is not None:
+        if change.text is not None and change.is_sent:
             self.oracle.sent(change.path, change.text)
-            if change.fails:
-                self.oracle.failed(change.path, change.text)
+        if change.text is not None and change.fails:
+            self.oracle.failed(change.path, change.text)
         self.oracle.look(self.shown(), f"{change.op} of {change.path}")
 
     def shown(self) -> list[tuple[str, str]]:
@@ -546,7 +546,7 @@ class MirrorMachine(RuleBasedStateMachine):
             self.mount()
         self.bench.heal()
         for _ in range(3):
-            self.oracle.passing()
+            self.begin_pass()
             self.run(self.world.once())
             self.world.clock.now += 100.0
             found = self.mend()

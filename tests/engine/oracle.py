@@ -197,6 +197,12 @@ class Oracle:
                 left.add(one)
         return left
 
+    def made_anew(self, paths: Iterable[str]) -> None:
+        """Their documents go before others are made: nothing is owed until these files were sent."""
+        for path in paths:
+            self._going.add(path)
+            self.found.pop(path, None)
+
     def passing(self) -> None:
         """A pass begins. What is not wanted now may be under deletion from here on.
 

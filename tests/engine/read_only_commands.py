@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import TypeVar
 
-from kbsync.engine.plan import CommandContext, MirrorPlan, plan_mirror
+from kbsync.engine.explain import PathExplanation, explain_path
+from kbsync.engine.plan import NO_CONTEXT, CommandContext, MirrorPlan, plan_mirror
 from kbsync.once import run_once
-from kbsync.state.read_only import ReadOnlyState, opened
+from kbsync.state.read_only import ReadOnlyState, Tx, opened
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
+
+T = TypeVar("T")
 
 
 def open_target(world: World) -> MemoryTarget:
@@ -28,6 +32,17 @@ async def planned(world: World) -> MirrorPlan:
     with state_of(world) as state:
         context = CommandContext(world.configured)
         return await plan_mirror(world.settings, open_target(world), state, world.clock, context)
+
+
+async def explained(world: World, path: str, context: CommandContext = NO_CONTEXT) -> PathExplanation:
+    with state_of(world) as state:
+
+        async def read(look: Callable[[Tx], T]) -> T:
+            return state.read(look)
+
+        return await explain_path(
+            world.settings, open_target(world), read, world.clock, path, context=context
+        )
 
 
 async def once_for(world: World, seconds: float) -> None:

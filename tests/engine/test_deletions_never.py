@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from kbsync.core.model import Presence, UploadState
-from kbsync.engine.explain import explain_path
 from kbsync.engine.settings import DeletionLimits
 from kbsync.engine.status import mirror_status
 from kbsync.engine.verify import repair_request
@@ -19,7 +18,7 @@ from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.engine.auditing import audited, paths, verified
 from tests.engine.machine import Obstacles
-from tests.engine.read_only_commands import once_for, open_target, planned, state_of
+from tests.engine.read_only_commands import explained, once_for, planned
 from tests.engine.test_forget import forgotten
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
@@ -85,8 +84,7 @@ async def test_the_document_of_a_file_that_goes_is_kept_and_everybody_says_so(
     assert found.ok and found.to_json()["kept"] == ["f1.md"] and repair_request(found) == {}
     assert found.kept is not None and found.kept[0].why == f"{why}, its document is kept"
     assert (await planned(world)).to_json()["keep"] == ["f1.md"]
-    with state_of(world) as state:
-        answer = await explain_path(world.settings, open_target(world), state, world.clock, "f1.md")
+    answer = await explained(world, "f1.md")
     assert answer.found and "its document is kept, since the config says `deletions: never`" in answer.answer
     assert world.base.effects_of("delete") == []
 

@@ -11,11 +11,12 @@ import pytest
 from kbsync.contract.searching import Explanation
 from kbsync.core.model import FileKind, Limits, RootIdentity
 from kbsync.core.selection import Rules
-from kbsync.engine.explain import PathExplanation, clause, explain_path, outside
+from kbsync.engine.explain import PathExplanation, clause, outside
 from kbsync.engine.plan import CommandContext
 from kbsync.errors import Halted, Rejected, Unavailable
+from tests.engine import read_only_commands
 from tests.engine.auditing import verified
-from tests.engine.read_only_commands import open_target, planned, state_of
+from tests.engine.read_only_commands import planned
 from tests.engine.test_status import items
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
@@ -39,10 +40,7 @@ def world(tmp_path: Path) -> World:
 
 async def explained(world: World, path: str) -> PathExplanation:
     context = CommandContext(world.configured, lambda command: f"kbsync {command} --folder docs")
-    with state_of(world) as state:
-        return await explain_path(
-            world.settings, open_target(world), state, world.clock, path, context=context
-        )
+    return await read_only_commands.explained(world, path, context)
 
 
 def told(explanation: PathExplanation) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +20,6 @@ from kbsync.config.secrets import Secret
 from tests.cli.place import LONGEST, Place, eventually
 from tests.mcp.assistant import SETTLED, paths, told
 from tests.ports import free_address, free_port
-from tests.programs import ENDING, found, ran
 
 TOKEN = "a-token-of-24-characters"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -227,31 +225,3 @@ def test_an_address_in_use_is_named(place: Place, shared_url: str) -> None:
     ran = place.go("mcp", "--http", address)
     assert ran.code == 2
     assert f"--http: {address} is in use" in ran.words
-
-
-# -- the tools of the protocol ------------------------------------------------------------------------------
-
-SCENARIOS = ("server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection")
-"""Those of @modelcontextprotocol/conformance that ask nothing but what any server has.
-
-The others call tools, prompts and resources by names that only their own example has, or ask for what kbsync
-does not offer: logging, completion, prompts, sampling, elicitation, subscriptions.
-"""
-
-
-@pytest.fixture(scope="module")
-def conformance() -> list[str]:
-    """The program; it needs Node 22, and is nowhere but in npm."""
-    npx, package = found("npx"), "@modelcontextprotocol/conformance"
-    if npx is None or ran(npx, "--no-install", package, "--version").returncode:
-        pytest.skip(f"{package} {ENDING}")
-    return [npx, "--no-install", package]
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_conformance_test_of_the_protocol_passes(
-    shared_url: str, conformance: list[str], scenario: str, tmp_path: Path
-) -> None:
-    words = [*conformance, "server", "--url", shared_url, "--scenario", scenario, "-o", str(tmp_path)]
-    done = ran(*words)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -21,10 +21,13 @@ from kbsync.engine.clock import in_own_threads
 from kbsync.signals import Signals
 from kbsync.state import lock
 from tests.cli.place import LONGEST, Place, eventually, words_of
+from tests.cli.vendor import ZhipuPlace
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
 from tests.ports import free_address
 from tests.programs import ran as program
 from tests.warm import KBSYNC
+
+HOUR = 3600.0
 
 HELLO = {
     "jsonrpc": "2.0",
@@ -87,25 +90,32 @@ async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> N
                 await asyncio.sleep(0.05)
 
 
-async def test_the_first_answers_say_how_far_the_first_pass_is(place: Place) -> None:
-    for number in range(60):
-        place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
-    notices = list[tuple[float, float | None]]()
+async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace) -> None:
+    for number in range(12):
+        zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
+    zhipu.vendor.turn(vectorize=[HOUR, HOUR])
+    notices, first = list[tuple[float, float | None]](), asyncio.Event()
 
     async def notice(progress: float, total: float | None, _message: str | None) -> None:
         notices.append((progress, total))
+        first.set()
 
-    # With --folder a file is taken once it was quiet for two seconds: both are asked before that.
-    async with over_stdio(place, "--folder", "docs") as client:
-        first = await told(client, "search", query="walrus")
-        result = await client.call_tool("status", {"wait": SETTLED}, progress_callback=notice)
-        assert "60 ready" in text_of(result)
-    # All 60 are compared in a moment; until they are quiet the note says that they wait.
-    note = first["notes"][0] if first["notes"] else "all is searchable"
-    assert first["hits"] or "the first pass is under way" in note or "60 files are not indexed yet" in note
+    async with over_stdio(zhipu) as client:
+        # Until the vendor's clock moves, none becomes searchable.
+        answer = await told(client, "search", query="walrus")
+        assert answer["hits"] == []
+        assert "the first pass is under way" in answer["notes"][0] or "12 files are" in answer["notes"][0]
+        async with asyncio.timeout(LONGEST):
+            while (await told(client, "status"))["mirrors"][0]["documents"]["indexing"] < 12:
+                await asyncio.sleep(0.05)
+        asking = client.call_tool("status", {"wait": int(LONGEST) - 5}, progress_callback=notice)
+        waiting = asyncio.create_task(asking)
+        await asyncio.wait_for(first.wait(), LONGEST)
+        zhipu.vendor.server.advance(HOUR)
+        assert "12 ready" in text_of(await waiting)
+    assert (notices[0], notices[-1]) == ((0, 12), (12, 12))
     steps = [progress for progress, _ in notices]
     assert steps == sorted(set(steps))
-    assert notices[-1] == (60, 60)
 
 
 async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:

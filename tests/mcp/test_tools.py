@@ -26,10 +26,12 @@ from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
 from kbsync.config.model import folder_config
 from kbsync.core.model import Status
+from kbsync.engine import explain as engine_explain
 from kbsync.installation import Installation
 from kbsync.state import read_only
+from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
-from tests.cli.place import Place
+from tests.cli.place import LONGEST, Place
 from tests.mcp.assistant import chosen, paths, refused, text_of, told, within
 
 
@@ -421,6 +423,9 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
         try:
             for _ in range(40):
                 assert "the folder does not answer" in await refused(client, "get", path="nope.md")
+            # A busy machine takes longer than that for a mirror that does answer.
+            monkeypatch.setattr(module, "LOOK_SECONDS", 2.0)
+            monkeypatch.setattr(module, "OPEN_SECONDS", 2.0)
             assert "password" in (await told(client, "get", path="install.md"))["text"]
             answer = await told(client, "status", path="install.md")
             assert answer["explanation"]["mirror"] == "docs"
@@ -435,16 +440,78 @@ async def test_nothing_is_read_from_the_state_in_the_loop(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = (await told(client, "get", path="install.md"))["document_id"]
-    opens, threads = read_only.opened, list[str]()
+    threads = dict[str, set[str]]()
 
-    def opened(*given: Any) -> Any:
-        threads.append(threading.current_thread().name)
-        return opens(*given)
+    def watched(owner: Any, name: str) -> None:
+        call = getattr(owner, name)
 
-    monkeypatch.setattr(read_only, "opened", opened)
+        def noted(*given: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.current_thread().name)
+            return call(*given)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in ((read_only, "opened"), (ReadOnlyState, "read"), (ReadOnlyState, "close")):
+        watched(owner, name)
     await told(client, "search", query="hours", path="*.txt")
     await told(client, "get", document_id=number)
-    assert threads and threading.main_thread().name not in threads
+    await told(client, "list")
+    await told(client, "status", path="install.md")
+    await refused(client, "get", path="nope.md")
+    await client.list_resources()
+    assert list(threads) == ["opened", "read", "close"]
+    assert threading.main_thread().name not in set().union(*threads.values())
+
+
+async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits_any_more(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, mended, ends = threading.Event(), threading.Event(), list[bool]()
+    looks_at, closes = engine_explain.look, ReadOnlyState.close
+
+    def look(*place: Any) -> Any:
+        begun.set()
+        mended.wait(60)
+        return looks_at(*place)
+
+    def close(state: ReadOnlyState) -> None:
+        ends.append(mended.is_set())
+        closes(state)
+
+    monkeypatch.setattr(engine_explain, "look", look)
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.5)
+    try:
+        asked = asyncio.create_task(refused(client, "status", path="install.md"))
+        await asyncio.to_thread(begun.wait, 60)
+        monkeypatch.setattr(ReadOnlyState, "close", close)
+        assert "no answer within" in await asked
+        assert ends == []
+    finally:
+        mended.set()
+    async with asyncio.timeout(LONGEST):
+        while ends != [True]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_question(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended, looks = threading.Event(), module.searches
+    monkeypatch.setattr(module, "SEARCH_SECONDS", 0.3)
+
+    def search(mirrors: Any, query: Any) -> Any:
+        if query.path is not None:
+            mended.wait(60)
+        return looks(mirrors, query)
+
+    monkeypatch.setattr(module, "searches", search)
+    try:
+        silent = asyncio.create_task(refused(client, "search", query="hours", path="/mnt/dead/*.txt"))
+        await asyncio.sleep(0)
+        assert paths(await told(client, "search", query="hours"))
+        assert "no answer within" in await silent
+    finally:
+        mended.set()
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:

@@ -75,6 +75,24 @@ class UpdatingMemory(MemoryTarget):
         return replaces == document.remote_id or replaces not in self._base.documents
 
 
+class OnceMemory(MemoryTarget):
+    """Has each text once: the document of a renamed file goes before the one of its new name is made."""
+
+    takes_texts_once = True
+
+    def _made(self, sent: Sent) -> Document:
+        there = self._base.documents
+        old = there.get(sent.document.replaces or "")
+        if old is not None and old.digest == sent.content.digest:
+            self._remove(old.remote_id)
+        if any(one.digest == sent.content.digest for one in there.values()):
+            raise Rejected("another document has this text", code="duplicate")
+        return super()._made(sent)
+
+    def _is_replaced(self, replaces: str | None, document: Document) -> bool:
+        return replaces is not None and replaces not in self._base.documents
+
+
 class ReembeddingMemory(MemoryTarget):
     """Indexes failed documents again on request."""
 

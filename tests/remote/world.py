@@ -121,7 +121,7 @@ class RemoteWorld(World):
         async with self.running() as store:
             end = await run_once(self.make_run(store), **kwargs)
         assert self.breaches == []
-        assert self.violations() == []
+        assert self.violations() == [], self.violations()
         return end
 
     async def verify(self) -> Verification:

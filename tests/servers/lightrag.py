@@ -49,6 +49,11 @@ def _deletion(what: str) -> Probe:
     return Probe(what, "GET", "/documents/pipeline_status", until=lambda body: not body["busy"])
 
 
+def _ask(what: str, path: str, words: str) -> Probe:
+    asked = {"query": words, "mode": "naive", "include_references": True, "include_chunk_content": True}
+    return Probe(what, "POST", path, json=asked | {"conversation_history": []})
+
+
 COUNTS = "/documents/status_counts"
 PROBES: Sequence[Probe] = (
     Probe("no key", "GET", COUNTS, headers={"x-api-key": None}),
@@ -75,6 +80,11 @@ PROBES: Sequence[Probe] = (
     _listed_by("list by another state", ["done"]),
     _search("search", "kbsync folder"),
     _search("short search", "ai"),
+    _ask("answer", "/query", "kbsync folder"),
+    _ask("answer in pieces", "/query/stream", "kbsync folder"),
+    _ask("no answer", "/query", "zebra"),
+    _ask("no answer in pieces", "/query/stream", "zebra"),
+    _ask("short question", "/query/stream", "ai"),
     _deletion("idle"),
     _delete("delete", README_ID),
     _deletion("after the deletion"),

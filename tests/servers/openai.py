@@ -26,6 +26,12 @@ sys.modules["sqlite3.dbapi2"] = pysqlite3.dbapi2
 _FILES = "/v1/vector_stores/{store}/files"
 _TEXT = ("guide.md", b"# Guide\n\nThe kestrel hovers over the field.\n", "text/markdown")
 _ASSISTANTS = {"purpose": "assistants"}
+
+
+def _asked(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "what is a kestrel"}]}
+
+
 PROBES: Sequence[Probe] = (
     Probe("no key", "GET", "/v1/vector_stores", headers={"authorization": None}),
     Probe("create", "POST", "/v1/vector_stores", json={"name": "probes"}, keep={"store": "id"}),
@@ -54,9 +60,14 @@ PROBES: Sequence[Probe] = (
     Probe("delete file", "DELETE", "/v1/files/{file}"),
     Probe("delete file again", "DELETE", "/v1/files/{file}"),
     Probe("unknown file", "GET", "/v1/files/{file}"),
+    Probe("answer", "POST", "/v1/chat/completions", json=_asked("{model}")),
+    Probe("answer in pieces", "POST", "/v1/chat/completions", json=_asked("{model}") | {"stream": True}),
+    Probe("unknown model", "POST", "/v1/chat/completions", json=_asked("nobody-9")),
     Probe("delete store", "DELETE", "/v1/vector_stores/{store}"),
     Probe("delete store again", "DELETE", "/v1/vector_stores/{store}"),
 )
+NULL = "it says nothing of the answer, and is null there"
+
 KNOWN: Mapping[str, str] = {
     "*: body.error.[cpt]*": "its errors have a message and nothing else",
     "*: body*expires_at": "files expire after a year there, at OpenAI never",
@@ -67,6 +78,17 @@ KNOWN: Mapping[str, str] = {
     "search: body.data*attributes.*": "facts of a passage, which the stand-in does not cut",
     "search: body.data*content*": "facts of a passage, which the stand-in does not cut",
     "text: body.data[].*": "facts of a passage, which the stand-in does not have",
+    "answer: body.choices*.logprobs": NULL,
+    "answer: body.choices*.message.annotations": NULL,
+    "answer: body.choices*.message.audio": NULL,
+    "answer: body.choices*.message.function_call": NULL,
+    "answer: body.choices*.message.refusal": NULL,
+    "answer: body.choices*.message.tool_calls": NULL,
+    "answer: body.metadata": NULL,
+    "answer: body.moderation": NULL,
+    "answer: body.service_tier": NULL,
+    "answer: body.system_fingerprint": NULL,
+    "answer: body.usage.*_details": NULL,
     "attach unknown: *": "it takes the file, and then shows that it failed",
 }
 

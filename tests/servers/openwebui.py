@@ -50,6 +50,10 @@ def _to(what: str, path: str, body: Any, **more: Any) -> Probe:
     return Probe(what, "POST", path, json=body, **more)
 
 
+def _asked(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "what is a folder"}]}
+
+
 PROBES: Sequence[Probe] = (
     Probe("no key", "GET", "/api/v1/knowledge/", headers={"authorization": None}),
     Probe("wrong key", "GET", "/api/v1/knowledge/", headers={"authorization": "Bearer sk-wrong"}),
@@ -79,6 +83,9 @@ PROBES: Sequence[Probe] = (
     Probe("files beyond", "GET", f"{KB}/files?page=2&limit=100"),
     _to("folders", f"{KB}/sync/diff", {"manifest": []}),
     _search("search", "folder"),
+    _to("answer", "/api/chat/completions", _asked("{model}")),
+    _to("answer in pieces", "/api/chat/completions", _asked("{model}") | {"stream": True}),
+    _to("unknown model", "/api/chat/completions", _asked("nobody-9")),
     _upload("upload the same", "copy.md", TEXT, "copy"),
     _through("refused", "copy"),
     _to("link the same", f"{KB}/file/add", {"file_id": "{copy}", "directory_id": None}),

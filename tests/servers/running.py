@@ -6,6 +6,7 @@ import fcntl
 import functools
 import hashlib
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -21,14 +22,14 @@ from typing import Any, Protocol, cast
 
 from tests.servers.probe import Probe
 
-NAMES = ("openai", "openwebui", "lightrag")
-"""Each is a module of this folder, with its packages in a file beside it."""
+NAMES = ("openai", "openwebui", "lightrag", "mcp")
+"""Each is a module of this folder, with its packages in a file beside it. `mcp`: programs that ask ours."""
 
 VARIABLE = "KBSYNC_SERVERS"
 """JSON: what the worlds of each server need, by name. Without it nothing in this folder is collected."""
 
 HOME = Path(os.environ.get("KBSYNC_SERVERS_DIR") or Path.home() / ".cache" / "kbsync-servers")
-"""Where the environments are kept from one run to the next: 1.8 GB."""
+"""Where the environments are kept from one run to the next: 2.2 GB."""
 
 MADE = "made"
 """A file in an environment that is whole; its time is that of the last use."""
@@ -79,7 +80,9 @@ def install(name: str) -> Path:
     Each list of packages has an environment of its own: another checkout may use another list right now.
     """
     packages, python = Path(__file__).with_name(f"{name}.txt"), _python(module(name).PYTHONS)
-    wanted = hashlib.sha256(packages.read_bytes() + python.encode()).hexdigest()[:12]
+    locked = packages.with_suffix(".json")  # those of npm, where it has such
+    lists = [each.read_bytes() for each in (packages, locked) if each.is_file()]
+    wanted = hashlib.sha256(b"".join(lists) + python.encode()).hexdigest()[:12]
     environment = HOME / f"{name}-{wanted}"
     made = environment / MADE
     HOME.mkdir(parents=True, exist_ok=True)
@@ -91,6 +94,13 @@ def install(name: str) -> Path:
             # The list is whole, and leaves out what is required but not used (torch, for one).
             words = ("pip", "install", "--quiet", "--no-deps", "--requirement", packages)
             _run(uv(), *words, "--python", environment / "bin" / "python")
+            if locked.is_file():
+                shutil.copy(locked, environment / "package-lock.json")
+                root = json.loads(locked.read_text())["packages"][""]
+                (environment / "package.json").write_text(json.dumps(root))
+                # No script of a package is run: none is needed.
+                words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+                _run(environment / "bin" / "npm", *words, "--prefix", environment)
         made.touch()
         for used in HOME.glob(f"{name}-*/{MADE}"):
             if used.stat().st_mtime < time.time() - KEPT_SECONDS:

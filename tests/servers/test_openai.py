@@ -18,6 +18,7 @@ from kbsync_standin.openai import application
 from tests.cli.place import Place
 from tests.conformance.test_openai import SharedTextsSuite
 from tests.conformance.world import SuiteWorld, texts
+from tests.servers import models
 from tests.servers.openai import KEY, KNOWN, PROBES
 from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
@@ -27,6 +28,7 @@ from tests.targets.blocks import around, block
 class OgxWorld(RealWorld):
     """Each test has a store of its own, and its server of models does as it is told."""
 
+    chat_model = f"models/{models.CHAT}"
     unknown_id = "file-00000000000000000000000000000000"
     repeats_puts = False
 
@@ -99,8 +101,8 @@ def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record
     ours = application(KEY)
     ours.set_behaviour({"dialect": "ogx"})
     headers = {"authorization": f"Bearer {KEY}"}
-    real = Side(there["base_url"].removesuffix("/v1"), headers)
-    with stand_in(ours, headers) as side:
+    real = Side(there["base_url"].removesuffix("/v1"), headers, {"model": OgxWorld.chat_model})
+    with stand_in(ours, headers, {"model": "some-model"}) as side:
         verdict = judge(differences(PROBES, side, real), KNOWN)
     for one in verdict.known:
         record_property("difference", one)

@@ -35,6 +35,7 @@ class OpenWebuiServer(RealWorld):
     """A knowledge base of its own on the server of all tests."""
 
     repeats_puts = False
+    chat_model = models.CHAT
     unknown_id = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
 
     @asynccontextmanager
@@ -89,8 +90,9 @@ class TestOpenWebuiServer(TargetSuite):
 def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
     given = servers["openwebui"]
     headers = {"authorization": f"Bearer {given['api_key']}"}
-    with stand_in(application(given["api_key"], 1, (0.5, 1.0)), headers) as ours:
-        verdict = judge(differences(PROBES, ours, Side(given["base_url"], headers)), KNOWN)
+    real = Side(given["base_url"], headers, {"model": models.CHAT})
+    with stand_in(application(given["api_key"], 1, (0.5, 1.0)), headers, {"model": "some-model"}) as ours:
+        verdict = judge(differences(PROBES, ours, real), KNOWN)
     for one in verdict.known:
         record_property("difference", one)
     assert verdict.unknown == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -61,8 +63,13 @@ def test_a_name_that_is_no_server_is_refused() -> None:
 def test_the_lists_of_packages_are_frozen() -> None:
     for name in NAMES:
         lines = Path(running.__file__).with_name(f"{name}.txt").read_text().splitlines()
-        assert len(lines) > 50
+        assert len(lines) > 50 or name == "mcp"
         assert all(line.count("==") == 1 and " " not in line and "/" not in line for line in lines), name
+    locked = json.loads(Path(running.__file__).with_name("mcp.json").read_text())["packages"]
+    pinned = locked.pop("")["dependencies"]
+    assert all(re.fullmatch(r"[\d.]+", version) for version in pinned.values())
+    for name, package in locked.items():
+        assert package["integrity"].startswith("sha512-") and "resolved" not in package, name
 
 
 SERVER = """

@@ -3,22 +3,25 @@ over the real clients and the stand-ins (`tests/remote/machine.py`)."""
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.machine import MirrorMachine
-from tests.remote.machine import GptbotsMachine, ZhipuMachine
+from tests.remote.machine import SERVICES, machine
 from tests.torture.exercise import Exercise, Tally
 
 LIVES, REMOTE_LIVES, RULES = 40, 16, 50
 """Some 2,000 steps in memory, some 900 at a service."""
 
 
-def live(machine: type[MirrorMachine], number: int, lives: int, rules: int = RULES) -> Tally:
+def live(kind: type[MirrorMachine], number: int, lives: int, rules: int = RULES) -> Tally:
     """So many lives of one kind of machine; the same number gives the same lives."""
 
-    class Seeded(machine):  # type: ignore[valid-type, misc]
+    class Seeded(kind):  # type: ignore[valid-type, misc]
         steps = crashes = faults = 0
 
     seeded = seed(number)(Seeded)
@@ -43,8 +46,12 @@ def live(machine: type[MirrorMachine], number: int, lives: int, rules: int = RUL
     return Tally(steps=Seeded.steps, crashes=Seeded.crashes, faults=Seeded.faults)
 
 
+def live_at(service: str, number: int, _place: Path) -> Tally:
+    """Lives of a mirror at this service."""
+    return live(machine(service), number, REMOTE_LIVES)
+
+
 EXERCISES: dict[str, Exercise] = {
     "machine": lambda number, _: live(MirrorMachine, number, LIVES),
-    "machine-zhipu": lambda number, _: live(ZhipuMachine, number, REMOTE_LIVES),
-    "machine-gptbots": lambda number, _: live(GptbotsMachine, number, REMOTE_LIVES),
+    **{f"machine-{name}": partial(live_at, name) for name in SERVICES},
 }

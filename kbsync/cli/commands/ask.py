@@ -20,7 +20,6 @@ from kbsync.cli.exit_codes import OfMirror
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import questions
-from kbsync.contract.managing import ManagesBases
 from kbsync.contract.searching import Answerer, Answers, Query, Sources, Turn
 from kbsync.core.text import printable, printable_lines
 from kbsync.errors import Halted, NotOffered, UsageError
@@ -123,7 +122,7 @@ def _opened(choices: Choices, question: str) -> Iterator[OpenAccount]:
         instead = _search_instead(installation, question, *installation.mirrors)
         raise UsageError(f"{names}: a knowledge base that kbsync keeps itself writes no answers; {instead}")
     with open_target(installation, only_remote(installation)) as account:
-        if not isinstance(account.target, Answers) or not isinstance(account.target, ManagesBases):
+        if not isinstance(account.target, Answers):
             mirror = account.mirror
             instead = _search_instead(installation, question, mirror)
             raise UsageError(
@@ -153,8 +152,7 @@ class Reply:
     @property
     def numbers(self) -> dict[str, int]:
         """The number of each cited document, by its id."""
-        if self.by is not None and self.by.model and self.sources is not None:
-            # Those that the model was given: its text refers to them.
+        if self.sources is not None and self.sources.numbered:
             return {hit.remote_id: number for number, hit in enumerate(self.sources.hits or (), 1)}
         return {found.hit.remote_id: number for number, found in enumerate(self.cited, 1)}
 
@@ -169,8 +167,8 @@ class Asker:
         from kbsync.engine.search import anchored
 
         self._installation, self._mirror, target = account.installation, account.mirror, account.target
-        assert isinstance(target, Answers) and isinstance(target, ManagesBases)
-        self._answering, self._bases = target, target.bases
+        assert isinstance(target, Answers)
+        self._answering = target
         self._searched = searched(self._installation, self._mirror, target)
         self._by, self._typed, self._streamed, self._quiet = by, selection, streamed, quiet
         self._selection = anchored(self._mirror.folder, selection)
@@ -212,13 +210,16 @@ class Asker:
 
     async def _choose_answerer(self) -> Answerer:
         """The only application that answers from the mirror's base; a model where the service has none."""
-        own, model = self._bases.own, self._answering.model
+        # Last in it is what the service calls the base, and so do the applications.
+        *_, own = self._mirror.target.base_key(self._mirror.name)
+        model = self._answering.model
         try:
             applications = await self._answering.applications.all()
         except NotOffered as error:
             if model:
                 return Answerer(model=model)
-            raise NotOffered(f"{error.reason}; --model NAME does without it", code=error.code) from error
+            reason = f"{error.reason}; name a model with --model NAME, or as chat_model in the config"
+            raise NotOffered(reason, code=error.code) from error
         found = [one for one in applications if own in one.bases]
         if not found:
             create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")

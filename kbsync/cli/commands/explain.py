@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import Place, choose, command_context, look_at, opened_for_reading, set_up_logs
+from kbsync.cli.context import (
+    Place,
+    choose,
+    command_context,
+    look_at,
+    opened_for_reading,
+    reader,
+    set_up_logs,
+)
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
+    from kbsync.engine.plan import CommandContext
     from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
     from kbsync.state.read_only import ReadOnlyState, Tx
@@ -61,22 +70,20 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
     from kbsync.engine.explain import explain_path, outside
     from kbsync.once import settings_of
 
-    def located() -> tuple[dict[str, MirrorSettings], list[Place]]:
+    # In a thread: on a dead mount a look at the disk may never end.
+    def located() -> tuple[dict[str, MirrorSettings], list[Place], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
-        return settings, places_of(installation, state, path, cwd)
+        with closing(look_at(installation)) as state:
+            return settings, places_of(installation, state, path, cwd), command_context(installation)
 
-    with closing(look_at(installation)) as state:
-        # In a thread: on a dead mount a look at the disk may never end.
-        settings, places = await asyncio.to_thread(located)
-        if not places:
-            return outside(path, [each.root for each in settings.values()])
-        name, below = places[0]
-        mirror = next(each for each in installation.mirrors if each.name == name)
-        async with opened_for_reading(installation, mirror) as target:
-            context = command_context(installation)
-            return await explain_path(
-                settings[name], target, state, SystemClock(), below, context=context, text=text
-            )
+    settings, places, context = await asyncio.to_thread(located)
+    if not places:
+        return outside(path, [each.root for each in settings.values()])
+    name, below = places[0]
+    mirror = next(each for each in installation.mirrors if each.name == name)
+    async with opened_for_reading(installation, mirror) as target:
+        read, clock = reader(installation), SystemClock()
+        return await explain_path(settings[name], target, read, clock, below, context=context, text=text)
 
 
 def places_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[Place]:

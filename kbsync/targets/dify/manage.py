@@ -9,10 +9,10 @@ from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
 from kbsync.targets.dify.config import DifyTargetConfig
-from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of, well_formed
+from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import ListPage, ListSweep
+from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import OfferedSetting, RemoteBases, choice, parse_settings
 
 SETTINGS: Mapping[str, OfferedSetting] = {

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
@@ -171,16 +171,6 @@ def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
         if remote_id is not None:
             found.append((remote_id, Passage(text, score=number(record.get("score")) or 0.0)))
     return tuple(found)
-
-
-T = TypeVar("T")
-
-
-def well_formed(op: DifyCall, value: T | None) -> T:
-    """What an answer says. Raises `Unavailable` for one of another shape."""
-    if value is None:
-        raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
-    return value
 
 
 # -- errors ------------------------------------------------------------------------------------------------

@@ -29,16 +29,15 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
-from kbsync.core.text import sized
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.manage import DifyBases
-from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, DocumentRow, judge_for, well_formed
+from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, DocumentRow, judge_for
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, text_of
-from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, text_of, well_formed
+from kbsync.targets.http.target import RemoteTarget, hits_for, limited, refusal_of
 
 MOST_PASSAGES = 50
 """Of one search, in which a document may have several."""
@@ -117,14 +116,8 @@ class DifyTarget(RemoteTarget):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        extension = document.name.rpartition(".")[2].lower()
-        # Dify says of neither which it was, and only after all of it was sent.
-        if extension not in self.limits.extensions:
-            known = " ".join(sorted(self.limits.extensions))
-            return Rejected(f"Dify does not take this format; it takes {known}", code="format")
-        if document.size > self._config.max_bytes:
-            reason = f"{sized(document.size)} is over the limit of {sized(self._config.max_bytes)}"
-            return Rejected(f"{reason}; see max_bytes", code="too-large")
+        if refused := refusal_of(document, self.limits):
+            return refused
         try:
             dataset = self._dataset or await self._look()
             cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
@@ -252,8 +245,7 @@ class DifyTarget(RemoteTarget):
         body = {"query": text, "retrieval_model": {**dataset.retrieval, "top_k": MOST_PASSAGES}}
         answer = await self._client.ask(DifyCall.RETRIEVE, "POST", f"{self._root}/retrieve", json=body)
         found = well_formed(DifyCall.RETRIEVE, shapes.matches_of(answer.body))
-        hits = hits_of(one for one in found if not query.among or one[0] in query.among)
-        return hits if query.selects and not query.among else hits[: query.top_k]
+        return hits_for(found, query)
 
 
 def _listed(row: DocumentRow) -> Listed:

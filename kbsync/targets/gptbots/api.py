@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iter
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 from kbsync.contract.managing import BaseCard
@@ -29,7 +29,15 @@ from kbsync.targets.gptbots.config import Cutting, GptbotsTargetConfig
 from kbsync.targets.gptbots.shapes import DocumentRow, GptbotsCall
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, id_of, object_of
+from kbsync.targets.http.reading import (
+    PAGE_SIZE,
+    ListPage,
+    ListSweep,
+    count_of,
+    id_of,
+    object_of,
+    well_formed,
+)
 
 # Documents in one request: 20 are documented, production refused 20 and took 10.
 MOST_FILES = 10
@@ -111,8 +119,6 @@ RANKING = "BGE-Rerank"
 # An internal error, which may be that of the ranking model.
 OVERLOADED = frozenset({"50000"})
 
-T = TypeVar("T")
-
 
 class GptbotsApi:
     """One knowledge base behind one key. Every call raises `TargetError`."""
@@ -138,7 +144,7 @@ class GptbotsApi:
     async def bases(self) -> tuple[BaseCard, ...]:
         """All of the bot's: the call has no pages, whatever its name."""
         answer = await self._client.ask(GptbotsCall.BASE, "GET", "/v1/bot/knowledge/base/page")
-        return _told(GptbotsCall.BASE, shapes.bases_of(answer.body))
+        return well_formed(GptbotsCall.BASE, shapes.bases_of(answer.body))
 
     async def make_base(self, name: str, description: str, settings: Mapping[str, object]) -> str:
         """Make a base, sent once; its id. Raises `Unsure` where it may have been made."""
@@ -153,7 +159,7 @@ class GptbotsApi:
         """One page of the list, from 1."""
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask(GptbotsCall.LIST, "GET", "/v1/bot/doc/query/page", params=params)
-        page = _told(GptbotsCall.LIST, shapes.page_of(answer.body))
+        page = well_formed(GptbotsCall.LIST, shapes.page_of(answer.body))
         self.count = self.count if page.total is None else page.total
         return page
 
@@ -176,7 +182,7 @@ class GptbotsApi:
         """`data_status` of those of `ids` that the vendor knows."""
         query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
         answer = await self._client.ask(GptbotsCall.STATUS, "GET", f"/v1/bot/data/detail/list?{query}")
-        return _told(GptbotsCall.STATUS, shapes.states_of(answer.body))
+        return well_formed(GptbotsCall.STATUS, shapes.states_of(answer.body))
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove documents; the answer says nothing about any one of them."""
@@ -200,13 +206,7 @@ class GptbotsApi:
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in told.items() if value is not None}
         answer = await self._client.ask(GptbotsCall.SEARCH, "POST", "/v1/vector/match", json=body)
-        return _told(GptbotsCall.SEARCH, shapes.matches_of(answer.body))
-
-
-def _told(op: GptbotsCall, value: T | None) -> T:
-    if value is None:
-        raise Unavailable(f"{op}: the vendor's answer has another shape than it should", code="shape")
-    return value
+        return well_formed(GptbotsCall.SEARCH, shapes.matches_of(answer.body))
 
 
 SMALLEST_PAGE = 10

@@ -69,7 +69,14 @@ from kbsync.targets.gptbots.shapes import (
 )
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.limits import MissingCalls
-from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited, search_ranked
+from kbsync.targets.http.target import (
+    RemoteTarget,
+    grace,
+    hits_for,
+    limited,
+    refusal_of,
+    search_ranked,
+)
 
 FAILED = "failed"
 
@@ -295,17 +302,9 @@ class GptbotsUploads:
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
         """What the vendor would refuse after all of it was sent, is refused here."""
-        if extension_of(document.path) not in EXTENSIONS:
-            known = " ".join(sorted(EXTENSIONS))
-            return Rejected(f"the vendor does not take this format; it takes {known}", code="format")
-        limits = limits_of(self._config)
-        most = limits.max_bytes_by_extension.get(extension_of(document.path), limits.max_bytes or 0)
-        if document.size > most:
-            return Rejected(f"{document.size:,} bytes are over the limit of {most:,}", code="too-large")
-        if not document.size:
-            return Rejected("the file is empty", code="empty")
-        if not is_link(document.path):
-            return None
+        refusal = refusal_of(document, limits_of(self._config))
+        if refusal or not is_link(document.path):
+            return refusal
         try:
             address = _address_in(document)
         except NoLink as reason:
@@ -516,8 +515,7 @@ class GptbotsTarget(RemoteTarget):
             ranking is not None,
             OVERLOADED,
         )
-        hits = hits_of(match for match in matches if not query.among or match[0] in query.among)
-        return hits if query.selects and not query.among else hits[: query.top_k]
+        return hits_for(matches, query)
 
     async def retry_all(self) -> int | None:
         """The vendor's own retry, which takes no ids."""

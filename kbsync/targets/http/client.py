@@ -63,6 +63,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Bytes of an answer that are read."""
 
+JSON_LINES = "application/x-ndjson"
+
 REDIRECTS, DOWNLOAD_REDIRECTS = 3, 5
 _LATER = (408, 425, 429)
 
@@ -152,7 +154,8 @@ class Client:
             is_first=endpoint.is_first,
         )
         self.skew = skew or ClockSkew()
-        self._headers, self._judge, self._slow_codes = headers, judge, slow_codes
+        self.judge = judge
+        self._headers, self._slow_codes = headers, slow_codes
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
         self._upload_pace = Pace(endpoint.upload_bytes_per_second, steady)
@@ -174,7 +177,7 @@ class Client:
     def at(self, address: str, judge: Judge) -> Client:
         """The same gate, breaker and connections, for another path of the same host that `judge` reads."""
         other = copy(self)
-        other._base, other._judge = httpx.URL(address), judge
+        other._base, other.judge = httpx.URL(address), judge
         return other
 
     @property
@@ -365,7 +368,8 @@ class Client:
     async def _streamed(self, call: HttpCall) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
         """Its bytes as they come; what is no stream of events comes whole, and judged.
 
-        The first bytes tell what it is: no line of an event begins as JSON and pages do.
+        The first bytes tell what it is: no line of an event begins as JSON and pages do. Lines of JSON, each
+        of which is an event, are known by their type.
         """
         assert call.body is not None
         headers = {**_checked(call.op, self._headers()), "Accept": "text/event-stream"}
@@ -374,13 +378,13 @@ class Client:
             # Our own limit on bytes a second is for documents; a question is short.
             request = self._built(call, headers, call.body(), trace)
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
-            held, is_stream = b"", False
+            held, is_stream, kind = b"", False, response.headers.get("content-type", "").lower()
             try:
                 async with aclosing(answer_pieces(response, LARGEST_ANSWER)) as pieces:
                     async for piece in pieces:
                         held += piece
                         beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-                        is_event = beginning not in (b"", b"{", b"[", b"<")
+                        is_event = kind.startswith(JSON_LINES) or beginning not in (b"", b"{", b"[", b"<")
                         is_stream = is_stream or (response.is_success and is_event)
                         if is_stream:
                             yield held
@@ -455,7 +459,7 @@ class Client:
     def _judged(self, call: HttpCall, answer: HttpAnswer) -> HttpAnswer | FailedRequest:
         # A redirect says nothing of the vendor's: some gateway sent it, and the work was hardly done there.
         is_redirect = 300 <= answer.status < 400
-        error = by_status(answer) if is_redirect else self._judge(answer)
+        error = by_status(answer) if is_redirect else self.judge(answer)
         if error is None:
             return answer
         wish = answer.retry_after

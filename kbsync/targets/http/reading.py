@@ -69,6 +69,16 @@ def objects_in(value: object) -> Iterator[dict[str, Any]]:
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
+V = TypeVar("V")
+
+
+def well_formed(op: str, value: V | None) -> V:
+    """What reading an answer gave. Raises `Unavailable` for None: the answer has another shape."""
+    if value is None:
+        raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
+    return value
+
+
 PAGE_SIZE = 100
 SWEEPS = 3
 _SMALLEST_CAP = 10  # the default page size of services; less is a page cut short for another reason

@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
-from kbsync.contract.searching import Hit, Passage
-from kbsync.contract.target import Surroundings, Target
+from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.target import Outgoing, Surroundings, Target
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
@@ -112,6 +112,28 @@ def hits_of(found: Iterable[tuple[str, Passage]]) -> list[Hit]:
     for remote_id, passage in sorted(found, key=lambda one: -one[1].score):
         passages.setdefault(remote_id, []).append(passage)
     return [Hit(one, several[0].score, tuple(several)) for one, several in passages.items()]
+
+
+def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
+    """The hits that a query is about, of a service that knows no paths, types and dates.
+
+    Where the engine chooses by them afterwards, all that was found: what is cut here would be missing there.
+    """
+    hits = hits_of(match for match in found if not query.among or match[0] in query.among)
+    return hits if query.selects and not query.among else hits[: query.top_k]
+
+
+def refusal_of(document: Outgoing, limits: Limits) -> Rejected | None:
+    """Why a service would refuse a document, mostly after all of it was sent; None: it would not."""
+    extension = document.path.rpartition("/")[2].rpartition(".")[2].lower()
+    most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
+    if extension not in limits.extensions:
+        known = " ".join(sorted(limits.extensions))
+        return Rejected(f"the service does not take this format; it takes {known}", code="format")
+    if most is not None and document.size > most:
+        reason = f"{document.size:,} bytes are over the limit of {most:,}; see max_bytes"
+        return Rejected(reason, code="too-large")
+    return None if document.size else Rejected("the file is empty", code="empty")
 
 
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.

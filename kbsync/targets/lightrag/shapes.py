@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kbsync.contract.searching import Passage
+from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
@@ -179,3 +179,32 @@ def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
     chunks = objects_in(object_of(body.get("data")).get("chunks"))
     for place, chunk in enumerate(chunks, 1):
         yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / place)
+
+
+def references(line: Any) -> tuple[Hit, ...]:
+    """The documents that an answer is made from, in the order of the numbers that it gives them."""
+    listed = objects_in(object_of(line).get("references"))
+    return tuple(
+        Hit(text_of(one.get("file_path")), 1 / place, tuple(_texts(one.get("content"), 1 / place)))
+        for place, one in enumerate(listed, 1)
+    )
+
+
+def _texts(content: object, score: float) -> Iterator[Passage]:
+    for text in content if isinstance(content, list) else ():
+        yield Passage(text_of(text), score=score)
+
+
+def answered(line: Any) -> str | None:
+    """The text of a line of an answer; None: it has none. Raises `Unavailable` for an error in its place.
+
+    "" where the model was not asked, since nothing was found: then the server has a sentence of its own.
+    """
+    body = object_of(line)
+    if line is None or "error" in body:
+        said = printable(text_of(body.get("error")))[:_LONGEST_REASON]
+        why = f" ({said})" if said else ""
+        raise Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
+    if body.get("llm_generated") is False:
+        return ""
+    return body["response"] if isinstance(body.get("response"), str) else None

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Answerer, ApplicationInfo, Hit, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -28,12 +28,12 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
-from kbsync.core.text import sized
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.answering import NoApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, object_of
-from kbsync.targets.http.target import RemoteTarget, hits_of, key_of, limited
+from kbsync.targets.http.target import RemoteTarget, hits_for, key_of, limited, refusal_of
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id, judge
@@ -66,7 +66,22 @@ PASSAGES, MOST_PASSAGES = 4, 200
 LEAST_QUERY = 3
 """Characters of a question, those of Chinese, Japanese and Korean counted twice."""
 
+ITSELF = "server"
+"""The id of the one that answers questions: the server, with a model of its own."""
+
 _STILL_THERE = "the server says that the deletion is over, and still has the document"
+
+
+@dataclass(frozen=True, slots=True)
+class LightragServer(NoApplications):
+    """The server as the only application there is, which no call changes."""
+
+    why = "the server answers by itself, and as it is set up"
+    base: str
+
+    async def all(self) -> Sequence[ApplicationInfo]:
+        """It answers from all of its documents."""
+        return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +96,7 @@ class LightragTarget(RemoteTarget):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
     takes_texts_once = True
+    model = ""
 
     def __init__(
         self, config: LightragTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -117,16 +133,8 @@ class LightragTarget(RemoteTarget):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        # What the server would refuse after all of it was sent is refused here.
-        if document.name.rpartition(".")[2].lower() not in EXTENSIONS:
-            return Rejected(
-                f"the server takes no such files; it takes {' '.join(sorted(EXTENSIONS))}", code="format"
-            )
-        if document.size > self._config.max_bytes:
-            reason = f"{sized(document.size)} is over the limit of {sized(self._config.max_bytes)}"
-            return Rejected(reason, code="too-large")
-        if not document.size:
-            return Rejected("the file is empty", code="empty")
+        if refused := refusal_of(document, self.limits):
+            return refused
         old, key = document.replaces, self._naming.key
         is_renamed = old is not None and key(old) == key(document.name) != ""
         try:
@@ -280,6 +288,47 @@ class LightragTarget(RemoteTarget):
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
         asked = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         answer = await self._client.ask("search", "POST", "/query/data", json=asked)
-        hits = hits_of(shapes.passages(answer))
-        # The engine filters by path, type and date afterwards: what is cut here would be missing there.
-        return hits if query.selects else hits[: query.top_k]
+        return hits_for(shapes.passages(answer), query)
+
+    @property
+    def applications(self) -> LightragServer:
+        """The server itself."""
+        return LightragServer(self._config.base_key("")[-1])
+
+    async def answer(
+        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
+    ) -> AsyncIterator[str | Sources]:
+        """What the server answers. `turns` go to its model; passages are found by the question alone."""
+        if by.application != ITSELF:
+            raise Rejected("the server answers with a model of its own; ask without --model and --app")
+        if among:
+            said = "the server answers from all of its documents; ask without --path, --type and --after"
+            raise Rejected(said)
+        asked = {
+            "query": question,
+            "mode": self._config.mode,
+            "conversation_history": messages(question, turns)[:-1],
+            "include_references": True,
+            "include_chunk_content": True,
+        }
+        hits: Sequence[Hit] = ()
+        is_answered = False
+        async with aclosing(self._answer_lines(asked, streamed)) as lines:
+            async for line in lines:
+                hits = shapes.references(line) or hits
+                if (text := shapes.answered(line)) is not None:
+                    is_answered = True
+                    if text:
+                        yield text
+        if not is_answered:
+            raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
+        yield Sources(tuple(hits), numbered=True)
+
+    async def _answer_lines(self, asked: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
+        """Lines of an answer, or all of it."""
+        if not streamed:
+            yield (await self._client.post("ask", "/query", json=asked)).body
+            return
+        async with aclosing(json_lines(self._client.stream("ask", "/query/stream", json=asked))) as lines:
+            async for line in lines:
+                yield line

@@ -8,8 +8,8 @@ from typing import Any
 
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, object_of
-from kbsync.targets.openai.shapes import GONE, misshapen, page_of
+from kbsync.targets.http.reading import PAGE_SIZE, object_of, well_formed
+from kbsync.targets.openai.shapes import GONE, page_of
 
 
 class OpenaiApi:
@@ -36,9 +36,8 @@ class OpenaiApi:
             if error.code == GONE:
                 return False
             raise
-        if object_of(answer.body).get("deleted") is not True:
-            raise misshapen(answer)
-        return True
+        is_deleted = object_of(answer.body).get("deleted") is True
+        return well_formed(op, True if is_deleted else None)
 
     async def rows(
         self, op: str, path: str, pages: int = 0, **params: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice, Whole
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
@@ -39,6 +39,7 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     base_url: Annotated[str, BaseUrl("the API's address, version path included")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the project", *KEY_ALLOWED)]
     vector_store_id: Annotated[str, VectorStoreId("the id of the vector store, in quotes")]
+    chat_model: Annotated[str, CHAT_MODEL] = ""
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1, most=LARGEST)] = LARGEST
 
     shares_base: ClassVar[bool] = True

@@ -8,10 +8,10 @@ from typing import Any
 from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import object_of
+from kbsync.targets.http.reading import object_of, well_formed
 from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openai.api import OpenaiApi
-from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in, misshapen
+from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in
 
 
 class OpenaiBases(RemoteBases):
@@ -45,9 +45,7 @@ class OpenaiBases(RemoteBases):
         async def make() -> BaseCard:
             answer = await self._api.client.post("create-base", "/vector_stores", json=_fields(wish, {}))
             made = card_of(object_of(answer.body))
-            if not made.id:
-                raise misshapen(answer)
-            return made
+            return well_formed("create-base", made if made.id else None)
 
         return await self.make_once(wish.name or "", make)
 

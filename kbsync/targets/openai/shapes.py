@@ -21,8 +21,9 @@ from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.targets.http.answering import CHAT
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of
+from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of, well_formed
 
 DESCRIPTION = "description"
 """The key of a store's metadata that has it."""
@@ -37,18 +38,13 @@ def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
     Raises `Unavailable` for another shape.
     """
     body = object_of(answer.body)
-    if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
-        raise misshapen(answer)
-    rows = [one for one in objects_in(body["data"]) if text_of(one.get("id"))]
-    # Taken from the rows: a row that cannot be read would otherwise be skipped without a word.
-    if len(rows) != len(body["data"]) or (body["has_more"] and not rows):
-        raise misshapen(answer)
-    return rows, rows[-1]["id"] if body["has_more"] else ""
-
-
-def misshapen(answer: HttpAnswer) -> Unavailable:
-    """The error for an answer that cannot be read."""
-    return Unavailable(f"{answer.op}: the answer has another shape than it should", code="shape")
+    listed, has_more = body.get("data"), body.get("has_more")
+    rows = [one for one in objects_in(listed) if text_of(one.get("id"))]
+    is_list = isinstance(listed, list) and isinstance(has_more, bool)
+    # The cursor is taken from the rows: one that cannot be read would be skipped without a word.
+    is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
+    rows = well_formed(answer.op, rows if is_whole else None)
+    return rows, rows[-1]["id"] if has_more else ""
 
 
 _STATES = {
@@ -81,9 +77,7 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
 def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
     """What a search found, each with the id of its file. Raises `Unavailable` for another shape."""
     rows, found = object_of(answer.body).get("data"), []
-    if not isinstance(rows, list):
-        raise misshapen(answer)
-    for one in objects_in(rows):
+    for one in objects_in(well_formed(answer.op, rows if isinstance(rows, list) else None)):
         # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
         remote_id = id_of(object_of(one.get("attributes")).get("file_id")) or id_of(one.get("file_id"))
         text = "\n".join(text_of(part.get("text")) for part in objects_in(one.get("content")))
@@ -214,7 +208,8 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     if error and answer.is_success:
         return Unavailable(said, code=code)
     if answer.status in (400, 404) and _NO_SUCH.search(message) and _MODEL.search(message):
-        return Unavailable(f"{said}; the server lacks a model", code="model")
+        lacks = Rejected if answer.op == CHAT else Unavailable
+        return lacks(f"{said}; the server lacks a model", code="model")
     if message and (answer.status == 404 or (answer.status == 400 and _NO_SUCH.search(message))):
         return Rejected(said, code=GONE)
     if answer.status == 403 and _SCOPE.search(message):

@@ -15,10 +15,19 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Listed, Outgoing, Surroundings
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, count_of, id_of, object_of, objects_in, text_of
-from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+from kbsync.targets.http.reading import (
+    PAGE_SIZE,
+    count_of,
+    id_of,
+    object_of,
+    objects_in,
+    text_of,
+    well_formed,
+)
+from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openai import shapes
 from kbsync.targets.openai.api import OpenaiApi
 from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
@@ -86,13 +95,16 @@ class _Known:
     is_mended: bool = False
 
 
-class OpenaiTarget(RemoteTarget):
+class OpenaiTarget(AnswersByModel):
     """One vector store. Raises `UsageError` for settings of no use."""
+
+    chat_path = "/chat/completions"
 
     def __init__(
         self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         self._config, self._surroundings, self._prefix = config, surroundings, surroundings.prefix
+        self.model = config.chat_model
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._store = f"/vector_stores/{config.vector_store_id}"
         self._files = f"{self._store}/files"
@@ -122,8 +134,7 @@ class OpenaiTarget(RemoteTarget):
         store = await self._api.read("base", self._store)
         if store is None:
             raise self._api.no_store(self._store)
-        if not (base_id := id_of(store.get("id"))):
-            raise Unavailable("base: the answer has another shape than it should", code="shape")
+        base_id = well_formed("base", id_of(store.get("id")))
         if store.get("status") == "expired":
             raise self._api.no_store(self._store, "has expired, as its expires_after says")
         # So OGX tells where a store lies. There passages have ids made from the whole text of their file.
@@ -139,9 +150,11 @@ class OpenaiTarget(RemoteTarget):
     async def _put(self, document: Outgoing) -> Accepted | TargetError:
         uploaded, key = self._known.uploaded, (document.upload_id, document.digest)
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
+        if refusal := refusal_of(document, self.limits):
+            return refusal
         remote_id = ""
         try:
-            self._check(document, mark)
+            mark.attributes("")
             # Attaching has a limit of its own: a file that was to wait for it is not sent again.
             if key not in uploaded:
                 uploaded[key] = await self._upload(document), self._steady()
@@ -154,16 +167,6 @@ class OpenaiTarget(RemoteTarget):
             return error
         uploaded.pop(key, None)
         return accepted
-
-    def _check(self, document: Outgoing, mark: Mark) -> None:
-        """What the vendor would refuse after all of it was sent, is refused here."""
-        if document.path.rpartition("/")[2].rpartition(".")[2].lower() not in EXTENSIONS:
-            known = " ".join(sorted(EXTENSIONS))
-            raise Rejected(f"file search does not take this format; it takes {known}", code="format")
-        if not 0 < document.size <= self._config.max_bytes:
-            said = f"{document.size:,} bytes; allowed: 1 to {self._config.max_bytes:,}"
-            raise Rejected(said, code="too-large" if document.size else "empty")
-        mark.attributes("")
 
     async def _upload(self, document: Outgoing) -> str:
         """Store the file, which makes no document yet; its id.
@@ -428,8 +431,7 @@ class OpenaiTarget(RemoteTarget):
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
         answer = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
         found = shapes.passages_of(answer)
-        hits = hits_of(one for one in found if not query.among or one[0] in query.among)
-        return hits if query.selects and not query.among else hits[: query.top_k]
+        return hits_for(found, query)
 
 
 def _seconds(row: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from kbsync.config.kinds import Choice
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -45,6 +45,7 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     base_url: Annotated[str, BaseUrl("the server's address, as the browser has it: without /api")] = BASE_URL
     api_key: Annotated[Secret, Confidential("an API key of a user who may write the base", *KEY_ALLOWED)]
     knowledge_id: Annotated[str, OpenWebuiBaseId("the id of the knowledge base, in quotes")]
+    chat_model: Annotated[str, CHAT_MODEL] = ""
 
     shares_base: ClassVar[bool] = True
 

@@ -8,10 +8,10 @@ from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import ListPage, ListSweep
+from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
-from kbsync.targets.openwebui.shapes import card_of, page_of, told
+from kbsync.targets.openwebui.shapes import card_of, page_of
 
 
 class OpenWebuiBases(RemoteBases):
@@ -36,14 +36,14 @@ class OpenWebuiBases(RemoteBases):
         async def ask(number: int, size: int) -> ListPage[BaseCard]:
             page = {"page": str(number)}
             answer = await self._client.ask("list-bases", "GET", "/api/v1/knowledge/", params=page)
-            return told("list-bases", page_of(answer.body, card_of))
+            return well_formed("list-bases", page_of(answer.body, card_of))
 
         return [card async for card in ListSweep(ask).rows()]
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
         answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
-        return told("base", card_of(answer.body))
+        return well_formed("base", card_of(answer.body))
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base whose name is not in use yet. Sent once."""
@@ -53,7 +53,7 @@ class OpenWebuiBases(RemoteBases):
         async def make() -> BaseCard:
             body = {"name": name, "description": wish.description or ""}
             answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
-            return told("create-base", card_of(answer.body))
+            return well_formed("create-base", card_of(answer.body))
 
         return await self.make_once(name, make)
 

@@ -208,13 +208,3 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     if answer.status in (400, 422):
         return Rejected(reason, code=str(answer.status))
     return by_status(answer, of_item=answer.op == "upload")
-
-
-V = TypeVar("V")
-
-
-def told(op: str, value: V | None) -> V:
-    """`value`, which reading an answer gave. Raises `Unavailable` for None."""
-    if value is None:
-        raise Unavailable(f"{op}: the server's answer has another shape than it should", code="shape")
-    return value

@@ -33,15 +33,16 @@ from kbsync.contract.target import (
 from kbsync.core.model import Limits
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of, text_of
-from kbsync.targets.http.target import RemoteTarget, hits_of, limited
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of, text_of, well_formed
+from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
 from kbsync.targets.openwebui.manage import OpenWebuiBases
-from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, safe_folder, told
+from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, safe_folder
 
 RECIPE = "1"
 """How a document is cut is the server's own setting, for all bases."""
@@ -88,7 +89,7 @@ class RemoteFolders:
             if self._known is None:
                 # A comparison with nothing is the only answer that has every folder with its path.
                 answer = await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})
-                self._known = told("folders", shapes.folders_of(answer.body))
+                self._known = well_formed("folders", shapes.folders_of(answer.body))
             known, parent, path = self._known, None, ""
             for name in folder.split("/"):
                 path = f"{path}/{name}" if path else name
@@ -101,7 +102,7 @@ class RemoteFolders:
         body = {"name": name, "parent_id": parent}
         try:
             answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
-            return str(told("make-folder", id_of(object_of(answer.body).get("id"))))
+            return str(well_formed("make-folder", id_of(object_of(answer.body).get("id"))))
         except TargetError as error:
             self.forget()  # it may have been made, or its parent may be gone
             if isinstance(error, Halted):
@@ -109,14 +110,17 @@ class RemoteFolders:
             raise Unavailable(error.reason, code=error.code) from error
 
 
-class OpenWebuiTarget(RemoteTarget):
+class OpenWebuiTarget(AnswersByModel):
     """The base that the config names."""
+
+    # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
+    chat_path = "/api/chat/completions"
 
     def __init__(
         self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, shapes.judge, **options)
-        self._config, self._surroundings = config, surroundings
+        self._config, self._surroundings, self.model = config, surroundings, config.chat_model
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = RemoteFolders()
         self._busy: dict[str, float] = {}  # file → until when
@@ -141,7 +145,9 @@ class OpenWebuiTarget(RemoteTarget):
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""
         answer = await self._client.ask("base", "GET", self._base)
-        return Base(told("base", id_of(object_of(answer.body).get("id"))), address=self._config.base_url)
+        return Base(
+            well_formed("base", id_of(object_of(answer.body).get("id"))), address=self._config.base_url
+        )
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -151,10 +157,8 @@ class OpenWebuiTarget(RemoteTarget):
 
     async def _put(self, document: Outgoing) -> PutOutcome:
         extension = document.path.rpartition(".")[2].lower()
-        if extension not in EXTENSIONS:
-            return Rejected(f"the server does not read .{extension} files by itself", code="format")
-        if not document.size:
-            return Rejected("the file is empty", code="empty")
+        if refused := refusal_of(document, self.limits):
+            return refused
         path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
@@ -250,7 +254,7 @@ class OpenWebuiTarget(RemoteTarget):
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
             answer = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
-            page = {one.id: one for one in told("newest", shapes.files_of(answer.body))}
+            page = {one.id: one for one in well_formed("newest", shapes.files_of(answer.body))}
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
@@ -316,12 +320,12 @@ class OpenWebuiTarget(RemoteTarget):
     async def _word(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None where there is no file."""
         answer = await self._look("state", remote_id, "/process/status")
-        return told("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
+        return well_formed("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
 
     async def _file(self, remote_id: str) -> StoredFile | None:
         """A file with its text. Raises `Unavailable` where that is larger than an answer may be."""
         answer = await self._look("status", remote_id)
-        return told("status", file_of(answer.body)) if answer else None
+        return well_formed("status", file_of(answer.body)) if answer else None
 
     async def _look(self, op: str, remote_id: str, more: str = "") -> HttpAnswer | None:
         try:
@@ -335,7 +339,7 @@ class OpenWebuiTarget(RemoteTarget):
         """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
-        return told("list", page_of(answer.body, file_of))
+        return well_formed("list", page_of(answer.body, file_of))
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -368,7 +372,8 @@ class OpenWebuiTarget(RemoteTarget):
         Deleted then, it would leave its passages in the base, and nothing could remove them (promise 11).
         """
         until = self._steady() + PATIENCE
-        while (word := await self._word(remote_id)) in IN_FLIGHT:
+        # A word that nobody knows may mean anything.
+        while (word := await self._word(remote_id)) not in ("completed", "failed", None):
             if self._steady() >= until:
                 file = await self._file(remote_id)
                 # A server that was ended in the middle leaves this for ever.
@@ -411,7 +416,7 @@ class OpenWebuiTarget(RemoteTarget):
             path = f"{self._base}/sync/diff"
             answer = await self._client.ask("folders", "POST", path, json={"manifest": []})
             deleted = object_of(answer.body).get("deleted")
-            counted = len(told("folders", deleted if isinstance(deleted, list) else None))
+            counted = len(well_formed("folders", deleted if isinstance(deleted, list) else None))
         sweep.check(counted, self._config.knowledge_id)
         for row in pending.values():
             yield row.listed(prefix, DocState.INDEXING)
@@ -440,9 +445,7 @@ class OpenWebuiTarget(RemoteTarget):
             return ()
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
-        matches = told("search", shapes.matches_of(answer.body))
-        hits = hits_of(match for match in matches if not query.among or match[0] in query.among)
-        return hits if query.selects and not query.among else hits[: query.top_k]
+        return hits_for(well_formed("search", shapes.matches_of(answer.body)), query)
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:

@@ -32,8 +32,8 @@ from kbsync.core.model import Limits
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, untried
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of
-from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, well_formed
+from kbsync.targets.http.target import RemoteTarget, grace, hits_for, limited, refusal_of
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.manage import DATASETS, RagflowBases
@@ -103,7 +103,7 @@ class RagflowTarget(RemoteTarget):
         return outcomes
 
     async def _store(self, document: Outgoing) -> PutOutcome:
-        if (refusal := self._refusal(document)) is not None:
+        if refusal := refusal_of(document, self.limits):
             return refusal
         try:
             file = FilePart("file", document.name, document.body)
@@ -118,17 +118,6 @@ class RagflowTarget(RemoteTarget):
         if stored is None:
             return Unsure("upload: the answer does not name the document", code="no-id")
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
-
-    def _refusal(self, document: Outgoing) -> Rejected | None:
-        """What the server would refuse after all of it was sent, or only when it is parsed."""
-        extension = document.path.rpartition("/")[2].rpartition(".")[2].lower()
-        if extension not in EXTENSIONS:
-            known = " ".join(sorted(EXTENSIONS))
-            return Rejected(f"RAGFlow does not parse this format; it takes {known}", code="format")
-        if document.size > self._config.max_bytes:
-            most = f"{document.size:,} bytes are over the limit of {self._config.max_bytes:,}"
-            return Rejected(most, code="too-large")
-        return None if document.size else Rejected("the file is empty", code="empty")
 
     async def _unless_missing(self, refused: TargetError) -> TargetError:
         """The refusal, where the dataset is there: a code says nothing of which of them is to blame."""
@@ -268,10 +257,7 @@ class RagflowTarget(RemoteTarget):
         except Rejected as error:
             later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
             raise await self._unless_missing(later) from error
-        page = shapes.page_of(answer.body)
-        if page is None:
-            raise Unavailable("list: the answer has another shape than it should", code="shape")
-        return page
+        return well_formed("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, DocumentRow]:
         """Those of `ids`, at most `MOST_IDS`, that are there."""
@@ -299,8 +285,7 @@ class RagflowTarget(RemoteTarget):
             if not few:
                 raise
             found = await self._found(asked)  # one of them is gone, and has the search refused
-        hits = hits_of(match for match in found if not query.among or match[0] in query.among)
-        return hits if query.selects and not query.among else hits[: query.top_k]
+        return hits_for(found, query)
 
     async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
         try:

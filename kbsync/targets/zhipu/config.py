@@ -19,7 +19,6 @@ from kbsync.config.kinds import (
     Choice,
     Fraction,
     RefusedValue,
-    Text,
     ValueKind,
     Whereabouts,
     Whole,
@@ -27,7 +26,7 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import CHAT_MODEL, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
 
 if TYPE_CHECKING:
@@ -160,15 +159,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         Choice("how requests show the key: itself, or a token of short life that it signs"),
     ] = "key"
     knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
-    chat_model: Annotated[
-        str,
-        Text(
-            "the model that answers questions where there are no applications; empty: none",
-            r"[!-~]*",
-            'the name of a model, such as glm-4-flash, or ""',
-            200,
-        ),
-    ] = "glm-4-flash"
+    chat_model: Annotated[str, CHAT_MODEL] = "glm-4-flash"
     search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
         default_factory=ZhipuSearchConfig
     )

@@ -260,12 +260,6 @@ def with_images(hit: Hit, images: Images) -> Hit:
     return replace(hit, passages=tuple(passages))
 
 
-def usage_of(value: object) -> Mapping[str, int] | None:
-    """Tokens by what they went into; None where there are none."""
-    counts = {key: integer(count) for key, count in object_of(value).items()}
-    return {key: count for key, count in counts.items() if count is not None} or None
-
-
 USUAL = ZhipuSearchConfig()
 
 

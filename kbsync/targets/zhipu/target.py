@@ -94,9 +94,7 @@ class ZhipuTarget(RemoteTarget):
         self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space)
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
-        self._answering = Answering(
-            self._client, platform, self._chat_judge, config.knowledge_id, self.search
-        )
+        self._answering = Answering(self._client, platform, config.knowledge_id, self.search)
 
     @property
     def limits(self) -> Limits:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin import rules
+from kbsync_standin.application import ServiceApplication, compiled, misshapen
 from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
-from kbsync_standin.dify.workspace import HOME_ID, Document, KnowledgeBase, Refused, Workspace, hits
-from kbsync_standin.faults import Fault
-from kbsync_standin.forms import boundary_of, filename_in, parse_form
+from kbsync_standin.dify.workspace import HOME_ID, Document, KnowledgeBase, Refused, Workspace
+from kbsync_standin.faults import Fault, hits
+from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.listing import page_of
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Breach, Rules, is_flag, is_string, is_text, is_whole, one_of, or_none
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -35,17 +37,6 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("POST", "/datasets/{id}/retrieve"): "retrieve",
 }
 """The operation of each method and path."""
-
-_PATTERNS = [
-    (
-        method,
-        re.compile(
-            "/v1" + path.replace("{id}", f"(?P<base>{_UUID})").replace("{document}", f"(?P<document>{_UUID})")
-        ),
-        op,
-    )
-    for (method, path), op in ROUTES.items()
-]
 
 _ALWAYS = (
     "txt",
@@ -68,7 +59,7 @@ _TECHNIQUE = one_of("high_quality", "economy")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way through a route. `base`, `document`: ids in its path."""
+    """One request on its way through a route. `ids`: in its path."""
 
     workspace: Workspace
     request: Request
@@ -82,7 +73,7 @@ class Call:
 
     def base(self) -> KnowledgeBase:
         """Raises `Refused`."""
-        return self.workspace.base(self.ids["base"])
+        return self.workspace.base(self.ids["id"])
 
     def found(self, words: str) -> Document:
         """The document of the path. Raises `Refused` with `words`."""
@@ -90,20 +81,7 @@ class Call:
 
     def body(self, tests: Mapping[str, Any], needed: tuple[str, ...] = ()) -> dict[str, Any]:
         """A JSON object of these fields. Raises `Breach`."""
-        return _checked(self.request.body, tests, needed)
-
-
-def _checked(text: bytes, tests: Mapping[str, Any], needed: tuple[str, ...] = ()) -> dict[str, Any]:
-    try:
-        body = json.loads(text)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Breach("the body is no JSON object")
-    rules = Rules()
-    rules.only(body, tests)
-    rules.fields(body, tests, needed)
-    return body
+        return Rules().body(self.request.body, tests, needed)
 
 
 # -- knowledge bases (dataset.py)
@@ -191,12 +169,9 @@ def _upload(call: Call) -> Any:
     workspace, base, behaviour = call.workspace, call.base(), call.workspace.behaviour
     if behaviour.external:
         raise _invalid("External datasets are not supported.")
-    boundary = boundary_of(call.request.headers.get("content-type", ""))
-    if boundary is None:
-        raise Breach("the body is no form")
-    parts = {part.name: part for part in parse_form(boundary, call.request.body)}
+    parts = {part.name: part for part in form_in(call.request)}
     Rules().only(parts, ("data", "file"), "the form field")
-    data = _checked(parts["data"].content, _DATA) if "data" in parts else {}
+    data = Rules().body(parts["data"].content, _DATA) if "data" in parts else {}
     technique = data.get("indexing_technique") or base.technique
     if not technique or (behaviour.technique_needed and "indexing_technique" not in data):
         raise _invalid("indexing_technique is required.")
@@ -286,7 +261,7 @@ def _delete(call: Call) -> Any:
     return {"204": None, "number": 204, "object": {"result": "success"}}[workspace.behaviour.deleted]
 
 
-SIGNED = re.compile(rf"/files/(?P<file>{_UUID})/file-preview")
+SIGNED = "/files/{file}/file-preview"
 """Where the bytes of a file are read, without a key (api/core/file/helpers.py, `get_signed_file_url`)."""
 
 
@@ -326,7 +301,7 @@ def _retrieve(call: Call) -> Any:
     wanted = asked.get("retrieval_model", {"top_k": 4})
     if "retrieval_model" in asked:
         needed = ("search_method", "reranking_enable", "top_k", "score_threshold_enabled")
-        _checked(json.dumps(wanted).encode(), _SEARCH, needed)
+        Rules().body(json.dumps(wanted).encode(), _SEARCH, needed)
     records = [] if call.fault.kind == "nothing-found" else call.workspace.found(base.id, asked["query"])
     return {"query": {"content": asked["query"]}, "records": records[: wanted["top_k"]]}
 
@@ -360,80 +335,53 @@ _PLAYED: Mapping[str, Refused] = {
 }
 
 
-class DifyApplication:
-    """One workspace, at first with one empty knowledge base, `HOME_ID`. Arguments as everywhere."""
+class DifyApplication(ServiceApplication):
+    """One workspace, at first with one empty knowledge base, `HOME_ID`."""
 
-    name = "dify"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds = "dify", KINDS
+    routes = (
+        *compiled(((*route, op) for route, op in ROUTES.items()), "/v1", _UUID),
+        *compiled([("GET", SIGNED, "bytes")], piece=_UUID),
+    )
+    default_key = "dataset-secret-for-tests"
+    api, home = "/v1", f"dataset_id: {HOME_ID}"
 
-    def __init__(
-        self,
-        key: str = "dataset-secret-for-tests",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        self.clock = clock or StandInClock()
-        self._key = key
-        self.letters: list[Letter] = []
+    def _open(self, seed: int, vectorize: tuple[float, float]) -> Workspace:
         self.workspace = Workspace(seed, DifyBehaviour(vectorize=vectorize), self.clock)
-
-    @property
-    def behaviour(self) -> DifyBehaviour:
-        """How it always is."""
-        return self.workspace.behaviour
-
-    @property
-    def violations(self) -> list[str]:
-        """What was done against the service's rules."""
-        return self.workspace.violations
-
-    def op(self, request: Request) -> str:
-        """The operation's name, "" for an unknown route."""
-        return _route(request)[0]
+        return self.workspace
 
     def subject(self, request: Request) -> str:
         """The name of the document that it is about."""
-        op, ids = _route(request)
+        op, ids = self.routed(request)
         if op == "upload":
             return filename_in(request.body)
         document = self.workspace.documents.get(ids.get("document", ""))
         return document.name if document else ""
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """What the service would answer."""
-        (op, ids), fault = _route(request), fault or Fault("")
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
-        try:
-            if op == "bytes":
-                return self._bytes(request, ids["file"])
-            is_known = request.headers.get("authorization") == f"Bearer {self._key}"
-            if not is_known or self.behaviour.key_revoked:
-                raise _PLAYED["unauthorized"]
-            if not op:
-                words = "The requested URL was not found on the server."
-                raise Refused(404, "not_found", words)
-            if (refusal := _PLAYED.get(fault.kind)) is not None:
-                raise refusal
-            if fault.kind == "error":
-                return _error(fault)
-            body = ANSWERS[op](Call(self.workspace, request, fault, ids))
-        except Refused as refused:
-            return Response.json(refused.body, refused.status)
-        except Breach as breach:
-            self.violations.append(f"{op}: {breach}")
-            return Response.json(Refused(400, "invalid_param", str(breach)).body, 400)
+    def _answered(self, op: str, pieces: Mapping[str, str], request: Request, fault: Fault) -> Response:
+        if op == "bytes":
+            return self._bytes(request, pieces["file"])
+        if not self._is_known(request):
+            raise _PLAYED["unauthorized"]
+        if not op:
+            raise Refused(404, "not_found", "The requested URL was not found on the server.")
+        if (refusal := _PLAYED.get(fault.kind)) is not None:
+            raise refusal
+        if fault.kind == "error":
+            return _error(fault)
+        body = ANSWERS[op](Call(self.workspace, request, fault, pieces))
         if fault.kind == "error-after":
             return _error(fault)
         if fault.kind == "shape":
-            forms: dict[str, Any] = {"object": {}, "nulls": {key: [None] for key in body or {}}, "null": None}
-            return Response.json(forms[str(fault.args.get("form", "object"))])
+            return Response.json(misshapen(fault, {key: [None] for key in body or {}}))
         if body is None:
             return Response(204)
         if self.behaviour.extra_fields and isinstance(body, dict):
             body = {**body, "surprise": {"a": [1]}}
         return Response.json(body)
+
+    def _refused(self, refused: rules.Refused, fault: Fault) -> Response:
+        return _refusal(refused.status, str(refused.code or "invalid_param"), str(refused))
 
     def _bytes(self, request: Request, document_id: str) -> Response:
         """The file behind a signed address. Raises `Refused`."""
@@ -443,10 +391,6 @@ class DifyApplication:
         if one is None or one.deleted_at is not None or request.query.get("sign") != one.sha256[:16]:
             raise Refused(404, "not_found", "File not found or signature is invalid")
         return Response(200, one.content, {"content-type": "application/octet-stream"})
-
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        self.workspace.turn(switches)
 
     def snapshot(self) -> dict[str, Any]:
         """Every document, deleted ones too, and the bases."""
@@ -465,51 +409,18 @@ class DifyApplication:
         ]
         return {"documents": documents, "bases": [{"id": key} for key in self.workspace.bases()]}
 
-    def journal(self) -> list[dict[str, Any]]:
-        """Effects in order: `stored`, `replaced`, `deleted`, `base-made`; `foreign-deleted` by others."""
-        return list(self.workspace.journal)
-
-    def reset(self) -> None:
-        """One empty base again."""
-        self.workspace.reset()
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`{"name", "text"}` stores a document of somebody else's, `{"delete": id or name}` deletes any.
-
-        Raises `ValueError`.
-        """
-        if "delete" in args:
-            for one in self.workspace.alive(HOME_ID):
-                if args["delete"] in (one.id, one.name):
-                    self.workspace.delete(one, "foreign-deleted")
-                    return {"id": one.id}
-            raise ValueError(f"there is no document {args['delete']!r}")
-        name, text = args.get("name"), args.get("text", "")
-        if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        one = self.workspace.store(HOME_ID, name, text.encode(), Fault(""), duplicate=False)
+    def _store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> str:
+        one = self.workspace.store(HOME_ID, name, content, Fault(""), duplicate=False)
         one.is_foreign = True
-        return {"id": one.id}
-
-    def config_hint(self, url: str) -> str:
-        """A mirror into the base that is here."""
-        return (
-            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: dify\n"
-            f"      base_url: {url}/v1\n      api_key: {self._key}\n      dataset_id: {HOME_ID}\n"
-        )
+        return one.id
 
 
-def _route(request: Request) -> tuple[str, Mapping[str, str]]:
-    if request.method == "GET" and (found := SIGNED.fullmatch(request.path)) is not None:
-        return "bytes", found.groupdict()
-    for method, pattern, op in _PATTERNS:
-        if method == request.method and (found := pattern.fullmatch(request.path)) is not None:
-            return op, found.groupdict()
-    return "", {}
+def _refusal(status: int, code: str, message: str, http: int = 0) -> Response:
+    return Response.json({"code": code, "message": message, "status": status}, http or status)
 
 
 def _error(fault: Fault) -> Response:
     """The error body that a fault answers with."""
     status = int(fault.args.get("status", 400))
     code, message = str(fault.args.get("code", "invalid_param")), str(fault.args.get("message", ""))
-    return Response.json(Refused(status, code, message).body, int(fault.args.get("http", status)))
+    return _refusal(status, code, message, int(fault.args.get("http", status)))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from kbsync_standin import switches as switching
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,6 @@ class DifyBehaviour:
     key_revoked: bool = False
     extra_fields: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
-
-
-def changed(behaviour: DifyBehaviour, switches: Mapping[str, Any]) -> DifyBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    return switching.changed(behaviour, switches, {"vectorize": switching.span})
 
 
 KINDS: Mapping[str, str] = {

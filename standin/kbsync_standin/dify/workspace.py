@@ -6,17 +6,15 @@ Paths are of https://github.com/langgenius/dify; docs/targets/dify.md names the 
 from __future__ import annotations
 
 import hashlib
-import random
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
-from kbsync_standin.dify.behaviour import DifyBehaviour, changed
-from kbsync_standin.faults import Fault
-from kbsync_standin.messages import StandInClock
+from kbsync_standin import rules
+from kbsync_standin.application import Holdings, shared_words
+from kbsync_standin.dify.behaviour import DifyBehaviour
+from kbsync_standin.faults import Fault, hits
 
 HOME_ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
 """The knowledge base that is there from the start."""
@@ -24,17 +22,11 @@ HOME_ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
 LONGEST_NAME = 200
 
 
-class Refused(Exception):
-    """The service refuses: an error as `handle_http_exception` in api/libs/external_api.py writes it."""
+class Refused(rules.Refused):
+    """An error as `handle_http_exception` in api/libs/external_api.py writes it."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The error as an object."""
-        return {"code": self.code, "message": str(self), "status": self.status}
+        super().__init__(message, status, code)
 
 
 @dataclass(slots=True)
@@ -110,31 +102,14 @@ class Document:
         }
 
 
-def hits(fault: Fault, kind: str, name: str) -> bool:
-    """A fault of this kind is played on a file of this name."""
-    return fault.kind == kind and fnmatchcase(name, str(fault.args.get("name", "*")))
+class Workspace(Holdings[DifyBehaviour]):
+    """One workspace. A violation is also what a client with the source at hand would not send."""
 
-
-class Workspace:
-    """`journal`: effects in order. `violations`: what a client with the source at hand would not send."""
-
-    def __init__(self, seed: int, behaviour: DifyBehaviour, clock: StandInClock) -> None:
-        self.behaviour, self.clock, self._seed = behaviour, clock, seed
-        self.violations: list[str] = []
-        self.journal: list[dict[str, Any]] = []
-        self.reset()
-
-    def reset(self) -> None:
-        """One empty base again."""
-        self._chance = random.Random(self._seed)  # noqa: S311
+    def _begin(self) -> None:
         self.all_bases = {HOME_ID: KnowledgeBase(HOME_ID, "Handbook")}
         self.documents: dict[str, Document] = {}
-        self.journal.clear()
 
-    def turn(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        before = self.behaviour
-        self.behaviour = changed(before, switches)
+    def _turned(self, before: DifyBehaviour) -> None:
         if self.behaviour.fresh and not before.fresh:
             self.all_bases[HOME_ID].technique, self.all_bases[HOME_ID].has_rule = None, False
         if self.behaviour.base not in (before.base, "present"):
@@ -184,6 +159,10 @@ class Workspace:
         rows = [one for one in self.documents.values() if one.base == base_id and one.deleted_at is None]
         return sorted(rows, key=lambda one: (int(one.created), one.position), reverse=True)
 
+    def present(self) -> list[Document]:
+        """Of the base that is there from the start."""
+        return self.alive(HOME_ID)
+
     def document(self, base_id: str, document_id: str, words: str) -> Document:
         """Raises `Refused` with `words`."""
         one = self.documents.get(document_id)
@@ -232,11 +211,10 @@ class Workspace:
 
     def found(self, base_id: str, query: str) -> list[dict[str, Any]]:
         """Records that share words with `query`, best first (api/services/hit_testing_service.py)."""
-        words, now = set(re.findall(r"\w+", query.lower())), self.clock.now()
-        records = []
+        records, now = [], self.clock.now()
         for one in self.alive(base_id):
             text = one.content.decode("utf-8", "replace")
-            share = len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
+            share = shared_words(query, text)
             if share and one.is_searchable(now):
                 document = {"id": one.id, "data_source_type": "upload_file", "name": one.name}
                 segment = {"id": one.id, "document_id": one.id, "content": text[:2000], "answer": None}

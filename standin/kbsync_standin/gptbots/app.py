@@ -7,16 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kbsync_standin.faults import Fault
+from kbsync_standin.application import ServiceApplication, compiled, misshapen
+from kbsync_standin.faults import Fault, hits
 from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
-from kbsync_standin.gptbots.bot import (
-    HOME_ID,
-    Bot,
-    Document,
-    Refused,
-    hits,
-    ids_in,
-)
+from kbsync_standin.gptbots.bot import HOME_ID, Bot, Document, ids_in
 from kbsync_standin.gptbots.rules import (
     MOST_ASKED,
     Delivery,
@@ -29,8 +23,8 @@ from kbsync_standin.gptbots.rules import (
     ranked,
 )
 from kbsync_standin.listing import in_order, page_of
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Breach
+from kbsync_standin.messages import Request, Response
+from kbsync_standin.rules import Breach, Refused
 
 QA_UPDATE = "/v1/bot/doc/qa/update"
 
@@ -203,7 +197,9 @@ def _delete(bot: Bot, request: Request, fault: Fault) -> Response:
     if bot.behaviour.unknown_ids == "refused" and not alive.issuperset(ids):
         raise Refused("no such document")
     if fault.kind != "keeps-documents":
-        bot.delete(key for key in ids if key in alive)
+        for key in ids:
+            if key in alive:
+                bot.delete(bot.storage.documents[key])
     return _json(bot, dict(_OK), fault)
 
 
@@ -224,10 +220,7 @@ def _match(bot: Bot, request: Request, fault: Fault) -> Response:
 
 def _json(bot: Bot, value: Any, fault: Fault) -> Response:
     if fault.kind == "shape":
-        value = {
-            "object": {},
-            "nulls": {key: [None] for key in value} if isinstance(value, dict) else [None],
-        }.get(str(fault.args.get("form", "object")))
+        value = misshapen(fault, {key: [None] for key in value} if isinstance(value, dict) else [None])
     elif bot.behaviour.extra_fields and isinstance(value, dict) and "code" not in value:
         value = value | {"surprise": None}
     return Response.json(value)
@@ -252,39 +245,23 @@ _NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _RANKING = re.compile(rb'"rerank_version"\s*:\s*("[^"\\]*")')
 
 
-class GptbotsApplication:
-    """One bot, with one empty knowledge base, `HOME_ID`, at first. Arguments as in `ZhipuApplication`."""
+class GptbotsApplication(ServiceApplication):
+    """One bot, with one empty knowledge base, `HOME_ID`, at first."""
 
-    name = "gptbots"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds = "gptbots", KINDS
+    routes = compiled((*route, op) for route, op in ROUTES.items())
+    default_key = "app-secret-for-tests"
+    home = f"knowledge_base_id: {HOME_ID}"
 
-    def __init__(
-        self,
-        key: str = "app-secret-for-tests",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        self.clock = clock or StandInClock()
-        self._key = key
-        self.letters: list[Letter] = []
+    def _open(self, seed: int, vectorize: tuple[float, float]) -> Bot:
         self.bot = Bot(seed, GptbotsBehaviour(vectorize=vectorize), self.clock)
+        return self.bot
 
-    @property
-    def behaviour(self) -> GptbotsBehaviour:
-        """How it always is."""
-        return self.bot.behaviour
-
-    @property
-    def violations(self) -> list[str]:
-        """What was done against the vendor's rules."""
-        return self.bot.violations
-
-    def op(self, request: Request) -> str:
-        """The operation; all kinds of documents are added by one."""
+    def routed(self, request: Request) -> tuple[str, dict[str, str]]:
+        """All kinds of documents are added by one operation."""
         if request.path == QA_UPDATE and not self.behaviour.qa_updates:
-            return ""
-        return ROUTES.get((request.method, request.path), "")
+            return "", {}
+        return super().routed(request)
 
     def subject(self, request: Request) -> str:
         """The names of the files or documents that it is about, joined with ` | `; of a search, its model."""
@@ -297,37 +274,24 @@ class GptbotsApplication:
             names = [known[one].name for one in ids_in(request) if one in known]
         return " | ".join(names)
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """What the vendor would answer."""
-        op, fault = self.op(request), fault or Fault("")
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
-        try:
-            is_known = request.headers.get("authorization") == f"Bearer {self._key}"
-            if not is_known or self.behaviour.key_revoked or fault.kind == "unauthorized":
-                raise Refused("authentication failed", 40127)
-            if not op:
-                return Response.json({"code": 404, "message": "no such route"}, 404)
-            match fault.kind:
-                case "code":
-                    return _refusal(fault)
-                case "bot-deleted":
-                    return Response.json({"code": 20059, "message": "the bot was deleted"})
-                case "rate-limited":
-                    answer = Response.json({"code": 429, "message": "too many requests"}, 429)
-                    after = fault.args.get("retry_after")
-                    return answer if after is None else answer.having(retry_after=str(after))
-            response = ANSWERS[op](self.bot, request, fault)
-        except Refused as refused:
-            return Response.json({"code": refused.code, "message": str(refused)})
-        except Breach as breach:
-            self.violations.append(f"{op}: {breach}")
-            return Response.json({"code": breach.code or 40000, "message": str(breach)})
+    def _answered(self, op: str, pieces: Mapping[str, str], request: Request, fault: Fault) -> Response:
+        if not self._is_known(request) or fault.kind == "unauthorized":
+            raise Refused("authentication failed", code=40127)
+        if not op:
+            return Response.json({"code": 404, "message": "no such route"}, 404)
+        match fault.kind:
+            case "code":
+                return _refusal(fault)
+            case "bot-deleted":
+                return Response.json({"code": 20059, "message": "the bot was deleted"})
+            case "rate-limited":
+                answer = Response.json({"code": 429, "message": "too many requests"}, 429)
+                return answer.having(retry_after=str(fault.args.get("retry_after", "")))
+        response = ANSWERS[op](self.bot, request, fault)
         return _refusal(fault) if fault.kind == "code-after" else response
 
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        self.bot.turn(switches)
+    def _refused(self, refused: Refused, fault: Fault) -> Response:
+        return Response.json({"code": refused.code or 40000, "message": str(refused)})
 
     def snapshot(self) -> dict[str, Any]:
         """Every document, deleted ones too, and the bases."""
@@ -336,31 +300,10 @@ class GptbotsApplication:
         bases = [{"id": key, "settings": dict(one.settings)} for key, one in self.bot.bases().items()]
         return {"documents": documents, "bases": bases}
 
-    def journal(self) -> list[dict[str, Any]]:
-        """Effects in order: `stored`, `updated`, `deleted`, `base-made`; `foreign-deleted` by others."""
-        return list(self.bot.journal)
-
-    def reset(self) -> None:
-        """One empty base again."""
-        self.bot.reset()
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`{"name", "text", "source_url"}` stores a document of somebody else's, `{"delete": id or name}`
-        deletes any. Raises `ValueError`."""
-        if "delete" in args:
-            return {"id": self.bot.delete_by_others(args["delete"]).id}
-        name, text = args.get("name"), args.get("text", "")
-        if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        sent = SentFile(name, text.encode(), str(args.get("source_url", "")))
-        return {"id": self.bot.store(sent, HOME_ID, "text", {}, Fault("")).id}
-
-    def config_hint(self, url: str) -> str:
-        """A mirror into the base that is here."""
-        return (
-            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: gptbots\n"
-            f"      base_url: {url}\n      api_key: {self._key}\n      knowledge_base_id: {HOME_ID}\n"
-        )
+    def _store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> str:
+        """`source_url`: that of the document."""
+        sent = SentFile(name, content, str(args.get("source_url", "")))
+        return self.bot.store(sent, HOME_ID, "text", {}, Fault("")).id
 
 
 def _refusal(fault: Fault) -> Response:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from kbsync_standin import switches as switching
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,6 @@ class GptbotsBehaviour:
     qa_updates: bool = True
     key_revoked: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
-
-
-def changed(behaviour: GptbotsBehaviour, switches: Mapping[str, Any]) -> GptbotsBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    return switching.changed(behaviour, switches, {"vectorize": switching.span})
 
 
 KINDS: Mapping[str, str] = {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.gptbots.behaviour import GptbotsBehaviour, changed
+from kbsync_standin.application import Holdings, shared_words
+from kbsync_standin.faults import Fault, hits
+from kbsync_standin.gptbots.behaviour import GptbotsBehaviour
 from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.messages import Request, StandInClock
+from kbsync_standin.rules import Refused
 
 HOME_ID = "67457fea6f658672d6482542"
 """The knowledge base that is there from the start."""
@@ -112,8 +112,8 @@ class Document:
 class Storage:
     """All documents and bases of one bot."""
 
-    def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)  # noqa: S311
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
         self._count = 0
         self.bases: dict[str, BotBase] = {HOME_ID: BotBase("Default")}
         self.documents: dict[str, Document] = {}
@@ -152,15 +152,13 @@ class Storage:
         self, prompt: str, bases: set[str] | None, ids: set[str] | None, now: float
     ) -> list[dict[str, Any]]:
         """Passages that share words with `prompt`, best first; of the union of bases and ids."""
-        words = set(re.findall(r"\w+", prompt.lower()))
         rows = []
         for one in self.alive():
             one.get_on(now)
             if one.serving is None or not _is_meant(one, bases, ids):
                 continue
             text = one.serving.content.decode("utf-8", "replace")
-            share = len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
-            if share:
+            if share := shared_words(prompt, text):
                 row = {"content": text[:2000], "data_id": one.id, "document_name": one.name, "score": share}
                 rows.append(row)
         return sorted(rows, key=lambda row: -row["score"])
@@ -172,14 +170,6 @@ def _is_meant(one: Document, bases: set[str] | None, ids: set[str] | None) -> bo
     return one.base in (bases or ()) or one.id in (ids or ())
 
 
-class Refused(Exception):
-    """The vendor refuses, and the client made no mistake."""
-
-    def __init__(self, words: str, code: int = 40000) -> None:
-        super().__init__(words)
-        self.code = code
-
-
 def ids_in(request: Request) -> list[str]:
     """Ids in the query, repeated or joined; one that was encoded together is one odd id."""
     pairs = parse_qsl(urlsplit(request.raw_target).query)
@@ -187,28 +177,19 @@ def ids_in(request: Request) -> list[str]:
     return repeated + [one for name, value in pairs if name == "doc" for one in value.split(",") if one]
 
 
-def hits(fault: Fault, kind: str, name: str) -> bool:
-    """A fault of this kind is played on a file of this name."""
-    return fault.kind == kind and fnmatchcase(name, str(fault.args.get("name", "*")))
-
-
-class Bot:
-    """`journal`: effects in order. `violations`: what was done against the vendor's rules."""
+class Bot(Holdings[GptbotsBehaviour]):
+    """One bot, its documents and bases in `storage`."""
 
     def __init__(self, seed: int, behaviour: GptbotsBehaviour, clock: StandInClock) -> None:
-        self.behaviour, self.clock = behaviour, clock
-        self.violations: list[str] = []
-        self.journal: list[dict[str, Any]] = []
-        self.storage = Storage(seed)
-        self._seed = seed
+        super().__init__(seed, behaviour, clock)
         self._visits: dict[str, int] = {}
 
-    def turn(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        before = self.behaviour.base
-        self.behaviour = changed(self.behaviour, switches)
+    def _begin(self) -> None:
+        self.storage = Storage(self._chance)
+
+    def _turned(self, before: GptbotsBehaviour) -> None:
         base = self.behaviour.base
-        if base != before and base != "present":
+        if base not in (before.base, "present"):
             self.storage.drop(HOME_ID)
             if base == "recreated":
                 self.storage.bases = {self.storage.new_id(self.clock.now()): BotBase("Default")}
@@ -229,11 +210,6 @@ class Bot:
         """Raises `Refused`."""
         if base not in self.bases():
             raise Refused("the knowledge base does not exist")
-
-    def reset(self) -> None:
-        """One empty base again."""
-        self.storage = Storage(self._seed)
-        self.journal.clear()
 
     def store(self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], fault: Fault) -> Document:
         """A new document, under the name that a fault makes of its own."""
@@ -275,20 +251,14 @@ class Bot:
                 self._note("retried", one, one.coming)
         return len(failed)
 
-    def delete(self, ids: Iterable[str]) -> None:
-        """Documents that are there."""
-        for key in ids:
-            self.storage.documents[key].deleted_at = self.clock.now()
-            self._note("deleted", self.storage.documents[key], None)
+    def present(self) -> Iterator[Document]:
+        """In every base."""
+        return self.storage.alive()
 
-    def delete_by_others(self, wanted: object) -> Document:
-        """By its id or name. Raises `ValueError` for one that is not there."""
-        for one in self.storage.alive():
-            if wanted in (one.id, one.name):
-                one.deleted_at = self.clock.now()
-                self._note("foreign-deleted", one, None)
-                return one
-        raise ValueError(f"there is no document {wanted!r}")
+    def delete(self, one: Document, effect: str = "deleted") -> None:
+        """A document that is there."""
+        one.deleted_at = self.clock.now()
+        self._note(effect, one, None)
 
     def _version(self, sent: SentFile, fault: Fault) -> Version:
         ready: float | None = self.clock.now() + self.storage.span(self.behaviour.vectorize)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from kbsync_standin.rules import (
     is_flag,
     is_string,
     is_text,
+    json_object,
     one_of,
     or_none,
     share,
@@ -61,13 +61,7 @@ class Delivery:
 
 def body_of(request: Request) -> dict[str, Any]:
     """The JSON object. Raises `Breach`."""
-    try:
-        body = json.loads(request.body)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Breach("the body is no JSON object")
-    return body
+    return json_object(request.body)
 
 
 _BASE_TESTS: Mapping[str, Test] = {
@@ -79,11 +73,9 @@ _BASE_TESTS: Mapping[str, Test] = {
 }
 
 
-def base_wish_of(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
+def base_wish_of(body: dict[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
     """Name, description and settings of a base to be made. Raises `Breach`."""
-    rules = Rules()
-    rules.only(body, _BASE_TESTS)
-    rules.fields(body, _BASE_TESTS, needed=("name", "desc"))
+    Rules().known(body, _BASE_TESTS, ("name", "desc"))
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Breach("kg_ner_extraction_user_prompt without graph_enable")
     settings = {key: value for key, value in body.items() if key not in ("name", "desc")}
@@ -236,11 +228,9 @@ class Question:
     least_score: float
 
 
-def question_of(body: Mapping[str, Any]) -> Question:
+def question_of(body: dict[str, Any]) -> Question:
     """Raises `Breach`."""
-    rules = Rules()
-    rules.only(body, _QUESTION_TESTS)
-    rules.fields(body, _QUESTION_TESTS, needed=("prompt", "top_k"))
+    Rules().known(body, _QUESTION_TESTS, ("prompt", "top_k"))
     bases, ids = (None if body.get(key) is None else set(body[key]) for key in ("group_ids", "data_ids"))
     ranking, least_score = body.get("rerank_version") or "", body.get("doc_correlation") or 0.0
     return Question(body["prompt"], body["top_k"], bases, ids, ranking, least_score)

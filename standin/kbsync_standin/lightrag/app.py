@@ -7,16 +7,18 @@ running server.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.forms import boundary_of, filename_in, parse_form
-from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour, changed
-from kbsync_standin.lightrag.storage import Document, Storage, id_of
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Breach, Rules, are_texts, is_flag, is_text, one_of, whole
+from kbsync_standin.application import ServiceApplication, compiled, misshapen
+from kbsync_standin.completions import are_messages
+from kbsync_standin.faults import Fault, hits
+from kbsync_standin.forms import filename_in, form_in
+from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour
+from kbsync_standin.lightrag.storage import Storage, id_of
+from kbsync_standin.messages import Request, Response
+from kbsync_standin.rules import Breach, Refused, Rules, are_texts, is_flag, is_text, one_of, whole
 
 ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/documents/status_counts"): "base",
@@ -25,6 +27,8 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("DELETE", "/documents/delete_document"): "delete",
     ("GET", "/documents/pipeline_status"): "deletion",
     ("POST", "/query/data"): "search",
+    ("POST", "/query"): "ask",
+    ("POST", "/query/stream"): "ask",
 }
 """The operation of each method and path."""
 
@@ -34,6 +38,7 @@ SUPPORTED = (
     ".xlsx .xml .yaml .yml"
 )
 LARGEST = 100 * 1024 * 1024
+NO_CONTEXT = "Sorry, I'm not able to provide an answer to that question.[no-context]"
 _WORKING = ("pending", "parsing", "analyzing", "processing", "preprocessed", "processed", "failed")
 _CLEARING = "Pipeline is clearing or deleting documents. Wait for the running job to finish."
 _MODES = ("local", "global", "hybrid", "naive", "mix", "bypass")
@@ -57,29 +62,16 @@ def _refusal(status: int, detail: str) -> Response:
     return Response.json({"detail": detail}, status)
 
 
-class LightragApplication:
-    """One server with one base, empty at first. Arguments as in `ZhipuApplication`."""
+class LightragApplication(ServiceApplication):
+    """One server with one base, empty at first."""
 
-    name = "lightrag"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds = "lightrag", KINDS
+    routes = compiled((*route, op) for route, op in ROUTES.items())
+    default_key = "key-for-tests"
 
-    def __init__(
-        self,
-        key: str = "key-for-tests",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        self.clock = clock or StandInClock()
-        self.behaviour = LightragBehaviour(vectorize=vectorize)
-        self.violations: list[str] = []
-        self.letters: list[Letter] = []
-        self._key, self._seed = key, seed
-        self.storage = Storage(seed, self.clock)
-
-    def op(self, request: Request) -> str:
-        """The operation."""
-        return ROUTES.get((request.method, request.path), "")
+    def _open(self, seed: int, vectorize: tuple[float, float]) -> Storage:
+        self.storage = Storage(seed, LightragBehaviour(vectorize=vectorize), self.clock)
+        return self.storage
 
     def subject(self, request: Request) -> str:
         """The name of the file that is uploaded, or of the documents to be deleted, joined with ` | `."""
@@ -95,12 +87,8 @@ class LightragApplication:
                 return " | ".join(known[one].name for one in ids if one in known)
         return ""
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """What the server would answer."""
-        op, fault = self.op(request), fault or Fault("")
+    def _answered(self, op: str, pieces: Mapping[str, str], request: Request, fault: Fault) -> Response:
         self.storage.work()
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
         given = request.headers.get("x-api-key")
         if not given and "authorization" in request.headers:
             return _refusal(401, "Invalid token")
@@ -116,19 +104,18 @@ class LightragApplication:
                 return _refusal(429, "Pipeline queue is full").having(retry_after=str(after))
             case "internal" if not fault.args.get("stored"):
                 return _refusal(500, "Internal server error")
-        try:
-            response = _ANSWERS[op](self, request, fault)
-        except Breach as breach:
-            self.violations.append(f"{op}: {breach}")
-            if breach.status != 422:
-                return _refusal(breach.status, str(breach))
-            told = {"type": "value_error", "loc": ["body"], "msg": str(breach), "input": None}
-            return Response.json({"detail": [told]}, 422)
+        response = _ANSWERS[op](self, request, fault)
         if fault.kind == "internal":
             return _refusal(500, "Internal server error")
         if fault.kind == "shape" and response.status == 200:
-            return Response.json({"object": {}, "nulls": [None]}.get(str(fault.args.get("form", "object"))))
+            return Response.json(misshapen(fault, [None]))
         return response
+
+    def _refused(self, refused: Refused, fault: Fault) -> Response:
+        if refused.status != 422:
+            return _refusal(refused.status, str(refused))
+        told = {"type": "value_error", "loc": ["body"], "msg": str(refused), "input": None}
+        return Response.json({"detail": [told]}, 422)
 
     # -- the calls ---------------------------------------------------------------------------------------
 
@@ -177,13 +164,11 @@ class LightragApplication:
             "sort_direction": "desc",
         }
         asked |= _fields(request, _LIST_TESTS, ())
-        now, glob = self.clock.now(), str(fault.args.get("name", "*"))
+        now = self.clock.now()
         there = [
             one for one in self.storage.documents.values() if now >= one.created + self.behaviour.list_lag
         ]
-        if fault.kind == "left-out":
-            there = [one for one in there if not fnmatchcase(one.name, glob)]
-        rows = [self._dressed(one.row(now)) for one in there]
+        rows = [self._dressed(one.row(now)) for one in there if not hits(fault, "left-out", one.name)]
         if fault.kind == "status-word":
             rows = [{**row, "status": fault.args.get("value")} for row in rows]
         words = asked.get("status_filters")
@@ -224,8 +209,7 @@ class LightragApplication:
         if fault.kind == "search-failed":
             told = {"status": "failure", "message": "Query failed", "data": {}, "metadata": {}}
             return self._json(told)
-        width = sum(1 if character.isascii() else 2 for character in asked["query"].strip())
-        if width < 3:
+        if _is_short(asked["query"]):
             message = "Validation error: body: Value error, RAG query is too short."
             return Response.json({"status": "failure", "message": message, "data": {}, "metadata": {}}, 400)
         chunks = [
@@ -246,6 +230,35 @@ class LightragApplication:
         told = {"status": "success", "message": "Query processed successfully", "data": data}
         return self._json({**told, "metadata": {"query_mode": asked.get("mode", "mix")}})
 
+    def _ask(self, request: Request, fault: Fault) -> Response:
+        """Its model says again what it is given, the best documents."""
+        asked = _fields(request, _ASK_TESTS, ("query",))
+        if _is_short(asked["query"]):
+            raise Breach("Value error, RAG query is too short.", 422)
+        found = list(self.storage.found(asked["query"]))[:3]
+        references: list[dict[str, Any]] = [
+            {"reference_id": str(number), "file_path": one.name} for number, one in enumerate(found, 1)
+        ]
+        if asked.get("include_chunk_content"):
+            references = [told | {"content": [one.text]} for told, one in zip(references, found, strict=True)]
+        text, is_streamed = "\n\n".join(one.text for one in found), request.path.endswith("stream")
+        whole_answer: dict[str, Any] = {"response": text or NO_CONTEXT, "llm_generated": bool(text)}
+        whole_answer |= {"references": references}
+        if not is_streamed:
+            return self._json(whole_answer | {"response_time": 0.1})
+        lines: list[Any] = [whole_answer]
+        if text:
+            pieces = [{"response": piece} for piece in re.findall(r"\S*\s*", text) if piece]
+            lines = [{"references": references}, *pieces]
+        args = fault.args if fault.kind == "stream" else {}
+        if end := args.get("end"):
+            lines = lines[: len(lines) // 2] + ([{"error": "the model is down"}] if end == "error" else [])
+        parts = [f"{json.dumps(line)}\n".encode() for line in lines]
+        if args.get("end") == "half-line":
+            parts.append(b'{"respon')
+        headers, every = {"content-type": "application/x-ndjson"}, float(args.get("every", 0.0))
+        return Response(200, b"".join(parts), headers, tuple(map(len, parts)), every)
+
     def _dressed(self, value: dict[str, Any]) -> dict[str, Any]:
         return {**value, "surprise": {"a": [1]}} if self.behaviour.extra_fields else value
 
@@ -253,12 +266,6 @@ class LightragApplication:
         return Response.json(self._dressed(value))
 
     # -- for tests ---------------------------------------------------------------------------------------
-
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        self.behaviour = changed(self.behaviour, switches)
-        if self.behaviour.base == "emptied":
-            self.storage.documents.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """Every document there is; `stat` 1: it can be searched, 2: it failed."""
@@ -280,39 +287,12 @@ class LightragApplication:
     def journal(self) -> list[dict[str, Any]]:
         """Effects in order: `stored`, `deleted`; `foreign-deleted` by others."""
         self.storage.work()
-        return list(self.storage.journal)
+        return super().journal()
 
-    def reset(self) -> None:
-        """Nothing is there again."""
-        self.storage = Storage(self._seed, self.clock)
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`{"name", "text"}` stores a document of somebody else's, `{"delete": id or name}` deletes any.
-
-        Raises `ValueError`.
-        """
-        if "delete" in args:
-            return {"id": self._delete_by_others(args["delete"]).id}
-        name, text = args.get("name"), args.get("text", "")
-        if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        one = self.storage.store(name, text.encode(), LightragBehaviour(), Fault(""))
+    def _store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> str:
+        one = self.storage.store(name, content, LightragBehaviour(), Fault(""))
         one.is_foreign = True
-        return {"id": one.id}
-
-    def _delete_by_others(self, wanted: object) -> Document:
-        for one in self.storage.documents.values():
-            if wanted in (one.id, one.name):
-                self.storage.note("foreign-deleted", one)
-                return self.storage.documents.pop(one.id)
-        raise ValueError(f"there is no document {wanted!r}")
-
-    def config_hint(self, url: str) -> str:
-        """A mirror into the base that is here."""
-        return (
-            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: lightrag\n"
-            f"      base_url: {url}\n      api_key: {self._key}\n"
-        )
+        return one.id
 
 
 _ANSWERS: Mapping[str, Callable[[LightragApplication, Request, Fault], Response]] = {
@@ -322,6 +302,7 @@ _ANSWERS: Mapping[str, Callable[[LightragApplication, Request, Fault], Response]
     "delete": LightragApplication._delete,
     "deletion": LightragApplication._pipeline,
     "search": LightragApplication._search,
+    "ask": LightragApplication._ask,
 }
 
 _LIST_TESTS = {
@@ -335,30 +316,30 @@ _DELETE_TESTS = {"doc_ids": are_texts, "delete_file": is_flag, "delete_llm_cache
 _SEARCH_TESTS = {"query": is_text, "mode": one_of(*_MODES), "chunk_top_k": whole(1, 1000)}
 
 
+_LAST = {"role": "user", "content": "the question"}
+_ASK_TESTS = {
+    "query": is_text,
+    "mode": one_of(*_MODES),
+    "conversation_history": lambda value: not value or are_messages([*value, _LAST]),
+    "include_references": is_flag,
+    "include_chunk_content": is_flag,
+}
+
+
+def _is_short(query: str) -> bool:
+    return sum(1 if character.isascii() else 2 for character in query.strip()) < 3
+
+
 def _fields(
     request: Request, tests: Mapping[str, Callable[[Any], bool]], needed: tuple[str, ...]
 ) -> dict[str, Any]:
     """The JSON body, of known fields with legal values. Raises `Breach`, answered with 422."""
-    try:
-        body = json.loads(request.body)
-        if not isinstance(body, dict):
-            raise Breach("the body is no JSON object")
-        rules = Rules()
-        rules.only(body, tests)
-        rules.fields(body, tests, needed)
-    except ValueError:
-        raise Breach("the body is no JSON", 422) from None
-    except Breach as breach:
-        raise Breach(str(breach), 422) from None
-    return body
+    return Rules().body(request.body, tests, needed, 422)
 
 
 def _sent_file(request: Request) -> tuple[str, bytes]:
     """Name and bytes of the one file of a form. Raises `Breach`."""
-    boundary = boundary_of(request.headers.get("content-type", ""))
-    if boundary is None:
-        raise Breach("the content type is not multipart/form-data with a boundary", 422)
-    parts = parse_form(boundary, request.body)
+    parts = form_in(request, 422)
     if [part.name for part in parts] != ["file"]:
         raise Breach("a form has one field, file", 422)
     name, content = parts[0].filename or "", parts[0].content

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from kbsync_standin import switches as switching
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +29,6 @@ class LightragBehaviour:
     base: Literal["present", "gone", "emptied"] = "present"
 
 
-def changed(behaviour: LightragBehaviour, switches: Mapping[str, Any]) -> LightragBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    return switching.changed(behaviour, switches, {"vectorize": switching.span})
-
-
 KINDS: Mapping[str, str] = {
     "unauthorized": "403, as for a wrong key",
     "rate-limited": "429: too many documents wait, nothing done [args: retry_after: the header (30)]",
@@ -55,5 +48,7 @@ KINDS: Mapping[str, str] = {
     "status-word": "the status of every document is something else (list) [args: value]",
     "shape": "the answer has another shape [args: form: object, nulls or null]",
     "search-failed": "200 with the status failure (search)",
+    "stream": "the lines of an answer stop, or come slowly (ask) [args: end: error, half-line, nothing; "
+    "every: seconds between lines (0)]",
 }
 """Every kind with one line of explanation."""

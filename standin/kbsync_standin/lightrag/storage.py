@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from kbsync_standin.application import Holdings
 from kbsync_standin.faults import Fault
 from kbsync_standin.lightrag.behaviour import LightragBehaviour
-from kbsync_standin.messages import StandInClock
 
 FAILED = "NanoVectorDBStorage[chunks] index flush failed: RetryError[raised InternalServerError]"
 NO_TEXT = "File contains no content or only whitespace"
@@ -89,20 +88,30 @@ class Deletion:
     fault: str
 
 
-class Storage:
+class Storage(Holdings[LightragBehaviour]):
     """All of it. `work` does what is due by now; everything else is as of the last call of it."""
 
-    def __init__(self, seed: int, clock: StandInClock) -> None:
-        self._chance, self._clock = random.Random(seed), clock  # noqa: S311
+    def _begin(self) -> None:
         self._count = 0
         self.documents: dict[str, Document] = {}
         self.deletion: Deletion | None = None
         self.last_word = ""
-        self.journal: list[dict[str, Any]] = []
+
+    def _turned(self, before: LightragBehaviour) -> None:
+        if self.behaviour.base == "emptied":
+            self.documents.clear()
+
+    def present(self) -> Iterable[Document]:
+        """All."""
+        return self.documents.values()
+
+    def delete(self, one: Document, effect: str = "deleted") -> None:
+        """At once, without a job."""
+        self.note(effect, self.documents.pop(one.id))
 
     def store(self, name: str, content: bytes, behaviour: LightragBehaviour, fault: Fault) -> Document:
         """A new document."""
-        now, digest = self._clock.now(), hashlib.sha256(content).hexdigest()
+        now, digest = self.clock.now(), hashlib.sha256(content).hexdigest()
         ready: float | None = now + self._chance.uniform(*behaviour.vectorize)
         error = FAILED if fault.kind == "fails" else "" if content.strip() else NO_TEXT
         twin = next((one.id for one in self.documents.values() if one.sha256 == digest), "")
@@ -125,12 +134,12 @@ class Storage:
 
     def begin(self, ids: Sequence[str], seconds: float, fault: str) -> None:
         """A deletion, which is carried out when its time is over."""
-        self.deletion = Deletion(tuple(ids), self._clock.now() + seconds, fault)
+        self.deletion = Deletion(tuple(ids), self.clock.now() + seconds, fault)
         self.last_word = "Starting document deletion process"
 
     def work(self) -> None:
         """What is done in the background by now."""
-        job, now = self.deletion, self._clock.now()
+        job, now = self.deletion, self.clock.now()
         if job is None or now < job.until:
             return
         self.deletion = None
@@ -138,18 +147,18 @@ class Storage:
         done = len(job.ids) if job.fault == "keeps-document" else len(there)
         if job.fault != "keeps-document":
             for one in there:
-                self.note("deleted", self.documents.pop(one))
+                self.delete(self.documents[one])
         self.last_word = f"Deletion completed: {done} successful, {len(job.ids) - done} failed"
 
     @property
     def unfinished(self) -> int:
         """Documents that are being worked on."""
-        now = self._clock.now()
+        now = self.clock.now()
         return sum(one.ready_at is not None and now < one.ready_at for one in self.documents.values())
 
     def found(self, query: str) -> Iterator[Document]:
         """Processed documents with words of the query, the best first."""
-        words, now = set(re.findall(r"\w+", query.lower())), self._clock.now()
+        words, now = set(re.findall(r"\w+", query.lower())), self.clock.now()
         ranked = []
         for one in self.documents.values():
             text = one.text.lower()

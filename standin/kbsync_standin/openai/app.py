@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.forms import boundary_of, parse_form
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin import rules
+from kbsync_standin.application import ServiceApplication, compiled, misshapen
+from kbsync_standin.completions import TESTS, completion
+from kbsync_standin.faults import Fault, hits
+from kbsync_standin.forms import filename_in, form_in
+from kbsync_standin.messages import Request, Response
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 from kbsync_standin.openai.project import HOME_ID, Attached, Project, Store, Stored
-from kbsync_standin.rules import Breach, Rules, is_object, is_string, is_text, or_none, whole
+from kbsync_standin.rules import Rules, is_object, is_string, is_text, or_none, whole
 
 ROUTES: Sequence[tuple[str, str, str]] = (
     ("POST", "/v1/files", "upload"),
@@ -33,26 +34,24 @@ ROUTES: Sequence[tuple[str, str, str]] = (
     ("POST", "/v1/vector_stores/{store}/files/{file}", "rename"),
     ("DELETE", "/v1/vector_stores/{store}/files/{file}", "delete"),
     ("POST", "/v1/vector_stores/{store}/search", "search"),
+    ("POST", "/v1/chat/completions", "chat"),
 )
 """Method, path and operation."""
 
-_PATTERNS = [
-    (method, re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), op) for method, path, op in ROUTES
-]
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
 LARGEST = 512_000_000
 RULES = Rules()
 
 
-class Refused(Exception):
+class Refused(rules.Refused):
     """The vendor refuses, and the client made no mistake."""
 
     def __init__(
         self, status: int, message: str, kind: str = "invalid_request_error", code: str = ""
     ) -> None:
-        super().__init__(message)
-        self.status, self.kind, self.code = status, kind, code
+        super().__init__(message, status, code)
+        self.kind = kind
 
 
 class Call:
@@ -91,21 +90,11 @@ class Call:
 
     def body(self, tests: Mapping[str, Callable[[Any], bool]], *needed: str) -> dict[str, Any]:
         """The JSON object. Raises `Breach`."""
-        try:
-            value = json.loads(self.request.body)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise Breach("the body is no JSON object")
-        RULES.only(value, tests)
-        RULES.fields(value, tests, needed)
-        return value
+        return RULES.body(self.request.body, tests, needed)
 
     def hits(self, kind: str, one: Attached) -> bool:
         """A fault of this kind is played on this file."""
-        return self.fault.kind == kind and fnmatchcase(
-            one.file.sent_name, str(self.fault.args.get("name", "*"))
-        )
+        return hits(self.fault, kind, one.file.sent_name)
 
 
 class _Dated(Protocol):
@@ -138,10 +127,7 @@ def _page(call: Call, rows: Sequence[R], largest: int, default: int, show: Calla
 
 
 def _upload(call: Call) -> Any:
-    boundary = boundary_of(call.request.headers.get("content-type", ""))
-    if boundary is None:
-        raise Breach("the content type is not multipart/form-data with a boundary")
-    parts = parse_form(boundary, call.request.body)
+    parts = form_in(call.request)
     files = [one for one in parts if one.filename is not None]
     fields = {one.name: one.text for one in parts if one.filename is None}
     RULES.only(fields, ("purpose", "expires_after[anchor]", "expires_after[seconds]"), "the form field")
@@ -371,6 +357,17 @@ def _filter(given: Any) -> Callable[[Mapping[str, Any]], bool]:
     return lambda attributes: attributes.get(key) in (value if kind == "in" else [value])
 
 
+MODEL = "some-model"
+
+
+def _chat(call: Call) -> Response:
+    body = call.body(TESTS, "model", "messages")
+    if body["model"] != MODEL:
+        raise Refused(404, f"The model `{body['model']}` does not exist", code="model_not_found")
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
+    return completion(body, head, call.fault.args if call.fault.kind == "stream" else {})
+
+
 ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "upload": _upload,
     "files": _files,
@@ -389,57 +386,30 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "rename": _rename,
     "delete": _delete,
     "search": _search,
+    "chat": _chat,
 }
 """What answers each operation. Raises `Breach` and `Refused`."""
 
-COSTS = frozenset({"upload", "attach", "search"})
-_NAME = re.compile(rb'filename="((?:[^"\\\r\n]|\\.)*)"')
+COSTS = frozenset({"upload", "attach", "search", "chat"})
 
 
-class OpenaiApplication:
-    """One project with one empty vector store, `HOME_ID`, at first. Arguments as in `ZhipuApplication`."""
+class OpenaiApplication(ServiceApplication):
+    """One project with one empty vector store, `HOME_ID`, at first."""
 
-    name = "openai"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds = "openai", KINDS
+    routes = compiled(ROUTES)
+    default_key = "sk-secret-for-tests"
+    api, home = "/v1", f"vector_store_id: {HOME_ID}"
 
-    def __init__(
-        self,
-        key: str = "sk-secret-for-tests",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        self.clock = clock or StandInClock()
-        self._key = key
-        self.letters: list[Letter] = []
+    def _open(self, seed: int, vectorize: tuple[float, float]) -> Project:
         self.project = Project(seed, OpenaiBehaviour(vectorize=vectorize), self.clock)
-
-    @property
-    def behaviour(self) -> OpenaiBehaviour:
-        """How it always is."""
-        return self.project.behaviour
-
-    @property
-    def violations(self) -> list[str]:
-        """What was done against the vendor's rules."""
-        return self.project.violations
-
-    def _routed(self, request: Request) -> tuple[str, dict[str, str]]:
-        for method, pattern, op in _PATTERNS:
-            if request.method == method and (found := pattern.fullmatch(request.path)):
-                return op, found.groupdict()
-        return "", {}
-
-    def op(self, request: Request) -> str:
-        """The operation."""
-        return self._routed(request)[0]
+        return self.project
 
     def subject(self, request: Request) -> str:
         """The name of the file that it is about, as it was sent."""
-        op, ids = self._routed(request)
+        op, ids = self.routed(request)
         if op == "upload":
-            found = _NAME.search(request.body)
-            return found[1].decode("utf-8", "replace") if found else ""
+            return filename_in(request.body)
         file_id = ids.get("file", "")
         if op == "attach":
             told = re.search(rb'"file_id"\s*:\s*"([^"]*)"', request.body)
@@ -447,35 +417,28 @@ class OpenaiApplication:
         file = self.project.files.get(file_id)
         return file.sent_name if file else ids.get("store", "")
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """What the vendor would answer."""
-        (op, ids), fault = self._routed(request), fault or Fault("")
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
-        try:
-            self._admit(op, request, fault)
-            if fault.kind == "error":
-                return _error(fault)
-            value = ANSWERS[op](Call(self.project, request, ids, fault))
-        except Refused as refused:
-            answer = _refusal(refused.status, str(refused), refused.kind, refused.code)
-            after = fault.args.get("retry_after")
-            return answer if after is None else answer.having(retry_after=str(after))
-        except Breach as breach:
-            self.violations.append(f"{op}: {breach}")
-            return _refusal(breach.status, str(breach))
+    def _answered(self, op: str, pieces: Mapping[str, str], request: Request, fault: Fault) -> Response:
+        self._admit(op, request, fault)
+        if fault.kind == "error":
+            return _error(fault)
+        value = ANSWERS[op](Call(self.project, request, pieces, fault))
+        if isinstance(value, Response):
+            return value
         if isinstance(value, bytes):
             return Response(200, value, {"content-type": "application/octet-stream"})
         if fault.kind == "shape":
-            form = fault.args.get("form", "object")
             nulls = {key: [None] if isinstance(one, list) else None for key, one in value.items()}
-            return Response.json({"object": {}, "nulls": nulls}.get(str(form)))
+            return Response.json(misshapen(fault, nulls))
         return _error(fault) if fault.kind == "error-after" else Response.json(value)
+
+    def _refused(self, refused: rules.Refused, fault: Fault) -> Response:
+        kind = refused.kind if isinstance(refused, Refused) else "invalid_request_error"
+        answer = _refusal(refused.status, str(refused), kind, str(refused.code))
+        return answer.having(retry_after=str(fault.args.get("retry_after", "")))
 
     def _admit(self, op: str, request: Request, fault: Fault) -> None:
         """Raises `Refused`."""
-        is_known = request.headers.get("authorization") == f"Bearer {self._key}"
-        if not is_known or self.behaviour.key_revoked or fault.kind == "unauthorized":
+        if not self._is_known(request) or fault.kind == "unauthorized":
             raise Refused(401, "Incorrect API key provided.", code="invalid_api_key")
         if not op:
             raise Refused(404, f"Invalid URL ({request.method} {request.path})")
@@ -487,10 +450,6 @@ class OpenaiApplication:
             raise Refused(429, "Rate limit reached.", "requests", "rate_limit_exceeded")
         if fault.kind == "no-quota" or (self.behaviour.no_quota and op in COSTS):
             raise Refused(429, "You exceeded your current quota.", "insufficient_quota", "insufficient_quota")
-
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        self.project.turn(switches)
 
     def snapshot(self) -> dict[str, Any]:
         """Every attached file, every file, the stores."""
@@ -511,43 +470,12 @@ class OpenaiApplication:
         bases = [{"id": one.id, "name": one.name} for one in project.stores.values()]
         return {"documents": documents, "files": files, "bases": bases}
 
-    def journal(self) -> list[dict[str, Any]]:
-        """Effects in order: `uploaded`, `attached`, `detached`, `file-deleted`, `renamed`, `store-made`;
-        `foreign-deleted` by others."""
-        return list(self.project.journal)
-
-    def reset(self) -> None:
-        """One empty store again."""
-        self.project.reset()
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`{"name", "text", "attributes"}` stores and attaches a file of somebody else's, `{"delete": id}`
-        removes any. Raises `ValueError`."""
-        project = self.project
-        if "delete" in args:
-            gone = args["delete"]
-            if gone not in project.files:
-                raise ValueError(f"there is no file {gone!r}")
-            for store in project.stores.values():
-                store.files.pop(gone, None)
-            file = project.files.pop(gone)
-            project.journal.append(
-                {"effect": "foreign-deleted", "id": gone, "name": file.sent_name, "sha256": ""}
-            )
-            return {"id": gone}
-        name, text = args.get("name"), args.get("text", "")
-        if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        file = project.upload(name, text.encode(), "assistants")
-        project.attach(project.stores[HOME_ID], file, args.get("attributes") or {}, AUTO, Fault(""))
-        return {"id": file.id}
-
-    def config_hint(self, url: str) -> str:
-        """A mirror into the store that is here."""
-        return (
-            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: openai\n"
-            f"      base_url: {url}/v1\n      api_key: {self._key}\n      vector_store_id: {HOME_ID}\n"
-        )
+    def _store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> str:
+        """It is attached as well, with `attributes`."""
+        file = self.project.upload(name, content, "assistants")
+        home = self.project.stores[HOME_ID]
+        self.project.attach(home, file, args.get("attributes") or {}, AUTO, Fault(""))
+        return file.id
 
 
 def _refusal(status: int, message: str, kind: str = "invalid_request_error", code: str = "") -> Response:

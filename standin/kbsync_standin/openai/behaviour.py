@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from kbsync_standin import switches as switching
+from kbsync_standin.completions import KIND as STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,6 @@ class OpenaiBehaviour:
     base: Literal["present", "deleted", "expired", "recreated", "emptied"] = "present"
 
 
-def changed(behaviour: OpenaiBehaviour, switches: Mapping[str, Any]) -> OpenaiBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    return switching.changed(behaviour, switches, {"vectorize": switching.span})
-
-
 KINDS: Mapping[str, str] = {
     "error": "an error in place of the answer, nothing done [args: status (400), code, type, message, "
     "bare: true: the body is an error and HTTP says 200]",
@@ -57,5 +52,6 @@ KINDS: Mapping[str, str] = {
     "keeps-file": "the answer says that it is deleted, and it stays (delete)",
     "not-deleted": "the answer says that it is not deleted (delete, delete-file)",
     "nothing-found": "the search finds nothing (search)",
+    "stream": STREAM,
 }
 """Every kind with one line of explanation."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kbsync_standin.application import Holdings, shared_words
 from kbsync_standin.faults import Fault
-from kbsync_standin.messages import StandInClock
-from kbsync_standin.openai.behaviour import OpenaiBehaviour, changed
+from kbsync_standin.openai.behaviour import OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
 """The vector store that is there from the start."""
@@ -84,34 +83,22 @@ class Store:
     holders: dict[bytes, str] = field(default_factory=dict)
 
 
-class Project:
-    """`journal`: effects in order. `violations`: what was done against the vendor's rules."""
+class Project(Holdings[OpenaiBehaviour]):
+    """One project."""
 
-    def __init__(self, seed: int, behaviour: OpenaiBehaviour, clock: StandInClock) -> None:
-        self.behaviour, self.clock, self._seed = behaviour, clock, seed
-        self.violations: list[str] = []
-        self.journal: list[dict[str, Any]] = []
-        self.reset()
-
-    def reset(self) -> None:
-        """One empty store again."""
-        self._chance = random.Random(self._seed)  # noqa: S311
+    def _begin(self) -> None:
         self._count = 0
         self.files: dict[str, Stored] = {}
         self.stores = {HOME_ID: self._new_store(HOME_ID, "Default", {})}
-        self.journal.clear()
 
     @property
     def is_ogx(self) -> bool:
         """The dialect is that of OGX."""
         return self.behaviour.dialect == "ogx"
 
-    def turn(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        before = self.behaviour.base
-        self.behaviour = changed(self.behaviour, switches)
+    def _turned(self, before: OpenaiBehaviour) -> None:
         base = self.behaviour.base
-        if base == before:
+        if base == before.base:
             return
         home = self.stores.get(HOME_ID)
         if base in ("deleted", "recreated"):
@@ -186,6 +173,17 @@ class Project:
             if file_id in store.files:
                 self.detach(store, file_id)
 
+    def present(self) -> Iterable[Stored]:
+        """Also those that are attached nowhere."""
+        return self.files.values()
+
+    def delete(self, one: Stored, effect: str = "deleted") -> None:
+        """The file, and wherever it is attached."""
+        for store in self.stores.values():
+            store.files.pop(one.id, None)
+        del self.files[one.id]
+        self._note(effect, one.id, one.sent_name)
+
     def listed(self, store: Store) -> list[Attached]:
         """As the list has them, the oldest first: changes of the last `list_lag` seconds are not in it."""
         lag, now = self.behaviour.list_lag, self.clock.now()
@@ -195,10 +193,9 @@ class Project:
 
     def found(self, store: Store, question: str) -> Iterator[tuple[Attached, float]]:
         """Files that share words with `question`, and which part of its words."""
-        words = set(re.findall(r"\w+", question.lower()))
         for one in store.files.values():
             text = one.file.text.decode("utf-8", "replace")
-            share = len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
+            share = shared_words(question, text)
             is_holder = not self.is_ogx or store.holders.get(one.file.text) == one.id
             if share and is_holder and one.status(self.clock.now()) == "completed":
                 yield one, share

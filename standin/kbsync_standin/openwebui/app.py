@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from kbsync_standin.application import ServiceApplication, compiled, misshapen
+from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.faults import Fault
-from kbsync_standin.forms import boundary_of, parse_form
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour, changed
-from kbsync_standin.openwebui.store import HOME_ID, USER_ID, File, KnowledgeBase, Refused, Store
-from kbsync_standin.rules import Breach
+from kbsync_standin.forms import filename_in, form_in
+from kbsync_standin.messages import Request, Response
+from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
+from kbsync_standin.openwebui.store import HOME_ID, USER_ID, File, KnowledgeBase, Store
+from kbsync_standin.rules import Breach, Refused
 
 _KB, _FILE = r"/api/v1/knowledge/(?P<base>[^/]+)", r"/api/v1/files/(?P<file>[^/]+)"
 
@@ -39,6 +41,7 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("POST", _FILE + "/rename", "rename"),
     ("POST", "/api/v1/retrieval/process/file", "read"),
     ("POST", "/api/v1/retrieval/query/collection", "search"),
+    ("POST", "/api/chat/completions", "chat"),
 )
 """Method, path and operation; parts of the path have names."""
 
@@ -50,97 +53,54 @@ _PAGE = Response(
 )
 
 
-class OpenWebuiApplication:
-    """One user, an admin, with one empty knowledge base, `HOME_ID`. Arguments as in `ZhipuApplication`."""
+class OpenWebuiApplication(ServiceApplication):
+    """One user, an admin, with one empty knowledge base, `HOME_ID`."""
 
-    name = "openwebui"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds = "openwebui", KINDS
+    routes = compiled(ROUTES)
+    default_key = "sk-0123456789abcdef0123456789abcdef"
+    home = f"knowledge_id: {HOME_ID}"
 
-    def __init__(
-        self,
-        key: str = "sk-0123456789abcdef0123456789abcdef",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        self.clock = clock or StandInClock()
-        self._key, self._seed = key, seed
-        self.letters: list[Letter] = []
+    def _open(self, seed: int, vectorize: tuple[float, float]) -> Store:
         self.store = Store(seed, OpenWebuiBehaviour(index=vectorize), self.clock)
-
-    @property
-    def behaviour(self) -> OpenWebuiBehaviour:
-        """How it always is."""
-        return self.store.behaviour
-
-    @property
-    def violations(self) -> list[str]:
-        """What was done against the server's rules."""
-        return self.store.violations
-
-    def op(self, request: Request) -> str:
-        """The operation."""
-        return _routed(request)[0]
+        return self.store
 
     def subject(self, request: Request) -> str:
         """The name of the file that it is about."""
-        op, parts = _routed(request)
+        op, parts = self.routed(request)
         if op == "upload":
-            found = re.search(rb'filename="([^"]*)"', request.body)
-            return found[1].decode("utf-8", "replace") if found else ""
+            return filename_in(request.body)
         ids = re.findall(
             r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", request.body.decode("utf-8", "replace")
         )
         named = [parts.get("file", ""), *ids]
         return " | ".join(self.store.files[one].name for one in named if one in self.store.files)
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """What the server would answer."""
-        op, parts = _routed(request)
-        fault = fault or Fault("")
+    def _answered(self, op: str, pieces: Mapping[str, str], request: Request, fault: Fault) -> Response:
         self.store.get_on()
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
         if not op:
-            is_page = request.method == "GET"
-            return _PAGE if is_page else _detail("Method Not Allowed", 405)
-        if request.headers.get("authorization") != f"Bearer {self._key}" or self.behaviour.key_revoked:
+            return _PAGE if request.method == "GET" else _detail("Method Not Allowed", 405)
+        if not self._is_known(request):
             return _detail("Your (login) has expired or the token is invalid. Please sign in again.", 401)
-        try:
-            match fault.kind:
-                case "unauthorized":
-                    raise Refused("401 Unauthorized", 401)
-                case "detail":
-                    raise Refused(str(fault.args.get("detail", "no")), int(fault.args.get("status", 400)))
-                case "no-base":
-                    self.store.base("", 400 if op in _OLD else 404)
-            value = ANSWERS[op](self.store, request, parts, fault)
-        except Refused as refused:
-            return _detail(str(refused), refused.status)
-        except Breach as breach:
-            self.violations.append(f"{op}: {breach}")
-            return _detail(str(breach), breach.status)
+        match fault.kind:
+            case "unauthorized":
+                raise Refused("401 Unauthorized", 401)
+            case "detail":
+                raise Refused(str(fault.args.get("detail", "no")), int(fault.args.get("status", 400)))
+            case "no-base":
+                self.store.base("", 400 if op in _OLD else 404)
+        value = ANSWERS[op](self.store, request, pieces, fault)
         self.store.get_on()
+        if isinstance(value, Response):
+            return value
         if fault.kind == "shape":
-            forms: dict[str, Any] = {"object": {}, "nulls": [None], "null": None}
-            value = forms[str(fault.args.get("form", "object"))]
+            value = misshapen(fault, [None])
         elif self.behaviour.extra_fields and isinstance(value, dict):
             value = value | {"surprise": {"a": [1]}}
         return Response.json(value)
 
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        before = self.behaviour.base
-        self.store.behaviour = changed(self.behaviour, switches)
-        base = self.behaviour.base
-        if base == before:
-            return
-        if base != "present":
-            self.store.drop_base(HOME_ID)
-        if base in ("present", "emptied") and HOME_ID not in self.store.bases:
-            self.store.make_base("Home", "", HOME_ID)
-        elif base == "recreated":
-            self.store.make_base("Home", "")
+    def _refused(self, refused: Refused, fault: Fault) -> Response:
+        return _detail(str(refused), refused.status)
 
     def snapshot(self) -> dict[str, Any]:
         """Every file, deleted ones too, and the bases."""
@@ -164,55 +124,23 @@ class OpenWebuiApplication:
             "foreign": one.is_foreign,
         }
 
-    def journal(self) -> list[dict[str, Any]]:
-        """Effects in order: `stored`, `renamed`, `deleted`; `foreign-deleted` by others."""
-        return list(self.store.journal)
-
-    def reset(self) -> None:
-        """One empty base again."""
-        self.store = Store(self._seed, self.behaviour, self.clock)
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`{"name", "text", "folder"}` stores a file of somebody else's in the base, as another mirror does;
-        `{"delete": id or name}` deletes any. Raises `ValueError`."""
-        if "delete" in args:
-            for one in self.store.alive():
-                if args["delete"] in (one.id, one.name):
-                    self.store.delete(one, "foreign-deleted")
-                    return {"id": one.id}
-            raise ValueError(f"there is no document {args['delete']!r}")
-        name, text = args.get("name"), args.get("text", "")
-        if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
+    def _store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> str:
+        """In the `folder` of the base, as another mirror does."""
         base = next(iter(self.store.bases.values()))
         folder = None
         for part in filter(None, str(args.get("folder", "")).split("/")):
             folder = _folder(self.store, base, part, folder)
         sent = {"knowledge_id": base.id} | ({"directory_id": folder} if folder else {})
-        one = self.store.store(name, text.encode(), "text/plain", sent)
+        one = self.store.store(name, content, "text/plain", sent)
         one.ready_at, one.is_foreign = one.created, True
         self.store.get_on()
-        return {"id": one.id}
-
-    def config_hint(self, url: str) -> str:
-        """A mirror into the base that is here."""
-        return (
-            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: openwebui\n"
-            f"      base_url: {url}\n      api_key: {self._key}\n      knowledge_id: {HOME_ID}\n"
-        )
+        return one.id
 
 
 _LARGEST_PAGE = 1000
 
 _OLD = ("list", "link", "delete-base")
 """Routes on which a base that is not there is a 400."""
-
-
-def _routed(request: Request) -> tuple[str, dict[str, str]]:
-    for method, pattern, op in ROUTES:
-        if method == request.method and (found := re.fullmatch(pattern, request.path)):
-            return op, found.groupdict()
-    return "", {}
 
 
 def _detail(words: str, status: int) -> Response:
@@ -248,7 +176,7 @@ def _list_bases(store: Store, request: Request, _parts: Mapping[str, str], _faul
     number = int(request.query.get("page", "1"))
     rows = [
         _card(one)
-        | {"user": _USER, "file_count": sum(one.id in file.folder for file in store.alive())}
+        | {"user": _USER, "file_count": sum(one.id in file.folder for file in store.present())}
         | {"write_access": True}
         for one in store.bases.values()
     ]
@@ -295,7 +223,7 @@ def _list(store: Store, request: Request, parts: Mapping[str, str], fault: Fault
     base, query = store.base(parts["base"], 400), request.query
     if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction", "directory_id"}:
         raise Breach(f"there is no parameter {', '.join(sorted(unknown))}")
-    files = [one for one in store.alive() if base.id in one.folder]
+    files = [one for one in store.present() if base.id in one.folder]
     if "query" in query:
         files = [one for one in files if query["query"].lower() in one.name.lower()]
     key = {"created_at": "created", "name": "name"}.get(query.get("order_by", ""), "updated")
@@ -320,10 +248,7 @@ def _list(store: Store, request: Request, parts: Mapping[str, str], fault: Fault
 
 
 def _upload(store: Store, request: Request, _parts: Mapping[str, str], fault: Fault) -> Any:
-    boundary = boundary_of(request.headers.get("content-type", ""))
-    if boundary is None:
-        raise Breach("the content type is not multipart/form-data", 422)
-    form = parse_form(boundary, request.body)
+    form = form_in(request, 422)
     files = [part for part in form if part.name == "file" and part.filename]
     if len(files) != 1 or {part.name for part in form} - {"file", "metadata"}:
         raise Breach("a form has one file and metadata", 422)
@@ -379,7 +304,9 @@ def _newest(store: Store, request: Request, _parts: Mapping[str, str], _fault: F
         raise Breach("limit is 1 to 1000", 422)
     if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
         raise Breach("names and texts are not played here")
-    mine = sorted((one for one in store.alive() if not one.is_foreign), key=lambda one: one.id, reverse=True)
+    mine = sorted(
+        (one for one in store.present() if not one.is_foreign), key=lambda one: one.id, reverse=True
+    )
     mine.sort(key=lambda one: int(one.created), reverse=True)
     rows = [_row(one, data=True) for one in mine[skip : skip + limit]]
     for row in rows:
@@ -462,7 +389,7 @@ def _link(store: Store, request: Request, parts: Mapping[str, str], _fault: Faul
         raise Refused(f"400: {error}") from None
     one.folder[base.id] = folder
     one.status, one.error = "completed", None
-    mine = (_row(file, data=False) for file in store.alive() if base.id in file.folder)
+    mine = (_row(file, data=False) for file in store.present() if base.id in file.folder)
     shown = ("id", "hash", "meta", "created_at", "updated_at")
     files = [{name: row[name] for name in shown} for row in mine]
     return _card(base) | {"files": files, "write_access": False}
@@ -498,7 +425,7 @@ def _folders(store: Store, request: Request, parts: Mapping[str, str], _fault: F
     base = store.base(parts["base"])
     if _body(request, ("manifest",))["manifest"]:
         raise Breach("a comparison with something is not played here")
-    gone = [{"file_id": one.id, "filename": one.name} for one in store.alive() if base.id in one.folder]
+    gone = [{"file_id": one.id, "filename": one.name} for one in store.present() if base.id in one.folder]
     paths = {base.path(key): key for key in base.folders}
     empty: dict[str, Any] = {"added": [], "modified": [], "deleted": gone, "mkdir": []}
     return empty | {"rmdir": list(base.folders), "unmodified_count": 0, "directory_map": paths}
@@ -537,6 +464,21 @@ def _search(store: Store, request: Request, _parts: Mapping[str, str], _fault: F
     }
 
 
+MODEL = "some-model"
+
+
+def _chat(_store: Store, request: Request, _parts: Mapping[str, str], fault: Fault) -> Response:
+    """As for a caller that wants nothing kept: without the ids of a chat and a session."""
+    body = _body(request, ("messages",), TESTS)
+    if body.get("model") != MODEL:
+        raise Refused("Model not found")
+    for name, is_legal in TESTS.items():
+        if name in body and not is_legal(body[name]):
+            raise Breach(f"{name} is {body[name]!r:.80}", 422)
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL}
+    return completion(body, head, fault.args if fault.kind == "stream" else {})
+
+
 ANSWERS: Mapping[str, Callable[[Store, Request, Mapping[str, str], Fault], Any]] = {
     "base": _base,
     "list-bases": _list_bases,
@@ -558,5 +500,6 @@ ANSWERS: Mapping[str, Callable[[Store, Request, Mapping[str, str], Fault], Any]]
     "rename": _rename,
     "read": _read,
     "search": _search,
+    "chat": _chat,
 }
 """What answers each operation. Raises `Breach` and `Refused` for what the server refuses."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from kbsync_standin import switches as switching
+from kbsync_standin.completions import KIND as STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,6 @@ class OpenWebuiBehaviour:
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
-def changed(behaviour: OpenWebuiBehaviour, switches: Mapping[str, Any]) -> OpenWebuiBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    return switching.changed(behaviour, switches, {"index": switching.span})
-
-
 KINDS: Mapping[str, str] = {
     "detail": "an error in the server's own words, nothing done [args: status (400), detail]",
     "unauthorized": "401, as for a key that is not known",
@@ -52,5 +47,6 @@ KINDS: Mapping[str, str] = {
     "left-out": "the newest file is left out, the count stays (list)",
     "empty-list": "an error of the database, answered as an empty list with a count of 0 (list)",
     "keeps-files": "the answer is that of success, the files stay (cleanup, delete)",
+    "stream": STREAM,
 }
 """Every kind with one line of explanation."""

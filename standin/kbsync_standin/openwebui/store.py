@@ -9,14 +9,13 @@ and how a removal takes the passages of others along.
 from __future__ import annotations
 
 import hashlib
-import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.messages import StandInClock
+from kbsync_standin.application import Holdings, shared_words
 from kbsync_standin.openwebui.behaviour import OpenWebuiBehaviour
+from kbsync_standin.rules import Refused
 
 HOME_ID = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
 """The knowledge base that is there from the start."""
@@ -87,25 +86,24 @@ class KnowledgeBase:
         return "/".join(names)
 
 
-class Refused(Exception):
-    """The server's own refusal; the client made no mistake."""
+class Store(Holdings[OpenWebuiBehaviour]):
+    """All of it. A violation is also what a client must not do, though the server takes it."""
 
-    def __init__(self, detail: str, status: int = 400) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-class Store:
-    """`journal`: effects in order. `violations`: what a client must not do."""
-
-    def __init__(self, seed: int, behaviour: OpenWebuiBehaviour, clock: StandInClock) -> None:
-        self.behaviour, self.clock = behaviour, clock
-        self.violations: list[str] = []
-        self.journal: list[dict[str, Any]] = []
-        self._chance = random.Random(seed)  # noqa: S311
+    def _begin(self) -> None:
         self.files: dict[str, File] = {}
         self.bases: dict[str, KnowledgeBase] = {}
         self.make_base("Home", "", HOME_ID)
+
+    def _turned(self, before: OpenWebuiBehaviour) -> None:
+        base = self.behaviour.base
+        if base == before.base:
+            return
+        if base != "present":
+            self.drop_base(HOME_ID)
+        if base in ("present", "emptied") and HOME_ID not in self.bases:
+            self.make_base("Home", "", HOME_ID)
+        elif base == "recreated":
+            self.make_base("Home", "")
 
     def new_id(self) -> str:
         """A UUID."""
@@ -124,7 +122,7 @@ class Store:
         for one in self.files.values():
             one.folder.pop(base_id, None)
 
-    def alive(self) -> Iterator[File]:
+    def present(self) -> Iterator[File]:
         """Files that were not deleted, the oldest first."""
         return (one for one in self.files.values() if not one.is_deleted)
 
@@ -236,12 +234,10 @@ class Store:
 
     def found(self, base_ids: list[str], query: str, most: int) -> list[tuple[float, Chunk]]:
         """Passages that share words with `query`, best first; of equal ones the first alone."""
-        words = set(re.findall(r"\w+", query.lower()))
         rows = []
         for base in (self.bases[one] for one in base_ids if one in self.bases):
             for chunk in base.chunks:
-                share = len(words & set(re.findall(r"\w+", chunk.text.lower()))) / max(1, len(words))
-                if share:
+                if share := shared_words(query, chunk.text):
                     rows.append((share, chunk))
         rows.sort(key=lambda row: -row[0])
         first = {chunk.text: (share, chunk) for share, chunk in reversed(rows)}

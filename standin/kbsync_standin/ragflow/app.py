@@ -6,19 +6,20 @@ chunk_api.py and dataset_api.py.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.forms import boundary_of, filename_in, parse_form
+from kbsync_standin import rules
+from kbsync_standin.application import ServiceApplication, compiled
+from kbsync_standin.faults import Fault, hits
+from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.listing import page_of
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.messages import Request, Response
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
-from kbsync_standin.ragflow.datasets import DIGITS, HOME_ID, Dataset, Document, Refused, User, hits
+from kbsync_standin.ragflow.datasets import DIGITS, HOME_ID, Dataset, Document, Refused, User
 from kbsync_standin.rules import (
     Breach,
     Rules,
@@ -28,6 +29,7 @@ from kbsync_standin.rules import (
     is_flag,
     is_string,
     is_text,
+    json_object,
     one_of,
     share,
     whole,
@@ -46,8 +48,6 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("POST", "/api/v1/retrieval"): "search",
 }
 """The operation of each method and path."""
-
-_DATASET = re.compile(r"(/api/v1/datasets/)([^/]+)(.*)")
 
 METHODS = ["naive", "book", "email", "laws", "manual", "one", "paper", "picture", "presentation", "qa"]
 METHODS += ["table", "tag"]
@@ -75,13 +75,8 @@ class Call:
         """The JSON object. Raises `Breach`."""
         if not self.request.headers.get("content-type", "").startswith("application/json"):
             raise Breach("Unsupported content type: Expected application/json")
-        try:
-            body = json.loads(self.request.body)
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise Breach("Malformed JSON syntax: Missing commas/brackets or invalid encoding")
-        return body
+        sentence = "Malformed JSON syntax: Missing commas/brackets or invalid encoding"
+        return json_object(self.request.body, sentence)
 
     def asked(self, known: Sequence[str]) -> Mapping[str, list[str]]:
         """The query. Raises `Breach` for a word that is not known, and for pages that there cannot be."""
@@ -146,16 +141,12 @@ def _bases(call: Call) -> Any:
 
 
 def _create_base(call: Call) -> Any:
-    rules, body = Rules(), call.body
-    rules.only(body, _WISHES)
-    rules.fields(body, _WISHES, needed=("name",))
+    body = Rules().known(call.body, _WISHES, ("name",))
     return _card(call, call.user.make(body.pop("name").strip(), body))
 
 
 def _edit_base(call: Call) -> Any:
-    rules, body, one = Rules(), call.body, call.user.own(call.dataset)
-    rules.only(body, _WISHES)
-    rules.fields(body, _WISHES)
+    body, one = Rules().known(call.body, _WISHES), call.user.own(call.dataset)
     one.name = body.pop("name", one.name)
     one.fields |= body
     return _card(call, one)
@@ -193,10 +184,7 @@ def _ids_to_delete(call: Call) -> list[str]:
 
 def _upload(call: Call) -> Any:
     call.user.own(call.dataset)
-    boundary = boundary_of(call.request.headers.get("content-type", ""))
-    if boundary is None:
-        raise Breach("the content type is not multipart/form-data with a boundary")
-    parts = parse_form(boundary, call.request.body)
+    parts = form_in(call.request)
     Rules().only([part.name for part in parts], ("file", "parent_path", "parser_config"), "the form field")
     files = [part for part in parts if part.name == "file"]
     if not files:
@@ -287,10 +275,10 @@ def _delete(call: Call) -> Any:
 def _parse(call: Call) -> Any:
     """Those before one that is refused are begun."""
     is_ingest = not call.dataset
-    body, key = call.body, "doc_ids" if is_ingest else "document_ids"
+    key = "doc_ids" if is_ingest else "document_ids"
     tests: Mapping[str, Test] = {"run": one_of("1", "2"), "delete": is_flag} if is_ingest else {}
-    Rules().only(body, (key, *tests))
-    Rules().fields(body, {key: are_texts, **tests}, needed=(key, *(("run",) if is_ingest else ())))
+    needed = (key, "run") if is_ingest else (key,)
+    body = Rules().known(call.body, {key: are_texts, **tests}, needed)
     if len(set(body[key])) < len(body[key]):
         raise Breach("Duplicate document ids", code=102)
     if not is_ingest:
@@ -325,9 +313,7 @@ _QUESTION: Mapping[str, Test] = {
 
 
 def _search(call: Call) -> Any:
-    rules, body = Rules(), call.body
-    rules.only(body, _QUESTION)
-    rules.fields(body, _QUESTION, needed=("question", "dataset_ids"))
+    body = Rules().known(call.body, _QUESTION, ("question", "dataset_ids"))
     for one in body["dataset_ids"]:
         call.user.own(one)
     ids = body.get("document_ids", [])
@@ -355,43 +341,17 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
 """What each operation's `data` is. Raises `Breach` and `Refused` for what the server refuses."""
 
 
-class RagflowApplication:
-    """One user, with one empty dataset, `HOME_ID`, at first. Arguments as in `ZhipuApplication`."""
+class RagflowApplication(ServiceApplication):
+    """One user, with one empty dataset, `HOME_ID`, at first."""
 
-    name = "ragflow"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds = "ragflow", KINDS
+    routes = compiled((*route, op) for route, op in ROUTES.items())
+    default_key = "ragflow-key-for-tests"
+    home = f"dataset_id: {HOME_ID}"
 
-    def __init__(
-        self,
-        key: str = "ragflow-key-for-tests",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        self.clock = clock or StandInClock()
-        self._key = key
-        self.letters: list[Letter] = []
+    def _open(self, seed: int, vectorize: tuple[float, float]) -> User:
         self.user = User(seed, RagflowBehaviour(vectorize=vectorize), self.clock)
-
-    @property
-    def behaviour(self) -> RagflowBehaviour:
-        """How it always is."""
-        return self.user.behaviour
-
-    @property
-    def violations(self) -> list[str]:
-        """What was done against the rules."""
-        return self.user.violations
-
-    def op(self, request: Request) -> str:
-        """The operation."""
-        return self._routed(request)[0]
-
-    def _routed(self, request: Request) -> tuple[str, str]:
-        """The operation, and the dataset in the path."""
-        found = _DATASET.fullmatch(request.path)
-        path, dataset = (f"{found[1]}{{id}}{found[3]}", found[2]) if found else (request.path, "")
-        return ROUTES.get((request.method, path), ""), dataset
+        return self.user
 
     def subject(self, request: Request) -> str:
         """The names of the documents that it is about, joined with ` | `."""
@@ -401,13 +361,8 @@ class RagflowApplication:
         known = self.user.documents
         return " | ".join(known[one].name for one in ids if one in known)
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """What the server would answer."""
-        (op, dataset), fault = self._routed(request), fault or Fault("")
-        if "cookie" in request.headers:
-            self.violations.append("a cookie was sent")
-        is_known = request.headers.get("authorization") == f"Bearer {self._key}"
-        if not is_known or self.behaviour.key_revoked or fault.kind == "unauthorized":
+    def _answered(self, op: str, pieces: Mapping[str, str], request: Request, fault: Fault) -> Response:
+        if not self._is_known(request) or fault.kind == "unauthorized":
             code = fault.args.get("code", 401)
             words = "Authentication error: API key is invalid!" if code == 109 else "<Unauthorized>"
             return Response.json({"code": code, "data": None, "message": words}, 200 if code == 109 else 401)
@@ -416,17 +371,13 @@ class RagflowApplication:
             return Response.json(body, 404)
         if fault.kind == "code":
             return _refusal(fault)
-        try:
-            data = ANSWERS[op](Call(self.user, request, dataset, fault))
-        except (Refused, Breach) as error:
-            if isinstance(error, Breach):
-                self.violations.append(f"{op}: {error}")
-            code = int(error.code or 101)
-            status = _MAPPED.get(code, 200) if self.behaviour.statuses == "mapped" else 200
-            return Response.json({"code": code, "message": str(error)}, status)
-        if fault.kind == "code-after":
-            return _refusal(fault)
-        return Response.json(self._enveloped(data, fault))
+        data = ANSWERS[op](Call(self.user, request, pieces.get("id", ""), fault))
+        return _refusal(fault) if fault.kind == "code-after" else Response.json(self._enveloped(data, fault))
+
+    def _refused(self, refused: rules.Refused, fault: Fault) -> Response:
+        code = int(refused.code or 101)
+        status = _MAPPED.get(code, 200) if self.behaviour.statuses == "mapped" else 200
+        return Response.json({"code": code, "message": str(refused)}, status)
 
     def _enveloped(self, data: Any, fault: Fault) -> dict[str, Any]:
         if fault.kind == "shape":
@@ -436,43 +387,22 @@ class RagflowApplication:
         extra = {"surprise": {"a": [1]}} if self.behaviour.extra_fields else {}
         return {"code": 0, **({} if data is None else {"data": data}), **extra}
 
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        self.user.turn(switches)
-
     def snapshot(self) -> dict[str, Any]:
         """Every document, deleted ones too, and the datasets."""
         return self.user.snapshot()
 
-    def journal(self) -> list[dict[str, Any]]:
-        """Effects in order: `stored`, `parsed`, `deleted`; `foreign-deleted` by others."""
-        return list(self.user.journal)
-
-    def reset(self) -> None:
-        """One empty dataset again."""
-        self.user.reset()
-
     def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        """`{"name", "text"}` stores and parses a document of somebody else's, `{"delete": id or name}`
-        deletes any, `{"disable": id}` switches one off. Raises `ValueError`."""
-        if "delete" in args:
-            return {"id": self.user.delete_by_others(args["delete"]).id}
-        if "disable" in args:
-            self.user.documents[args["disable"]].is_enabled = False
-            return {"id": args["disable"]}
-        name, text = args.get("name"), args.get("text", "")
-        if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        one = self.user.store(HOME_ID, name, text.encode(), Fault(""))
-        self.user.parse(one, Fault(""))
-        return {"id": one.id}
+        """Also `{"disable": id}`, which switches a document off."""
+        if "disable" not in args:
+            return super().put_foreign(args)
+        self.user.documents[args["disable"]].is_enabled = False
+        return {"id": args["disable"]}
 
-    def config_hint(self, url: str) -> str:
-        """A mirror into the dataset that is here."""
-        return (
-            "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: ragflow\n"
-            f"      base_url: {url}\n      api_key: {self._key}\n      dataset_id: {HOME_ID}\n"
-        )
+    def _store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> str:
+        """It is parsed as well."""
+        one = self.user.store(HOME_ID, name, content, Fault(""))
+        self.user.parse(one, Fault(""))
+        return one.id
 
 
 def _refusal(fault: Fault) -> Response:

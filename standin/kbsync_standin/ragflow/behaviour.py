@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from kbsync_standin import switches as switching
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,6 @@ class RagflowBehaviour:
     extra_fields: bool = False
     key_revoked: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
-
-
-def changed(behaviour: RagflowBehaviour, switches: Mapping[str, Any]) -> RagflowBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
-    return switching.changed(behaviour, switches, {"vectorize": switching.span})
 
 
 KINDS: Mapping[str, str] = {

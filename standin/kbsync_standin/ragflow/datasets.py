@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import Any
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.messages import StandInClock
-from kbsync_standin.ragflow.behaviour import RagflowBehaviour, changed
+from kbsync_standin import rules
+from kbsync_standin.application import Holdings, shared_words
+from kbsync_standin.faults import Fault, hits
+from kbsync_standin.ragflow.behaviour import RagflowBehaviour
 
 HOME_ID = "7898da028a0511efbf750242ac120005"
 """The dataset that is there from the start."""
@@ -25,12 +24,11 @@ DIGITS = {UNSTART: "0", RUNNING: "1", CANCEL: "2", DONE: "3", FAIL: "4"}
 _COUNTER = re.compile(r"(.*?)\((\d+)\)", re.DOTALL)
 
 
-class Refused(Exception):
+class Refused(rules.Refused):
     """The server refuses, and the client made no mistake."""
 
     def __init__(self, words: str, code: int = 102) -> None:
-        super().__init__(words)
-        self.code = code
+        super().__init__(words, code=code)
 
 
 @dataclass(slots=True)
@@ -87,34 +85,17 @@ def folded(name: str) -> str:
     return "".join(one for one in bare if not unicodedata.combining(one)).casefold()
 
 
-def hits(fault: Fault, kind: str, name: str) -> bool:
-    """A fault of this kind is played on a document of this name."""
-    return fault.kind == kind and fnmatchcase(name, str(fault.args.get("name", "*")))
+class User(Holdings[RagflowBehaviour]):
+    """One user."""
 
-
-class User:
-    """`journal`: effects in order. `violations`: what was done against the rules."""
-
-    def __init__(self, seed: int, behaviour: RagflowBehaviour, clock: StandInClock) -> None:
-        self.behaviour, self.clock = behaviour, clock
-        self.violations: list[str] = []
-        self._seed = seed
-        self.reset()
-
-    def reset(self) -> None:
-        """One empty dataset."""
-        self._chance = random.Random(self._seed)  # noqa: S311
-        self.journal: list[dict[str, Any]] = []
+    def _begin(self) -> None:
         self.documents: dict[str, Document] = {}
         self.datasets = {HOME_ID: Dataset(HOME_ID, "home", self.clock.now())}
         self._indexed: set[str] = set()
 
-    def turn(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        before = self.behaviour.base
-        self.behaviour = changed(self.behaviour, switches)
+    def _turned(self, before: RagflowBehaviour) -> None:
         base = self.behaviour.base
-        if base != before and base != "present":
+        if base not in (before.base, "present"):
             self.documents = {key: one for key, one in self.documents.items() if one.dataset != HOME_ID}
             if base == "recreated":
                 del self.datasets[HOME_ID]
@@ -145,7 +126,7 @@ class User:
     def drop(self, dataset: str) -> None:
         """With all in it."""
         for one in list(self.alive(dataset)):
-            self._delete(one)
+            self.delete(one)
         del self.datasets[dataset]
 
     # -- documents
@@ -189,24 +170,25 @@ class User:
         """Documents of this dataset."""
         for one in list(self.alive(dataset)):
             if one.id in ids:
-                self._delete(one)
+                self.delete(one)
 
-    def delete_by_others(self, wanted: object) -> Document:
-        """By its id or name. Raises `ValueError` for one that is not there."""
-        for one in self.documents.values():
-            if wanted in (one.id, one.name) and not one.is_deleted:
-                self._delete(one, "foreign-deleted")
-                return one
-        raise ValueError(f"there is no document {wanted!r}")
+    def present(self) -> Iterator[Document]:
+        """In every dataset."""
+        return (one for one in self.documents.values() if not one.is_deleted)
+
+    def delete(self, one: Document, effect: str = "deleted") -> None:
+        """A document that is there."""
+        one.is_deleted = True
+        self._note(effect, one)
 
     def found(self, question: str, datasets: Sequence[str], ids: Sequence[str]) -> list[dict[str, Any]]:
         """Chunks that share words with the question, best first. Raises `Refused` where there is no index."""
         if self.behaviour.no_index == "error" and self._indexed.isdisjoint(datasets):
             raise Refused("No chunk found, please upload file and parse it.", 100)
-        words, rows = set(re.findall(r"\w+", question.lower())), []
+        rows = []
         for one in (each for dataset in datasets for each in self.alive(dataset)):
             text = one.content.decode("utf-8", "replace")
-            share = len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
+            share = shared_words(question, text)
             if share >= 0.2 and one.is_searchable and (not ids or one.id in ids):
                 rows.append(
                     {
@@ -233,10 +215,6 @@ class User:
             "documents": documents,
             "bases": [{"id": one.id, "settings": dict(one.fields)} for one in self.alive_datasets()],
         }
-
-    def _delete(self, one: Document, effect: str = "deleted") -> None:
-        one.is_deleted = True
-        self._note(effect, one)
 
     def _new_id(self) -> str:
         """As `uuid1().hex`."""

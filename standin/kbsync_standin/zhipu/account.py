@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kbsync_standin.completions import CJK, words_of
 from kbsync_standin.messages import Letter, StandInClock
 from kbsync_standin.rules import is_whole
 from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
@@ -44,10 +45,7 @@ if TYPE_CHECKING:
     from kbsync_standin.zhipu.asking_calls import Application
 
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-_WORDS = re.compile(f"[{_CJK}]+|[^\\W_{_CJK}]+")
-_COUNTED = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
-_FIRST_CJK = "\u3040"
+_COUNTED = re.compile(f"[{CJK}]|[^\\W_{CJK}]+")
 _PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
 
 
@@ -59,17 +57,6 @@ class Match:
     index: int
     passage: Passage
     score: float
-
-
-def words_of(text: str) -> frozenset[str]:
-    """The lower-case words of `text`; of Chinese, Japanese and Korean every two neighbouring characters."""
-    words: set[str] = set()
-    for run in _WORDS.findall(text.lower()):
-        if run[0] < _FIRST_CJK or len(run) == 1:
-            words.add(run)
-        else:
-            words.update(run[at : at + 2] for at in range(len(run) - 1))
-    return frozenset(words)
 
 
 def passages_of(document: ZhipuDocument) -> tuple[Passage, ...]:

@@ -8,14 +8,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin.completions import (
+    ERROR,
+    MOST_PASSAGES,
+    NOTHING,
+    PIECES,
+    TESTS,
+    completion,
+    event_stream,
+    usage_of,
+)
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import Test, is_flag, is_object, is_text, is_whole, one_of, share, whole
-from kbsync_standin.zhipu.account import Match, search, words_of
+from kbsync_standin.rules import Test, is_flag, is_object, is_text, is_whole, one_of, whole
+from kbsync_standin.zhipu.account import Match, search
 from kbsync_standin.zhipu.answers import NO_DATA, Call, Json, NoData, Refusal, gateway
 from kbsync_standin.zhipu.document_calls import images_of
 from kbsync_standin.zhipu.documents import ZhipuDocument, extension
-from kbsync_standin.zhipu.faults import Play
 
 _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
 _COLORS = ("blue", "red", "orange", "purple", "sky", "green", "yellow")
@@ -158,10 +167,7 @@ def _application_item(one: Application, call: Call) -> Json:
 
 _FORMATS = ("txt", "doc", "pdf", "", "docx", "xlsx", "", "", "", "", "csv", "ppt", "pptx", "md", "xls")
 DTYPES = {kind: number for number, kind in enumerate(_FORMATS, 1) if kind}
-NOTHING = "没有找到答案。"
-MOST_PASSAGES = 3
 MOST_TURNS = 15
-PIECES = re.compile(r"\w{1,6} ?|\W")
 
 
 def _are_turns(value: Any) -> bool:
@@ -191,17 +197,12 @@ def invoke(call: Call) -> Json:
 def sse_invoke(call: Call) -> Response:
     """The answer as events, a few characters each."""
     request_id, text = _answer(call)
-    return event_stream(list(_events(request_id, text, call)), call.play)
+    return event_stream(list(_events(request_id, text, call)), _told(call))
 
 
-def event_stream(parts: list[bytes], play: Play) -> Response:
-    """Events one after the other, as the fault `stream` has them sent."""
-    if play.kind == "stream" and play.arg("comments", False):
-        parts = [piece for part in parts for piece in (b": keep-alive\n\n", part)]
-    if play.kind == "stream" and play.arg("crlf", False):
-        parts = [part.replace(b"\n", b"\r\n") for part in parts]
-    headers = {"content-type": "text/event-stream;charset=UTF-8"}
-    return Response(200, b"".join(parts), headers, tuple(map(len, parts)), play.seconds("every", 0.0))
+def _told(call: Call) -> Mapping[str, Any]:
+    """The arguments of the fault `stream`, where it is played."""
+    return call.play.args if call.play.kind == "stream" else {}
 
 
 def slice_info(call: Call) -> Json:
@@ -242,7 +243,7 @@ def _events(request_id: str, text: str, call: Call) -> Iterator[bytes]:
         return
     if end in ("error", "interrupted"):
         name = "errorhandle" if end == "error" else end
-        yield form(request_id, name, "大模型内部错误", None).encode()
+        yield form(request_id, name, ERROR, None).encode()
         return
     final = form(request_id, "finish", last, usage_of(text)).encode()
     yield final.rstrip(b"\n") if end == "no-blank" else final
@@ -270,11 +271,6 @@ def _wrapped(request_id: str, name: str, piece: str, usage: Json | None) -> str:
 
 
 _EVENT_FORMS = {"quoted": _quoted, "plain": _plain, "wrapped": _wrapped}
-
-
-def usage_of(text: str) -> Json:
-    """What an answer took, in tokens of one character."""
-    return {"prompt_tokens": 5, "completion_tokens": len(text), "total_tokens": 5 + len(text)}
 
 
 def _slices(document: ZhipuDocument, found: list[Match], call: Call) -> Json:
@@ -305,35 +301,11 @@ def _slice(match: Match, kind: str) -> Json:
 
 
 _MODEL = re.compile(r"(glm|charglm|codegeex|emohaa)(-[\w.]+)*", re.IGNORECASE)
-_THOUGHT = "我先看看这些段落。"
-_REASONS = {"interrupted": "network_error"}
-
-
-def _is_message(value: Any) -> bool:
-    is_object = isinstance(value, dict) and value.keys() == {"role", "content"}
-    return is_object and value["role"] in ("system", "user", "assistant") and is_text(value["content"])
-
-
-def _are_messages(value: Any) -> bool:
-    """They begin with a word of the system at most, then user and assistant by turns; the user is last."""
-    if not isinstance(value, list) or not value or not all(map(_is_message, value)):
-        return False
-    roles = [one["role"] for one in value]
-    spoken = roles[1:] if roles[0] == "system" else roles
-    return (
-        spoken == [("user", "assistant")[place % 2] for place in range(len(spoken))] and len(spoken) % 2 == 1
-    )
-
 
 _CHAT_TESTS: Mapping[str, Test] = {
-    "model": is_text,
-    "messages": _are_messages,
-    "stream": is_flag,
+    **TESTS,
     "request_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 64,
     "user_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 128,
-    "temperature": share(0, 1),
-    "top_p": share(0, 1),
-    "max_tokens": whole(1, 131_072),
     "do_sample": is_flag,
     "thinking": is_object,
 }
@@ -344,68 +316,7 @@ def chat(call: Call) -> Response:
     body = call.body(_CHAT_TESTS, needed=("model", "messages"))
     if _MODEL.fullmatch(body["model"]) is None:
         raise Refusal(gateway(1211, 400, "模型不存在，请检查模型代码。"), f"the model is {body['model']}")
-    text = answer_to(body["messages"][-1]["content"])
-    if body.get("stream", False):
-        return event_stream(list(_chat_events(text, _head(body, call), call)), call.play)
-    finish = _reason(call)
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return Response.json({**_head(body, call), "choices": [choice], "usage": usage_of(text)})
-
-
-def answer_to(asked: str) -> str:
-    """The passages that share most words with the last line; what is no JSON with a text is none of them."""
-    *lines, question = [line for line in asked.splitlines() if line.strip()] or [""]
-    wanted = words_of(question)
-    texts = [text for line in lines if (text := _text_in(line))]
-    good = [text for text in texts if wanted & words_of(text)]
-    best = sorted(good, key=lambda text: -len(wanted & words_of(text)))
-    return "\n\n".join(best[:MOST_PASSAGES]) or NOTHING
-
-
-def _text_in(line: str) -> str:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return ""
-    text = value.get("text") if isinstance(value, dict) else None
-    return text if isinstance(text, str) else ""
-
-
-def _head(body: Json, call: Call) -> Json:
     number = str(call.account.new_number())
     asked = body.get("request_id", number)
-    return {"id": number, "created": int(call.now), "model": body["model"], "request_id": asked}
-
-
-def _reason(call: Call) -> str:
-    """Why it ends."""
-    end = call.play.word("end", "")
-    return call.play.word("reason", _REASONS.get(end, "stop"))
-
-
-def _chat_events(text: str, head: Json, call: Call) -> Iterator[bytes]:
-    """As the fault `stream` has them, where it is played."""
-    end, reason = call.play.word("end", ""), _reason(call)
-    pieces = PIECES.findall(text)
-    if end in ("error", "no-finish") or reason != "stop":
-        pieces = pieces[: len(pieces) // 2]
-    if call.play.arg("reasoning", False):
-        yield _event(head, {"role": "assistant", "reasoning_content": _THOUGHT})
-    for piece in pieces:
-        yield _event(head, {"role": "assistant", "content": piece})
-    if end == "error":
-        yield _data({"error": {"code": "500", "message": "大模型内部错误"}})
-    if end in ("error", "no-finish"):
-        return
-    yield _event(head, {"role": "assistant", "content": ""}, finish_reason=reason, usage=usage_of(text))
-    done = b"data: [DONE]\n\n"
-    yield done.rstrip(b"\n") if end == "no-blank" else done
-
-
-def _event(head: Json, delta: Json, finish_reason: str = "", usage: Json | None = None) -> bytes:
-    choice: Json = {"index": 0, "delta": delta} | ({"finish_reason": finish_reason} if finish_reason else {})
-    return _data({**head, "choices": [choice]} | ({"usage": usage} if usage else {}))
-
-
-def _data(value: Json) -> bytes:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+    head = {"id": number, "created": int(call.now), "model": body["model"], "request_id": asked}
+    return completion(body, head, _told(call))

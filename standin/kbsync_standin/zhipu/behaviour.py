@@ -108,8 +108,7 @@ def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBeha
     """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
     if "offered" in switches:
         raise ValueError("there is no switch offered; not_offered lists the routes that answer 404")
-    readers = {"vectorize": switching.span, "not_offered": _routes}
-    return switching.changed(behaviour, switches, readers, _LEAST)
+    return switching.changed(behaviour, switches, {"not_offered": _routes}, _LEAST)
 
 
 def _routes(name: str, value: Any) -> tuple[str, ...]:

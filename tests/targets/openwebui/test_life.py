@@ -234,6 +234,9 @@ async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiW
         [accepted] = await target.put([outgoing(world, "b.md", "herons")])
         outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
         assert isinstance(outcome, Unavailable)
+        world.play("odd-status", op="state", times=1, args={"value": "SURPRISE"})
+        outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
+        assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
 
 
 async def test_a_web_page_is_no_answer(world: OpenWebuiWorld) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.contract.searching import Answerer, Sources, Turn
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.zhipu.ask import MOST_CHARACTERS, MOST_PASSAGES
+from kbsync.targets.http.answering import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import Clock
 from tests.targets.zhipu.vendor import KEY, Vendor, ok, target

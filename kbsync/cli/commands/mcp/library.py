@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__
 from kbsync.cli.commands.explain import explained, places_of
-from kbsync.cli.context import again, existing_state, is_known, look_at, read_state
+from kbsync.cli.context import again, existing_state, is_known, look_at, reader
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted
 from kbsync.cli.report import LISTED, MirrorReport, mirror_reports
@@ -207,7 +207,7 @@ class Library:
         def known(tx: Tx) -> list[str]:
             return [each.name for each in chosen.mirrors if tx.mirrors.named(each.name) is not None]
 
-        recorded = await asyncio.to_thread(read_state, chosen, known)
+        recorded = await reader(chosen)(known)
         opened = await asyncio.gather(*map(self._target, chosen.mirrors), return_exceptions=True)
         for mirror, target in zip(chosen.mirrors, opened, strict=True):
             if isinstance(target, BaseException):
@@ -215,7 +215,9 @@ class Library:
             # A service's base exists before anything of ours is in it: others' documents are no hits.
             elif mirror.name in recorded or target.limits.embedded:
                 mirrors.append(searched(chosen, mirror, target))
-        asked, answered = searches(mirrors, query), list[tuple[SearchedMirror, list[FoundDocument]]]()
+        # A pattern that is absolute is compared with the real places of the folders.
+        asked = await self._apart("", asyncio.to_thread(searches, mirrors, query))
+        answered = list[tuple[SearchedMirror, list[FoundDocument]]]()
         searching = (self._apart(each[0][0].name, search_mirrors(*each)) for each in asked)
         answers = await asyncio.gather(*searching, return_exceptions=True)
         for (group, _), answer in zip(asked, answers, strict=True):
@@ -241,7 +243,7 @@ class Library:
                     told.append((row.status.word, _why_old(tx, record, row)))
             return told
 
-        hits, known = [], await asyncio.to_thread(read_state, chosen, states)
+        hits, known = [], await reader(chosen)(states)
         for each, (state, reason) in zip(found, known, strict=True):
             whole, own = hit_json(each), None if each.is_foreign else reports.get(each.mirror)
             passages = [
@@ -308,7 +310,7 @@ class Library:
                 raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
             return found[0]
         number = wanted.document_id or ""
-        found = await asyncio.to_thread(read_state, chosen, lambda tx: list(_with_id(tx, chosen, number)))
+        found = await reader(chosen)(lambda tx: list(_with_id(tx, chosen, number)))
         if len(found) > 1:
             names = ", ".join(each.mirror.name for each in found)
             raise UsageError(
@@ -354,7 +356,7 @@ class Library:
         }
         if len(reports) == 1:
             name = reports[0].status.name
-            told |= await asyncio.to_thread(read_state, chosen, lambda tx: _files(tx, name, page))
+            told |= await reader(chosen)(lambda tx: _files(tx, name, page))
         elif page != PageRequest(limit=page.limit):
             raise UsageError(f"several mirrors have files; say which `mirror`: {_names(chosen)}")
         return told
@@ -374,7 +376,7 @@ class Library:
                     found += [(name, row) for row in page]
             return found[:limit]
 
-        return await asyncio.to_thread(read_state, self.installation, look)
+        return await reader(self.installation)(look)
 
     # -- whether it is so ---------------------------------------------------------------------------------
 

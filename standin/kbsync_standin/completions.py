@@ -1,0 +1,150 @@
+"""Chat completions as OpenAI has them, of the vendors that offer them: what is asked, how it is answered.
+
+The answer is the passages of the last message, one JSON object on a line each, that share most words with
+its last line. The fault `stream` has the events written, or ended, in another way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kbsync_standin.messages import Response
+from kbsync_standin.rules import Test, is_flag, is_text, share, whole
+
+Json = dict[str, Any]
+
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_WORDS = re.compile(f"[{CJK}]+|[^\\W_{CJK}]+")
+_FIRST_CJK = "\u3040"
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The lower-case words of `text`; of Chinese, Japanese and Korean every two neighbouring characters."""
+    words: set[str] = set()
+    for run in _WORDS.findall(text.lower()):
+        if run[0] < _FIRST_CJK or len(run) == 1:
+            words.add(run)
+        else:
+            words.update(run[at : at + 2] for at in range(len(run) - 1))
+    return frozenset(words)
+
+
+NOTHING = "没有找到答案。"
+MOST_PASSAGES = 3
+PIECES = re.compile(r"\w{1,6} ?|\W")
+ERROR = "大模型内部错误"
+
+
+def _is_message(value: Any) -> bool:
+    is_object = isinstance(value, dict) and value.keys() == {"role", "content"}
+    return is_object and value["role"] in ("system", "user", "assistant") and is_text(value["content"])
+
+
+def are_messages(value: Any) -> bool:
+    """They begin with a word of the system at most, then user and assistant by turns; the user is last."""
+    if not isinstance(value, list) or not value or not all(map(_is_message, value)):
+        return False
+    roles = [one["role"] for one in value]
+    spoken = roles[1:] if roles[0] == "system" else roles
+    return (
+        spoken == [("user", "assistant")[place % 2] for place in range(len(spoken))] and len(spoken) % 2 == 1
+    )
+
+
+TESTS: Mapping[str, Test] = {
+    "model": is_text,
+    "messages": are_messages,
+    "stream": is_flag,
+    "temperature": share(0, 1),
+    "top_p": share(0, 1),
+    "max_tokens": whole(1, 131_072),
+}
+"""The fields of a request that all vendors have."""
+
+KIND = (
+    "the events of an answer are written or end in another way (chat) [args: end: no-finish, error; "
+    "reason: finish_reason (stop); error: the event of an error; every: seconds between events (0)]"
+)
+"""The line of explanation of the fault `stream`."""
+
+
+def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
+    """The answer to a request whose fields are legal. `head`: beside the choices; `args`: of the fault."""
+    text = answer_to(body["messages"][-1]["content"])
+    if body.get("stream", False):
+        return event_stream(list(_events(text, head, args)), args)
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": _reason(args),
+    }
+    return Response.json({**head, "choices": [choice], "usage": usage_of(text)})
+
+
+def event_stream(parts: list[bytes], args: Mapping[str, Any]) -> Response:
+    """Events one after the other, with comments or other ends of lines, and slowly, where `args` say so."""
+    if args.get("comments"):
+        parts = [piece for part in parts for piece in (b": keep-alive\n\n", part)]
+    if args.get("crlf"):
+        parts = [part.replace(b"\n", b"\r\n") for part in parts]
+    headers = {"content-type": "text/event-stream;charset=UTF-8"}
+    return Response(200, b"".join(parts), headers, tuple(map(len, parts)), float(args.get("every", 0.0)))
+
+
+def answer_to(asked: str) -> str:
+    """The passages that share most words with the last line; what is no JSON with a text is none of them."""
+    *lines, question = [line for line in asked.splitlines() if line.strip()] or [""]
+    wanted = words_of(question)
+    texts = [text for line in lines if (text := _text_in(line))]
+    good = [text for text in texts if wanted & words_of(text)]
+    best = sorted(good, key=lambda text: -len(wanted & words_of(text)))
+    return "\n\n".join(best[:MOST_PASSAGES]) or NOTHING
+
+
+def _text_in(line: str) -> str:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return ""
+    text = value.get("text") if isinstance(value, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def usage_of(text: str) -> Json:
+    """What an answer took, in tokens of one character."""
+    return {"prompt_tokens": 5, "completion_tokens": len(text), "total_tokens": 5 + len(text)}
+
+
+def _reason(args: Mapping[str, Any]) -> str:
+    """Why it ends."""
+    return str(args.get("reason", "network_error" if args.get("end") == "interrupted" else "stop"))
+
+
+def _events(text: str, head: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
+    end, reason = args.get("end", ""), _reason(args)
+    pieces = PIECES.findall(text)
+    if end in ("error", "no-finish") or reason != "stop":
+        pieces = pieces[: len(pieces) // 2]
+    if args.get("reasoning"):
+        yield _event(head, {"role": "assistant", "reasoning_content": "我先看看这些段落。"})
+    for piece in pieces:
+        yield _event(head, {"role": "assistant", "content": piece})
+    if end == "error":
+        yield _data(args.get("error") or {"error": {"code": "500", "message": ERROR}})
+    if end in ("error", "no-finish"):
+        return
+    yield _event(head, {"role": "assistant", "content": ""}, finish_reason=reason, usage=usage_of(text))
+    done = b"data: [DONE]\n\n"
+    yield done.rstrip(b"\n") if end == "no-blank" else done
+
+
+def _event(head: Json, delta: Json, finish_reason: str = "", usage: Json | None = None) -> bytes:
+    choice: Json = {"index": 0, "delta": delta} | ({"finish_reason": finish_reason} if finish_reason else {})
+    return _data({**head, "choices": [choice]} | ({"usage": usage} if usage else {}))
+
+
+def _data(value: Json) -> bytes:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()

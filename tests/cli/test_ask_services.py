@@ -1,0 +1,233 @@
+"""`kbsync ask` at services that answer with a model, or by themselves: each way in which an answer ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kbsync_standin import lightrag, openai, openwebui
+from kbsync_standin.faults import Fault
+from kbsync_standin.server import Server
+from tests.cli.place import LONGEST, Place
+
+KEY, MODEL = "sk-0123456789abcdef", "some-model"
+HOURS, PRICES = "The office opens at nine.", "Coffee costs four."
+QUESTION = "when does the office open"
+
+
+@dataclass(frozen=True)
+class AnsweringService:
+    """One to ask. `target`: what its block has besides the address; `op`: the call that answers."""
+
+    made: Callable[..., Any]
+    target: dict[str, str]
+    path: str = ""
+    op: str = "chat"
+    has_model: bool = True
+    way: dict[str, str] = field(default_factory=lambda: {"way": "passages", "model": MODEL})
+
+
+SERVICES = {
+    "openai": AnsweringService(openai.application, {"vector_store_id": openai.HOME_ID}, "/v1"),
+    "openwebui": AnsweringService(openwebui.application, {"knowledge_id": openwebui.HOME_ID}),
+    "lightrag": AnsweringService(
+        lightrag.application, {}, "", "ask", False, {"way": "application", "application": "server"}
+    ),
+}
+WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
+
+
+@dataclass
+class Asked:
+    """A mirror of two files at a service, beside a document of somebody else's."""
+
+    place: Place
+    server: Server
+    app: Any
+    service: AnsweringService
+
+    def play(self, kind: str, **args: Any) -> None:
+        self.server.faults.add(Fault(kind, op=self.service.op, args=args))
+
+    @property
+    def questions(self) -> int:
+        return self.server.requests.by_op[self.service.op]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Asked]]:
+    """Made when they are asked for."""
+    known: dict[str, Asked] = {}
+    closing = []
+    for name, service in SERVICES.items():
+        app = service.made(KEY, 7)
+        server = Server(app)
+        running = server.in_thread()
+        running.__enter__()
+        place = Place(tmp_path_factory.mktemp(name))
+        closing += [lambda running=running: running.__exit__(None, None, None), place.close]
+        target = {"type": name, "base_url": server.url + service.path, "api_key": KEY, **service.target}
+        model = {"chat_model": MODEL} if service.has_model else {}
+        place.configure(f"target: {json.dumps(target | model)}")
+        place.write("guides/hours.md", HOURS)
+        place.write("prices.md", PRICES)
+        assert place.run("--once", "-q").code == 0
+        app.put_foreign({"name": "theirs.md", "text": "The office smells of paint."})
+        known[name] = Asked(place, server, app, service)
+    yield known
+    for close in closing:
+        close()
+
+
+@pytest.fixture(params=SERVICES)
+def asked(places: dict[str, Asked], request: pytest.FixtureRequest) -> Iterator[Asked]:
+    yield from tidied(places[request.param])
+
+
+@pytest.fixture(params=WITH_MODEL)
+def with_model(places: dict[str, Asked], request: pytest.FixtureRequest) -> Iterator[Asked]:
+    yield from tidied(places[request.param])
+
+
+def tidied(asked: Asked) -> Iterator[Asked]:
+    yield asked
+    asked.server.faults.clear()
+    asked.app.set_behaviour({"key_revoked": False})
+    assert asked.app.violations == []
+
+
+@pytest.mark.parametrize("how", [[], ["--whole"]])
+def test_the_answer_comes_with_the_files_it_is_from(asked: Asked, how: list[str]) -> None:
+    ran = asked.place.run("ask", QUESTION, *how)
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith(HOURS)
+    assert "[1] guides/hours.md" in ran.out.splitlines()
+    found = asked.place.run("ask", QUESTION, "--json", *how).json
+    assert {key: found[key] for key in asked.service.way} == asked.service.way
+    assert found["answer"].startswith(HOURS)
+    [cited] = [one for one in found["citations"] if one["path"] == "guides/hours.md"]
+    assert (cited["number"], [one["text"].strip() for one in cited["passages"]]) == (1, [HOURS])
+
+
+def test_a_conversation_goes_along(asked: Asked) -> None:
+    process = asked.place.start("ask", "-i", "--json", stdin=subprocess.PIPE)
+    out, err = process.communicate(f"{QUESTION}\nwhat does the coffee cost\n".encode(), timeout=LONGEST)
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert process.returncode == 0, err
+    assert HOURS in first["answer"]
+    assert PRICES in second["answer"]
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_one(asked: Asked) -> None:
+    for end in ("error", "no-finish" if asked.service.has_model else "half-line"):
+        asked.play("stream", end=end)
+        ran = asked.place.run("ask", QUESTION)
+        assert ran.code == 4, end
+        assert "[1]" not in ran.out
+        assert ran.out.endswith("\n")
+        is_told = "model is down" in ran.err or "大模型内部错误" in ran.err
+        assert is_told if end == "error" else "broke off" in ran.err
+
+
+@pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
+@pytest.mark.parametrize("how", [[], ["--whole"]])
+def test_a_question_is_asked_once_whatever_becomes_of_its_answer(
+    asked: Asked, kind: str, how: list[str]
+) -> None:
+    before = asked.questions
+    asked.play(kind)
+    ran = asked.place.run("ask", QUESTION, "--json", *how)
+    assert (ran.code, ran.out) == (4, "")
+    assert asked.questions == before + 1
+
+
+@pytest.mark.parametrize("how", [[], ["--whole"]])
+def test_where_nothing_is_found_no_model_is_asked(asked: Asked, how: list[str]) -> None:
+    before = asked.questions
+    ran = asked.place.run("ask", "zebra", *how)
+    assert (ran.code, ran.out) == (0, "")
+    assert "nothing found for: zebra; the model was not asked" in ran.err
+    assert asked.questions == before + (not asked.service.has_model)
+
+
+def test_a_refused_key_calls_a_person(asked: Asked) -> None:
+    asked.app.set_behaviour({"key_revoked": True})
+    ran = asked.place.run("ask", QUESTION)
+    assert (ran.code, ran.out) == (3, "")
+
+
+# -- a model that is given passages --------------------------------------------------------------------
+
+
+def test_only_documents_of_the_mirror_answer_and_those_that_are_selected(with_model: Asked) -> None:
+    found = with_model.place.run("ask", "what is said of the office and of coffee", "--json").json
+    assert {one["path"] for one in found["citations"]} == {"guides/hours.md", "prices.md"}
+    assert "paint" not in found["answer"]
+    found = with_model.place.run("ask", "office and coffee", "--path", "guides/**", "--json").json
+    assert {one["path"] for one in found["citations"]} == {"guides/hours.md"}
+
+
+def test_an_unknown_model_is_a_mistake_of_who_asks(with_model: Asked) -> None:
+    for how in ([], ["--whole"]):
+        ran = with_model.place.run("ask", QUESTION, "--model", "nobody-9", *how)
+        assert (ran.code, ran.out) == (2, "")
+        assert "odel" in ran.err
+
+
+def test_an_application_is_none_of_theirs(with_model: Asked) -> None:
+    ran = with_model.place.run("ask", QUESTION, "--app", "77")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no applications" in ran.err
+    ran = with_model.place.run("kb", "app", "list")
+    assert (ran.code, "no applications" in ran.err) == (2, True)
+
+
+def test_without_a_model_one_has_to_be_named(with_model: Asked) -> None:
+    text = with_model.place.config.read_text()
+    with_model.place.config.write_text(text.replace(f'"chat_model": "{MODEL}"', '"chat_model": ""'))
+    try:
+        ran = with_model.place.run("ask", QUESTION)
+        assert (ran.code, ran.out) == (2, "")
+        assert "--model NAME" in ran.err
+        assert with_model.place.run("ask", QUESTION, "--model", MODEL).out.startswith(HOURS)
+    finally:
+        with_model.place.config.write_text(text)
+
+
+@pytest.mark.parametrize("error", [{"detail": "overloaded"}, {"error": "overloaded"}])
+def test_an_error_in_the_stream_is_told_in_its_words(with_model: Asked, error: dict[str, str]) -> None:
+    with_model.play("stream", end="error", error=error)
+    ran = with_model.place.run("ask", QUESTION)
+    assert (ran.code, "overloaded" in ran.err) == (4, True)
+
+
+def test_an_answer_that_is_cut_by_its_length_is_not_whole(with_model: Asked) -> None:
+    for how in ([], ["--whole"]):
+        with_model.play("stream", reason="length")
+        ran = with_model.place.run("ask", QUESTION, *how)
+        assert (ran.code, "longer than the model may write" in ran.err) == (4, True)
+
+
+# -- a server that answers by itself ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", [["--model", "x"], ["--app", "x"], ["--path", "guides/**"]])
+def test_a_server_that_answers_by_itself_takes_no_choice(places: dict[str, Asked], choice: list[str]) -> None:
+    before = places["lightrag"].questions
+    ran = places["lightrag"].place.run("ask", QUESTION, *choice)
+    assert (ran.code, ran.out) == (2, "")
+    assert choice[0] in ran.err
+    assert places["lightrag"].questions == before
+
+
+def test_documents_of_others_are_told_and_not_cited(places: dict[str, Asked]) -> None:
+    """Its numbers are the server's own."""
+    ran = places["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
+    assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"

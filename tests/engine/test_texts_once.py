@@ -1,0 +1,153 @@
+"""A base that has each text once: a renamed file's old document is gone before the new one is there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.searching import Hit, Query
+from kbsync.core.model import SERVING
+from kbsync.engine.search import SearchedMirror, locate
+from kbsync.errors import Unavailable, Unsure
+from tests.crash.harness import Guillotine
+from tests.engine.world import World
+from tests.memory.behaviour import FOREVER, Behaviour, Failure
+from tests.memory.variants import OnceMemory
+
+BOUNDARIES = 64
+"""Of the pass after a rename that fails: a few less than it has today."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return made(tmp_path)
+
+
+def made(place: Path) -> World:
+    world = World(place, OnceMemory, list_lag=1.0, marks=False, poll_first=1.0, reembed_tries=1)
+    world.base.behaviour = Behaviour(indexing_seconds=3.0)
+    return world
+
+
+async def moved(world: World) -> str:
+    """`a.md` was mirrored and is `b.md` now; the id of its document."""
+    world.write("a.md", "about kestrels")
+    await world.mirrored(8)
+    [old] = world.base.served("a.md")
+    world.move("a.md", "b.md")
+    return old.remote_id
+
+
+def fail_for_good(world: World) -> None:
+    """No document of the new path is ever indexed."""
+    world.base.behaviour.failures.append(Failure(lambda one: one.path == "b.md", times=FOREVER))
+
+
+def seeming(world: World) -> list[str | None]:
+    """Paths whose document serves, as the state has it, and is not there."""
+    return [row.path for row in world.rows(*SERVING) if row.remote_id not in world.base.documents]
+
+
+async def test_the_renamed_file_is_counted_as_renamed(world: World) -> None:
+    await moved(world)
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert (world.run.counts.renamed, world.run.counts.uploaded, world.run.counts.deleted) == (1, 0, 0)
+    assert world.requests("delete") == 0, "what the base removed is deleted once more"
+
+
+async def test_the_old_document_serves_no_more_from_the_moment_the_new_one_is_accepted(world: World) -> None:
+    old = await moved(world)
+    await world.crash(Guillotine(upon=["put answer", "commit after"]))
+    assert old not in {row.remote_id for row in world.rows(*SERVING)}
+    hit = Hit(old, 1.0, ())
+    async with world.running() as store:
+        mirror = SearchedMirror("docs", world.root, await world.open_target(), store.read)
+        assert await locate([mirror], [hit], Query("kestrels")) == []
+
+
+def killed_everywhere(place: Path) -> Iterator[tuple[World, Guillotine]]:
+    """A new world for each boundary of a pass, until one is not reached any more."""
+    for at in itertools.count(1):
+        (place / str(at)).mkdir()
+        guillotine = Guillotine(at)
+        yield made(place / str(at)), guillotine
+        if not guillotine.fallen:
+            return
+
+
+async def test_where_the_new_document_fails_none_seems_to_serve_wherever_it_was_killed(
+    tmp_path: Path,
+) -> None:
+    lives = 0
+    for world, guillotine in killed_everywhere(tmp_path):
+        lives += 1
+        await moved(world)
+        fail_for_good(world)
+        await world.crash(guillotine)
+        world.clock.now += 100
+        await world.once()
+        assert seeming(world) == [], guillotine.passed[-3:]
+        assert world.statuses() == {"ready": 8, "failed": 1}, guillotine.passed[-3:]
+    assert lives > BOUNDARIES
+
+
+async def test_a_rename_that_is_taken_back_leaves_a_document_wherever_it_was_killed(tmp_path: Path) -> None:
+    for world, guillotine in killed_everywhere(tmp_path):
+        await moved(world)
+        await world.crash(guillotine)
+        world.move("b.md", "a.md")
+        for _ in range(2):
+            await world.once()
+            world.clock.now += 100
+        assert world.served() == world.on_disk(), guillotine.passed[-3:]
+        assert seeming(world) == [], guillotine.passed[-3:]
+
+
+@pytest.mark.parametrize("error", [Unavailable, Unsure])
+async def test_a_rename_that_is_taken_back_while_the_base_is_down_leaves_a_document(
+    world: World, error: type[Unavailable | Unsure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old document is removed, then the base takes no new one."""
+    await moved(world)
+
+    def accept(*_: object) -> None:
+        raise error("down")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.base, "accept", accept)
+        await world.once(budget=5.0)
+    world.move("b.md", "a.md")
+    for _ in range(2):
+        await world.once()
+        world.clock.now += 100
+    assert world.served() == world.on_disk()
+    assert seeming(world) == []
+
+
+async def test_files_that_go_while_their_new_documents_are_made_are_asked_about(world: World) -> None:
+    await world.mirrored(12)
+    for number in range(12):
+        world.move(f"f{number}.md", f"sub/f{number}.md")
+    await world.crash(Guillotine(upon=["put answer", "commit after"] * 12))
+    for path in (world.root / "sub").iterdir():
+        path.unlink()
+    await world.once()
+    assert world.statuses() == {"held": 12}
+    assert len(world.served()) == 12
+
+
+async def test_one_file_that_goes_while_many_new_documents_are_made_is_not_asked_about(world: World) -> None:
+    world.write("a.md", "about kestrels")
+    await world.mirrored(12)
+    for number in range(12):
+        world.move(f"f{number}.md", f"sub/f{number}.md")
+    await world.crash(Guillotine(upon=["put answer", "commit after"] * 12))
+    world.delete("a.md")
+    world.base.behaviour.indexing_seconds = 0.0
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.run.halt is None

@@ -1,0 +1,83 @@
+"""`kbsync mcp` before the protocol's own tools."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.place import LONGEST, Place
+from tests.mcp.test_http import serving
+from tests.ports import free_address
+from tests.servers.mcp import KNOWN, PASSED, of_node
+from tests.servers.probe import judge
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
+
+
+def test_the_conformance_test_over_http_finds_nothing_wrong(
+    servers: dict[str, Any], place: Place, record_property: Any
+) -> None:
+    checks = place.root / "checks"
+    with serving(place, free_address()) as url:
+        words = ("server", "--url", url, "--suite", "all", "-o", checks)
+        done = of_node(Path(servers["mcp"]["environment"]), "conformance", *words, timeout=LONGEST)
+    passed, wrong = set[str](), list[str]()
+    for file in sorted(checks.glob("server-*/checks.json")):
+        # The folder ends with the time, as in server-ping-2026-11-23T09-34-35-981Z.
+        scenario = file.parent.name.removeprefix("server-")[:-25]
+        found = [one for one in json.loads(file.read_text()) if one["status"] not in ("SUCCESS", "INFO")]
+        wrong += [f"{scenario}: {one['id']}: {one.get('errorMessage', one['status'])}" for one in found]
+        passed |= set() if found else {scenario}
+    verdict = judge(wrong, KNOWN)
+    for one in verdict.known:
+        record_property("difference", one)
+    assert passed == PASSED, done.stdout + done.stderr
+    assert verdict.unknown == [] and verdict.idle == []
+
+
+@pytest.fixture
+def inspected(servers: dict[str, Any], place: Place) -> Callable[..., Any]:
+    """What the inspector is answered over stdio, with the settings that assistants are given."""
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    place.once()
+    server = {"command": sys.executable, "args": ["-m", "kbsync", "mcp", "--config", str(place.config)]}
+    settings = place.root / "settings.json"
+    settings.write_text(json.dumps({"mcpServers": {"notes": server}}))
+    program = ("mcp-inspector", "--cli", "--config", settings, "--server", "notes")
+
+    def ask(*words: str) -> Any:
+        environment = Path(servers["mcp"]["environment"])
+        done = of_node(environment, *program, *words, env=place.environ({}), timeout=LONGEST)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    return ask
+
+
+def test_the_inspector_finds_no_error_in_the_schemas_of_the_tools(inspected: Callable[..., Any]) -> None:
+    tools = inspected("--method", "tools/list", "--strict")["tools"]
+    assert [tool["name"] for tool in tools] == ["search", "get", "list", "status"]
+
+
+def test_the_inspector_searches_over_stdio(inspected: Callable[..., Any]) -> None:
+    answer = inspected("--method", "tools/call", "--tool-name", "search", "--tool-arg", "query=walrus", "k=1")
+    [hit] = answer["structuredContent"]["hits"]
+    assert (hit["path"], answer["isError"]) == ("ice.md", False)
+    assert "The walrus lies on the ice." in answer["content"][0]["text"]
+
+
+def test_the_inspector_lists_and_reads_resources_over_stdio(inspected: Callable[..., Any]) -> None:
+    [resource] = inspected("--method", "resources/list")["resources"]
+    [content] = inspected("--method", "resources/read", "--uri", resource["uri"])["contents"]
+    assert content["text"].strip() == "The walrus lies on the ice."
