@@ -119,8 +119,8 @@ class SharedBench(Bench):
     """A base that others write into as well, and a service that may say what is not so."""
 
     @abstractmethod
-    def add_foreign(self, name: str, text: str = STRANGE) -> None:
-        """Somebody else uploads a document under a name."""
+    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
+        """Somebody else uploads a document under a name; its id. `more`: what a service keeps besides."""
 
     @abstractmethod
     def take_away(self, one: OwnDocument) -> None:

@@ -58,9 +58,9 @@ class LightragBench(ZhipuBench):
         shown = (path, one.text) if status == "processed" else None
         return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
 
-    def add_foreign(self, name: str, text: str = STRANGE) -> None:
+    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
         """Under a name of its own: the name is the id, and one with our tag would be ours."""
-        super().add_foreign(f"their-{name}", text)
+        return super().add_foreign(f"their-{name}", text, **more)
 
     def story(self) -> list[str]:
         return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
@@ -80,9 +81,10 @@ class MemoryBench(SharedBench):
     def story(self) -> list[str]:
         return [repr((e.op, e.path, e.remote_id, e.time)) for e in self.base.effects[-40:]]
 
-    def add_foreign(self, name: str, text: str = STRANGE) -> None:
-        document = self.base.add(name, text.encode())
+    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
+        document = self.base.add(name, text.encode(), **more)
         self._foreign[document.remote_id] = document.data
+        return document.remote_id
 
     def take_away(self, one: OwnDocument) -> None:
         self.base.lose(one.id)

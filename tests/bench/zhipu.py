@@ -172,9 +172,10 @@ class ZhipuBench(SharedBench):
 
     # -- what others do, and what goes wrong -----------------------------------------------------------
 
-    def add_foreign(self, name: str, text: str = STRANGE) -> None:
-        self.world.plant(name, text)
+    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
+        planted = self.world.plant(name, text, **more)
         self._new_entries()
+        return planted
 
     def take_away(self, one: OwnDocument) -> None:
         self.world.app.put_foreign({"delete": one.id})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from tests.bench.bench import OwnDocument
@@ -22,7 +22,8 @@ class MessyMirror:
 
     `steady`: files that nobody meddles with in this turn: each is found all the time, and none is sent.
     `sent`: how many uploads there were before the turn. `wanted`: paths that `verify` has to name, by the
-    kind of what is wrong. `late`: seconds after which an upload may arrive.
+    kind of what is wrong. `late`: seconds after which an upload may arrive. `untold`: documents of ours whose
+    name or mark others changed, by id, with their files.
     """
 
     late: Sequence[float]
@@ -33,6 +34,7 @@ class MessyMirror:
         self.steady: set[str] = set()
         self.gaps: set[str] = set()
         self.wanted: dict[str, set[str]] = {}
+        self.untold: dict[str, str] = {}
         self.number = self.sent = 0
 
     # -- what each service has of its own ----------------------------------------------------------------
@@ -76,9 +78,14 @@ class MessyMirror:
     def text(self, path: str) -> str:
         return (self.world.root / path).read_text()
 
+    def owned(self) -> Iterator[tuple[str, OwnDocument]]:
+        """Documents of ours with their files."""
+        for one in self.bench.ours():
+            yield self.untold.get(one.id, one.path), one
+
     def kept(self, path: str) -> OwnDocument:
         """The document that a file has."""
-        return next(one for one in self.bench.ours() if one.path == path)
+        return next(one for at, one in self.owned() if at == path)
 
     def want(self, kind: str, path: str) -> None:
         self.wanted.setdefault(kind, set()).add(path)
@@ -149,7 +156,9 @@ class MessyMirror:
         self.tally.duplicated += len(again)
         self.tally.gaps += len(self.gaps)
         self.tally.foreign += self.bench.touched()
+        violations = self.bench.violations()
+        self.tally.violations += len(violations)
         statuses = self.world.statuses()
         if self.tally.broken or not is_well or set(statuses) != {"ready"}:
-            what = f"{wrong}, {sorted(self.gaps)} were gone, {sorted(again)} were sent again"
+            what = f"{wrong}, {sorted(self.gaps)} were gone, {sorted(again)} were sent again, {violations}"
             raise PromiseBroken(f"{told}: {what}; {statuses} {said}", self.tally)

@@ -1,0 +1,260 @@
+"""What others can do at each service, and how a document of ours looks there: messes for `verify` to find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from kbsync.core.names import Naming
+from kbsync.targets.gptbots.config import MARKER_BASE
+from kbsync.targets.openai.shapes import Mark
+from kbsync.targets.openwebui.shapes import metadata_of
+from kbsync_standin.faults import Fault
+from kbsync_standin.openai.project import HOME_ID, Attached
+from kbsync_standin.openwebui.store import File
+from tests.bench.bench import OwnDocument
+from tests.targets.dify.world import DifyWorld
+from tests.targets.gptbots.world import GptbotsWorld
+from tests.targets.lightrag.world import LightragWorld
+from tests.targets.openai.world import OpenaiWorld
+from tests.targets.openwebui.world import OpenWebuiWorld
+from tests.targets.ragflow.world import RagflowWorld
+from tests.torture.mess import Mess
+from tests.torture.repairs import RepairedMirror, text_of
+
+ANOTHER = 77777777
+"""An upload of another kbsync's."""
+
+
+class GptbotsMirror(RepairedMirror):
+    """What is ours is told by an address beside it."""
+
+    at = "gptbots"
+    lists = (
+        {"page_cap": 10},
+        {"page_cap": 4, "page_beyond": "repeats"},
+        {"page_cap": 10, "order": "shuffled", "total": "zero"},
+        {"list_lag": 8.0},
+        {"order": "oldest", "extra_fields": True, "unknown_ids": "refused"},
+        {"stale_status": 5.0, "failed": "objects", "total": "string"},
+    )
+    trouble = (
+        Fault("rate-limited", "status", times=2),
+        Fault("unmarked", "list"),
+        Fault("unmarked", "list", args={"cut": True}),
+        Fault("shape", "list", args={"form": "nulls"}),
+    )
+    world: GptbotsWorld
+
+    def messes(self) -> Sequence[Mess]:
+        return (*super().messes(), self.lose_mark)
+
+    def plant_copy(self, one: OwnDocument) -> str:
+        url = self.world.app.bot.storage.documents[one.id].source_url
+        return self.bench.add_foreign(one.name, text_of(one), source_url=url)
+
+    def plant_replacement(self, one: OwnDocument) -> None:
+        self.bench.add_foreign(one.name, self.new_text(), source_url="https://docs.example/theirs")
+
+    def plant_lookalike(self, path: str, text: str) -> None:
+        """Sometimes with our very bytes."""
+        text = self.chance.choice((text, self.text(path)))
+        digest = sha256(text.encode()).hexdigest()
+        url = f"{MARKER_BASE}/{path}#sha256={digest}&u={ANOTHER}&r=t600"
+        self.bench.add_foreign(self.kept(path).name, text, source_url=url)
+
+    def give_name(self, one: OwnDocument, name: str) -> None:
+        self.world.app.bot.storage.documents[one.id].name = name
+
+    def undelete(self, one: OwnDocument) -> None:
+        self.world.app.bot.storage.documents[one.id].deleted_at = None
+
+    async def lose_mark(self) -> None:
+        """Others clear the address of a document of ours, or cut it; it is told by its id."""
+        path = self.chance.choice(sorted(self.steady))
+        one = self.world.app.bot.storage.documents[self.kept(path).id]
+        self.untold[one.id] = path
+        one.source_url = self.chance.choice(("", one.source_url.partition("#")[0]))
+
+
+class OpenaiMirror(RepairedMirror):
+    """What is ours is told by attributes."""
+
+    at = "openai"
+    world: OpenaiWorld
+
+    def messes(self) -> Sequence[Mess]:
+        return (*super().messes(), self.lose_mark, self.detach)
+
+    def attached(self, one: OwnDocument) -> Attached:
+        """As the store has it, or had it."""
+        store = self.world.app.project.stores[HOME_ID]
+        return store.files.get(one.id) or next(each for each in store.past if each.id == one.id)
+
+    def plant_copy(self, one: OwnDocument) -> str:
+        return self.bench.add_foreign(one.name, text_of(one), attributes=self.attached(one).attributes)
+
+    def plant_lookalike(self, path: str, text: str) -> None:
+        """Sometimes with our very bytes."""
+        text = self.chance.choice((text, self.text(path)))
+        mark = Mark(path, sha256(text.encode()).hexdigest(), ANOTHER, "auto")
+        self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
+
+    def give_name(self, one: OwnDocument, name: str) -> None:
+        self.attached(one).attributes["path"] = name
+
+    async def lose_mark(self) -> None:
+        """Others set attributes of their own on a file of ours; it is told by its id."""
+        path = self.chance.choice(sorted(self.steady))
+        one = self.kept(path)
+        self.untold[one.id] = path
+        self.attached(one).attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
+
+    async def detach(self) -> None:
+        """Others take a file of ours out of the store, and leave it in the project."""
+        path = self.pick()
+        self.world.app.project.detach(self.world.app.project.stores[HOME_ID], self.kept(path).id)
+        self.want("missing", path)
+
+
+class OpenWebuiMirror(RepairedMirror):
+    """What is ours is told by metadata. Of files with one text the second is refused, so copies have more."""
+
+    at = "openwebui"
+    hidden = 1  # states are read from the list
+    world: OpenWebuiWorld
+
+    def messes(self) -> Sequence[Mess]:
+        return (*super().messes(), self.unlink)
+
+    def file(self, one: OwnDocument) -> File:
+        return self.world.app.store.files[one.id]
+
+    def plant_copy(self, one: OwnDocument) -> str:
+        """Its text was told from ours before it came into the base."""
+        there = self.file(one)
+        planted = self.world.app.store.store(there.name, there.content, "text/plain", dict(there.sent))
+        planted.text = f"{there.content.decode()}\n\n(a copy of {there.name})"
+        return planted.id
+
+    def pass_as_ours(self, planted: str) -> None:
+        super().pass_as_ours(planted)
+        self.world.app.store.files[planted].is_foreign = False
+
+    def plant_lookalike(self, path: str, text: str) -> None:
+        planted = self.world.app.store.files[self.bench.add_foreign(path, text)]
+        digest = sha256(text.encode()).hexdigest()
+        planted.sent |= metadata_of(ANOTHER, "1", path, digest, str(planted.sent["knowledge_id"]))
+
+    def give_name(self, one: OwnDocument, name: str) -> None:
+        self.file(one).name = name
+
+    async def unlink(self) -> None:
+        """Others take a document of ours out of the base, and leave the file."""
+        path = self.pick()
+        [base] = self.world.app.store.bases.values()
+        self.world.app.store.remove(self.file(self.kept(path)), base)
+        self.want("missing", path)
+
+
+class NamedMirror(RepairedMirror):
+    """What is ours is told by its name and its length."""
+
+    def messes(self) -> Sequence[Mess]:
+        return (*super().messes(), self.take_name)
+
+    def longer_text(self) -> str:
+        return f"{self.new_text()}, and longer than any text of ours"
+
+    def plant_replacement(self, one: OwnDocument) -> None:
+        self.bench.add_foreign(one.name, self.longer_text())
+
+    def plant_lookalike(self, path: str, text: str) -> None:
+        """Also under our very name, which proves nothing of other bytes."""
+        if self.chance.random() < 0.5:
+            super().plant_lookalike(path, text)
+        else:
+            self.bench.add_foreign(self.kept(path).name, self.longer_text())
+
+    async def take_name(self) -> None:
+        """Others have the name that a file's next version would have; then it changes."""
+        path, text = self.pick(), self.new_text()
+        naming = Naming("", self.world.settings.names)
+        name = naming.name(path, sha256(text.encode()).hexdigest())
+        self.bench.add_foreign(name, self.longer_text())
+        self.world.write(path, text)
+        self.want("stale", path)
+
+
+class DifyMirror(NamedMirror):
+    """Names may be plain: then bytes are read."""
+
+    at = "dify"
+    world: DifyWorld
+
+    def pass_as_ours(self, planted: str) -> None:
+        super().pass_as_ours(planted)
+        self.world.app.workspace.documents[planted].is_foreign = False
+
+    def give_name(self, one: OwnDocument, name: str) -> None:
+        self.world.app.workspace.documents[one.id].name = name
+
+    def undelete(self, one: OwnDocument) -> None:
+        self.world.app.workspace.documents[one.id].deleted_at = None
+
+
+class RagflowMirror(NamedMirror):
+    """A second document of a name gets a number."""
+
+    at = "ragflow"
+    hidden = 1  # states are read from the list
+    world: RagflowWorld
+
+    def give_name(self, one: OwnDocument, name: str) -> None:
+        self.world.app.user.documents[one.id].name = name
+
+    def undelete(self, one: OwnDocument) -> None:
+        self.world.app.user.documents[one.id].is_deleted = False
+
+
+class LightragMirror(RepairedMirror):
+    """A document is its name: there is no second one of it, none by another name, and no text twice."""
+
+    at = "lightrag"
+    hidden = 1  # states are read from the list
+    world: LightragWorld
+
+    def messes(self) -> Sequence[Mess]:
+        return (
+            self.delete_ours,
+            self.make_lookalike,
+            self.bring_back,
+            self.keep_busy,
+            self.come_late,
+            self.leave,
+            self.edit,
+        )
+
+    def plant_lookalike(self, path: str, text: str) -> None:
+        """Of the same path, by a name that proves other bytes."""
+        name = Naming().name(path, sha256(text.encode()).hexdigest())
+        self.world.plant(name, text)
+
+    def undelete(self, one: OwnDocument) -> None:
+        planted = self.world.plant(one.name, text_of(one))
+        self.world.foreign.discard(planted)
+        self.world.app.storage.documents[planted].is_foreign = False
+
+    async def keep_busy(self) -> None:
+        """Others have the server at work on a deletion, which refuses everybody else meanwhile."""
+        self.world.app.storage.begin(["doc-theirs"], 20.0, "")
+
+
+REPAIRED: Sequence[type[RepairedMirror]] = (
+    GptbotsMirror,
+    OpenaiMirror,
+    OpenWebuiMirror,
+    LightragMirror,
+    DifyMirror,
+    RagflowMirror,
+)
