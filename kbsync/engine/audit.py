@@ -435,15 +435,22 @@ class Repairs:
                 tx.uploads.save(lifecycle.retire(rows[0], timing))
             return True
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
-        if row is not None and row.remote_id is None and row.digest == stray.digest:
+        is_marked = row is not None and row.digest == stray.digest
+        if row is not None and is_marked and row.remote_id is None:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
-        if not (binding.limits.embedded or self._is_copy(tx, stray)):
+        # Somebody copied what carries the mark, and the file is gone.
+        is_left = is_marked and self._is_gone(tx, stray.path)
+        if not (binding.limits.embedded or is_left or self._is_copy(tx, stray)):
             return False
         # It answers for no recipe: nothing takes it for what a file wants.
         found = adopting(binding, replace(stray.listed, recipe=""), stray.path, timing.now)
         tx.uploads.add(lifecycle.retire(found, timing))
         return True
+
+    def _is_gone(self, tx: Tx, path: str) -> bool:
+        entry = tx.entries.get(self._journal.binding.mirror, path)
+        return entry is None or entry.presence is Presence.GONE
 
     def _is_copy(self, tx: Tx, stray: Stray) -> bool:
         """Another document serves the file at this path, and this one has the file's own bytes."""
@@ -667,7 +674,7 @@ class BackgroundAudit:
         if stray is None or stray.row is None or stray.proof not in (Proof.ROW, Proof.MARK):
             return False
         row = tx.uploads.get(stray.row.id)
-        if row is not None and row.state is UploadState.TOMBSTONE:
+        if row is not None and row.state is UploadState.TOMBSTONE and row.remote_id == stray.remote_id:
             again = lifecycle.still_there(row, self.journal.timing)
             tx.uploads.save(again)
             return again.state is UploadState.RETIRING

@@ -95,6 +95,19 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
 # -- what it tells -----------------------------------------------------------------------------------------
 
 
+async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) -> None:
+    world = World(tmp_path, list_lag=1.0)
+    await mirrored(world)
+    number = world.row_of("f3.md").id
+    world.delete("f3.md")
+    await world.once()
+    copy = world.base.add("f3.md", b"text of f3", path="f3.md", upload_id=number, foreign=False)
+    world.clock.now += 1000
+    outcome = await audited(world)
+    assert (outcome.orphaned, outcome.mended, outcome.left["orphaned"]) == (1, 0, 1)
+    assert copy.remote_id in world.base.documents
+
+
 async def test_what_nothing_proves_ours_is_told_and_left_alone_until_a_person_repairs(world: World) -> None:
     """Documents of a lost state, one of them under a path of ours, with other bytes."""
     left = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id

@@ -169,6 +169,18 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     assert world.served() == world.on_disk()
 
 
+async def test_a_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World) -> None:
+    await world.mirrored(3)
+    number = world.row_of("f0.md").id
+    world.delete("f0.md")
+    await world.once()
+    copy = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
+    assert paths(await verified(world)) == {"orphaned": ["f0.md"]}
+    assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [copy.remote_id]
+    assert world.served() == world.on_disk()
+    assert (await verified(world)).ok
+
+
 # -- while things go on ----------------------------------------------------------------------------------
 
 
