@@ -679,11 +679,17 @@ class Journal:
         return self._take_up(tx, replace(found, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
-        """What serves the path has the same text, and the target has each text once: that one was removed."""
-        if upload.path is None or upload.predecessor is None or not self.binding.abilities.texts_once:
+        """What serves the path was removed for this upload."""
+        if upload.path is None:
             return False
-        rows = self.uploads(tx, upload.path)
-        return any(row.state.serves and row.digest == upload.digest for row in rows)
+        return any(
+            row.state.serves and self._has_text_of(upload, row) for row in self.uploads(tx, upload.path)
+        )
+
+    def _has_text_of(self, upload: Upload, old: Upload) -> bool:
+        """The old document was removed for this upload: the target has each text once."""
+        is_same = upload.predecessor == old.id and upload.digest == old.digest
+        return is_same and self.binding.abilities.texts_once
 
     def _doubt_server(self, tx: Tx, ended: Upload) -> None:
         """A rename that was tried came to nothing, and the file has its old name again."""
@@ -701,8 +707,7 @@ class Journal:
         version = (upload.digest, upload.recipe)
         others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
         is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
-        is_once = self.binding.abilities.texts_once
-        serves = any(u.state.serves and not (is_once and u.digest == upload.digest) for u in others)
+        serves = any(u.state.serves and not self._has_text_of(upload, u) for u in others)
         return serves or (is_coming and not ready)
 
     def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.core.model import SERVING
+from kbsync.core.model import SERVING, UploadState
 from kbsync.engine.search import SearchedMirror, locate
 from kbsync.errors import Unavailable, Unsure
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
-from tests.memory.behaviour import FOREVER, Behaviour, Failure
+from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import OnceMemory
 
 BOUNDARIES = 64
@@ -151,3 +151,25 @@ async def test_one_file_that_goes_while_many_new_documents_are_made_is_not_asked
     await world.once()
     assert world.served() == world.on_disk()
     assert world.run.halt is None
+
+
+async def test_a_change_that_comes_late_does_not_take_the_place_of_what_was_sent_instead(
+    world: World,
+) -> None:
+    await world.mirrored(8)
+    world.clock.now += 10
+    world.write("f0.md", "about kestrels")
+    world.base.faults.append(Fault("put", error=lambda: Unsure("lost"), effect=False))
+    await world.once()
+    [lost] = world.rows(UploadState.PRESUMED_LOST)
+    [server] = world.base.served("f0.md")
+    world.base.behaviour.failures.append(Failure(lambda one: one.name == lost.name, times=FOREVER))
+    late = world.base.add(lost.name, b"about kestrels", foreign=False)
+    for _ in range(2):
+        world.clock.now += 86400
+        await world.once()
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 8}
+    assert server.remote_id in world.base.documents
+    assert late.remote_id not in world.base.documents
+    assert len(world.base.effects_of("put")) == 9
