@@ -555,6 +555,11 @@ def want(upload: Upload) -> Upload:
     return replace(upload, purpose=Purpose.SERVE)
 
 
+def rename_refused(upload: Upload) -> Upload:
+    """The target cannot have it under its new path: it serves until another one does."""
+    return replace(upload, phase=Phase.UNRENAMED, next_look_at=None, attempts=0, reason="")
+
+
 def relabelled(upload: Upload, label: str, name: str) -> Upload:
     """The target knows it under its new path."""
     return replace(upload, label=label, name=name, next_look_at=None, attempts=0, reason="")

@@ -192,6 +192,7 @@ class Phase(enum.StrEnum):
     ASKED_AGAIN = "reembedding"  # INDEXING: asked to index it again, it may still show the old failure
     NO_ROOM = "quota"  # INDEXING: the account had no room for it
     TO_CUT = "reslice"  # INDEXING: the target is still to be asked to cut its text again
+    UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so that its path gets another
     LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
 
 

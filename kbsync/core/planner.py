@@ -22,6 +22,7 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
   sent twice at once.
 - A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
   cut again where it lies, if the target can do that: it serves nothing.
+- A document that the target refused to rename is replaced by another, as where nothing can be renamed.
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
 - A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
   is read before anything is sent.
@@ -208,11 +209,12 @@ def _same_content(upload: Upload, wish: Wish) -> bool:
 
 def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
     """Nothing or `RELABEL` where the server's path is or can be made right; None if a successor must."""
-    if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):
+    can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
+    if server.label == wish.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
     if is_address(server.name):
         return ()  # the target knows the page by that, whatever its file is called
-    return (Action(Step.RELABEL, server.id),) if abilities.renames else None
+    return (Action(Step.RELABEL, server.id),) if can_rename else None
 
 
 def _chosen(

@@ -750,6 +750,12 @@ class Journal:
             tried = lifecycle.begin_delete(upload)
             tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, self.timing))
 
+    def rename_refused(self, tx: Tx, number: int) -> None:
+        """The target does not take the new path for this document."""
+        upload = tx.uploads.get(number)
+        if upload is not None and upload.state.serves:
+            self._take_step(tx, lifecycle.rename_refused(upload))
+
     def recover(self, tx: Tx, busy: Collection[int] = ()) -> int:
         """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many."""
         sending = tx.uploads.in_states(

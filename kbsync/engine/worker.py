@@ -605,6 +605,10 @@ class Worker:
             try:
                 name = journal.binding.naming.name(path, row.digest)
                 await self._target.rename(row.remote_id or "", path, name, mtime)
+            except Rejected as error:
+                about = {"mirror": journal.binding.settings.name, "path": path, "document_id": row.remote_id}
+                log.info("rename.refused", **about, reason=error.reason)
+                await self._store.write(partial(journal.rename_refused, number=row.id))
             except TargetError as error:
                 wait = error.retry_after if isinstance(error, Unavailable) else None
                 await self._store.write(

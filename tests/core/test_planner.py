@@ -14,6 +14,7 @@ from kbsync.core.model import (
     SELECTED,
     Abilities,
     FileChoice,
+    Phase,
     Presence,
     Purpose,
     Status,
@@ -37,6 +38,7 @@ Send, Drop, Retire, Unwant, Want, Serve, Weigh, Keep, Relabel, Prove, Reslice = 
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
 PAID, PAID_RENAMES = Abilities(weighs=True), Abilities(weighs=True, renames=True)
 UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
+RENAMES_KEEPS = Abilities(renames=True, rename_policy="keep")
 
 WANTED = Wish("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
 GONE = replace(WANTED, presence=Presence.GONE)
@@ -62,6 +64,7 @@ NOT_SENT, SENDING = up(2, S.INTENDED, "mid"), up(2, S.SENDING, "mid")
 RESLICES, BY_NAME = Abilities(reslices=True, weighs=True), Abilities(adopt="name")
 ANEW: list[Action] = [Retire(1), Send(None)]
 MOVED, MID = up(1, S.SERVING, label="b.md"), up(2, S.INDEXING, "mid")
+UNRENAMED, UNMOVED = replace(MOVED, phase=Phase.UNRENAMED), up(1, S.SERVING, phase=Phase.UNRENAMED)
 
 former = {"purpose": Purpose.SERVE}
 OTHER_NAME, NAMED = up(2, S.INDEXING, label="z.md"), up(1, S.SERVING, label="b.url", name="https://a.org")
@@ -120,6 +123,9 @@ ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("a copy is not adopted", WANTED, [SERVER, up(2, S.ADOPTING)], PLAIN, [Keep(1)]),
     ("a page is known by its address, whatever its file is called", WANTED, [NAMED], PLAIN, [Keep(1)]),
     ("a rename is a new label", WANTED, [MOVED], RENAMES, [Keep(1), Relabel(1)]),
+    ("one that was refused is a successor", WANTED, [UNRENAMED], RENAMES, [Keep(1), Send(1)]),
+    ("or nothing, where names are kept", WANTED, [UNRENAMED], RENAMES_KEEPS, [Keep(1)]),
+    ("one that is taken back is nothing", WANTED, [UNMOVED], RENAMES, [Keep(1)]),
     ("or a successor", WANTED, [MOVED], PLAIN, [Keep(1), Send(1)]),
     ("or nothing", WANTED, [MOVED], KEEPS, [Keep(1)]),
     ("what is gone is weighed", GONE, [SERVER], PLAIN, [Weigh(1, "gone")]),

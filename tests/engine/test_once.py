@@ -13,7 +13,7 @@ from kbsync.core.model import Presence, UploadState
 from kbsync.engine import deletions
 from kbsync.engine.deletions import must_hold
 from kbsync.engine.settings import DeletionLimits
-from kbsync.errors import Unavailable
+from kbsync.errors import Rejected, Unavailable
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
@@ -135,6 +135,24 @@ async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> 
     assert world.served() == world.on_disk()
     renames = issubclass(world.target_type, RenamingMemory)
     assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
+
+
+async def test_a_document_that_cannot_be_renamed_is_made_anew_without_a_gap(tmp_path: Path) -> None:
+    """A rename that is refused once is not asked for again."""
+    world = World(tmp_path, RenamingMemory)
+    world.base.behaviour = Behaviour(indexing_seconds=5.0)
+    await world.mirrored(8)
+    world.base.faults.append(Fault("rename", error=lambda: Rejected("no such name"), times=FOREVER))
+    world.move("f1.md", "sub/renamed.md")
+    was_found = list[bool]()
+    world.base.observers.append(
+        lambda base: was_found.append(bool({"f1.md", "sub/renamed.md"} & base.shown().keys()))
+    )
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.puts() == 9
+    assert len([one for one in world.base.requests if one.op == "rename"]) == 1
+    assert was_found and all(was_found)
 
 
 async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times(world: World) -> None:

@@ -34,8 +34,7 @@ class ServiceRow:
     """Where a mirror lives.
 
     `behaviours`: how the service may be taken to behave. `oddities`: what it does wrong besides what every
-    service does: answers that say nothing, too much or the untruth. `names`: of its documents. `unrenamed`:
-    characters of paths to which nothing can be renamed; the document goes on under its old one.
+    service does: answers that say nothing, too much or the untruth. `names`: of its documents.
     """
 
     bench: type[ZhipuBench]
@@ -43,7 +42,6 @@ class ServiceRow:
     behaviours: Sequence[dict[str, Any]]
     oddities: Sequence[Fault]
     names: Sequence[str] = ("tagged",)
-    unrenamed: str = ""
 
 
 def unclear(*ops: str) -> list[Fault]:
@@ -176,7 +174,6 @@ SERVICES: Mapping[str, ServiceRow] = {
             Fault("keeps-files", "cleanup"),
             Fault("no-base", "list"),
         ],
-        unrenamed="\n",
     ),
     "lightrag": ServiceRow(
         LightragBench,
@@ -299,22 +296,21 @@ class ServiceMachine(MirrorMachine):
             super().change_prefix(prefix)
 
     def begin_pass(self) -> None:
-        """Somebody changes files that the service cannot take as they are, so that none waits for that.
+        """Where a text is taken once, somebody changes files that cannot be taken as they are.
 
-        Where a text is taken once, these are two with one text, those that exchange theirs, and those whose
-        text is in a document that a lost state left under another name.
+        These are two with one text, those that exchange theirs, and those whose text is in a document that a
+        lost state left under another name.
         """
+        if not self.bench.has_gaps_in_renames:
+            super().begin_pass()
+            return
         texts: set[str] = set()
         files, left = self.oracle.files, self.oracle.left
         at = {one.digest: one for one in self.bench.ours() if not one.failed}
         for path, text in list(files.items()):
             one = at.get(sha256(text.encode()).hexdigest())
             is_elsewhere = one is not None and one.path != path
-            if not self.bench.has_gaps_in_renames:
-                is_refused = is_elsewhere and any(each in path for each in self.at.unrenamed)
-            else:
-                is_refused = text in texts or (is_elsewhere and (one.path in files or one.id in left))
-            if is_refused:
+            if text in texts or (is_elsewhere and (one.path in files or one.id in left)):
                 self.write(path, self.text())
             texts.add(files[path])
         super().begin_pass()

@@ -128,6 +128,24 @@ async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: O
             await target.rename(stored["id"], 'no "so".md', 'no "so".md', 0.0)
 
 
+@pytest.mark.parametrize("name", ['say "so".md', "back\\slash.md", "line\nend.md", 'sub"dir"/a.md'])
+async def test_a_file_renamed_to_what_no_form_carries_is_uploaded_anew(
+    world: OpenWebuiWorld, name: str
+) -> None:
+    world.write("a.md", "text")
+    await world.once()
+    world.clock.now += 10
+    world.move("a.md", name)
+    await world.once()
+    assert world.statuses() == {"ready": 1}
+    assert len(world.documents()) == 1
+    async with world.running(), aclosing(world.make_target()) as target:
+        assert [row.path async for row in target.list()] == [name]
+    world.lose_state()
+    await world.once()
+    assert world.asked("upload") == 2
+
+
 async def test_a_renamed_document_is_known_by_its_new_path_after_the_state_is_lost(
     world: OpenWebuiWorld,
 ) -> None:
