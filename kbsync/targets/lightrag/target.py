@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Answerer, ApplicationInfo, Hit, Query, Sources, Turn
@@ -32,6 +32,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import NoApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.deletions import Deletions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, object_of
 from kbsync.targets.http.target import RemoteTarget, hits_for, key_of, limited, refusal_of
 from kbsync.targets.lightrag import shapes
@@ -84,14 +85,6 @@ class LightragServer(NoApplications):
         return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
 
 
-@dataclass(slots=True, eq=False)
-class _Deletion:
-    """A call of `delete`. `outcomes` is empty until it has its answer."""
-
-    ids: Sequence[str]
-    outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)
-
-
 class LightragTarget(RemoteTarget):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
@@ -107,8 +100,7 @@ class LightragTarget(RemoteTarget):
         self._sleep = options.get("sleep", asyncio.sleep)
         self._steady = options.get("steady", time.monotonic)
         self._next_whole = 0.0
-        self._turn = asyncio.Lock()
-        self._deletions: list[_Deletion] = []
+        self._deletions = Deletions()
 
     @property
     def limits(self) -> Limits:
@@ -205,22 +197,7 @@ class LightragTarget(RemoteTarget):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
-        own = _Deletion(ids)
-        self._deletions.append(own)
-        try:
-            async with self._turn:
-                if ids and not own.outcomes:
-                    calls = [one for one in self._deletions if not one.outcomes]
-                    batch = list(dict.fromkeys(each for one in calls for each in one.ids))
-                    try:
-                        outcomes = await self._removed(batch)
-                    except TargetError as error:
-                        outcomes = dict.fromkeys(batch, error)
-                    for one in calls:
-                        one.outcomes |= {each: outcomes[each] for each in one.ids}
-            return own.outcomes
-        finally:
-            self._deletions.remove(own)
+        return await self._deletions.delete(ids, self._removed)
 
     async def _removed(self, batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """What the server says once it is through with them, or else its list."""

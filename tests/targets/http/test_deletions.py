@@ -1,0 +1,69 @@
+"""Deletions that wait for their turn go together, and each call has the outcomes of its own ids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from kbsync.contract.target import DeleteOutcome
+from kbsync.errors import Unavailable
+from kbsync.targets.http.deletions import Deletions
+
+
+class Service:
+    """It is at each batch until it is let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[str]] = []
+        self.free = asyncio.Event()
+        self.error: Unavailable | None = None
+
+    async def remove(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
+        self.batches.append(ids)
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        return dict.fromkeys(ids)
+
+
+async def begun(deletions: Deletions, service: Service, *calls: list[str]) -> list[asyncio.Task[object]]:
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.ensure_future(deletions.delete(ids, service.remove)) for ids in calls
+    ]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
+    deletions, service = Deletions(), Service()
+    tasks = await begun(deletions, service, ["a"], ["b", "c"], ["c", "a"], [])
+    service.free.set()
+    assert await asyncio.gather(*tasks) == [
+        {"a": None},
+        {"b": None, "c": None},
+        {"c": None, "a": None},
+        {},
+    ]
+    assert service.batches == [("a",), ("b", "c", "a")]
+
+
+async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
+    deletions, service = Deletions(), Service()
+    service.error = Unavailable("down")
+    service.free.set()
+    assert await deletions.delete(["a", "b"], service.remove) == dict.fromkeys("ab", service.error)
+    service.error = None
+    assert await deletions.delete(["a"], service.remove) == {"a": None}
+
+
+async def test_where_the_first_is_cancelled_the_others_go_on() -> None:
+    deletions, service = Deletions(), Service()
+    first, second = await begun(deletions, service, ["a"], ["b"])
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    service.free.set()
+    assert await second == {"b": None}
+    assert service.batches == [("a",), ("b",)]
