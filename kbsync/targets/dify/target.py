@@ -116,7 +116,7 @@ class DifyTarget(RemoteTarget):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        if refused := refusal_of(document, self.limits):
+        if refused := refusal_of(document, self.limits, self._config.max_bytes):
             return refused
         try:
             dataset = self._dataset or await self._look()

@@ -302,7 +302,7 @@ class GptbotsUploads:
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
         """What the vendor would refuse after all of it was sent, is refused here."""
-        refusal = refusal_of(document, limits_of(self._config))
+        refusal = refusal_of(document, limits_of(self._config), self._config.max_bytes)
         if refusal or not is_link(document.path):
             return refusal
         try:

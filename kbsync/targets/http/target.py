@@ -123,16 +123,19 @@ def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit
     return hits if query.selects and not query.among else hits[: query.top_k]
 
 
-def refusal_of(document: Outgoing, limits: Limits) -> Rejected | None:
-    """Why a service would refuse a document, mostly after all of it was sent; None: it would not."""
+def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
+    """Why a service would refuse a document, mostly after all of it was sent; None: it would not.
+
+    `max_bytes`: as the config has it, if it does; any other limit is the service's own.
+    """
     extension = document.path.rpartition("/")[2].rpartition(".")[2].lower()
     most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))
         return Rejected(f"the service does not take this format; it takes {known}", code="format")
     if most is not None and document.size > most:
-        reason = f"{document.size:,} bytes are over the limit of {most:,}; see max_bytes"
-        return Rejected(reason, code="too-large")
+        reason = f"{document.size:,} bytes are over the limit of {most:,}"
+        return Rejected(f"{reason}; see max_bytes" if most == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
 
 

@@ -133,7 +133,7 @@ class LightragTarget(RemoteTarget):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        if refused := refusal_of(document, self.limits):
+        if refused := refusal_of(document, self.limits, self._config.max_bytes):
             return refused
         old, key = document.replaces, self._naming.key
         is_renamed = old is not None and key(old) == key(document.name) != ""

@@ -150,7 +150,7 @@ class OpenaiTarget(AnswersByModel):
     async def _put(self, document: Outgoing) -> Accepted | TargetError:
         uploaded, key = self._known.uploaded, (document.upload_id, document.digest)
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
-        if refusal := refusal_of(document, self.limits):
+        if refusal := refusal_of(document, self.limits, self._config.max_bytes):
             return refusal
         remote_id = ""
         try:

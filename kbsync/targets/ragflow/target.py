@@ -103,7 +103,7 @@ class RagflowTarget(RemoteTarget):
         return outcomes
 
     async def _store(self, document: Outgoing) -> PutOutcome:
-        if refusal := refusal_of(document, self.limits):
+        if refusal := refusal_of(document, self.limits, self._config.max_bytes):
             return refusal
         try:
             file = FilePart("file", document.name, document.body)
