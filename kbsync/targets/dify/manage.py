@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, Unsure
-from kbsync.targets.dify.config import DifyTargetConfig
 from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of
-from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import OfferedSetting, RemoteBases, choice, parse_settings
@@ -32,10 +29,6 @@ class DifyBases(RemoteBases):
     no_models = "the model of a knowledge base is chosen in Dify"
     no_capacity = "Dify does not tell how much space the workspace has; see its console"
 
-    def __init__(self, config: DifyTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        super().__init__(config.base_url, config.dataset_id, surroundings)
-        self._client = client
-
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None:
@@ -48,8 +41,7 @@ class DifyBases(RemoteBases):
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        sweep = ListSweep(self._page)
-        return [card async for card in sweep.rows()]
+        return [card async for card in ListSweep(self._page).rows()]
 
     async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
         params = {"page": str(number), "limit": str(size), "include_all": "true"}

@@ -31,7 +31,7 @@ _LATEST_SECONDS = 100_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentRow:
+class MarkedRow:
     """A row of the list of documents; times in seconds since the epoch."""
 
     id: str
@@ -74,7 +74,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     )
 
 
-def page_of(body: Any) -> ListPage[DocumentRow] | None:
+def page_of(body: Any) -> ListPage[MarkedRow] | None:
     """A page of documents."""
     listed = _first_list(body, "list", "data")
     if listed is None:
@@ -87,7 +87,7 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
             name = f"{name}.{extension}"
         created, updated = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
         if remote_id := id_of(one.get("id")):
-            rows.append(DocumentRow(remote_id, name, text_of(one.get("source_url")), created, updated))
+            rows.append(MarkedRow(remote_id, name, text_of(one.get("source_url")), created, updated))
     return ListPage(tuple(rows), count_of(object_of(body).get("total")))
 
 

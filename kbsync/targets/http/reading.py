@@ -7,11 +7,12 @@ others add and delete, rows move from page to page.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from kbsync.contract.target import DocStatus, Listed
 from kbsync.core.text import number_in
 from kbsync.errors import Unavailable
 
@@ -79,6 +80,12 @@ def well_formed(op: str, value: V | None) -> V:
     return value
 
 
+def batches(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+    """Each id once, so many to a request."""
+    unique = tuple(dict.fromkeys(ids))
+    return (unique[start : start + most] for start in range(0, len(unique), most))
+
+
 PAGE_SIZE = 100
 SWEEPS = 3
 _SMALLEST_CAP = 10  # the default page size of services; less is a page cut short for another reason
@@ -104,6 +111,32 @@ class ListPage(Generic[T]):
     rows: tuple[T, ...]
     total: int | None
     is_null: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as a service lists it. `size` in bytes, `created` in seconds since the epoch."""
+
+    id: str
+    name: str
+    size: int | None
+    created: float | None
+    status: DocStatus
+
+    @property
+    def listed(self) -> Listed:
+        """As the contract has it."""
+        return Listed(self.id, self.name, self.size, self.created, self.status.state)
+
+
+def page_in(
+    listed: object, total: object, row_of: Callable[[dict[str, Any]], T | None]
+) -> ListPage[T] | None:
+    """The rows of a list, as `row_of` reads each; None where there is no list."""
+    if not isinstance(listed, list):
+        return None
+    rows = (row_of(one) for one in objects_in(listed))
+    return ListPage(tuple(row for row in rows if row is not None), count_of(total))
 
 
 AskPage = Callable[[int, int], Awaitable[ListPage[T]]]

@@ -9,7 +9,8 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self, TypeVar, Unpack
@@ -19,14 +20,14 @@ from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import Outgoing, Surroundings, Target
+from kbsync.contract.target import DeleteOutcome, Outgoing, Surroundings, Target
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
 from kbsync.targets.http.limits import Account
-from kbsync.targets.http.reading import Identified
+from kbsync.targets.http.reading import AskPage, Identified, ListSweep, T, batches
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -139,6 +140,23 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
     return None if document.size else Rejected("the file is empty", code="empty")
 
 
+async def delete_in_batches(
+    ids: Sequence[str],
+    most: int,
+    delete: Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]],
+) -> Mapping[str, DeleteOutcome]:
+    """What becomes of each id, so many to a request. After a `Halted` no more are asked for."""
+    outcomes: dict[str, DeleteOutcome] = {}
+    halted: Halted | None = None
+    for part in batches(ids, most):
+        try:
+            outcomes |= dict.fromkeys(part, halted) if halted else await delete(part)
+        except TargetError as error:
+            halted = error if isinstance(error, Halted) else None
+            outcomes |= dict.fromkeys(part, error)
+    return outcomes
+
+
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
@@ -194,6 +212,25 @@ class RemoteTarget(Target):
         slow._client = self._client.unhurried(pace)
         slow._make_parts()
         return slow
+
+    async def _swept(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
+        """Every row of a list once. Raises `Unavailable` at the end where many are not shown."""
+        sweep = ListSweep(page)
+        async with aclosing(sweep.rows()) as rows:
+            async for row in rows:
+                yield row
+        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
+        if sweep.is_doubtful:
+            base = await self.base()
+            sweep.check(base.documents, base.id)
+
+    async def _unless_missing(self, refused: TargetError) -> TargetError:
+        """The refusal, where the base is there: its code may not say which of them is to blame."""
+        try:
+            await self.base()
+        except TargetError as missing:
+            return missing
+        return refused
 
     @property
     def meter(self) -> Meter:
@@ -309,16 +346,16 @@ class Named(Identified, Protocol):
         """As people know it."""
 
 
-T = TypeVar("T", bound=Named)
+N = TypeVar("N", bound=Named)
 
 
 async def make_once(
     name: str,
     what: str,
-    those: Callable[[], Awaitable[Sequence[T]]],
-    make: Callable[[], Awaitable[T]],
+    those: Callable[[], Awaitable[Sequence[N]]],
+    make: Callable[[], Awaitable[N]],
     advice: str,
-) -> T:
+) -> N:
     """Make something whose name is not in use; `what`: such as "a knowledge base".
 
     Making is not repeatable, and vendors take a name twice: so `those` there are looked through before, and
@@ -346,8 +383,8 @@ class RemoteBases(Bases):
     no_capacity: ClassVar[str]
     """Why there is none to be had, as a person is told."""
 
-    def __init__(self, address: str, own: str, surroundings: Surroundings) -> None:
-        self._address, self._own, self._surroundings = address, own, surroundings
+    def __init__(self, address: str, own: str, surroundings: Surroundings, client: Client) -> None:
+        self._address, self._own, self._surroundings, self._client = address, own, surroundings, client
 
     @property
     def address(self) -> str:

@@ -32,7 +32,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import NoApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
 from kbsync.targets.http.target import RemoteTarget, hits_for, key_of, limited, refusal_of
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
@@ -252,14 +252,10 @@ class LightragTarget(RemoteTarget):
                 yield row.listed
 
     async def _rows(self) -> AsyncGenerator[Row, None]:
-        sweep = ListSweep(self._in_order)
-        async with aclosing(sweep.rows()) as rows:
+        async with aclosing(self._swept(self._in_order)) as rows:
             async for row in rows:
                 if not row.is_refusal:
                     yield row
-        if sweep.is_doubtful:
-            base = await self.base()
-            sweep.check(base.documents, base.id)
 
     async def _in_order(self, number: int, size: int) -> ListPage[Row]:
         # Ids never change, so that what is indexed meanwhile stays where it is.

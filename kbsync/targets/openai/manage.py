@@ -22,7 +22,7 @@ class OpenaiBases(RemoteBases):
     no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
     def __init__(self, api: OpenaiApi, own: str, surroundings: Surroundings) -> None:
-        super().__init__(api.address, own, surroundings)
+        super().__init__(api.address, own, surroundings, api.client)
         self._api = api
 
     def check(self, wish: BaseWish) -> None:

@@ -140,7 +140,8 @@ class OpenWebuiTarget(AnswersByModel):
     @property
     def bases(self) -> OpenWebuiBases:
         """Those that the user of the key sees."""
-        return OpenWebuiBases(self._config, self._surroundings, self._client)
+        config = self._config
+        return OpenWebuiBases(config.base_url, config.knowledge_id, self._surroundings, self._client)
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
-from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.http.target import OfferedSetting, RemoteBases, any_text, choice, parse_settings
 from kbsync.targets.ragflow import shapes
-from kbsync.targets.ragflow.config import RagflowTargetConfig
 
 DATASETS = "/api/v1/datasets"
 
@@ -34,10 +31,6 @@ class RagflowBases(RemoteBases):
     setting, what = "dataset_id", "dataset"
     no_models = "RAGFlow shows its models in its own settings; choose with --set embedding_model=…"
     no_capacity = "RAGFlow sets no limit to what a user stores"
-
-    def __init__(self, config: RagflowTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        super().__init__(config.base_url, config.dataset_id, surroundings)
-        self._client = client
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""

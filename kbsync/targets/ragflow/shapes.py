@@ -8,7 +8,7 @@ Sources: docs/references/http_api_reference.md, and api/apps/restful_apis where 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import (
+    DocumentRow,
     ListPage,
     count_of,
     id_of,
@@ -26,6 +27,7 @@ from kbsync.targets.http.reading import (
     number,
     object_of,
     objects_in,
+    page_in,
     text_of,
 )
 
@@ -72,62 +74,41 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentRow:
-    """A document as lists and uploads show it. `size` in bytes, `created` in seconds since the epoch.
+class ParsedDocument(DocumentRow):
+    """A document as lists and uploads show it. `is_unstarted`: nobody asked for it to be parsed."""
 
-    `run` is in capitals, "" where it is missing. `chunks` None: not told.
-    """
+    is_unstarted: bool
 
-    id: str
-    name: str
-    size: int | None
-    created: float | None
-    run: str
-    said: str
-    chunks: int | None
-    is_enabled: bool
 
-    @property
-    def is_unstarted(self) -> bool:
-        """Stored, and nobody asked for it to be parsed."""
-        return self.run in ("UNSTART", "0")
+def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
+    if (remote_id := id_of(one.get("id"))) is None:
+        return None
+    name, created = text_of(one.get("name")), _seconds(one.get("create_time"))
+    # A damaged PDF is repaired before it is stored, so its length is not that of the file.
+    size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
+    run = (id_of(one.get("run")) or "").upper()
+    return ParsedDocument(remote_id, name, size, created, _status(run, one), run in ("UNSTART", "0"))
 
-    @property
-    def status(self) -> DocStatus:
-        """Its state. Some versions tell `run` as a digit."""
-        match self.run:
-            case "UNSTART" | "RUNNING" | "0" | "1":
-                return DocStatus(DocState.INDEXING)
-            case "CANCEL" | "2":
-                return DocStatus(DocState.FAILED, "its parsing was stopped in RAGFlow", "CANCEL")
-            case "FAIL" | "4":
-                halt = "quota" if _MONEY.search(self.said) else ""
-                return DocStatus(DocState.FAILED, self.said or "RAGFlow gives no reason", "FAIL", halt)
-            case "DONE" | "3":
-                return self._done
-        return DocStatus(DocState.UNKNOWN)
 
-    @property
-    def _done(self) -> DocStatus:
-        if not self.is_enabled:
+def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
+    """The state of a document. Some versions tell `run` as a digit."""
+    said = _last_words(one.get("progress_msg"))
+    match run:
+        case "UNSTART" | "RUNNING" | "0" | "1":
+            return DocStatus(DocState.INDEXING)
+        case "CANCEL" | "2":
+            return DocStatus(DocState.FAILED, "its parsing was stopped in RAGFlow", "CANCEL")
+        case "FAIL" | "4":
+            halt = "quota" if _MONEY.search(said) else ""
+            return DocStatus(DocState.FAILED, said or "RAGFlow gives no reason", "FAIL", halt)
+        case "DONE" | "3" if id_of(one.get("status")) == "0":
             words = "it is switched off in RAGFlow; a retry uploads it anew"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
-        if self.chunks == 0:  # parsed without an error, and nothing to be found
-            return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {self.said}", "no-chunks")
-        return DocStatus(DocState.READY)
-
-
-def _rows(value: Any) -> Iterator[DocumentRow]:
-    for one in objects_in(value):
-        if (remote_id := id_of(one.get("id"))) is None:
-            continue
-        name, created = text_of(one.get("name")), _seconds(one.get("create_time"))
-        # A damaged PDF is repaired before it is stored, so its length is not that of the file.
-        size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
-        run = (id_of(one.get("run")) or "").upper()
-        chunks, is_enabled = count_of(one.get("chunk_count")), id_of(one.get("status")) != "0"
-        said = _last_words(one.get("progress_msg"))
-        yield DocumentRow(remote_id, name, size, created, run, said, chunks, is_enabled)
+        case "DONE" | "3" if count_of(one.get("chunk_count")) == 0:  # without an error, and never found
+            return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {said}", "no-chunks")
+        case "DONE" | "3":
+            return DocStatus(DocState.READY)
+    return DocStatus(DocState.UNKNOWN)
 
 
 def _seconds(value: object) -> float | None:
@@ -144,20 +125,16 @@ def _last_words(value: object) -> str:
     return ([*said, *errors] or [""])[-1][:_LONGEST]
 
 
-def page_of(body: Any) -> ListPage[DocumentRow] | None:
+def page_of(body: Any) -> ListPage[ParsedDocument] | None:
     """A page of documents; None for another shape. The reference has `total_datasets` for `total`."""
     data = object_of(object_of(body).get("data"))
-    docs = data.get("docs")
-    if not isinstance(docs, list):
-        return None
-    total = count_of(data.get("total", data.get("total_datasets")))
-    return ListPage(tuple(_rows(docs)), total)
+    return page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
-def stored_of(body: Any) -> DocumentRow | None:
+def stored_of(body: Any) -> ParsedDocument | None:
     """The one document of an upload; None where the answer names none, or several."""
-    rows = list(_rows(object_of(body).get("data")))
-    return rows[0] if len(rows) == 1 else None
+    page = page_in(object_of(body).get("data"), None, _document)
+    return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...]:
