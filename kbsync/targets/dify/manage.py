@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
@@ -71,13 +71,11 @@ class DifyBases(RemoteBases):
         name = wish.name or ""
         body = {"name": name, "description": wish.description or "", "indexing_technique": "high_quality"}
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             settings = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
             answer = await self._client.post(DifyCall.CREATE_BASE, "/datasets", json={**body, **settings})
             dataset = dataset_of(answer.body)
-            if dataset is None:
-                raise Unsure("create-base: the answer names no knowledge base", code="no-id")
-            return dataset.card
+            return dataset.card if dataset else None
 
         return await self.make_once(name, make)
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Unpack
+from typing import Unpack
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Hit, Query
@@ -45,9 +45,6 @@ MOST_PASSAGES = 50
 LONGEST_QUERY = 250
 """Characters of a search (api/services/hit_testing_service.py)."""
 
-RECIPE = "base"
-"""How documents are cut is a setting of the knowledge base, and not ours."""
-
 LACKING: Mapping[str, object] = {
     "indexing_technique": "high_quality",
     "process_rule": {"mode": "automatic"},
@@ -59,6 +56,8 @@ _UNKNOWN = DocStatus(DocState.UNKNOWN)
 
 class DifyTarget(RemoteTarget):
     """One knowledge base. Raises `UsageError` for settings of no use."""
+
+    only_recipe = "base"
 
     def __init__(
         self, config: DifyTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -86,10 +85,6 @@ class DifyTarget(RemoteTarget):
         """The knowledge bases of the workspace."""
         config = self._config
         return DifyBases(config.base_url, config.dataset_id, self._surroundings, self._client)
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for every document."""
-        return RECIPE
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""

@@ -18,6 +18,7 @@ from kbsync.errors import Unavailable
 
 _LARGEST_COUNT = 2**63 - 1  # what SQLite keeps
 _LARGEST = 1e9  # neither NaN nor infinity is below it
+_LATEST_SECONDS = 100_000_000_000  # a larger number counts milliseconds
 
 
 def text_of(value: object) -> str:
@@ -58,6 +59,15 @@ def number(value: object) -> float | None:
 def flag_of(value: object) -> bool | None:
     """0, 1, false or true; None for everything else."""
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
+
+
+def seconds_of(value: object) -> float | None:
+    """A time in seconds, from seconds or milliseconds, number or digits."""
+    if isinstance(value, str):
+        value = number_in(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+        return None
+    return value / 1000 if value > _LATEST_SECONDS else float(value)
 
 
 def object_of(value: object) -> Mapping[str, Any]:

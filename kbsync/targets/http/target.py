@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
@@ -179,6 +179,9 @@ class RemoteTarget(Target):
     settings cannot be used.
     """
 
+    only_recipe: ClassVar[str]
+    """That of every document, unless `recipe` is another."""
+
     def __init__(
         self,
         config: RemoteTargetConfig,
@@ -201,6 +204,10 @@ class RemoteTarget(Target):
             **options,
         )
         self._make_parts()
+
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """The same for every document: how they are cut is set at the service."""
+        return self.only_recipe
 
     def _make_parts(self) -> None:
         """Make what holds the client; a target that asks `_client` alone has nothing to make."""
@@ -407,11 +414,20 @@ class RemoteBases(Bases):
         """Raises `NotOffered`."""
         raise NotOffered(self.no_capacity)
 
-    async def make_once(self, name: str, make: Callable[[], Awaitable[BaseCard]]) -> BaseCard:
-        """Make a base whose name is not in use yet. Raises as the function `make_once` does."""
+    async def make_once(self, name: str, make: Callable[[], Awaitable[BaseCard | None]]) -> BaseCard:
+        """Make a base whose name is not in use yet. Raises as the function `make_once` does.
+
+        `make`: None where the answer does not name what was made.
+        """
+
+        async def made() -> BaseCard:
+            if (card := await make()) is None:
+                raise Unsure(f"create-base: the answer does not name the {self.what}", code="no-id")
+            return card
+
         look = self._surroundings.pasted("kb list")
         advice = f"the {self.what} may have been made or not: look with {look} before another try"
-        return await make_once(name, f"a {self.what}", self.all, make, advice)
+        return await make_once(name, f"a {self.what}", self.all, made, advice)
 
     def missing(self, base_id: str, words: str = "") -> Halted:
         """The error of an id that is not there; `words` of the service."""

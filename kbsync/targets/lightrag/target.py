@@ -29,7 +29,7 @@ from kbsync.contract.target import (
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import NoApplications, json_lines, messages
+from kbsync.targets.http.answering import FixedApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
@@ -73,7 +73,7 @@ _STILL_THERE = "the server says that the deletion is over, and still has the doc
 
 
 @dataclass(frozen=True, slots=True)
-class LightragServer(NoApplications):
+class LightragServer(FixedApplications):
     """The server as the only application there is, which no call changes."""
 
     why = "the server answers by itself, and as it is set up"
@@ -96,6 +96,7 @@ class LightragTarget(RemoteTarget):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
     takes_texts_once = True
+    only_recipe = "server"
     model = ""
 
     def __init__(
@@ -115,10 +116,6 @@ class LightragTarget(RemoteTarget):
         """What the server takes, and the config of asking and waiting."""
         own = Limits(EXTENSIONS, max_bytes=self._config.max_bytes, list_lag=2.0, ids_return=True)
         return limited(own, self._config)
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Always the same: how documents are cut is the server's own setting."""
-        return "server"
 
     async def base(self) -> Base:
         """Look at the server. It has one base, without an id of its own."""

@@ -99,6 +99,7 @@ class OpenaiTarget(AnswersByModel):
     """One vector store. Raises `UsageError` for settings of no use."""
 
     chat_path = "/chat/completions"
+    only_recipe = "auto"
 
     def __init__(
         self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -124,10 +125,6 @@ class OpenaiTarget(AnswersByModel):
     def bases(self) -> OpenaiBases:
         """The vector stores of the project."""
         return OpenaiBases(self._api, self._config.vector_store_id, self._surroundings)
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The service chooses how a document is cut."""
-        return "auto"
 
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""

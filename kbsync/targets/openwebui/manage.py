@@ -43,10 +43,10 @@ class OpenWebuiBases(RemoteBases):
         self.check(wish)
         name = wish.name or ""
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             body = {"name": name, "description": wish.description or ""}
             answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
-            return well_formed("create-base", card_of(answer.body))
+            return card_of(answer.body)
 
         return await self.make_once(name, make)
 

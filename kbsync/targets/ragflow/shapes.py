@@ -8,15 +8,16 @@ Sources: docs/references/http_api_reference.md, and api/apps/restful_apis where 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kbsync.contract.managing import BaseCard
-from kbsync.contract.searching import Passage
+from kbsync.contract.searching import ApplicationInfo, Hit, Passage, Sources
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.answering import Piece, is_completion
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -28,11 +29,9 @@ from kbsync.targets.http.reading import (
     object_of,
     objects_in,
     page_in,
+    seconds_of,
     text_of,
 )
-
-NO_CHUNK = "no-chunk"
-"""Our code for a search in a dataset that has no index yet."""
 
 _LONGEST = 200
 _WRONG_KEY, _NO_USER, _RUNNING, _NO_CALL, _BUSY = (401, 109), 403, 106, 404, 429
@@ -49,6 +48,8 @@ _MONEY = re.compile(
 
 def judge(answer: HttpAnswer) -> TargetError | None:
     """The error that an answer is; None for success."""
+    if is_completion(answer):  # which has no envelope
+        return None
     body = object_of(answer.body)
     code = integer(body.get("code"))
     if not code:
@@ -63,8 +64,8 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         return Unavailable(reason, code=told, retry_after=answer.retry_after)
     if code == _NO_CALL:
         return NotOffered(reason, code=told)
-    if words.startswith("No chunk found"):
-        return Rejected(reason, code=NO_CHUNK)
+    if words.startswith("No chunk found"):  # a search in a dataset that has no index yet
+        return None
     if _FULL.search(words):
         return Halted("quota", f"{reason}; the server's limit of files is reached", code=told)
     is_refusal = code in _REFUSALS or (not 500 <= code < 600 and code not in (100, 105))
@@ -83,7 +84,7 @@ class ParsedDocument(DocumentRow):
 def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
     if (remote_id := id_of(one.get("id"))) is None:
         return None
-    name, created = text_of(one.get("name")), _seconds(one.get("create_time"))
+    name, created = text_of(one.get("name")), seconds_of(one.get("create_time"))
     # A damaged PDF is repaired before it is stored, so its length is not that of the file.
     size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
     run = (id_of(one.get("run")) or "").upper()
@@ -111,12 +112,6 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
     return DocStatus(DocState.UNKNOWN)
 
 
-def _seconds(value: object) -> float | None:
-    """Seconds, of milliseconds."""
-    found = integer(value)
-    return found / 1000 if found is not None and 0 < found < 10**14 else None
-
-
 def _last_words(value: object) -> str:
     """The last error of a document's progress, or its last line; it is a text or a list of lines."""
     lines = value if isinstance(value, list) else text_of(value).splitlines()
@@ -140,40 +135,89 @@ def stored_of(body: Any) -> ParsedDocument | None:
 def bases_of(body: Any) -> tuple[BaseCard, ...]:
     """The datasets of an answer, which has a list, or the one that was made."""
     data = object_of(body).get("data")
-    return tuple(
-        BaseCard(
-            base_id,
-            text_of(one.get("name")),
-            text_of(one.get("description")),
-            text_of(one.get("embedding_model")),
-            documents=count_of(one.get("document_count")),
-            settings={"chunk_method": method} if (method := text_of(one.get("chunk_method"))) else {},
-        )
-        for one in objects_in(data if isinstance(data, list) else [data])
-        if (base_id := id_of(one.get("id")))
-    )
+    rows = objects_in(data if isinstance(data, list) else [data])
+    return tuple(card for card in map(_base, rows) if card is not None)
+
+
+def _base(one: Mapping[str, Any]) -> BaseCard | None:
+    if (base_id := id_of(one.get("id"))) is None:
+        return None
+    method, count = text_of(one.get("chunk_method")), count_of(one.get("document_count"))
+    name, description = text_of(one.get("name")), text_of(one.get("description"))
+    settings = {"chunk_method": method} if method else {}
+    return BaseCard(base_id, name, description, text_of(one.get("embedding_model")), count, settings=settings)
 
 
 def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
     """What a search found: passages, each with the id of its document; None for another shape."""
+    if integer(object_of(body).get("code")):
+        return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
     if not isinstance(chunks, list):
         return None
     return tuple(
-        (remote_id, Passage(text_of(one.get("content")), page=_page(one), score=_score(one)))
+        (remote_id, _passage(one))
         for one in objects_in(chunks)
         if (remote_id := id_of(one.get("document_id")))
     )
 
 
-def _score(chunk: dict[str, Any]) -> float:
-    return number(chunk.get("similarity")) or 0.0
+def _passage(chunk: Mapping[str, Any]) -> Passage:
+    score = number(chunk.get("similarity")) or 0.0
+    return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
 
 
-def _page(chunk: dict[str, Any]) -> int | None:
+def _page(chunk: Mapping[str, Any]) -> int | None:
     """From 1, of a PDF alone: what other formats have in its place counts chunks (rag/nlp/__init__.py)."""
     positions = chunk.get("positions")
     first = positions[0] if isinstance(positions, list) and positions else None
-    if not (isinstance(first, list) and first and text_of(chunk.get("document_keyword")).endswith(".pdf")):
+    name = text_of(chunk.get("document_keyword") or chunk.get("document_name"))
+    if not (isinstance(first, list) and first and name.endswith(".pdf")):
         return None
     return count_of(first[0]) or None
+
+
+def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
+    """A page of chat assistants; None for another shape. Up to 0.24 the list stands by itself."""
+    data = object_of(body).get("data")
+    about = object_of(data)
+    return page_in(data if isinstance(data, list) else about.get("chats"), about.get("total"), _chat)
+
+
+def _chat(one: Mapping[str, Any]) -> ApplicationInfo | None:
+    """Up to 0.24 the datasets of an assistant stand in it, and its fields have other names."""
+    if (chat_id := id_of(one.get("id"))) is None:
+        return None
+    model = text_of(one.get("llm_id") or object_of(one.get("llm")).get("model_name"))
+    bases = one.get("dataset_ids") or [each.get("id") for each in objects_in(one.get("datasets"))]
+    known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
+    name, description = text_of(one.get("name")), text_of(one.get("description"))
+    return ApplicationInfo(chat_id, name, description, model=model, bases=known)
+
+
+def texts_of(piece: Piece) -> Iterator[str]:
+    """What a piece adds to an answer, without what the model only thought. Raises `Unavailable`.
+
+    An error is a text, too, wherever the answer stood, under a good end (rag/llm/chat_model.py).
+    """
+    text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")
+    if text:
+        yield text
+    if is_error:
+        said = printable(" ".join(words.split()))[:_LONGEST]
+        raise Unavailable(f"the answer broke off before its end ({said}); ask again", code="error")
+
+
+def sources_of(last: Piece) -> Sources:
+    """The passages that an assistant had, by document: `[ID:0]` in its answer is the first of all."""
+    listed = last.part.get("reference")
+    if not isinstance(listed, list):
+        return Sources(None, usage=last.usage)
+    passages: dict[str, list[Passage]] = {}
+    marks: dict[str, list[str]] = {}
+    for place, chunk in enumerate(map(object_of, listed)):
+        if remote_id := id_of(chunk.get("document_id")):
+            passages.setdefault(remote_id, []).append(_passage(chunk))
+            marks.setdefault(remote_id, []).append(f"ID:{place}")
+    hits = tuple(Hit(one, several[0].score, tuple(several)) for one, several in passages.items())
+    return Sources(hits, usage=last.usage, marks=marks)

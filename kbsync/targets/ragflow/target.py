@@ -14,9 +14,9 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Unpack
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Answerer, Hit, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -30,13 +30,14 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, untried
+from kbsync.targets.http.answering import Completions, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, object_of, well_formed
 from kbsync.targets.http.target import RemoteTarget, delete_in_batches, grace, hits_for, limited, refusal_of
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
-from kbsync.targets.ragflow.manage import DATASETS, RagflowBases
+from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
 from kbsync.targets.ragflow.shapes import ParsedDocument
 
 MOST_IDS = 100
@@ -48,12 +49,15 @@ BATCH = 10
 MOST_CHUNKS = 100
 """Passages that a search asks for: the most that a page may have."""
 
-RECIPE = "dataset"
-"""How a document is cut is a setting of the dataset, which a person changes there."""
+CHAT_CALLS = "openai", "chats_openai"
+"""The second one before 0.25.1."""
 
 
 class RagflowTarget(RemoteTarget):
     """One dataset. Raises `UsageError` where the settings cannot be used."""
+
+    model = ""
+    only_recipe = "dataset"
 
     def __init__(
         self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -78,10 +82,6 @@ class RagflowTarget(RemoteTarget):
         """The datasets of the user."""
         config = self._config
         return RagflowBases(config.base_url, config.dataset_id, self._surroundings, self._client)
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for all."""
-        return RECIPE
 
     async def base(self) -> Base:
         """Look at the dataset. Raises `Halted("knowledge-base-missing")` where there is none."""
@@ -243,7 +243,7 @@ class RagflowTarget(RemoteTarget):
             return rows
         return {row.id: row async for row in self._swept(self._page) if row.id in wanted}
 
-    # -- searches
+    # -- searches and questions
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. The server knows no paths, types and dates: with them, everything that was found."""
@@ -261,16 +261,37 @@ class RagflowTarget(RemoteTarget):
         return hits_for(found, query)
 
     async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
-        try:
-            answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
-        except Rejected as error:
-            if error.code == shapes.NO_CHUNK:
-                return ()
-            raise
-        found = shapes.matches_of(answer.body)
-        if found is None:
-            raise Unavailable("search: the answer has another shape than it should", code="shape")
-        return found
+        answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
+        return well_formed("search", shapes.matches_of(answer.body))
+
+    @property
+    def applications(self) -> RagflowAssistants:
+        """The chat assistants of the user."""
+        return RagflowAssistants(self._client)
+
+    async def answer(
+        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
+    ) -> AsyncIterator[str | Sources]:
+        """What a chat assistant answers from its datasets, or from the documents `among` them."""
+        if not by.application:
+            raise Rejected("chat assistants answer in RAGFlow, each with its own model; ask without --model")
+        asked: list[dict[str, Any]] = [*messages(question, turns)]
+        asked[-1] |= {"doc_ids": list(among)} if among else {}
+        # This name of a model stands for that of the assistant.
+        body = {"model": "model", "messages": asked, "extra_body": {"reference": True}}
+        chat, missing = quote(by.application, safe=""), NotOffered("no call")
+        for call in CHAT_CALLS:
+            way = Completions(self._client, f"/api/v1/{call}/{chat}/chat/completions")
+            try:
+                async with aclosing(way.pieces(body, streamed)) as pieces:
+                    async for piece in pieces:
+                        for text in shapes.texts_of(piece):
+                            yield text
+                yield shapes.sources_of(piece)
+                return
+            except NotOffered as error:
+                missing = error
+        raise missing
 
 
 _MISSING = DocStatus(DocState.MISSING)
