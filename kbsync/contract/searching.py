@@ -169,6 +169,10 @@ class Applications(Protocol):
     `NotOffered`: the service has none, or no longer.
     """
 
+    @property
+    def advice(self) -> str:
+        """How a person makes one where `create` is not offered; "": with `create`."""
+
     async def all(self) -> Sequence[ApplicationInfo]:
         """Every one."""
 
@@ -199,6 +203,8 @@ class Sources:
     has_old_document: bool | None = None
     # The text refers to the hits by their numbers, from 1.
     numbered: bool = False
+    # What the text refers to a document by, where that is not the number of its hit; by remote id.
+    marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kbsync_standin import lightrag, openai, openwebui
+from kbsync_standin import lightrag, openai, openwebui, ragflow
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from tests.cli.place import LONGEST, Place
@@ -22,7 +22,11 @@ QUESTION = "when does the office open"
 
 @dataclass(frozen=True)
 class AnsweringService:
-    """One to ask. `target`: what its block has besides the address; `op`: the call that answers."""
+    """One to ask. `target`: what its block has besides the address; `op`: the call that answers.
+
+    `mark`: how the first document is cited; `cut`: how an answer breaks off; `none`: what the service itself
+    says where nothing is found.
+    """
 
     made: Callable[..., Any]
     target: dict[str, str]
@@ -30,13 +34,30 @@ class AnsweringService:
     op: str = "chat"
     has_model: bool = True
     way: dict[str, str] = field(default_factory=lambda: {"way": "passages", "model": MODEL})
+    mark: str = "[1]"
+    cut: str = "no-finish"
+    none: str = ""
 
 
 SERVICES = {
     "openai": AnsweringService(openai.application, {"vector_store_id": openai.HOME_ID}, "/v1"),
     "openwebui": AnsweringService(openwebui.application, {"knowledge_id": openwebui.HOME_ID}),
     "lightrag": AnsweringService(
-        lightrag.application, {}, "", "ask", False, {"way": "application", "application": "server"}
+        lightrag.application,
+        {},
+        "",
+        "ask",
+        False,
+        {"way": "application", "application": "server"},
+        cut="half-line",
+    ),
+    "ragflow": AnsweringService(
+        ragflow.application,
+        {"dataset_id": ragflow.HOME_ID},
+        has_model=False,
+        way={"way": "application", "application": ragflow.HOME_CHAT},
+        mark="[ID:0]",
+        none="Sorry! No relevant content was found in the knowledge base!\n",
     ),
 }
 WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
@@ -98,6 +119,8 @@ def tidied(asked: Asked) -> Iterator[Asked]:
     yield asked
     asked.server.faults.clear()
     asked.app.set_behaviour({"key_revoked": False})
+    if asked.service.mark != "[1]":
+        asked.app.set_behaviour({"assistants": "one", "chats": "new"})
     assert asked.app.violations == []
 
 
@@ -106,12 +129,13 @@ def test_the_answer_comes_with_the_files_it_is_from(asked: Asked, how: list[str]
     ran = asked.place.run("ask", QUESTION, *how)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(HOURS)
-    assert "[1] guides/hours.md" in ran.out.splitlines()
+    assert f"{asked.service.mark} guides/hours.md" in ran.out.splitlines()
     found = asked.place.run("ask", QUESTION, "--json", *how).json
     assert {key: found[key] for key in asked.service.way} == asked.service.way
     assert found["answer"].startswith(HOURS)
     [cited] = [one for one in found["citations"] if one["path"] == "guides/hours.md"]
     assert (cited["number"], [one["text"].strip() for one in cited["passages"]]) == (1, [HOURS])
+    assert cited["marks"] == [asked.service.mark.strip("[]")]
 
 
 def test_a_conversation_goes_along(asked: Asked) -> None:
@@ -124,11 +148,11 @@ def test_a_conversation_goes_along(asked: Asked) -> None:
 
 
 def test_an_answer_that_breaks_off_is_not_taken_for_one(asked: Asked) -> None:
-    for end in ("error", "no-finish" if asked.service.has_model else "half-line"):
+    for end in ("error", asked.service.cut):
         asked.play("stream", end=end)
         ran = asked.place.run("ask", QUESTION)
         assert ran.code == 4, end
-        assert "[1]" not in ran.out
+        assert asked.service.mark not in ran.out
         assert ran.out.endswith("\n")
         is_told = "model is down" in ran.err or "大模型内部错误" in ran.err
         assert is_told if end == "error" else "broke off" in ran.err
@@ -150,8 +174,8 @@ def test_a_question_is_asked_once_whatever_becomes_of_its_answer(
 def test_where_nothing_is_found_no_model_is_asked(asked: Asked, how: list[str]) -> None:
     before = asked.questions
     ran = asked.place.run("ask", "zebra", *how)
-    assert (ran.code, ran.out) == (0, "")
-    assert "nothing found for: zebra; the model was not asked" in ran.err
+    assert (ran.code, ran.out) == (0, asked.service.none)
+    assert ("nothing found for: zebra; the model was not asked" in ran.err) == (not asked.service.none)
     assert asked.questions == before + (not asked.service.has_model)
 
 
@@ -231,3 +255,75 @@ def test_documents_of_others_are_told_and_not_cited(places: dict[str, Asked]) ->
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
     assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"
+
+
+# -- chat assistants ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def assistants(places: dict[str, Asked]) -> Iterator[Asked]:
+    yield from tidied(places["ragflow"])
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (
+            "none",
+            f"no application answers from {ragflow.HOME_ID}; make a chat in RAGFlow that has the dataset\n",
+        ),
+        ("elsewhere", "others can be named with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
+        ("two", f"--app: {ragflow.HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
+    ],
+)
+def test_an_assistant_is_known_by_the_dataset_it_has(assistants: Asked, there: str, said: str) -> None:
+    assistants.app.set_behaviour({"assistants": there})
+    ran = assistants.place.run("ask", QUESTION)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith(said)
+
+
+@pytest.mark.parametrize("how", [[], ["--whole"]])
+def test_before_0_25_1_assistants_are_listed_and_asked_by_other_calls(
+    assistants: Asked, how: list[str]
+) -> None:
+    assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
+    [first, _] = assistants.place.run("kb", "app", "list", "--json").json["applications"]
+    assert first["knowledge_bases"] == [ragflow.HOME_ID]
+    ran = assistants.place.run("ask", QUESTION, "--app", first["id"], *how)
+    assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
+
+
+def test_an_assistant_answers_from_the_documents_that_are_selected(assistants: Asked) -> None:
+    question = "what is said of the office and of coffee"
+    ran = assistants.place.run("ask", question)
+    assert {"[ID:0] guides/hours.md", "[ID:2] prices.md"} <= set(ran.out.splitlines())
+    assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"
+    ran = assistants.place.run("ask", question, "--path", "prices.md")
+    assert (ran.out.splitlines()[-1], ran.err) == ("[ID:0] prices.md", "")
+
+
+@pytest.mark.parametrize("how", [[], ["--whole"]])
+def test_what_a_model_only_thought_is_no_part_of_the_answer(assistants: Asked, how: list[str]) -> None:
+    assistants.play("stream", reasoning=True)
+    assert assistants.place.run("ask", QUESTION, *how).out.startswith(HOURS)
+
+
+def test_an_error_of_the_model_is_no_answer_under_whatever_end(assistants: Asked) -> None:
+    assistants.play("stream", end="error")
+    ran = assistants.place.run("ask", QUESTION, "--whole")
+    assert (ran.code, "the model is down" in ran.err) == (4, True)
+    assert "ERROR" not in ran.out
+
+
+def test_assistants_are_shown_and_changed_elsewhere(assistants: Asked) -> None:
+    shown = assistants.place.run("kb", "app", "show", ragflow.HOME_CHAT, "--json").json["application"]
+    assert (shown["name"], shown["model"]) == ("helpdesk", "qwen")
+    for words in (["show", "nobody"], ["create", "desk"], ["update", ragflow.HOME_CHAT, "--name", "desk"]):
+        ran = assistants.place.run("kb", "app", *words)
+        assert (ran.code, ran.out) == (2, "")
+        assert "changed in RAGFlow" in ran.err or "there is no application nobody" in ran.err
+    for choice in (["--model", "qwen"], ["--app", "nobody"]):
+        ran = assistants.place.run("ask", QUESTION, *choice)
+        assert (ran.code, ran.out) == (2, "")
+        assert "ask without --model" in ran.err or "You don't own the chat" in ran.err

@@ -279,8 +279,14 @@ class Oracle:
 
     def _is_carried(self, path: str, texts: Mapping[str, set[str]]) -> bool:
         """Its very bytes are found by the name of another file that is gone: the rename may be from there."""
-        text = self.files[path]
-        return any(text in there for one, there in texts.items() if one not in self.files)
+        return bool(self._elsewhere(self.files[path], texts))
+
+    def _elsewhere(self, text: str, texts: Mapping[str, set[str]]) -> set[str]:
+        """Names of files that are gone by which the same bytes are found: one may be renamed from there.
+
+        If that pass was cut off and the file changes, the document of its new name may go: the other serves.
+        """
+        return {one for one, there in texts.items() if one not in self.files and text in there}
 
     def _is_owed(self, path: str) -> bool:
         """Not where its document may have been another file's, and that one is not wanted any more."""
@@ -300,7 +306,7 @@ class Oracle:
             texts[path].add(text)
         for path, text in self.wanted().items():
             if text in texts[path] and path not in self._going | self._taken:
-                self.found[path] = {path, self._former.get(path, path)}
+                self.found[path] = {path, self._former.get(path, path), *self._elsewhere(text, texts)}
         for path, origins in list(self.found.items()):
             known = self._past[path].union(*(self._past[one] for one in origins))
             is_found = any(texts[one] & known for one in origins | {path})

@@ -20,7 +20,7 @@ from kbsync.cli.exit_codes import OfMirror
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import questions
-from kbsync.contract.searching import Answerer, Answers, Query, Sources, Turn
+from kbsync.contract.searching import Answerer, Answers, ApplicationInfo, Query, Sources, Turn
 from kbsync.core.text import printable, printable_lines
 from kbsync.errors import Halted, NotOffered, UsageError
 
@@ -156,6 +156,11 @@ class Reply:
             return {hit.remote_id: number for number, hit in enumerate(self.sources.hits or (), 1)}
         return {found.hit.remote_id: number for number, found in enumerate(self.cited, 1)}
 
+    def marks(self, remote_id: str) -> Sequence[str]:
+        """What the text refers to a cited document by, or else its number."""
+        known = {} if self.sources is None else self.sources.marks
+        return known.get(remote_id) or (str(self.numbers[remote_id]),)
+
 
 class Asker:
     """Asks the target of a mirror. `by`: who is to answer; `selection`: from which documents."""
@@ -212,15 +217,18 @@ class Asker:
         """The only application that answers from the mirror's base; a model where the service has none."""
         # Last in it is what the service calls the base, and so do the applications.
         *_, own = self._mirror.target.base_key(self._mirror.name)
-        model = self._answering.model
+        model, applications = self._answering.model, self._answering.applications
         try:
-            applications = await self._answering.applications.all()
+            known = await applications.all()
         except NotOffered as error:
             if model:
                 return Answerer(model=model)
             reason = f"{error.reason}; name a model with --model NAME, or as chat_model in the config"
             raise NotOffered(reason, code=error.code) from error
-        found = [one for one in applications if own in one.bases]
+        found = [one for one in known if own in one.bases]
+        if not found and applications.advice:
+            others = f"; others can be named with --app: {_listed(known)}" if known else ""
+            raise UsageError(f"no application answers from {own}; {applications.advice}{others}")
         if not found:
             create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")
             raise UsageError(
@@ -228,8 +236,7 @@ class Asker:
                 f"or ask a model, which gets the passages that a search finds: --model {model or 'NAME'}"
             )
         if len(found) > 1:
-            names = ", ".join(f"{one.id} ({printable(one.name)})" for one in found)
-            raise UsageError(f"several applications answer from {own}; name one with --app: {names}")
+            raise UsageError(f"several applications answer from {own}; name one with --app: {_listed(found)}")
         return Answerer(application=found[0].id)
 
     async def _answer(
@@ -271,6 +278,10 @@ class Asker:
             tell(sentence)
 
 
+def _listed(applications: Sequence[ApplicationInfo]) -> str:
+    return ", ".join(f"{one.id} ({printable(one.name)})" for one in applications)
+
+
 def _print_sources(output: Output, reply: Reply) -> None:
     """The files, below the text that was shown as it came."""
     sources = reply.sources
@@ -282,7 +293,6 @@ def _print_sources(output: Output, reply: Reply) -> None:
         return
     if sources.hits:
         output.line()
-    numbers = reply.numbers
     for found in reply.cited:
         path = output.link(output.bold(printable(found.path)), found.absolute)
         places = dict[str, None]()
@@ -293,7 +303,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
             elif passage.line is not None:
                 places[f"{sheet}line {passage.line}"] = None
         where = f"  {', '.join(places)}" if places else ""
-        output.line(f"[{numbers[found.hit.remote_id]}] {path}{where}")
+        output.line(f"[{', '.join(reply.marks(found.hit.remote_id))}] {path}{where}")
     if others := len({hit.remote_id for hit in sources.hits} - {each.hit.remote_id for each in reply.cited}):
         tell(f"it also draws on {counted(others, 'document')} outside this mirror")
 
@@ -319,6 +329,7 @@ def reply_json(reply: Reply) -> dict[str, Any]:
         "citations": [
             {
                 "number": numbers[found.hit.remote_id],
+                "marks": list(reply.marks(found.hit.remote_id)),
                 "path": found.path,
                 "abs_path": str(found.absolute),
                 "document_id": found.hit.remote_id,

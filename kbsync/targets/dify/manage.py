@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.contract.target import Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected, Unsure
-from kbsync.targets.dify.config import DifyTargetConfig
+from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of
-from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import OfferedSetting, RemoteBases, choice, parse_settings
@@ -32,10 +29,6 @@ class DifyBases(RemoteBases):
     no_models = "the model of a knowledge base is chosen in Dify"
     no_capacity = "Dify does not tell how much space the workspace has; see its console"
 
-    def __init__(self, config: DifyTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        super().__init__(config.base_url, config.dataset_id, surroundings)
-        self._client = client
-
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None:
@@ -48,8 +41,7 @@ class DifyBases(RemoteBases):
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        sweep = ListSweep(self._page)
-        return [card async for card in sweep.rows()]
+        return [card async for card in ListSweep(self._page).rows()]
 
     async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
@@ -79,13 +71,11 @@ class DifyBases(RemoteBases):
         name = wish.name or ""
         body = {"name": name, "description": wish.description or "", "indexing_technique": "high_quality"}
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             settings = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
             answer = await self._client.post(DifyCall.CREATE_BASE, "/datasets", json={**body, **settings})
             dataset = dataset_of(answer.body)
-            if dataset is None:
-                raise Unsure("create-base: the answer names no knowledge base", code="no-id")
-            return dataset.card
+            return dataset.card if dataset else None
 
         return await self.make_once(name, make)
 

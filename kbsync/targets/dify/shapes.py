@@ -20,7 +20,17 @@ from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, Judge, by_status
-from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
+from kbsync.targets.http.reading import (
+    DocumentRow,
+    ListPage,
+    count_of,
+    id_of,
+    number,
+    object_of,
+    objects_in,
+    page_in,
+    text_of,
+)
 
 
 class DifyCall(enum.StrEnum):
@@ -40,17 +50,6 @@ class DifyCall(enum.StrEnum):
 
 
 # -- answers -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentRow:
-    """A document as lists and details have it. `size` in bytes, `created` seconds since the epoch."""
-
-    id: str
-    name: str
-    size: int | None
-    created: float | None
-    status: DocStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +104,15 @@ def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
     """A page of knowledge bases."""
-    rows = object_of(body).get("data")
-    if not isinstance(rows, list):
-        return None
-    cards = tuple(one.card for row in rows if (one := dataset_of(row)) is not None)
-    return ListPage(cards, count_of(object_of(body).get("total")))
+    told = object_of(body)
+    return page_in(
+        told.get("data"), told.get("total"), lambda one: base.card if (base := dataset_of(one)) else None
+    )
 
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:
     """A page of documents."""
-    rows = object_of(body).get("data")
-    if not isinstance(rows, list):
-        return None
-    documents = tuple(one for row in rows if (one := document_of(row)) is not None)
-    return ListPage(documents, count_of(object_of(body).get("total")))
+    return page_in(object_of(body).get("data"), object_of(body).get("total"), document_of)
 
 
 def document_of(value: object) -> DocumentRow | None:

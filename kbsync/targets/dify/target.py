@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Unpack
+from typing import Unpack
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Hit, Query
@@ -33,10 +33,10 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.manage import DifyBases
-from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, DocumentRow, judge_for
+from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, judge_for
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, text_of, well_formed
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, object_of, text_of, well_formed
 from kbsync.targets.http.target import RemoteTarget, hits_for, limited, refusal_of
 
 MOST_PASSAGES = 50
@@ -44,9 +44,6 @@ MOST_PASSAGES = 50
 
 LONGEST_QUERY = 250
 """Characters of a search (api/services/hit_testing_service.py)."""
-
-RECIPE = "base"
-"""How documents are cut is a setting of the knowledge base, and not ours."""
 
 LACKING: Mapping[str, object] = {
     "indexing_technique": "high_quality",
@@ -59,6 +56,8 @@ _UNKNOWN = DocStatus(DocState.UNKNOWN)
 
 class DifyTarget(RemoteTarget):
     """One knowledge base. Raises `UsageError` for settings of no use."""
+
+    only_recipe = "base"
 
     def __init__(
         self, config: DifyTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -84,11 +83,8 @@ class DifyTarget(RemoteTarget):
     @property
     def bases(self) -> DifyBases:
         """The knowledge bases of the workspace."""
-        return DifyBases(self._config, self._surroundings, self._client)
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for every document."""
-        return RECIPE
+        config = self._config
+        return DifyBases(config.base_url, config.dataset_id, self._surroundings, self._client)
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
@@ -116,7 +112,7 @@ class DifyTarget(RemoteTarget):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        if refused := refusal_of(document, self.limits):
+        if refused := refusal_of(document, self.limits, self._config.max_bytes):
             return refused
         try:
             dataset = self._dataset or await self._look()
@@ -124,11 +120,8 @@ class DifyTarget(RemoteTarget):
             # Versions that do not look at the base itself want its technique told.
             return await self._send(document, {**cut, **dataset.card.settings})
         except NotOffered as error:
-            try:
-                await self._look()  # what has no such call may be no Dify at all
-            except TargetError as missing:
-                return missing
-            return Rejected(error.reason, code=error.code, may_pass=True)
+            # What has no such call may be no Dify at all.
+            return await self._unless_missing(Rejected(error.reason, code=error.code, may_pass=True))
         except TargetError as error:
             return error
 
@@ -192,18 +185,13 @@ class DifyTarget(RemoteTarget):
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        sweep = ListSweep(self._page)
-        async with aclosing(sweep.rows()) as rows:
+        async with aclosing(self._swept(self._page)) as rows:
             async for row in rows:
-                yield _listed(row)
-        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
-        if sweep.is_doubtful:
-            base = await self.base()
-            sweep.check(base.documents, base.id)
+                yield row.listed
 
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of the documents whose names have this in them."""
-        return [_listed(row) for row in (await self._page(1, PAGE_SIZE, name)).rows]
+        return [row.listed for row in (await self._page(1, PAGE_SIZE, name)).rows]
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of the file that was uploaded, read at its signed address; None where it cannot be."""
@@ -227,8 +215,8 @@ class DifyTarget(RemoteTarget):
         try:
             answer = await self._client.ask(DifyCall.LIST, "GET", f"{self._root}/documents", params=params)
         except Rejected as error:  # a refused list is no document's fault, while the base is there
-            await self._look()
-            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+            later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
+            raise await self._unless_missing(later) from error
         return well_formed(DifyCall.LIST, shapes.page_of(answer.body))
 
     def _path(self, remote_id: str) -> str:
@@ -246,7 +234,3 @@ class DifyTarget(RemoteTarget):
         answer = await self._client.ask(DifyCall.RETRIEVE, "POST", f"{self._root}/retrieve", json=body)
         found = well_formed(DifyCall.RETRIEVE, shapes.matches_of(answer.body))
         return hits_for(found, query)
-
-
-def _listed(row: DocumentRow) -> Listed:
-    return Listed(row.id, row.name, row.size, row.created, row.status.state, recipe=RECIPE)

@@ -26,7 +26,7 @@ from kbsync.contract.target import Base, Body, Outgoing
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.config import Cutting, GptbotsTargetConfig
-from kbsync.targets.gptbots.shapes import DocumentRow, GptbotsCall
+from kbsync.targets.gptbots.shapes import GptbotsCall, MarkedRow
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import (
@@ -155,7 +155,7 @@ class GptbotsApi:
             raise Unsure(f"{GptbotsCall.CREATE_BASE}: the vendor's answer has no id", code="no-id")
         return made
 
-    async def page(self, number: int, size: int) -> ListPage[shapes.DocumentRow]:
+    async def page(self, number: int, size: int) -> ListPage[shapes.MarkedRow]:
         """One page of the list, from 1."""
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask(GptbotsCall.LIST, "GET", "/v1/bot/doc/query/page", params=params)
@@ -236,10 +236,10 @@ class Lookup:
     """The pages that one look has read so far. `count`: documents of the list, None: not known yet."""
 
     count: int | None = None
-    rows: dict[str, DocumentRow] = field(default_factory=dict)
-    _pages: dict[int, Sequence[DocumentRow]] = field(default_factory=dict)
+    rows: dict[str, MarkedRow] = field(default_factory=dict)
+    _pages: dict[int, Sequence[MarkedRow]] = field(default_factory=dict)
 
-    def take(self, number: int, page: ListPage[DocumentRow]) -> None:
+    def take(self, number: int, page: ListPage[MarkedRow]) -> None:
         """A page was read."""
         self.count = self.count if page.total is None else page.total
         self._pages[number] = page.rows
@@ -316,10 +316,10 @@ class DocumentList:
     def __init__(self, api: GptbotsApi, marker_base: str, steady: Callable[[], float]) -> None:
         self._api, self._base, self._steady = api, marker_base, steady
         self._places: dict[str, int] = {}
-        self._fresh: dict[str, tuple[float, DocumentRow]] = {}
+        self._fresh: dict[str, tuple[float, MarkedRow]] = {}
         self._turn = asyncio.Lock()
 
-    async def rows(self) -> AsyncGenerator[DocumentRow, None]:
+    async def rows(self) -> AsyncGenerator[MarkedRow, None]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
         sweep = ListSweep(self._page)
         async with aclosing(sweep.rows()) as rows:
@@ -330,7 +330,7 @@ class DocumentList:
             base = await self._api.base()
             sweep.check(base.documents, base.id)
 
-    async def _page(self, number: int, size: int = PAGE_SIZE) -> ListPage[DocumentRow]:
+    async def _page(self, number: int, size: int = PAGE_SIZE) -> ListPage[MarkedRow]:
         """One page. Raises `TargetError`: a refused list is no document's fault, while the base is there."""
         try:
             page = await self._api.page(number, max(size, SMALLEST_PAGE))
@@ -382,7 +382,7 @@ class DocumentList:
                         break
         return {one: self._seen(row) for one, row in found.items()}
 
-    def _seen(self, row: DocumentRow) -> ListedVersion:
+    def _seen(self, row: MarkedRow) -> ListedVersion:
         told = shapes.read_marker(self._base, row.source_url)
         updated = None if row.updated is None else int(row.updated)
         return ListedVersion(updated, told.was if told else None, told.recipe if told else None)

@@ -24,14 +24,20 @@ from kbsync.core.text import number_in, printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http.errors import HttpAnswer, Judge, by_status
-from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
-
-_LATEST_SECONDS = 100_000_000_000
-"""A larger number counts milliseconds."""
+from kbsync.targets.http.reading import (
+    ListPage,
+    count_of,
+    id_of,
+    number,
+    object_of,
+    objects_in,
+    seconds_of,
+    text_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentRow:
+class MarkedRow:
     """A row of the list of documents; times in seconds since the epoch."""
 
     id: str
@@ -74,7 +80,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     )
 
 
-def page_of(body: Any) -> ListPage[DocumentRow] | None:
+def page_of(body: Any) -> ListPage[MarkedRow] | None:
     """A page of documents."""
     listed = _first_list(body, "list", "data")
     if listed is None:
@@ -87,7 +93,7 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
             name = f"{name}.{extension}"
         created, updated = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
         if remote_id := id_of(one.get("id")):
-            rows.append(DocumentRow(remote_id, name, text_of(one.get("source_url")), created, updated))
+            rows.append(MarkedRow(remote_id, name, text_of(one.get("source_url")), created, updated))
     return ListPage(tuple(rows), count_of(object_of(body).get("total")))
 
 
@@ -142,15 +148,6 @@ def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
         for one in objects_in(rows)
         if (remote_id := id_of(one.get("data_id")))
     )
-
-
-def seconds_of(value: object) -> float | None:
-    """A time in seconds, from seconds or milliseconds, number or digits."""
-    if isinstance(value, str):
-        value = number_in(value.strip())
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
-        return None
-    return value / 1000 if value > _LATEST_SECONDS else float(value)
 
 
 def _first_list(body: Any, *keys: str) -> list[Any] | None:

@@ -59,7 +59,7 @@ from kbsync.targets.gptbots.config import (
 from kbsync.targets.gptbots.manage import GptbotsBases
 from kbsync.targets.gptbots.shapes import (
     TOO_MANY,
-    DocumentRow,
+    MarkedRow,
     Marker,
     StoredDocument,
     UploadReceipt,
@@ -69,8 +69,10 @@ from kbsync.targets.gptbots.shapes import (
 )
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.limits import MissingCalls
+from kbsync.targets.http.reading import batches
 from kbsync.targets.http.target import (
     RemoteTarget,
+    delete_in_batches,
     grace,
     hits_for,
     limited,
@@ -199,8 +201,7 @@ class StatusReader:
         """
         words: dict[str, str] = {}
         unseen: set[str] = set()
-        for start in range(0, len(ids), MOST_IDS):
-            part = ids[start : start + MOST_IDS]
+        for part in batches(ids, MOST_IDS):
             try:
                 words |= {one: word for one, word in (await self.shown(part)).items() if one in part}
             except Halted:
@@ -302,7 +303,7 @@ class GptbotsUploads:
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
         """What the vendor would refuse after all of it was sent, is refused here."""
-        refusal = refusal_of(document, limits_of(self._config))
+        refusal = refusal_of(document, limits_of(self._config), self._config.max_bytes)
         if refusal or not is_link(document.path):
             return refusal
         try:
@@ -462,17 +463,7 @@ class GptbotsTarget(RemoteTarget):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id, fifty to a request. After a `Halted` no more are asked for."""
-        outcomes: dict[str, DeleteOutcome] = {}
-        halted: Halted | None = None
-        ids = tuple(dict.fromkeys(ids))
-        for start in range(0, len(ids), MOST_IDS):
-            part = ids[start : start + MOST_IDS]
-            try:
-                outcomes |= dict.fromkeys(part, halted) if halted else await self._delete(part)
-            except TargetError as error:
-                halted = error if isinstance(error, Halted) else None
-                outcomes |= dict.fromkeys(part, error)
-        return outcomes
+        return await delete_in_batches(ids, MOST_IDS, self._delete)
 
     async def _delete(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
         """The answer says nothing about any one of them, so each is looked for afterwards."""
@@ -525,7 +516,7 @@ class GptbotsTarget(RemoteTarget):
             reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
             raise Unsure(reason, code=error.code) from error
 
-    def _listed(self, row: DocumentRow) -> Listed:
+    def _listed(self, row: MarkedRow) -> Listed:
         """By its marker; one without is read by its name.
 
         Under another prefix or address it is no file of this mirror, but may be an upload of it from before.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from kbsync.contract.searching import (
@@ -22,7 +22,7 @@ from kbsync.contract.searching import (
     Turn,
 )
 from kbsync.core.text import printable
-from kbsync.errors import NotOffered, Unavailable
+from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.bodies import Event, EventReader, parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
@@ -63,13 +63,15 @@ Search = Callable[[Query], Awaitable[Sequence[Hit]]]
 class Piece:
     """A piece of an answer. `finish`: why it is the last one, "" while it is not.
 
-    `request_id` and `usage`, tokens by what they went into, come with the last one if at all.
+    `request_id` and `usage`, tokens by what they went into, come with the last one if at all. `part`: of a
+    chat completion, all that the service says in this message or part of it.
     """
 
     text: str
     finish: str = ""
     request_id: str = ""
     usage: Mapping[str, int] | None = None
+    part: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +149,16 @@ class AnswersByModel(RemoteTarget):
     """The name of the one that answers; "": each question has to name one."""
 
     @property
-    def applications(self) -> NoApplications:
+    def applications(self) -> FixedApplications:
         """There are none."""
-        return NoApplications()
+        return FixedApplications()
 
     async def answer(
         self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncIterator[str | Sources]:
         """The answer of a model piece by piece, and the passages that it was given."""
         if by.application:
-            raise NotOffered(NoApplications.why)
+            raise NotOffered(FixedApplications.why)
         way = Completions(self._client, self.chat_path)
         answer = way.answer(question, by.model, turns, among, streamed, search=self.search)
         async with aclosing(answer) as pieces:
@@ -164,18 +166,22 @@ class AnswersByModel(RemoteTarget):
                 yield piece
 
 
-class NoApplications:
-    """Those of a service that has none. Every call raises `NotOffered`."""
+class FixedApplications:
+    """Those that no call changes, for the reason `why`. There are none, unless `all` is another."""
 
     why = "it has no applications"
+    advice = ""
 
     async def all(self) -> Sequence[ApplicationInfo]:
         """Raises `NotOffered`."""
         raise NotOffered(self.why)
 
     async def look(self, application_id: str) -> ApplicationInfo:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.why)
+        """One of them."""
+        for one in await self.all():
+            if one.id == application_id:
+                return one
+        raise Rejected(f"there is no application {application_id}", code="missing")
 
     async def create(self, wish: ApplicationWish) -> ApplicationInfo:
         """Raises `NotOffered`."""
@@ -266,7 +272,7 @@ def chat_piece(body: Any) -> Piece:
     choice = next(objects_in(about.get("choices")), {})
     part = object_of(choice.get("delta") or choice.get("message"))
     finish, usage = text_of(choice.get("finish_reason")), usage_of(about.get("usage"))
-    return Piece(text_of(part.get("content")), finish, text_of(about.get("id")), usage)
+    return Piece(text_of(part.get("content")), finish, text_of(about.get("id")), usage, part)
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:

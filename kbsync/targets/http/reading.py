@@ -7,16 +7,18 @@ others add and delete, rows move from page to page.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from kbsync.contract.target import DocStatus, Listed
 from kbsync.core.text import number_in
 from kbsync.errors import Unavailable
 
 _LARGEST_COUNT = 2**63 - 1  # what SQLite keeps
 _LARGEST = 1e9  # neither NaN nor infinity is below it
+_LATEST_SECONDS = 100_000_000_000  # a larger number counts milliseconds
 
 
 def text_of(value: object) -> str:
@@ -59,6 +61,15 @@ def flag_of(value: object) -> bool | None:
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
+def seconds_of(value: object) -> float | None:
+    """A time in seconds, from seconds or milliseconds, number or digits."""
+    if isinstance(value, str):
+        value = number_in(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+        return None
+    return value / 1000 if value > _LATEST_SECONDS else float(value)
+
+
 def object_of(value: object) -> Mapping[str, Any]:
     """An object; an empty one for everything else."""
     return value if isinstance(value, dict) else {}
@@ -77,6 +88,12 @@ def well_formed(op: str, value: V | None) -> V:
     if value is None:
         raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
     return value
+
+
+def batches(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+    """Each id once, so many to a request."""
+    unique = tuple(dict.fromkeys(ids))
+    return (unique[start : start + most] for start in range(0, len(unique), most))
 
 
 PAGE_SIZE = 100
@@ -104,6 +121,32 @@ class ListPage(Generic[T]):
     rows: tuple[T, ...]
     total: int | None
     is_null: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as a service lists it. `size` in bytes, `created` in seconds since the epoch."""
+
+    id: str
+    name: str
+    size: int | None
+    created: float | None
+    status: DocStatus
+
+    @property
+    def listed(self) -> Listed:
+        """As the contract has it."""
+        return Listed(self.id, self.name, self.size, self.created, self.status.state)
+
+
+def page_in(
+    listed: object, total: object, row_of: Callable[[dict[str, Any]], T | None]
+) -> ListPage[T] | None:
+    """The rows of a list, as `row_of` reads each; None where there is no list."""
+    if not isinstance(listed, list):
+        return None
+    rows = (row_of(one) for one in objects_in(listed))
+    return ListPage(tuple(row for row in rows if row is not None), count_of(total))
 
 
 AskPage = Callable[[int, int], Awaitable[ListPage[T]]]

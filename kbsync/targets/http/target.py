@@ -9,24 +9,25 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Protocol, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import Outgoing, Surroundings, Target
+from kbsync.contract.target import DeleteOutcome, Outgoing, Surroundings, Target
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
 from kbsync.targets.http.limits import Account
-from kbsync.targets.http.reading import Identified
+from kbsync.targets.http.reading import AskPage, Identified, ListSweep, T, batches
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -123,17 +124,37 @@ def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit
     return hits if query.selects and not query.among else hits[: query.top_k]
 
 
-def refusal_of(document: Outgoing, limits: Limits) -> Rejected | None:
-    """Why a service would refuse a document, mostly after all of it was sent; None: it would not."""
+def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
+    """Why a service would refuse a document, mostly after all of it was sent; None: it would not.
+
+    `max_bytes`: as the config has it, if it does; any other limit is the service's own.
+    """
     extension = document.path.rpartition("/")[2].rpartition(".")[2].lower()
     most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))
         return Rejected(f"the service does not take this format; it takes {known}", code="format")
     if most is not None and document.size > most:
-        reason = f"{document.size:,} bytes are over the limit of {most:,}; see max_bytes"
-        return Rejected(reason, code="too-large")
+        reason = f"{document.size:,} bytes are over the limit of {most:,}"
+        return Rejected(f"{reason}; see max_bytes" if most == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
+
+
+async def delete_in_batches(
+    ids: Sequence[str],
+    most: int,
+    delete: Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]],
+) -> Mapping[str, DeleteOutcome]:
+    """What becomes of each id, so many to a request. After a `Halted` no more are asked for."""
+    outcomes: dict[str, DeleteOutcome] = {}
+    halted: Halted | None = None
+    for part in batches(ids, most):
+        try:
+            outcomes |= dict.fromkeys(part, halted) if halted else await delete(part)
+        except TargetError as error:
+            halted = error if isinstance(error, Halted) else None
+            outcomes |= dict.fromkeys(part, error)
+    return outcomes
 
 
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
@@ -158,6 +179,9 @@ class RemoteTarget(Target):
     settings cannot be used.
     """
 
+    only_recipe: ClassVar[str]
+    """That of every document, unless `recipe` is another."""
+
     def __init__(
         self,
         config: RemoteTargetConfig,
@@ -181,6 +205,10 @@ class RemoteTarget(Target):
         )
         self._make_parts()
 
+    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
+        """The same for every document: how they are cut is set at the service."""
+        return self.only_recipe
+
     def _make_parts(self) -> None:
         """Make what holds the client; a target that asks `_client` alone has nothing to make."""
 
@@ -191,6 +219,25 @@ class RemoteTarget(Target):
         slow._client = self._client.unhurried(pace)
         slow._make_parts()
         return slow
+
+    async def _swept(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
+        """Every row of a list once. Raises `Unavailable` at the end where many are not shown."""
+        sweep = ListSweep(page)
+        async with aclosing(sweep.rows()) as rows:
+            async for row in rows:
+                yield row
+        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
+        if sweep.is_doubtful:
+            base = await self.base()
+            sweep.check(base.documents, base.id)
+
+    async def _unless_missing(self, refused: TargetError) -> TargetError:
+        """The refusal, where the base is there: its code may not say which of them is to blame."""
+        try:
+            await self.base()
+        except TargetError as missing:
+            return missing
+        return refused
 
     @property
     def meter(self) -> Meter:
@@ -306,16 +353,16 @@ class Named(Identified, Protocol):
         """As people know it."""
 
 
-T = TypeVar("T", bound=Named)
+N = TypeVar("N", bound=Named)
 
 
 async def make_once(
     name: str,
     what: str,
-    those: Callable[[], Awaitable[Sequence[T]]],
-    make: Callable[[], Awaitable[T]],
+    those: Callable[[], Awaitable[Sequence[N]]],
+    make: Callable[[], Awaitable[N]],
     advice: str,
-) -> T:
+) -> N:
     """Make something whose name is not in use; `what`: such as "a knowledge base".
 
     Making is not repeatable, and vendors take a name twice: so `those` there are looked through before, and
@@ -343,8 +390,8 @@ class RemoteBases(Bases):
     no_capacity: ClassVar[str]
     """Why there is none to be had, as a person is told."""
 
-    def __init__(self, address: str, own: str, surroundings: Surroundings) -> None:
-        self._address, self._own, self._surroundings = address, own, surroundings
+    def __init__(self, address: str, own: str, surroundings: Surroundings, client: Client) -> None:
+        self._address, self._own, self._surroundings, self._client = address, own, surroundings, client
 
     @property
     def address(self) -> str:
@@ -367,11 +414,20 @@ class RemoteBases(Bases):
         """Raises `NotOffered`."""
         raise NotOffered(self.no_capacity)
 
-    async def make_once(self, name: str, make: Callable[[], Awaitable[BaseCard]]) -> BaseCard:
-        """Make a base whose name is not in use yet. Raises as the function `make_once` does."""
+    async def make_once(self, name: str, make: Callable[[], Awaitable[BaseCard | None]]) -> BaseCard:
+        """Make a base whose name is not in use yet. Raises as the function `make_once` does.
+
+        `make`: None where the answer does not name what was made.
+        """
+
+        async def made() -> BaseCard:
+            if (card := await make()) is None:
+                raise Unsure(f"create-base: the answer does not name the {self.what}", code="no-id")
+            return card
+
         look = self._surroundings.pasted("kb list")
         advice = f"the {self.what} may have been made or not: look with {look} before another try"
-        return await make_once(name, f"a {self.what}", self.all, make, advice)
+        return await make_once(name, f"a {self.what}", self.all, made, advice)
 
     def missing(self, base_id: str, words: str = "") -> Halted:
         """The error of an id that is not there; `words` of the service."""

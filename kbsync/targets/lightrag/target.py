@@ -29,11 +29,11 @@ from kbsync.contract.target import (
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import NoApplications, json_lines, messages
+from kbsync.targets.http.answering import FixedApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import Deletions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, count_of, object_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
 from kbsync.targets.http.target import RemoteTarget, hits_for, key_of, limited, refusal_of
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
@@ -74,7 +74,7 @@ _STILL_THERE = "the server says that the deletion is over, and still has the doc
 
 
 @dataclass(frozen=True, slots=True)
-class LightragServer(NoApplications):
+class LightragServer(FixedApplications):
     """The server as the only application there is, which no call changes."""
 
     why = "the server answers by itself, and as it is set up"
@@ -89,6 +89,7 @@ class LightragTarget(RemoteTarget):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
     takes_texts_once = True
+    only_recipe = "server"
     model = ""
 
     def __init__(
@@ -108,10 +109,6 @@ class LightragTarget(RemoteTarget):
         own = Limits(EXTENSIONS, max_bytes=self._config.max_bytes, list_lag=2.0, ids_return=True)
         return limited(own, self._config)
 
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Always the same: how documents are cut is the server's own setting."""
-        return "server"
-
     async def base(self) -> Base:
         """Look at the server. It has one base, without an id of its own."""
         answer = await self._client.ask("base", "GET", "/documents/status_counts")
@@ -125,7 +122,7 @@ class LightragTarget(RemoteTarget):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        if refused := refusal_of(document, self.limits):
+        if refused := refusal_of(document, self.limits, self._config.max_bytes):
             return refused
         old, key = document.replaces, self._naming.key
         is_renamed = old is not None and key(old) == key(document.name) != ""
@@ -229,14 +226,10 @@ class LightragTarget(RemoteTarget):
                 yield row.listed
 
     async def _rows(self) -> AsyncGenerator[Row, None]:
-        sweep = ListSweep(self._in_order)
-        async with aclosing(sweep.rows()) as rows:
+        async with aclosing(self._swept(self._in_order)) as rows:
             async for row in rows:
                 if not row.is_refusal:
                     yield row
-        if sweep.is_doubtful:
-            base = await self.base()
-            sweep.check(base.documents, base.id)
 
     async def _in_order(self, number: int, size: int) -> ListPage[Row]:
         # Ids never change, so that what is indexed meanwhile stays where it is.

@@ -8,7 +8,7 @@ from typing import Any
 from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import object_of, well_formed
+from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openai.api import OpenaiApi
 from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in
@@ -22,7 +22,7 @@ class OpenaiBases(RemoteBases):
     no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
     def __init__(self, api: OpenaiApi, own: str, surroundings: Surroundings) -> None:
-        super().__init__(api.address, own, surroundings)
+        super().__init__(api.address, own, surroundings, api.client)
         self._api = api
 
     def check(self, wish: BaseWish) -> None:
@@ -42,10 +42,10 @@ class OpenaiBases(RemoteBases):
         """Make a store whose name is not in use yet; sent once."""
         self.check(wish)
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             answer = await self._api.client.post("create-base", "/vector_stores", json=_fields(wish, {}))
             made = card_of(object_of(answer.body))
-            return well_formed("create-base", made if made.id else None)
+            return made if made.id else None
 
         return await self.make_once(wish.name or "", make)
 

@@ -99,6 +99,7 @@ class OpenaiTarget(AnswersByModel):
     """One vector store. Raises `UsageError` for settings of no use."""
 
     chat_path = "/chat/completions"
+    only_recipe = "auto"
 
     def __init__(
         self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -125,10 +126,6 @@ class OpenaiTarget(AnswersByModel):
         """The vector stores of the project."""
         return OpenaiBases(self._api, self._config.vector_store_id, self._surroundings)
 
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The service chooses how a document is cut."""
-        return "auto"
-
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
         store = await self._api.read("base", self._store)
@@ -150,7 +147,7 @@ class OpenaiTarget(AnswersByModel):
     async def _put(self, document: Outgoing) -> Accepted | TargetError:
         uploaded, key = self._known.uploaded, (document.upload_id, document.digest)
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
-        if refusal := refusal_of(document, self.limits):
+        if refusal := refusal_of(document, self.limits, self._config.max_bytes):
             return refusal
         remote_id = ""
         try:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.contract.target import Surroundings
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import RemoteBases
-from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from kbsync.targets.openwebui.shapes import card_of, page_of
 
 
@@ -20,10 +17,6 @@ class OpenWebuiBases(RemoteBases):
     setting = "knowledge_id"
     no_models = "the model of all knowledge bases is set in the admin panel of Open WebUI"
     no_capacity = "Open WebUI has no quota of its own"
-
-    def __init__(self, config: OpenWebuiTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        super().__init__(config.base_url, config.knowledge_id, surroundings)
-        self._client = client
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
@@ -50,10 +43,10 @@ class OpenWebuiBases(RemoteBases):
         self.check(wish)
         name = wish.name or ""
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             body = {"name": name, "description": wish.description or ""}
             answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
-            return well_formed("create-base", card_of(answer.body))
+            return card_of(answer.body)
 
         return await self.make_once(name, make)
 

@@ -44,9 +44,6 @@ from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetCo
 from kbsync.targets.openwebui.manage import OpenWebuiBases
 from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, safe_folder
 
-RECIPE = "1"
-"""How a document is cut is the server's own setting, for all bases."""
-
 PATIENCE, STEP = 10.0, 0.25
 """Seconds: how long a file that is to be deleted is waited for, and between two looks at it."""
 
@@ -115,6 +112,7 @@ class OpenWebuiTarget(AnswersByModel):
 
     # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
     chat_path = "/api/chat/completions"
+    only_recipe = "1"
 
     def __init__(
         self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -133,14 +131,11 @@ class OpenWebuiTarget(AnswersByModel):
         """What a server reads by itself. What it lists last may be on its way still, but is listed."""
         return limited(Limits(EXTENSIONS, list_lag=1.0, marks=True), self._config)
 
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for all."""
-        return RECIPE
-
     @property
     def bases(self) -> OpenWebuiBases:
         """Those that the user of the key sees."""
-        return OpenWebuiBases(self._config, self._surroundings, self._client)
+        config = self._config
+        return OpenWebuiBases(config.base_url, config.knowledge_id, self._surroundings, self._client)
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""

@@ -1,18 +1,19 @@
-"""The datasets of a RAGFlow user: listed, made, renamed and removed when a person asks for it."""
+"""The datasets of a RAGFlow user, changed when a person asks for it, and the chat assistants that answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.contract.target import Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, Unsure
+from kbsync.contract.searching import ApplicationInfo
+from kbsync.errors import NotOffered, Rejected, Unavailable
+from kbsync.targets.http.answering import FixedApplications
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import ListPage, ListSweep
+from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import OfferedSetting, RemoteBases, any_text, choice, parse_settings
 from kbsync.targets.ragflow import shapes
-from kbsync.targets.ragflow.config import RagflowTargetConfig
 
 DATASETS = "/api/v1/datasets"
 
@@ -35,10 +36,6 @@ class RagflowBases(RemoteBases):
     no_models = "RAGFlow shows its models in its own settings; choose with --set embedding_model=…"
     no_capacity = "RAGFlow sets no limit to what a user stores"
 
-    def __init__(self, config: RagflowTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        super().__init__(config.base_url, config.dataset_id, surroundings)
-        self._client = client
-
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         _fields(wish)
@@ -54,28 +51,24 @@ class RagflowBases(RemoteBases):
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
-        words = "it is not in the list"
         try:
             answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
             found = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
         except NotOffered as error:  # no word of the server's: nothing is said of the dataset
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
-            words, found = error.reason, []
+            raise self.missing(base_id, error.reason) from error
         if not found:
-            raise self.missing(base_id, words)
+            raise self.missing(base_id, "it is not in the list")
         return found[0]
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a dataset whose name is not in use yet: the server would call it name(1). Sent once."""
         name, fields = wish.name or "", _fields(wish)
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             answer = await self._client.post("create-base", DATASETS, json=fields)
-            made = shapes.bases_of(answer.body)
-            if len(made) != 1:
-                raise Unsure("create-base: the answer does not name the dataset", code="no-id")
-            return made[0]
+            return next(iter(shapes.bases_of(answer.body)), None)
 
         return await self.make_once(name, make)
 
@@ -89,14 +82,27 @@ class RagflowBases(RemoteBases):
         """Remove it; one that is gone already is done."""
         try:
             await self._client.ask("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
-        except Rejected as refused:
-            try:
-                await self.look(base_id)
-            except Halted as missing:
-                if missing.halt == "knowledge-base-missing":
-                    return
+        except Rejected:
+            if any(card.id == base_id for card in await self.all()):
                 raise
-            raise refused from None
+
+
+@dataclass(frozen=True, slots=True)
+class RagflowAssistants(FixedApplications):
+    """The chat assistants that a key may ask."""
+
+    why = "chat assistants are made and changed in RAGFlow"
+    advice = "make a chat in RAGFlow that has the dataset"
+    client: Client
+
+    async def all(self) -> Sequence[ApplicationInfo]:
+        """Every one."""
+        return [one async for one in ListSweep(self._page).rows()]
+
+    async def _page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
+        params = {"page": str(number), "page_size": str(size)}
+        answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
+        return well_formed("chats", shapes.chats_of(answer.body))
 
 
 def _fields(wish: BaseWish) -> dict[str, Any]:

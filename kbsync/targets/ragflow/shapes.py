@@ -8,17 +8,19 @@ Sources: docs/references/http_api_reference.md, and api/apps/restful_apis where 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kbsync.contract.managing import BaseCard
-from kbsync.contract.searching import Passage
+from kbsync.contract.searching import ApplicationInfo, Hit, Passage, Sources
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.answering import Piece, is_completion
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import (
+    DocumentRow,
     ListPage,
     count_of,
     id_of,
@@ -26,11 +28,10 @@ from kbsync.targets.http.reading import (
     number,
     object_of,
     objects_in,
+    page_in,
+    seconds_of,
     text_of,
 )
-
-NO_CHUNK = "no-chunk"
-"""Our code for a search in a dataset that has no index yet."""
 
 _LONGEST = 200
 _WRONG_KEY, _NO_USER, _RUNNING, _NO_CALL, _BUSY = (401, 109), 403, 106, 404, 429
@@ -47,6 +48,8 @@ _MONEY = re.compile(
 
 def judge(answer: HttpAnswer) -> TargetError | None:
     """The error that an answer is; None for success."""
+    if is_completion(answer):  # which has no envelope
+        return None
     body = object_of(answer.body)
     code = integer(body.get("code"))
     if not code:
@@ -61,8 +64,8 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         return Unavailable(reason, code=told, retry_after=answer.retry_after)
     if code == _NO_CALL:
         return NotOffered(reason, code=told)
-    if words.startswith("No chunk found"):
-        return Rejected(reason, code=NO_CHUNK)
+    if words.startswith("No chunk found"):  # a search in a dataset that has no index yet
+        return None
     if _FULL.search(words):
         return Halted("quota", f"{reason}; the server's limit of files is reached", code=told)
     is_refusal = code in _REFUSALS or (not 500 <= code < 600 and code not in (100, 105))
@@ -72,68 +75,41 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentRow:
-    """A document as lists and uploads show it. `size` in bytes, `created` in seconds since the epoch.
+class ParsedDocument(DocumentRow):
+    """A document as lists and uploads show it. `is_unstarted`: nobody asked for it to be parsed."""
 
-    `run` is in capitals, "" where it is missing. `chunks` None: not told.
-    """
+    is_unstarted: bool
 
-    id: str
-    name: str
-    size: int | None
-    created: float | None
-    run: str
-    said: str
-    chunks: int | None
-    is_enabled: bool
 
-    @property
-    def is_unstarted(self) -> bool:
-        """Stored, and nobody asked for it to be parsed."""
-        return self.run in ("UNSTART", "0")
+def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
+    if (remote_id := id_of(one.get("id"))) is None:
+        return None
+    name, created = text_of(one.get("name")), seconds_of(one.get("create_time"))
+    # A damaged PDF is repaired before it is stored, so its length is not that of the file.
+    size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
+    run = (id_of(one.get("run")) or "").upper()
+    return ParsedDocument(remote_id, name, size, created, _status(run, one), run in ("UNSTART", "0"))
 
-    @property
-    def status(self) -> DocStatus:
-        """Its state. Some versions tell `run` as a digit."""
-        match self.run:
-            case "UNSTART" | "RUNNING" | "0" | "1":
-                return DocStatus(DocState.INDEXING)
-            case "CANCEL" | "2":
-                return DocStatus(DocState.FAILED, "its parsing was stopped in RAGFlow", "CANCEL")
-            case "FAIL" | "4":
-                halt = "quota" if _MONEY.search(self.said) else ""
-                return DocStatus(DocState.FAILED, self.said or "RAGFlow gives no reason", "FAIL", halt)
-            case "DONE" | "3":
-                return self._done
-        return DocStatus(DocState.UNKNOWN)
 
-    @property
-    def _done(self) -> DocStatus:
-        if not self.is_enabled:
+def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
+    """The state of a document. Some versions tell `run` as a digit."""
+    said = _last_words(one.get("progress_msg"))
+    match run:
+        case "UNSTART" | "RUNNING" | "0" | "1":
+            return DocStatus(DocState.INDEXING)
+        case "CANCEL" | "2":
+            return DocStatus(DocState.FAILED, "its parsing was stopped in RAGFlow", "CANCEL")
+        case "FAIL" | "4":
+            halt = "quota" if _MONEY.search(said) else ""
+            return DocStatus(DocState.FAILED, said or "RAGFlow gives no reason", "FAIL", halt)
+        case "DONE" | "3" if id_of(one.get("status")) == "0":
             words = "it is switched off in RAGFlow; a retry uploads it anew"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
-        if self.chunks == 0:  # parsed without an error, and nothing to be found
-            return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {self.said}", "no-chunks")
-        return DocStatus(DocState.READY)
-
-
-def _rows(value: Any) -> Iterator[DocumentRow]:
-    for one in objects_in(value):
-        if (remote_id := id_of(one.get("id"))) is None:
-            continue
-        name, created = text_of(one.get("name")), _seconds(one.get("create_time"))
-        # A damaged PDF is repaired before it is stored, so its length is not that of the file.
-        size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
-        run = (id_of(one.get("run")) or "").upper()
-        chunks, is_enabled = count_of(one.get("chunk_count")), id_of(one.get("status")) != "0"
-        said = _last_words(one.get("progress_msg"))
-        yield DocumentRow(remote_id, name, size, created, run, said, chunks, is_enabled)
-
-
-def _seconds(value: object) -> float | None:
-    """Seconds, of milliseconds."""
-    found = integer(value)
-    return found / 1000 if found is not None and 0 < found < 10**14 else None
+        case "DONE" | "3" if count_of(one.get("chunk_count")) == 0:  # without an error, and never found
+            return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {said}", "no-chunks")
+        case "DONE" | "3":
+            return DocStatus(DocState.READY)
+    return DocStatus(DocState.UNKNOWN)
 
 
 def _last_words(value: object) -> str:
@@ -144,59 +120,104 @@ def _last_words(value: object) -> str:
     return ([*said, *errors] or [""])[-1][:_LONGEST]
 
 
-def page_of(body: Any) -> ListPage[DocumentRow] | None:
+def page_of(body: Any) -> ListPage[ParsedDocument] | None:
     """A page of documents; None for another shape. The reference has `total_datasets` for `total`."""
     data = object_of(object_of(body).get("data"))
-    docs = data.get("docs")
-    if not isinstance(docs, list):
-        return None
-    total = count_of(data.get("total", data.get("total_datasets")))
-    return ListPage(tuple(_rows(docs)), total)
+    return page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
-def stored_of(body: Any) -> DocumentRow | None:
+def stored_of(body: Any) -> ParsedDocument | None:
     """The one document of an upload; None where the answer names none, or several."""
-    rows = list(_rows(object_of(body).get("data")))
-    return rows[0] if len(rows) == 1 else None
+    page = page_in(object_of(body).get("data"), None, _document)
+    return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...]:
     """The datasets of an answer, which has a list, or the one that was made."""
     data = object_of(body).get("data")
-    return tuple(
-        BaseCard(
-            base_id,
-            text_of(one.get("name")),
-            text_of(one.get("description")),
-            text_of(one.get("embedding_model")),
-            documents=count_of(one.get("document_count")),
-            settings={"chunk_method": method} if (method := text_of(one.get("chunk_method"))) else {},
-        )
-        for one in objects_in(data if isinstance(data, list) else [data])
-        if (base_id := id_of(one.get("id")))
-    )
+    rows = objects_in(data if isinstance(data, list) else [data])
+    return tuple(card for card in map(_base, rows) if card is not None)
+
+
+def _base(one: Mapping[str, Any]) -> BaseCard | None:
+    if (base_id := id_of(one.get("id"))) is None:
+        return None
+    method, count = text_of(one.get("chunk_method")), count_of(one.get("document_count"))
+    name, description = text_of(one.get("name")), text_of(one.get("description"))
+    settings = {"chunk_method": method} if method else {}
+    return BaseCard(base_id, name, description, text_of(one.get("embedding_model")), count, settings=settings)
 
 
 def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
     """What a search found: passages, each with the id of its document; None for another shape."""
+    if integer(object_of(body).get("code")):
+        return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
     if not isinstance(chunks, list):
         return None
     return tuple(
-        (remote_id, Passage(text_of(one.get("content")), page=_page(one), score=_score(one)))
+        (remote_id, _passage(one))
         for one in objects_in(chunks)
         if (remote_id := id_of(one.get("document_id")))
     )
 
 
-def _score(chunk: dict[str, Any]) -> float:
-    return number(chunk.get("similarity")) or 0.0
+def _passage(chunk: Mapping[str, Any]) -> Passage:
+    score = number(chunk.get("similarity")) or 0.0
+    return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
 
 
-def _page(chunk: dict[str, Any]) -> int | None:
+def _page(chunk: Mapping[str, Any]) -> int | None:
     """From 1, of a PDF alone: what other formats have in its place counts chunks (rag/nlp/__init__.py)."""
     positions = chunk.get("positions")
     first = positions[0] if isinstance(positions, list) and positions else None
-    if not (isinstance(first, list) and first and text_of(chunk.get("document_keyword")).endswith(".pdf")):
+    name = text_of(chunk.get("document_keyword") or chunk.get("document_name"))
+    if not (isinstance(first, list) and first and name.endswith(".pdf")):
         return None
     return count_of(first[0]) or None
+
+
+def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
+    """A page of chat assistants; None for another shape. Up to 0.24 the list stands by itself."""
+    data = object_of(body).get("data")
+    about = object_of(data)
+    return page_in(data if isinstance(data, list) else about.get("chats"), about.get("total"), _chat)
+
+
+def _chat(one: Mapping[str, Any]) -> ApplicationInfo | None:
+    """Up to 0.24 the datasets of an assistant stand in it, and its fields have other names."""
+    if (chat_id := id_of(one.get("id"))) is None:
+        return None
+    model = text_of(one.get("llm_id") or object_of(one.get("llm")).get("model_name"))
+    bases = one.get("dataset_ids") or [each.get("id") for each in objects_in(one.get("datasets"))]
+    known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
+    name, description = text_of(one.get("name")), text_of(one.get("description"))
+    return ApplicationInfo(chat_id, name, description, model=model, bases=known)
+
+
+def texts_of(piece: Piece) -> Iterator[str]:
+    """What a piece adds to an answer, without what the model only thought. Raises `Unavailable`.
+
+    An error is a text, too, wherever the answer stood, under a good end (rag/llm/chat_model.py).
+    """
+    text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")
+    if text:
+        yield text
+    if is_error:
+        said = printable(" ".join(words.split()))[:_LONGEST]
+        raise Unavailable(f"the answer broke off before its end ({said}); ask again", code="error")
+
+
+def sources_of(last: Piece) -> Sources:
+    """The passages that an assistant had, by document: `[ID:0]` in its answer is the first of all."""
+    listed = last.part.get("reference")
+    if not isinstance(listed, list):
+        return Sources(None, usage=last.usage)
+    passages: dict[str, list[Passage]] = {}
+    marks: dict[str, list[str]] = {}
+    for place, chunk in enumerate(map(object_of, listed)):
+        if remote_id := id_of(chunk.get("document_id")):
+            passages.setdefault(remote_id, []).append(_passage(chunk))
+            marks.setdefault(remote_id, []).append(f"ID:{place}")
+    hits = tuple(Hit(one, several[0].score, tuple(several)) for one, several in passages.items())
+    return Sources(hits, usage=last.usage, marks=marks)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Unpack
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Answerer, Hit, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -30,14 +30,15 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, untried
+from kbsync.targets.http.answering import Completions, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, object_of, well_formed
-from kbsync.targets.http.target import RemoteTarget, grace, hits_for, limited, refusal_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, object_of, well_formed
+from kbsync.targets.http.target import RemoteTarget, delete_in_batches, grace, hits_for, limited, refusal_of
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
-from kbsync.targets.ragflow.manage import DATASETS, RagflowBases
-from kbsync.targets.ragflow.shapes import DocumentRow
+from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
+from kbsync.targets.ragflow.shapes import ParsedDocument
 
 MOST_IDS = 100
 """Ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
@@ -48,12 +49,15 @@ BATCH = 10
 MOST_CHUNKS = 100
 """Passages that a search asks for: the most that a page may have."""
 
-RECIPE = "dataset"
-"""How a document is cut is a setting of the dataset, which a person changes there."""
+CHAT_CALLS = "openai", "chats_openai"
+"""The second one before 0.25.1."""
 
 
 class RagflowTarget(RemoteTarget):
     """One dataset. Raises `UsageError` where the settings cannot be used."""
+
+    model = ""
+    only_recipe = "dataset"
 
     def __init__(
         self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -76,11 +80,8 @@ class RagflowTarget(RemoteTarget):
     @property
     def bases(self) -> RagflowBases:
         """The datasets of the user."""
-        return RagflowBases(self._config, self._surroundings, self._client)
-
-    def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for all."""
-        return RECIPE
+        config = self._config
+        return RagflowBases(config.base_url, config.dataset_id, self._surroundings, self._client)
 
     async def base(self) -> Base:
         """Look at the dataset. Raises `Halted("knowledge-base-missing")` where there is none."""
@@ -103,7 +104,7 @@ class RagflowTarget(RemoteTarget):
         return outcomes
 
     async def _store(self, document: Outgoing) -> PutOutcome:
-        if refusal := refusal_of(document, self.limits):
+        if refusal := refusal_of(document, self.limits, self._config.max_bytes):
             return refusal
         try:
             file = FilePart("file", document.name, document.body)
@@ -118,14 +119,6 @@ class RagflowTarget(RemoteTarget):
         if stored is None:
             return Unsure("upload: the answer does not name the document", code="no-id")
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
-
-    async def _unless_missing(self, refused: TargetError) -> TargetError:
-        """The refusal, where the dataset is there: a code says nothing of which of them is to blame."""
-        try:
-            await self.base()
-        except TargetError as missing:
-            return missing
-        return refused
 
     async def _parse(self, ids: Sequence[str]) -> None:
         """Have documents parsed, asked once: a second request would find them under way, and be refused."""
@@ -149,15 +142,13 @@ class RagflowTarget(RemoteTarget):
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, a hundred to a request; what was never begun is begun."""
         states: dict[str, DocStatus] = {}
-        unique = tuple(dict.fromkeys(ids))
-        for start in range(0, len(unique), MOST_IDS):
-            part = unique[start : start + MOST_IDS]
+        for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
             states |= {one: rows[one].status if one in rows else _MISSING for one in part}
             states |= await self._begin([one for one, row in rows.items() if self._is_forgotten(row)])
         return states
 
-    def _is_forgotten(self, row: DocumentRow) -> bool:
+    def _is_forgotten(self, row: ParsedDocument) -> bool:
         """Nobody began it, and no request of ours that would is on its way any more.
 
         One that came after another had begun it would have it parsed twice, and not found meanwhile.
@@ -193,15 +184,7 @@ class RagflowTarget(RemoteTarget):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id, a hundred to a request. Without any, nothing is sent."""
-        outcomes: dict[str, DeleteOutcome] = {}
-        unique = tuple(dict.fromkeys(ids))
-        for start in range(0, len(unique), MOST_IDS):
-            part = unique[start : start + MOST_IDS]
-            try:
-                outcomes |= await self._delete(part)
-            except TargetError as error:
-                outcomes |= dict.fromkeys(part, error)
-        return outcomes
+        return await delete_in_batches(ids, MOST_IDS, self._delete)
 
     async def _delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """One id that is not there has all of them refused, so what is left is looked for."""
@@ -227,30 +210,20 @@ class RagflowTarget(RemoteTarget):
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the dataset once. Raises `Unavailable` at the end where many are not shown."""
-        async with aclosing(self._every()) as rows:
+        async with aclosing(self._swept(self._page)) as rows:
             async for row in rows:
-                yield _listed(row)
-
-    async def _every(self) -> AsyncGenerator[DocumentRow, None]:
-        sweep = ListSweep(self._page)
-        async with aclosing(sweep.rows()) as rows:
-            async for row in rows:
-                yield row
-        # A short or empty list does not prove documents gone: the dataset is the second witness (promise 1).
-        if sweep.is_doubtful:
-            base = await self.base()
-            sweep.check(base.documents, base.id)
+                yield row.listed
 
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of the documents whose name has this one in it, but for the extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
-        return [_listed(row) for row in (await self._asked(_query(1, PAGE_SIZE, keywords=stem))).rows]
+        return [row.listed for row in (await self._asked(_query(1, PAGE_SIZE, keywords=stem))).rows]
 
-    async def _page(self, number: int, size: int) -> ListPage[DocumentRow]:
+    async def _page(self, number: int, size: int) -> ListPage[ParsedDocument]:
         """The oldest first: what comes meanwhile is on the last page."""
         return await self._asked(_query(number, size, orderby="create_time", desc="false"))
 
-    async def _asked(self, query: str) -> ListPage[DocumentRow]:
+    async def _asked(self, query: str) -> ListPage[ParsedDocument]:
         """A page of the list. Raises `Unavailable` for every refusal while the dataset is there."""
         try:
             answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
@@ -259,7 +232,7 @@ class RagflowTarget(RemoteTarget):
             raise await self._unless_missing(later) from error
         return well_formed("list", shapes.page_of(answer.body))
 
-    async def _rows(self, ids: Sequence[str]) -> Mapping[str, DocumentRow]:
+    async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """Those of `ids`, at most `MOST_IDS`, that are there."""
         query = f"{_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
         page, wanted = await self._asked(query), set(ids)
@@ -268,9 +241,9 @@ class RagflowTarget(RemoteTarget):
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
         if is_whole and rows.keys() <= wanted:
             return rows
-        return {row.id: row async for row in self._every() if row.id in wanted}
+        return {row.id: row async for row in self._swept(self._page) if row.id in wanted}
 
-    # -- searches
+    # -- searches and questions
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. The server knows no paths, types and dates: with them, everything that was found."""
@@ -288,16 +261,37 @@ class RagflowTarget(RemoteTarget):
         return hits_for(found, query)
 
     async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
-        try:
-            answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
-        except Rejected as error:
-            if error.code == shapes.NO_CHUNK:
-                return ()
-            raise
-        found = shapes.matches_of(answer.body)
-        if found is None:
-            raise Unavailable("search: the answer has another shape than it should", code="shape")
-        return found
+        answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
+        return well_formed("search", shapes.matches_of(answer.body))
+
+    @property
+    def applications(self) -> RagflowAssistants:
+        """The chat assistants of the user."""
+        return RagflowAssistants(self._client)
+
+    async def answer(
+        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
+    ) -> AsyncIterator[str | Sources]:
+        """What a chat assistant answers from its datasets, or from the documents `among` them."""
+        if not by.application:
+            raise Rejected("chat assistants answer in RAGFlow, each with its own model; ask without --model")
+        asked: list[dict[str, Any]] = [*messages(question, turns)]
+        asked[-1] |= {"doc_ids": list(among)} if among else {}
+        # This name of a model stands for that of the assistant.
+        body = {"model": "model", "messages": asked, "extra_body": {"reference": True}}
+        chat, missing = quote(by.application, safe=""), NotOffered("no call")
+        for call in CHAT_CALLS:
+            way = Completions(self._client, f"/api/v1/{call}/{chat}/chat/completions")
+            try:
+                async with aclosing(way.pieces(body, streamed)) as pieces:
+                    async for piece in pieces:
+                        for text in shapes.texts_of(piece):
+                            yield text
+                yield shapes.sources_of(piece)
+                return
+            except NotOffered as error:
+                missing = error
+        raise missing
 
 
 _MISSING = DocStatus(DocState.MISSING)
@@ -305,7 +299,3 @@ _MISSING = DocStatus(DocState.MISSING)
 
 def _query(number: int, size: int, **more: str) -> str:
     return urlencode({"page": number, "page_size": size, **more})
-
-
-def _listed(row: DocumentRow) -> Listed:
-    return Listed(row.id, row.name, row.size, row.created, row.status.state)

@@ -313,6 +313,8 @@ def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
 class ZhipuApplications:
     """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
 
+    advice = ""
+
     def __init__(self, client: Client, surroundings: Surroundings) -> None:
         self._client, self._surroundings = client, surroundings
 

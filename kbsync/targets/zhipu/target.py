@@ -31,7 +31,7 @@ from kbsync.core.links import LARGEST, is_address
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import ClientOptions, ClockSkew
-from kbsync.targets.http.reading import PAGE_SIZE, ListSweep
+from kbsync.targets.http.reading import PAGE_SIZE
 from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Answering, judge_chat
@@ -157,14 +157,9 @@ class ZhipuTarget(RemoteTarget):
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        sweep = ListSweep(self._page)
-        async with aclosing(sweep.rows()) as rows:
+        async with aclosing(self._swept(self._page)) as rows:
             async for row in rows:
                 yield self._listed(row)
-        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
-        if sweep.is_doubtful:
-            base = await self._api.base()
-            sweep.check(base.documents, base.id)
 
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of what the list's own filter shows."""

@@ -19,6 +19,7 @@ from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
+from kbsync_standin.ragflow.chats import ASSISTANTS, answer, card
 from kbsync_standin.ragflow.datasets import DIGITS, HOME_ID, Dataset, Document, Refused, User
 from kbsync_standin.rules import (
     Breach,
@@ -46,6 +47,9 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("POST", "/api/v1/datasets/{id}/chunks"): "parse",
     ("POST", "/api/v1/documents/ingest"): "parse",
     ("POST", "/api/v1/retrieval"): "search",
+    ("GET", "/api/v1/chats"): "chats",
+    ("POST", "/api/v1/openai/{id}/chat/completions"): "chat",
+    ("POST", "/api/v1/chats_openai/{id}/chat/completions"): "chat",
 }
 """The operation of each method and path."""
 
@@ -63,7 +67,7 @@ _MAPPED = {100: 500, 101: 400, 102: 400, 109: 403}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, its route understood. `dataset`: the id in its path."""
+    """One request, its route understood. `dataset`: the id in its path, of a dataset or a chat assistant."""
 
     user: User
     request: Request
@@ -327,6 +331,16 @@ def _search(call: Call) -> Any:
     return {"chunks": list(chunks), "doc_aggs": [], "total": len(rows)}
 
 
+# -- chat assistants
+
+
+def _chats(call: Call) -> Any:
+    query = call.asked(("page", "page_size", "orderby", "desc", "name", "id", "keywords"))
+    known, is_old = ASSISTANTS[call.user.behaviour.assistants], call.user.behaviour.chats == "old"
+    rows = [card(one, is_old) for one in call.page(known, query)]
+    return rows if is_old else {"chats": rows, "total": len(known)}
+
+
 ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "base": _bases,
     "create-base": _create_base,
@@ -337,6 +351,7 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "delete": _delete,
     "parse": _parse,
     "search": _search,
+    "chats": _chats,
 }
 """What each operation's `data` is. Raises `Breach` and `Refused` for what the server refuses."""
 
@@ -366,12 +381,16 @@ class RagflowApplication(ServiceApplication):
             code = fault.args.get("code", 401)
             words = "Authentication error: API key is invalid!" if code == 109 else "<Unauthorized>"
             return Response.json({"code": code, "data": None, "message": words}, 200 if code == 109 else 401)
-        if not op:
+        is_new = request.path.startswith("/api/v1/openai/")
+        if not op or (is_new and self.behaviour.chats == "old"):
             body = {"code": 404, "data": None, "error": "Not Found", "message": f"Not Found: {request.path}"}
             return Response.json(body, 404)
         if fault.kind == "code":
             return _refusal(fault)
-        data = ANSWERS[op](Call(self.user, request, pieces.get("id", ""), fault))
+        call = Call(self.user, request, pieces.get("id", ""), fault)
+        if op == "chat":
+            return answer(self.user, call.dataset, call.body, fault.args if fault.kind == "stream" else {})
+        data = ANSWERS[op](call)
         return _refusal(fault) if fault.kind == "code-after" else Response.json(self._enveloped(data, fault))
 
     def _refused(self, refused: rules.Refused, fault: Fault) -> Response:

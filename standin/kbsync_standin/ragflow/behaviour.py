@@ -23,6 +23,9 @@ class RagflowBehaviour:
     no_index: what a search meets in a dataset that never had a chunk: an error, or nothing is found.
     statuses: refusals come with HTTP 200, or with the status that the newest version gives some of them.
     pipeline: the dataset has an ingestion pipeline, which is begun by another call.
+    assistants: chat assistants that are there: `one` that answers from the dataset that is there from the
+        start, `none`, `two`, or one that answers from another dataset (`elsewhere`).
+    chats: they are listed and asked as from 0.25.1 on, or as before.
     extra_fields: unknown fields in every answer.
     key_revoked: every request is answered 401.
     base: the dataset that is there from the start is `present`; `deleted` with all in it (and back with
@@ -40,6 +43,8 @@ class RagflowBehaviour:
     no_index: Literal["error", "empty"] = "error"
     statuses: Literal["200", "mapped"] = "200"
     pipeline: bool = False
+    assistants: Literal["one", "none", "two", "elsewhere"] = "one"
+    chats: Literal["new", "old"] = "new"
     extra_fields: bool = False
     key_revoked: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"
@@ -62,6 +67,8 @@ KINDS: Mapping[str, str] = {
     "run": "`run` is something else (list) [args: value, missing: true: no such field]",
     "left-out": "such documents are left out (list) [args: name: glob (*)]",
     "keeps-documents": "the answer to the deletion is good, the documents stay (delete)",
+    "stream": "the answer of an assistant ends in another way (chat) [args: end: no-finish, error; "
+    "reasoning: true: with what the model thought; every: seconds between events (0)]",
     "nothing-found": "the search finds nothing (search)",
 }
 """Every kind with one line of explanation."""

@@ -59,11 +59,12 @@ def list_applications(choices: Choices, as_json: bool) -> None:
     """List the applications of the account."""
     with open_account(choices, needs_own=True) as account:
         found = [to_json(one) for one in account.call(account.applications.all())]
-        create = account.installation.cure_for_mirrors("kb app create NAME")
+        create = f"create one with: {account.installation.cure_for_mirrors('kb app create NAME')}"
+        advice = account.applications.advice or create
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
     print_objects("applications", heads, found, as_json=as_json)
     if not (found or as_json or choices.quiet):
-        tell(f"the account has no application; create one with: {create}")
+        tell(f"the account has no application; {advice}")
 
 
 @command.command()

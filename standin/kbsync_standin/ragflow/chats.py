@@ -1,0 +1,135 @@
+"""Chat assistants: each says again what it finds in its datasets, or that it found nothing.
+
+Sources: api/apps/restful_apis/chat_api.py, openai_api.py and api/db/services/dialog_service.py; of 0.24
+api/apps/sdk/chat.py and session.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync_standin.completions import MOST_PASSAGES, PIECES, event_stream, usage_of
+from kbsync_standin.messages import Response
+from kbsync_standin.ragflow.datasets import HOME_ID, Refused, User
+from kbsync_standin.rules import Breach, Rules, Test, are_texts, is_flag, is_object, is_text
+
+HOME_CHAT, OTHER_CHAT, STRANGE_CHAT = (f"{number}c2ed1e0c1bb11f08bd20242ac120006" for number in (1, 2, 3))
+NOTHING = "Sorry! No relevant content was found in the knowledge base!"
+ERROR = "**ERROR**: SERVER_ERROR - the model is down"
+MODEL = "model"
+"""What stands for the model of the assistant."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """`datasets`: ids of those it answers from."""
+
+    id: str
+    name: str
+    datasets: tuple[str, ...]
+
+
+HELPDESK = Assistant(HOME_CHAT, "helpdesk", (HOME_ID,))
+ASSISTANTS: Mapping[str, tuple[Assistant, ...]] = {
+    "one": (HELPDESK,),
+    "none": (),
+    "two": (HELPDESK, Assistant(OTHER_CHAT, "second desk", ("f" * 32, HOME_ID))),
+    "elsewhere": (Assistant(STRANGE_CHAT, "kitchen", ("f" * 32,)),),
+}
+"""Those that are there, by the switch `assistants`."""
+
+
+def card(one: Assistant, is_old: bool) -> Json:
+    """As the list has it; `is_old`: as up to 0.24."""
+    told: Json = {"id": one.id, "name": one.name, "description": "answers questions"}
+    if is_old:
+        datasets = [{"id": each, "name": "home"} for each in one.datasets]
+        return {**told, "datasets": datasets, "llm": {"model_name": "qwen"}}
+    more = {"llm_id": "qwen", "prompt_config": {"system": "{knowledge}"}, "kb_names": ["home"]}
+    return {**told, "dataset_ids": list(one.datasets), **more}
+
+
+def _are_messages(value: Any) -> bool:
+    """Messages of the system are left out by the server: nobody sends them."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        return False
+    roles = [one.get("role") for one in value]
+    return all(is_text(one.get("content")) for one in value) and roles == [
+        ("user", "assistant")[place % 2] for place in range(len(value))
+    ]
+
+
+_TESTS: Mapping[str, Test] = {
+    "model": is_text,
+    "messages": _are_messages,
+    "stream": is_flag,
+    "extra_body": is_object,
+}
+
+
+def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Response:
+    """What the assistant says. `args`: of the fault `stream`. Raises `Breach` and `Refused`."""
+    Rules().known(body, _TESTS, ("model", "messages"))
+    *_, last = body["messages"]
+    Rules().only(last, ("role", "content", "doc_ids"))
+    if last["role"] != "user":
+        raise Breach("The last content of this conversation is not from user.", code=102)
+    ids = last.get("doc_ids", [])
+    if ids and not are_texts(ids):
+        raise Breach("doc_ids is no list of ids")
+    known = {one.id: one for one in ASSISTANTS[user.behaviour.assistants]}
+    if chat not in known:
+        raise Refused(f"You don't own the chat {chat}")
+    if body["model"] != MODEL:
+        raise Refused(f"`llm_id` {body['model']} doesn't exist", 101)
+    alive = {one.id for one in user.alive_datasets()}
+    datasets = [one for one in known[chat].datasets if one in alive]
+    try:
+        found = user.found(last["content"], datasets, ids)[:MOST_PASSAGES]
+    except Refused:
+        found = []
+    text = "\n\n".join(f"{row['content']} [ID:{place}]" for place, row in enumerate(found)) or NOTHING
+    if args.get("end") == "error":
+        text = text[: len(text) // 2] + ERROR
+    head = {"id": f"chatcmpl-{chat}", "created": 1, "model": MODEL}
+    more = {"reference": list(map(_reference, found))} if body.get("extra_body", {}).get("reference") else {}
+    if body.get("stream", user.behaviour.chats == "old"):
+        return event_stream(list(_events(text, head, more, args)), args)
+    thought = "<think>I look at the passages.</think>" if args.get("reasoning") else ""
+    message = {"role": "assistant", "content": thought + text, **more}
+    choice = {"index": 0, "logprobs": None, "message": message, "finish_reason": "stop"}
+    usage = {**usage_of(text), "completion_tokens_details": {"reasoning_tokens": 5}}
+    return Response.json({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+def _reference(row: Mapping[str, Any]) -> Json:
+    same = ("id", "content", "document_id", "dataset_id", "positions", "similarity")
+    return {**{key: row[key] for key in same}, "document_name": row["document_keyword"], "url": None}
+
+
+def _events(text: str, head: Json, more: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
+    """An error of the model comes in one piece, whatever stood before it."""
+    said, is_error, _ = text.partition(ERROR)
+    pieces = PIECES.findall(said)
+    if args.get("end") == "no-finish":
+        pieces = pieces[: len(pieces) // 2]
+    if args.get("reasoning"):
+        yield _event(head, {"content": None, "reasoning_content": "I look at the passages."})
+    for piece in [*pieces, ERROR] if is_error else pieces:
+        yield _event(head, {"content": piece, "reasoning_content": None})
+    if args.get("end") == "no-finish":
+        return
+    last = {"content": None, "reasoning_content": None, **more, **({"final_content": text} if more else {})}
+    yield _event(head, last, finish_reason="stop", usage=usage_of(text))
+    yield b"data:[DONE]\n\n"
+
+
+def _event(head: Json, delta: Json, finish_reason: str | None = None, usage: Json | None = None) -> bytes:
+    choice = {"delta": {"role": "assistant", **delta}, "finish_reason": finish_reason, "index": 0}
+    told = {**head, "object": "chat.completion.chunk", "choices": [choice], "usage": usage}
+    return f"data:{json.dumps(told, ensure_ascii=False)}\n\n".encode()

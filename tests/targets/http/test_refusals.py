@@ -1,0 +1,30 @@
+"""What is not sent at all, since the service would refuse it after all of it was sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kbsync.contract.target import Outgoing
+from kbsync.core.model import Limits
+from kbsync.targets.http.target import refusal_of
+from tests.targets.bodies import BytesBody
+
+FILE = Outgoing(1, "a.md", "a.md", "", 0, 0.0, "1", BytesBody(b""))
+LIMITS = Limits(frozenset({"md", "pdf"}), max_bytes=100, max_bytes_by_extension={"pdf": 300})
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "said"),
+    [
+        ("a.md", 100, None),
+        ("a.md", 0, "the file is empty"),
+        ("a.exe", 5, "the service does not take this format; it takes md pdf"),
+        ("a.md", 101, "101 bytes are over the limit of 100"),
+        ("a.PDF", 301, "301 bytes are over the limit of 300; see max_bytes"),
+    ],
+)
+def test_a_limit_that_the_config_sets_is_named(path: str, size: int, said: str | None) -> None:
+    refusal = refusal_of(replace(FILE, path=path, size=size), LIMITS, 300)
+    assert (refusal.reason if refusal else None) == said
