@@ -20,8 +20,8 @@ from mcp.shared.exceptions import MCPError
 
 from kbsync.cli import context
 from kbsync.cli.commands import explain
+from kbsync.cli.commands.mcp import documents, opened, protocol
 from kbsync.cli.commands.mcp import library as module
-from kbsync.cli.commands.mcp import protocol
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
 from kbsync.config.model import folder_config
@@ -264,7 +264,7 @@ async def test_no_searchable_document_is_left_out_behind_many_that_are_not(
 ) -> None:
     whole = [each.uri for each in (await client.list_resources()).resources]
     monkeypatch.setattr(protocol, "RESOURCES_AT_ONCE", 1)
-    monkeypatch.setattr(module, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(documents, "MOST_LOOKED_AT", 1)
     page, found = await client.list_resources(), list[str]()
     while page.resources:
         found += [each.uri for each in page.resources]
@@ -399,7 +399,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
 async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
     library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended, looks_at, opens = threading.Event(), module.places_of, Installation.target
+    mended, looks_at, opens = threading.Event(), documents.places_of, Installation.target
     dead = folder_config(tmp_path).mirrors[0]
     known = chosen(library, folder=library.docs)
     config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
@@ -414,18 +414,18 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
             mended.wait(60)
         return opens(installation, mirror, **how)
 
-    monkeypatch.setattr(module, "places_of", look)
+    monkeypatch.setattr(documents, "places_of", look)
     monkeypatch.setattr(explain, "places_of", look)
     monkeypatch.setattr(Installation, "target", open_target)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(opened, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(opened, "OPEN_SECONDS", 0.05)
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
                 assert "the folder does not answer" in await refused(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does answer.
-            monkeypatch.setattr(module, "LOOK_SECONDS", 2.0)
-            monkeypatch.setattr(module, "OPEN_SECONDS", 2.0)
+            monkeypatch.setattr(opened, "LOOK_SECONDS", 2.0)
+            monkeypatch.setattr(opened, "OPEN_SECONDS", 2.0)
             assert "password" in (await told(client, "get", path="install.md"))["text"]
             answer = await told(client, "status", path="install.md")
             assert answer["explanation"]["mirror"] == "docs"

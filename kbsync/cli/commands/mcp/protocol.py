@@ -40,7 +40,8 @@ from mcp_types import (
 )
 
 from kbsync import __version__
-from kbsync.cli.commands.mcp.library import Library, PageRequest, Wanted
+from kbsync.cli.commands.mcp.documents import PageRequest
+from kbsync.cli.commands.mcp.library import Library, Wanted
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
@@ -329,7 +330,7 @@ class _Handlers:
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
         await self._wait(context, given)
         told = await self._library.search(query, given.get("mirror"))
-        several = len(self._library.installation.mirrors) > 1
+        several = len(self._library.opened.installation.mirrors) > 1
         return told, "\n\n".join(_hits_in_words(told, several))
 
     async def _get(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
