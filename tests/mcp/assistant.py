@@ -14,6 +14,7 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
 from kbsync.cli.commands.mcp.library import Library
+from kbsync.cli.commands.mcp.opened import OpenInstallation
 from kbsync.cli.commands.mcp.protocol import server_of
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
@@ -49,10 +50,10 @@ def chosen(place: Place, **choices: Path) -> Installation:
 async def within(installation: Installation) -> AsyncIterator[Client]:
     """A client of a server in this process that does not mirror."""
     asyncio.get_running_loop().set_default_executor(Threads())
-    library = Library(installation)
-    async with Client(server_of(library), read_timeout_seconds=LONGEST) as client:
+    opened = OpenInstallation(installation)
+    async with Client(server_of(Library(opened)), read_timeout_seconds=LONGEST) as client:
         yield client
-    await library.aclose()
+    await opened.aclose()
 
 
 async def told(client: Client, tool: str, **given: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from mcp import Client
 
 from kbsync.cli.commands.mcp import serving
-from kbsync.cli.commands.mcp.library import Library
+from kbsync.cli.commands.mcp.opened import OpenInstallation
 from kbsync.config.secrets import Secret
 from kbsync.engine.clock import in_own_threads
 from kbsync.signals import Signals
@@ -172,8 +172,8 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
 ) -> None:
     monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
     place.configure()
-    library = Library(chosen(place, config=place.config))
-    state_dir = library.installation.state_dir
+    opened = OpenInstallation(chosen(place, config=place.config))
+    state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     looks = list[bool]()
 
@@ -184,7 +184,7 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
 
     monkeypatch.setattr(serving.lock, "is_held", look)
     with lock.held(state_dir):
-        mirroring = serving.Mirroring(library)
+        mirroring = serving.Mirroring(opened)
         keeping = asyncio.create_task(mirroring.keep())
         async with asyncio.timeout(SETTLED):
             while len(looks) < 5:
@@ -204,21 +204,21 @@ async def test_a_config_that_changed_is_taken_whoever_mirrors(
 ) -> None:
     monkeypatch.setattr(serving, "READ_EVERY", 0.02)
     config = place.configure()
-    library = Library(chosen(place, config=config))
-    mirroring = serving.Mirroring(library)
+    opened = OpenInstallation(chosen(place, config=config))
+    mirroring = serving.Mirroring(opened)
     following = asyncio.create_task(mirroring.follow_config())
 
     async def taken(token: str) -> None:
         mirrors = place.configure().read_text()
         config.write_text(f"http: {{listen: '{free_address()}', token: {token}}}\n{mirrors}")
         async with asyncio.timeout(SETTLED):
-            while (http := library.installation.config.http) is None or http.token != Secret(token):
+            while (http := opened.installation.config.http) is None or http.token != Secret(token):
                 await asyncio.sleep(0.01)
 
     await taken("the-first-of-24-characters")
     keeping = asyncio.create_task(mirroring.keep())
     async with asyncio.timeout(SETTLED):
-        while not lock.holding(library.installation.state_dir):
+        while not lock.holding(opened.installation.state_dir):
             await asyncio.sleep(0.01)
     await taken("the-second-of-24-characters")
     following.cancel()
@@ -229,7 +229,7 @@ async def test_a_bug_in_mirroring_is_logged_ever_more_seldom(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.configure()
-    mirroring, pauses = serving.Mirroring(Library(chosen(place, config=place.config))), list[float]()
+    mirroring, pauses = serving.Mirroring(OpenInstallation(chosen(place, config=place.config))), list[float]()
 
     async def fail() -> None:
         raise ZeroDivisionError
@@ -277,9 +277,9 @@ async def test_an_error_of_ours_while_answering_is_no_good_end(
         await asyncio.gather(*waiting)
 
     for answering in (fail, answer):
-        library, end = Library(chosen(place, config=place.config)), End()
+        opened, end = OpenInstallation(chosen(place, config=place.config)), End()
         with Signals(()) as signals:
-            await serving._run(library, answering(), signals, end)  # type: ignore[arg-type]
+            await serving._run(opened, answering(), signals, end)  # type: ignore[arg-type]
         ends.append(end.code)
     assert ends == [70, 0]
 

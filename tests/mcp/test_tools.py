@@ -20,8 +20,8 @@ from mcp.shared.exceptions import MCPError
 
 from kbsync.cli import context
 from kbsync.cli.commands import explain
+from kbsync.cli.commands.mcp import documents, opened, protocol
 from kbsync.cli.commands.mcp import library as module
-from kbsync.cli.commands.mcp import protocol
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
 from kbsync.config.model import folder_config
@@ -127,7 +127,7 @@ async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_pat
 async def test_a_document_is_read_by_its_path_and_by_its_id(client: Client) -> None:
     by_path = await told(client, "get", path="guides/hours.txt")
     assert by_path["text"].startswith("Opening hours: the office opens at nine")
-    assert by_path["next_offset"] is None and by_path["total"] == len(by_path["text"])
+    assert "next_offset" not in by_path and by_path["total"] == len(by_path["text"])
     assert await told(client, "get", document_id=by_path["document_id"]) == by_path
 
 
@@ -136,7 +136,7 @@ async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: 
     while True:
         piece = await told(client, "get", path="guides/deep/long.md", offset=offset, limit=LONGEST_PIECE)
         pieces.append(piece["text"])
-        if piece["next_offset"] is None:
+        if "next_offset" not in piece:
             break
         offset = piece["next_offset"]
     assert len(pieces) > 1
@@ -156,7 +156,8 @@ async def test_a_passage_is_read_with_what_stands_around_it(client: Client) -> N
 
 async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> None:
     piece = await told(client, "get", path="install.md", offset=10**9)
-    assert (piece["text"], piece["offset"], piece["next_offset"]) == ("", piece["total"], None)
+    assert (piece["text"], piece["offset"]) == ("", piece["total"])
+    assert "next_offset" not in piece
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) ->
         page = await told(client, "list", limit=2, **cursor)
         assert len(page["files"]) <= 2
         found += [each["path"] for each in page["files"]]
-        if page["next"] is None:
+        if "next" not in page:
             break
         cursor = {"cursor": page["next"]}
     assert found == [each["path"] for each in first["files"]]
@@ -205,7 +206,7 @@ async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) ->
 async def test_a_folder_is_listed_without_its_namesakes(client: Client) -> None:
     below = await told(client, "list", path="guides", limit=1)
     found = [each["path"] for each in below["files"]]
-    while below["next"] is not None:
+    while "next" in below:
         below = await told(client, "list", path="guides/", limit=1, cursor=below["next"])
         found += [each["path"] for each in below["files"]]
     assert sorted(found) == ["guides/deep/long.md", "guides/hours.txt", "guides/配置.md"]
@@ -235,7 +236,7 @@ async def test_status_names_what_failed_and_why(client: Client) -> None:
     [failed] = mirror["failed"]
     assert failed["path"] == "torn.pdf" and failed["reason"]
     assert mirror["watched"] is False
-    assert answer["explanation"] is None
+    assert "explanation" not in answer
 
 
 async def test_status_explains_a_path_as_the_command_does(client: Client, library: Place) -> None:
@@ -264,7 +265,7 @@ async def test_no_searchable_document_is_left_out_behind_many_that_are_not(
 ) -> None:
     whole = [each.uri for each in (await client.list_resources()).resources]
     monkeypatch.setattr(protocol, "RESOURCES_AT_ONCE", 1)
-    monkeypatch.setattr(module, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(documents, "MOST_LOOKED_AT", 1)
     page, found = await client.list_resources(), list[str]()
     while page.resources:
         found += [each.uri for each in page.resources]
@@ -399,7 +400,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
 async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
     library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended, looks_at, opens = threading.Event(), module.places_of, Installation.target
+    mended, looks_at, opens = threading.Event(), documents.places_of, Installation.target
     dead = folder_config(tmp_path).mirrors[0]
     known = chosen(library, folder=library.docs)
     config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
@@ -414,18 +415,18 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
             mended.wait(60)
         return opens(installation, mirror, **how)
 
-    monkeypatch.setattr(module, "places_of", look)
+    monkeypatch.setattr(documents, "places_of", look)
     monkeypatch.setattr(explain, "places_of", look)
     monkeypatch.setattr(Installation, "target", open_target)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(opened, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(opened, "OPEN_SECONDS", 0.05)
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
                 assert "the folder does not answer" in await refused(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does answer.
-            monkeypatch.setattr(module, "LOOK_SECONDS", 2.0)
-            monkeypatch.setattr(module, "OPEN_SECONDS", 2.0)
+            monkeypatch.setattr(opened, "LOOK_SECONDS", 2.0)
+            monkeypatch.setattr(opened, "OPEN_SECONDS", 2.0)
             assert "password" in (await told(client, "get", path="install.md"))["text"]
             answer = await told(client, "status", path="install.md")
             assert answer["explanation"]["mirror"] == "docs"
@@ -548,8 +549,10 @@ async def test_every_answer_fits_the_schema_that_its_tool_shows(client: Client) 
     ):
         schema = shown[tool].output_schema
         assert schema is not None
-        jsonschema.validate(await told(client, tool, **given), schema)
+        answer = await told(client, tool, **given)
+        jsonschema.validate(answer, schema)
         jsonschema.Draft202012Validator.check_schema(shown[tool].input_schema)
+        assert "null" not in json.dumps([schema, answer])
 
 
 async def test_looking_writes_nothing_anywhere(library: Place) -> None:

@@ -40,12 +40,13 @@ def command(choices: Choices, http: str | None) -> int:
         ) from error
     from kbsync import logs
     from kbsync.cli.commands.mcp.library import Library
+    from kbsync.cli.commands.mcp.opened import OpenInstallation
     from kbsync.cli.commands.mcp.serving import answer_stdio, serve
 
     level = choices.log_level or ("warning" if choices.quiet else installation.config.log_level or "info")
     logs.configure(style=choices.log_format, level=level)
-    library = Library(installation)
-    server = server_of(library)
+    opened = OpenInstallation(installation)
+    server = server_of(Library(opened))
     if http is None:
         answering = answer_stdio(server)
         if sys.stdin.isatty() and not choices.quiet:
@@ -53,9 +54,9 @@ def command(choices: Choices, http: str | None) -> int:
     else:
         from kbsync.cli.commands.mcp.http import answer_http, endpoint_at, listening
 
-        endpoint = endpoint_at(http, lambda: library.installation.config, os.environ)
+        endpoint = endpoint_at(http, lambda: opened.installation.config, os.environ)
         answering = answer_http(server, endpoint, listening(endpoint))
         if not choices.quiet:
             tell(f"serving {endpoint.url}")
-    serve(library, answering)
+    serve(opened, answering)
     return Code.MIRRORED

@@ -40,7 +40,8 @@ from mcp_types import (
 )
 
 from kbsync import __version__
-from kbsync.cli.commands.mcp.library import Library, PageRequest, Wanted
+from kbsync.cli.commands.mcp.documents import PageRequest
+from kbsync.cli.commands.mcp.library import Library, Wanted
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
@@ -90,23 +91,21 @@ def _array(of: Json) -> Json:
     return {"type": "array", "items": of}
 
 
-def _object(**properties: Json) -> Json:
-    """Every property is there; others may come with later versions."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
+def _object(*optional: str, **properties: Json) -> Json:
+    """An `optional` property is left out where there is none; others may come with later versions."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
 
 
 STRING, NUMBER, WHOLE, FLAG = ({"type": name} for name in ("string", "number", "integer", "boolean"))
 STRINGS = _array(STRING)
-MAYBE_STRING, MAYBE_WHOLE, MAYBE_FLAG = (
-    {"type": [name, "null"]} for name in ("string", "integer", "boolean")
-)
 STATES = [status.word for status in SHOWN]
-STATE: Json = {"type": ["string", "null"], "enum": [*STATES, None]}
+STATE: Json = {"type": "string", "enum": STATES}
 # What is no longer mirrored is found until its document is deleted.
-FOUND_STATE: Json = {**STATE, "enum": [*(status.word for status in Status), None]}
+FOUND_STATE: Json = {**STATE, "enum": [status.word for status in Status]}
 REASON: Json = {**STRING, "description": "Why this is not what the file says now; empty: it is."}
 NOTES: Json = {**STRINGS, "description": "What keeps this from being the whole truth; empty: nothing."}
-AS_OF: Json = {**MAYBE_STRING, "description": "The moment for which it is true; null before the first pass."}
+AS_OF: Json = {**STRING, "description": "The moment for which it is true; absent before the first pass."}
 REASONS = _array(_object(path=STRING, reason=STRING))
 
 MIRROR = _text("Only this mirror; `list` names them. Default: all.", 200)
@@ -115,36 +114,50 @@ WAIT = _whole(
     *(0, LONGEST_WAIT, 0),
 )
 
-SUMMARY: Json = {
-    "name": STRING,
-    "folder": STRING,
-    "target": STRING,
-    # `kept` is there only where something is.
-    "documents": {**_object(**dict.fromkeys(STATES, WHOLE)), "required": sorted({*STATES} - {"kept"})},
-    "oldest_pending_s": NUMBER,
-    "last_pass": MAYBE_STRING,
-    "halt": {"type": ["object", "null"], "properties": {"reason": STRING, "detail": STRING, "cure": STRING}},
-    "as_of": AS_OF,
-    "watched": {**MAYBE_FLAG, "description": "A kbsync follows the folder now; null: that cannot be told."},
-}
+
+def _mirror(**more: Json) -> Json:
+    return _object(
+        *("last_pass", "halt", "as_of", "watched"),
+        name=STRING,
+        folder=STRING,
+        target=STRING,
+        documents=_object("kept", **dict.fromkeys(STATES, WHOLE)),
+        oldest_pending_s=NUMBER,
+        last_pass=STRING,
+        halt={
+            **_object(reason=STRING, detail=STRING, cure=STRING),
+            "description": "Why the mirror waits, and what a person has to do; absent: it does not.",
+        },
+        as_of=AS_OF,
+        watched={**FLAG, "description": "A kbsync follows the folder now; absent: that cannot be told."},
+        **more,
+    )
+
 
 HIT = _object(
+    *("host", "file", "title", "modified", "as_of", "state"),
     mirror=STRING,
-    host={**MAYBE_STRING, "description": "The machine whose document it is, in a base that several fill."},
+    host={**STRING, "description": "The machine whose document it is, in a base that several fill."},
     path=STRING,
-    file={**MAYBE_STRING, "description": "The file on this machine."},
+    file={**STRING, "description": "The file, if it is on this machine."},
     document_id=STRING,
-    title=MAYBE_STRING,
+    title=STRING,
     score=NUMBER,
-    modified=MAYBE_STRING,
+    modified=STRING,
     as_of=AS_OF,
     state={**FOUND_STATE, "description": "Not `ready`: this is not what the file says now; see `reason`."},
     reason=REASON,
-    passages=_array(_object(text=STRING, headings=STRINGS, page=MAYBE_WHOLE, line=MAYBE_WHOLE)),
+    passages=_array(_object("page", "line", text=STRING, headings=STRINGS, page=WHOLE, line=WHOLE)),
 )
 
 FILE = _object(
-    path=STRING, state=STATE, document_id=MAYBE_STRING, size=MAYBE_WHOLE, reason=STRING, modified=MAYBE_STRING
+    *("document_id", "size", "modified"),
+    path=STRING,
+    state=STATE,
+    document_id=STRING,
+    size=WHOLE,
+    reason=STRING,
+    modified=STRING,
 )
 
 _READS = ToolAnnotations(
@@ -196,7 +209,7 @@ TOOLS = {
             "Read a document",
             "Read the text of one document, in pieces: from `offset` on, or around a passage that `search` "
             "found. Name it by `path` or by `document_id`, as `search` and `list` give them. Where "
-            "`next_offset` is not null, the text goes on there.",
+            "there is a `next_offset`, the text goes on there.",
             _arguments(
                 path=_text("The document's path in its mirror.", 4096),
                 document_id=_text("Its id, instead of the path.", 200),
@@ -208,6 +221,7 @@ TOOLS = {
                 limit=_whole("How many characters at most.", 1, LONGEST_PIECE, 20_000),
             ),
             _object(
+                *("as_of", "next_offset"),
                 mirror=STRING,
                 path=STRING,
                 document_id=STRING,
@@ -217,7 +231,7 @@ TOOLS = {
                 text=STRING,
                 offset=WHOLE,
                 total={**WHOLE, "description": "Characters of the whole text."},
-                next_offset=MAYBE_WHOLE,
+                next_offset=WHOLE,
                 notes=NOTES,
             ),
         ),
@@ -225,8 +239,8 @@ TOOLS = {
             "list",
             "List documents",
             "List what is mirrored: the mirrors with their folders and how many files are in which state, "
-            "and the files of one of them, with the folders directly below `path`. Where `next` is not null "
-            "there are more: call again with it as `cursor`.",
+            "and the files of one of them, with the folders directly below `path`. Where there is a `next`, "
+            "there are more files: call again with it as `cursor`.",
             _arguments(
                 mirror=_text("The mirror whose files to list; not needed where there is only one.", 200),
                 path=_text("A folder in the mirror: only what is below it.", 4096),
@@ -235,10 +249,11 @@ TOOLS = {
                 limit=_whole("How many files at most.", 1, 500, 100),
             ),
             _object(
-                mirrors=_array(_object(**SUMMARY)),
+                "next",
+                mirrors=_array(_mirror()),
                 folders=STRINGS,
                 files=_array(FILE),
-                next=MAYBE_STRING,
+                next=STRING,
                 notes=NOTES,
             ),
         ),
@@ -254,12 +269,12 @@ TOOLS = {
                 wait=WAIT,
             ),
             _object(
+                "explanation",
                 version=STRING,
-                mirrors=_array(_object(**SUMMARY, failed=REASONS, held=REASONS)),
-                explanation={
-                    **_object(mirror=MAYBE_STRING, path=STRING, found=FLAG, answer=STRING, sentences=STRINGS),
-                    "type": ["object", "null"],
-                },
+                mirrors=_array(_mirror(failed=REASONS, held=REASONS)),
+                explanation=_object(
+                    "mirror", mirror=STRING, path=STRING, found=FLAG, answer=STRING, sentences=STRINGS
+                ),
                 notes=NOTES,
             ),
         ),
@@ -318,7 +333,7 @@ class _Handlers:
                 told, text = await answer(context, given)
         except Exception as error:
             return CallToolResult(content=[_content(_sentence(error))], is_error=True)
-        return CallToolResult(content=[_content(text)], structured_content=_encodable(told))
+        return CallToolResult(content=[_content(text)], structured_content=_as_json(told))
 
     async def _search(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
         text = given["query"].strip()
@@ -329,7 +344,7 @@ class _Handlers:
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
         await self._wait(context, given)
         told = await self._library.search(query, given.get("mirror"))
-        several = len(self._library.installation.mirrors) > 1
+        several = len(self._library.opened.installation.mirrors) > 1
         return told, "\n\n".join(_hits_in_words(told, several))
 
     async def _get(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
@@ -497,24 +512,25 @@ def _content(text: str) -> TextContent:
     return TextContent(type="text", text=printable_lines(text))
 
 
-def _encodable(value: Any) -> Any:
-    """The same with every text as UTF-8 can have it: a file's name may be no Unicode."""
+def _as_json(value: Any) -> Any:
+    """The same without what is None: some clients know no type that a null has beside another."""
     match value:
         case str():
-            return value if value.isascii() or _is_unicode(value) else printable(value)
+            return _encodable(value)
         case dict():
-            return {_encodable(key): _encodable(each) for key, each in value.items()}
+            return {_encodable(key): _as_json(each) for key, each in value.items() if each is not None}
         case list() | tuple():
-            return [_encodable(each) for each in value]
+            return [_as_json(each) for each in value]
     return value
 
 
-def _is_unicode(text: str) -> bool:
+def _encodable(text: str) -> str:
+    """The same as UTF-8 can have it: a file's name may be no Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return printable(text)
+    return text
 
 
 def _noted(told: Json) -> Iterator[str]:
@@ -529,7 +545,8 @@ def _hits_in_words(told: Json, several: bool) -> Iterator[str]:
     for number, hit in enumerate(told["hits"], 1):
         whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["file"] else ""
         whose = whose or (f"{hit['mirror']}: " if several else "")
-        facts = [f"id {hit['document_id']}", f"as of {hit['as_of']}", *filter(None, [hit["reason"]])]
+        when = f"as of {hit['as_of']}" if hit["as_of"] else ""
+        facts = [f"id {hit['document_id']}", *filter(None, [when, hit["reason"]])]
         head = f"{number}. {whose}{printable(hit['path'])} ({', '.join(facts)})"
         yield "\n".join([head, *map(partial(_passage_in_words, hit), hit["passages"])])
 

@@ -27,7 +27,7 @@ from kbsync.state import lock
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
-    from kbsync.cli.commands.mcp.library import Library
+    from kbsync.cli.commands.mcp.opened import OpenInstallation
     from kbsync.daemon import Daemon
 
 log = structlog.get_logger("kbsync")
@@ -40,21 +40,21 @@ FREE_FOR = 4
 """Looks in a row that have to find the lock free before it is taken over: a daemon may be restarting."""
 
 
-def serve(library: Library, answering: Coroutine[Any, Any, None]) -> None:
+def serve(opened: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
     """Answer and mirror, until the client is gone or a signal comes. Ends the process."""
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
-        asyncio.run(_run(library, answering, signals, end))
+        asyncio.run(_run(opened, answering, signals, end))
 
 
 async def _run(
-    library: Library, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
+    opened: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
     # A mirror whose folder or base is silent holds up no answer about another.
     asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
-        mirroring = Mirroring(library)
+        mirroring = Mirroring(opened)
         keeping = asyncio.create_task(mirroring.keep())
         following = asyncio.create_task(mirroring.follow_config())
         await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,7 +65,7 @@ async def _run(
         end.arm(_code_after(error))
         following.cancel()
         await mirroring.end(keeping)
-        await library.aclose()
+        await opened.aclose()
     if isinstance(error, Exception) and code_of(error) is not None:
         raise error
     end.now()
@@ -81,68 +81,68 @@ def _code_after(error: BaseException | None) -> Code:
 class Mirroring:
     """Mirrors as the daemon does, whenever no other kbsync holds the state."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, opened: OpenInstallation) -> None:
+        self._opened = opened
         self._daemon: Daemon | None = None
 
     async def keep(self) -> None:
         """Until `end`."""
-        library = self._library
+        opened = self._opened
         free, failures = FREE_FOR, 0  # at the start there is nothing to wait for
         while True:
             if free >= FREE_FOR:
-                library.will_mirror = True
+                opened.will_mirror = True
                 try:
                     await self._mirror()
                     return
                 except LockedError:
-                    library.trouble = ""
+                    opened.trouble = ""
                     failures = 0
                 except Exception as error:
                     if code_of(error) is None:
                         failures += 1
                         log.exception("mirroring.failed", again_in=LOOK_EVERY + pause_after(failures))
-                    elif (trouble := sentence_of(error)) != library.trouble:
+                    elif (trouble := sentence_of(error)) != opened.trouble:
                         log.error("mirroring.refused", reason=trouble)
-                    library.trouble = bug_in_words(error) if code_of(error) is None else sentence_of(error)
-                library.will_mirror = False
+                    opened.trouble = bug_in_words(error) if code_of(error) is None else sentence_of(error)
+                opened.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
             await asyncio.sleep(LOOK_EVERY)
-            free = 0 if lock.is_held(library.installation.state_dir) else free + 1
+            free = 0 if lock.is_held(opened.installation.state_dir) else free + 1
 
     async def follow_config(self) -> None:
         """Work and answer by the config as it is now, until cancelled. One that is no good is not taken."""
-        library, complaint, last = self._library, "", self._library.installation.config
+        opened, complaint, last = self._opened, "", self._opened.installation.config
         while True:
             await asyncio.sleep(READ_EVERY)
             try:
-                config = await library.config_now()
+                config = await opened.config_now()
             except (UsageError, OSError) as error:
                 if (said := sentence_of(error)) != complaint:
                     log.error("config.refused", reason="; ".join(said.splitlines()))
                 complaint = said
                 continue
             complaint = ""
-            if config in (library.installation.config, last):
+            if config in (opened.installation.config, last):
                 continue
             last = config
             if self._daemon is not None:
                 self._daemon.read_config()
             else:
-                library.turn_to(config)
+                opened.turn_to(config)
 
     async def _mirror(self) -> None:
         """Raises `LockedError` where another kbsync does, and other `KbsyncError` where it cannot be done."""
-        library = self._library
+        opened = self._opened
         # Before what a daemon needs is loaded, which takes a while.
-        prepare(library.installation)
+        prepare(opened.installation)
         from kbsync.daemon import Daemon
 
         self._daemon = Daemon(
-            library.installation, lambda: again(library.installation), on_config=library.turn_to
+            opened.installation, lambda: again(opened.installation), on_config=opened.turn_to
         )
-        library.trouble = ""
+        opened.trouble = ""
         try:
             await self._daemon.run()
         finally:

@@ -1,0 +1,181 @@
+"""What the state says of documents: which one serves a file, which have an id, which files there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kbsync.cli.commands.explain import places_of
+from kbsync.cli.context import existing_state, is_known, look_at
+from kbsync.cli.searching import iso_time
+from kbsync.config.model import MirrorConfig
+from kbsync.core.model import Presence, Status, serving
+from kbsync.engine.status import Items
+from kbsync.errors import UsageError
+from kbsync.installation import Installation
+from kbsync.state.files import FileRow, join, split
+from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.read_only import Tx
+
+MOST_LOOKED_AT = 20_000
+"""Rows that one page of a list may go through."""
+
+MOST_FOLDERS = 200
+SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
+
+AWAY = Path("/")
+"""The working directory of an assistant: a path is absolute, or relative to a mirror's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A page of a list: at most `limit` files below the folder `below`, in one of `states`, or in any.
+
+    `after`: the path that the page before ended with; None for the first page.
+    """
+
+    below: str = ""
+    states: tuple[Status, ...] = ()
+    after: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from.
+
+    `reason`: why it is not what the file says now, '' where nothing is known of that.
+    """
+
+    mirror: MirrorConfig
+    document_id: str
+    path: str
+    state: Status
+    reason: str
+    digest: str
+    size: int
+
+
+def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
+    """The document that serves a file."""
+    record = tx.mirrors.named(name)
+    if record is None or record.binding is None:
+        return None
+    server, entry = serving(tx.uploads.at(record.id, record.binding, path)), tx.entries.get(record.id, path)
+    if server is None or server.remote_id is None or entry is None:
+        return None
+    mirror = next(each for each in chosen.mirrors if each.name == name)
+    why = why_old(tx, record, entry)
+    return Located(mirror, server.remote_id, path, entry.status, why, server.digest, server.size)
+
+
+def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
+    """Why what is found of a file is not what it says now; '' where it is."""
+    why = ""
+    match entry.status:
+        case Status.READY:
+            return ""
+        case Status.PENDING | Status.INDEXING:
+            why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
+        case Status.EXCLUDED | Status.SKIPPED:
+            why = "the file is not mirrored any more"
+    return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
+
+
+def documents_at(chosen: Installation, path: str) -> list[Located]:
+    """The documents of the files that may be meant by `path`. Looks at the disk."""
+    with closing(existing_state(chosen)) as state:
+        found = list[Located]()
+        for name, below in places_of(chosen, state, path, AWAY):
+            located = state.read(lambda tx: _document_at(tx, chosen, name, below))  # noqa: B023 (read at once)
+            found += [] if located is None else [located]
+        return found
+
+
+def mirror_with(alone: Installation, path: str) -> list[str]:
+    """The name of the one mirror if something lies at `path` in it, or is known to. Looks at the disk."""
+    [mirror] = alone.mirrors
+
+    def known(tx: Tx) -> bool:
+        record = tx.mirrors.named(mirror.name)
+        return record is not None and any(is_known(tx, record.id, below) for _, below in places)
+
+    with closing(look_at(alone)) as state:
+        places = places_of(alone, state, path, AWAY)
+        is_there = any(os.path.lexists(mirror.folder / below) for _, below in places)
+        return [mirror.name] if is_there or state.read(known) else []
+
+
+def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
+    """The documents that have this id, at most one of each mirror."""
+    for mirror in chosen.mirrors:
+        record = tx.mirrors.named(mirror.name)
+        if record is not None and record.binding is not None:
+            rows = tx.uploads.by_remote(record.binding, remote_id)
+            paths = (row.path for row in rows if row.path is not None and row.mirror == record.id)
+            located = (_document_at(tx, chosen, mirror.name, path) for path in paths)
+            yield from [each for each in located if each is not None and each.document_id == remote_id][:1]
+
+
+def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
+    """A page of files, and the folders directly below the one that is listed."""
+    record = tx.mirrors.named(name)
+    if record is None:
+        return {}
+    if page.below and tx.folders.get(record.id, page.below) is None:
+        raise UsageError(f"{name} has no folder {page.below}")
+    rows, more = _page(tx, record.id, page)
+    items = Items(tx, record, record.halt)
+    folders = sorted(join(page.below, each.path) for each in tx.folders.below(record.id, page.below))
+    return {
+        "folders": folders[:MOST_FOLDERS],
+        "files": [
+            {**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows
+        ],
+        "next": more,
+    }
+
+
+def searchable_files(
+    tx: Tx, names: Sequence[str], after: tuple[str, str], limit: int
+) -> list[tuple[str, FileRow]]:
+    """Searchable files with their mirrors, those after this mirror and path, at most `limit`."""
+    found, (mirror, path) = list[tuple[str, FileRow]](), after
+    for name in names[names.index(mirror) if mirror in names else 0 :]:
+        if (record := tx.mirrors.named(name)) is None:
+            continue
+        more: str | None = path if name == mirror else ""
+        while more is not None and len(found) < limit:
+            page, more = _page(tx, record.id, PageRequest("", SEARCHABLE, more, limit))
+            found += [(name, row) for row in page]
+    return found[:limit]
+
+
+def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
+    """The files, and the path after which the next page begins; None where there is none."""
+    # In the order of the rows, other folders may stand between a folder and those in it: a, a-b, a/c.
+    beyond = os.fsencode(page.below) + b"0"
+    rows, looked = list[FileRow](), 0
+    after = page.after if page.after is not None else (f"{page.below}/" if page.below else "")
+    while True:
+        batch = tx.entries.page(mirror, after, page.limit)
+        for row in batch:
+            folder = split(row.path)[0]
+            if page.below and folder != page.below and not folder.startswith(f"{page.below}/"):
+                if os.fsencode(folder) >= beyond:
+                    return rows, None
+                continue
+            if not page.states or row.status in page.states:
+                rows.append(row)
+                if len(rows) == page.limit:
+                    return rows, row.path
+        looked += len(batch)
+        if len(batch) < page.limit:
+            return rows, None
+        after = batch[-1].path
+        if looked >= MOST_LOOKED_AT:
+            return rows, after

@@ -1,0 +1,142 @@
+"""What an assistant is answered from: the config as it is now, and targets that stay open.
+
+One mirror whose folder or service is silent holds up no answer about another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from kbsync.cli.context import again
+from kbsync.config.model import Config, MirrorConfig
+from kbsync.config.reader import with_secrets_of
+from kbsync.contract.target import Target
+from kbsync.engine.clock import in_own_threads
+from kbsync.errors import Unavailable, UsageError
+from kbsync.installation import Installation
+from kbsync.source.watch import LOOK_SECONDS, run_detached
+
+T = TypeVar("T")
+
+OPEN_SECONDS = 10.0
+"""For a knowledge base to open; one that takes longer is there for a later call."""
+
+READ_SECONDS = 5.0
+"""For a config to be read: it resolves paths, and a network mount may never answer."""
+
+
+class OpenInstallation:
+    """An installation whose targets stay open, and whose config may change meanwhile. Used in one loop alone.
+
+    `will_mirror`: this process mirrors, or is about to. `trouble`: why it cannot, '' where it does or need
+    not.
+    """
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.will_mirror = False
+        self.trouble = ""
+        self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
+        self._opening: dict[str, asyncio.Task[None]] = {}
+        self._reading: asyncio.Task[Installation] | None = None
+
+    def turn_to(self, config: Config) -> None:
+        """Answer from this config from now on."""
+        self.installation = replace(self.installation, config=config)
+
+    async def config_now(self) -> Config:
+        """The config as its file and those of its keys say now. Raises `UsageError`, `OSError`."""
+        if self._reading is None or self._reading.done():
+            before = self.installation
+            self._reading = asyncio.create_task(run_detached(lambda: again(before)))
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                fresh = await asyncio.shield(self._reading)
+        except TimeoutError as error:
+            raise UsageError(
+                f"{self.installation.config.path}: not read within {READ_SECONDS:g} s"
+            ) from error
+        if fresh.state_dir != self.installation.state_dir:
+            raise UsageError("state_dir cannot change while kbsync runs; restart it")
+        _ = fresh.mirrors  # raises where one that is asked for is no longer in it
+        return fresh.config
+
+    async def take_new_secrets(self, names: Sequence[str]) -> bool:
+        """Take the keys that these mirrors have by now, where one was refused. False: they are the same."""
+        try:
+            new = with_secrets_of(self.installation.config, await self.config_now(), names)
+        except (UsageError, OSError):
+            return False
+        is_new = new != self.installation.config
+        self.turn_to(new)
+        return is_new
+
+    def narrowed(self, mirror: str | None) -> Installation:
+        """The installation with this mirror alone. Raises `UsageError` for one that there is not."""
+        if mirror is None:
+            return self.installation
+        known = [each.name for each in self.installation.mirrors]
+        if mirror not in known:
+            raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
+        return replace(self.installation, only=(mirror,))
+
+    async def aclose(self) -> None:
+        """Close every target."""
+        for opening in self._opening.values():
+            opening.cancel()
+        targets, self._targets = self._targets, {}
+        for _, target in targets.values():
+            await target.aclose()
+
+    async def target(self, mirror: MirrorConfig) -> Target:
+        """Raises `Unavailable` where its place is silent."""
+        while (known := self._targets.get(mirror.name)) is None or known[0] != mirror:
+            opening = self._opening.get(mirror.name)
+            if opening is None or opening.done():
+                opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
+                # The error of one that nobody waits for any more is no error of the program.
+                opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            try:
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await asyncio.shield(opening)
+            except TimeoutError as error:
+                raise Unavailable(f"its knowledge base does not open in {OPEN_SECONDS:g} s") from error
+        return known[1]
+
+    async def _open(self, mirror: MirrorConfig) -> None:
+        opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
+        target, before = await apart(mirror.name, opening), self._targets.get(mirror.name)
+        self._targets[mirror.name] = mirror, target
+        if before is not None:
+            await before[1].aclose()
+
+
+async def apart(mirror: str, work: Awaitable[T]) -> T:
+    """What `work` gives; its threads are of this mirror alone: one that is silent holds up no other."""
+    return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
+
+
+async def of_each(chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:
+    """What `look` finds in each mirror alone; those whose folder is silent are left out.
+
+    Raises `Unavailable` where they are, and nothing is found in the others.
+    """
+    looks = {
+        each.name: asyncio.create_task(
+            apart(each.name, asyncio.to_thread(look, replace(chosen, only=(each.name,))))
+        )
+        for each in chosen.mirrors
+    }
+    try:
+        await asyncio.wait(looks.values(), timeout=LOOK_SECONDS)
+        found = [one for task in looks.values() if task.done() for one in task.result()]
+        silent = [name for name, task in looks.items() if not task.done()]
+    finally:
+        for task in looks.values():
+            task.cancel()
+    if silent and not found:
+        raise Unavailable(f"{', '.join(silent)}: the folder does not answer; try it again later")
+    return found
