@@ -301,11 +301,10 @@ class ServiceMachine(MirrorMachine):
     def begin_pass(self) -> None:
         """Somebody changes files that the service cannot take as they are, so that none waits for that.
 
-        Where a text is taken once, these are two with one text, those that exchange theirs, and those whose
-        text is in a document that a lost state left under another name.
+        Where a text is taken once, these are two with one text, and those that exchange theirs.
         """
         texts: set[str] = set()
-        files, left = self.oracle.files, self.oracle.left
+        files = self.oracle.files
         at = {one.digest: one for one in self.bench.ours() if not one.failed}
         for path, text in list(files.items()):
             one = at.get(sha256(text.encode()).hexdigest())
@@ -313,7 +312,7 @@ class ServiceMachine(MirrorMachine):
             if not self.bench.has_gaps_in_renames:
                 is_refused = is_elsewhere and any(each in path for each in self.at.unrenamed)
             else:
-                is_refused = text in texts or (is_elsewhere and (one.path in files or one.id in left))
+                is_refused = text in texts or (is_elsewhere and one.path in files)
             if is_refused:
                 self.write(path, self.text())
             texts.add(files[path])

@@ -173,7 +173,8 @@ class LightragTarget(RemoteTarget):
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """By one page of what changed last; then by what is unfinished, and by what was finished last.
 
-        What is in none of these is looked for in the whole list, unless one was read just now: UNKNOWN.
+        What is in none of these is looked for in the whole list, and so is what has the text of a duplicate,
+        unless one was read just now: UNKNOWN.
         """
         rows: dict[str, Row] = {}
         wanted = set(ids)
@@ -192,16 +193,17 @@ class LightragTarget(RemoteTarget):
         if not await find(1):
             await find(math.inf, shapes.UNFINISHED)
             await find(1 + len(wanted) // RECENT, shapes.FINISHED)
-        absent = DocState.UNKNOWN
-        if not rows.keys() >= wanted and self._steady() >= self._next_whole:
+        others, absent = {row.id: row for row in rows.values()}, DocState.UNKNOWN
+        unknown = {one for one in wanted if one not in rows or rows[one].duplicate_of not in {"", *others}}
+        if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
                 rows |= {row.remote_id: row async for row in self._rows()}
             finally:
                 self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
-            absent = DocState.MISSING
-        names = {row.id: row.name for row in rows.values()}
-        return {one: rows[one].status(names) if one in rows else DocStatus(absent) for one in ids}
+            others, absent = {row.id: row for row in rows.values()}, DocState.MISSING
+            unknown = wanted - rows.keys()
+        return {one: DocStatus(absent) if one in unknown else rows[one].status(others) for one in ids}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""

@@ -10,6 +10,7 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
+from kbsync.targets.lightrag.target import RECENT
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
@@ -89,6 +90,48 @@ async def test_the_copy_takes_the_place_of_the_first_when_that_is_gone(world: Li
         world.tell("retry")
         await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+
+
+async def test_a_file_that_was_renamed_while_the_state_was_lost_is_found_by_its_new_name(
+    world: LightragWorld,
+) -> None:
+    world.write_many(3)
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.lose_state()
+    world.move("a.md", "b.md")
+    await world.once()
+    assert world.statuses() == {"ready": 4}
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_renamed_file_whose_document_failed_is_found_though_the_state_was_lost(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    world.play("fails", op="upload", times=0)
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    world.server.faults.clear()
+    world.lose_state()
+    world.move("a.md", "b.md")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_text_that_is_far_down_the_list_is_named_where_it_keeps_another_out(
+    served: LightragConformance,
+) -> None:
+    [first] = await served.make_ready(served.document("a.md", "kestrel"))
+    for number in range(RECENT + 1):
+        served.app.put_foreign({"name": f"their-{number}.md", "text": f"ibis {number}"})
+    await served.pass_time(10)
+    [again] = await served.target.put([served.document("b.md", "kestrel")])
+    assert isinstance(again, Accepted)
+    await served.pass_time(10)
+    [told] = (await served.target.status([again.remote_id])).values()
+    assert (told.state, told.twin) == (DocState.FAILED, first)
+    assert first in told.reason
 
 
 async def test_what_is_deleted_while_the_server_indexes_waits_for_it(world: LightragWorld) -> None:
