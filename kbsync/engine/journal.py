@@ -51,7 +51,7 @@ from kbsync.core.planner import (
 from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
-from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
+from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import tell
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -127,7 +127,7 @@ class IndexRetry(enum.Enum):
     AWAITED = enum.auto()  # the account is full: nothing is done until there is room
     NOT_OFFERED = enum.auto()  # the target cannot be asked
     LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
-    INHERITED = enum.auto()  # a document with its text was left by a file that is not there any more
+    ORPHAN = enum.auto()  # a document with its text was found at the target, and no file has it any more
 
 
 class Journal:
@@ -470,6 +470,8 @@ class Journal:
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
+        if isinstance(outcome, TargetError) and outcome.has_removed:
+            self._removed_before(tx, upload)
         match outcome:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
@@ -504,12 +506,7 @@ class Journal:
         others = [] if upload.path is None else self.uploads(tx, upload.path)
         former = [u for u in others if u.state.serves and u.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
-            for old in former:
-                if old.remote_id != upload.remote_id:
-                    # Nothing serves the file now, and what becomes of the new one is not known yet.
-                    tx.holds.release(old.id)
-                    tx.holds.end_empty(self.binding.mirror, self._clock.wall())
-                    tx.uploads.save(lifecycle.deleted(old, self.timing))
+            self._removed_before(tx, upload)
         # The same bytes served the file under another name until now: that was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             former.append(before)
@@ -525,6 +522,14 @@ class Journal:
         event = self._ended(upload)
         return replace(event, event="document.renamed") if is_renamed else event
 
+    def _removed_before(self, tx: Tx, upload: Upload) -> None:
+        """What served its file was removed for it: nothing serves now, whatever becomes of this one."""
+        for old in self.uploads(tx, upload.path or ""):
+            if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
+                tx.holds.release(old.id)
+                tx.holds.end_empty(self.binding.mirror, self._clock.wall())
+                tx.uploads.save(lifecycle.deleted(old, self.timing))
+
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, repair: IndexRetry = IndexRetry.NONE
     ) -> Happened | None:
@@ -533,12 +538,16 @@ class Journal:
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
         timing = self.timing
+        if repair is IndexRetry.ORPHAN and self._take_orphan(tx, upload, status.twin):
+            return None
         match status.state:
             case DocState.READY:
                 return self._take_up(tx, lifecycle.serve(upload))
             case DocState.FAILED if repair is IndexRetry.AWAITED:
                 changed = lifecycle.await_room(upload, status.reason, timing)
-            case DocState.FAILED if repair is IndexRetry.INHERITED and self._inherit(tx, upload, status.twin):
+            case DocState.FAILED if repair is IndexRetry.ORPHAN and self._take_orphan(
+                tx, upload, status.twin
+            ):
                 return None
             case DocState.FAILED if repair is IndexRetry.ASKED:
                 changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
@@ -557,7 +566,7 @@ class Journal:
         self._take_step(tx, changed)
         return None
 
-    def bequeathed(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
+    def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
         """The document `twin`, if it was found at the target and has the bytes of this upload and no file.
 
         No file: none is known at its path, or one that has other bytes or is not wanted.
@@ -571,12 +580,12 @@ class Journal:
                     return found
         return None
 
-    def _inherit(self, tx: Tx, upload: Upload, twin: str) -> bool:
+    def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
         """The file was renamed while the state was lost: its old document is its own again.
 
         The one that failed makes way.
         """
-        found = self.bequeathed(tx, upload, twin)
+        found = self.orphan_with(tx, upload, twin)
         if found is None or upload.path is None or upload.purpose is not Purpose.SERVE:
             return False
         tx.uploads.save(lifecycle.retire(upload, self.timing))

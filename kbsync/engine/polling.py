@@ -94,8 +94,8 @@ class Polls:
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
                 return row, _UNKNOWN, IndexRetry.NONE
-            if status.twin and await self._inherits(row, status.twin):
-                return row, status, IndexRetry.INHERITED
+            if status.twin and await self._has_orphan(row, status.twin):
+                return row, status, IndexRetry.ORPHAN
             retry = await self._retried(row, status, turn)
             return row, _UNKNOWN if retry is IndexRetry.LATER else status, retry
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
@@ -104,11 +104,11 @@ class Polls:
             return await self._confirmed(row, status, turn)
         return row, status, IndexRetry.NONE
 
-    async def _inherits(self, row: Upload, twin: str) -> bool:
+    async def _has_orphan(self, row: Upload, twin: str) -> bool:
         """The document that has its text was found at the target, and its own file is not there any more."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
-            found = self._journal.bequeathed(tx, row, twin)
+            found = self._journal.orphan_with(tx, row, twin)
             if found is None or found.path is None:
                 return None
             return found.path, tx.entries.get(self._journal.binding.mirror, found.path) is not None

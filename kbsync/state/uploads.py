@@ -259,10 +259,10 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
     def standing_in(self, mirror: int, binding: int) -> int:
-        """Documents that are being indexed and whose predecessors, of the same bytes, serve no more."""
+        """Documents on their way whose predecessors, of the same bytes, serve no more."""
         sql = (
             "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
-            f" WHERE u.mirror = ? AND u.binding = ? AND u.state = {int(UploadState.INDEXING)}"
+            f" WHERE u.mirror = ? AND u.binding = ? AND u.state {_in(ON_THE_WAY)}"
             f" AND u.purpose = {int(Purpose.SERVE)} AND p.state NOT {_in(SERVING)}"
         )
         return int(self._db.execute(sql, (mirror, binding)).get)

@@ -136,38 +136,41 @@ class LightragTarget(RemoteTarget):
         if refused := refusal_of(document, self.limits):
             return refused
         old, key = document.replaces, self._naming.key
-        is_renamed = old is not None and key(old) == key(document.name) != ""
-        try:
+        if old is not None and key(old) != key(document.name):
+            old = None  # it has other bytes, and stays until the new one is searchable
+        if old is not None:
             # The server refuses a text that it has under another name: the old document goes first.
-            failure = (await self.delete([old]))[old] if is_renamed and old is not None else None
+            failure = (await self.delete([old]))[old]
             if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
                 return Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
             if failure is not None:
                 return failure
+        try:
             await self._send(document, document.name)
         except TargetError as error:
             # A tag in the name proves that the document of this name has these bytes.
             if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
-                return await self._put_back(document, error) if is_renamed else error
-        return Accepted(document.name, replaced=is_renamed)
+                return error if old is None else await self._put_back(document, old, error)
+        return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
         file = FilePart("file", name, document.body)
         shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
 
-    async def _put_back(self, document: Outgoing, error: TargetError) -> TargetError:
-        """The new name was refused when the old document was deleted: its name gets the same bytes again."""
-        if not isinstance(error, Rejected) or document.replaces is None:
-            return error
-        try:
-            await self._send(document, document.replaces)
-        except Halted as halted:
-            return halted
-        except TargetError as other:
-            if other.code != shapes.STORED:
-                # What was refused is believed to be there under its old name: it has to be tried again.
+    async def _put_back(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
+        """The old document is deleted, the new one not taken. What was refused gets its old name again."""
+        if isinstance(error, Rejected):
+            try:
+                await self._send(document, old)
+                return error
+            except TargetError as other:
+                if other.code == shapes.STORED:
+                    return error
                 reason = f"{error.reason}; nor is it taken under its old name: {other.reason}"
-                return Unavailable(reason, code=error.code)
+                if not isinstance(other, Rejected):  # both are tried again
+                    return other if isinstance(other, Halted) else Unavailable(reason, code=error.code)
+                error = Rejected(reason, code=error.code)
+        error.has_removed = True
         return error
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:

@@ -8,6 +8,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState
+from kbsync.core.model import SERVING
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
 from kbsync.targets.lightrag.target import RECENT
@@ -105,6 +106,19 @@ async def test_a_file_that_was_renamed_while_the_state_was_lost_is_found_by_its_
     assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
 
 
+async def test_a_text_is_sent_again_only_when_the_document_that_failed_is_deleted(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.lose_state()
+    world.move("a.md", "b.md")
+    world.play("busy", op="delete", match="b~*", times=2)
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 3
+
+
 async def test_a_renamed_file_whose_document_failed_is_found_though_the_state_was_lost(
     world: LightragWorld,
 ) -> None:
@@ -186,14 +200,61 @@ async def test_a_renamed_file_whose_new_name_is_refused_is_found_under_the_old_o
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_renamed_file_that_is_taken_under_no_name_is_tried_again(world: LightragWorld) -> None:
+def seeming(world: LightragWorld) -> list[str | None]:
+    """Paths whose document serves, as the state has it, and is not there."""
+    there = {one["sent_name"] for one in world.documents()}
+    return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
+
+
+async def test_a_renamed_file_that_is_taken_under_no_name_fails_and_is_not_said_to_be_there(
+    world: LightragWorld,
+) -> None:
     world.write("a.md", "about kestrels")
     await world.once()
     world.move("a.md", "b.md")
-    world.play("refused", op="upload", times=4)
+    world.play("refused", op="upload", times=2)
+    await world.once()
+    [failed] = [one for one in world.rows() if one.path == "b.md" and one.reason]
+    assert "nor is it taken under its old name" in failed.reason
+    assert world.statuses() == {"failed": 1}
+    assert seeming(world) == []
+    world.tell("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.statuses() == {"ready": 1}
+
+
+async def test_a_renamed_file_is_put_back_although_the_server_was_busy_when_it_was_refused(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.move("a.md", "b.md")
+    world.play("refused", op="upload", match="b*", times=0)
+    world.play("clearing", op="upload", match="a*", times=2)
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert list(world.bytes_by_path()) == ["a.md"]
+    assert seeming(world) == []
+
+
+@pytest.mark.parametrize("kind", ["clearing", "status"])
+async def test_while_a_renamed_file_is_not_taken_no_document_of_it_is_said_to_be_there(
+    world: LightragWorld, kind: str
+) -> None:
+    world.write_many(3)
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.move("a.md", "b.md")
+    world.play(kind, op="upload", times=0, effect=False)
+    end = await world.once(budget=10.0)
+    assert not end.complete
+    assert world.statuses() == {"ready": 3, "pending": 1}
+    assert seeming(world) == []
+    world.server.faults.clear()
+    world.clock.now += 100
+    for _ in range(2):
+        await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
 async def test_a_key_that_is_refused_in_a_rename_halts(served: LightragConformance) -> None:
