@@ -196,6 +196,16 @@ def _texts(content: object, score: float) -> Iterator[Passage]:
         yield Passage(text_of(text), score=score)
 
 
+def is_progress(line: Any) -> bool:
+    """A line about the work on an answer, before its text."""
+    return "progress" in object_of(line)
+
+
+def is_last(line: Any) -> bool:
+    """The line with the time that an answer took."""
+    return "response_time" in object_of(line)
+
+
 def answered(line: Any) -> str | None:
     """The text of a line of an answer; None: it has none. Raises `Unavailable` for an error in its place.
 

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Answerer, Query
 from kbsync.contract.target import Accepted, DocState
 from kbsync.core.model import SERVING
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
-from kbsync.targets.lightrag.target import RECENT
+from kbsync.targets.lightrag.target import ITSELF, RECENT
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
@@ -333,3 +333,24 @@ async def test_what_the_server_would_refuse_is_not_sent(
     await target.aclose()
     assert isinstance(outcome, Rejected)
     assert not served.server.requests.by_op
+
+
+@pytest.mark.parametrize("tells_progress", [True, False])
+async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_none(
+    served: LightragConformance, tells_progress: bool
+) -> None:
+    served.app.set_behaviour({"tells_progress": tells_progress})
+    await served.make_ready(served.document("a.md", "kestrels hover in the wind"))
+    target, by = served.target, Answerer(application=ITSELF)
+
+    async def asked() -> str:
+        pieces = [piece async for piece in target.answer("what do kestrels do", by, (), (), True)]
+        return "".join(piece for piece in pieces if isinstance(piece, str))
+
+    assert await asked() == "kestrels hover in the wind"
+    served.server.faults.add(Fault("stream", op="ask", args={"end": "nothing"}))
+    if tells_progress:
+        with pytest.raises(Unavailable, match="broke off"):
+            await asked()
+    else:
+        assert (await asked()).startswith("kestrels")
