@@ -37,12 +37,16 @@ class ShortageError(StateError):
 
 
 class TargetError(KbsyncError):
-    """A request to a target did not succeed; `code` is the vendor's own code."""
+    """A request to a target did not succeed; `code` is the vendor's own code.
+
+    `has_removed`: of a put: the document that it was to replace is not there any more.
+    """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.code = code
+        self.has_removed = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """It may be the answer of another machine. What it is made from differs from kind to kind."""

@@ -77,7 +77,8 @@ class DocStatus:
     """A document's state with the target's own words on a failure.
 
     `halt` is the contract's word (`quota`) when the account is to blame and not the document. `is_final`: a
-    person hid it there, so it is neither indexed again nor sent anew before `retry` asks for it.
+    person hid it there, so it is neither indexed again nor sent anew before `retry` asks for it. `twin`: the
+    remote id of the document that has its text, where it failed because the target has each text once.
     """
 
     state: DocState
@@ -85,6 +86,7 @@ class DocStatus:
     code: str = ""
     halt: str = ""
     is_final: bool = False
+    twin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

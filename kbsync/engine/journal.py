@@ -46,11 +46,12 @@ from kbsync.core.planner import (
     parting_cause,
     proves,
     status_of,
+    tells,
 )
 from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
-from kbsync.errors import Halted, NameTaken, Rejected, Unavailable
+from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import tell
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -61,7 +62,7 @@ ROUNDS = 8
 """Decisions about a path in a row: each may call for another, and none goes round for ever."""
 
 NAME_TRIES = 5
-SAME_ADDRESS_PAUSE = 2.0
+SAME_ADDRESS_PAUSE = KEPT_OUT_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
@@ -126,6 +127,7 @@ class IndexRetry(enum.Enum):
     AWAITED = enum.auto()  # the account is full: nothing is done until there is room
     NOT_OFFERED = enum.auto()  # the target cannot be asked
     LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
+    ORPHAN = enum.auto()  # a document with its text was found at the target, and no file has it any more
 
 
 class Journal:
@@ -436,12 +438,23 @@ class Journal:
                 reason = "waits for another document of the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
+            if self.binding.abilities.texts_once and self._is_kept_out(tx, upload):
+                reason = "waits until an earlier upload of the same text is deleted"
+                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, KEPT_OUT_PAUSE))
+                continue
             sending = lifecycle.send(
                 upload if address is None else replace(upload, name=address), self.timing
             )
             tx.uploads.save(sending)
             claimed.append(sending)
         return claimed
+
+    def _is_kept_out(self, tx: Tx, upload: Upload) -> bool:
+        """A document with its text failed and is still to be deleted: the target would take no other."""
+        return any(
+            (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
+            for row in self.uploads(tx, upload.path or "")
+        )
 
     def unsendable(self, tx: Tx, number: int) -> None:
         """The file no longer holds the bytes that were intended: the next look decides again."""
@@ -457,6 +470,8 @@ class Journal:
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
+        if isinstance(outcome, TargetError) and outcome.has_removed:
+            self._removed_before(tx, upload)
         match outcome:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
@@ -491,12 +506,7 @@ class Journal:
         others = [] if upload.path is None else self.uploads(tx, upload.path)
         former = [u for u in others if u.state.serves and u.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
-            for old in former:
-                if old.remote_id != upload.remote_id:
-                    # Nothing serves the file now, and what becomes of the new one is not known yet.
-                    tx.holds.release(old.id)
-                    tx.holds.end_empty(self.binding.mirror, self._clock.wall())
-                    tx.uploads.save(lifecycle.deleted(old, self.timing))
+            self._removed_before(tx, upload)
         # The same bytes served the file under another name until now: that was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             former.append(before)
@@ -512,6 +522,14 @@ class Journal:
         event = self._ended(upload)
         return replace(event, event="document.renamed") if is_renamed else event
 
+    def _removed_before(self, tx: Tx, upload: Upload) -> None:
+        """What served its file was removed for it: nothing serves now, whatever becomes of this one."""
+        for old in self.uploads(tx, upload.path or ""):
+            if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
+                tx.holds.release(old.id)
+                tx.holds.end_empty(self.binding.mirror, self._clock.wall())
+                tx.uploads.save(lifecycle.deleted(old, self.timing))
+
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, repair: IndexRetry = IndexRetry.NONE
     ) -> Happened | None:
@@ -520,11 +538,17 @@ class Journal:
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
         timing = self.timing
+        if repair is IndexRetry.ORPHAN and self._take_orphan(tx, upload, status.twin):
+            return None
         match status.state:
             case DocState.READY:
                 return self._take_up(tx, lifecycle.serve(upload))
             case DocState.FAILED if repair is IndexRetry.AWAITED:
                 changed = lifecycle.await_room(upload, status.reason, timing)
+            case DocState.FAILED if repair is IndexRetry.ORPHAN and self._take_orphan(
+                tx, upload, status.twin
+            ):
+                return None
             case DocState.FAILED if repair is IndexRetry.ASKED:
                 changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
             case DocState.FAILED:
@@ -541,6 +565,33 @@ class Journal:
                 return None  # nothing follows from it
         self._take_step(tx, changed)
         return None
+
+    def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
+        """The document `twin`, if it was found at the target and has the bytes of this upload and no file.
+
+        No file: none is known at its path, or one that has other bytes or is not wanted.
+        """
+        for found in tx.uploads.by_remote(self.binding.id, twin):
+            is_adoptable = found.state is UploadState.ADOPTING and found.path not in (None, upload.path)
+            if is_adoptable and tells(found.digest, found.size, upload.digest, upload.size):
+                entry = tx.entries.get(self.binding.mirror, found.path or "")
+                wish = None if entry is None else self.wish(entry)
+                if wish is None or parting_cause(wish) or not (is_undecided(wish) or proves(found, wish)):
+                    return found
+        return None
+
+    def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
+        """The file was renamed while the state was lost: its old document is its own again.
+
+        The one that failed makes way.
+        """
+        found = self.orphan_with(tx, upload, twin)
+        if found is None or upload.path is None or upload.purpose is not Purpose.SERVE:
+            return False
+        tx.uploads.save(lifecycle.retire(upload, self.timing))
+        tx.uploads.give(found.id, upload.path)
+        self.decide(tx, upload.path)
+        return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
         """The target is still to cut this document again."""

@@ -7,6 +7,7 @@ few documents find out. What never says that it is done is searched for.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kbsync.core.model import Phase, Upload
 from kbsync.engine.journal import Happened, IndexRetry, Journal
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.source.look import look
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -92,6 +94,8 @@ class Polls:
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
                 return row, _UNKNOWN, IndexRetry.NONE
+            if status.twin and await self._has_orphan(row, status.twin):
+                return row, status, IndexRetry.ORPHAN
             retry = await self._retried(row, status, turn)
             return row, _UNKNOWN if retry is IndexRetry.LATER else status, retry
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
@@ -99,6 +103,23 @@ class Polls:
                 return row, status, IndexRetry.LATER
             return await self._confirmed(row, status, turn)
         return row, status, IndexRetry.NONE
+
+    async def _has_orphan(self, row: Upload, twin: str) -> bool:
+        """The document that has its text was found at the target, and its own file is not there any more."""
+
+        def find(tx: Tx) -> tuple[str, bool] | None:
+            found = self._journal.orphan_with(tx, row, twin)
+            if found is None or found.path is None:
+                return None
+            return found.path, tx.entries.get(self._journal.binding.mirror, found.path) is not None
+
+        found = await self._store.read(find)
+        if found is None:
+            return False
+        path, is_known = found
+        # Before the end of the first scan a file may be there that nothing is known of.
+        root = self._journal.binding.settings.root
+        return is_known or (await asyncio.to_thread(look, root, path)).lacks_file
 
     async def _retried(self, row: Upload, status: DocStatus, turn: _Turn) -> IndexRetry:
         """Ask the target to index a failed document again, if that may help."""

@@ -35,7 +35,7 @@ LOOK_BATCH = 10_000
 SMALL_BATCH = 100
 
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
-"""What `save` leaves alone: it never changes (`path` only by `move`), and most of it stands in an index."""
+"""What `save` leaves alone: it never changes (`path` only by `move` and `give`), and most has an index."""
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
@@ -259,10 +259,10 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
     def standing_in(self, mirror: int, binding: int) -> int:
-        """Documents that are being indexed and whose predecessors, of the same bytes, serve no more."""
+        """Documents on their way whose predecessors, of the same bytes, serve no more."""
         sql = (
             "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
-            f" WHERE u.mirror = ? AND u.binding = ? AND u.state = {int(UploadState.INDEXING)}"
+            f" WHERE u.mirror = ? AND u.binding = ? AND u.state {_in(ON_THE_WAY)}"
             f" AND u.purpose = {int(Purpose.SERVE)} AND p.state NOT {_in(SERVING)}"
         )
         return int(self._db.execute(sql, (mirror, binding)).get)
@@ -340,6 +340,10 @@ class Uploads(Table):
             f" AND o.binding = upload.binding AND o.path = :new AND o.state NOT {_in(FINAL)}))",
             {"new": bind(new), "mirror": mirror, "old": bind(old), "binding": binding},
         )
+
+    def give(self, upload: int, path: str) -> None:
+        """The document belongs to another file from now on."""
+        self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def lose(self, mirror: int, binding: int) -> None:
         """The base of this binding no longer exists: so do its documents."""

@@ -24,7 +24,7 @@ QUESTION = "when does the office open"
 class AnsweringService:
     """One to ask. `target`: what its block has besides the address; `op`: the call that answers.
 
-    `mark`: how the first document is cited; `cut`: how an answer breaks off; `none`: what the service itself
+    `mark`: how the first document is cited; `cuts`: how an answer breaks off; `none`: what the service itself
     says where nothing is found.
     """
 
@@ -35,7 +35,7 @@ class AnsweringService:
     has_model: bool = True
     way: dict[str, str] = field(default_factory=lambda: {"way": "passages", "model": MODEL})
     mark: str = "[1]"
-    cut: str = "no-finish"
+    cuts: tuple[str, ...] = ("no-finish",)
     none: str = ""
 
 
@@ -49,7 +49,7 @@ SERVICES = {
         "ask",
         False,
         {"way": "application", "application": "server"},
-        cut="half-line",
+        cuts=("no-finish", "half-line"),
     ),
     "ragflow": AnsweringService(
         ragflow.application,
@@ -148,7 +148,7 @@ def test_a_conversation_goes_along(asked: Asked) -> None:
 
 
 def test_an_answer_that_breaks_off_is_not_taken_for_one(asked: Asked) -> None:
-    for end in ("error", asked.service.cut):
+    for end in ("error", *asked.service.cuts):
         asked.play("stream", end=end)
         ran = asked.place.run("ask", QUESTION)
         assert ran.code == 4, end

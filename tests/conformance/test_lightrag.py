@@ -59,4 +59,9 @@ class TestLightrag(LightragServedSuite):
 
 
 class TestLightragLagging(LightragServedSuite):
-    behaviour: ClassVar[Mapping[str, Any]] = {"list_lag": 0.9, "deleting": 0.5, "extra_fields": True}
+    behaviour: ClassVar[Mapping[str, Any]] = {
+        "list_lag": 0.9,
+        "deleting": 0.5,
+        "tells_progress": False,
+        "extra_fields": True,
+    }

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.core.model import SERVING, UploadState
+from kbsync.core.model import SERVING, Presence, UploadState
+from kbsync.engine import polling
 from kbsync.engine.search import SearchedMirror, locate
 from kbsync.errors import Unavailable, Unsure
+from kbsync.source.look import Look
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
@@ -173,3 +175,62 @@ async def test_a_change_that_comes_late_does_not_take_the_place_of_what_was_sent
     assert server.remote_id in world.base.documents
     assert late.remote_id not in world.base.documents
     assert len(world.base.effects_of("put")) == 9
+
+
+async def test_what_was_renamed_while_the_state_was_lost_is_found_again_wherever_it_was_killed(
+    tmp_path: Path,
+) -> None:
+    lives = 0
+    for world, guillotine in killed_everywhere(tmp_path):
+        lives += 1
+        await moved(world)
+        world.lose_state()
+        await world.crash(guillotine)
+        for _ in range(2):
+            world.clock.now += 100
+            await world.once()
+        assert world.served() == world.on_disk(), guillotine.passed[-3:]
+        assert seeming(world) == [], guillotine.passed[-3:]
+    assert lives > BOUNDARIES
+
+
+async def test_the_old_text_of_a_file_that_changed_is_found_in_another_after_the_state_was_lost(
+    world: World,
+) -> None:
+    await moved(world)
+    world.lose_state()
+    world.write("a.md", "about herons")
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert seeming(world) == []
+
+
+async def test_a_copy_takes_nothing_from_a_file_that_is_there(world: World) -> None:
+    world.write("a.md", "about kestrels")
+    await world.mirrored(8)
+    [old] = world.base.served("a.md")
+    world.lose_state()
+    world.write("b.md", "about kestrels")
+    await world.once()
+    assert world.statuses() == {"ready": 9, "failed": 1}
+    assert world.base.served("a.md") == [old]
+
+
+async def test_nothing_is_taken_from_a_file_that_cannot_be_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await moved(world)
+    world.lose_state()
+    monkeypatch.setattr(polling, "look", lambda *_: Look(Presence.UNKNOWN))
+    await world.once()
+    assert world.statuses() == {"ready": 8, "failed": 1}
+    assert world.base.served("a.md") != []
+
+
+async def test_nothing_is_taken_that_may_be_somebody_elses(world: World) -> None:
+    world.base.add("kestrels.md", b"about kestrels")
+    world.write("b.md", "about kestrels")
+    await world.mirrored(8)
+    assert world.statuses() == {"ready": 8, "failed": 1}
+    [other] = world.base.served("kestrels.md")
+    assert other.foreign

@@ -100,6 +100,7 @@ class Document:
     reason: str = ""
     code: str = ""
     halt: str = ""
+    twin: str = ""
     stale: DocStatus | None = None
     stale_until: float = 0.0
     supersedes: str | None = None
@@ -142,7 +143,7 @@ class Document:
     @property
     def status(self) -> DocStatus:
         """The truth about it, which a base may keep to itself."""
-        return DocStatus(self.state, self.reason, self.code, self.halt)
+        return DocStatus(self.state, self.reason, self.code, self.halt, twin=self.twin)
 
     def rename(self, path: str, name: str, mtime: float) -> None:
         """Every version of it is known under `path` and `name` from now on."""
@@ -466,6 +467,7 @@ class MemoryBase:
         if failure := self._lack_of_room(document) or self.behaviour.failure_of(document.subject):
             document.state, document.stale = DocState.FAILED, None
             document.reason, document.code, document.halt = failure.reason, failure.code, failure.halt
+            document.twin = failure.twin
             if not self.behaviour.keeps_old_on_failure:
                 document.shown = None
             self.record("fail", document)

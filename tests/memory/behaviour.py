@@ -43,7 +43,7 @@ class Failure:
     """Documents that fail to index: `times` times each (path and bytes), then they succeed.
 
     A second upload of the same bytes under the same path counts on, as does a re-embed. `halt` is the
-    contract's word where the account is to blame.
+    contract's word where the account is to blame, `twin` the id of the document that has the same text.
     """
 
     match: Matcher
@@ -51,6 +51,7 @@ class Failure:
     reason: str = "the text of the document could not be read"
     code: str = "10001"
     halt: str = ""
+    twin: str = ""
     _struck: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
 
     def strikes(self, subject: Subject) -> bool:

@@ -12,7 +12,7 @@ from kbsync.contract.target import DocState, Outgoing, PutOutcome
 from kbsync.core.model import Limits
 from kbsync.errors import Rejected
 from tests.memory.base import Document, MemoryBase
-from tests.memory.behaviour import Phase
+from tests.memory.behaviour import FOREVER, Failure, Phase
 from tests.memory.rules import wrong_name, wrong_new_slices, wrong_path
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget, Sent
 
@@ -85,8 +85,12 @@ class OnceMemory(MemoryTarget):
         old = there.get(sent.document.replaces or "")
         if old is not None and old.digest == sent.content.digest:
             self._remove(old.remote_id)
-        if any(one.digest == sent.content.digest for one in there.values()):
-            raise Rejected("another document has this text", code="duplicate")
+        for one in there.values():
+            if one.digest == sent.content.digest:
+                said = f"another document has this text: {one.name}"
+                failure = Failure(sent.remote_id, FOREVER, said, "duplicate", twin=one.remote_id)
+                self._base.behaviour.failures.append(failure)
+                break
         return super()._made(sent)
 
     def _is_replaced(self, replaces: str | None, document: Document) -> bool:

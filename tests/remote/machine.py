@@ -298,19 +298,18 @@ class ServiceMachine(MirrorMachine):
     def begin_pass(self) -> None:
         """Where a text is taken once, somebody changes files that cannot be taken as they are.
 
-        These are two with one text, those that exchange theirs, and those whose text is in a document that a
-        lost state left under another name.
+        These are two with one text, and those that exchange theirs.
         """
         if not self.bench.has_gaps_in_renames:
             super().begin_pass()
             return
         texts: set[str] = set()
-        files, left = self.oracle.files, self.oracle.left
+        files = self.oracle.files
         at = {one.digest: one for one in self.bench.ours() if not one.failed}
         for path, text in list(files.items()):
             one = at.get(sha256(text.encode()).hexdigest())
             is_elsewhere = one is not None and one.path != path
-            if text in texts or (is_elsewhere and (one.path in files or one.id in left)):
+            if text in texts or (is_elsewhere and one.path in files):
                 self.write(path, self.text())
             texts.add(files[path])
         super().begin_pass()

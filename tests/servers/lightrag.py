@@ -49,9 +49,9 @@ def _deletion(what: str) -> Probe:
     return Probe(what, "GET", "/documents/pipeline_status", until=lambda body: not body["busy"])
 
 
-def _ask(what: str, path: str, words: str) -> Probe:
+def _ask(what: str, path: str, words: str, **more: Any) -> Probe:
     asked = {"query": words, "mode": "naive", "include_references": True, "include_chunk_content": True}
-    return Probe(what, "POST", path, json=asked | {"conversation_history": []})
+    return Probe(what, "POST", path, json={**asked, "conversation_history": [], **more})
 
 
 COUNTS = "/documents/status_counts"
@@ -82,8 +82,10 @@ PROBES: Sequence[Probe] = (
     _search("short search", "ai"),
     _ask("answer", "/query", "kbsync folder"),
     _ask("answer in pieces", "/query/stream", "kbsync folder"),
+    _ask("answer in pieces with an end", "/query/stream", "kbsync folder", include_progress=True),
     _ask("no answer", "/query", "zebra"),
     _ask("no answer in pieces", "/query/stream", "zebra"),
+    _ask("no answer in pieces with an end", "/query/stream", "zebra", include_progress=True),
     _ask("short question", "/query/stream", "ai"),
     _deletion("idle"),
     _delete("delete", README_ID),

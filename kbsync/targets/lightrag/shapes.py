@@ -107,14 +107,15 @@ class Row:
         """As the contract has it. The size that the server tells is in characters of the text."""
         return Listed(self.remote_id, self.name, created=self.created, state=self.state)
 
-    def status(self, names: Mapping[str, str]) -> DocStatus:
-        """Its state and why it failed. `names`: of documents by their ids, as far as they are known."""
+    def status(self, others: Mapping[str, Row]) -> DocStatus:
+        """Its state and why it failed. `others`: by the server's ids, as far as they are known."""
         if self.state is not DocState.FAILED:
             return DocStatus(self.state)
         if self.duplicate_of:
-            other = names.get(self.duplicate_of, self.duplicate_of)
-            reason = f"the server takes a text only once, and has this one as {other}"
-            return DocStatus(self.state, reason, "duplicate")
+            twin = others.get(self.duplicate_of)
+            name = self.duplicate_of if twin is None else twin.name
+            reason = f"the server takes a text only once, and has this one as {name}"
+            return DocStatus(self.state, reason, "duplicate", twin="" if twin is None else twin.remote_id)
         return DocStatus(self.state, self.error or "the server gives no reason", "failed")
 
 
@@ -193,6 +194,16 @@ def references(line: Any) -> tuple[Hit, ...]:
 def _texts(content: object, score: float) -> Iterator[Passage]:
     for text in content if isinstance(content, list) else ():
         yield Passage(text_of(text), score=score)
+
+
+def is_progress(line: Any) -> bool:
+    """A line about the work on an answer, before its text."""
+    return "progress" in object_of(line)
+
+
+def is_last(line: Any) -> bool:
+    """The line with the time that an answer took."""
+    return "response_time" in object_of(line)
 
 
 def answered(line: Any) -> str | None:

@@ -125,44 +125,48 @@ class LightragTarget(RemoteTarget):
         if refused := refusal_of(document, self.limits, self._config.max_bytes):
             return refused
         old, key = document.replaces, self._naming.key
-        is_renamed = old is not None and key(old) == key(document.name) != ""
-        try:
+        if old is not None and key(old) != key(document.name):
+            old = None  # it has other bytes, and stays until the new one is searchable
+        if old is not None:
             # The server refuses a text that it has under another name: the old document goes first.
-            failure = (await self.delete([old]))[old] if is_renamed and old is not None else None
+            failure = (await self.delete([old]))[old]
             if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
                 return Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
             if failure is not None:
                 return failure
+        try:
             await self._send(document, document.name)
         except TargetError as error:
             # A tag in the name proves that the document of this name has these bytes.
             if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
-                return await self._put_back(document, error) if is_renamed else error
-        return Accepted(document.name, replaced=is_renamed)
+                return error if old is None else await self._put_back(document, old, error)
+        return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
         file = FilePart("file", name, document.body)
         shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
 
-    async def _put_back(self, document: Outgoing, error: TargetError) -> TargetError:
-        """The new name was refused when the old document was deleted: its name gets the same bytes again."""
-        if not isinstance(error, Rejected) or document.replaces is None:
-            return error
-        try:
-            await self._send(document, document.replaces)
-        except Halted as halted:
-            return halted
-        except TargetError as other:
-            if other.code != shapes.STORED:
-                # What was refused is believed to be there under its old name: it has to be tried again.
+    async def _put_back(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
+        """The old document is deleted, the new one not taken. What was refused gets its old name again."""
+        if isinstance(error, Rejected):
+            try:
+                await self._send(document, old)
+                return error
+            except TargetError as other:
+                if other.code == shapes.STORED:
+                    return error
                 reason = f"{error.reason}; nor is it taken under its old name: {other.reason}"
-                return Unavailable(reason, code=error.code)
+                if not isinstance(other, Rejected):  # both are tried again
+                    return other if isinstance(other, Halted) else Unavailable(reason, code=error.code)
+                error = Rejected(reason, code=error.code)
+        error.has_removed = True
         return error
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """By one page of what changed last; then by what is unfinished, and by what was finished last.
 
-        What is in none of these is looked for in the whole list, unless one was read just now: UNKNOWN.
+        What is in none of these is looked for in the whole list, and so is what has the text of a duplicate,
+        unless one was read just now: UNKNOWN.
         """
         rows: dict[str, Row] = {}
         wanted = set(ids)
@@ -181,16 +185,17 @@ class LightragTarget(RemoteTarget):
         if not await find(1):
             await find(math.inf, shapes.UNFINISHED)
             await find(1 + len(wanted) // RECENT, shapes.FINISHED)
-        absent = DocState.UNKNOWN
-        if not rows.keys() >= wanted and self._steady() >= self._next_whole:
+        others, absent = {row.id: row for row in rows.values()}, DocState.UNKNOWN
+        unknown = {one for one in wanted if one not in rows or rows[one].duplicate_of not in {"", *others}}
+        if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
                 rows |= {row.remote_id: row async for row in self._rows()}
             finally:
                 self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
-            absent = DocState.MISSING
-        names = {row.id: row.name for row in rows.values()}
-        return {one: rows[one].status(names) if one in rows else DocStatus(absent) for one in ids}
+            others, absent = {row.id: row for row in rows.values()}, DocState.MISSING
+            unknown = wanted - rows.keys()
+        return {one: DocStatus(absent) if one in unknown else rows[one].status(others) for one in ids}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
@@ -282,15 +287,18 @@ class LightragTarget(RemoteTarget):
             "include_chunk_content": True,
         }
         hits: Sequence[Hit] = ()
-        is_answered = False
+        is_answered = has_end = is_over = False
         async with aclosing(self._answer_lines(asked, streamed)) as lines:
             async for line in lines:
                 hits = shapes.references(line) or hits
+                # A server that tells of its progress, as it is asked to, also has a last line.
+                has_end = has_end or shapes.is_progress(line)
+                is_over = is_over or shapes.is_last(line)
                 if (text := shapes.answered(line)) is not None:
                     is_answered = True
                     if text:
                         yield text
-        if not is_answered:
+        if not is_answered or (has_end and not is_over):
             raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
         yield Sources(tuple(hits), numbered=True)
 
@@ -299,6 +307,7 @@ class LightragTarget(RemoteTarget):
         if not streamed:
             yield (await self._client.post("ask", "/query", json=asked)).body
             return
-        async with aclosing(json_lines(self._client.stream("ask", "/query/stream", json=asked))) as lines:
+        stream = self._client.stream("ask", "/query/stream", json={**asked, "include_progress": True})
+        async with aclosing(json_lines(stream)) as lines:
             async for line in lines:
                 yield line

@@ -250,6 +250,8 @@ class LightragApplication(ServiceApplication):
         if text:
             pieces = [{"response": piece} for piece in re.findall(r"\S*\s*", text) if piece]
             lines = [{"references": references}, *pieces]
+        if asked.get("include_progress") and self.behaviour.tells_progress:
+            lines = [{"progress": "retrieving_chunks"}, *lines, {"response_time": 0.1}]
         args = fault.args if fault.kind == "stream" else {}
         if end := args.get("end"):
             lines = lines[: len(lines) // 2] + ([{"error": "the model is down"}] if end == "error" else [])
@@ -323,6 +325,7 @@ _ASK_TESTS = {
     "conversation_history": lambda value: not value or are_messages([*value, _LAST]),
     "include_references": is_flag,
     "include_chunk_content": is_flag,
+    "include_progress": is_flag,
 }
 
 

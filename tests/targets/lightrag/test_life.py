@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Answerer, Query
 from kbsync.contract.target import Accepted, DocState
+from kbsync.core.model import SERVING
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
+from kbsync.targets.lightrag.target import ITSELF, RECENT
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
@@ -91,6 +93,61 @@ async def test_the_copy_takes_the_place_of_the_first_when_that_is_gone(world: Li
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+async def test_a_file_that_was_renamed_while_the_state_was_lost_is_found_by_its_new_name(
+    world: LightragWorld,
+) -> None:
+    world.write_many(3)
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.lose_state()
+    world.move("a.md", "b.md")
+    await world.once()
+    assert world.statuses() == {"ready": 4}
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_text_is_sent_again_only_when_the_document_that_failed_is_deleted(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.lose_state()
+    world.move("a.md", "b.md")
+    world.play("busy", op="delete", match="b~*", times=2)
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+    assert len(world.effects("stored")) == 3
+
+
+async def test_a_renamed_file_whose_document_failed_is_found_though_the_state_was_lost(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    world.play("fails", op="upload", times=0)
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    world.server.faults.clear()
+    world.lose_state()
+    world.move("a.md", "b.md")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
+
+
+async def test_a_text_that_is_far_down_the_list_is_named_where_it_keeps_another_out(
+    served: LightragConformance,
+) -> None:
+    [first] = await served.make_ready(served.document("a.md", "kestrel"))
+    for number in range(RECENT + 1):
+        served.app.put_foreign({"name": f"their-{number}.md", "text": f"ibis {number}"})
+    await served.pass_time(10)
+    [again] = await served.target.put([served.document("b.md", "kestrel")])
+    assert isinstance(again, Accepted)
+    await served.pass_time(10)
+    [told] = (await served.target.status([again.remote_id])).values()
+    assert (told.state, told.twin) == (DocState.FAILED, first)
+    assert first in told.reason
+
+
 async def test_what_is_deleted_while_the_server_indexes_waits_for_it(world: LightragWorld) -> None:
     world.write_many(8)
     await world.once()
@@ -143,14 +200,61 @@ async def test_a_renamed_file_whose_new_name_is_refused_is_found_under_the_old_o
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_renamed_file_that_is_taken_under_no_name_is_tried_again(world: LightragWorld) -> None:
+def seeming(world: LightragWorld) -> list[str | None]:
+    """Paths whose document serves, as the state has it, and is not there."""
+    there = {one["sent_name"] for one in world.documents()}
+    return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
+
+
+async def test_a_renamed_file_that_is_taken_under_no_name_fails_and_is_not_said_to_be_there(
+    world: LightragWorld,
+) -> None:
     world.write("a.md", "about kestrels")
     await world.once()
     world.move("a.md", "b.md")
-    world.play("refused", op="upload", times=4)
+    world.play("refused", op="upload", times=2)
+    await world.once()
+    [failed] = [one for one in world.rows() if one.path == "b.md" and one.reason]
+    assert "nor is it taken under its old name" in failed.reason
+    assert world.statuses() == {"failed": 1}
+    assert seeming(world) == []
+    world.tell("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.statuses() == {"ready": 1}
+
+
+async def test_a_renamed_file_is_put_back_although_the_server_was_busy_when_it_was_refused(
+    world: LightragWorld,
+) -> None:
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.move("a.md", "b.md")
+    world.play("refused", op="upload", match="b*", times=0)
+    world.play("clearing", op="upload", match="a*", times=2)
+    await world.once()
+    assert world.statuses() == {"failed": 1}
+    assert list(world.bytes_by_path()) == ["a.md"]
+    assert seeming(world) == []
+
+
+@pytest.mark.parametrize("kind", ["clearing", "status"])
+async def test_while_a_renamed_file_is_not_taken_no_document_of_it_is_said_to_be_there(
+    world: LightragWorld, kind: str
+) -> None:
+    world.write_many(3)
+    world.write("a.md", "about kestrels")
+    await world.once()
+    world.move("a.md", "b.md")
+    world.play(kind, op="upload", times=0, effect=False)
+    end = await world.once(budget=10.0)
+    assert not end.complete
+    assert world.statuses() == {"ready": 3, "pending": 1}
+    assert seeming(world) == []
+    world.server.faults.clear()
+    world.clock.now += 100
+    for _ in range(2):
+        await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
 async def test_a_key_that_is_refused_in_a_rename_halts(served: LightragConformance) -> None:
@@ -229,3 +333,24 @@ async def test_what_the_server_would_refuse_is_not_sent(
     await target.aclose()
     assert isinstance(outcome, Rejected)
     assert not served.server.requests.by_op
+
+
+@pytest.mark.parametrize("tells_progress", [True, False])
+async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_none(
+    served: LightragConformance, tells_progress: bool
+) -> None:
+    served.app.set_behaviour({"tells_progress": tells_progress})
+    await served.make_ready(served.document("a.md", "kestrels hover in the wind"))
+    target, by = served.target, Answerer(application=ITSELF)
+
+    async def asked() -> str:
+        pieces = [piece async for piece in target.answer("what do kestrels do", by, (), (), True)]
+        return "".join(piece for piece in pieces if isinstance(piece, str))
+
+    assert await asked() == "kestrels hover in the wind"
+    served.server.faults.add(Fault("stream", op="ask", args={"end": "nothing"}))
+    if tells_progress:
+        with pytest.raises(Unavailable, match="broke off"):
+            await asked()
+    else:
+        assert (await asked()).startswith("kestrels")
