@@ -103,6 +103,13 @@ _ENOUGH = 0.8
 """Of the documents that both the list and the base count: counts may be a little off."""
 
 
+def check_shown(shown: int, counted: int | None, base_id: str) -> None:
+    """Raises `Unavailable` where a list shows far less than the base counts."""
+    # Believed, such a list would make documents look gone (promise 1).
+    if counted is not None and shown < counted * _ENOUGH:
+        raise Unavailable(f"the list shows {shown} of {counted} documents of knowledge base {base_id}")
+
+
 class Identified(Protocol):
     """A row of a list."""
 
@@ -202,11 +209,7 @@ class ListSweep(Generic[T]):
 
     def check(self, counted: int | None, base_id: str) -> None:
         """Raises `Unavailable` where far less was listed than the base counts."""
-        # Believed, such a list would make documents look gone (promise 1).
-        if counted is not None and self.shown < counted * _ENOUGH:
-            raise Unavailable(
-                f"the list shows {self.shown} of {counted} documents of knowledge base {base_id}"
-            )
+        check_shown(self.shown, counted, base_id)
 
     async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
         # each further turn has smaller pages: a row that slipped past the end of one is now within another

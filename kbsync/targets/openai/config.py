@@ -45,8 +45,8 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: "OpenAI keeps it. OGX gives files of equal text one set of passages, found under one of their "
-        "paths; where one of ours is deleted, the others, other people's too, are attached again and are not "
-        "found meanwhile",
+        "paths; when one of ours is deleted, those of another, other people's too, are put back at once and "
+        "are not found until then",
     }
 
     def base_key(self, mirror: str) -> tuple[str, ...]:

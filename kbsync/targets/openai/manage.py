@@ -21,8 +21,8 @@ class OpenaiBases(RemoteBases):
     no_models = "the service chooses the model of a vector store by itself"
     no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
-    def __init__(self, api: OpenaiApi, own: str, surroundings: Surroundings) -> None:
-        super().__init__(api.address, own, surroundings, api.client)
+    def __init__(self, api: OpenaiApi, address: str, own: str, surroundings: Surroundings) -> None:
+        super().__init__(address, own, surroundings, api.client)
         self._api = api
 
     def check(self, wish: BaseWish) -> None:
@@ -64,9 +64,8 @@ class OpenaiBases(RemoteBases):
             await self._api.remove("delete-file", f"/files/{one}")
 
     async def _read(self, base_id: str) -> Mapping[str, Any]:
-        found = await self._api.read("base", path := f"/vector_stores/{base_id}")
-        if found is None:
-            raise self._api.no_store(path)
+        if (found := await self._api.read("base", f"/vector_stores/{base_id}")) is None:
+            raise self.missing(base_id)
         return found
 
 

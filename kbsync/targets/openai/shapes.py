@@ -20,13 +20,16 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.core.text import printable
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.answering import CHAT
 from kbsync.targets.http.errors import HttpAnswer, by_status
 from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of, well_formed
 
 DESCRIPTION = "description"
 """The key of a store's metadata that has it."""
+
+PUT_BACK = "put-back"
+"""The call that is answered with nothing."""
 
 GONE = "gone"
 """The code of an error that says: there is no such store or file."""
@@ -90,6 +93,9 @@ def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
 MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
 """The vendor's reference, `attributes`: so many, with values of so many characters."""
 
+PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
+"""Attributes that hold the path, or pieces of it; two more are ours."""
+
 _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
 _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
 
@@ -109,29 +115,21 @@ class Mark:
         # What counts as a character is not documented: beyond ASCII it may be two.
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
-        if len(pieces) > MOST_ATTRIBUTES - 2:
+        if len(pieces) > len(PATH_KEYS):
             raise Rejected("its path is too long to be kept beside it", code="path")
-        keys = ("path", *(f"path_{number}" for number in range(2, len(pieces) + 1)))
         mark = f"{self.digest} {self.upload_id} {self.recipe}"
-        return {"file_id": remote_id, "kbsync": mark, **dict(zip(keys, pieces, strict=True))}
-
-
-def is_path(key: str) -> bool:
-    """An attribute that holds the path, or a piece of it."""
-    return re.fullmatch(r"path(_\d+)?", key) is not None
+        return {"file_id": remote_id, "kbsync": mark, **dict(zip(PATH_KEYS, pieces, strict=False))}
 
 
 def mark_in(row: Mapping[str, Any]) -> Mark | None:
     """The mark of a file in a store; None for somebody else's."""
     attributes = object_of(row.get("attributes"))
     found = _MARK.fullmatch(text_of(attributes.get("kbsync")))
-    pieces = [text_of(attributes.get("path"))]
-    while more := text_of(attributes.get(f"path_{len(pieces) + 1}")):
-        pieces.append(more)
-    if found is None or not pieces[0]:
+    told = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
+    if found is None or not told:
         return None
     try:
-        path = unquote_to_bytes("".join(pieces)).decode("utf-8", "surrogateescape")
+        path = unquote_to_bytes(told).decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half a character, which ours never have
         return None
     return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
@@ -144,9 +142,6 @@ _TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(\.[A-Za-z0-9]+)?\Z")
 def _short(*words: object) -> str:
     told = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
     return base64.b32encode(hashlib.sha256(told).digest())[:8].decode().lower()
-
-
-_NOTE = _short("note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +169,11 @@ class FileNames:
         """A file of the account is this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
-    def note(self, size: int) -> str:
-        """The name of a file of so many bytes that says what a deletion has still to do."""
-        return f"deletion~{_short(self.store, self.prefix, size)}{_NOTE}.json"
-
-    def is_note(self, row: Mapping[str, Any]) -> bool:
-        """A file of the account is one of those."""
-        return self.is_ours(row) and f"{_NOTE}.json" in text_of(row.get("filename"))
+    def is_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Two files of the account may have one text: they are equally long, or versions of one file."""
+        plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (one, other)]
+        is_version = plain[0] == plain[1] and self.is_ours(one) and self.is_ours(other)
+        return is_version or one.get("bytes") == other.get("bytes")
 
     def _tags(self, document: Outgoing) -> str:
         own = _short(self.store, self.prefix, document.size)
@@ -190,6 +183,7 @@ class FileNames:
 # -- errors
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
+_NO_CALL = re.compile(r"invalid url|not found\Z", re.IGNORECASE)
 _MODEL = re.compile(r"\bmodel\b", re.IGNORECASE)
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 
@@ -210,6 +204,10 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     if answer.status in (400, 404) and _NO_SUCH.search(message) and _MODEL.search(message):
         lacks = Rejected if answer.op == CHAT else Unavailable
         return lacks(f"{said}; the server lacks a model", code="model")
+    if answer.status == 404 and _NO_CALL.match(message):
+        return NotOffered(f"{said}; correct base_url: the version path, such as /v1, is in it", code=GONE)
+    if answer.status == 204 and answer.op == PUT_BACK:
+        return None
     if message and (answer.status == 404 or (answer.status == 400 and _NO_SUCH.search(message))):
         return Rejected(said, code=GONE)
     if answer.status == 403 and _SCOPE.search(message):

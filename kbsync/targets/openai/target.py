@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -12,18 +10,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Listed, Outgoing, Surroundings
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    Surroundings,
+)
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.deletions import Deletions
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
+    check_shown,
     count_of,
     id_of,
     object_of,
-    objects_in,
     text_of,
     well_formed,
 )
@@ -32,14 +40,14 @@ from kbsync.targets.openai import shapes
 from kbsync.targets.openai.api import OpenaiApi
 from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
+from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
 from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
 """`max_num_results` at its most."""
 
-FILES_PAGE, FILES_PAGES = 10_000, 10
-"""Files of the account in one answer (the vendor's reference, "List files"), and answers: the newest files
-are looked through for ours that were never attached."""
+FILES_PAGES = 10
+"""Answers with the newest files of the account that are looked through for ours that were never attached."""
 
 SWEEP_EVERY, SWEEP_AFTER = 3600.0, 300.0
 """Seconds: between two such looks; and from an upload on, in which another client may still attach it."""
@@ -56,43 +64,21 @@ FEW = 2
 MOST_NAMED = 100
 """Files to which a search is limited at the service; of more its passages are chosen here."""
 
-COMPARED = 1_000_000
-"""Bytes of text: of longer ones equal lengths are enough to take them for equal."""
-
-ENOUGH = 0.8
-"""Of the files that the store counts, so many are in its list: counts may be a little off."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.content)
-
 
 @dataclass(slots=True)
 class _Known:
     """What a target and its unhurried copies know together. Moments are of the steady clock.
 
     `uploaded`: files still to be attached, by upload id and digest, and since when. `attaching`: those whose
-    attaching was not answered, and since when. `shares`: files of equal text share their passages. `leaving`,
-    `left`: ids whose deletion waits for its turn, and outcomes of those that had theirs. `is_mended`: no
-    deletion has left anything undone.
+    attaching was not answered, and since when. `model`: at OGX, where files of equal text share passages, of
+    the vectors; "" elsewhere. `swept`: the last look for files that were never attached.
     """
 
     uploaded: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
     attaching: dict[str, float] = field(default_factory=dict)
-    shares: bool | None = None
+    model: str | None = None
     swept: float | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    leaving: dict[str, None] = field(default_factory=dict)
-    left: dict[str, TargetError | None] = field(default_factory=dict)
-    is_mended: bool = False
+    deletions: Deletions = field(default_factory=Deletions)
 
 
 class OpenaiTarget(AnswersByModel):
@@ -114,7 +100,7 @@ class OpenaiTarget(AnswersByModel):
         super().__init__(config, surroundings, shapes.judge, **options)
 
     def _make_parts(self) -> None:
-        self._api = OpenaiApi(self._client, self._config.base_url)
+        self._api = OpenaiApi(self._client)
 
     @property
     def limits(self) -> Limits:
@@ -124,18 +110,21 @@ class OpenaiTarget(AnswersByModel):
     @property
     def bases(self) -> OpenaiBases:
         """The vector stores of the project."""
-        return OpenaiBases(self._api, self._config.vector_store_id, self._surroundings)
+        config = self._config
+        return OpenaiBases(self._api, config.base_url, config.vector_store_id, self._surroundings)
 
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
         store = await self._api.read("base", self._store)
-        if store is None:
-            raise self._api.no_store(self._store)
+        why = (
+            "it has expired, as its expires_after says" if store and store.get("status") == "expired" else ""
+        )
+        if store is None or why:
+            raise self.bases.missing(self._config.vector_store_id, why)
         base_id = well_formed("base", id_of(store.get("id")))
-        if store.get("status") == "expired":
-            raise self._api.no_store(self._store, "has expired, as its expires_after says")
-        # So OGX tells where a store lies. There passages have ids made from the whole text of their file.
-        self._known.shares = "provider_vector_store_id" in object_of(store.get("metadata"))
+        metadata = object_of(store.get("metadata"))
+        is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
+        self._known.model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
         documents = count_of(object_of(store.get("file_counts")).get("total"))
         return Base(base_id, documents, self._config.base_url)
 
@@ -156,7 +145,7 @@ class OpenaiTarget(AnswersByModel):
             if key not in uploaded:
                 uploaded[key] = await self._upload(document), self._steady()
             remote_id, _ = uploaded[key]
-            accepted = await self._attach(remote_id, {"attributes": mark.attributes(remote_id)})
+            accepted = await self._attach(remote_id, mark)
         except Rejected as error:
             uploaded.pop(key, None)
             return await self._refused(remote_id, error)
@@ -183,22 +172,20 @@ class OpenaiTarget(AnswersByModel):
                         return str(row["id"])
             raise Unavailable(error.reason, code=error.code) from error
 
-    async def _attach(self, remote_id: str, settings: Mapping[str, Any]) -> Accepted:
+    async def _attach(self, remote_id: str, mark: Mark) -> Accepted:
         """Make a stored file a document. OGX answers when it is indexed, OpenAI at once."""
-        body = {"file_id": remote_id, **settings}
-        began = self._steady()
-        for _ in range(2):
-            row: Mapping[str, Any] | None = None
-            try:
-                row = object_of((await self._client.post("attach", self._files, json=body)).body)
-            except Unsure:
-                with suppress(Unavailable):
-                    row = await self._row(remote_id)
-            if row:
-                return Accepted(remote_id, ready=status_of(row).state is DocState.READY)
+        body, began = {"file_id": remote_id, "attributes": mark.attributes(remote_id)}, self._steady()
+        row: Mapping[str, Any] | None = None
+        try:
+            row = object_of((await self._client.post("attach", self._files, json=body)).body)
+        except Unsure as error:
+            with suppress(Unavailable):
+                row = await self._row(remote_id)
             # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
-            if self._steady() - began > QUICK:
-                break
+            if row is None and self._steady() - began <= QUICK:
+                raise Unavailable(error.reason, code=error.code) from error
+        if row:
+            return Accepted(remote_id, ready=status_of(row).state is DocState.READY)
         self._known.attaching[remote_id] = self._steady()
         return Accepted(remote_id)
 
@@ -211,7 +198,7 @@ class OpenaiTarget(AnswersByModel):
                 await self.base()
                 return Unavailable(error.reason, code=error.code)
         except TargetError as other:
-            return other if not isinstance(other, Rejected) else error
+            return other
         return error
 
     # -- status
@@ -220,12 +207,8 @@ class OpenaiTarget(AnswersByModel):
         wanted = dict.fromkeys(ids)
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(wanted) > FEW:
-            async with aclosing(self._api.rows("list", self._files, len(wanted) // PAGE_SIZE + 2)) as listed:
-                async for row in listed:
-                    if row["id"] in wanted:
-                        rows[row["id"]] = row
-                    if len(rows) == len(wanted):
-                        break
+            newest = self._api.rows("list", self._files, -(-len(wanted) // PAGE_SIZE))
+            rows = {row["id"]: row async for row in newest if row["id"] in wanted}
         left = [one for one in wanted if one not in rows]
         rows |= zip(left, await asyncio.gather(*map(self._row, left)), strict=True)
         if None in rows.values():  # that counts only while the store is there
@@ -242,120 +225,32 @@ class OpenaiTarget(AnswersByModel):
         return await self._api.read("status", f"{self._files}/{remote_id}")
 
     # -- delete
-    async def delete(self, ids: Sequence[str]) -> Mapping[str, TargetError | None]:
-        """Detach each file and delete it. Where files share passages, those of equal text are mended."""
-        known, ids = self._known, tuple(dict.fromkeys(ids))
-        try:
-            if known.shares is None:
-                await self.base()
-            if not known.shares:
-                return await self._remove(ids, {})
-            # What comes in the meantime goes together: the whole list is read each time.
-            known.leaving |= dict.fromkeys(ids)
-            async with known.turn:
-                if batch := tuple(known.leaving):
-                    known.leaving.clear()
-                    known.left |= await self._remove_shared(batch)
-                late = Unavailable("delete: it was interrupted")
-                return {one: known.left.pop(one, late) for one in ids}
-        except TargetError as error:
-            return dict.fromkeys(ids, error)
-        finally:
-            for one in ids:
-                known.leaving.pop(one, None)
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Detach each file and delete it. At OGX one of equal text that stays is put back."""
+        return await self._known.deletions.delete(ids, self._remove)
 
-    async def _remove_shared(self, ids: Sequence[str]) -> Mapping[str, TargetError | None]:
-        """The outcome of each; what stays and has the text of one that goes is attached again."""
-        try:
-            if not self._known.is_mended:
-                await self._mend_noted()
-            return await self._remove(ids, await self._twins(ids))
-        except Rejected as error:
-            return dict.fromkeys(ids, Unavailable(error.reason, code=error.code))
-        except TargetError as error:
-            return dict.fromkeys(ids, error)
+    async def _remove(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        if self._known.model is None:
+            await self.base()
+        shared = SharedPassages(self._api, self._names, self._known.model or "")
+        alike = await shared.alike(ids) if self._known.model else {}
 
-    async def _remove(
-        self, ids: Sequence[str], twins: Mapping[str, Mapping[str, Any]]
-    ) -> Mapping[str, TargetError | None]:
-        """Out of the store, then the files. In between the twins are mended, which a note has until then."""
-        note = ""
-        if twins:
-            self._known.is_mended = False
-            content = _Bytes(json.dumps(twins).encode())
-            part = FilePart("file", self._names.note(content.size), content)
-            answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
-            if not (note := id_of(object_of(answer.body).get("id")) or ""):
-                raise Unavailable("upload: the answer names no file", code="no-id")
-
-        async def remove(one: str, op: str, place: str) -> TargetError | None:
+        async def remove(one: str) -> DeleteOutcome:
             try:
-                if not await self._api.remove(op, f"{place}/{one}") and op == "delete":
+                lost = await shared.lost_with(one, alike.get(one, ()))
+                if not await self._api.remove("delete", f"{self._files}/{one}"):
                     await self.base()  # what is not there counts as done, if the store is
+                for passages in lost:
+                    await shared.put_back(passages)
+                # At last: a file that is stored and not attached is one whose deletion was interrupted.
+                await self._api.remove("delete-file", f"/files/{one}")
             except TargetError as error:
                 return error
             return None
 
-        removed = await asyncio.gather(*(remove(one, "delete", self._files) for one in ids))
-        outcomes = dict(zip(ids, removed, strict=True))
-        if note:
-            await self._mend(twins, note)
-        left = [one for one, error in outcomes.items() if error is None]
-        removed = await asyncio.gather(*(remove(one, "delete-file", "/files") for one in left))
-        return outcomes | dict(zip(left, removed, strict=True))
-
-    async def _twins(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """How each is attached again that stays and has the text of one that goes, whosever it is.
-
-        OGX knows a passage by its text alone. `usage_bytes` is the length of all passages of a file.
-        """
-        texts: dict[str, Any] = {}
-
-        async def text(row: Mapping[str, Any]) -> Any:
-            if row["id"] not in texts:
-                answer = await self._client.ask("text", "GET", f"{self._files}/{row['id']}/content")
-                parts = objects_in(object_of(answer.body).get("data"))
-                texts[row["id"]] = [text_of(part.get("text")) for part in parts]
-            return texts[row["id"]]
-
-        goes: dict[int, list[Mapping[str, Any]]] = {}
-        stays: list[tuple[int, Mapping[str, Any]]] = []
-        async for row in self._api.rows("list", self._files):
-            if (size := count_of(row.get("usage_bytes"))) and status_of(row).state is DocState.READY:
-                if row["id"] in ids:
-                    goes.setdefault(size, []).append(row)
-                else:
-                    stays.append((size, row))
-        twins: dict[str, Mapping[str, Any]] = {}
-        for size, row in stays:
-            for gone in goes.get(size, ()):
-                if size > COMPARED or await text(row) == await text(gone):
-                    kept = ("attributes", "chunking_strategy")
-                    twins[row["id"]] = {key: row[key] for key in kept if row.get(key)}
-                    break
-        return twins
-
-    async def _mend(self, twins: Mapping[str, Mapping[str, Any]], note: str) -> None:
-        """Attach each again, then forget the note. Raises `TargetError`, and what is left is done later."""
-        for one, settings in twins.items():
-            if await self._row(one) is None and self._absent(one).state is DocState.INDEXING:
-                raise Unavailable(f"delete: file {one} of the same text is still being attached again")
-            is_stored = await self._api.read("file", f"/files/{one}") is not None
-            # Without its file it cannot be attached again; one of ours is sent again when it is missed.
-            if is_stored or mark_in(settings):
-                await self._api.remove("delete", f"{self._files}/{one}")
-            if is_stored and not (await self._attach(one, settings)).ready:
-                raise Unavailable(f"delete: file {one} of the same text could not be attached again")
-        await self._api.remove("delete-file", f"/files/{note}")
-        self._known.is_mended = True
-
-    async def _mend_noted(self) -> None:
-        """What deletions left undone that were interrupted, perhaps with the program."""
-        newest = self._api.rows("files", "/files", 1, purpose="assistants", limit=str(FILES_PAGE))
-        for note in [row["id"] async for row in newest if self._names.is_note(row)]:
-            told = object_of(await self._api.read("file-content", f"/files/{note}/content"))
-            await self._mend({one: object_of(settings) for one, settings in told.items()}, note)
-        self._known.is_mended = True
+        alone = [one for one in ids if one not in alike]
+        outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))
+        return outcomes | {one: await remove(one) for one in alike}
 
     # -- list
     async def list(self) -> AsyncIterator[Listed]:
@@ -365,18 +260,18 @@ class OpenaiTarget(AnswersByModel):
             async for row in rows:
                 seen.add(row["id"])
                 yield self._listed(row)
-        counted = (await self.base()).documents  # a list counts only while the store is there
-        if len(seen) < (counted or 0) * ENOUGH:
-            raise Unavailable(f"list: it shows {len(seen)} of {counted} files of the store", code="list")
+        base = await self.base()  # a list counts only while the store is there
+        check_shown(len(seen), base.documents, base.id)
         swept, now = self._known.swept, self._steady()
         if not self._surroundings.read_only and (swept is None or now - swept > SWEEP_EVERY):
             self._known.swept = now
             with suppress(TargetError):  # it only tidies up, and there is another time
-                async with self._known.turn:
-                    await self._sweep(seen)
+                await self._sweep(seen)
 
     def _listed(self, row: Mapping[str, Any]) -> Listed:
-        told = Listed(row["id"], row["id"], created=_seconds(row) or None, state=status_of(row).state)
+        told = Listed(
+            row["id"], row["id"], created=count_of(row.get("created_at")), state=status_of(row).state
+        )
         if (mark := mark_in(row)) is None:
             return told
         is_here = mark.path.startswith(self._prefix) and mark.path != self._prefix
@@ -387,8 +282,6 @@ class OpenaiTarget(AnswersByModel):
     async def _sweep(self, attached: set[str]) -> None:
         """Delete files of ours that were uploaded and never attached, as the end of a program leaves them."""
         known, now = self._known, self._steady()
-        if known.shares:
-            await self._mend_noted()
         for key in [key for key, (_, since) in known.uploaded.items() if now - since > SWEEP_EVERY]:
             del known.uploaded[key]
         for one in [one for one, since in known.attaching.items() if now - since > OPEN]:
@@ -398,13 +291,13 @@ class OpenaiTarget(AnswersByModel):
         orphans = [
             row["id"]
             async for row in newest
-            if row["id"] not in attached and self._names.is_ours(row) and 0 < _seconds(row) < before
+            if row["id"] not in attached
+            and self._names.is_ours(row)
+            and 0 < (count_of(row.get("created_at")) or 0) < before
         ]
-        for one in orphans:
-            kept = {*(kept for kept, _ in known.uploaded.values()), *known.attaching}
-            # It may have been attached since the list was read.
-            if one not in kept and await self._row(one) is None:
-                await self._api.remove("delete-file", f"/files/{one}")
+        kept = {*(kept for kept, _ in known.uploaded.values()), *known.attaching}
+        # One may have been attached since the list was read.
+        await self.delete([one for one in orphans if one not in kept and await self._row(one) is None])
 
     # -- rename, search
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
@@ -415,7 +308,7 @@ class OpenaiTarget(AnswersByModel):
             raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)
         renamed = replace(mark, path=self._prefix + path).attributes(remote_id)
         # Attributes of others stay: searches may choose by them.
-        kept = {key: one for key, one in row["attributes"].items() if not shapes.is_path(key)}
+        kept = {key: one for key, one in row["attributes"].items() if key not in shapes.PATH_KEYS}
         body = {"attributes": kept | renamed}
         await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)
 
@@ -429,9 +322,3 @@ class OpenaiTarget(AnswersByModel):
         answer = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
         found = shapes.passages_of(answer)
         return hits_for(found, query)
-
-
-def _seconds(row: Mapping[str, Any]) -> float:
-    """When it was made, seconds since the epoch; 0: it does not say."""
-    created = row.get("created_at")
-    return float(created) if isinstance(created, int | float) else 0.0

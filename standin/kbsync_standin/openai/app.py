@@ -13,14 +13,12 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
-from kbsync_standin.openai.project import HOME_ID, Attached, Project, Store, Stored
+from kbsync_standin.openai.project import HOME_ID, Attached, Passage, Project, Store, Stored
 from kbsync_standin.rules import Rules, is_object, is_string, is_text, or_none, whole
 
 ROUTES: Sequence[tuple[str, str, str]] = (
     ("POST", "/v1/files", "upload"),
     ("GET", "/v1/files", "files"),
-    ("GET", "/v1/files/{file}", "file"),
-    ("GET", "/v1/files/{file}/content", "file-content"),
     ("DELETE", "/v1/files/{file}", "delete-file"),
     ("GET", "/v1/vector_stores", "list-bases"),
     ("POST", "/v1/vector_stores", "create-base"),
@@ -34,6 +32,7 @@ ROUTES: Sequence[tuple[str, str, str]] = (
     ("POST", "/v1/vector_stores/{store}/files/{file}", "rename"),
     ("DELETE", "/v1/vector_stores/{store}/files/{file}", "delete"),
     ("POST", "/v1/vector_stores/{store}/search", "search"),
+    ("POST", "/v1/vector-io/insert", "put-back"),
     ("POST", "/v1/chat/completions", "chat"),
 )
 """Method, path and operation."""
@@ -41,6 +40,7 @@ ROUTES: Sequence[tuple[str, str, str]] = (
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
 LARGEST = 512_000_000
+EMBEDDING: Mapping[str, Any] = {"embedding_model": "models/some-embedding", "embedding_dimension": "4"}
 RULES = Rules()
 
 
@@ -162,14 +162,6 @@ def _files(call: Call) -> Any:
     return _page(call, rows, 10_000, 10_000, _stored)
 
 
-def _file(call: Call) -> Any:
-    return _stored(call.file)
-
-
-def _file_content(call: Call) -> Any:
-    return call.file.content
-
-
 def _delete_file(call: Call) -> Any:
     file = call.file
     if call.fault.kind != "not-deleted":
@@ -180,7 +172,7 @@ def _delete_file(call: Call) -> Any:
 def _shown(call: Call, store: Store) -> dict[str, Any]:
     now = call.project.clock.now()
     states = [one.status(now) for one in store.files.values()]
-    own = {"provider_id": "faiss", "provider_vector_store_id": store.id} if call.project.is_ogx else {}
+    own = {"provider_id": "sqlite-vec", "provider_vector_store_id": store.id, **EMBEDDING}
     counts = {state: states.count(state) for state in ("in_progress", "completed", "failed", "cancelled")}
     return {
         "id": store.id,
@@ -193,7 +185,7 @@ def _shown(call: Call, store: Store) -> dict[str, Any]:
         "expires_after": None,
         "expires_at": None,
         "last_active_at": int(now),
-        "metadata": store.metadata | own,
+        "metadata": store.metadata | (own if call.project.is_ogx else {}),
     }
 
 
@@ -296,9 +288,71 @@ def _status(call: Call) -> Any:
     return _row(call, call.attached)
 
 
+_INCLUDED = ("include_embeddings", "include_metadata")
+
+
 def _text(call: Call) -> Any:
-    parts = [{"type": "text", "text": call.attached.file.text.decode("utf-8", "replace")}]
+    """OGX tells more of a passage where it is asked to; its file need not be in the store."""
+    query = call.request.query
+    RULES.only(query, _INCLUDED if call.project.is_ogx else ())
+    RULES.must(all(value in ("true", "false") for value in query.values()), f"the query is {dict(query)}")
+    if not call.project.is_ogx:
+        parts = [{"type": "text", "text": call.attached.file.text.decode("utf-8", "replace")}]
+    else:
+        one = call.store.files.get(call.ids["file"])
+        parts = [] if one is None or one.error else [_passage(call, one)]
     return {"object": "vector_store.file_content.page", "data": parts, "has_more": False, "next_page": None}
+
+
+def _passage(call: Call, one: Attached) -> dict[str, Any]:
+    """All of its text."""
+    with_vector, with_metadata = (call.request.query.get(name) == "true" for name in _INCLUDED)
+    passage = one.passage
+    about = {"chunk_id": passage.id, "document_id": one.id, "source": None, "content_token_count": 1}
+    own = {**one.attributes, "filename": one.file.name, "file_id": one.id}
+    return {
+        "type": "text",
+        "text": passage.text,
+        "embedding": passage.vector if with_vector else None,
+        "chunk_metadata": about if with_metadata else None,
+        "metadata": own if with_metadata else None,
+    }
+
+
+_CHUNK_TESTS: Mapping[str, Callable[[Any], bool]] = {
+    "content": is_string,
+    "chunk_id": is_text,
+    "metadata": is_object,
+    "chunk_metadata": is_object,
+    "embedding": lambda value: isinstance(value, list) and all(isinstance(one, float) for one in value),
+    "embedding_model": is_text,
+    "embedding_dimension": whole(1, 10_000),
+}
+
+
+def _put_back(call: Call) -> Any:
+    """A passage of the id replaces the one that is there."""
+    if not call.project.is_ogx:
+        raise Refused(404, f"Invalid URL ({call.request.method} {call.request.path})")
+    body = call.body({"vector_store_id": is_text, "chunks": _are_chunks}, "vector_store_id", "chunks")
+    store = call.project.stores.get(body["vector_store_id"])
+    if store is None:
+        raise call.missing(f"Vector_store '{body['vector_store_id']}' not found")
+    for chunk in body["chunks"]:
+        file_id = chunk["metadata"].get("file_id", "")
+        one = store.files.get(file_id)
+        sent = Passage(chunk["content"], chunk["chunk_id"], chunk["embedding"])
+        RULES.must(len(sent.vector) == chunk["embedding_dimension"], "the vector has another length")
+        RULES.must(chunk["embedding_model"] == EMBEDDING["embedding_model"], "it has another model")
+        RULES.should(one is not None and one.passage == sent, "this is no passage of a file of the store")
+        store.holders[sent.id] = file_id
+    return Response(204)
+
+
+def _are_chunks(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and bool(RULES.known(one, _CHUNK_TESTS, _CHUNK_TESTS)) for one in value
+    )
 
 
 def _rename(call: Call) -> Any:
@@ -371,8 +425,6 @@ def _chat(call: Call) -> Response:
 ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "upload": _upload,
     "files": _files,
-    "file": _file,
-    "file-content": _file_content,
     "delete-file": _delete_file,
     "list-bases": _list_bases,
     "create-base": _create_base,
@@ -386,6 +438,7 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "rename": _rename,
     "delete": _delete,
     "search": _search,
+    "put-back": _put_back,
     "chat": _chat,
 }
 """What answers each operation. Raises `Breach` and `Refused`."""
@@ -411,7 +464,7 @@ class OpenaiApplication(ServiceApplication):
         if op == "upload":
             return filename_in(request.body)
         file_id = ids.get("file", "")
-        if op == "attach":
+        if op in ("attach", "put-back"):
             told = re.search(rb'"file_id"\s*:\s*"([^"]*)"', request.body)
             file_id = told[1].decode() if told else ""
         file = self.project.files.get(file_id)
@@ -424,8 +477,6 @@ class OpenaiApplication(ServiceApplication):
         value = ANSWERS[op](Call(self.project, request, pieces, fault))
         if isinstance(value, Response):
             return value
-        if isinstance(value, bytes):
-            return Response(200, value, {"content-type": "application/octet-stream"})
         if fault.kind == "shape":
             nulls = {key: [None] if isinstance(one, list) else None for key, one in value.items()}
             return Response.json(misshapen(fault, nulls))

@@ -43,6 +43,15 @@ class Stored:
         return b"".join(line for line in lines if not (is_pdf and line.startswith(b"%")))
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of text as it is indexed; OGX makes the id from the text alone."""
+
+    text: str
+    id: str
+    vector: list[float]
+
+
 @dataclass(slots=True)
 class Attached:
     """A file in a store. `ready_at` None: never. `error`: the code of its failure, "" for none."""
@@ -62,6 +71,13 @@ class Attached:
         """The file's."""
         return self.file.id
 
+    @property
+    def passage(self) -> Passage:
+        """The only one."""
+        digest = hashlib.sha256(self.file.text)
+        vector = [byte / 256 for byte in digest.digest()[:4]]
+        return Passage(self.file.text.decode("utf-8", "replace"), digest.hexdigest()[:32], vector)
+
     def status(self, now: float) -> str:
         """As the vendor calls it."""
         if self.ready_at is None or now < self.ready_at:
@@ -71,7 +87,7 @@ class Attached:
 
 @dataclass(slots=True)
 class Store:
-    """A vector store. `holders`: where texts are shared, the file under which each is found."""
+    """A vector store. `holders`: where passages are shared, the file under which each id is found."""
 
     id: str
     name: str
@@ -80,7 +96,7 @@ class Store:
     status: str = "completed"
     files: dict[str, Attached] = field(default_factory=dict)
     past: list[Attached] = field(default_factory=list)
-    holders: dict[bytes, str] = field(default_factory=dict)
+    holders: dict[str, str] = field(default_factory=dict)
 
 
 class Project(Holdings[OpenaiBehaviour]):
@@ -152,7 +168,7 @@ class Project(Holdings[OpenaiBehaviour]):
         made = Attached(file, store.id, dict(attributes), strategy, now, ready, error, self._count)
         store.files[file.id] = made
         if not error:
-            store.holders[file.text] = file.id
+            store.holders[made.passage.id] = file.id
         self._note("attached", file.id, file.sent_name, file.sha256)
         return made
 
@@ -162,7 +178,7 @@ class Project(Holdings[OpenaiBehaviour]):
         gone.detached_at = self.clock.now()
         store.past.append(gone)
         if not gone.error:
-            store.holders.pop(gone.file.text, None)
+            store.holders.pop(gone.passage.id, None)
         self._note("detached", file_id, gone.file.sent_name)
 
     def delete_file(self, file_id: str) -> None:
@@ -196,7 +212,7 @@ class Project(Holdings[OpenaiBehaviour]):
         for one in store.files.values():
             text = one.file.text.decode("utf-8", "replace")
             share = shared_words(question, text)
-            is_holder = not self.is_ogx or store.holders.get(one.file.text) == one.id
+            is_holder = not self.is_ogx or store.holders.get(one.passage.id) == one.id
             if share and is_holder and one.status(self.clock.now()) == "completed":
                 yield one, share
 

@@ -116,7 +116,9 @@ async def test_a_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> N
     assert world.orphans() == []
 
 
-@pytest.mark.parametrize(("base", "words"), [("expired", "has expired"), ("deleted", "is not there")])
+@pytest.mark.parametrize(
+    ("base", "words"), [("expired", "has expired"), ("deleted", "there is no vector store")]
+)
 async def test_a_store_that_is_gone_or_expired_says_so(world: OpenaiWorld, base: str, words: str) -> None:
     world.write("a.md", "some text")
     await world.once()
@@ -218,17 +220,6 @@ async def test_a_copy_is_found_after_its_twin_was_deleted_at_ogx(tmp_path: Path)
             assert found == ({left} if left else set())
 
 
-async def test_a_twin_that_could_not_be_attached_again_is_with_the_next_try(tmp_path: Path) -> None:
-    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
-        for path in ("a.md", "b.md"):
-            world.write(path, "one and the same text")
-        await world.once()
-        world.play("rate-limited", op="attach")
-        world.delete("b.md")
-        await world.once()
-        assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-
-
 class Ogx:
     """A mirror at OGX: which texts are found, and by whose path."""
 
@@ -251,6 +242,8 @@ async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
     async with OpenaiWorld(tmp_path, dialect="ogx", reembed_tries=1).serving() as world:
         yield Ogx(world)
         assert world.app.violations == []
+        [store] = world.app.project.stores.values()
+        assert set(store.holders.values()) <= store.files.keys(), "passages of a file that is gone"
 
 
 async def test_a_pdf_exported_anew_is_found_after_its_old_version_went(ogx: Ogx) -> None:
@@ -288,28 +281,56 @@ async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx:
     assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
 
 
-async def test_a_file_of_others_that_cannot_be_attached_again_stays_attached(ogx: Ogx) -> None:
+async def test_a_document_of_others_whose_file_they_deleted_is_found_after_ours_went(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text")
     world.write("a.md", "one and the same text")
     world.write("other.md", "another")
     await world.once()
-    del world.app.project.files[theirs]  # OGX keeps the document of a file that was deleted
+    del world.app.project.files[theirs]  # OGX keeps the document
     await ogx.delete("a.md")
-    assert theirs in {one["id"] for one in world.documents()}
+    [store] = world.app.project.stores.values()
+    assert theirs in store.files and theirs in store.holders.values()
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+async def test_a_text_that_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
+    world = ogx.world
+    for path in ("a.md", "b.md"):
+        world.write(path, "one and the same text")
+    await world.once()
+    world.plant("theirs.md", "one and the same text")
+    await ogx.delete("b.md")
+    [ours] = world.documents_of("a.md")
+    assert await ogx.found("same") == {ours["name"]}
+
+
+@pytest.mark.parametrize("op", ["text", "delete", "put-back", "delete-file"])
+@pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
+async def test_a_twin_is_found_whatever_went_wrong_with_a_deletion(ogx: Ogx, op: str, kind: str) -> None:
+    world = ogx.world
+    theirs = world.plant("theirs.md", "one and the same text", {"team": "support"})
+    for path in ("a.md", "b.md"):
+        world.write(path, "one and the same text")
+    await world.once()
+    world.play(kind, op=op, times=7)
+    await ogx.delete("b.md")
+    await world.once()
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert len(await ogx.found("same")) == 1
+    assert {one["id"]: one["attributes"] for one in world.documents()}[theirs] == {"team": "support"}
+    assert world.orphans() == []
+
+
 @enumerated("step")
-@pytest.mark.parametrize("step", range(26, 64))
-async def test_a_kill_while_a_twin_is_mended_is_made_good(ogx: Ogx, step: int) -> None:
+@pytest.mark.parametrize("step", range(26, 47))
+async def test_a_kill_while_a_twin_is_put_back_is_made_good(ogx: Ogx, step: int) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text")
     for path in ("a.md", "b.md"):
         world.write(path, "one and the same text")
     await world.once()
     world.delete("b.md")
-    world.server.requests.clear()
     await world.crash(Guillotine(at=step))
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
@@ -318,38 +339,33 @@ async def test_a_kill_while_a_twin_is_mended_is_made_good(ogx: Ogx, step: int) -
     assert world.orphans() == []
 
 
-async def test_a_list_read_in_the_middle_of_a_mending_sweeps_no_twin_up(ogx: Ogx) -> None:
+async def test_a_kill_before_a_pdf_exported_anew_is_put_back_is_made_good(ogx: Ogx) -> None:
+    """It is not as long as its old version was."""
+    world = ogx.world
+    world.write("a.pdf", "%one\nthe kestrel hovers")
+    await world.once()
+    world.clock.now += 10
+    world.write("a.pdf", "%another\nthe kestrel hovers")
+    await world.crash(Guillotine(upon=["DELETE answer"]))
+    assert await ogx.found("kestrel") == set()
+    await world.once()
+    assert len(await ogx.found("kestrel")) == 1
+    assert world.orphans() == []
+
+
+async def test_a_kill_before_a_twin_is_put_back_is_made_good_where_the_state_is_lost(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
         world.write(path, "one and the same text")
     await world.once()
+    world.delete("b.md")
+    await world.crash(Guillotine(upon=["DELETE answer"]))
+    assert await ogx.found("same") == set()
+    world.lose_state()
     world.clock.now += HOURS
-    [gone, stays] = (one["id"] for one in world.documents())
-    world.play("rate-limited", op="attach", times=1)
-    async with world.running():
-        target = world.make_target()
-        [outcome] = (await target.delete([gone])).values()
-        assert isinstance(outcome, Unavailable)
-        assert stays in world.app.project.files and not world.documents()
-        assert [row async for row in target.list()] == []
-        assert stays in world.app.project.files
-        assert await target.delete([gone]) == {gone: None}
-    assert [one["id"] for one in world.documents()] == [stays]
-
-
-async def test_a_twin_that_fails_to_be_indexed_is_not_taken_for_mended(ogx: Ogx) -> None:
-    world = ogx.world
-    for path in ("a.md", "b.md"):
-        world.write(path, "one and the same text")
     await world.once()
-    [gone, stays] = (one["id"] for one in world.documents())
-    world.play("fails", op="attach")
-    async with world.running():
-        target = world.make_target()
-        [outcome] = (await target.delete([gone])).values()
-        assert isinstance(outcome, Unavailable)
-        assert await target.delete([gone]) == {gone: None}
-        assert (await target.status([stays]))[stays].state is DocState.READY
+    assert len(await ogx.found("same")) == 1
+    assert world.orphans() == []
 
 
 async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> None:
