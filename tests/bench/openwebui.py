@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from kbsync.targets.openwebui.shapes import MARK, safe, safe_folder
+from kbsync_standin.faults import Fault
+from kbsync_standin.messages import Request, Response
 from kbsync_standin.openwebui.store import File
 from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, lose_state
@@ -55,6 +57,13 @@ class OpenWebuiBench(ZhipuBench):
     def __init__(self, world: OpenWebuiWorld) -> None:
         self._failed: set[str] = set()
         super().__init__(world)
+
+    def _answered(self, request: Request, fault: Fault | None) -> Response:
+        """What a client that is killed now has begun goes on without it."""
+        guillotine, op = self.world.guillotine, self.world.app.op(request)
+        if op in ("update", "link") and not fault and guillotine is not None and guillotine.falls_next:
+            fault = Fault("goes-on", args={"seconds": 10})
+        return super()._answered(request, fault)
 
     def _tell_new(self) -> None:
         new = self.world.app.journal()[self._told :]
@@ -135,5 +144,5 @@ class OpenWebuiBench(ZhipuBench):
                 self.world.play("lost-answer", op="upload", match="changed*")
             case "delete":  # for a file that was never linked
                 self.world.play("fails", op="upload", match="changed*", args={"runs": 0})
-            case "read" | "link":
+            case "link":
                 self.world.play("fails", op="upload", match="changed*", args={"runs": 1})

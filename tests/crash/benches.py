@@ -17,7 +17,7 @@ from tests.bench.openai import OpenaiBench
 from tests.bench.openwebui import OpenWebuiBench
 from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import ZhipuBench
-from tests.crash.jobs import JOBS, RECIPE_JOBS, REMOTE_JOBS, TEXT_JOBS, Job
+from tests.crash.jobs import COPY_JOBS, JOBS, RECIPE_JOBS, REMOTE_JOBS, TEXT_JOBS, Job
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
 from tests.memory.target import MemoryTarget
@@ -29,6 +29,9 @@ from tests.targets.lightrag.world import LightragWorld
 from tests.targets.openai.world import OpenaiWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.ragflow.world import RagflowWorld
+
+GIVE_UP = 90.0
+"""Seconds: work on a copy that nobody heard the end of is begun again after half of that."""
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
@@ -51,7 +54,7 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
-    "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, reembed_tries=1)),
+    "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, reembed_tries=1, give_up=GIVE_UP)),
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
     "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
     "dify": lambda place: DifyBench(DifyWorld(place, reembed_tries=1)),
@@ -69,7 +72,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             return {**JOBS, **RECIPE_JOBS, **late}
         case "openwebui":
             jobs = ("create", "change", "rename", "delete", "adopt", "supersede-unsure")
-            return {name: JOBS[name] for name in jobs}
+            return {**{name: JOBS[name] for name in jobs}, **COPY_JOBS}
         case "openai":
             some = ("create", "change", "rename", "delete", "adopt", "everything")
             return {name: JOBS[name] for name in some}

@@ -33,6 +33,11 @@ class Guillotine:
     _seen: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def falls_next(self) -> bool:
+        """The program does not pass the next boundary."""
+        return not self.fallen and len(self.passed) + 1 == self.at
+
     def boundary(self, name: str) -> None:
         """The program is at a boundary. Raises `Crash` from the fall on."""
         self.mark(name)

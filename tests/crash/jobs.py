@@ -67,6 +67,12 @@ async def rename_failing(mirror: Mirror, turn: int) -> Edit:
     return await rename(mirror, turn)
 
 
+async def copy(mirror: Mirror, turn: int) -> Edit:
+    """A file has the text of another one."""
+    mirror.world.write(f"copy{turn}.md", (mirror.world.root / mirror.kept).read_text())
+    return Edit(resends=True)
+
+
 async def delete(mirror: Mirror, turn: int) -> Edit:
     [gone] = mirror.spare(1)
     return Edit(mirror.delete(gone))
@@ -219,6 +225,9 @@ REMOTE_JOBS = {
 }
 """For a service: what is on its way there outlives the program, names are all that it keeps, and others
 work on the base as well."""
+
+COPY_JOBS = {"copy": Job(copy)}
+"""Where a text that is there already is refused, so that the copy is made another one."""
 
 TEXT_JOBS = {"rename-failing": Job(rename_failing, may_fail=True)}
 """Where a text is there once, so that nothing serves while the document of a new name is made."""

@@ -99,7 +99,6 @@ PROBES: Sequence[Probe] = (
     _upload("upload blanks", "blank.md", b" \n ", "blank"),
     _through("nothing in it", "blank"),
     _upload("upload nothing", "empty.md", b""),
-    _to("read again", "/api/v1/retrieval/process/file", {"file_id": "{file}"}),
     Probe("bad metadata", "POST", f"{FILES}/", file=("a.md", b"a", "text/plain"), form={"metadata": "{no"}),
     Probe("no such file", "GET", f"{FILES}/{NOBODY}"),
     _to("link nothing", f"{KB}/file/add", {"file_id": NOBODY}),

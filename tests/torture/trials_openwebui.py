@@ -82,6 +82,7 @@ def copies() -> Iterator[Trial]:
             Trial(kind, op, effect=effect) for kind in ("lost-answer", "cut-body") for effect in (True, False)
         )
         yield Trial("status", op, {"status": 500}, effect=False)
+    yield from (Trial("goes-on", op, {"seconds": seconds}) for op in ("update", "link") for seconds in (3, 0))
 
 
 def trials() -> list[Trial]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -48,6 +48,13 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     chat_model: Annotated[str, CHAT_MODEL] = ""
 
     shares_base: ClassVar[bool] = True
+    unkept: ClassVar[Mapping[int, str]] = {
+        3: (
+            "each file becomes one document; but where kbsync was killed, or an answer was lost, while a "
+            "copy was indexed, and the server is not through with it after half of "
+            "`vectorization.give_up`, that is done again, and the copy's passages are there twice"
+        ),
+    }
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Equal for two mirrors exactly when they would use one knowledge base."""

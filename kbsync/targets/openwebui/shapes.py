@@ -26,6 +26,7 @@ MARK = "kbsync_mark"
 
 _MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>[!-~]+)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_DUPLICATE = "Duplicate content"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 
 
@@ -33,8 +34,9 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 class StoredFile:
     """One file as the server has it. `folder`: "" for none, None where the answer does not say.
 
-    `base`: where it was sent to. `text_hash`: of the text it was indexed by. `content`: that text, where
-    it was asked for. `status` and `error`: the server's words.
+    `base`: where it was sent to. `text_hash`: of the text it was indexed by. `collection`: where that was
+    done last, the file's own or a base. `content`: its text, where it was asked for. `status`, `error`: the
+    server's words. Times are seconds since the epoch.
     """
 
     id: str
@@ -45,7 +47,9 @@ class StoredFile:
     digest: str | None
     text_hash: str
     size: int | None
-    created: float | None
+    created: float
+    updated: float
+    collection: str
     status: str
     error: str
     content: str
@@ -61,11 +65,40 @@ class StoredFile:
                 return sent
         return f"{self.folder}/{self.name}" if self.folder else self.name
 
+    @property
+    def is_in_own(self) -> bool:
+        """Its text was indexed for the file alone, and for a base not yet: that is the step after."""
+        return self.collection.startswith("file-")
+
+    @property
+    def is_searchable(self) -> bool:
+        """A file that a base lists has passages there; without a hash they are those of an older text."""
+        return bool(self.text_hash) and not self.is_in_own
+
+    @property
+    def is_refused_copy(self) -> bool:
+        """The server has its text in the base already."""
+        return self.status == "failed" and _DUPLICATE in self.error
+
+    @property
+    def is_apart(self) -> bool:
+        """Its text has a last line of ours, which the server stores before it indexes it."""
+        return self.content.endswith(self._last)
+
+    @property
+    def apart(self) -> str:
+        """Its text with that line: where the file stood then, and what no other file has."""
+        return self.content if self.is_apart else f"{self.content}\n\n({printable(self.path)}{self._last}"
+
+    @property
+    def _last(self) -> str:
+        return f", {self.id[:8]})\n"
+
     def listed(self, prefix: str, state: DocState) -> Listed:
         """A row of the list: paths of other mirrors, under another prefix, are not told."""
         whole = self.path
         path = whole.removeprefix(prefix) if whole.startswith(prefix) and whole != prefix else None
-        row = Listed(self.id, whole, self.size, self.created, state, path, self.digest)
+        row = Listed(self.id, whole, self.size, self.created or None, state, path, self.digest)
         return row if self.mark is None else replace(row, upload_id=self.mark[0], recipe=self.mark[1])
 
 
@@ -93,7 +126,6 @@ def file_of(body: Any) -> StoredFile | None:
     if remote_id is None:
         return None
     digest, folder = text_of(meta.get("file_hash")), row.get("directory_path")
-    created = count_of(row.get("created_at"))
     found = _MARK.fullmatch(text_of(told.get(MARK)))
     path = found and unquote_to_bytes(found["path"]).decode("utf-8", "surrogateescape")
     return StoredFile(
@@ -105,7 +137,9 @@ def file_of(body: Any) -> StoredFile | None:
         digest=digest if _DIGEST.fullmatch(digest) else None,
         text_hash=text_of(row.get("hash")),
         size=count_of(meta.get("size")),
-        created=None if created is None else float(created),
+        created=float(count_of(row.get("created_at")) or 0),
+        updated=float(count_of(row.get("updated_at")) or 0),
+        collection=text_of(meta.get("collection_name")),
         status=text_of(data.get("status")),
         error=text_of(data.get("error")),
         content=text_of(data.get("content")),
@@ -168,17 +202,11 @@ GONE = "404"
 """The code of a file that is not there."""
 
 _NOT_FOUND = "We could not find what you're looking for"
-_DUPLICATE = "Duplicate content"
 _UPLOAD_ENDED = "Error uploading file"
 _NOT_MADE = "Failed to create directory"
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
 """Calls that name a base and no file: what they do not find is the base."""
-
-
-def is_duplicate(words: str) -> bool:
-    """The server has the same text in the base already."""
-    return _DUPLICATE in words
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:

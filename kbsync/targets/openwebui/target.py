@@ -15,7 +15,7 @@ import math
 import mimetypes
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
-from typing import Any, Unpack
+from typing import Unpack
 from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Query
@@ -31,7 +31,6 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
-from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
@@ -44,8 +43,8 @@ from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetCo
 from kbsync.targets.openwebui.manage import OpenWebuiBases
 from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, safe_folder
 
-PATIENCE, STEP = 10.0, 0.25
-"""Seconds: how long a file that is to be deleted is waited for, and between two looks at it."""
+PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
+"""Seconds after each look at a file that is to be deleted and is being indexed."""
 
 ABANDONED = 3600.0
 """Seconds after which the server itself takes an upload for lost (`sync/diff`)."""
@@ -53,15 +52,13 @@ ABANDONED = 3600.0
 MOST_PASSAGES = 50
 """Passages that a search asks for: several may be of one document."""
 
-IN_FLIGHT = ("pending", "processing")
+IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
 NEWEST, RECENT = 300, 86_400.0
 """Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
 
-BUSY = 180.0
-"""Seconds for which a file is left alone after work on it was not answered."""
-
-_INDEXING, _MISSING = DocStatus(DocState.INDEXING), DocStatus(DocState.MISSING)
+_READY, _INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
+_MISSING = DocStatus(DocState.MISSING)
 
 
 class RemoteFolders:
@@ -121,9 +118,7 @@ class OpenWebuiTarget(AnswersByModel):
         self._config, self._surroundings, self.model = config, surroundings, config.chat_model
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = RemoteFolders()
-        self._busy: dict[str, float] = {}  # file → until when
         self._wall = options.get("wall", time.time)
-        self._steady = options.get("steady", time.monotonic)
         self._sleep = options.get("sleep", asyncio.sleep)
 
     @property
@@ -169,7 +164,7 @@ class OpenWebuiTarget(AnswersByModel):
         stored = file_of(answer.body)
         if stored is None:
             return Unsure("upload: the server's answer gives the file no id", code="no-id")
-        return Accepted(stored.id, created=stored.created)
+        return Accepted(stored.id, created=stored.created or None)
 
     # -- what became of it -----------------------------------------------------------------------------------
 
@@ -178,15 +173,15 @@ class OpenWebuiTarget(AnswersByModel):
 
         A page of the base is read first, then the user's newest files, which may wait; more pages for those
         that are through, and the rest each by itself. A text that the base has already is made another one
-        here (`_tell_apart`).
+        here (`_finish`).
         """
         wanted, news = set(ids), dict[str, StoredFile]()
         rows = await self._linked(wanted)
-        unready = {one for one in wanted if one not in rows or not rows[one].text_hash}
-        if left := {one for one in unready if not self._is_busy(one)}:
+        if left := wanted - rows.keys():
             size, most = min(NEWEST, 2 * len(left) + 20), 4 * len(left) + NEWEST
             news = await self._newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
-            if through := {one for one in left & news.keys() if news[one].status == "completed"}:
+            through = {one for one in left & news.keys() if news[one].status == "completed"}
+            if len(through) > 1:  # one alone is asked for by its name
                 rows |= await self._linked(through, 2 * len(ids) + 1)
         mine = [row for row in rows.values() if row.id in wanted]
         if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
@@ -199,31 +194,25 @@ class OpenWebuiTarget(AnswersByModel):
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
         """Of a file, by its row in the base and by that among the newest files, where they were read."""
-        if row and row.text_hash and not is_twin:
-            self._busy.pop(remote_id, None)
-            return DocStatus(DocState.READY)
+        if row and row.is_searchable and not is_twin:
+            return _READY
         try:
-            # Listed without a hash it was indexed anew and that failed: the old passages are there.
-            if self._is_busy(remote_id):
-                return _INDEXING
-            word = "" if is_twin else file.status if file else await self._word(remote_id)
-            if word in IN_FLIGHT:
-                return _INDEXING
-            file = file or (await self._file(remote_id) if word else None)  # for its reason, or its name
-            if is_twin or (file and word == "failed" and shapes.is_duplicate(file.error)):
-                await self._tell_apart(remote_id, is_linked=row is not None)
-                return _INDEXING
+            if row is None:
+                word = file.status if file else await self._word(remote_id)
+                if word in IN_FLIGHT:
+                    return _INDEXING
+                if word and word not in ENDED:
+                    return DocStatus(DocState.UNKNOWN)
+            file = file or await self._file(remote_id)  # for its reason, or its name
             if file is None:
                 return _MISSING
-            if word == "failed":
+            if file.status == "failed" and not file.is_refused_copy:
                 return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed")
-            if word != "completed" or await self._is_linked(file):
-                return DocStatus(DocState.READY if word == "completed" else DocState.UNKNOWN)
-            if self._busy.pop(remote_id, None):
-                await self._link(file)  # it was told apart, and the answer was lost
-                return _INDEXING
-            # Somebody took it out of the base, or that was not there when the file was through.
-            return _MISSING
+            if row is None and file.status == "completed":
+                # Asked for by its name, which other files may have as well.
+                row = (await self._linked({remote_id}, math.inf, query=file.name)).get(remote_id)
+            is_ready = row is not None and row.is_searchable and not is_twin
+            return _READY if is_ready else await self._finish(remote_id, row is not None, is_twin)
         except (Rejected, Unavailable) as error:
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
@@ -236,10 +225,6 @@ class OpenWebuiTarget(AnswersByModel):
             if wanted <= rows.keys() or not page.rows or len(rows) >= min(most, page.total or 0):
                 break
         return rows
-
-    async def _is_linked(self, file: StoredFile) -> bool:
-        """The base lists it; asked for by its name, which other files may have as well."""
-        return file.id in await self._linked({file.id}, math.inf, query=file.name)
 
     async def _newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
@@ -255,62 +240,38 @@ class OpenWebuiTarget(AnswersByModel):
             if is_end or is_enough(rows):
                 return rows
 
-    async def _tell_apart(self, remote_id: str, *, is_linked: bool) -> None:
+    async def _finish(self, remote_id: str, is_linked: bool, is_twin: bool = False) -> DocStatus:
         """Have a file indexed whose text the base has already, which the server refuses.
 
         Its text, and not its original, gets a last line with its path: a search shows passages of equal words
-        once. Also for two that slipped in side by side: to remove one would take the passages of both.
-        Repeatable; `status` says how it went. A command that only looks leaves it to others.
+        once. Also for one of two that slipped in side by side, a twin: to remove one would take the passages
+        of both. Work of which nobody heard the end may go on there, and done twice it leaves passages twice:
+        what was begun a short time ago, by whichever process, is left alone. A command that only looks leaves
+        all of it to others.
         """
-        whole = None if self._surroundings.read_only else await self._file(remote_id)
-        if whole is None or not whole.content:
-            return
-        last = f"\n\n({printable(whole.path)}, {whole.id[:8]})\n"
-        text = whole.content.removesuffix(last) + last
-        is_apart = text == whole.content and not is_linked
-        if (is_apart or await self._update(whole, text)) and not is_linked:
-            await self._link(whole)
-
-    async def reembed(self, remote_id: str) -> None:
-        """Index it again by its text, or read its original again where there is none."""
         file = await self._file(remote_id)
-        if file is None:
-            raise Rejected("the file is not there any more", code=GONE)
-        path, body = "/api/v1/retrieval/process/file", {"file_id": remote_id}
-        if file.content and await self._is_linked(file):
-            await self._update(file, file.content)  # a link would leave its old passages beside the new ones
-        elif file.content or await self._work(file, "read", path, body):
-            await self._link(file)
-
-    async def _update(self, file: StoredFile, text: str) -> bool:
-        """Index a file by another text; where it is linked, that takes the place of its passages."""
-        path = f"/api/v1/files/{quote(file.id)}/data/content/update"
-        return await self._work(file, "update", path, {"content": text})
-
-    async def _link(self, file: StoredFile) -> None:
-        """Index a file by the text that the server has of it, and put it into the base."""
-        body = {"file_id": file.id, "directory_id": file.folder_id}
-        await self._work(file, "link", f"{self._base}/file/add", body)
-
-    async def _work(self, file: StoredFile, op: str, path: str, body: Mapping[str, Any]) -> bool:
-        """Work that is answered when it is done; done twice, it leaves passages twice, so it is sent once.
-
-        False: it went wrong, and the file's status has the reason; or nobody knows, and it may go on there.
-        """
-        if self._is_busy(file.id):
-            return False
-        self._busy[file.id], is_done = self._steady() + BUSY, True
+        if file is None or not (is_linked or file.is_apart or file.is_refused_copy):
+            return _MISSING  # somebody took it out of the base, or that was not there when it was through
+        is_begun = file.is_apart or (is_linked and not is_twin)
+        if self._surroundings.read_only or (is_begun and self._is_recent(file)):
+            return _INDEXING
         try:
-            await self._client.post(op, path, json=body)
+            if is_linked or not is_begun:
+                # Where it is linked, that takes the place of its passages.
+                path = f"/api/v1/files/{quote(file.id)}/data/content/update"
+                text = file.content if is_begun else file.apart
+                await self._client.post("update", path, json={"content": text})
+            if not is_linked:
+                body = {"file_id": file.id, "directory_id": file.folder_id}
+                await self._client.post("link", f"{self._base}/file/add", json=body)
         except Unsure:
-            return False
-        except (Rejected, Unavailable):
-            is_done = False
-        self._busy.pop(file.id, None)
-        return is_done
+            pass
+        return _INDEXING
 
-    def _is_busy(self, remote_id: str) -> bool:
-        return self._busy.get(remote_id, 0.0) > self._steady()
+    def _is_recent(self, file: StoredFile) -> bool:
+        """Its text was stored, or its indexing was begun, less than half of `give_up` ago."""
+        age = self._wall() + (self.clock_apart or 0.0) - file.updated
+        return age < self._config.vectorization.give_up / 2
 
     async def _word(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None where there is no file."""
@@ -352,9 +313,15 @@ class OpenWebuiTarget(AnswersByModel):
             word = await self._settled(remote_id)
             if word is None:
                 return None
-            if word == "completed":
+            newest = await self._newest(NEWEST, lambda _: True) if word == "completed" else {}
+            file = newest.get(remote_id)
+            is_in_own = file is not None and file.is_in_own
+            if file and is_in_own and self._is_recent(file):
+                raise Unavailable("delete: the file may just be linked", code=file.status)
+            if word == "completed" and not is_in_own:
                 # In another base as well, or linked to this one only after it was cleaned up.
-                await self._clean_up((remote_id,))
+                if not await self._clean_up((remote_id,)):
+                    raise Unavailable("delete: the file is still being indexed", code=word)
             else:
                 await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
         except TargetError as error:
@@ -366,34 +333,46 @@ class OpenWebuiTarget(AnswersByModel):
 
         Deleted then, it would leave its passages in the base, and nothing could remove them (promise 11).
         """
-        until = self._steady() + PATIENCE
-        # A word that nobody knows may mean anything.
-        while (word := await self._word(remote_id)) not in ("completed", "failed", None):
-            if self._steady() >= until:
-                file = await self._file(remote_id)
-                # A server that was ended in the middle leaves this for ever.
-                age = self._wall() - file.created if file and file.created else 0.0
-                if age > max(ABANDONED, self._config.vectorization.give_up):
-                    break
-                raise Unavailable("delete: the file is still being indexed", code=word or "")
-            await self._sleep(STEP)
+        for seconds in PAUSES:
+            word = await self._word(remote_id)
+            if word in ENDED or word is None:  # a word that nobody knows may mean anything
+                return word
+            await self._sleep(seconds)
+        file = await self._file(remote_id)
+        # A server that was ended in the middle leaves this for ever.
+        age = self._wall() - file.created if file and file.created else 0.0
+        if age <= max(ABANDONED, self._config.vectorization.give_up):
+            raise Unavailable("delete: the file is still being indexed", code=word or "")
         return word
 
-    async def _clean_up(self, ids: Sequence[str]) -> None:
-        """The server's own removal for mirrors: it takes files that are linked here and nothing else."""
-        if ids:
-            body = {"file_ids": list(ids), "dir_ids": []}
+    async def _clean_up(self, ids: Collection[str]) -> bool:
+        """The server's own removal for mirrors: it takes files that are linked here and nothing else.
+
+        With a file go the passages of all that have its text. A file whose text another one has is told apart
+        first, and one that is being indexed is left alone: then it is False.
+        """
+        rows = (await self._page(1, PAGE_SIZE, {})).rows  # those that changed last
+        kept = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
+        twins = {row.id for row in rows if row.id in ids and row.text_hash in kept}
+        busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own}
+        for one in busy:
+            await self._finish(one, True, one in twins)
+        if gone := [one for one in ids if one not in busy]:
+            body = {"file_ids": gone, "dir_ids": []}
             await self._client.ask("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
+        return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
         """Files on their way first: read after the others, one could be in neither list."""
         prefix, counted = self._surroundings.prefix, 0
         oldest = self._wall() - max(RECENT, self._config.vectorization.give_up)
-        news = await self._newest(
-            NEWEST, lambda seen: any((one.created or 0.0) < oldest for one in seen.values())
-        )
+        news = await self._newest(NEWEST, lambda seen: any(one.created < oldest for one in seen.values()))
         base = self._config.knowledge_id
-        pending = {key: one for key, one in news.items() if one.base == base and one.status in IN_FLIGHT}
+        pending = {
+            key: one
+            for key, one in news.items()
+            if one.base == base and (one.status in IN_FLIGHT or (one.mark and one.is_refused_copy))
+        }
 
         async def ask(number: int, size: int) -> ListPage[StoredFile]:
             nonlocal counted
@@ -405,7 +384,7 @@ class OpenWebuiTarget(AnswersByModel):
         sweep = ListSweep(ask)
         async for row in sweep.rows():
             pending.pop(row.id, None)
-            yield row.listed(prefix, DocState.READY)
+            yield row.listed(prefix, DocState.READY if row.is_searchable else DocState.INDEXING)
         # The server answers an error of its database with an empty list and a count of 0.
         if not sweep.shown:
             path = f"{self._base}/sync/diff"
@@ -446,6 +425,6 @@ class OpenWebuiTarget(AnswersByModel):
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
     """Those of `ids` that are listed beside another file of the same text which is older, or not ours."""
     first: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: (row.mark is not None, row.created or 0.0, row.id)):
+    for row in sorted(rows, key=lambda row: (row.mark is not None, row.created, row.id)):
         first.setdefault(row.text_hash or row.id, row.id)
     return ids & {row.id for row in rows} - set(first.values())

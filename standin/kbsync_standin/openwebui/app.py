@@ -6,7 +6,7 @@ import hashlib
 import json
 import mimetypes
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from kbsync_standin.application import ServiceApplication, compiled, misshapen
@@ -39,7 +39,6 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("DELETE", _FILE, "delete"),
     ("POST", _FILE + "/data/content/update", "update"),
     ("POST", _FILE + "/rename", "rename"),
-    ("POST", "/api/v1/retrieval/process/file", "read"),
     ("POST", "/api/v1/retrieval/query/collection", "search"),
     ("POST", "/api/chat/completions", "chat"),
 )
@@ -206,7 +205,7 @@ def _row(one: File, *, data: bool) -> dict[str, Any]:
     """As the server shows a file; `data`: with its status and text."""
     told: dict[str, Any] = {"status": one.status} | ({} if one.text is None else {"content": one.text})
     told |= {} if one.status in ("pending", "processing") else {"error": one.error}
-    collection = {"collection_name": next(iter(one.folder), f"file-{one.id}")} if one.has_passages else {}
+    collection = {"collection_name": one.collection} if one.collection else {}
     return {
         "id": one.id,
         "user_id": USER_ID,
@@ -333,20 +332,22 @@ def _cleanup(store: Store, request: Request, parts: Mapping[str, str], fault: Fa
     return {"status": True}
 
 
-def _update(store: Store, request: Request, parts: Mapping[str, str], _fault: Fault) -> Any:
-    one, text = store.file(parts["file"]), _body(request, ("content",))["content"]
-    one.text = text
-    targets: list[KnowledgeBase | None] = [store.bases[key] for key in one.folder]
-    old = [(base, chunk) for base in filter(None, targets) for chunk in base.chunks if chunk.file == one.id]
+def _do(store: Store, work: Iterator[None], fault: Fault, refusal: Callable[[Refused], Refused]) -> None:
+    """Before it is answered, or by and by. Raises `refusal` of what went wrong."""
+    if fault.kind == "goes-on":
+        store.go_on(work, float(fault.args.get("seconds", 20)))
+        raise Refused("504 Gateway Time-out", 504)
     try:
-        for target in targets or [None]:
-            store.index(one, target, store.clock.now())
-        for base, chunk in old:
-            base.chunks.remove(chunk)
+        for _ in work:
+            pass
     except Refused as error:
-        store.fail(one, str(error))
-        raise Refused("Failed to process indexed text. Your changes were not fully indexed.", 500) from None
-    one.status, one.error = "completed", None
+        raise refusal(error) from None
+
+
+def _update(store: Store, request: Request, parts: Mapping[str, str], fault: Fault) -> Any:
+    one, text = store.file(parts["file"]), _body(request, ("content",))["content"]
+    words = "Failed to process indexed text. Your changes were not fully indexed."
+    _do(store, store.update(one, text), fault, lambda _: Refused(words, 500))
     return {"content": text}
 
 
@@ -358,19 +359,7 @@ def _rename(store: Store, request: Request, parts: Mapping[str, str], _fault: Fa
     return _row(one, data=True) | {"path": "/app/backend/data/uploads/x"}
 
 
-def _read(store: Store, request: Request, _parts: Mapping[str, str], _fault: Fault) -> Any:
-    one = store.file(_body(request, ("file_id",), ("content", "collection_name"))["file_id"])
-    one.text = one.content.decode("utf-8", "replace")
-    try:
-        store.index(one, None, store.clock.now())
-    except Refused as error:
-        store.fail(one, str(error))
-        raise
-    one.status, one.error = "completed", None
-    return {"status": True, "collection_name": f"file-{one.id}", "filename": one.name, "content": one.text}
-
-
-def _link(store: Store, request: Request, parts: Mapping[str, str], _fault: Fault) -> Any:
+def _link(store: Store, request: Request, parts: Mapping[str, str], fault: Fault) -> Any:
     base, body = store.base(parts["base"], 400), _body(request, ("file_id",), ("directory_id",))
     one, folder = store.file(body["file_id"], 400), body.get("directory_id")
     if folder is not None and folder not in base.folders:
@@ -380,15 +369,7 @@ def _link(store: Store, request: Request, parts: Mapping[str, str], _fault: Faul
             "Extracted content is not available for this file. "
             "Please ensure that the file is processed before proceeding."
         )
-    if any(chunk.file == one.id for chunk in base.chunks):
-        store.violations.append(f"link: the passages of {one.name} are there twice")
-    try:
-        store.index(one, base, store.clock.now())
-    except Refused as error:
-        store.fail(one, str(error))
-        raise Refused(f"400: {error}") from None
-    one.folder[base.id] = folder
-    one.status, one.error = "completed", None
+    _do(store, store.link(one, base, folder), fault, lambda error: Refused(f"400: {error}"))
     mine = (_row(file, data=False) for file in store.present() if base.id in file.folder)
     shown = ("id", "hash", "meta", "created_at", "updated_at")
     files = [{name: row[name] for name in shown} for row in mine]
@@ -498,7 +479,6 @@ ANSWERS: Mapping[str, Callable[[Store, Request, Mapping[str, str], Fault], Any]]
     "delete": _delete,
     "update": _update,
     "rename": _rename,
-    "read": _read,
     "search": _search,
     "chat": _chat,
 }

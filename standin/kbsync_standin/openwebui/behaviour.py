@@ -46,6 +46,8 @@ KINDS: Mapping[str, str] = {
     "odd-status": "the status of the file is something else (status, state) [args: value; missing: true]",
     "left-out": "the newest file is left out, the count stays (list)",
     "empty-list": "an error of the database, answered as an empty list with a count of 0 (list)",
+    "goes-on": "504 of a proxy: the text is stored, the rest of the work is done later, in steps "
+    "(update, link) [args: seconds: between two steps (20), 0: never]",
     "keeps-files": "the answer is that of success, the files stay (cleanup, delete)",
     "stream": STREAM,
 }

@@ -3,13 +3,15 @@
 After `routers/files.py`, `routers/knowledge.py` and `routers/retrieval.py` of Open WebUI 0.12.4. A file is
 indexed in the background: into a collection of its own, then into the base, then it is linked, then it is
 `completed`. Passages know the SHA-256 of the whole text they are from, which is how equal texts are refused
-and how a removal takes the passages of others along.
+and how a removal takes the passages of others along. A text that is indexed anew is stored first, whatever
+becomes of the work, and the work goes on when nobody waits for its answer any more.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +49,7 @@ class File:
     text: str | None = None
     text_hash: str | None = None
     is_deleted: bool = False
-    has_passages: bool = False  # in a collection of its own, which comes first
+    collection: str = ""  # where its text was indexed last: its own comes first, then that of a base
     folder: dict[str, str | None] = field(default_factory=dict)  # base → folder: the links
 
     @property
@@ -92,6 +94,7 @@ class Store(Holdings[OpenWebuiBehaviour]):
     def _begin(self) -> None:
         self.files: dict[str, File] = {}
         self.bases: dict[str, KnowledgeBase] = {}
+        self._going_on: list[tuple[float, float, Iterator[None]]] = []
         self.make_base("Home", "", HOME_ID)
 
     def _turned(self, before: OpenWebuiBehaviour) -> None:
@@ -167,6 +170,18 @@ class Store(Holdings[OpenWebuiBehaviour]):
             one.status = "processing"
             if one.ready_at is not None and one.ready_at <= now:
                 self._index_first(one)
+        while steps := next((one for one in self._going_on if one[0] <= now), None):
+            self._going_on.remove(steps)
+            at, seconds, work = steps
+            with suppress(Refused, StopIteration):  # nobody waits for the answer
+                next(work)
+                self._going_on.append((at + seconds, seconds, work))
+
+    def go_on(self, work: Iterator[None], seconds: float) -> None:
+        """Begin this work and do each further step so much later; 0: never, as after a restart."""
+        next(work)
+        if seconds:
+            self._going_on.append((self.clock.now() + seconds, seconds, work))
 
     def _index_first(self, one: File) -> None:
         one.text = one.text if one.text is not None else one.content.decode("utf-8", "replace")
@@ -195,7 +210,7 @@ class Store(Holdings[OpenWebuiBehaviour]):
         if one.fails:
             one.fails -= one.fails > 0
             raise Refused(BROKEN)
-        one.has_passages = True
+        one.collection = f"file-{one.id}"
         text_hash = hashlib.sha256(text.encode()).hexdigest()
         if base is not None:
             same = [chunk for chunk in base.chunks if chunk.text_hash == text_hash and chunk.added <= begun]
@@ -203,8 +218,51 @@ class Store(Holdings[OpenWebuiBehaviour]):
                 raise Refused(DUPLICATE)
             lines = "\n".join(line.strip() for line in text.splitlines() if line.strip())
             base.chunks.append(Chunk(one.id, text_hash, lines, self.clock.now()))
+            one.collection = base.id
         one.text_hash = text_hash
         one.updated = self.clock.now()
+
+    def link(self, one: File, base: KnowledgeBase, folder: str | None) -> Iterator[None]:
+        """Put it into a base: its passages are added to what is there. Raises `Refused`."""
+        one.updated = self.clock.now()
+        yield
+        with self._noted(one):
+            self.index(one, base, self.clock.now())
+        if not one.is_deleted:
+            one.folder[base.id] = folder
+        self._look_at_passages(one, (base,))
+
+    def update(self, one: File, text: str) -> Iterator[None]:
+        """Index it by another text, and then in each base that has it. Raises `Refused`."""
+        one.text, one.updated = text, self.clock.now()
+        yield
+        with self._noted(one):
+            self.index(one, None, self.clock.now())
+        bases = [self.bases[key] for key in one.folder]
+        for base in bases:
+            old = {id(chunk) for chunk in base.chunks if chunk.file == one.id}
+            yield
+            with self._noted(one):
+                self.index(one, base, self.clock.now())
+            base.chunks = [chunk for chunk in base.chunks if id(chunk) not in old]
+        self._look_at_passages(one, bases)
+
+    @contextmanager
+    def _noted(self, one: File) -> Iterator[None]:
+        """How the work on a file ends is its status."""
+        try:
+            yield
+        except Refused as error:
+            self.fail(one, str(error))
+            raise
+        one.status, one.error = "completed", None
+
+    def _look_at_passages(self, one: File, bases: Iterable[KnowledgeBase]) -> None:
+        """Work that is done twice at a time leaves them twice; after a removal it leaves them for good."""
+        for base in bases:
+            count = sum(chunk.file == one.id for chunk in base.chunks)
+            if count > (0 if one.is_deleted else 1):
+                self.violations.append(f"the passages of {one.name} are there {count} times")
 
     def fail(self, one: File, error: str) -> None:
         """It could not be indexed; its hash is forgotten, its text is not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.targets.openwebui.shapes import file_of
+from kbsync_standin.rules import Refused
 from tests.remote.world import sha_of_folder
 from tests.targets.openwebui.world import OpenWebuiWorld
 
@@ -318,32 +318,113 @@ async def test_a_document_whose_indexing_anew_failed_is_not_called_searchable(wo
     [file] = world.app.store.files.values()
     file.fails = 1
     async with world.running(), aclosing(world.make_target()) as target:
-        await target._update(shapes_of(file), "all about herons")
+        with suppress(Refused):
+            for _ in world.app.store.update(file, "all about herons"):
+                pass
         status = (await target.status([file.id]))[file.id]
         assert (status.state, status.code) == (DocState.FAILED, "failed")
         assert "Internal Server Error" in status.reason
-        await target.reembed(file.id)
-        assert (await target.status([file.id]))[file.id].state is DocState.READY
-    assert await found(world, "herons") == {"a.md"}
-    assert await found(world, "kestrels") == set()
+        assert [row.state async for row in target.list()] == [DocState.INDEXING]
+    assert await found(world, "kestrels") == {"a.md"}
+
+
+GIVE_UP = 120.0
+"""Seconds; work that was begun less than half of that ago is left alone."""
+
+
+async def uploaded_copy(world: OpenWebuiWorld) -> str:
+    """Of a file that is mirrored; it is refused for its text."""
+    world.target_settings["give_up"] = GIVE_UP
+    world.write("a.md", "all about kestrels")
+    await world.once()
+    async with world.running(), aclosing(world.make_target()) as target:
+        [copy] = await target.put([outgoing(world, "b.md", "all about kestrels")])
+    world.clock.now += 10
+    return str(copy.remote_id)
+
+
+async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocState:
+    async with world.running(), aclosing(world.make_target()) as target:
+        status = (await target.status([remote_id]))[remote_id]
+        assert isinstance(status.state, DocState)
+        return status.state
 
 
 @pytest.mark.parametrize("op", ["update", "link"])
-async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld, op: str) -> None:
-    world.write("a.md", "all about kestrels")
-    await world.once()
-    world.play("lost-answer", op=op)
-    async with world.running(), aclosing(world.make_target()) as target:
-        [copy] = await target.put([outgoing(world, "b.md", "all about kestrels")])
-        world.clock.now += 10
-        for _ in range(3):
-            states = {(await target.status([copy.remote_id]))[copy.remote_id].state}
-            assert states <= {DocState.INDEXING, DocState.READY}
-        assert world.asked(op) == 1
-        world.clock.now += 400
-        await target.status([copy.remote_id])
-        assert (await target.status([copy.remote_id]))[copy.remote_id].state is DocState.READY
+@pytest.mark.parametrize("kind", ["lost-answer", "goes-on"])
+async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld, op: str, kind: str) -> None:
+    """Each look is that of another process: what goes on is known by what the server tells."""
+    copy = await uploaded_copy(world)
+    world.play(kind, op=op)
+    for _ in range(5):
+        assert await state_at_a_new_process(world, copy) in (DocState.INDEXING, DocState.READY)
+        world.clock.now += 8
+    assert world.asked(op) == 1
+    world.clock.now += GIVE_UP
+    await state_at_a_new_process(world, copy)
+    world.clock.now += 1
+    assert await state_at_a_new_process(world, copy) is DocState.READY
     assert await found(world, "kestrels") == {"a.md", "b.md"}
+
+
+@pytest.mark.parametrize("op", ["update", "link"])
+async def test_work_that_a_restart_of_the_server_ended_is_begun_again(world: OpenWebuiWorld, op: str) -> None:
+    copy = await uploaded_copy(world)
+    world.play("goes-on", op=op, args={"seconds": 0})
+    for seconds in (1, GIVE_UP / 2 - 10, 20, 1):
+        await state_at_a_new_process(world, copy)
+        world.clock.now += seconds
+    assert await state_at_a_new_process(world, copy) is DocState.READY
+    assert world.asked("upload") == 2
+    assert await found(world, "kestrels") == {"a.md", "b.md"}
+
+
+async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: OpenWebuiWorld) -> None:
+    """Indexed anew, first for itself, then for the base: one hash is told before the other is there."""
+    world.target_settings["give_up"] = GIVE_UP
+    for name in ("a.md", "b.md"):
+        async with world.running(), aclosing(world.make_target()) as target:
+            await target.put([outgoing(world, name, "all about kestrels")])
+    world.clock.now += 10
+    world.play("goes-on", op="update")
+    first, twin = world.app.store.files
+    states = list[DocState]()
+    for _ in range(6):
+        states.append(await state_at_a_new_process(world, twin))
+        world.clock.now += 9
+    assert states == [DocState.INDEXING] * 5 + [DocState.READY]
+    assert await state_at_a_new_process(world, first) is DocState.READY
+    assert await found(world, "kestrels") == {"a.md", "b.md"}
+
+
+@pytest.mark.parametrize("goes", [0, 1])
+async def test_of_two_equal_texts_that_slipped_in_one_can_be_deleted(
+    world: OpenWebuiWorld, goes: int
+) -> None:
+    for name in ("a.md", "b.md"):
+        async with world.running(), aclosing(world.make_target()) as target:
+            await target.put([outgoing(world, name, "all about kestrels")])
+    world.clock.now += 10
+    [*ids] = world.app.store.files
+    async with world.running(), aclosing(world.make_target()) as target:
+        assert await target.delete([ids[goes]]) == {ids[goes]: None}
+        assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
+    assert await found(world, "kestrels") == {["b.md", "a.md"][goes]}
+
+
+@pytest.mark.parametrize("op", ["update", "link"])
+async def test_a_file_is_not_deleted_while_work_on_it_goes_on(world: OpenWebuiWorld, op: str) -> None:
+    copy = await uploaded_copy(world)
+    world.play("goes-on", op=op)
+    await state_at_a_new_process(world, copy)
+    for seconds in (25, GIVE_UP):
+        async with world.running(), aclosing(world.make_target()) as target:
+            await target.delete([copy])
+        world.clock.now += seconds
+    async with world.running(), aclosing(world.make_target()) as target:
+        assert await target.delete([copy]) == {copy: None}
+    assert [one.is_deleted for one in world.app.store.files.values()] == [False, True]
+    assert await found(world, "kestrels") == {"a.md"}
 
 
 async def test_a_folder_that_is_not_made_is_tried_again_and_halts_nothing(world: OpenWebuiWorld) -> None:
@@ -391,11 +472,6 @@ async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None
         for refused in (bases.models, bases.capacity):
             with pytest.raises(NotOffered):
                 await refused()
-
-
-def shapes_of(file: Any) -> Any:
-    """The stand-in's file as the target reads it."""
-    return file_of({"id": file.id, "filename": file.name})
 
 
 def outgoing(world: OpenWebuiWorld, path: str, text: str) -> Any:

@@ -42,7 +42,7 @@ async def test_looks_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> 
     assert world.asked() <= 1.2 * 100
 
 
-async def test_a_changed_file_costs_five_requests_with_the_removal_of_the_old_one(
+async def test_a_changed_file_costs_six_requests_with_the_removal_of_the_old_one(
     world: OpenWebuiWorld,
 ) -> None:
     await mirrored(world, 3)
@@ -50,7 +50,17 @@ async def test_a_changed_file_costs_five_requests_with_the_removal_of_the_old_on
     world.write("f0.md", "changed")
     await world.once()
     assert world.statuses() == {"ready": 3}
-    assert world.asked() <= 5
+    assert world.asked() <= LOOK + 5
+
+
+async def test_a_copy_costs_two_requests_more_than_its_looks(world: OpenWebuiWorld) -> None:
+    await mirrored(world, 3)
+    world.turn(index=(0.2, 0.6))
+    world.write("copy.md", (world.root / "f0.md").read_text())
+    await world.once()
+    assert world.statuses() == {"ready": 4}
+    assert (world.asked("upload"), world.asked("update"), world.asked("link")) == (1, 1, 1)
+    assert world.asked() <= LOOK + 7
 
 
 async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: OpenWebuiWorld) -> None:
