@@ -142,7 +142,7 @@ class OpenWebuiMirror(RepairedMirror):
     world: OpenWebuiWorld
 
     def messes(self) -> Sequence[Mess]:
-        return (*super().messes(), self.unlink)
+        return (*super().messes(), self.move_ours, self.unlink)
 
     def stored(self, remote_id: str) -> File:
         return self.world.app.store.files[remote_id]
@@ -158,6 +158,15 @@ class OpenWebuiMirror(RepairedMirror):
         planted = self.stored(self.bench.add_foreign(path, text))
         digest = sha256(text.encode()).hexdigest()
         planted.sent |= metadata_of(ANOTHER, "1", path, digest, str(planted.sent["knowledge_id"]))
+
+    async def move_ours(self) -> None:
+        """Others put a document of ours into a folder of theirs."""
+        path = self.chance.choice(sorted(self.steady))
+        one = self.stored(self.kept(path).id)
+        self.untold[one.id] = path
+        [base] = self.world.app.store.bases.values()
+        base.folders["theirs"] = ("their guides", None)
+        one.folder[base.id] = "theirs"
 
     async def unlink(self) -> None:
         """Others take a document of ours out of the base, and leave the file."""
@@ -221,11 +230,18 @@ class RagflowMirror(NamedMirror):
     hidden = 1  # states are read from the list
     world: RagflowWorld
 
+    def messes(self) -> Sequence[Mess]:
+        return (*super().messes(), self.parse_again)
+
     def stored(self, remote_id: str) -> RagflowDocument:
         return self.world.app.user.documents[remote_id]
 
     def undelete(self, one: OwnDocument) -> None:
         self.stored(one.id).is_deleted = False
+
+    async def parse_again(self) -> None:
+        """Others have a document of ours parsed once more, and it is not found meanwhile."""
+        self.world.app.user.parse(self.stored(self.kept(self.pick()).id), Fault(""))
 
 
 class LightragMirror(RepairedMirror):
