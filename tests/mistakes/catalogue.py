@@ -78,6 +78,13 @@ MISTAKES = {
         "abilities), Action(Step.RETIRE if server else Step.SEND, replaced))",
         ("tests/core", "tests/engine/test_once.py"),
     ),
+    "late-takes-the-place": Mistake(
+        "where each text is kept once, an upload that comes late takes the place of what was sent instead",
+        "kbsync/engine/journal.py",
+        "is_same = upload.predecessor == old.id and upload.digest == old.digest",
+        "is_same = upload.digest == old.digest",
+        ("tests/engine/test_texts_once.py",),
+    ),
     # 3. Exactly once.
     "doubt-is-failure": Mistake(
         "an upload whose answer was lost is sent again without a look",

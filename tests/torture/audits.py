@@ -133,7 +133,7 @@ class AuditedMirror(MessyMirror):
 
 MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {
     "zhipu": lambda place, chance: AuditedMirror(ZhipuBench(RemoteWorld(place)), chance),
-    **{one.at: one for one in REPAIRED},
+    **REPAIRED,
 }
 
 
@@ -145,5 +145,5 @@ def audit(at: str, seed: int, place: Path, turns: int = TURNS) -> Tally:
 
 EXERCISES: dict[str, Exercise] = {
     "audit": partial(audit, "zhipu"),
-    **{f"audit-{one.at}": partial(audit, one.at) for one in REPAIRED},
+    **{f"audit-{name}": partial(audit, name) for name in REPAIRED},
 }

@@ -59,6 +59,10 @@ class MessyMirror:
         """Files that have something to find, or had once."""
         return self.bench.searchable()
 
+    def violations(self) -> list[str]:
+        """What was done against the rules of the service, or to documents of others."""
+        return self.bench.violations()
+
     async def go_over(self) -> None:
         """A pass, which sees to what was edited."""
         await self.world.once()
@@ -156,7 +160,7 @@ class MessyMirror:
         self.tally.duplicated += len(again)
         self.tally.gaps += len(self.gaps)
         self.tally.foreign += self.bench.touched()
-        violations = self.bench.violations()
+        violations = self.violations()
         self.tally.violations += len(violations)
         statuses = self.world.statuses()
         if self.tally.broken or not is_well or set(statuses) != {"ready"}:

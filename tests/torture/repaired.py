@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 
 from kbsync.core.names import Naming
 from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync.targets.openai.shapes import Mark
 from kbsync.targets.openwebui.shapes import metadata_of
+from kbsync_standin.dify.workspace import Document
 from kbsync_standin.faults import Fault
+from kbsync_standin.gptbots.bot import Document as BotDocument
+from kbsync_standin.lightrag.storage import Document as LightragDocument
 from kbsync_standin.openai.project import HOME_ID, Attached
 from kbsync_standin.openwebui.store import File
+from kbsync_standin.ragflow.datasets import Document as RagflowDocument
 from tests.bench.bench import OwnDocument
 from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
@@ -49,8 +55,11 @@ class GptbotsMirror(RepairedMirror):
     def messes(self) -> Sequence[Mess]:
         return (*super().messes(), self.lose_mark)
 
+    def stored(self, remote_id: str) -> BotDocument:
+        return self.world.app.bot.storage.documents[remote_id]
+
     def plant_copy(self, one: OwnDocument) -> str:
-        url = self.world.app.bot.storage.documents[one.id].source_url
+        url = self.stored(one.id).source_url
         return self.bench.add_foreign(one.name, text_of(one), source_url=url)
 
     def plant_replacement(self, one: OwnDocument) -> None:
@@ -63,16 +72,13 @@ class GptbotsMirror(RepairedMirror):
         url = f"{MARKER_BASE}/{path}#sha256={digest}&u={ANOTHER}&r=t600"
         self.bench.add_foreign(self.kept(path).name, text, source_url=url)
 
-    def give_name(self, one: OwnDocument, name: str) -> None:
-        self.world.app.bot.storage.documents[one.id].name = name
-
     def undelete(self, one: OwnDocument) -> None:
-        self.world.app.bot.storage.documents[one.id].deleted_at = None
+        self.stored(one.id).deleted_at = None
 
     async def lose_mark(self) -> None:
         """Others clear the address of a document of ours, or cut it; it is told by its id."""
         path = self.chance.choice(sorted(self.steady))
-        one = self.world.app.bot.storage.documents[self.kept(path).id]
+        one = self.stored(self.kept(path).id)
         self.untold[one.id] = path
         one.source_url = self.chance.choice(("", one.source_url.partition("#")[0]))
 
@@ -86,13 +92,12 @@ class OpenaiMirror(RepairedMirror):
     def messes(self) -> Sequence[Mess]:
         return (*super().messes(), self.lose_mark, self.detach)
 
-    def attached(self, one: OwnDocument) -> Attached:
-        """As the store has it, or had it."""
+    def stored(self, remote_id: str) -> Attached:
         store = self.world.app.project.stores[HOME_ID]
-        return store.files.get(one.id) or next(each for each in store.past if each.id == one.id)
+        return store.files.get(remote_id) or next(one for one in store.past if one.id == remote_id)
 
     def plant_copy(self, one: OwnDocument) -> str:
-        return self.bench.add_foreign(one.name, text_of(one), attributes=self.attached(one).attributes)
+        return self.bench.add_foreign(one.name, text_of(one), attributes=self.stored(one.id).attributes)
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Sometimes with our very bytes."""
@@ -101,20 +106,32 @@ class OpenaiMirror(RepairedMirror):
         self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
 
     def give_name(self, one: OwnDocument, name: str) -> None:
-        self.attached(one).attributes["path"] = name
+        self.stored(one.id).attributes["path"] = name
 
     async def lose_mark(self) -> None:
         """Others set attributes of their own on a file of ours; it is told by its id."""
         path = self.chance.choice(sorted(self.steady))
-        one = self.kept(path)
+        one = self.stored(self.kept(path).id)
         self.untold[one.id] = path
-        self.attached(one).attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
+        one.attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
 
     async def detach(self) -> None:
         """Others take a file of ours out of the store, and leave it in the project."""
         path = self.pick()
         self.world.app.project.detach(self.world.app.project.stores[HOME_ID], self.kept(path).id)
         self.want("missing", path)
+
+
+class OgxMirror(OpenaiMirror):
+    """At a server that speaks as OpenAI does, where files of equal text share their passages."""
+
+    def __init__(self, place: Path, chance: random.Random) -> None:
+        super().__init__(place, chance)
+        self.world.turn(dialect="ogx")
+
+    def violations(self) -> list[str]:
+        """A file of others is attached again after one of ours with its text went: it has to be there."""
+        return [one for one in super().violations() if ": detached " not in one]
 
 
 class OpenWebuiMirror(RepairedMirror):
@@ -125,35 +142,37 @@ class OpenWebuiMirror(RepairedMirror):
     world: OpenWebuiWorld
 
     def messes(self) -> Sequence[Mess]:
-        return (*super().messes(), self.unlink)
+        return (*super().messes(), self.move_ours, self.unlink)
 
-    def file(self, one: OwnDocument) -> File:
-        return self.world.app.store.files[one.id]
+    def stored(self, remote_id: str) -> File:
+        return self.world.app.store.files[remote_id]
 
     def plant_copy(self, one: OwnDocument) -> str:
         """Its text was told from ours before it came into the base."""
-        there = self.file(one)
+        there = self.stored(one.id)
         planted = self.world.app.store.store(there.name, there.content, "text/plain", dict(there.sent))
         planted.text = f"{there.content.decode()}\n\n(a copy of {there.name})"
         return planted.id
 
-    def pass_as_ours(self, planted: str) -> None:
-        super().pass_as_ours(planted)
-        self.world.app.store.files[planted].is_foreign = False
-
     def plant_lookalike(self, path: str, text: str) -> None:
-        planted = self.world.app.store.files[self.bench.add_foreign(path, text)]
+        planted = self.stored(self.bench.add_foreign(path, text))
         digest = sha256(text.encode()).hexdigest()
         planted.sent |= metadata_of(ANOTHER, "1", path, digest, str(planted.sent["knowledge_id"]))
 
-    def give_name(self, one: OwnDocument, name: str) -> None:
-        self.file(one).name = name
+    async def move_ours(self) -> None:
+        """Others put a document of ours into a folder of theirs."""
+        path = self.chance.choice(sorted(self.steady))
+        one = self.stored(self.kept(path).id)
+        self.untold[one.id] = path
+        [base] = self.world.app.store.bases.values()
+        base.folders["theirs"] = ("their guides", None)
+        one.folder[base.id] = "theirs"
 
     async def unlink(self) -> None:
         """Others take a document of ours out of the base, and leave the file."""
         path = self.pick()
         [base] = self.world.app.store.bases.values()
-        self.world.app.store.remove(self.file(self.kept(path)), base)
+        self.world.app.store.remove(self.stored(self.kept(path).id), base)
         self.want("missing", path)
 
 
@@ -163,25 +182,30 @@ class NamedMirror(RepairedMirror):
     def messes(self) -> Sequence[Mess]:
         return (*super().messes(), self.take_name)
 
-    def longer_text(self) -> str:
-        return f"{self.new_text()}, and longer than any text of ours"
+    @property
+    def naming(self) -> Naming:
+        return Naming("", self.world.settings.names)
+
+    def their_text(self) -> str:
+        """What others have under a name of ours. Where that has a tag, our length would be proof enough."""
+        text = self.new_text()
+        return text if self.naming.style == "plain" else f"{text}, and longer than any text of ours"
 
     def plant_replacement(self, one: OwnDocument) -> None:
-        self.bench.add_foreign(one.name, self.longer_text())
+        self.bench.add_foreign(one.name, self.their_text())
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Also under our very name, which proves nothing of other bytes."""
         if self.chance.random() < 0.5:
             super().plant_lookalike(path, text)
         else:
-            self.bench.add_foreign(self.kept(path).name, self.longer_text())
+            self.bench.add_foreign(self.kept(path).name, self.their_text())
 
     async def take_name(self) -> None:
         """Others have the name that a file's next version would have; then it changes."""
         path, text = self.pick(), self.new_text()
-        naming = Naming("", self.world.settings.names)
-        name = naming.name(path, sha256(text.encode()).hexdigest())
-        self.bench.add_foreign(name, self.longer_text())
+        name = self.naming.name(path, sha256(text.encode()).hexdigest())
+        self.bench.add_foreign(name, self.their_text())
         self.world.write(path, text)
         self.want("stale", path)
 
@@ -192,15 +216,11 @@ class DifyMirror(NamedMirror):
     at = "dify"
     world: DifyWorld
 
-    def pass_as_ours(self, planted: str) -> None:
-        super().pass_as_ours(planted)
-        self.world.app.workspace.documents[planted].is_foreign = False
-
-    def give_name(self, one: OwnDocument, name: str) -> None:
-        self.world.app.workspace.documents[one.id].name = name
+    def stored(self, remote_id: str) -> Document:
+        return self.world.app.workspace.documents[remote_id]
 
     def undelete(self, one: OwnDocument) -> None:
-        self.world.app.workspace.documents[one.id].deleted_at = None
+        self.stored(one.id).deleted_at = None
 
 
 class RagflowMirror(NamedMirror):
@@ -210,11 +230,18 @@ class RagflowMirror(NamedMirror):
     hidden = 1  # states are read from the list
     world: RagflowWorld
 
-    def give_name(self, one: OwnDocument, name: str) -> None:
-        self.world.app.user.documents[one.id].name = name
+    def messes(self) -> Sequence[Mess]:
+        return (*super().messes(), self.parse_again)
+
+    def stored(self, remote_id: str) -> RagflowDocument:
+        return self.world.app.user.documents[remote_id]
 
     def undelete(self, one: OwnDocument) -> None:
-        self.world.app.user.documents[one.id].is_deleted = False
+        self.stored(one.id).is_deleted = False
+
+    async def parse_again(self) -> None:
+        """Others have a document of ours parsed once more, and it is not found meanwhile."""
+        self.world.app.user.parse(self.stored(self.kept(self.pick()).id), Fault(""))
 
 
 class LightragMirror(RepairedMirror):
@@ -235,26 +262,28 @@ class LightragMirror(RepairedMirror):
             self.edit,
         )
 
+    def stored(self, remote_id: str) -> LightragDocument:
+        return self.world.app.storage.documents[remote_id]
+
+    def plant_copy(self, one: OwnDocument) -> str:
+        """The bench would give it a name of its own."""
+        return self.world.plant(one.name, text_of(one))
+
     def plant_lookalike(self, path: str, text: str) -> None:
         """Of the same path, by a name that proves other bytes."""
-        name = Naming().name(path, sha256(text.encode()).hexdigest())
-        self.world.plant(name, text)
-
-    def undelete(self, one: OwnDocument) -> None:
-        planted = self.world.plant(one.name, text_of(one))
-        self.world.foreign.discard(planted)
-        self.world.app.storage.documents[planted].is_foreign = False
+        self.world.plant(Naming().name(path, sha256(text.encode()).hexdigest()), text)
 
     async def keep_busy(self) -> None:
         """Others have the server at work on a deletion, which refuses everybody else meanwhile."""
         self.world.app.storage.begin(["doc-theirs"], 20.0, "")
 
 
-REPAIRED: Sequence[type[RepairedMirror]] = (
-    GptbotsMirror,
-    OpenaiMirror,
-    OpenWebuiMirror,
-    LightragMirror,
-    DifyMirror,
-    RagflowMirror,
-)
+REPAIRED: Mapping[str, type[RepairedMirror]] = {
+    "gptbots": GptbotsMirror,
+    "openai": OpenaiMirror,
+    "ogx": OgxMirror,
+    "openwebui": OpenWebuiMirror,
+    "lightrag": LightragMirror,
+    "dify": DifyMirror,
+    "ragflow": RagflowMirror,
+}

@@ -115,9 +115,13 @@ class RepairedMirror(MessyMirror):
         name = Naming(self.world.settings.prefix).name(path, sha256(text.encode()).hexdigest())
         self.bench.add_foreign(name, text)
 
+    def stored(self, remote_id: str) -> Any:
+        """A document as the stand-in has it, also one that was deleted."""
+        raise NotImplementedError
+
     def give_name(self, one: OwnDocument, name: str) -> None:
         """Others rename a document of ours."""
-        raise NotImplementedError
+        self.stored(one.id).name = name
 
     def undelete(self, one: OwnDocument) -> None:
         """Others restore a document that was deleted, or upload it again as it was."""
@@ -128,6 +132,8 @@ class RepairedMirror(MessyMirror):
     def pass_as_ours(self, planted: str) -> None:
         """Nothing tells it from a document of ours."""
         self.world.foreign.discard(planted)
+        if hasattr(stored := self.stored(planted), "is_foreign"):
+            stored.is_foreign = False
 
     async def replace_ours(self) -> None:
         """Others delete a document of ours and upload something else under its name."""

@@ -1,0 +1,66 @@
+"""A few turns of each audit of torture; and what is wrong is noticed there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.engine.audit import Discrepancy
+from kbsync.engine.verify import Verification
+from tests.torture import repairs
+from tests.torture.audits import MIRRORS, audit
+from tests.torture.exercise import PromiseBroken
+from tests.torture.mess import FILES, Mess
+from tests.torture.repaired import REPAIRED
+from tests.torture.repairs import RepairedMirror
+
+STEADY = tuple(Discrepancy(f"f{number}.md", None, "so") for number in range(FILES))
+
+
+@pytest.mark.parametrize("at", MIRRORS)
+def test_what_others_do_is_put_in_order(at: str, tmp_path: Path) -> None:
+    tally = audit(at, 1, tmp_path / "mirror", turns=2)
+    assert tally.faults > 0
+    assert not tally.broken
+
+
+def deleting(at: str, place: Path) -> RepairedMirror:
+    """A mirror whose documents others delete, and nothing else."""
+
+    class Deleting(REPAIRED[at]):  # type: ignore[misc]
+        def messes(self) -> Sequence[Mess]:
+            return (self.delete_ours,)
+
+    return Deleting(place, random.Random(1))
+
+
+@pytest.mark.parametrize("at", REPAIRED)
+async def test_a_repair_that_does_nothing_is_noticed(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repairs, "repair_request", lambda _: {})
+    with pytest.raises(PromiseBroken, match="is missing or out of date"):
+        await deleting(at, tmp_path).live(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"missing": ()}, r"'missing': \{'f.*overlooked"), ({"stale": STEADY}, r"\{'f.*\} wrongly")],
+)
+async def test_what_a_verification_overlooks_or_makes_up_is_noticed(
+    change: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = deleting("openai", tmp_path)
+    verify = mirror.world.verify
+
+    async def verified() -> Verification:
+        return replace(await verify(), **change)
+
+    monkeypatch.setattr(mirror.world, "verify", verified)
+    with pytest.raises(PromiseBroken, match=told):
+        await mirror.live(1)
