@@ -218,8 +218,10 @@ class Asker:
         except NotOffered as error:
             if model:
                 return Answerer(model=model)
-            reason = f"{error.reason}; name a model with --model NAME, or as chat_model in the config"
-            raise NotOffered(reason, code=error.code) from error
+            raise UsageError(
+                f"no application answers here ({error.reason}); name a model with --model NAME, or as "
+                "chat_model in the config"
+            ) from error
         found = [one for one in applications if own in one.bases]
         if not found:
             create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")

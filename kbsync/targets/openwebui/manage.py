@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.contract.target import Surroundings
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import RemoteBases
@@ -42,7 +42,12 @@ class OpenWebuiBases(RemoteBases):
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
-        answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+        try:
+            answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+        except Halted as error:
+            if error.halt == "knowledge-base-missing":
+                raise self.missing(base_id) from error
+            raise
         return well_formed("base", card_of(answer.body))
 
     async def create(self, wish: BaseWish) -> BaseCard:
