@@ -61,7 +61,7 @@ class BaseUrl(ValueKind):
         return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
 
-_ALLOWED = "an address that begins with https:// or http://, such as https://open.bigmodel.cn/api"
+_ALLOWED = "an address that begins with https:// or http://, such as https://kb.example.org"
 
 
 def _parts(url: str) -> SplitResult:

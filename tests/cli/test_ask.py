@@ -158,7 +158,7 @@ def test_without_applications_a_model_answers_from_the_passages(zhipu: ZhipuPlac
     for words in (["ask", "when", "--app", "1"], ["kb", "app", "list"]):
         ran = zhipu.run(*words)
         assert (ran.code, ran.out) == (2, ""), words
-        assert "no such call" in ran.err
+        assert "does not offer that" in ran.err
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
@@ -190,7 +190,7 @@ def test_the_model_may_be_switched_off(own: ZhipuPlace) -> None:
     own.vendor.turn(not_offered=NO_APPLICATIONS)
     ran = own.run("ask", "alpha")
     assert (ran.code, ran.out) == (2, "")
-    assert "no such call" in ran.err
+    assert "no application answers here" in ran.err
     assert "--model NAME" in ran.err
     assert own.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
     nobody = own.run("ask", "alpha", "--model", "nobody-9")

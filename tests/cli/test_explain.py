@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
+from tests.cli.vendor import ZhipuPlace
 from tests.index import samples
 
 
@@ -23,6 +24,14 @@ def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
     assert "xylophone" in odd.out
     assert "\x1b[31m" not in odd.out
     assert "\x1b[2J" not in odd.out
+
+
+def test_explain_says_that_a_service_does_not_show_the_text(zhipu: ZhipuPlace) -> None:
+    zhipu.write("install.md", "Run the installer.")
+    assert zhipu.run("--once").code == 0
+    sentence = "The knowledge base does not tell which text it made of the document."
+    assert sentence in zhipu.run("explain", "install.md", "--text").out
+    assert sentence not in zhipu.run("explain", "install.md").out
 
 
 SCAN = "scans/an invoice.pdf"

@@ -110,7 +110,7 @@ def test_capacity_is_told(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(not_offered=["capacity"])
     ran = zhipu.run("kb", "capacity")
     assert (ran.code, ran.out) == (2, "")
-    assert "no such call" in ran.err
+    assert "does not offer that" in ran.err
 
 
 def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(zhipu: ZhipuPlace) -> None:

@@ -107,7 +107,7 @@ def test_a_service_without_the_call_says_so(zhipu: ZhipuPlace, command: list[str
     zhipu.vendor.turn(not_offered=["callback"])
     ran = zhipu.run("kb", "callback", *command)
     assert (ran.code, ran.out) == (2, "")
-    assert "no such call" in ran.err
+    assert "does not offer that" in ran.err
 
 
 def test_names_of_strangers_move_no_cursor(zhipu: ZhipuPlace) -> None:

@@ -153,7 +153,7 @@ def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(pla
     ("fault", "code", "said"),
     [
         (Fault("lost-answer", op="retry"), 4, "no harm"),
-        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "no such call"),
+        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "does not offer that"),
     ],
     ids=["lost answer", "no such call"],
 )

@@ -223,8 +223,10 @@ class Asker:
         except NotOffered as error:
             if model:
                 return Answerer(model=model)
-            reason = f"{error.reason}; name a model with --model NAME, or as chat_model in the config"
-            raise NotOffered(reason, code=error.code) from error
+            raise UsageError(
+                f"no application answers here ({error.reason}); name a model with --model NAME, or as "
+                "chat_model in the config"
+            ) from error
         found = [one for one in known if own in one.bases]
         if not found and applications.advice:
             others = f"; others can be named with --app: {_listed(known)}" if known else ""

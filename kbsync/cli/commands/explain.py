@@ -112,3 +112,5 @@ def _print(output: Output, told: PathExplanation, *, text: bool) -> None:
     if text and told.text is not None:
         output.line()
         output.line(printable_lines(told.text))
+    elif text and told.status is not None and not told.is_lost:
+        output.line("  The knowledge base does not tell which text it made of the document.")

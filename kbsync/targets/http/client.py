@@ -243,7 +243,7 @@ class Client:
         bytes is bounded, their number too.
         """
         if (rest := self.breaker.rest) is not None:
-            raise self._refusal(op, rest).error
+            raise self._refusal(rest).error
         burst = await self.gate.enter()
         begun, outcome = self._steady(), Outcome.OK
         try:
@@ -286,11 +286,11 @@ class Client:
         # Asked before the gate, so that no queue forms for a target that is down, and again behind it: the
         # target may have gone down meanwhile, and only one call at a time probes it.
         if (rest := self.breaker.rest) is not None:
-            return self._refusal(call.op, rest)
+            return self._refusal(rest)
         burst = await self.gate.enter()
         try:
             if (rest := self.breaker.admit()) is not None:
-                return self._refusal(call.op, rest)
+                return self._refusal(rest)
             begun = self._steady()
             try:
                 outcome, sent_bytes = await self._exchange(call)
@@ -307,8 +307,8 @@ class Client:
         finally:
             self.gate.leave()
 
-    def _refusal(self, op: str, rest: float) -> FailedRequest:
-        reason = f"{op}: the target is left alone for {math.ceil(rest)} s after: {self.breaker.cause}"
+    def _refusal(self, rest: float) -> FailedRequest:
+        reason = f"{self.breaker.cause}; until the next try it is left alone for {math.ceil(rest)} s"
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int) -> None:

@@ -270,6 +270,8 @@ def _unreached(error: Exception) -> str:
                     f"was not trusted: {cause.verify_message}; if its certificate comes from an authority "
                     "of your own, set ca_file to that"
                 )
+            case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+                return "was not reached: it does not speak TLS; if it is in your network, write http://"
             case ssl.SSLError():
                 return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():

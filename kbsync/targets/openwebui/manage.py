@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openwebui.shapes import card_of, page_of
@@ -35,7 +35,12 @@ class OpenWebuiBases(RemoteBases):
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
-        answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+        try:
+            answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+        except Halted as error:
+            if error.halt == "knowledge-base-missing":
+                raise self.missing(base_id) from error
+            raise
         return well_formed("base", card_of(answer.body))
 
     async def create(self, wish: BaseWish) -> BaseCard:

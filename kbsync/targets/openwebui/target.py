@@ -134,10 +134,8 @@ class OpenWebuiTarget(AnswersByModel):
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""
-        answer = await self._client.ask("base", "GET", self._base)
-        return Base(
-            well_formed("base", id_of(object_of(answer.body).get("id"))), address=self._config.base_url
-        )
+        card = await self.bases.look(self._config.knowledge_id)
+        return Base(card.id, address=self._config.base_url)
 
     # -- put -------------------------------------------------------------------------------------------------
 

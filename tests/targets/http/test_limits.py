@@ -138,8 +138,8 @@ async def test_a_target_that_is_down_is_left_alone_and_probed_by_one_call() -> N
         assert isinstance(refused, Unavailable)
         assert refused.retry_after == pytest.approx(1.0)
         assert refused.reason == (
-            "upload: the target is left alone for 1 s after: "
-            "upload: kb.example did not take a connection within 5 s"
+            "upload: kb.example did not take a connection within 5 s; "
+            "until the next try it is left alone for 1 s"
         )
         assert http.meter.total == 5
         clock.now += 1.0

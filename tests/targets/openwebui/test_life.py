@@ -257,12 +257,14 @@ async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiW
         assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
 
 
-async def test_a_web_page_is_no_answer(world: OpenWebuiWorld) -> None:
+async def test_a_web_page_is_no_answer(world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.server.app = world.app
-    async with world.running(), aclosing(world.make_target()) as target:
-        target._base = "/knowledge"
-        with pytest.raises(Unavailable, match="without a path such as /api"):
-            await target.base()
+    async with world.running():
+        config = replace(world.config(), base_url=f"{world.server.url}/api")
+        monkeypatch.setattr(world, "config", lambda: config)
+        async with aclosing(world.make_target()) as target:
+            with pytest.raises(Unavailable, match="without a path such as /api"):
+                await target.base()
 
 
 async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> None:

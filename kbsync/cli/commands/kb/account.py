@@ -139,7 +139,7 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
         try:
             yield
         except NotOffered as error:
-            raise NotOffered(f"this service has no such call: {error.reason}", code=error.code) from error
+            raise NotOffered(f"this service does not offer that: {error.reason}", code=error.code) from error
         except Rejected as error:
             raise OfMirror(mirror.name, error, Code.USAGE) from error
 

@@ -102,7 +102,7 @@ def create(
         Output().json({"knowledge_base": made, "config": line})
         return
     if not choices.quiet:
-        tell(f"created {printable(name)}; add this line under target: in the config")
+        tell(f"created {printable(name)}; set this under target: in the config")
     Output().line(line)
 
 
