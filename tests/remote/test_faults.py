@@ -81,7 +81,7 @@ def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: 
         ("openai", openai.KINDS, {"nothing-found"} | ANSWERS),  # a search: played with its other tests
         ("lightrag", lightrag.KINDS, {"search-failed"} | ANSWERS),  # played in tests/targets/lightrag
         ("dify", dify.KINDS, {"nothing-found"}),  # a search: played in tests/targets/dify
-        ("ragflow", ragflow.KINDS, {"nothing-found"}),
+        ("ragflow", ragflow.KINDS, {"nothing-found"} | ANSWERS),
     ],
 )
 def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice(

@@ -6,6 +6,9 @@ A new document needs three: it is uploaded, begun, and asked after once. Each pa
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from tests.targets.ragflow.world import RagflowWorld
 
@@ -26,6 +29,21 @@ async def test_a_new_document_costs_the_three_that_it_needs_and_a_look_at_the_da
     await world.once()
     assert world.statuses() == {"ready": 1}
     assert asked(world) == {"base": 1, "upload": 1, "parse": 1, "list": 1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "poll_first", "looks"), [(3.0, 1.0, 3), (10.0, 1.0, 9), (60.0, 1.0, 17), (10.0, 10.0, 1)]
+)
+async def test_looks_at_a_document_that_takes_long_grow_rarer(
+    tmp_path: Path, seconds: float, poll_first: float, looks: int
+) -> None:
+    async with RagflowWorld(tmp_path, vectorize=(seconds, seconds), poll_first=poll_first).serving() as world:
+        await world.once()
+        asked(world)
+        world.write("new.md", "a new file")
+        await world.once()
+        assert world.statuses() == {"ready": 1}
+        assert asked(world) == {"base": 1, "upload": 1, "parse": 1, "list": looks}
 
 
 async def test_many_new_documents_are_asked_after_together(world: RagflowWorld) -> None:

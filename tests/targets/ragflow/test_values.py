@@ -61,9 +61,11 @@ def test_success_has_a_code_and_an_answer_without_one_proves_nothing() -> None:
     assert isinstance(judged({"code": 0}, 503), Unsure)
 
 
-def test_a_search_without_an_index_is_told_from_other_errors() -> None:
-    error = judged({"code": 100, "message": "No chunk found, please upload file and parse it."}, op="search")
-    assert isinstance(error, Rejected) and error.code == "no-chunk"
+def test_a_search_without_an_index_finds_nothing() -> None:
+    body = {"code": 100, "message": "No chunk found, please upload file and parse it."}
+    assert judged(body, op="search") is None
+    assert matches_of(body) == ()
+    assert isinstance(judged({"code": 100, "message": "KeyError('x')"}, op="search"), Unsure)
 
 
 def listed(**fields: Any) -> Any:
