@@ -22,7 +22,11 @@ def copy_file(bench: ZhipuBench) -> None:
 
 
 class OpenWebuiBench(ZhipuBench):
-    """A file belongs to the base once it is linked; on its way there it is no document yet."""
+    """A file belongs to the base once it is linked; on its way there it is no document yet.
+
+    A renaming is two requests, and between them a file has its old name in its new folder, where another one
+    may have it as well: until the second it goes by its old path, `_moving`.
+    """
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -56,6 +60,8 @@ class OpenWebuiBench(ZhipuBench):
 
     def __init__(self, world: OpenWebuiWorld) -> None:
         self._failed: set[str] = set()
+        self._paths: dict[str, str] = {}
+        self._moving: dict[str, str] = {}
         super().__init__(world)
 
     def _answered(self, request: Request, fault: Fault | None) -> Response:
@@ -74,7 +80,13 @@ class OpenWebuiBench(ZhipuBench):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             text = one.content.decode() if entry["effect"] == "stored" else None
             fails = one.never_linked or one.ready_at is None
-            self.on_change(Change(entry["effect"], self._path_of(one), text, fails))
+            path = self._path_of(one)
+            if entry["effect"] == "moved":
+                self._moving[one.id] = self._paths.get(one.id, path)
+            else:
+                self._moving.pop(one.id, None)
+                self._paths[one.id] = path
+            self.on_change(Change(entry["effect"], path, text, fails))
         for one in self.world.app.store.files.values():
             if one.status == "failed" and not one.is_foreign and one.id not in self._failed:
                 self._failed.add(one.id)
@@ -112,9 +124,8 @@ class OpenWebuiBench(ZhipuBench):
         bases = [self.world.app.store.bases[key] for key in one.folder]
         is_found = any(chunk.file == one.id for base in bases for chunk in base.chunks)
         path = self._path_of(one)
-        return OwnDocument(
-            one.id, one.name, path, one.sha256, (path, one.content.decode()) if is_found else None
-        )
+        shown = (self._moving.get(one.id, path), one.content.decode()) if is_found else None
+        return OwnDocument(one.id, one.name, path, one.sha256, shown)
 
     def documents(self) -> dict[str, list[str]]:
         return self.world.bytes_by_path()
