@@ -545,10 +545,6 @@ class Journal:
                 return self._take_up(tx, lifecycle.serve(upload))
             case DocState.FAILED if repair is IndexRetry.AWAITED:
                 changed = lifecycle.await_room(upload, status.reason, timing)
-            case DocState.FAILED if repair is IndexRetry.ORPHAN and self._take_orphan(
-                tx, upload, status.twin
-            ):
-                return None
             case DocState.FAILED if repair is IndexRetry.ASKED:
                 changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
             case DocState.FAILED:
