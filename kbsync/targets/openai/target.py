@@ -36,8 +36,7 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 from kbsync.targets.http.target import hits_for, limited, refusal_of
-from kbsync.targets.openai import shapes
-from kbsync.targets.openai.api import OpenaiApi
+from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
 from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
@@ -88,9 +87,6 @@ class OpenaiTarget(AnswersByModel):
         self._deletions = Deletions()
         super().__init__(config, surroundings, shapes.judge, **options)
 
-    def _make_parts(self) -> None:
-        self._api = OpenaiApi(self._client)
-
     @property
     def limits(self) -> Limits:
         """What it takes."""
@@ -100,7 +96,7 @@ class OpenaiTarget(AnswersByModel):
     def bases(self) -> OpenaiBases:
         """The vector stores of the project."""
         config = self._config
-        return OpenaiBases(self._api, config.base_url, config.vector_store_id, self._surroundings)
+        return OpenaiBases(config.base_url, config.vector_store_id, self._surroundings, self._client)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """The service chooses how a document is cut."""
@@ -108,7 +104,7 @@ class OpenaiTarget(AnswersByModel):
 
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
-        store = await self._api.read("base", self._store)
+        store = await api.read(self._client, "base", self._store)
         if store is None or store.get("status") == "expired":
             why = "it has expired, as its expires_after says" if store else ""
             raise self.bases.missing(self._config.vector_store_id, why)
@@ -158,7 +154,7 @@ class OpenaiTarget(AnswersByModel):
                 return remote_id
             raise Unsure("upload: the answer names no file", code="no-id")
         except Unsure as error:
-            newest = self._api.rows("files", "/files", 1, purpose="assistants")
+            newest = api.rows(self._client, "files", "/files", 1, purpose="assistants")
             if found := [row["id"] async for row in newest if self._names.is_of(document, row)]:
                 return str(found[0])
             raise Unavailable(error.reason, code=error.code) from error
@@ -181,7 +177,7 @@ class OpenaiTarget(AnswersByModel):
         """Leave no file behind; and a document is to blame only as long as the store is there."""
         try:
             if remote_id:
-                await self._api.remove("delete-file", f"/files/{remote_id}")
+                await api.remove(self._client, "delete-file", f"/files/{remote_id}")
             if error.code == GONE or isinstance(error, NotOffered):
                 await self.base()
                 return Unavailable(error.reason, code=error.code)
@@ -195,17 +191,15 @@ class OpenaiTarget(AnswersByModel):
         wanted = dict.fromkeys(ids)
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(wanted) > FEW:
-            newest = self._api.rows("list", self._files, -(-len(wanted) // PAGE_SIZE))
+            newest = api.rows(self._client, "list", self._files, -(-len(wanted) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in wanted}
         left = [one for one in wanted if one not in rows]
         rows |= zip(left, await asyncio.gather(*map(self._row, left)), strict=True)
         if None in rows.values():  # that counts only while the store is there
             await self.base()
-        return {one: self._absent(one) if row is None else status_of(row) for one, row in rows.items()}
-
-    def _absent(self, remote_id: str) -> DocStatus:
-        is_awaited = remote_id in self._waiting(OPEN)
-        return DocStatus(DocState.INDEXING if is_awaited else DocState.MISSING)
+        waiting = self._waiting(OPEN)
+        absent = {one: DocState.INDEXING if one in waiting else DocState.MISSING for one in wanted}
+        return {one: DocStatus(absent[one]) if row is None else status_of(row) for one, row in rows.items()}
 
     def _waiting(self, most: float) -> set[str]:
         """Files that are not seen in the store yet and may be, for so many seconds at most."""
@@ -214,7 +208,7 @@ class OpenaiTarget(AnswersByModel):
 
     async def _row(self, remote_id: str) -> Mapping[str, Any] | None:
         """One file of the store; None: it is not in it."""
-        return await self._api.read("status", f"{self._files}/{remote_id}")
+        return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
@@ -224,18 +218,18 @@ class OpenaiTarget(AnswersByModel):
     async def _remove(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         if self._vector_model is None:
             await self.base()
-        shared = SharedPassages(self._api, self._names, self._vector_model or "")
+        shared = SharedPassages(self._client, self._names, self._vector_model or "")
         alike = await shared.alike(ids) if self._vector_model else {}
 
         async def remove(one: str) -> DeleteOutcome:
             try:
                 lost = await shared.lost_with(one, alike.get(one, ()))
-                if not await self._api.remove("delete", f"{self._files}/{one}"):
+                if not await api.remove(self._client, "delete", f"{self._files}/{one}"):
                     await self.base()  # what is not there counts as done, if the store is
                 for passages in lost:
                     await shared.put_back(passages)
                 # At last: a file that is stored and not attached is one whose deletion was interrupted.
-                await self._api.remove("delete-file", f"/files/{one}")
+                await api.remove(self._client, "delete-file", f"/files/{one}")
             except TargetError as error:
                 return error
             return None
@@ -248,7 +242,7 @@ class OpenaiTarget(AnswersByModel):
     async def list(self) -> AsyncIterator[Listed]:
         """Every document; one without a mark of ours is somebody else's."""
         seen = set()
-        async with aclosing(self._api.rows("list", self._files)) as rows:
+        async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
                 seen.add(row["id"])
                 yield self._listed(row)
@@ -272,7 +266,9 @@ class OpenaiTarget(AnswersByModel):
     async def _sweep(self, attached: set[str]) -> None:
         """Delete files of ours that were uploaded and never attached, as the end of a program leaves them."""
         before = self._wall() + (self._client.skew.apart or 0.0) - SWEEP_AFTER
-        newest = self._api.rows("files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE))
+        newest = api.rows(
+            self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
+        )
         orphans = [
             row["id"]
             async for row in newest
