@@ -129,10 +129,11 @@ SERVICES: Mapping[str, ServiceRow] = {
     "openai": ServiceRow(
         OpenaiBench,
         OpenaiWorld,
-        [{}, {}, {"list_lag": 8.0}, {"extra_fields": True}],
+        [{}, {}, {"list_lag": 8.0}, {"extra_fields": True}, {"dialect": "ogx"}],
         [
             *unclear("upload"),
             *unclear("attach"),
+            *unclear("put-back"),
             Fault("no-id", "upload"),
             Fault("fails", "attach"),
             Fault("stuck", "attach"),

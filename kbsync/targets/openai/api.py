@@ -1,4 +1,7 @@
-"""The calls that read and remove, for stores and files alike: what is not there is no error."""
+"""The calls that read and remove, for stores and files alike: what is not there is no error.
+
+Every call raises `TargetError`.
+"""
 
 from __future__ import annotations
 
@@ -12,52 +15,48 @@ from kbsync.targets.http.reading import PAGE_SIZE, object_of, well_formed
 from kbsync.targets.openai.shapes import GONE, page_of
 
 
-class OpenaiApi:
-    """What is behind one key. Every call raises `TargetError`."""
+async def read(client: Client, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:
+    """One object; None: it is not there."""
+    try:
+        return object_of((await client.ask(op, method, path)).body)
+    except Rejected as error:
+        if error.code == GONE:
+            return None
+        raise
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
 
-    async def read(self, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:
-        """One object; None: it is not there."""
+async def remove(client: Client, op: str, path: str) -> bool:
+    """Whether it was there. Raises `Unavailable` where the answer does not say that it is gone."""
+    answer = await read(client, op, path, "DELETE")
+    well_formed(op, answer is None or answer.get("deleted") is True or None)
+    return answer is not None
+
+
+async def rows(
+    client: Client, op: str, path: str, pages: int = 0, **params: str
+) -> AsyncGenerator[Mapping[str, Any], None]:
+    """Every object of a list once, the newest first; none where its store is not there.
+
+    `pages`: of so many pages at most, 0: of all.
+    """
+    seen: set[str] = set()
+    params = {"limit": str(PAGE_SIZE), "order": "desc", **params}
+    for number in itertools.count(1):
         try:
-            return object_of((await self.client.ask(op, method, path)).body)
-        except Rejected as error:
-            if error.code == GONE:
-                return None
+            rows, after = page_of(await client.ask(op, "GET", path, params=params))
+        except NotOffered:
             raise
-
-    async def remove(self, op: str, path: str) -> bool:
-        """Whether it was there. Raises `Unavailable` where the answer does not say that it is gone."""
-        answer = await self.read(op, path, "DELETE")
-        well_formed(op, answer is None or answer.get("deleted") is True or None)
-        return answer is not None
-
-    async def rows(
-        self, op: str, path: str, pages: int = 0, **params: str
-    ) -> AsyncGenerator[Mapping[str, Any], None]:
-        """Every object of a list once, the newest first; none where its store is not there.
-
-        `pages`: of so many pages at most, 0: of all.
-        """
-        seen: set[str] = set()
-        params = {"limit": str(PAGE_SIZE), "order": "desc", **params}
-        for number in itertools.count(1):
-            try:
-                rows, after = page_of(await self.client.ask(op, "GET", path, params=params))
-            except NotOffered:
-                raise
-            except Rejected as error:
-                if error.code == GONE and number == 1:
-                    return
-                raise Unavailable(error.reason, code=error.code) from error
-            fresh = [row for row in rows if row["id"] not in seen]
-            seen.update(row["id"] for row in fresh)
-            for row in fresh:
-                yield row
-            if not after or number == pages:
+        except Rejected as error:
+            if error.code == GONE and number == 1:
                 return
-            # OGX begins anew where the document at the end of a page was deleted meanwhile.
-            if not fresh:
-                raise Unavailable(f"{op}: a page brings nothing new, and is not the last", code="list")
-            params["after"] = after
+            raise Unavailable(error.reason, code=error.code) from error
+        fresh = [row for row in rows if row["id"] not in seen]
+        seen.update(row["id"] for row in fresh)
+        for row in fresh:
+            yield row
+        if not after or number == pages:
+            return
+        # OGX begins anew where the document at the end of a page was deleted meanwhile.
+        if not fresh:
+            raise Unavailable(f"{op}: a page brings nothing new, and is not the last", code="list")
+        params["after"] = after

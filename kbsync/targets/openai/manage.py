@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.contract.target import Surroundings
 from kbsync.errors import Rejected
 from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.target import RemoteBases
-from kbsync.targets.openai.api import OpenaiApi
+from kbsync.targets.openai.api import read, remove, rows
 from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in
 
 
@@ -21,10 +20,6 @@ class OpenaiBases(RemoteBases):
     no_models = "the service chooses the model of a vector store by itself"
     no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
-    def __init__(self, api: OpenaiApi, address: str, own: str, surroundings: Surroundings) -> None:
-        super().__init__(address, own, surroundings, api.client)
-        self._api = api
-
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
         if wish.model is not None or wish.settings or wish.callback is not None:
@@ -32,7 +27,7 @@ class OpenaiBases(RemoteBases):
 
     async def all(self) -> Sequence[BaseCard]:
         """Every store."""
-        return [card_of(row) async for row in self._api.rows("list-bases", "/vector_stores")]
+        return [card_of(row) async for row in rows(self._client, "list-bases", "/vector_stores")]
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
@@ -43,7 +38,7 @@ class OpenaiBases(RemoteBases):
         self.check(wish)
 
         async def make() -> BaseCard | None:
-            answer = await self._api.client.post("create-base", "/vector_stores", json=_fields(wish, {}))
+            answer = await self._client.post("create-base", "/vector_stores", json=_fields(wish, {}))
             made = card_of(object_of(answer.body))
             return made if made.id else None
 
@@ -53,18 +48,18 @@ class OpenaiBases(RemoteBases):
         """Another name or description."""
         self.check(wish)
         body = _fields(wish, object_of((await self._read(base_id)).get("metadata")))
-        await self._api.client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
+        await self._client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
     async def delete(self, base_id: str) -> None:
         """Remove a store, and the files in it that a kbsync uploaded: the vendor would keep them."""
         path = f"/vector_stores/{base_id}"
-        ours = [row["id"] async for row in self._api.rows("list", f"{path}/files") if mark_in(row)]
-        await self._api.remove("delete-base", path)
+        ours = [row["id"] async for row in rows(self._client, "list", f"{path}/files") if mark_in(row)]
+        await remove(self._client, "delete-base", path)
         for one in ours:
-            await self._api.remove("delete-file", f"/files/{one}")
+            await remove(self._client, "delete-file", f"/files/{one}")
 
     async def _read(self, base_id: str) -> Mapping[str, Any]:
-        if (found := await self._api.read("base", f"/vector_stores/{base_id}")) is None:
+        if (found := await read(self._client, "base", f"/vector_stores/{base_id}")) is None:
             raise self.missing(base_id)
         return found
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbsync.contract.target import DocState
+from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import count_of, object_of, objects_in, text_of, well_formed
-from kbsync.targets.openai.api import OpenaiApi
+from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
 
 FILES_PAGE = 10_000
@@ -24,8 +25,8 @@ Passage = Mapping[str, Any]
 class SharedPassages:
     """Those of one store, as one batch of deletions meets them. `model`: of their vectors."""
 
-    def __init__(self, api: OpenaiApi, names: FileNames, model: str) -> None:
-        self._api, self._names, self._model = api, names, model
+    def __init__(self, client: Client, names: FileNames, model: str) -> None:
+        self._client, self._names, self._model = client, names, model
         self._files = f"/vector_stores/{names.store}/files"
         self._detached: frozenset[str] = frozenset()
         self._ids: dict[str, frozenset[str]] = {}
@@ -37,9 +38,10 @@ class SharedPassages:
         interrupted, and has no passages: files have as many bytes as it, or are another version of it.
         """
         leaving = frozenset(ids)
-        rows = {row["id"]: row async for row in self._api.rows("list", self._files)}
-        others = [row for one, row in rows.items() if one not in leaving]
-        stay = [row for row in others if status_of(row).state is DocState.READY]
+        rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
+        stay = [
+            row for one, row in rows.items() if one not in leaving and status_of(row).state is DocState.READY
+        ]
         stay.sort(key=lambda row: mark_in(row) is None)
         by_length: dict[int | None, list[str]] = {}
         for row in stay:
@@ -48,7 +50,7 @@ class SharedPassages:
         found = {row["id"]: by_length.get(count_of(row.get("usage_bytes")), []) for row in there}
         self._detached = leaving - rows.keys()
         if self._detached:
-            listed = self._api.rows("files", "/files", limit=str(FILES_PAGE))
+            listed = api.rows(self._client, "files", "/files", limit=str(FILES_PAGE))
             stored = {row["id"]: row async for row in listed}
             for file in [stored[one] for one in self._detached if one in stored]:
                 found[file["id"]] = [
@@ -68,7 +70,7 @@ class SharedPassages:
     async def put_back(self, passages: Sequence[Passage]) -> None:
         """Have them found again. Repeatable."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
-        await self._api.client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)
+        await self._client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)
 
     async def _ids_of(self, file_id: str) -> frozenset[str]:
         if file_id not in self._ids:
@@ -77,7 +79,7 @@ class SharedPassages:
 
     async def _read(self, file_id: str) -> list[Passage]:
         asked = {"include_embeddings": "true", "include_metadata": "true"}
-        answer = await self._api.client.ask("text", "GET", f"{self._files}/{file_id}/content", params=asked)
+        answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=asked)
         passages = [self._passage(part) for part in objects_in(object_of(answer.body).get("data"))]
         return well_formed(answer.op, passages if passages and all(passages) else None)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Hit, Query
@@ -36,8 +36,7 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 from kbsync.targets.http.target import hits_for, limited, refusal_of
-from kbsync.targets.openai import shapes
-from kbsync.targets.openai.api import OpenaiApi
+from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
 from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
@@ -65,22 +64,6 @@ MOST_NAMED = 100
 """Files to which a search is limited at the service; of more its passages are chosen here."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """What a target and its unhurried copies know together. Moments are of the steady clock.
-
-    `uploaded`: files still to be attached, by upload id and digest, and since when. `attaching`: those whose
-    attaching was not answered, and since when. `model`: at OGX, where files of equal text share passages, of
-    the vectors; "" elsewhere. `swept`: the last look for files that were never attached.
-    """
-
-    uploaded: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
-    attaching: dict[str, float] = field(default_factory=dict)
-    model: str | None = None
-    swept: float | None = None
-    deletions: Deletions = field(default_factory=Deletions)
-
-
 class OpenaiTarget(AnswersByModel):
     """One vector store. Raises `UsageError` for settings of no use."""
 
@@ -96,11 +79,14 @@ class OpenaiTarget(AnswersByModel):
         self._store = f"/vector_stores/{config.vector_store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(config.vector_store_id, self._prefix)
-        self._known = _Known()
+        # Files still to be attached, by upload id and digest, and those that may be by now; since when.
+        self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
+        self._attaching: dict[str, float] = {}
+        # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
+        self._vector_model: str | None = None
+        self._swept_at: float | None = None
+        self._deletions = Deletions()
         super().__init__(config, surroundings, shapes.judge, **options)
-
-    def _make_parts(self) -> None:
-        self._api = OpenaiApi(self._client)
 
     @property
     def limits(self) -> Limits:
@@ -111,20 +97,18 @@ class OpenaiTarget(AnswersByModel):
     def bases(self) -> OpenaiBases:
         """The vector stores of the project."""
         config = self._config
-        return OpenaiBases(self._api, config.base_url, config.vector_store_id, self._surroundings)
+        return OpenaiBases(config.base_url, config.vector_store_id, self._surroundings, self._client)
 
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
-        store = await self._api.read("base", self._store)
-        why = (
-            "it has expired, as its expires_after says" if store and store.get("status") == "expired" else ""
-        )
-        if store is None or why:
+        store = await api.read(self._client, "base", self._store)
+        if store is None or store.get("status") == "expired":
+            why = "it has expired, as its expires_after says" if store else ""
             raise self.bases.missing(self._config.vector_store_id, why)
         base_id = well_formed("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
         is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
-        self._known.model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
+        self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
         documents = count_of(object_of(store.get("file_counts")).get("total"))
         return Base(base_id, documents, self._config.base_url)
 
@@ -134,25 +118,26 @@ class OpenaiTarget(AnswersByModel):
         return await asyncio.gather(*map(self._put, documents))
 
     async def _put(self, document: Outgoing) -> Accepted | TargetError:
-        uploaded, key = self._known.uploaded, (document.upload_id, document.digest)
+        key, remote_id = (document.upload_id, document.digest), ""
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
         if refusal := refusal_of(document, self.limits, self._config.max_bytes):
             return refusal
-        remote_id = ""
         try:
             mark.attributes("")
             # Attaching has a limit of its own: a file that was to wait for it is not sent again.
-            if key not in uploaded:
-                uploaded[key] = await self._upload(document), self._steady()
-            remote_id, _ = uploaded[key]
-            accepted = await self._attach(remote_id, mark)
+            if key not in self._uploaded:
+                self._uploaded[key] = await self._upload(document), self._steady()
+            remote_id, _ = self._uploaded[key]
+            row = await self._attach(remote_id, mark)
         except Rejected as error:
-            uploaded.pop(key, None)
+            self._uploaded.pop(key, None)
             return await self._refused(remote_id, error)
         except TargetError as error:
             return error
-        uploaded.pop(key, None)
-        return accepted
+        self._uploaded.pop(key, None)
+        if row is None:
+            self._attaching[remote_id] = self._steady()
+        return Accepted(remote_id, ready=row is not None and status_of(row).state is DocState.READY)
 
     async def _upload(self, document: Outgoing) -> str:
         """Store the file, which makes no document yet; its id.
@@ -166,14 +151,13 @@ class OpenaiTarget(AnswersByModel):
                 return remote_id
             raise Unsure("upload: the answer names no file", code="no-id")
         except Unsure as error:
-            async with aclosing(self._api.rows("files", "/files", 1, purpose="assistants")) as newest:
-                async for row in newest:
-                    if self._names.is_of(document, row):
-                        return str(row["id"])
+            newest = api.rows(self._client, "files", "/files", 1, purpose="assistants")
+            if found := [row["id"] async for row in newest if self._names.is_of(document, row)]:
+                return str(found[0])
             raise Unavailable(error.reason, code=error.code) from error
 
-    async def _attach(self, remote_id: str, mark: Mark) -> Accepted:
-        """Make a stored file a document. OGX answers when it is indexed, OpenAI at once."""
+    async def _attach(self, remote_id: str, mark: Mark) -> Mapping[str, Any] | None:
+        """Make a stored file a document. OGX answers when it is indexed; None: it may be at it still."""
         body, began = {"file_id": remote_id, "attributes": mark.attributes(remote_id)}, self._steady()
         row: Mapping[str, Any] | None = None
         try:
@@ -184,16 +168,13 @@ class OpenaiTarget(AnswersByModel):
             # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
             if row is None and self._steady() - began <= QUICK:
                 raise Unavailable(error.reason, code=error.code) from error
-        if row:
-            return Accepted(remote_id, ready=status_of(row).state is DocState.READY)
-        self._known.attaching[remote_id] = self._steady()
-        return Accepted(remote_id)
+        return row or None
 
     async def _refused(self, remote_id: str, error: Rejected) -> Accepted | TargetError:
         """Leave no file behind; and a document is to blame only as long as the store is there."""
         try:
             if remote_id:
-                await self._api.remove("delete-file", f"/files/{remote_id}")
+                await api.remove(self._client, "delete-file", f"/files/{remote_id}")
             if error.code == GONE or isinstance(error, NotOffered):
                 await self.base()
                 return Unavailable(error.reason, code=error.code)
@@ -207,43 +188,45 @@ class OpenaiTarget(AnswersByModel):
         wanted = dict.fromkeys(ids)
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(wanted) > FEW:
-            newest = self._api.rows("list", self._files, -(-len(wanted) // PAGE_SIZE))
+            newest = api.rows(self._client, "list", self._files, -(-len(wanted) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in wanted}
         left = [one for one in wanted if one not in rows]
         rows |= zip(left, await asyncio.gather(*map(self._row, left)), strict=True)
         if None in rows.values():  # that counts only while the store is there
             await self.base()
-        return {one: self._absent(one) if row is None else status_of(row) for one, row in rows.items()}
+        waiting = self._waiting(OPEN)
+        absent = {one: DocState.INDEXING if one in waiting else DocState.MISSING for one in wanted}
+        return {one: DocStatus(absent[one]) if row is None else status_of(row) for one, row in rows.items()}
 
-    def _absent(self, remote_id: str) -> DocStatus:
-        began = self._known.attaching.get(remote_id)
-        is_awaited = began is not None and self._steady() - began < OPEN
-        return DocStatus(DocState.INDEXING if is_awaited else DocState.MISSING)
+    def _waiting(self, most: float) -> set[str]:
+        """Files that are not seen in the store yet and may be, for so many seconds at most."""
+        began = {**dict(self._uploaded.values()), **self._attaching}
+        return {one for one, since in began.items() if self._steady() - since <= most}
 
     async def _row(self, remote_id: str) -> Mapping[str, Any] | None:
         """One file of the store; None: it is not in it."""
-        return await self._api.read("status", f"{self._files}/{remote_id}")
+        return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Detach each file and delete it. At OGX one of equal text that stays is put back."""
-        return await self._known.deletions.delete(ids, self._remove)
+        return await self._deletions.delete(ids, self._remove)
 
     async def _remove(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        if self._known.model is None:
+        if self._vector_model is None:
             await self.base()
-        shared = SharedPassages(self._api, self._names, self._known.model or "")
-        alike = await shared.alike(ids) if self._known.model else {}
+        shared = SharedPassages(self._client, self._names, self._vector_model or "")
+        alike = await shared.alike(ids) if self._vector_model else {}
 
         async def remove(one: str) -> DeleteOutcome:
             try:
                 lost = await shared.lost_with(one, alike.get(one, ()))
-                if not await self._api.remove("delete", f"{self._files}/{one}"):
+                if not await api.remove(self._client, "delete", f"{self._files}/{one}"):
                     await self.base()  # what is not there counts as done, if the store is
                 for passages in lost:
                     await shared.put_back(passages)
                 # At last: a file that is stored and not attached is one whose deletion was interrupted.
-                await self._api.remove("delete-file", f"/files/{one}")
+                await api.remove(self._client, "delete-file", f"/files/{one}")
             except TargetError as error:
                 return error
             return None
@@ -256,38 +239,35 @@ class OpenaiTarget(AnswersByModel):
     async def list(self) -> AsyncIterator[Listed]:
         """Every document; one without a mark of ours is somebody else's."""
         seen = set()
-        async with aclosing(self._api.rows("list", self._files)) as rows:
+        async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
                 seen.add(row["id"])
                 yield self._listed(row)
         base = await self.base()  # a list counts only while the store is there
         check_shown(len(seen), base.documents, base.id)
-        swept, now = self._known.swept, self._steady()
-        if not self._surroundings.read_only and (swept is None or now - swept > SWEEP_EVERY):
-            self._known.swept = now
+        now = self._steady()
+        if not self._surroundings.read_only and (
+            self._swept_at is None or now - self._swept_at > SWEEP_EVERY
+        ):
+            self._swept_at = now
             with suppress(TargetError):  # it only tidies up, and there is another time
                 await self._sweep(seen)
 
     def _listed(self, row: Mapping[str, Any]) -> Listed:
-        told = Listed(
-            row["id"], row["id"], created=count_of(row.get("created_at")), state=status_of(row).state
-        )
+        state, created = status_of(row).state, count_of(row.get("created_at"))
         if (mark := mark_in(row)) is None:
-            return told
+            return Listed(row["id"], row["id"], created=created, state=state)
         is_here = mark.path.startswith(self._prefix) and mark.path != self._prefix
         path = mark.path.removeprefix(self._prefix) if is_here else None
-        told = replace(told, name=mark.path, path=path, digest=mark.digest)
+        told = Listed(row["id"], mark.path, created=created, state=state, path=path, digest=mark.digest)
         return replace(told, upload_id=mark.upload_id, recipe=mark.recipe)
 
     async def _sweep(self, attached: set[str]) -> None:
         """Delete files of ours that were uploaded and never attached, as the end of a program leaves them."""
-        known, now = self._known, self._steady()
-        for key in [key for key, (_, since) in known.uploaded.items() if now - since > SWEEP_EVERY]:
-            del known.uploaded[key]
-        for one in [one for one, since in known.attaching.items() if now - since > OPEN]:
-            del known.attaching[one]
         before = self._wall() + (self._client.skew.apart or 0.0) - SWEEP_AFTER
-        newest = self._api.rows("files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE))
+        newest = api.rows(
+            self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
+        )
         orphans = [
             row["id"]
             async for row in newest
@@ -295,7 +275,7 @@ class OpenaiTarget(AnswersByModel):
             and self._names.is_ours(row)
             and 0 < (count_of(row.get("created_at")) or 0) < before
         ]
-        kept = {*(kept for kept, _ in known.uploaded.values()), *known.attaching}
+        kept = self._waiting(SWEEP_EVERY)
         # One may have been attached since the list was read.
         await self.delete([one for one in orphans if one not in kept and await self._row(one) is None])
 
@@ -320,5 +300,4 @@ class OpenaiTarget(AnswersByModel):
         if 0 < len(query.among) <= MOST_NAMED:
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
         answer = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
-        found = shapes.passages_of(answer)
-        return hits_for(found, query)
+        return hits_for(shapes.passages_of(answer), query)

@@ -421,17 +421,6 @@ async def test_an_upload_that_nobody_attaches_any_more_is_swept_up_by_the_same_p
             world.clock.now += HOURS
 
 
-async def test_a_sweep_of_the_unhurried_copy_counts(world: OpenaiWorld) -> None:
-    async def at_once() -> None:
-        pass
-
-    async with world.running():
-        target = world.make_target()
-        for one in (target.unhurried(at_once), target):
-            assert [row async for row in one.list()] == []
-    assert world.asked("files") == 1
-
-
 async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missing(world: OpenaiWorld) -> None:
     world.write_many(20)
     await world.once()
