@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,53 @@ def test_a_server_that_is_killed_while_it_indexes_has_everything_in_the_end(
             for word in words:
                 [hit] = place.run("search", "--json", word).json["hits"][:1]
                 assert hit["path"] == f"{word}.md"
+
+
+def test_a_copy_that_is_being_indexed_when_kbsync_is_killed_has_its_passages_once(
+    servers: dict[str, Any], place: Place, tmp_path: Path
+) -> None:
+    """Killed while its text is indexed anew, and while that is put into the base: the work goes on there."""
+    environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
+    waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "40s"}
+    place.write("first.md", "All about the avocet.\n")
+    with models.serving() as models_url, start(environment, data, models_url) as given:
+        target = {"type": "openwebui", **place_of(given, made_base(given)), "vectorization": waiting}
+        place.configure(f"target: {json.dumps(target)}")
+        assert place.once()["failed"] == 0
+        for status in ("failed", "completed"):  # refused so far; indexed by its other text, and not linked
+            place.write(f"{status}.md", "All about the avocet.\n")
+            ModelOrders(models_url).give(delay=4.0)
+            process = place.start("--once")
+            [copy] = eventually(partial(being_indexed, given, f"{status}.md", status))
+            process.kill()
+            process.wait()
+            ModelOrders(models_url).clear()
+            assert place.once()["failed"] == 0
+            assert place.run("verify").code == 0
+            # One for itself and one in the base; a search would show equal ones once.
+            assert passages(data, copy) == 2
+        hits = place.run("search", "--json", "avocet").json["hits"]
+        assert {hit["path"] for hit in hits} == {"first.md", "failed.md", "completed.md"}
+
+
+def being_indexed(given: Mapping[str, Any], name: str, status: str) -> list[str]:
+    """Ids of files of this status whose text is no longer that of the file."""
+    headers, wanted = {"authorization": f"Bearer {given['api_key']}"}, {"filename": name, "content": "true"}
+    rows = httpx.get(f"{given['base_url']}/api/v1/files/user/search", params=wanted, headers=headers)
+    return [
+        row["id"]
+        for row in rows.raise_for_status().json()
+        if row["data"]["status"] == status
+        and row["data"].get("content", "").endswith(f", {row['id'][:8]})\n")
+    ]
+
+
+def passages(data: Path, file_id: str) -> int:
+    """How many the server's vector store has of a file."""
+    [store] = data.rglob("chroma.sqlite3")
+    with closing(sqlite3.connect(store)) as connection:
+        count = "SELECT count(*) FROM embedding_metadata WHERE key = 'file_id' AND string_value = ?"
+        return int(connection.execute(count, (file_id,)).fetchone()[0])
 
 
 def test_the_steps_of_the_example_make_a_base_and_fill_it(servers: dict[str, Any], place: Place) -> None:

@@ -46,9 +46,6 @@ from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
 """Seconds after each look at a file that is to be deleted and is being indexed."""
 
-ABANDONED = 3600.0
-"""Seconds after which the server itself takes an upload for lost (`sync/diff`)."""
-
 MOST_PASSAGES = 50
 """Passages that a search asks for: several may be of one document."""
 
@@ -313,15 +310,13 @@ class OpenWebuiTarget(AnswersByModel):
                 return None
             newest = await self._newest(NEWEST, lambda _: True) if word == "completed" else {}
             file = newest.get(remote_id)
-            is_in_own = file is not None and file.is_in_own
-            if file and is_in_own and self._is_recent(file):
+            if file and file.is_in_own and self._is_recent(file):
                 raise Unavailable("delete: the file may just be linked", code=file.status)
-            if word == "completed" and not is_in_own:
-                # In another base as well, or linked to this one only after it was cleaned up.
-                if not await self._clean_up((remote_id,)):
-                    raise Unavailable("delete: the file is still being indexed", code=word)
-            else:
+            if word != "completed" or (file and file.is_in_own):
                 await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
+            # In another base as well, or linked to this one only after it was cleaned up.
+            elif not await self._clean_up((remote_id,)):
+                raise Unavailable("delete: the file is still being indexed", code=word)
         except TargetError as error:
             return None if error.code == GONE and not isinstance(error, Halted) else error
         return None
@@ -339,7 +334,7 @@ class OpenWebuiTarget(AnswersByModel):
         file = await self._file(remote_id)
         # A server that was ended in the middle leaves this for ever.
         age = self._wall() - file.created if file and file.created else 0.0
-        if age <= max(ABANDONED, self._config.vectorization.give_up):
+        if age <= 2 * self._config.vectorization.give_up:
             raise Unavailable("delete: the file is still being indexed", code=word or "")
         return word
 
