@@ -60,7 +60,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     if code in (_RUNNING, _BUSY):
         return Unavailable(reason, code=told, retry_after=answer.retry_after)
     if code == _NO_CALL:
-        return NotOffered(reason, code=told)
+        return NotOffered(f"{reason}; it has no such call, or base_url is wrong", code=told)
     if words.startswith("No chunk found"):
         return Rejected(reason, code=NO_CHUNK)
     if _FULL.search(words):
