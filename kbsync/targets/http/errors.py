@@ -108,7 +108,7 @@ def by_status(answer: HttpAnswer, *, of_item: bool = True) -> TargetError | None
         case 401 | 403:
             return Unavailable(f"{said}; a firewall or gateway on the way may say so", code=code)
         case 404 | 405 | 501:
-            return NotOffered(said, code=code)
+            return NotOffered(f"{said}; it has no such call, or base_url is wrong", code=code)
         case 407:
             return Unavailable(f"{said}; the proxy wants a name and password", code=code)
         case 408 | 425 | 429:

@@ -63,7 +63,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     if code in (_RUNNING, _BUSY):
         return Unavailable(reason, code=told, retry_after=answer.retry_after)
     if code == _NO_CALL:
-        return NotOffered(reason, code=told)
+        return NotOffered(f"{reason}; it has no such call, or base_url is wrong", code=told)
     if words.startswith("No chunk found"):  # a search in a dataset that has no index yet
         return None
     if _FULL.search(words):

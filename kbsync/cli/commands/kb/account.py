@@ -49,7 +49,7 @@ class OpenAccount:
         """The knowledge bases."""
         if not isinstance(self.target, ManagesBases):
             kind = self.mirror.target.type
-            raise UsageError(f"knowledge bases of type {kind} are managed in the service's own console")
+            raise UsageError(f"a service of type {kind} has no knowledge bases to list or to change")
         return self.target.bases
 
     @property
