@@ -49,7 +49,7 @@ BATCH = 10
 MOST_CHUNKS = 100
 """Passages that a search asks for: the most that a page may have."""
 
-CHAT_CALLS = "openai", "chats_openai"
+CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
 """The second one before 0.25.1."""
 
 
@@ -281,7 +281,7 @@ class RagflowTarget(RemoteTarget):
         body = {"model": "model", "messages": asked, "extra_body": {"reference": True}}
         chat, missing = quote(by.application, safe=""), NotOffered("no call")
         for call in CHAT_CALLS:
-            way = Completions(self._client, f"/api/v1/{call}/{chat}/chat/completions")
+            way = Completions(self._client, f"{call}/{chat}/chat/completions")
             try:
                 async with aclosing(way.pieces(body, streamed)) as pieces:
                     async for piece in pieces:

@@ -8,9 +8,19 @@ import pytest
 
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.answering import Piece
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.ragflow.config import EXTENSIONS
-from kbsync.targets.ragflow.shapes import bases_of, judge, matches_of, page_of, stored_of
+from kbsync.targets.ragflow.shapes import (
+    bases_of,
+    chats_of,
+    judge,
+    matches_of,
+    page_of,
+    sources_of,
+    stored_of,
+    texts_of,
+)
 from kbsync_standin.ragflow.app import FORMATS
 
 
@@ -165,3 +175,51 @@ def test_a_dataset_is_read_from_a_list_and_from_the_answer_to_its_making() -> No
 
 def test_every_format_that_is_sent_is_one_that_can_be_uploaded() -> None:
     assert all(FORMATS.fullmatch(f"a.{one}") for one in EXTENSIONS)
+
+
+# -- chat assistants
+
+
+def test_passages_are_cited_by_their_places_in_the_answer() -> None:
+    chunks = [
+        {"document_id": "b", "content": "one", "document_name": "b.pdf", "positions": [[3, 1, 2, 1, 2]]},
+        None,
+        {
+            "document_id": "a",
+            "content": "two",
+            "similarity": 0.5,
+            "document_name": "a.md",
+            "positions": [[3]],
+        },
+        {"content": "of the web", "url": "https://example.org"},
+        {"document_id": "b", "content": "three", "document_name": "b.pdf"},
+    ]
+    sources = sources_of(Piece("", "stop", part={"reference": chunks}))
+    assert sources.marks == {"b": ["ID:0", "ID:4"], "a": ["ID:2"]}
+    told = {hit.remote_id: [(one.text, one.page) for one in hit.passages] for hit in sources.hits or ()}
+    assert told == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
+    assert sources_of(Piece("", "stop", part={"reference": {}})).hits is None
+    assert sources_of(Piece("", "stop", part={"reference": []})).hits == ()
+
+
+def test_an_error_of_the_model_is_a_text_of_the_answer() -> None:
+    assert list(texts_of(Piece("<think>hm</think>Nine."))) == ["Nine."]
+    said = []
+    with pytest.raises(Unavailable, match="RATE_LIMIT - too many"):
+        for text in texts_of(Piece("The office op**ERROR**: RATE_LIMIT - too\nmany")):
+            said.append(text)
+    assert said == ["The office op"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"chats": [{"id": "c", "dataset_ids": ["d"], "llm_id": "m"}, {"name": "without an id"}], "total": 2},
+        [{"id": "c", "datasets": [{"id": "d"}, {}], "llm": {"model_name": "m"}}],
+    ],
+)
+def test_assistants_are_read_as_versions_list_them(data: Any) -> None:
+    page = chats_of({"code": 0, "data": data})
+    assert page is not None
+    assert [(one.id, one.bases, one.model) for one in page.rows] == [("c", ("d",), "m")]
+    assert chats_of({"code": 0, "data": {"chats": None}}) is None
