@@ -151,7 +151,7 @@ class OpenWebuiMirror(RepairedMirror):
         """Its text was told from ours before it came into the base."""
         there = self.stored(one.id)
         planted = self.world.app.store.store(there.name, there.content, "text/plain", dict(there.sent))
-        planted.text = f"{there.content.decode()}\n\n(a copy of {there.name})"
+        planted.text = f"{there.content.decode()}\n\n(file {planted.id})"
         return planted.id
 
     def plant_lookalike(self, path: str, text: str) -> None:
