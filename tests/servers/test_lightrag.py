@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -90,3 +92,23 @@ def test_a_folder_is_mirrored(place: Place, servers: dict[str, Any]) -> None:
     there = servers["lightrag"]
     cleared(there)
     live(place, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})
+
+
+def test_what_was_renamed_while_the_state_was_lost_is_found_by_its_new_name(
+    place: Place, servers: dict[str, Any]
+) -> None:
+    there = servers["lightrag"]
+    cleared(there)
+    waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s"}
+    target = {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]}
+    place.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
+    for bird in ("avocet", "bittern"):
+        place.write(f"{bird}.md", f"# The {bird}\n\nThis page tells all that is known of the {bird}.\n")
+    place.once()
+    shutil.rmtree(place.state)
+    (place.docs / "avocet.md").rename(place.docs / "a long-legged bird.md")
+    place.once()
+    assert place.status()["documents"]["ready"] == 2
+    assert place.found("avocet")[0].endswith("a long-legged bird.md")
+    told = place.run("verify", "--json")
+    assert told.code == 0, told.out
