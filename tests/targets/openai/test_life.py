@@ -266,7 +266,7 @@ async def test_texts_of_one_length_that_differ_are_left_alone(ogx: Ogx) -> None:
     await world.once()
     world.server.requests.clear()
     await ogx.delete("a.md")
-    assert world.asked("attach") == 0 and world.asked("text") == 2
+    assert world.asked("put-back") == 0 and world.asked("text") == 2
 
 
 async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx: Ogx) -> None:
