@@ -14,6 +14,7 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable
+from kbsync.targets.http import client
 from kbsync_standin.openai import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.world import sha_of_folder
@@ -266,7 +267,7 @@ async def test_texts_of_one_length_that_differ_are_left_alone(ogx: Ogx) -> None:
     await world.once()
     world.server.requests.clear()
     await ogx.delete("a.md")
-    assert world.asked("attach") == 0 and world.asked("text") == 2
+    assert world.asked("put-back") == 0 and world.asked("text") == 2
 
 
 async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx: Ogx) -> None:
@@ -366,6 +367,23 @@ async def test_a_kill_before_a_twin_is_put_back_is_made_good_where_the_state_is_
     await world.once()
     assert len(await ogx.found("same")) == 1
     assert world.orphans() == []
+
+
+async def test_ours_stays_where_a_twin_is_too_long_to_be_put_back(
+    ogx: Ogx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ogx.world
+    for path in ("a.md", "b.md"):
+        world.write(path, "one and the same text " * 2000)
+    world.write("c.md", "another")
+    await world.once()
+    ids = {world.path_of(one): one["id"] for one in world.documents()}
+    monkeypatch.setattr(client, "LARGEST_ANSWER", 20_000)
+    async with world.running():
+        outcomes = await world.make_target().delete([ids["b.md"], ids["c.md"]])
+    assert isinstance(outcomes[ids["b.md"]], Unavailable) and outcomes[ids["c.md"]] is None
+    assert len(await ogx.found("same")) == 1
+    assert {one["id"] for one in world.documents()} == {ids["a.md"], ids["b.md"]}
 
 
 async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> None:

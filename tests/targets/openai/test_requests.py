@@ -57,6 +57,31 @@ async def test_a_changed_document_costs_five_and_the_look_at_the_base(tmp_path: 
         assert world.asked() - before <= 5 * 20
 
 
+async def test_a_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        world.write_many(20)
+        world.write("f3.md", "a text that is as long as no other one")
+        await world.once()
+        world.server.requests.clear()
+        world.clock.now += 10
+        world.write("f3.md", "another text")
+        await world.once()
+        five = {"upload": 1, "attach": 1, "list": 1, "delete": 1, "delete-file": 1}
+        assert dict(world.server.requests.by_op) == five | {"base": 1}
+
+
+async def test_passages_of_equal_length_are_read_once_each_however_many_are_deleted(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        for number in range(10, 50):
+            world.write(f"f{number}.md", f"text {number}")
+        await world.once()
+        going = [one["id"] for one in world.documents()][:20]
+        world.server.requests.clear()
+        async with world.running():
+            assert await world.make_target().delete(going) == dict.fromkeys(going)
+        assert world.asked("text") == 40 and world.asked("put-back") == 0
+
+
 async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path).serving() as world:
         world.write_many(120)
