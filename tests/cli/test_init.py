@@ -218,6 +218,12 @@ def test_where_the_account_cannot_be_asked_the_id_is(
     assert base == HOME_ID
 
 
+def test_a_key_file_that_is_empty_is_named(zhipu: ZhipuPlace) -> None:
+    (zhipu.root / "key").write_text("\n")
+    ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", "--key-file", "key")
+    assert (ran.code, "key is empty; write the key into it" in ran.err) == (2, True)
+
+
 def test_nothing_is_made_for_a_config_that_cannot_be_written(zhipu: ZhipuPlace) -> None:
     zhipu.config.parent.mkdir(parents=True, exist_ok=True)
     zhipu.config.write_text("")

@@ -157,9 +157,10 @@ def command(
     """Write a commented config that mirrors DIR (default: the working directory).
 
     Writes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml), and never
-    overwrites a file. On a terminal it asks for what is not given; for a service it lists the knowledge
-    bases of the account and offers to create one. It never writes a key, only where the key is. What was
-    mirrored with --folder before is taken over. A --state-dir is written into the config.
+    overwrites a file. On a terminal it asks for what is not given, but with DIR and without --target it takes
+    the built-in knowledge base. For a service it lists the knowledge bases of the account and offers to
+    create one. It never writes a key, only where the key is. What was mirrored with --folder before is taken
+    over. A --state-dir is written into the config.
     """
     from kbsync.installation import Installation
     from kbsync.targets.registry import DEFAULT_TARGET
@@ -355,7 +356,9 @@ def _asked(
     except OSError as error:
         raise UsageError(f"the key cannot be read ({(error.strerror or str(error)).lower()})") from None
     if not key:
-        raise UsageError(f"${place.env} is not set")
+        if place.file:
+            raise UsageError(f"{place.file} is empty; write the key into it")
+        raise UsageError(f"${place.env} is not set; export it, or name a file that holds the key: --key-file")
     config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
     # A service needs no place on disk.
     nowhere = Path(os.devnull)
