@@ -170,16 +170,15 @@ class OpenaiTarget(AnswersByModel):
                 raise Unavailable(error.reason, code=error.code) from error
         return row or None
 
-    async def _refused(self, remote_id: str, error: Rejected) -> Accepted | TargetError:
+    async def _refused(self, remote_id: str, error: Rejected) -> TargetError:
         """Leave no file behind; and a document is to blame only as long as the store is there."""
         try:
             if remote_id:
                 await api.remove(self._client, "delete-file", f"/files/{remote_id}")
-            if error.code == GONE or isinstance(error, NotOffered):
-                await self.base()
-                return Unavailable(error.reason, code=error.code)
         except TargetError as other:
             return other
+        if error.code == GONE or isinstance(error, NotOffered):
+            return await self._unless_missing(Unavailable(error.reason, code=error.code))
         return error
 
     # -- status
@@ -245,10 +244,8 @@ class OpenaiTarget(AnswersByModel):
                 yield self._listed(row)
         base = await self.base()  # a list counts only while the store is there
         check_shown(len(seen), base.documents, base.id)
-        now = self._steady()
-        if not self._surroundings.read_only and (
-            self._swept_at is None or now - self._swept_at > SWEEP_EVERY
-        ):
+        now, last = self._steady(), self._swept_at
+        if not self._surroundings.read_only and (last is None or now - last > SWEEP_EVERY):
             self._swept_at = now
             with suppress(TargetError):  # it only tidies up, and there is another time
                 await self._sweep(seen)
