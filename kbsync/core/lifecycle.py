@@ -321,9 +321,14 @@ def lag_seen(upload: Upload) -> float:
     return max(0.0, upload.looked_at - upload.sent_at)
 
 
-def wait_on(upload: Upload, timing: Timing, *, is_working: bool = False) -> Upload:
-    """Still indexing: look again later, with growing pauses. `is_working`: the target says so itself."""
+def wait_on(upload: Upload, timing: Timing, *, is_working: bool = False, is_queued: bool = False) -> Upload:
+    """Still indexing: look again later, with growing pauses.
+
+    `is_working`: the target says so itself. `is_queued`: others come first, and its time begins anew.
+    """
     aged = _watched(upload, timing)
+    if is_queued:
+        aged = replace(aged, elapsed=min(aged.elapsed, timing.limits.poll_longest / POLL_SHARE))
     limits = timing.limits
     wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
     # From here on a failure that it shows is a new one.

@@ -127,6 +127,7 @@ class IndexRetry(enum.Enum):
     AWAITED = enum.auto()  # the account is full: nothing is done until there is room
     NOT_OFFERED = enum.auto()  # the target cannot be asked
     LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
+    QUEUED = enum.auto()  # it has not failed: the target gets done with others that came with it
     ORPHAN = enum.auto()  # a document with its text was found at the target, and no file has it any more
 
 
@@ -556,7 +557,8 @@ class Journal:
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:
-                changed = lifecycle.wait_on(upload, timing, is_working=status.state is DocState.INDEXING)
+                is_working, is_queued = status.state is DocState.INDEXING, repair is IndexRetry.QUEUED
+                changed = lifecycle.wait_on(upload, timing, is_working=is_working, is_queued=is_queued)
                 tx.uploads.save(changed)
                 return None  # nothing follows from it
         self._take_step(tx, changed)

@@ -49,6 +49,8 @@ class Polls:
         self._journal = journal
         self._target = target
         self._overdue: set[int] = set()
+        self._advance = -math.inf, math.inf
+        """When documents became searchable last, and when the first of them had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
         """As the last answer had it: an upload stands for it within the same number of tries (promise 9)."""
 
@@ -72,6 +74,8 @@ class Polls:
         if turn.gets_done:
             # The target works: those that are overdue have themselves to blame.
             self._overdue.clear()
+            done = (row for row in asked if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY)
+            self._advance = self._journal.timing.now, min(row.accepted_at or 0.0 for row in done)
         judged: list[Judged] = []
         for row in asked:
             try:
@@ -98,11 +102,19 @@ class Polls:
                 return row, status, IndexRetry.ORPHAN
             retry = await self._retried(row, status, turn)
             return row, _UNKNOWN if retry is IndexRetry.LATER else status, retry
+        if status.state is DocState.INDEXING and self._waits_in_line(row):
+            return row, status, IndexRetry.QUEUED
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
             if turn.halted is not None:
                 return row, status, IndexRetry.LATER
             return await self._confirmed(row, status, turn)
         return row, status, IndexRetry.NONE
+
+    def _waits_in_line(self, row: Upload) -> bool:
+        """Others became searchable since it was looked at last that came before it, or not long after."""
+        moment, accepted = self._advance
+        latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
+        return accepted <= latest and (row.looked_at or 0.0) <= moment
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
         """The document that has its text was found at the target, and its own file is not there any more."""

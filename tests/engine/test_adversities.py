@@ -449,3 +449,22 @@ def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> Non
     assert not health.is_proven
     health.went_well([Happened("document.ready", row("f0.md"))])
     assert health.is_proven and not health.is_stuck
+
+
+async def test_documents_that_wait_while_others_are_indexed_are_not_given_up(world: World) -> None:
+    world.limits = replace(world.limits, give_up=100.0)
+    world.base.behaviour = Behaviour(indexing_seconds=60.0, one_at_a_time=True)
+    await world.mirrored(12)
+    assert world.statuses() == {"ready": 12}
+    assert world.puts() == 12
+    assert world.clock.now >= 700.0
+
+
+async def test_one_that_is_never_done_is_given_up_when_the_others_are_through(world: World) -> None:
+    world.limits = replace(world.limits, give_up=100.0)
+    world.base.behaviour = Behaviour(indexing_seconds=30.0, one_at_a_time=True, never_says="f0*")
+    await world.mirrored(12)
+    assert world.statuses() == {"ready": 12}
+    assert world.puts() == 12
+    assert world.requests("is_searchable") == 1, "it is given up, unless a search finds it"
+    assert world.clock.now < 600.0

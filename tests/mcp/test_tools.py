@@ -385,7 +385,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended = threading.Event()
-    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 2.0)
     monkeypatch.setattr(context, "_below", lambda *_place: mended.wait(60) and None)
     try:
         silent = asyncio.create_task(refused(client, "get", path="install.md"))

@@ -441,7 +441,11 @@ class MemoryBase:
         document.reason = document.code = document.halt = ""
         document.round += 1
         document.polls_left = self.behaviour.indexing_polls
-        document.due = self._agenda.now + seconds
+        begins = self._agenda.now
+        if self.behaviour.one_at_a_time:
+            begins = max([begins, *(one.due for one in self.documents.values())])
+        document.due = begins + seconds
+        seconds = document.due - self._agenda.now
         self._finish_if_due(document)
         if document.state is not DocState.INDEXING or seconds <= 0:
             return

@@ -70,6 +70,7 @@ class Behaviour:
 
     indexing_seconds, indexing_polls: a document is searchable when both are over; a poll is one `status`
         answer of INDEXING. Both 0: searchable when it is accepted.
+    one_at_a_time: the next document is indexed when the one before is through.
     answers_ready: `put` says so when the document is searchable already.
     failures: documents that do not index.
     list_lag: so long (seconds) the list lacks a new document and still has a deleted one.
@@ -89,6 +90,7 @@ class Behaviour:
 
     indexing_seconds: float = 0.0
     indexing_polls: int = 0
+    one_at_a_time: bool = False
     answers_ready: bool = True
     failures: list[Failure] = field(default_factory=list)
     list_lag: float = 0.0

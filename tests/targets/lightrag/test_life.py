@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -354,3 +355,11 @@ async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_n
             await asked()
     else:
         assert (await asked()).startswith("kestrels")
+
+
+async def test_a_first_pass_of_hours_ends_with_every_file_found(tmp_path: Path) -> None:
+    async with LightragWorld(tmp_path, vectorize=(60.0, 7200.0)).serving() as world:
+        world.write_many(40)
+        await world.once()
+        assert world.statuses() == {"ready": 40}
+        assert len(world.effects("stored")) == 40
