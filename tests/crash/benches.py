@@ -30,7 +30,7 @@ from tests.targets.openai.world import OpenaiWorld
 from tests.targets.openwebui.world import OpenWebuiWorld
 from tests.targets.ragflow.world import RagflowWorld
 
-GIVE_UP = 90.0
+GIVE_UP = 60.0
 """Seconds: work on a copy that nobody heard the end of is begun again after half of that."""
 
 
@@ -54,7 +54,9 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 SERVICES: Mapping[str, Callable[[Path], Bench]] = {
     "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
     "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
-    "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, reembed_tries=1, give_up=GIVE_UP)),
+    "openwebui": lambda place: OpenWebuiBench(
+        OpenWebuiWorld(place, reembed_tries=1, give_up=GIVE_UP, poll_first=2.0)
+    ),
     "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
     "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
     "dify": lambda place: DifyBench(DifyWorld(place, reembed_tries=1)),

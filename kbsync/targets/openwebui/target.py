@@ -175,8 +175,7 @@ class OpenWebuiTarget(AnswersByModel):
         if left := wanted - rows.keys():
             size, most = min(NEWEST, 2 * len(left) + 20), 4 * len(left) + NEWEST
             news = await self._newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
-            through = {one for one in left & news.keys() if news[one].status == "completed"}
-            if len(through) > 1:  # one alone is asked for by its name
+            if through := {one for one in left & news.keys() if news[one].status == "completed"}:
                 rows |= await self._linked(through, 2 * len(ids) + 1)
         mine = [row for row in rows.values() if row.id in wanted]
         if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
@@ -416,8 +415,8 @@ class OpenWebuiTarget(AnswersByModel):
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Those of `ids` that are listed beside another file of the same text which is older, or not ours."""
+    """Those of `ids` that are listed beside another of the same text: not asked for, not ours, or older."""
     first: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: (row.mark is not None, row.created, row.id)):
+    for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):
         first.setdefault(row.text_hash or row.id, row.id)
     return ids & {row.id for row in rows} - set(first.values())

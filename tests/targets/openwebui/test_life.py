@@ -399,6 +399,25 @@ async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: O
     assert await found(world, "kestrels") == {"a.md", "b.md"}
 
 
+@pytest.mark.parametrize("asked", [["b.md"], ["b.md", "a.md"], ["a.md", "b.md"]])
+async def test_a_twin_that_a_look_comes_too_early_for_is_told_apart(
+    world: OpenWebuiWorld, asked: list[str]
+) -> None:
+    """The first list is without it; whichever of the two is looked at first."""
+    world.turn(index=(2.0, 2.0))
+    ids = dict[str, str]()
+    for name in ("a.md", "b.md"):
+        async with world.running(), aclosing(world.make_target()) as target:
+            [accepted] = await target.put([outgoing(world, name, "all about kestrels")])
+        ids[name] = accepted.remote_id
+        world.clock.now += 1
+    world.clock.now += 10
+    world.play("left-out", op="list")
+    states = [await state_at_a_new_process(world, ids[name]) for name in (*asked, *asked[-1:] * 2)]
+    assert states[-1] is DocState.READY
+    assert await found(world, "kestrels") == {"a.md", "b.md"}
+
+
 @pytest.mark.parametrize("goes", [0, 1])
 async def test_of_two_equal_texts_that_slipped_in_one_can_be_deleted(
     world: OpenWebuiWorld, goes: int
