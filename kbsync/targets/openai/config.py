@@ -44,9 +44,9 @@ class OpenaiTargetConfig(RemoteTargetConfig):
 
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
-        2: "OpenAI keeps it. OGX gives files of equal text one set of passages, found under one of their "
-        "paths; when one of ours is deleted, those of another, other people's too, are put back at once and "
-        "are not found until then",
+        2: "at OGX, not at OpenAI: files of equal text share their passages, which are found under one of "
+        "their paths; when one of ours is deleted, those of the others, other people's too, are put back at "
+        "once and are not found until then",
     }
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
