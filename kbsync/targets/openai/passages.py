@@ -6,7 +6,9 @@ are put back, which the store keeps with each file. They are found under the fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from kbsync.contract.target import DocState
@@ -20,6 +22,40 @@ FILES_PAGE = 10_000
 
 Passage = Mapping[str, Any]
 """With its vector, as it is put back."""
+
+
+class Turns:
+    """Files are attached at one time and deleted at another, so that no deletion misses one that comes."""
+
+    def __init__(self) -> None:
+        self._attaching = 0
+        self._none_attaching, self._none_deleting = asyncio.Event(), asyncio.Event()
+        self._none_attaching.set()
+        self._none_deleting.set()
+
+    @asynccontextmanager
+    async def attaching(self) -> AsyncGenerator[None, None]:
+        """Several may at a time; a deletion that waits goes first."""
+        while not self._none_deleting.is_set():
+            await self._none_deleting.wait()
+        self._attaching += 1
+        self._none_attaching.clear()
+        try:
+            yield
+        finally:
+            self._attaching -= 1
+            if not self._attaching:
+                self._none_attaching.set()
+
+    @asynccontextmanager
+    async def deleting(self) -> AsyncGenerator[None, None]:
+        """The only batch of deletions."""
+        self._none_deleting.clear()
+        try:
+            await self._none_attaching.wait()
+            yield
+        finally:
+            self._none_deleting.set()
 
 
 class SharedPassages:

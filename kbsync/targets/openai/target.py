@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -39,7 +39,7 @@ from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
-from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages
+from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages, Turns
 from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
@@ -85,7 +85,7 @@ class OpenaiTarget(AnswersByModel):
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
         self._swept_at: float | None = None
-        self._deletions = Deletions()
+        self._deletions, self._turns = Deletions(), Turns()
         super().__init__(config, surroundings, shapes.judge, **options)
 
     @property
@@ -128,7 +128,8 @@ class OpenaiTarget(AnswersByModel):
             if key not in self._uploaded:
                 self._uploaded[key] = await self._upload(document), self._steady()
             remote_id, _ = self._uploaded[key]
-            row = await self._attach(remote_id, mark)
+            async with self._turns.attaching():
+                row = await self._attach(remote_id, mark)
         except Rejected as error:
             self._uploaded.pop(key, None)
             return await self._refused(remote_id, error)
@@ -215,7 +216,6 @@ class OpenaiTarget(AnswersByModel):
         if self._vector_model is None:
             await self.base()
         shared = SharedPassages(self._client, self._names, self._vector_model or "")
-        alike = await shared.alike(ids) if self._vector_model else {}
 
         async def remove(one: str) -> DeleteOutcome:
             try:
@@ -230,9 +230,11 @@ class OpenaiTarget(AnswersByModel):
                 return error
             return None
 
-        alone = [one for one in ids if one not in alike]
-        outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))
-        return outcomes | {one: await remove(one) for one in alike}
+        async with self._turns.deleting() if self._vector_model else nullcontext():
+            alike = await shared.alike(ids) if self._vector_model else {}
+            alone = [one for one in ids if one not in alike]
+            outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))
+            return outcomes | {one: await remove(one) for one in alike}
 
     # -- list
     async def list(self) -> AsyncIterator[Listed]:

@@ -386,6 +386,30 @@ async def test_ours_stays_where_a_twin_is_too_long_to_be_put_back(
     assert {one["id"] for one in world.documents()} == {ids["a.md"], ids["b.md"]}
 
 
+async def test_a_text_that_comes_while_its_twin_is_deleted_is_found(
+    ogx: Ogx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ogx.world
+    world.write("a.md", "one and the same text")
+    await world.once()
+    [old] = world.documents()
+    async with world.running():
+        target = world.make_target()
+        ask, puts = target._client.ask, list[asyncio.Task[Any]]()
+
+        async def ask_meanwhile(op: str, *args: Any, **more: Any) -> Any:
+            if op == "delete" and not puts:
+                puts.append(asyncio.create_task(target.put([outgoing("b.md", b"one and the same text")])))
+                await asyncio.wait(puts, timeout=0.5)
+            return await ask(op, *args, **more)
+
+        monkeypatch.setattr(target._client, "ask", ask_meanwhile)
+        assert await target.delete([old["id"]]) == {old["id"]: None}
+        [[new]] = await asyncio.gather(*puts)
+    assert len(await ogx.found("same")) == 1
+    assert [one["id"] for one in world.documents()] == [new.remote_id]
+
+
 async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> None:
     world = ogx.world
     world.write_many(30)
