@@ -21,7 +21,7 @@ class _Deletion:
     outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)
 
 
-class Deletions:
+class DeletionQueue:
     """They go one batch at a time: what waits for its turn goes with the next."""
 
     def __init__(self) -> None:

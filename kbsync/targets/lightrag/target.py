@@ -32,7 +32,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import FixedApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.deletions import Deletions
+from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
 from kbsync.targets.http.target import RemoteTarget, hits_for, key_of, limited, refusal_of
 from kbsync.targets.lightrag import shapes
@@ -101,7 +101,7 @@ class LightragTarget(RemoteTarget):
         self._sleep = options.get("sleep", asyncio.sleep)
         self._steady = options.get("steady", time.monotonic)
         self._next_whole = 0.0
-        self._deletions = Deletions()
+        self._deletions = DeletionQueue()
 
     @property
     def limits(self) -> Limits:

@@ -25,7 +25,7 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.deletions import Deletions
+from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     check_shown,
@@ -85,7 +85,7 @@ class OpenaiTarget(AnswersByModel):
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
         self._swept_at: float | None = None
-        self._deletions, self._turns = Deletions(), Turns()
+        self._deletions, self._turns = DeletionQueue(), Turns()
         super().__init__(config, surroundings, shapes.judge, **options)
 
     @property

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from kbsync.contract.target import DeleteOutcome
 from kbsync.errors import Unavailable
-from kbsync.targets.http.deletions import Deletions
+from kbsync.targets.http.deletions import DeletionQueue
 
 
 class Service:
@@ -27,7 +27,7 @@ class Service:
         return dict.fromkeys(ids)
 
 
-async def begun(deletions: Deletions, service: Service, *calls: list[str]) -> list[asyncio.Task[object]]:
+async def begun(deletions: DeletionQueue, service: Service, *calls: list[str]) -> list[asyncio.Task[object]]:
     tasks: list[asyncio.Task[object]] = [
         asyncio.ensure_future(deletions.delete(ids, service.remove)) for ids in calls
     ]
@@ -37,7 +37,7 @@ async def begun(deletions: Deletions, service: Service, *calls: list[str]) -> li
 
 
 async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
-    deletions, service = Deletions(), Service()
+    deletions, service = DeletionQueue(), Service()
     tasks = await begun(deletions, service, ["a"], ["b", "c"], ["c", "a"], [])
     service.free.set()
     assert await asyncio.gather(*tasks) == [
@@ -50,7 +50,7 @@ async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
 
 
 async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
-    deletions, service = Deletions(), Service()
+    deletions, service = DeletionQueue(), Service()
     service.error = Unavailable("down")
     service.free.set()
     assert await deletions.delete(["a", "b"], service.remove) == dict.fromkeys("ab", service.error)
@@ -59,7 +59,7 @@ async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
 
 
 async def test_where_the_first_is_cancelled_the_others_go_on() -> None:
-    deletions, service = Deletions(), Service()
+    deletions, service = DeletionQueue(), Service()
     first, second = await begun(deletions, service, ["a"], ["b"])
     first.cancel()
     with suppress(asyncio.CancelledError):
