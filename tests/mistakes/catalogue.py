@@ -301,7 +301,7 @@ MISTAKES = {
     "kept-rename-uploads": Mistake(
         "a rename uploads although renames are to be kept",
         "kbsync/core/planner.py",
-        '    if server.label == wish.path or (not abilities.renames and abilities.rename_policy == "keep"):',
+        '    if server.label == wish.path or (not can_rename and abilities.rename_policy == "keep"):',
         "    if server.label == wish.path:",
         ("tests/promises/test_at_a_service.py",),
     ),
