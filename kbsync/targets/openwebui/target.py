@@ -264,8 +264,11 @@ class OpenWebuiTarget(AnswersByModel):
 
     def _is_recent(self, file: StoredFile) -> bool:
         """Its text was stored, or its indexing was begun, less than half of `give_up` ago."""
-        age = self._wall() + (self.clock_apart or 0.0) - file.updated
-        return age < self._config.vectorization.give_up / 2
+        return self._age_of(file.updated) < self._config.vectorization.give_up / 2
+
+    def _age_of(self, moment: float) -> float:
+        """Seconds since a moment by the server's clock."""
+        return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _word(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None where there is no file."""
@@ -332,7 +335,7 @@ class OpenWebuiTarget(AnswersByModel):
             await self._sleep(seconds)
         file = await self._file(remote_id)
         # A server that was ended in the middle leaves this for ever.
-        age = self._wall() - file.created if file and file.created else 0.0
+        age = self._age_of(file.created) if file and file.created else 0.0
         if age <= 2 * self._config.vectorization.give_up:
             raise Unavailable("delete: the file is still being indexed", code=word or "")
         return word
@@ -357,8 +360,10 @@ class OpenWebuiTarget(AnswersByModel):
     async def list(self) -> AsyncIterator[Listed]:
         """Files on their way first: read after the others, one could be in neither list."""
         prefix, counted = self._surroundings.prefix, 0
-        oldest = self._wall() - max(RECENT, self._config.vectorization.give_up)
-        news = await self._newest(NEWEST, lambda seen: any(one.created < oldest for one in seen.values()))
+        most = max(RECENT, self._config.vectorization.give_up)
+        news = await self._newest(
+            NEWEST, lambda seen: any(self._age_of(one.created) > most for one in seen.values())
+        )
         base = self._config.knowledge_id
         pending = {
             key: one

@@ -220,13 +220,21 @@ async def test_completed_is_no_success_where_the_base_does_not_list_the_file(wor
     assert is_mirrored(world)
 
 
-async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(world: OpenWebuiWorld) -> None:
+@pytest.mark.parametrize("behind", [0.0, 7200.0])
+async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(
+    world: OpenWebuiWorld, behind: float
+) -> None:
+    """And what was left is deleted, though our clock may be behind that of the server."""
+    world.clock.skew = -behind
     world.target_settings["give_up"] = 60.0
     world.play("stuck", op="upload")
     world.write("a.md", "text")
     await world.once()
+    world.clock.now += 600
+    await world.once()
     assert world.statuses() == {"ready": 1}
     assert is_mirrored(world)
+    assert len(world.documents()) == 1
 
 
 async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(world: OpenWebuiWorld) -> None:
