@@ -78,11 +78,11 @@ class RemoteWorld(World):
         place = {"base_url": f"{self.server.url}/api", "api_key": KEY, "knowledge_id": BASE}
         return block(ZhipuTargetConfig, **place, **self.target_settings)
 
-    def make_target(self) -> Any:
+    def make_target(self, *, read_only: bool = False) -> Any:
         clock = self.clock
         target = self.client(
             self.config(),
-            around(prefix=self.settings.prefix),
+            around(prefix=self.settings.prefix, read_only=read_only),
             wall=clock.wall,
             steady=clock.steady,
             sleep=clock.sleep,
@@ -126,7 +126,7 @@ class RemoteWorld(World):
 
     async def verify(self) -> Verification:
         """What `kbsync verify` says."""
-        async with self.running(), aclosing(self.make_target()) as target:
+        async with self.running(), aclosing(self.make_target(read_only=True)) as target:
             return await verified(self, target)
 
     async def repair(self) -> None:
