@@ -129,10 +129,6 @@ class OgxMirror(OpenaiMirror):
         super().__init__(place, chance)
         self.world.turn(dialect="ogx")
 
-    def violations(self) -> list[str]:
-        """A file of others is attached again after one of ours with its text went: it has to be there."""
-        return [one for one in super().violations() if ": detached " not in one]
-
 
 class OpenWebuiMirror(RepairedMirror):
     """What is ours is told by metadata. Of files with one text the second is refused, so copies have more."""
