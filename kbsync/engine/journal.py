@@ -119,8 +119,8 @@ class Happened:
         return self.phases is not None and self.upload.predecessor is not None
 
 
-class IndexRetry(enum.Enum):
-    """What was done about a document that failed to index."""
+class Remedy(enum.Enum):
+    """What was done about a document that is not searchable."""
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
@@ -532,24 +532,24 @@ class Journal:
                 tx.uploads.save(lifecycle.deleted(old, self.timing))
 
     def status_known(
-        self, tx: Tx, number: int, status: DocStatus, repair: IndexRetry = IndexRetry.NONE
+        self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
         """A document that was indexing was looked at, and if it failed, something was done about it."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
         timing = self.timing
-        if repair is IndexRetry.ORPHAN and self._take_orphan(tx, upload, status.twin):
+        if remedy is Remedy.ORPHAN and self._take_orphan(tx, upload, status.twin):
             return None
         match status.state:
             case DocState.READY:
                 return self._take_up(tx, lifecycle.serve(upload))
-            case DocState.FAILED if repair is IndexRetry.AWAITED:
+            case DocState.FAILED if remedy is Remedy.AWAITED:
                 changed = lifecycle.await_room(upload, status.reason, timing)
-            case DocState.FAILED if repair is IndexRetry.ASKED:
+            case DocState.FAILED if remedy is Remedy.ASKED:
                 changed = lifecycle.repair(upload, status.reason, timing, spent=not status.halt)
             case DocState.FAILED:
-                return self._failed_to_index(tx, upload, status, repair)
+                return self._failed_to_index(tx, upload, status, remedy)
             case DocState.MISSING:
                 changed = lifecycle.vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
@@ -557,7 +557,7 @@ class Journal:
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:
-                is_working, is_queued = status.state is DocState.INDEXING, repair is IndexRetry.QUEUED
+                is_working, is_queued = status.state is DocState.INDEXING, remedy is Remedy.QUEUED
                 changed = lifecycle.wait_on(upload, timing, is_working=is_working, is_queued=is_queued)
                 tx.uploads.save(changed)
                 return None  # nothing follows from it
@@ -597,16 +597,16 @@ class Journal:
         is_indexing = upload is not None and upload.state is UploadState.INDEXING
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
-    def resliced(self, tx: Tx, number: int, repair: IndexRetry) -> None:
+    def resliced(self, tx: Tx, number: int, remedy: Remedy) -> None:
         """The target was asked to cut a document again; if it cannot, a fresh upload takes its place."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
             return
         timing = self.timing
-        match repair:
-            case IndexRetry.ASKED:
+        match remedy:
+            case Remedy.ASKED:
                 tx.uploads.save(lifecycle.repair(upload, "", timing, spent=False))
-            case IndexRetry.LATER if not lifecycle.is_overdue(upload, timing):
+            case Remedy.LATER if not lifecycle.is_overdue(upload, timing):
                 tx.uploads.save(lifecycle.wait_on(upload, timing))
             case _:
                 tx.uploads.save(lifecycle.retire(upload, timing))
@@ -634,12 +634,12 @@ class Journal:
                     self.decide(tx, path)
 
     def _failed_to_index(
-        self, tx: Tx, upload: Upload, why: DocStatus, repair: IndexRetry = IndexRetry.NONE
+        self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
         """Indexing failed for good this time: a fresh upload while tries are left, else quarantine."""
         # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
         # be asked. Where the account is to blame it costs the document no try. What a person hid stays so.
-        offered = self.binding.abilities.reembeds and repair is not IndexRetry.NOT_OFFERED
+        offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if not why.is_final and (why.halt or upload.repairs < tries):
             fresh = lifecycle.again(upload, why.reason, self.timing, spent=not why.halt)

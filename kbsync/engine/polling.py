@@ -16,7 +16,7 @@ from functools import partial
 from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Phase, Upload
-from kbsync.engine.journal import Happened, IndexRetry, Journal
+from kbsync.engine.journal import Happened, Journal, Remedy
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.source.look import look
@@ -29,7 +29,7 @@ BLAME_LIMIT = 5
 CUT_AT_ONCE = 20
 """Documents that are asked to be cut again before those that wait are looked at again."""
 
-Judged = tuple[Upload, DocStatus, IndexRetry]
+Judged = tuple[Upload, DocStatus, Remedy]
 
 
 @dataclass(slots=True)
@@ -49,8 +49,10 @@ class Polls:
         self._journal = journal
         self._target = target
         self._overdue: set[int] = set()
-        self._advance = -math.inf, math.inf
-        """When documents became searchable last, and when the first of them had been accepted."""
+        self._last_done = -math.inf
+        """When documents were seen to be searchable last …"""
+        self._first_accepted = math.inf
+        """… and when the first of these had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
         """As the last answer had it: an upload stands for it within the same number of tries (promise 9)."""
 
@@ -68,14 +70,13 @@ class Polls:
         if not asked:
             return (), None
         known = await self._target.status([row.remote_id or "" for row in asked])
-        turn = _Turn(
-            math.inf if tries is None else tries, any(one.state is DocState.READY for one in known.values())
-        )
+        done = [row for row in asked if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
+        turn = _Turn(math.inf if tries is None else tries, gets_done=bool(done))
         if turn.gets_done:
             # The target works: those that are overdue have themselves to blame.
             self._overdue.clear()
-            done = (row for row in asked if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY)
-            self._advance = self._journal.timing.now, min(row.accepted_at or 0.0 for row in done)
+            self._last_done = self._journal.timing.now
+            self._first_accepted = min(row.accepted_at or 0.0 for row in done)
         judged: list[Judged] = []
         for row in asked:
             try:
@@ -87,7 +88,7 @@ class Polls:
             return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in judged]
 
         happened = await self._store.write(record)
-        full = next((status for _, status, retry in judged if retry is IndexRetry.AWAITED), None)
+        full = next((status for _, status, retry in judged if retry is Remedy.AWAITED), None)
         if turn.halted is None and full is not None:
             return happened, Halted(full.halt, full.reason, code=full.code)
         return happened, turn.halted
@@ -97,24 +98,23 @@ class Polls:
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
-                return row, _UNKNOWN, IndexRetry.NONE
+                return row, _UNKNOWN, Remedy.NONE
             if status.twin and await self._has_orphan(row, status.twin):
-                return row, status, IndexRetry.ORPHAN
+                return row, status, Remedy.ORPHAN
             retry = await self._retried(row, status, turn)
-            return row, _UNKNOWN if retry is IndexRetry.LATER else status, retry
+            return row, _UNKNOWN if retry is Remedy.LATER else status, retry
         if status.state is DocState.INDEXING and self._waits_in_line(row):
-            return row, status, IndexRetry.QUEUED
+            return row, status, Remedy.QUEUED
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
             if turn.halted is not None:
-                return row, status, IndexRetry.LATER
+                return row, status, Remedy.LATER
             return await self._confirmed(row, status, turn)
-        return row, status, IndexRetry.NONE
+        return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
         """Others became searchable since it was looked at last that came before it, or not long after."""
-        moment, accepted = self._advance
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
-        return accepted <= latest and (row.looked_at or 0.0) <= moment
+        return self._first_accepted <= latest and (row.looked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
         """The document that has its text was found at the target, and its own file is not there any more."""
@@ -133,34 +133,34 @@ class Polls:
         root = self._journal.binding.settings.root
         return is_known or (await asyncio.to_thread(look, root, path)).lacks_file
 
-    async def _retried(self, row: Upload, status: DocStatus, turn: _Turn) -> IndexRetry:
+    async def _retried(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
         """Ask the target to index a failed document again, if that may help."""
         if status.halt and row.phase is not Phase.NO_ROOM:
-            return IndexRetry.AWAITED
+            return Remedy.AWAITED
         if turn.halted is not None:
-            return IndexRetry.LATER
+            return Remedy.LATER
         if row.phase is Phase.NO_ROOM:
             # Few find out whether there is room again: asking for all of them would cost a call each.
             turn.tries -= 1
             if turn.tries < 0:
-                return IndexRetry.LATER
+                return Remedy.LATER
         if not isinstance(self._target, Reembeds):
-            return IndexRetry.NOT_OFFERED
+            return Remedy.NOT_OFFERED
         if not status.halt and row.repairs >= self._journal.binding.limits.reembed_tries:
-            return IndexRetry.NONE if self._can_reembed else IndexRetry.NOT_OFFERED
+            return Remedy.NONE if self._can_reembed else Remedy.NOT_OFFERED
         try:
             await self._target.reembed(row.remote_id or "")
             self._can_reembed = True
         except NotOffered:  # now: whether it is so for good is known to the target
             self._can_reembed = False
-            return IndexRetry.NOT_OFFERED
+            return Remedy.NOT_OFFERED
         except Rejected:
-            return IndexRetry.NONE
+            return Remedy.NONE
         except Unavailable:
-            return IndexRetry.NONE if lifecycle.is_overdue(row, self._journal.timing) else IndexRetry.LATER
+            return Remedy.NONE if lifecycle.is_overdue(row, self._journal.timing) else Remedy.LATER
         except Unsure:
-            return IndexRetry.ASKED  # it costs money: better to wait for it than to ask twice
-        return IndexRetry.ASKED
+            return Remedy.ASKED  # it costs money: better to wait for it than to ask twice
+        return Remedy.ASKED
 
     async def _confirmed(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
         """It never said that it is done; a search that finds it decides (promise 10)."""
@@ -172,9 +172,9 @@ class Polls:
             is_there = False
         except (Unavailable, Unsure):
             if not lifecycle.is_overdue(row, self._journal.timing, times=2):
-                return row, status, IndexRetry.LATER
+                return row, status, Remedy.LATER
             is_there = False
-        return (row, _READY, IndexRetry.NONE) if is_there else await self._given_up(row, turn)
+        return (row, _READY, Remedy.NONE) if is_there else await self._given_up(row, turn)
 
     async def _given_up(self, row: Upload, turn: _Turn) -> Judged:
         """It failed, unless nothing that the target accepts ever gets done: then the target is to blame."""
@@ -204,22 +204,22 @@ class Polls:
             try:
                 retry = await self._resliced(row)
             except (Unavailable, Unsure) as error:
-                retry, down = IndexRetry.LATER, error
-            await self._store.write(partial(self._journal.resliced, number=row.id, repair=retry))
+                retry, down = Remedy.LATER, error
+            await self._store.write(partial(self._journal.resliced, number=row.id, remedy=retry))
         if down is not None and is_alone:
             raise down
 
-    async def _resliced(self, row: Upload) -> IndexRetry:
+    async def _resliced(self, row: Upload) -> Remedy:
         if not isinstance(self._target, Reslices) or row.remote_id is None:
-            return IndexRetry.NOT_OFFERED
+            return Remedy.NOT_OFFERED
         path = row.path or row.label
         try:
             await self._target.reslice(
                 row.remote_id, path, self._journal.binding.settings.document_settings(path)
             )
         except Rejected:
-            return IndexRetry.NOT_OFFERED
-        return IndexRetry.ASKED
+            return Remedy.NOT_OFFERED
+        return Remedy.ASKED
 
     async def prove(self, rows: Sequence[Upload]) -> None:
         """Read documents found at the target. Raises `TargetError` when it is down, rows untouched."""
