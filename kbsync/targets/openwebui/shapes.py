@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.managing import BaseCard
@@ -19,7 +19,7 @@ from kbsync.contract.target import DocState, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer, by_status
-from kbsync.targets.http.reading import ListPage, count_of, id_of, number, object_of, objects_in, text_of
+from kbsync.targets.http.reading import ListPage, T, count_of, id_of, number, object_of, page_in, text_of
 
 MARK = "kbsync_mark"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
@@ -147,22 +147,10 @@ def file_of(body: Any) -> StoredFile | None:
     )
 
 
-def files_of(rows: Any) -> tuple[StoredFile, ...] | None:
-    """The files of a list; None where it is none."""
-    if not isinstance(rows, list):
-        return None
-    return tuple(one for row in objects_in(rows) if (one := file_of(row)) is not None)
-
-
-T = TypeVar("T", StoredFile, BaseCard)
-
-
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """A page of what `read` makes of its rows."""
-    rows, total = object_of(body).get("items"), count_of(object_of(body).get("total"))
-    if not isinstance(rows, list) or total is None:
-        return None
-    return ListPage(tuple(one for row in objects_in(rows) if (one := read(row)) is not None), total)
+    """A page of what `read` makes of its rows; None also where they are not counted."""
+    page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
+    return None if page is None or page.total is None else page
 
 
 def card_of(body: Any) -> BaseCard | None:

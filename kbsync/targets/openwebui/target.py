@@ -36,7 +36,16 @@ from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, ListSweep, id_of, object_of, text_of, well_formed
+from kbsync.targets.http.reading import (
+    PAGE_SIZE,
+    ListPage,
+    ListSweep,
+    id_of,
+    object_of,
+    page_in,
+    text_of,
+    well_formed,
+)
 from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
@@ -228,7 +237,7 @@ class OpenWebuiTarget(AnswersByModel):
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
             answer = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
-            page = {one.id: one for one in well_formed("newest", shapes.files_of(answer.body))}
+            page = {one.id: one for one in well_formed("newest", page_in(answer.body, None, file_of)).rows}
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
