@@ -20,11 +20,11 @@ from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
 FILES_PAGE = 10_000
 """Files of the account in one answer (the vendor's reference, "List files")."""
 
-Passage = Mapping[str, Any]
+StoredPassage = Mapping[str, Any]
 """With its vector, as it is put back."""
 
 
-class Turns:
+class AttachLock:
     """Files are attached at one time and deleted at another, so that no deletion misses one that comes."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class SharedPassages:
                 ]
         return {one: several for one, several in found.items() if several}
 
-    async def lost_with(self, one: str, alike: Sequence[str]) -> list[list[Passage]]:
+    async def lost_with(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
         """The passages to be put back when `one` is detached: of one other of its text, or of all `alike`."""
         if one in self._detached:
             return [await self._read(each) for each in reversed(alike)]
@@ -103,7 +103,7 @@ class SharedPassages:
                 return [await self._read(each)]
         return []
 
-    async def put_back(self, passages: Sequence[Passage]) -> None:
+    async def put_back(self, passages: Sequence[StoredPassage]) -> None:
         """Have them found again. Repeatable."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         await self._client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)
@@ -113,13 +113,13 @@ class SharedPassages:
             self._ids[file_id] = frozenset(one["chunk_id"] for one in await self._read(file_id))
         return self._ids[file_id]
 
-    async def _read(self, file_id: str) -> list[Passage]:
+    async def _read(self, file_id: str) -> list[StoredPassage]:
         asked = {"include_embeddings": "true", "include_metadata": "true"}
         answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=asked)
         passages = [self._passage(part) for part in objects_in(object_of(answer.body).get("data"))]
         return well_formed(answer.op, passages if passages and all(passages) else None)
 
-    def _passage(self, part: Mapping[str, Any]) -> Passage:
+    def _passage(self, part: Mapping[str, Any]) -> StoredPassage:
         """Empty where it is not told as a whole."""
         about, vector = object_of(part.get("chunk_metadata")), part.get("embedding")
         if not (text_of(about.get("chunk_id")) and isinstance(vector, list)):

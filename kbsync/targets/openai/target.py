@@ -39,7 +39,7 @@ from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
-from kbsync.targets.openai.passages import FILES_PAGE, SharedPassages, Turns
+from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
 from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
@@ -85,7 +85,7 @@ class OpenaiTarget(AnswersByModel):
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
         self._swept_at: float | None = None
-        self._deletions, self._turns = DeletionQueue(), Turns()
+        self._deletions, self._lock = DeletionQueue(), AttachLock()
         super().__init__(config, surroundings, shapes.judge, **options)
 
     @property
@@ -128,7 +128,7 @@ class OpenaiTarget(AnswersByModel):
             if key not in self._uploaded:
                 self._uploaded[key] = await self._upload(document), self._steady()
             remote_id, _ = self._uploaded[key]
-            async with self._turns.attaching():
+            async with self._lock.attaching():
                 row = await self._attach(remote_id, mark)
         except Rejected as error:
             self._uploaded.pop(key, None)
@@ -230,7 +230,7 @@ class OpenaiTarget(AnswersByModel):
                 return error
             return None
 
-        async with self._turns.deleting() if self._vector_model else nullcontext():
+        async with self._lock.deleting() if self._vector_model else nullcontext():
             alike = await shared.alike(ids) if self._vector_model else {}
             alone = [one for one in ids if one not in alike]
             outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))

@@ -13,7 +13,7 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
-from kbsync_standin.openai.project import HOME_ID, Attached, Passage, Project, Store, Stored
+from kbsync_standin.openai.project import HOME_ID, Attached, Project, Store, Stored, StoredPassage
 from kbsync_standin.rules import Rules, is_object, is_string, is_text, or_none, whole
 
 ROUTES: Sequence[tuple[str, str, str]] = (
@@ -341,7 +341,7 @@ def _put_back(call: Call) -> Any:
     for chunk in body["chunks"]:
         file_id = chunk["metadata"].get("file_id", "")
         one = store.files.get(file_id)
-        sent = Passage(chunk["content"], chunk["chunk_id"], chunk["embedding"])
+        sent = StoredPassage(chunk["content"], chunk["chunk_id"], chunk["embedding"])
         RULES.must(len(sent.vector) == chunk["embedding_dimension"], "the vector has another length")
         RULES.must(chunk["embedding_model"] == EMBEDDING["embedding_model"], "it has another model")
         RULES.should(one is not None and one.passage == sent, "this is no passage of a file of the store")

@@ -44,7 +44,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class StoredPassage:
     """A piece of text as it is indexed; OGX makes the id from the text alone."""
 
     text: str
@@ -72,11 +72,11 @@ class Attached:
         return self.file.id
 
     @property
-    def passage(self) -> Passage:
+    def passage(self) -> StoredPassage:
         """The only one."""
         digest = hashlib.sha256(self.file.text)
         vector = [byte / 256 for byte in digest.digest()[:4]]
-        return Passage(self.file.text.decode("utf-8", "replace"), digest.hexdigest()[:32], vector)
+        return StoredPassage(self.file.text.decode("utf-8", "replace"), digest.hexdigest()[:32], vector)
 
     def status(self, now: float) -> str:
         """As the vendor calls it."""

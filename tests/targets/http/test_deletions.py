@@ -11,7 +11,7 @@ from kbsync.errors import Unavailable
 from kbsync.targets.http.deletions import DeletionQueue
 
 
-class Service:
+class SlowService:
     """It is at each batch until it is let go."""
 
     def __init__(self) -> None:
@@ -27,7 +27,9 @@ class Service:
         return dict.fromkeys(ids)
 
 
-async def begun(deletions: DeletionQueue, service: Service, *calls: list[str]) -> list[asyncio.Task[object]]:
+async def begun(
+    deletions: DeletionQueue, service: SlowService, *calls: list[str]
+) -> list[asyncio.Task[object]]:
     tasks: list[asyncio.Task[object]] = [
         asyncio.ensure_future(deletions.delete(ids, service.remove)) for ids in calls
     ]
@@ -37,7 +39,7 @@ async def begun(deletions: DeletionQueue, service: Service, *calls: list[str]) -
 
 
 async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
-    deletions, service = DeletionQueue(), Service()
+    deletions, service = DeletionQueue(), SlowService()
     tasks = await begun(deletions, service, ["a"], ["b", "c"], ["c", "a"], [])
     service.free.set()
     assert await asyncio.gather(*tasks) == [
@@ -50,7 +52,7 @@ async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
 
 
 async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
-    deletions, service = DeletionQueue(), Service()
+    deletions, service = DeletionQueue(), SlowService()
     service.error = Unavailable("down")
     service.free.set()
     assert await deletions.delete(["a", "b"], service.remove) == dict.fromkeys("ab", service.error)
@@ -59,7 +61,7 @@ async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
 
 
 async def test_where_the_first_is_cancelled_the_others_go_on() -> None:
-    deletions, service = DeletionQueue(), Service()
+    deletions, service = DeletionQueue(), SlowService()
     first, second = await begun(deletions, service, ["a"], ["b"])
     first.cancel()
     with suppress(asyncio.CancelledError):
