@@ -1,7 +1,8 @@
 # make try [FOLDER=~/some/folder]   mirror a folder and search it (default: examples/handbook)
 # make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
-# make test                         every check and every test; of long enumerations a sample
-# make test-rest KBSYNC_SEED=…      what that sample left out
+# make test                         lint and the quick tests, in under four minutes
+# make test-rest KBSYNC_SEED=…      all other tests, and the size of an installation
+# make test-programs                the tests that start programs, for a checkout in an odd place
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 # make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
 # make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
@@ -16,25 +17,32 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try standin test test-rest servers torture mistakes lint bench
+.PHONY: help setup try standin test test-rest test-programs servers torture mistakes lint bench
+
+# For make an unquoted space ends the name of a target.
+empty :=
+DONE := $(subst $(empty) $(empty),\ ,$(VENV))/.kbsync
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile
+	@sed -n '/^VENV ?=/q; s/^# \{0,1\}//p' Makefile
 
-setup: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync-dev)
+setup: $(if $(filter no,$(SETUP)),,$(DONE)-dev)
 
-try: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync)
+try: $(if $(filter no,$(SETUP)),,$(DONE))
 	@tools/try.sh
 
 # `exec`, so that what ends make ends the server.
-standin: $(if $(filter no,$(SETUP)),,$(VENV)/.kbsync-standin)
+standin: $(if $(filter no,$(SETUP)),,$(DONE)-standin)
 	@exec "$(VENV)/bin/python" -m kbsync_standin $(ARGS)
 
 test: setup
-	@tools/check.sh lint size tests
+	@tools/check.sh quick
 
 test-rest: setup
-	@tools/check.sh rest
+	@tools/check.sh size rest
+
+test-programs: setup
+	@tools/check.sh programs
 
 lint: setup
 	@tools/check.sh lint
@@ -47,17 +55,17 @@ torture: setup
 	@tools/torture.sh
 
 mistakes: setup
-	@$(VENV)/bin/python -m tests.mistakes --only "$(ONLY)"
+	@"$(VENV)/bin/python" -m tests.mistakes --only "$(ONLY)"
 
 bench: setup
 	@tools/bench.sh
 
 # An environment made for tests serves to try as well.
-$(VENV)/.kbsync: pyproject.toml
+$(DONE): pyproject.toml
 	@tools/setup.sh .
 
-$(VENV)/.kbsync-standin: pyproject.toml standin/pyproject.toml
+$(DONE)-standin: pyproject.toml standin/pyproject.toml
 	@tools/setup.sh . standin
 
-$(VENV)/.kbsync-dev: pyproject.toml standin/pyproject.toml
+$(DONE)-dev: pyproject.toml standin/pyproject.toml
 	@tools/setup.sh '.[dev]'

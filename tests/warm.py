@@ -19,6 +19,7 @@ import os
 import pkgutil
 import runpy
 import select
+import shlex
 import signal
 import socket
 import struct
@@ -90,13 +91,17 @@ def programs() -> str:
     """A folder to put on the PATH of a shell: the `kbsync` in it starts warm."""
     program = Path(_house().folder.name, "kbsync")
     if not program.exists():
-        program.write_text(_PROGRAM.format(python=sys.executable, address=_house().address, module=KBSYNC))
+        program.write_text(
+            _PROGRAM.format(python=shlex.quote(sys.executable), address=_house().address, module=KBSYNC)
+        )
         program.chmod(0o755)
     return str(program.parent)
 
 
 _PROGRAM = """\
-#!{python} -ISs
+#!/bin/sh
+'''exec' {python} -ISs "$0" "$@"
+' '''
 import json, os, signal, socket, sys
 ending, told = os.pipe()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.core.names import LONGEST, Naming, ParsedName, tag_of
+from tests.share import enumerated, long
 
 ONE, OTHER = (sha256(content).hexdigest() for content in (b"one", b"other"))
 TAG = tag_of(ONE)
@@ -130,6 +131,7 @@ def test_there_are_three_styles() -> None:
         Naming(style="fancy")
 
 
+@long
 @given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
 def test_a_name_says_path_tag_and_number(prefix: str, path: str, number: int, style: str) -> None:
     naming = Naming(prefix, style)
@@ -141,6 +143,7 @@ def test_a_name_says_path_tag_and_number(prefix: str, path: str, number: int, st
         assert naming.recognises(name, seen)
 
 
+@long
 @given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
 def test_a_name_is_short_safe_and_keeps_its_extension(
     prefix: str, path: str, number: int, style: str
@@ -156,6 +159,7 @@ def test_a_name_is_short_safe_and_keeps_its_extension(
         assert name.endswith(extension)
 
 
+@enumerated()
 @pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
 def test_all_short_paths_have_names_of_their_own(naming: Naming, alphabet: str) -> None:
@@ -302,6 +306,7 @@ def test_a_name_is_recognised_whatever_a_service_made_of_it(
         assert naming.key(sent) == naming.key(mangle(sent)), mangle(sent)
 
 
+@long
 @given(PATHS, PATHS, st.sampled_from(list(MANGLES.values())), NUMBERS, NUMBERS)
 def test_a_name_is_not_that_of_other_bytes_or_another_number(
     path: str, other: str, mangle: Callable[[str], str], number: int, second: int
@@ -323,7 +328,9 @@ def test_plain_paths_are_never_taken_for_each_other(
         one, two = naming.name(path, ONE), naming.name(second, ONE)
         assert not naming.recognises(one, two)
         assert not naming.recognises(two, one)
-        assert not naming.recognises(one, added("(1)")(two))
+        numbered = added("(1)")(two)
+        if numbered != added("_(1)")(one):  # else it may as well be the other one's
+            assert not naming.recognises(one, numbered)
 
 
 NEIGHBOURS = (

