@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
     config.addinivalue_line("markers", f"{share.MARK}(*strata): see tests/share.py")
+    config.addinivalue_line("markers", f"{share.LONG}: see tests/share.py")
 
 
 AGAIN = 10.0
@@ -57,8 +58,20 @@ def pytest_timeout_set_timer(settings: Any) -> Generator[None, object, object]:
     return armed
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    yield
+    if not _names_a_test(metafunc.config):
+        share.draw_early(metafunc)
+
+
+def _names_a_test(config: pytest.Config) -> bool:
+    """What is asked for by its name is run, whatever the share."""
+    return any("::" in str(word) for word in config.args)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if any("::" in str(word) for word in config.args):  # what is asked for by its name is run
+    if _names_a_test(config):
         return
     left_out = share.left_out(items)
     config.hook.pytest_deselected(items=left_out)
@@ -86,7 +99,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
     for line in programs.summary(reason.removeprefix("Skipped: ") for reason in reasons):
         terminalreporter.write_line(line)
-    terminalreporter.write_line(share.told())
+    terminalreporter.write_line(share.summary())
 
 
 @pytest.fixture(scope="session")

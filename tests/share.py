@@ -1,10 +1,14 @@
-"""Which share of the enumerations a run goes through: `make test` a sample, `make test-rest` all the others.
+"""Which tests a run goes through: `make test` the quick ones and a sample, `make test-rest` all the others.
 
-A test that goes through many cases has the mark `enumerated(*strata)`. Its cases are grouped by the strata,
-which are names of its parameters (`trial.kind`: what they have), and of each group one in `ONE_IN` is drawn,
-at least one: so every stage, job and kind is in every sample. A list that is short is not marked, and always
-gone through. What is drawn turns with the seed, which each run prints: `KBSYNC_SEED` repeats it, and the rest
-has to be run with the same. A test that is asked for by its own name runs in any case.
+Two marks say what `make test` need not run whole:
+
+- `long`: a test that takes more than a fifth of a second of a core, or a few seconds of waiting, or that
+  starts a server or a browser of its own.
+- `enumerated(*strata)`: a test that goes through many cases. They are grouped by the strata, which are names
+  of its parameters (`trial.kind`: what they have), and one case of each group is drawn at random.
+
+The draw depends on the seed, which each run prints: `KBSYNC_SEED` repeats it, and the rest has to be run with
+the same. A test that is asked for by its own name runs in any case.
 """
 
 from __future__ import annotations
@@ -13,21 +17,31 @@ import itertools
 import operator
 import os
 import random
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import pytest
 
-ONE_IN = 8
-MARK = "enumerated"
+T = TypeVar("T")
 
-SAMPLE, REST, ALL = "sample", "rest", "all"
+ONE_IN = 8
+"""Parts that an enumeration of boundaries is cut into."""
+
+MARK, LONG = "enumerated", "long"
+
+QUICK, REST, EACH, ALL = "quick", "rest", "each", "all"
+"""Shares: what `make test` runs, all others, every test with one case of each enumeration, and everything."""
+
 SHARE, SEED = "KBSYNC_SHARE", "KBSYNC_SEED"
-"""Variables of the environment: so the processes that a run is spread over draw the same sample."""
+"""Variables of the environment: so the processes that a run is spread over draw the same cases."""
+
+
+long = pytest.mark.long
+"""A mark: `make test` leaves it to `make test-rest`."""
 
 
 def enumerated(*strata: str) -> pytest.MarkDecorator:
-    """A mark: one case of many, of which a sample has some from each stratum."""
+    """A mark: one case of many, of which a sample has one from each stratum."""
     return pytest.mark.enumerated(*strata)
 
 
@@ -45,10 +59,15 @@ def choose_seed() -> None:
     os.environ.setdefault(SEED, str(int.from_bytes(os.urandom(2), "big")))
 
 
+def run_seed() -> int:
+    """The seed of this run: what is drawn at random is drawn from it, and `KBSYNC_SEED` repeats it."""
+    return int(os.environ[SEED])
+
+
 def chosen() -> str:
-    share = os.environ.get(SHARE, SAMPLE)
-    if share not in (SAMPLE, REST, ALL):
-        raise pytest.UsageError(f"{SHARE}={share}: it is {SAMPLE}, {REST} or {ALL}")
+    share = os.environ.get(SHARE, QUICK)
+    if share not in (QUICK, REST, EACH, ALL):
+        raise pytest.UsageError(f"{SHARE}={share}: it is {QUICK}, {REST}, {EACH} or {ALL}")
     return share
 
 
@@ -57,23 +76,35 @@ def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     share, items = chosen(), list(items)
     if share == ALL:
         return []
+    long_ones = {item for item in items if item.get_closest_marker(LONG)}
     cases = [item for item in items if item.get_closest_marker(MARK)]
-    drawn = _draw(cases, os.environ[SEED])
-    if share == REST:
-        return [item for item in items if item in drawn or item.get_closest_marker(MARK) is None]
-    return [item for item in cases if item not in drawn]
+    skipped = set(cases) - _draw(cases)
+    if share != EACH:
+        skipped |= long_ones
+    return [item for item in items if (item in skipped) == (share != REST)]
 
 
-def _draw(cases: Iterable[pytest.Item], seed: str) -> set[pytest.Item]:
-    """From each group one in so many, at random, the same for the same seed in whatever order they come."""
+def draw_early(metafunc: pytest.Metafunc) -> None:
+    """Build no items for cases that `left_out` would drop: most of the collection is theirs."""
+    mark = metafunc.definition.get_closest_marker(MARK)
+    if mark is None or chosen() not in (QUICK, EACH):
+        return
+    groups: dict[str, list[Any]] = {}
+    for call in metafunc._calls:  # pytest has no public hook between parametrizing and making the items
+        groups.setdefault(_group_name(metafunc.definition.nodeid, mark, call.params), []).append(call)
+    metafunc._calls = [_choose(name, group, key=lambda call: f"{call.id}]") for name, group in groups.items()]
+
+
+def _draw(cases: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """One of each group, at random, the same for the same seed in whatever order they come."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in cases:
         groups.setdefault(_group_of(item), []).append(item)
-    drawn = set[pytest.Item]()
-    for name, group in groups.items():
-        in_order = sorted(group, key=lambda item: item.nodeid)
-        drawn |= set(random.Random(f"{seed} {name}").sample(in_order, -(-len(group) // ONE_IN)))
-    return drawn
+    return {_choose(name, group, key=lambda item: item.nodeid) for name, group in groups.items()}
+
+
+def _choose(name: str, group: list[T], key: Callable[[T], str]) -> T:
+    return random.Random(f"{run_seed()} {name}").choice(sorted(group, key=key))
 
 
 def _group_of(item: pytest.Item) -> str:
@@ -81,26 +112,31 @@ def _group_of(item: pytest.Item) -> str:
     assert mark is not None
     if not hasattr(item, "callspec"):  # a suite that is played once more: its tests are the cases
         return item.nodeid.rpartition("::")[0]
-    params: dict[str, Any] = item.callspec.params
-    return " ".join([item.nodeid.partition("[")[0], *(_name_in(params, stratum) for stratum in mark.args)])
+    return _group_name(item.nodeid.partition("[")[0], mark, item.callspec.params)
 
 
-def _name_in(params: dict[str, Any], stratum: str) -> str:
+def _group_name(function: str, mark: pytest.Mark, params: Mapping[str, Any]) -> str:
+    return " ".join([function, *(_name_in(params, stratum) for stratum in mark.args)])
+
+
+def _name_in(params: Mapping[str, Any], stratum: str) -> str:
     """The same in every process, as what `repr` says of a function is not."""
     name, _, rest = stratum.partition(".")
     value = operator.attrgetter(rest)(params[name]) if rest else params[name]
     return str(getattr(value, "__name__", value))
 
 
-def told() -> str:
-    """What a run of a share says at its end."""
+def summary() -> str:
+    """The last line of a run: what it left out, and how to run that."""
+    seed = f"{SEED}={os.environ[SEED]}"
     match chosen():
-        case "sample":
-            seed = os.environ[SEED]
+        case "quick":
             return (
-                f"of the enumerations one case in {ONE_IN}, drawn with {SEED}={seed}; "
-                f"{SEED}={seed} make test-rest goes through the others"
+                f"the quick tests and one case of each enumeration, drawn with {seed}; "
+                f"{seed} make test-rest runs the others"
             )
         case "rest":
-            return f"the enumerations, but for what {SEED}={os.environ[SEED]} had drawn"
-    return "the enumerations as a whole"
+            return f"all that `make test` with {seed} leaves out"
+        case "each":
+            return f"every test, and one case of each enumeration, drawn with {seed}"
+    return "every test and every case"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs checks by name and stops at the first that fails: check.sh lint size tests rest
+# Runs checks by name and stops at the first that fails: check.sh quick lint size rest
 set -eu
 
 # The tests make many small files and let go of them again: in memory, where there is room for them.
@@ -23,10 +23,10 @@ fi
 quietly() {
     name=$1
     shift
-    if "$@" >"$scratch/output" 2>&1 </dev/null; then
+    if "$@" >"$scratch/check" 2>&1 </dev/null; then
         printf '%-14s ok\n' "$name"
     else
-        cat "$scratch/output"
+        cat "$scratch/check"
         fail "$name"
     fi
 }
@@ -65,16 +65,37 @@ tests() {
     cores=$(nproc)
     rewrite_assertions "$cores"
     workers=$((cores < 7 ? cores + 2 : 8))
-    openly "pytest" "$VENV/bin/python" -m pytest -n "$workers" --dist worksteal --basetemp "$scratch/tests"
+    openly "pytest" "$VENV/bin/python" -m pytest -n "$workers" --dist worksteal --basetemp "$scratch/tests" "$@"
 }
 
-# What the sample of `tests` left out of the enumerations, when it was drawn with the same KBSYNC_SEED.
+# Lint and the quick tests side by side; what lint prints comes last.
+quick() {
+    (lint) >"$scratch/lint" 2>&1 &
+    linting=$!
+    code=0
+    (tests) || code=$?
+    wait "$linting" || code=$?
+    cat "$scratch/lint"
+    return "$code"
+}
+
+# What `quick` left out of the tests, when it ran with the same KBSYNC_SEED.
 rest() {
     [ -n "${KBSYNC_SEED:-}" ] || {
         echo "of which run? set KBSYNC_SEED to what it printed" >&2
         exit 2
     }
     KBSYNC_SHARE=rest tests
+}
+
+# The tests that start programs, or act as another user: what may depend on where the checkout is.
+programs() {
+    set -- cli cluster crash docs mcp packaging postgres promises resources security server service
+    for name in "$@"; do
+        set -- "$@" "tests/$name"
+        shift
+    done
+    KBSYNC_SHARE=each tests "$@"
 }
 
 for check in "$@"; do

@@ -14,6 +14,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
 from tests.cli.place import LONGEST, Place, words_of
 from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied, zhipu_place
+from tests.share import long
 
 HOURS = 'The "office" opens at nine. 周末不开门。'
 FORMS = ("quoted", "plain", "wrapped")
@@ -58,6 +59,7 @@ def stream(zhipu: ZhipuPlace, **args: Any) -> None:
     zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
 
+@long
 def test_the_answer_comes_with_the_files_it_is_from(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("ask", "when", "does", "the", "office", "open")
     assert ran.code == 0, ran.err
@@ -250,6 +252,7 @@ def test_more_documents_than_can_be_named_are_not_asked(
 # -- as it comes ---------------------------------------------------------------------------------------
 
 
+@long
 def test_pieces_are_shown_as_they_come_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) -> None:
     stream(zhipu, every=0.2)
     process = zhipu.start("ask", "when does the office open", env={"PYTHONUNBUFFERED": ""})
@@ -300,6 +303,7 @@ def cure_in(err: str) -> list[str]:
     return list(words_of(err.strip().rpartition(": ")[2]))
 
 
+@long
 def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place) -> None:
     place.write("a.md", "A badge opens the door.")
     text = place.configure().read_text()

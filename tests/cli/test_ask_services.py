@@ -14,6 +14,7 @@ from kbsync_standin import lightrag, openai, openwebui, ragflow
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from tests.cli.place import LONGEST, Place
+from tests.share import long
 
 KEY, MODEL = "sk-0123456789abcdef", "some-model"
 HOURS, PRICES = "The office opens at nine.", "Coffee costs four."
@@ -124,6 +125,7 @@ def tidied(asked: Asked) -> Iterator[Asked]:
     assert asked.app.violations == []
 
 
+@long
 @pytest.mark.parametrize("how", [[], ["--whole"]])
 def test_the_answer_comes_with_the_files_it_is_from(asked: Asked, how: list[str]) -> None:
     ran = asked.place.run("ask", QUESTION, *how)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.place import Place
 from tests.programs import needs
+from tests.share import enumerated
 
 ASK = {
     "bash": (
@@ -36,6 +37,7 @@ def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[st
     return subprocess.run(words, env=env, cwd=place.root, capture_output=True, text=True, check=False)
 
 
+@enumerated()
 @pytest.mark.parametrize("words", ["approve", "forget", "status --mirror"])
 def test_the_names_of_mirrors_are_completed(place: Place, words: str) -> None:
     place.configure()

@@ -14,6 +14,7 @@ from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place, words_of
+from tests.share import enumerated, long
 
 SECRET = "zqsecret"
 
@@ -43,6 +44,7 @@ def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     return [one for one in ran.json["checks"] if one["name"] == "copies" and one["result"] == "warning"]
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("folder", "options", "env"),
     [
@@ -66,6 +68,7 @@ def test_what_was_mirrored_with_folder_is_taken_over_and_found_by_all_commands(
     assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
 
 
+@long
 def test_what_was_taken_over_is_the_only_copy(tried: Place) -> None:
     assert tried.run("init", "docs").code == 0
     (tried.docs / "secret.md").unlink()
@@ -114,6 +117,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
+@long
 @proves("forget {}")
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
     """It is offered for removal once its mirror is ended, which a person is asked about."""
@@ -256,6 +260,7 @@ def test_init_writes_nothing_for_a_state_directory_that_cannot_be(tried: Place, 
     assert trial(tried).exists()
 
 
+@long
 @pytest.mark.parametrize("inner", ["", "inner"])
 def test_a_config_whose_state_lies_in_what_folder_made_leaves_that_as_it_is(tried: Place, inner: str) -> None:
     ran = tried.run("init", "docs", "--state-dir", str(trial(tried) / inner))
@@ -288,6 +293,7 @@ def test_what_the_state_knows_already_is_not_taken_over_and_nothing_is_lost(trie
     assert found
 
 
+@long
 def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Place) -> None:
     other = beside(tried, "other")
     assert tried.run("--once", *other, "--state-dir", trial(tried)).code == 0
@@ -298,6 +304,7 @@ def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Plac
     assert tried.run("search", "other", *other, "--state-dir", trial(tried), "--json").json["hits"]
 
 
+@long
 def test_a_base_that_was_used_before_has_its_documents_when_it_is_used_again(place: Place) -> None:
     for number in range(3):
         place.write(f"{number}.md", f"document {number}")

@@ -45,6 +45,7 @@ from tests.cli.place import Place, eventually, words_of
 from tests.cli.terminal import Begin
 from tests.cli.vendor import KEY, ZhipuPlace
 from tests.ports import free_port
+from tests.share import enumerated, long
 
 
 def elsewhere(place: Place) -> list[str]:
@@ -168,6 +169,7 @@ def test_another_command_is_named_with_the_options_in_use(place: Place, said: Sa
     is_right(place, said)
 
 
+@enumerated()
 @proves(*(said.cure for said in THERE))
 @pytest.mark.parametrize("said", THERE, ids=lambda said: f"{said.words}, {said.behind}")
 def test_what_a_service_lacks_is_listed_looked_for_or_made(zhipu: ZhipuPlace, said: Said) -> None:
@@ -225,6 +227,7 @@ def test_a_question_is_typed_where_none_was_given(zhipu: ZhipuPlace) -> None:
     assert (asked.code, "a.md" in asked.out) == (0, True), asked.err
 
 
+@long
 @proves("init {}", "name a folder with --folder DIR, or write a config with: kbsync init DIR")
 def test_without_a_config_one_is_begun(place: Place) -> None:
     place.write("a.md", "alpha")
@@ -252,6 +255,7 @@ def test_who_searches_during_the_first_pass_is_told_how_to_see_it_go(place: Plac
     assert (early.code, seen.code, "handbook" in seen.out) == (2, 0, True)
 
 
+@long
 def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place, terminal: Begin) -> None:
     for number in range(4):
         place.write(f"{number}.pdf", f"no pdf {number}")
@@ -267,6 +271,7 @@ def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place
     assert (told.code, "4 documents failed" in told.out) == (0, True)
 
 
+@long
 @proves("explain PATH", "retry", "retry {}")
 def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
     place.write("a b.pdf", "this is no pdf")
@@ -330,6 +335,7 @@ HALTS: dict[str, tuple[Before, Before]] = {
 """What brings each about, and what a person does about it before the cure is pasted."""
 
 
+@enumerated()
 @proves("retry --mirror {}", "--once --mirror {}")
 @pytest.mark.parametrize("reason", HALTS)
 def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
@@ -366,6 +372,7 @@ def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
     assert (left["halt"], left["documents"]["pending"]) == (None, 0)
 
 
+@enumerated()
 @proves("approve {}", "status --documents")
 @pytest.mark.parametrize("tty", [True, False])
 def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_something_else(
@@ -389,6 +396,7 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
 
 
+@long
 def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(place: Place) -> None:
     for number in range(8):
         place.write(f"{number}.md", f"document {number}")
@@ -413,6 +421,7 @@ def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
     return told, found[1] if found else ""
 
 
+@long
 @proves("verify --repair --mirror {}")
 def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
     flags = filled(zhipu)
@@ -435,6 +444,7 @@ def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 8
 
 
+@long
 def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Place) -> None:
     for number in range(7):
         place.write(f"sub/{number}.pdf", f"no pdf {number}")
@@ -446,6 +456,7 @@ def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Pla
     assert len(re.findall("(?m)^failed ", paste(place, documents).out)) == 7
 
 
+@long
 @proves("verify --mirror {}")
 def test_what_an_audit_of_the_daemon_found_is_shown_with_what_it_says(zhipu: ZhipuPlace) -> None:
     zhipu.write("0.md", "document 0")
@@ -507,6 +518,7 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
 # -- what no command can cure names the key, the file or the place -----------------------------------------
 
 
+@enumerated()
 @proves(
     "correct embedding.dimensions or embedding.model in the config",
     "correct embedding.model, embedding.dimensions or *",
@@ -643,6 +655,7 @@ IN_OTHER_ROOMS = {
 }
 
 
+@long
 def test_every_cure_that_can_be_printed_is_proven_by_a_test() -> None:
     for file in Path(__file__).parent.glob("test_*.py"):
         if "cures import" in file.read_text():

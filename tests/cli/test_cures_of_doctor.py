@@ -31,6 +31,7 @@ from tests.cli.pasting import machine, paste
 from tests.cli.place import Place, eventually
 from tests.cli.vendor import ZhipuPlace, zhipu_place
 from tests.ports import free_port
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 OTHER = 10001
@@ -258,6 +259,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict
     }
 
 
+@long
 @proves("install *missing")
 def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, "LIBRARIES", ("needed-by-kbsync",))
@@ -266,6 +268,7 @@ def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.Mon
     is_cured(place, in_this_process(place, "libraries"), env=env)
 
 
+@long
 @proves("install 'wordllama'")
 def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = embed.wordllama_folder()

@@ -13,6 +13,7 @@ from tests.cli.conftest import ODD
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
 from tests.index import samples
+from tests.share import long
 
 
 def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
@@ -55,6 +56,7 @@ def item(place: Place, path: str) -> dict[str, object]:
     return next(each for each in status["mirrors"][0]["items"] if each["path"] == path)
 
 
+@long
 def test_a_document_without_text_is_skipped_with_its_reason_and_left_alone(scanned: Place) -> None:
     found, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (found["state"], found["document_id"]) == ("skipped", None)
@@ -67,6 +69,7 @@ def test_a_document_without_text_is_skipped_with_its_reason_and_left_alone(scann
     assert "nothing has failed" in scanned.run("retry", "--folder", "docs").out
 
 
+@long
 @pytest.mark.parametrize("command", ["status", "explain"])
 def test_the_command_that_is_told_would_read_it(scanned: Place, tmp_path: Path, command: str) -> None:
     """It is pasted into a shell, with a stand-in for the program."""

@@ -40,6 +40,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.troubles import Evidence, troubled_place
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 NAMES = [row.name for row in MIRRORS]
@@ -65,6 +66,7 @@ def lines_about(row: Trouble, text: str) -> list[str]:
     return [line for line in text.splitlines() if f"{row.name}: " in line]
 
 
+@long
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
 def test_a_pass_says_what_is_wrong_where_and_the_cure(row: Trouble, evidence: Evidence) -> None:
     for text in (evidence.once.words, evidence.text, evidence.quiet):
@@ -111,6 +113,7 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
     assert len([line for line in lines if line["detail"] == first["detail"]]) == 1
 
 
+@long
 def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
     """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""
     codes = {name: ran.code for name, ran in evidence.pasted.items()}
@@ -205,6 +208,7 @@ def unwritable(way: str) -> Iterator[dict[str, Any]]:
             os.close(writing)
 
 
+@long
 @pytest.mark.parametrize("way", ["closed", "full", "its reader is gone"])
 def test_a_log_that_cannot_be_written_stops_no_work(place: Place, way: str) -> None:
     place.write("a.md", "alpha")

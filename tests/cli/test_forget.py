@@ -8,8 +8,10 @@ import pytest
 
 from kbsync.state import lock
 from tests.cli.place import Place
+from tests.share import long
 
 
+@long
 def test_forget_drops_the_state_and_leaves_the_documents(failed: Place) -> None:
     ran = failed.run("forget", "handbook", "--yes")
     assert (ran.code, ran.out) == (0, "handbook is forgotten\n")
@@ -31,6 +33,7 @@ def naming(place: Place, *words: str) -> list[str]:
     ]
 
 
+@long
 @pytest.mark.parametrize("more", [(), ("--delete-documents",)])
 def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, more: tuple[str, ...]) -> None:
     names = ("zqfirst", "zqfailed", "zqskipped", "zqsub", "zqgone", str(place.docs))
@@ -62,6 +65,7 @@ def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folde
     assert (place.root / "own" / "notes.txt").read_text() == "mine"
 
 
+@long
 def test_forget_needs_the_lock(failed: Place) -> None:
     with lock.held(failed.state):
         assert failed.run("forget", "handbook", "--yes").code == 4

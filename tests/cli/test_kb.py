@@ -11,6 +11,7 @@ import pytest
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
+from tests.share import long
 
 
 class TypingPerson(io.StringIO):
@@ -113,6 +114,7 @@ def test_capacity_is_told(zhipu: ZhipuPlace) -> None:
     assert "does not offer that" in ran.err
 
 
+@long
 def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(zhipu: ZhipuPlace) -> None:
     """There are bytes left, and none of the words that the account may have."""
     zhipu.write("a.md", "x" * 3000)

@@ -12,6 +12,7 @@ import pytest
 from kbsync import __version__
 from kbsync.cli.main import COMMANDS, SECTIONS
 from tests.cli.place import Place
+from tests.share import long
 
 HEAVY = (
     *(
@@ -94,6 +95,7 @@ def configured(tmp_path: Path) -> list[str]:
     return ["--config", str(file), "--state-dir", str(tmp_path / "state")]
 
 
+@long
 def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -> None:
     options = configured(tmp_path)
     commands = [["--once"], ["status", "--json"], ["search", "walrus"], ["plan"], ["explain", "a.md"]]
@@ -103,6 +105,7 @@ def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -
     assert not {"pydantic", "pydantic_core", "dask", "distributed", "mcp", *LISTENING} & set(found)
 
 
+@long
 def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(tmp_path: Path) -> None:
     bare = ["status", "--folder", str(tmp_path), "--state-dir", str(tmp_path / "state")]
     assert loaded(bare) == ["apsw", "click"]

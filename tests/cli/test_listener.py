@@ -15,6 +15,7 @@ from kbsync_standin.faults import Fault
 from tests.cli.place import Place, eventually
 from tests.cli.vendor import ZhipuPlace, digests_in
 from tests.ports import free_port
+from tests.share import long
 
 TOKEN = "a-token-of-the-tests"
 
@@ -36,6 +37,7 @@ def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
     return answer.status_code, answer.json() if is_json else answer.text
 
 
+@long
 def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
     port, other = free_port(), free_port()
     zhipu.write("a.md", "alpha")
@@ -98,6 +100,7 @@ def test_beyond_this_machine_a_token_is_required(place: Place, host: str) -> Non
 FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
 
 
+@long
 def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_same(zhipu: ZhipuPlace) -> None:
     port = free_port()
     zhipu.aim(target=f"callback_base: http://127.0.0.1:{port}")

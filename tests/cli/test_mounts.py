@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import warm
+from tests.share import long
 
 
 def can_mount(tmp: str = "/tmp") -> bool:
@@ -59,6 +60,7 @@ def write(folder: Path, count: int) -> None:
         (folder / f"f{i}.md").write_text(f"# Title {i}\n\n" + f"words about number{i} and more. " * 100)
 
 
+@long
 def test_a_full_disk_ends_the_pass_with_a_sentence_and_a_later_pass_goes_on(tmp_path: Path) -> None:
     folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "config.yaml"
     write(folder, 400)

@@ -17,6 +17,7 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
 from tests.cli.place import Place, eventually, words_of
 from tests.cli.vendor import zhipu_place
+from tests.share import enumerated, long
 
 
 def test_json_is_status_and_what_was_done(place: Place) -> None:
@@ -55,6 +56,7 @@ def test_stdout_is_a_summary_and_nothing_where_that_is_asked_for(place: Place) -
     assert "kbsync search QUERY" in shown.out
 
 
+@long
 def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Place) -> None:
     for number in range(25):
         place.write(f"{number:02}.pdf", f"this is no pdf {number}")
@@ -112,6 +114,7 @@ def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
     assert place.run("--once").out.startswith("2 mirrors: 2 documents searchable, nothing changed; ")
 
 
+@long
 def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
     place.write("broken.pdf", "this is no pdf")
     place.configure()
@@ -142,6 +145,7 @@ def test_a_pass_that_is_interrupted_at_a_terminal_tells_what_failed_so_far(
     assert last.startswith("kbsync: interrupted; ")
 
 
+@enumerated()
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(
     place: Place, quiet: tuple[str, ...]

@@ -17,6 +17,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
 from tests.cli.vendor import ZhipuPlace
+from tests.share import enumerated
 
 
 def commands(above: click.Command = kbsync, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -71,6 +72,7 @@ ENDS = (
 )
 
 
+@enumerated()
 @pytest.mark.parametrize(("words", "question", "typed", "code", "says"), ENDS)
 def test_without_a_yes_nothing_is_done(
     zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, says: str

@@ -11,10 +11,12 @@ import pytest
 
 from kbsync.core.model import UploadState
 from tests.cli.place import Place, words_of
+from tests.share import enumerated, long
 
 # -- retry ----------------------------------------------------------------------------------------------
 
 
+@long
 def test_retry_releases_everything_that_failed(failed: Place) -> None:
     ran = failed.run("retry")
     assert ran.code == 0
@@ -69,6 +71,7 @@ def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None
 # -- paths ---------------------------------------------------------------------------------------------
 
 
+@long
 @pytest.mark.parametrize(
     ("typed", "where", "meant"),
     [
@@ -101,6 +104,7 @@ def test_every_command_means_the_same_file_by_a_path(
     assert retried.out.splitlines()[1] == f"  {meant}"
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("typed", "where"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
 )
@@ -110,6 +114,7 @@ def test_every_command_means_the_whole_mirror_by_its_folder(failed: Place, typed
     assert "2 documents" in failed.run("retry", typed, cwd=failed.root / where).out
 
 
+@long
 def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -> None:
     for number in range(8):
         place.write(f"{number}.md", f"document number {number}")

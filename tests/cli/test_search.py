@@ -32,6 +32,7 @@ from tests.cli.conftest import ODD
 from tests.cli.place import Place, words_of
 from tests.cli.terminal import Begin
 from tests.cli.vendor import ZhipuPlace, filled_zhipu_place
+from tests.share import long
 
 
 def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
@@ -318,6 +319,7 @@ def aim(place: Place, url: str, rerank: str = "", *, dialect: str = "openai") ->
 AWAY = "http://127.0.0.1:9"
 
 
+@long
 def test_without_its_services_a_search_still_finds_and_says_so(place: Place, server: Server) -> None:
     aim(place, server.url, server.url)
     place.write("bees.md", "bees make honey in a beehive")

@@ -10,8 +10,10 @@ import apsw
 
 from kbsync.state import lock
 from tests.cli.place import Place
+from tests.share import long
 
 
+@long
 def test_backup_is_a_sound_private_copy(failed: Place) -> None:
     copy = failed.root / "copy.db"
     with lock.held(failed.state):  # also while another process works

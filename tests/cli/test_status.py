@@ -29,6 +29,7 @@ from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
+from tests.share import long
 
 
 def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
@@ -56,6 +57,7 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
     assert "\x1b[2J" not in shown
 
 
+@long
 def test_check_exits_as_a_pass_would(place: Place) -> None:
     place.write("good.md", "text")
     place.configure()

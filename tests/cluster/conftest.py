@@ -5,6 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.programs import Programs
+from tests.share import long
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Three processes take their time to start: what needs them is left to the second part."""
+    for item in items:
+        if "programs" in getattr(item, "fixturenames", ()):
+            item.add_marker(long)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ from tests.config import reading
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import MAX_BYTES, LocalConformance
 from tests.index import samples
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 Document = tuple[Entry, Body]
@@ -74,6 +75,7 @@ def told(outcomes: Sequence[Entry | TargetError]) -> list[object]:
     return [each if isinstance(each, Entry) else (type(each), each.__dict__) for each in outcomes]
 
 
+@long
 def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, cluster: DaskCluster) -> None:
     contents = {
         "a.pdf": samples.pdf(),
@@ -100,6 +102,7 @@ def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, 
     assert sum(isinstance(each, Entry) and bool(each.vectors) for each in got) == 6
 
 
+@long
 def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
     programs: Programs, cluster: DaskCluster
 ) -> None:
@@ -282,6 +285,7 @@ class Service:
         return made
 
 
+@long
 def test_a_service_is_asked_by_the_host_alone(cluster: DaskCluster, calls: list[tuple[str, bytes]]) -> None:
     documents = [*TEXTS[:6], document("a.png", samples.PNG)]
     service: Any = Service()

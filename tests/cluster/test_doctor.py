@@ -11,6 +11,7 @@ from kbsync.index.cluster import worker
 from kbsync.index.cluster.client import ClusterState, DaskCluster
 from tests.cli.place import Place, eventually
 from tests.cluster.programs import Programs
+from tests.share import long
 from tests.targets.http.authorities import authority
 
 
@@ -47,6 +48,7 @@ def test_workers_that_answer_are_counted_and_those_that_do_not_fit_are_named(
     )  # a worker that is begun so is there: programs.py
 
 
+@long
 def test_tls_is_that_of_dasks_own_settings(place: Place, tmp_path: Path) -> None:
     authority(tmp_path)
     kinds = ("CLIENT", "SCHEDULER", "WORKER")

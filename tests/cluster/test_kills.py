@@ -22,6 +22,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from tests.cli.place import Place
 from tests.cluster.programs import PATIENCE, Programs
 from tests.cluster.test_cluster import TEXTS, document
+from tests.share import long
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def pause(dask_worker: Any) -> None:
     dask_worker.status = Status.paused
 
 
+@long
 def test_a_document_that_kills_workers_and_a_cluster_without_any(
     doomed: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def eventually(what: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@long
 def test_workers_and_scheduler_killed_in_the_middle_of_a_pass_lose_and_double_nothing(tmp_path: Path) -> None:
     place, running, names = Place(tmp_path), Programs(2), [f"slow{number:03}.md" for number in range(160)]
     for name in names:

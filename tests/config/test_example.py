@@ -13,6 +13,7 @@ from kbsync.config.model import blocks, folder_config, known_keys
 from kbsync.config.reader import load
 from kbsync.config.template import SHIPPED_SCHEMA, commented_config
 from kbsync.errors import UsageError
+from tests.share import long
 
 from .reading import HOME, read
 
@@ -49,6 +50,7 @@ def test_defaults_in_the_example_config_are_the_defaults(tmp_path: Path) -> None
     assert handbook.target.max_bytes == plain.target.max_bytes
 
 
+@long
 @given(BASENAMES)
 @example('My "Docs" \\ #1: ${HOME} é 手册 😀')
 @settings(deadline=None)

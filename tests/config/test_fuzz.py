@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kbsync.config.model import Config, blocks, known_keys
 from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load
+from tests.share import long
 
 KEYS = [*sorted({key for _, block in blocks() for key in known_keys(block)}), "<<", "settings", ""]
 WORDS = [
@@ -75,12 +76,14 @@ def check(place: Path, content: bytes) -> None:
             assert "Error" not in problem.message
 
 
+@long
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(encoded))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_a_config_or_refused(place: Path, content: bytes) -> None:
     check(place, content)
 
 
+@long
 @given(value=VALUES | NEAR_MISSES)
 @settings(max_examples=120, deadline=None)
 def test_any_structure_is_a_config_or_refused(place: Path, value: Any) -> None:

@@ -15,6 +15,7 @@ from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
 from tests.conformance.served import ServedWorld
 from tests.conformance.suite import TargetSuite
+from tests.share import enumerated
 from tests.targets.blocks import around, block
 
 KEY = "app-secret-for-tests"
@@ -59,12 +60,14 @@ class TestGptbots(GptbotsSuite):
     pass
 
 
+@enumerated()
 class TestGptbotsStale(GptbotsSuite):
     """The old version's status is told until the new one is in, and long after."""
 
     behaviour: ClassVar[Mapping[str, Any]] = {"stale_status": 3.5, "page_cap": 10}
 
 
+@enumerated()
 class TestGptbotsOdd(GptbotsSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {
         "extra_fields": True,

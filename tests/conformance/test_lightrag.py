@@ -14,6 +14,7 @@ from kbsync_standin.lightrag import application
 from kbsync_standin.messages import StandInClock
 from tests.conformance.served import ServedWorld
 from tests.conformance.world import SuiteWorld
+from tests.share import enumerated
 from tests.targets.blocks import around, block
 from tests.targets.lightrag.suite import LightragSuite
 
@@ -58,6 +59,7 @@ class TestLightrag(LightragServedSuite):
     pass
 
 
+@enumerated()
 class TestLightragLagging(LightragServedSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {
         "list_lag": 0.9,

@@ -13,6 +13,7 @@ from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, Servic
 from tests.conformance.suite import TargetSuite
 from tests.conformance.test_local import LocalConformance
 from tests.conformance.world import SuiteWorld
+from tests.share import enumerated
 from tests.targets.services.service import serving, settings_for
 
 
@@ -32,6 +33,7 @@ class LocalWorldAtServices(LocalConformance):
             assert server.app.violations == []
 
 
+@enumerated()
 class TestLocalAtServices(TargetSuite):
     @pytest.fixture(params=get_args(Service), autouse=True)
     def dialect(self, request: pytest.FixtureRequest) -> None:

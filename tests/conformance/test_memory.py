@@ -19,6 +19,7 @@ from tests.memory.variants import (
     ForgetfulMemory,
     UpdatingMemory,
 )
+from tests.share import enumerated
 
 MARKING = dataclasses.replace(DEFAULT_LIMITS, marks=True, list_lag=0.0, batch=8)
 TAGGED = Naming(style="tagged")
@@ -96,6 +97,7 @@ class TestAble(SlowSuite):
     limits = dataclasses.replace(MARKING, list_lag=5.0)
 
 
+@enumerated()
 class TestUpdatingWithLoss(SlowSuite):
     """An update that fails takes the old content with it."""
 
@@ -105,6 +107,7 @@ class TestUpdatingWithLoss(SlowSuite):
         return Behaviour(keeps_old_on_failure=False, indexing_polls=1)
 
 
+@enumerated()
 class TestUpdatingWithNewIds(SlowSuite):
     """An update gets an id of its own and drops the old document by itself."""
 
@@ -114,6 +117,7 @@ class TestUpdatingWithNewIds(SlowSuite):
         return Behaviour(updates_make_new_ids=True, indexing_seconds=3.0)
 
 
+@enumerated()
 class TestForgetful(SlowSuite):
     """A vendor without marks: indexes later, lists later, and tells old failures for a while."""
 
@@ -125,6 +129,7 @@ class TestForgetful(SlowSuite):
         return Behaviour(indexing_seconds=3.0, indexing_polls=2, list_lag=5.0, stale_after_reembed=5.0)
 
 
+@enumerated()
 class TestNamesOfItsOwn(SlowSuite):
     """A vendor that changes names, refuses equal ones and gives no second chance."""
 

@@ -16,6 +16,7 @@ from kbsync_standin.openai import HOME_ID, application
 from tests.conformance.served import ServedWorld
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld, texts
+from tests.share import enumerated
 from tests.targets.blocks import around, block
 
 KEY = "sk-secret-for-tests"
@@ -58,6 +59,7 @@ class TestOpenai(OpenaiSuite):
     pass
 
 
+@enumerated()
 class TestOpenaiLags(OpenaiSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {"list_lag": 2.0, "extra_fields": True}
 
@@ -81,6 +83,7 @@ class SharedTextsSuite(TargetSuite):
         assert list(await world.listed()) == [third]
 
 
+@enumerated()
 class TestOgx(SharedTextsSuite):
     def make_world(self, place: Path) -> OpenaiConformance:
         return OpenaiConformance(dialect="ogx")

@@ -15,6 +15,7 @@ from kbsync_standin.messages import StandInClock
 from kbsync_standin.openwebui import HOME_ID, application
 from tests.conformance.served import ServedWorld
 from tests.conformance.suite import TargetSuite
+from tests.share import enumerated
 from tests.targets.blocks import around, block
 
 KEY = "sk-for-tests"
@@ -58,6 +59,7 @@ class TestOpenWebui(OpenWebuiSuite):
     pass
 
 
+@enumerated()
 class TestOpenWebuiOdd(OpenWebuiSuite):
     """For a user who is no admin, and where equal texts are refused at once."""
 

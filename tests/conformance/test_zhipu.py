@@ -15,6 +15,7 @@ from kbsync_standin.messages import StandInClock
 from kbsync_standin.zhipu import HOME_ID, application
 from tests.conformance.served import ServedWorld
 from tests.conformance.suite import TargetSuite
+from tests.share import enumerated
 from tests.targets.blocks import around, block
 
 KEY = "id.secret-for-tests"
@@ -59,10 +60,12 @@ class TestZhipu(ZhipuSuite):
     pass
 
 
+@enumerated()
 class TestZhipuPlainNames(ZhipuSuite):
     style = "plain"
 
 
+@enumerated()
 class TestZhipuLagging(ZhipuSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {
         "list_lag": 0.9,
@@ -73,6 +76,7 @@ class TestZhipuLagging(ZhipuSuite):
     }
 
 
+@enumerated()
 class TestZhipuOdd(ZhipuSuite):
     behaviour: ClassVar[Mapping[str, Any]] = {
         "ids": "number",

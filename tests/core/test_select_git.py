@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kbsync.core.model import FileChoice, FileKind, Limits
 from kbsync.core.selection import Rules
 from tests.programs import needs
+from tests.share import long
 
 pytestmark = needs("git")
 
@@ -82,6 +83,7 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
     return rules.verdict(path, 1, FileKind.FILE).choice is FileChoice.EXCLUDED
 
 
+@long
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(paths=st.lists(PATHS, min_size=1, max_size=12, unique=True), top=FILES, nested=FILES)
 def test_ignore_files_mean_what_they_mean_to_git(
@@ -120,6 +122,7 @@ def test_long_lines_and_ranges_that_span_a_slash_mean_what_they_mean_to_git(
     assert excluded_by_us(Rules(None, (), Limits()), {"": line}, path) is is_ignored
 
 
+@long
 @settings(max_examples=300, deadline=None)
 @given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
 def test_a_file_that_is_included_lies_in_folders_that_are_entered(include: list[str], path: str) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.crash.changes import EVERY, MOST, Wavering, changed_back
-from tests.share import ONE_IN, boundaries, enumerated, in_parts
+from tests.share import ONE_IN, boundaries, in_parts, long
 
 
-@enumerated("one")
+@long
 @in_parts
 @pytest.mark.parametrize("one", EVERY, ids=str)
 async def test_it_is_as_if_it_had_never_been_changed(tmp_path: Path, one: Wavering, part: int) -> None:

@@ -14,7 +14,7 @@ from tests.crash.harness import Guillotine
 from tests.crash.plays import crash_at_random, cut_part, play_job
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
-from tests.share import ONE_IN, enumerated, in_parts
+from tests.share import ONE_IN, enumerated, in_parts, long
 
 # What a killed process leaves open at a service is closed by its end; here the process goes on.
 OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -31,20 +31,21 @@ FIRST = (2, 5, 8, 11, 14, 17, 20, 23)
 """Boundaries of the first crash, one for each part: from the first look to the last record."""
 
 
-@enumerated("bench", "job")
+@enumerated("bench")
 @in_parts
 @pytest.mark.parametrize(("bench", "job"), CASES)
 def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, bench: str, job: str, part: int) -> None:
     assert cut_part(tmp_path, bench, job, part).crashes >= FEWEST // ONE_IN
 
 
-@enumerated("bench", "job")
+@enumerated()
 @in_parts
 @pytest.mark.parametrize(("bench", "job"), CASES)
 def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, bench: str, job: str, part: int) -> None:
     assert cut_part(tmp_path, bench, job, part, after=[FIRST[part]]).crashes >= 4
 
 
+@long
 @OPEN
 @pytest.mark.parametrize("seed", range(3))
 def test_crashes_in_a_row_leave_one_document_a_file(tmp_path: Path, seed: int) -> None:
@@ -55,6 +56,7 @@ def test_crashes_in_a_row_leave_one_document_a_file(tmp_path: Path, seed: int) -
     assert tally.crashes >= 4
 
 
+@long
 async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Path) -> None:
     """Unless its document was gone already: its deletion is called off, or waits for another document."""
     was_found, at = list[bool](), 0

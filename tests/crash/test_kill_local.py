@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 from tests.crash.kills_local import KilledMirror
-from tests.share import ONE_IN, boundaries, enumerated, in_parts
+from tests.share import ONE_IN, boundaries, in_parts, long
 from tests.torture.exercise import Tally
 
 
-@enumerated()
+@long
 @in_parts
 def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path: Path, part: int) -> None:
     first = KilledMirror(tmp_path / "start")
@@ -25,7 +25,7 @@ def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path:
         mirror.judge(Tally())
 
 
-@enumerated()
+@long
 @in_parts
 def test_killed_at_every_commit_while_files_change_each_ends_as_one_document(
     tmp_path: Path, part: int

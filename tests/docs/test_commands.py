@@ -21,6 +21,7 @@ from tests.docs.test_service import PAGE as SERVICE
 from tests.docs.test_targets import GPTBOTS, LIGHTRAG, OPENWEBUI, RAGFLOW, STAND_IN, VECTORS, ZHIPU
 from tests.index.samples import pdf
 from tests.programs import ran
+from tests.share import long
 
 DOCS = ROOT / "docs"
 MIRRORED = ("commands", "deletions", "backup", "operations", "troubleshooting", "targets/local")
@@ -81,6 +82,7 @@ def at_home(block: Block, home: Path) -> str:
     return re.sub(r"^(kbsync --folder .*)", r"timeout --preserve-status 4 \1", script, flags=re.MULTILINE)
 
 
+@long
 @pytest.mark.parametrize("page", AT_HOME, ids=lambda page: page.stem)
 def test_every_command_succeeds_at_home(page: Path, tmp_path: Path) -> None:
     home = home_of(tmp_path, AT_HOME[page])
@@ -95,6 +97,7 @@ def on_a_machine(page: Path) -> list[str]:
     return [line for line in lines if line.startswith(ON_A_MACHINE[page])]
 
 
+@long
 @pytest.mark.parametrize("page", ON_A_MACHINE, ids=lambda page: page.stem)
 def test_every_command_succeeds_on_a_machine(page: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
@@ -105,6 +108,7 @@ def test_every_command_succeeds_on_a_machine(page: Path, tmp_path: Path) -> None
         assert done.returncode == 0, (line, done.stdout, done.stderr)
 
 
+@long
 def test_a_file_that_the_program_beside_kbsync_writes_is_found(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     *_, status, search = [machine.do(line) for line in on_a_machine(DOCS / "docker.md")]

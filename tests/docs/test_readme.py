@@ -13,8 +13,10 @@ import pytest
 
 from tests.docs.console import Console, run, without_measurements
 from tests.docs.pages import README, ROOT, blocks, name_of
+from tests.share import long
 
 
+@long
 def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(README, "console", "yaml")):
@@ -38,10 +40,11 @@ def test_the_first_block_is_two_commands_without_a_placeholder() -> None:
     assert blocks(README, "sh")[0].text.splitlines() == ["make try FOLDER=examples/handbook", "make test"]
 
 
+@long
 def test_make_try_prints_what_the_readme_shows(clone: Path, tmp_path: Path) -> None:
     shown = blocks(README, "text")[0].text
     printed = run(blocks(README, "sh")[0].text.splitlines()[0], clone, tmp_path)
-    program = str(Path(sys.prefix) / "bin" / "kbsync")
+    program = shlex.quote(str(Path(sys.prefix) / "bin" / "kbsync"))
     assert without_measurements(shown.replace(".venv/bin/kbsync", program)) in without_measurements(printed)
 
 
@@ -51,6 +54,7 @@ def test_no_command_holds_a_placeholder_that_a_shell_redirects(page: Path) -> No
     assert [text for text in commands if re.search(r"<[a-z ]+>", text)] == []
 
 
+@long
 def test_make_try_mirrors_a_folder_searches_it_and_names_commands_to_paste(
     clone: Path, tmp_path: Path
 ) -> None:
@@ -70,6 +74,7 @@ def test_make_try_mirrors_a_folder_searches_it_and_names_commands_to_paste(
     assert ended.strip() == "0"
 
 
+@long
 def test_make_try_without_a_folder_takes_the_example(clone: Path, tmp_path: Path) -> None:
     printed = run("make try; echo exit $?", clone, tmp_path)
     assert "documents searchable" in printed

@@ -17,6 +17,7 @@ from tests.postgres.base import entry, left_over, opened, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_mirror import Host, documents
 from tests.programs import ran, write_program
+from tests.share import long
 
 PAGE = ROOT / "docs" / "scale.md"
 BACK_UP, RESTORE, REPAIR = (block.text for block in blocks(PAGE, "sh"))
@@ -52,6 +53,7 @@ def ids(host: Host) -> dict[str, int]:
     return dict(host.server.run("kb", "SELECT shown, id FROM kbsync.document"))
 
 
+@long
 def test_what_an_older_dump_lacks_is_sent_again_and_what_it_brings_back_is_deleted(host: Host) -> None:
     for number in range(4):
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
@@ -74,6 +76,7 @@ def test_what_an_older_dump_lacks_is_sent_again_and_what_it_brings_back_is_delet
     assert left_over(host.server, "kb") == []
 
 
+@long
 def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(host: Host) -> None:
     """As after a fail-over to a replica that was behind: nobody tells the states."""
     for number in range(2):
@@ -95,6 +98,7 @@ def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(hos
     assert host.having("heron") == ["2.md"]
 
 
+@long
 def test_a_daemon_goes_on_by_itself_in_a_database_that_was_put_back(host: Host) -> None:
     host.write("0.md", "The kestrel.\n")
     daemon = host.watch(hurried=True)
@@ -109,6 +113,7 @@ def test_a_daemon_goes_on_by_itself_in_a_database_that_was_put_back(host: Host) 
     assert daemon.end() == 0
 
 
+@long
 def test_every_statement_runs_and_tells_what_the_page_says(host: Host) -> None:
     server = host.server
     with opened(server, "kb", "one/") as one, opened(server, "kb", "two/") as two:

@@ -13,6 +13,7 @@ from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from tests.docs.machine import Machine
 from tests.docs.pages import ROOT, blocks
 from tests.programs import needs, ran
+from tests.share import long
 
 PAGE = ROOT / "docs" / "service.md"
 
@@ -25,6 +26,7 @@ def sections() -> dict[str, list[str]]:
     return found
 
 
+@long
 def test_the_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
     machine, said = Machine(tmp_path), dict[str, str]()
     for heading, commands in sections().items():
@@ -54,6 +56,7 @@ def test_the_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
 LEFT = ["var/backups/kbsync-N-N-N.db", "var/lib/kbsync-team"]
 
 
+@long
 def test_one_person_needs_no_root(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     install = sections()["Install"][0].splitlines()

@@ -45,6 +45,7 @@ from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
+from tests.share import long
 from tests.targets.blocks import block
 
 FOLDER = ROOT / "docs" / "targets"
@@ -56,6 +57,7 @@ PREFERRED = ("txt", "md", "doc", "docx", "pdf", "ppt", "pptx", "xls", "xlsx", "c
 LIGHTRAG, OPENWEBUI, RAGFLOW = (FOLDER / f"{name}.md" for name in ("lightrag", "openwebui", "ragflow"))
 
 
+@long
 @pytest.mark.parametrize(
     "page", [ZHIPU, STAND_IN, GPTBOTS, OPENWEBUI, LIGHTRAG, RAGFLOW, VECTORS], ids=lambda page: page.stem
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT
 from tests.programs import ran
+from tests.share import long
 
 HANGING = """
 import time
@@ -21,6 +22,7 @@ def test_what_comes_after():
 """
 
 
+@long
 def test_an_example_of_hypothesis_that_hangs_fails_once_and_the_next_test_is_run(tmp_path: Path) -> None:
     test = tmp_path / "test_hanging.py"
     test.write_text(HANGING)

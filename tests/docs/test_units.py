@@ -13,6 +13,7 @@ from tests.docs import as_unit
 from tests.docs.pages import ROOT
 from tests.index.samples import pdf
 from tests.programs import needs, ran
+from tests.share import long
 
 SYSTEMD = ROOT / "systemd"
 DAEMONS = (SYSTEMD / "kbsync.service", SYSTEMD / "kbsync@.service")
@@ -79,6 +80,7 @@ def test_all_services_have_one_sandbox() -> None:
         assert as_unit.settings(USER, line) == as_unit.settings(DAEMONS[0], line)
 
 
+@long
 @needs("systemd-analyze", as_unit.LIBRARY)
 def test_within_it_parsers_raise_every_fence_and_documents_are_mirrored(tmp_path: Path) -> None:
     folder, state = tmp_path / "docs", tmp_path / "state"

@@ -26,6 +26,7 @@ from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
+from tests.share import enumerated, long
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def world(tmp_path: Path) -> World:
 # -- lost answers --------------------------------------------------------------------------------------
 
 
+@long
 async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), match="bad.md", times=FOREVER))
     world.write("bad.md", "one")
@@ -320,6 +322,7 @@ def rejects_everything(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("maintenance", code="99"), times=FOREVER))
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("trouble", "files", "reason", "most"),
     [
@@ -373,6 +376,7 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
         await worker.stop()
 
 
+@long
 async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_well(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,6 +455,7 @@ def test_that_documents_are_accepted_proves_nothing_where_none_got_done() -> Non
     assert health.is_proven and not health.is_stuck
 
 
+@long
 async def test_documents_that_wait_while_others_are_indexed_are_not_given_up(world: World) -> None:
     world.limits = replace(world.limits, give_up=100.0)
     world.base.behaviour = Behaviour(indexing_seconds=60.0, one_at_a_time=True)
@@ -460,6 +465,7 @@ async def test_documents_that_wait_while_others_are_indexed_are_not_given_up(wor
     assert world.clock.now >= 700.0
 
 
+@long
 async def test_one_that_is_never_done_is_given_up_when_the_others_are_through(world: World) -> None:
     world.limits = replace(world.limits, give_up=100.0)
     world.base.behaviour = Behaviour(indexing_seconds=30.0, one_at_a_time=True, never_says="f0*")

@@ -21,6 +21,7 @@ from tests.engine.test_status import status
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
+from tests.share import long
 
 PERIOD = 1800.0
 
@@ -227,6 +228,7 @@ class HugeMemory(MemoryTarget):
             yield Listed(str(3_108_600_000_000_000_001 + i), f"{i}.md", size=1)
 
 
+@long
 async def test_a_list_is_read_in_pages_and_costs_its_ids_in_memory(world: World) -> None:
     await mirrored(world, 3)
     world.target_type = HugeMemory

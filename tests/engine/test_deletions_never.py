@@ -147,6 +147,7 @@ async def test_a_file_that_goes_before_it_was_sent_has_no_document(world: World)
     assert world.statuses() == {"ready": 2}
 
 
+@enumerated()
 async def test_what_was_kept_asks_when_the_config_says_otherwise(world: World) -> None:
     """Even one document of many: it may have been kept for years."""
     await world.mirrored(12)
@@ -229,6 +230,7 @@ async def half_deleted(world: World, error: TargetError, *, effect: bool = False
     world.settings = replace(world.settings, deletions=NEVER)
 
 
+@enumerated()
 @pytest.mark.parametrize("error", REFUSALS)
 async def test_what_a_delete_was_sent_for_in_vain_is_kept(world: World, error: TargetError) -> None:
     await half_deleted(world, error)
@@ -248,6 +250,7 @@ async def test_what_a_delete_has_removed_although_it_said_nothing_is_not_kept(wo
     assert world.statuses() == {"ready": 10} and world.served() == world.on_disk()
 
 
+@enumerated()
 async def test_while_nothing_tells_whether_it_is_still_there_no_delete_is_sent_again(world: World) -> None:
     await half_deleted(world, Unavailable("busy"))
     world.base.faults.append(Fault("status", times=10_000, lie=True))

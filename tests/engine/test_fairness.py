@@ -41,6 +41,7 @@ from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import ReadingMemory, RenamingMemory
+from tests.share import enumerated, long
 
 # -- lanes and turns ----------------------------------------------------------------------------------
 
@@ -93,6 +94,7 @@ class Slots:
 costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
 
 
+@long
 @settings(max_examples=25, deadline=None)
 @given(costs, st.integers(1, 8), st.sets(st.sampled_from(list(Lane)), min_size=2))
 def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
@@ -174,6 +176,7 @@ class BusyWorld(World):
         return [at for at, sent in self.sends if sent == path]
 
 
+@long
 async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.write_many(190)
@@ -188,6 +191,7 @@ async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_pa
         assert len({path for _, path in world.sends}) < 190, "there was a backlog all the time"
 
 
+@long
 async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_one_slot(
     tmp_path: Path,
 ) -> None:
@@ -273,6 +277,7 @@ class Housekeeping(BusyWorld):
             return waited
 
 
+@enumerated()
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("op", ["delete", "rename", "read"])
 async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_done(
@@ -300,6 +305,7 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
 FOREVER = 1e9
 
 
+@enumerated()
 @pytest.mark.parametrize("how", ["hangs", "down", "backlog"])
 async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
     (tmp_path / "one").mkdir()

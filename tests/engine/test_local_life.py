@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import Place
+from tests.share import long
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def test_a_lost_index_is_rebuilt_at_once(place: Place) -> None:
     assert sent(place) == 6
 
 
+@long
 def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
     index = place.state / "kb" / "handbook" / "index.db"
     raw = bytearray(index.read_bytes())

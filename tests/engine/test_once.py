@@ -22,6 +22,7 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ReembeddingMemory, RenamingMemory, UpdatingMemory
+from tests.share import enumerated
 
 VARIANTS = [MemoryTarget, RenamingMemory, UpdatingMemory, ReembeddingMemory, AbleMemory]
 
@@ -120,6 +121,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
     assert world.statuses()["ready"] == 9
 
 
+@enumerated()
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
     await all_held(world)
     world.approve()
@@ -186,6 +188,7 @@ async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:
     assert world.statuses() == {"ready": 9, "skipped": 1}
 
 
+@enumerated()
 async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) -> None:
     world.write_many(10)
     world.write("drafts/d.md", "draft")
@@ -251,6 +254,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
     assert world.served() == world.on_disk()
 
 
+@enumerated()
 async def test_an_approval_of_deletions_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
     await world.mirrored(20)
     world.delete_many(12)
@@ -283,6 +287,7 @@ async def test_what_a_newer_program_takes_no_more_keeps_its_document(world: Worl
     assert world.base.effects_of("delete") == []
 
 
+@enumerated()
 async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) -> None:
     """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
     await world.mirrored(10)
@@ -300,6 +305,7 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
     assert world.served() == world.on_disk()
 
 
+@enumerated()
 async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more(world: World) -> None:
     await world.mirrored(20)
     world.delete_many(12)
@@ -313,6 +319,7 @@ async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more
     assert world.look_up(lambda tx: list(tx.holds.current(world.run.mirror))) == []
 
 
+@enumerated()
 async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: World) -> None:
     await world.mirrored(10)
     async with world.begun() as bound:
@@ -449,6 +456,7 @@ async def test_a_first_version_is_found_until_the_next_one_is(first_is_found: Wo
     assert world.statuses() == {"ready": 1}
 
 
+@enumerated()
 async def test_a_first_version_serves_where_the_next_one_fails(first_is_found: World) -> None:
     world = first_is_found
     world.write("a.md", "second")

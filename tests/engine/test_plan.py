@@ -18,6 +18,7 @@ from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
+from tests.share import enumerated
 
 
 def paths(listed: list[Planned]) -> list[str]:
@@ -259,6 +260,7 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
     assert statuses.get("ready", 0) == plan.unchanged + changed - len(plan.failed)
 
 
+@enumerated()
 @pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:

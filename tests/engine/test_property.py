@@ -8,26 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.machine import MirrorMachine
 from tests.engine.oracle import Oracle
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, RenamingMemory, UpdatingMemory
+from tests.share import run_seed
+from tests.torture.machine import live
 
 
 def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_folder() -> None:
-    lives = settings(
-        max_examples=5,
-        stateful_step_count=40,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(MirrorMachine, settings=lives)  # type: ignore[no-untyped-call]
+    assert live(MirrorMachine, run_seed(), lives=5, rules=40).steps > 100
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
+from tests.share import long
 
 SETTLE, LONGEST = 2.0, 10.0
 
@@ -309,6 +310,7 @@ async def sixty_more(world: Churned) -> None:
     assert await world.until(lambda: paths <= world.served().keys())
 
 
+@long
 async def test_a_few_deletions_go_among_many_documents_although_the_folder_was_small_once(
     tmp_path: Path,
 ) -> None:
@@ -324,6 +326,7 @@ async def test_a_few_deletions_go_among_many_documents_although_the_folder_was_s
         assert world.served() == world.on_disk()
 
 
+@long
 async def test_all_that_was_there_is_held_although_more_comes_meanwhile(tmp_path: Path) -> None:
     world = Churned(tmp_path)
     world.write_many(3)

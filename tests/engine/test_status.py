@@ -19,6 +19,7 @@ from tests.engine.read_only_commands import state_of
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.variants import UpdatingMemory
+from tests.share import long
 
 
 def cure(command: str) -> str:
@@ -137,6 +138,7 @@ async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
     assert "1 documents were left behind" in status(world)["note"]
 
 
+@long
 def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
     n = 5000
     store = StateStore(tmp_path / "state.db")

@@ -15,6 +15,7 @@ from kbsync.errors import Unsure
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
+from tests.share import enumerated, long
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def world(tmp_path: Path) -> World:
 # -- names ---------------------------------------------------------------------------------------------
 
 
+@enumerated()
 @pytest.mark.parametrize("policy", ["refuse", "replace", "allow"])
 @pytest.mark.parametrize("style", ["tagged", "plain"])
 async def test_going_back_to_earlier_bytes_takes_no_name_in_use(
@@ -105,6 +107,7 @@ async def test_plain_names_are_proven_by_the_bytes_after_a_lost_answer(world: Wo
     assert foreign.remote_id not in {row.remote_id for row in world.rows(UploadState.SERVING)}
 
 
+@long
 async def test_what_stays_lost_is_looked_for_ever_more_seldom(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.write("a.md")

@@ -18,6 +18,7 @@ from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import OnceMemory
+from tests.share import enumerated, long
 
 BOUNDARIES = 64
 """Of the pass after a rename that fails: a few less than it has today."""
@@ -81,6 +82,7 @@ def killed_everywhere(place: Path) -> Iterator[tuple[World, Guillotine]]:
             return
 
 
+@long
 async def test_where_the_new_document_fails_none_seems_to_serve_wherever_it_was_killed(
     tmp_path: Path,
 ) -> None:
@@ -97,6 +99,7 @@ async def test_where_the_new_document_fails_none_seems_to_serve_wherever_it_was_
     assert lives > BOUNDARIES
 
 
+@long
 async def test_a_rename_that_is_taken_back_leaves_a_document_wherever_it_was_killed(tmp_path: Path) -> None:
     for world, guillotine in killed_everywhere(tmp_path):
         await moved(world)
@@ -109,6 +112,7 @@ async def test_a_rename_that_is_taken_back_leaves_a_document_wherever_it_was_kil
         assert seeming(world) == [], guillotine.passed[-3:]
 
 
+@enumerated()
 @pytest.mark.parametrize("error", [Unavailable, Unsure])
 async def test_a_rename_that_is_taken_back_while_the_base_is_down_leaves_a_document(
     world: World, error: type[Unavailable | Unsure], monkeypatch: pytest.MonkeyPatch
@@ -177,6 +181,7 @@ async def test_a_change_that_comes_late_does_not_take_the_place_of_what_was_sent
     assert len(world.base.effects_of("put")) == 9
 
 
+@long
 async def test_what_was_renamed_while_the_state_was_lost_is_found_again_wherever_it_was_killed(
     tmp_path: Path,
 ) -> None:

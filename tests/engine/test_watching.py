@@ -37,6 +37,7 @@ from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import RenamingMemory
+from tests.share import long
 
 PATIENCE = 60.0
 
@@ -95,6 +96,7 @@ def daemon(tmp_path: Path) -> WatchingWorld:
     return world
 
 
+@long
 async def test_deletions_renames_and_directory_moves_are_followed(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         daemon.write("dir/x.md", "x")
@@ -116,6 +118,7 @@ def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWor
     return daemon
 
 
+@long
 async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +153,7 @@ async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: WatchingW
     assert hasty.base.effects_of("delete") == []
 
 
+@long
 async def test_what_is_missed_while_its_inode_is_written_to_without_end_goes(hasty: WatchingWorld) -> None:
     async with hasty.kept():
         hasty.move("f1.md", "sub/moved.md")
@@ -167,6 +171,7 @@ async def write_on(path: Path) -> None:
         await asyncio.sleep(0.02)
 
 
+@long
 async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         away = daemon.root.with_name("away")
@@ -207,6 +212,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
         await until(daemon.mirrors_disk)
 
 
+@long
 async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +250,7 @@ async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daem
     assert "the kernel allows" in said[0]["why"] and said[1]["why"] == ""
 
 
+@long
 async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(
     daemon: WatchingWorld,
 ) -> None:
@@ -292,6 +299,7 @@ async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_documen
         assert daemon.base.effects_of("delete") == []
 
 
+@long
 async def test_once_another_folder_was_looked_through_deletions_ask_no_more_than_before(
     daemon: WatchingWorld,
 ) -> None:
@@ -362,6 +370,7 @@ async def test_documents_deleted_behind_our_back_come_back_by_themselves(audited
     assert audited.puts() == 11
 
 
+@long
 async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repaired(
     audited: WatchingWorld,
 ) -> None:
@@ -399,6 +408,7 @@ def overlaid(layers: Path, place: Path) -> Iterator[Path]:
             subprocess.run(["umount", place], check=True)
 
 
+@long
 @pytest.mark.skipif(os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount")
 async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_path: Path) -> None:
     daemon = WatchingWorld(tmp_path)

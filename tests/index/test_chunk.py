@@ -8,6 +8,7 @@ import pytest
 
 from kbsync.index.chunk import LONGEST, Shape, blocks, chunk, weight
 from kbsync.index.document import Chunk, Flavour, Parsed
+from tests.share import enumerated
 
 
 def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **more: object) -> list[Chunk]:
@@ -31,6 +32,7 @@ def new_share(before: list[Chunk], after: list[Chunk]) -> float:
     return len({each.key for each in after} - old) / len(after)
 
 
+@enumerated()
 @pytest.mark.parametrize("headings", [False, True])
 @pytest.mark.parametrize("write", [english, chinese])
 def test_an_edited_paragraph_changes_at_most_a_fiftieth(

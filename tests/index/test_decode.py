@@ -7,6 +7,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.read.encoding import decode, decode_declared
 from tests.index.languages import ACCENTED, NAMES, SAMPLES, SCRIPTS, SENTENCES, SIGNS
+from tests.share import long
 
 LATIN, SIMPLIFIED = SCRIPTS["latin"], SCRIPTS["simplified"]
 ENCODINGS = {
@@ -65,6 +66,7 @@ def tables_with_names(encoding: str, count: int) -> list[str]:
     return tables
 
 
+@long
 @pytest.mark.parametrize("encoding", NAMES)
 def test_a_few_names_in_a_table_tell_its_encoding(encoding):
     tables = tables_with_names(encoding, 300)

@@ -27,6 +27,7 @@ from kbsync.index.embed import (
     onnx_name,
 )
 from tests.index.samples import PARTS
+from tests.share import long
 
 TEXTS = [
     "Employees get thirty days of leave.",
@@ -76,6 +77,7 @@ def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
     assert (builtin.embed(TEXTS[:2]) * theirs).sum(axis=1).min() >= 0.99999
 
 
+@long
 def test_the_library_is_not_imported_and_nothing_is_looked_up_on_the_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -24,6 +24,7 @@ from kbsync.targets.indexed import target as module
 from kbsync.targets.local.target import LocalTarget
 from tests.index.test_index import Fake, entry, found, traces
 from tests.index.test_local_target import document, opened, put
+from tests.share import long
 
 SECRET = "zqsecret"
 SOON = 5.0
@@ -67,6 +68,7 @@ async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_comin
             await asyncio.sleep(PACE)
 
 
+@long
 async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import STEP, Writer
 from kbsync.state.db import open_writer
+from tests.share import enumerated, long
 
 
 class Fake:
@@ -211,6 +212,7 @@ def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) ->
     reader.close()
 
 
+@long
 def test_after_a_deletion_no_file_holds_a_word_of_it(index: Writer, folder: Path) -> None:
     rng = random.Random(1)
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(1_000)]
@@ -312,6 +314,7 @@ def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
     again.close()
 
 
+@enumerated()
 @pytest.mark.parametrize("place", ["end", "top", "middle"])
 def test_a_line_more_leaves_nearly_all_of_a_long_text_where_it_is(index: Writer, place: str) -> None:
     count = STEP * 4 + 90
@@ -328,6 +331,7 @@ def test_a_line_more_leaves_nearly_all_of_a_long_text_where_it_is(index: Writer,
     is_sound(index)
 
 
+@long
 def test_a_changed_chunk_is_taken_out_with_its_run_alone(index: Writer, folder: Path) -> None:
     parts = texts("alpha", STEP * 4)
     document = stored(index, 1, parts)
@@ -359,6 +363,7 @@ def edited(rng: random.Random, parts: Sequence[str]) -> list[str]:
     return new
 
 
+@long
 def test_any_changes_one_after_the_other_leave_what_was_put_last_and_then_nothing(index: Writer) -> None:
     rng, live = random.Random(8), dict[int, list[str]]()
     for number in range(1, 120):
@@ -394,6 +399,7 @@ def test_chunks_know_their_new_lines(index: Writer) -> None:
     assert rows.fetchall() == [("one", 10, None), ("two", 25, None), ("three", 35, 2)]
 
 
+@long
 def test_a_reader_sees_the_old_text_whole_or_the_new_one(index: Stepping, folder: Path) -> None:
     old, new = texts("alpha"), texts("beta", STEP * 3)
     document = stored(index, 1, old)
@@ -429,6 +435,7 @@ def judge(place: Path, *wanted: list[str], gone: str) -> None:
     again.close()
 
 
+@enumerated()
 @pytest.mark.parametrize("new", [texts("beta", STEP * 2 + 9), []], ids=["replacement", "deletion"])
 def test_killed_between_two_steps_one_version_is_left(index: Stepping, folder: Path, new: list[str]) -> None:
     old, made = texts("zqsecret"), list[Path]()
@@ -473,6 +480,7 @@ def test_a_document_is_found_by_its_text_and_a_name_while_it_is_renamed_and_a_ki
             rename(again)
 
 
+@long
 def test_a_small_document_gets_in_between(index: Stepping) -> None:
     stored(index, 1, texts("alpha"))
     finished = list[str]()
@@ -520,6 +528,7 @@ def test_closing_waits_for_one_step_only(index: Stepping, folder: Path) -> None:
     judge(folder, texts("alpha"), gone="beta")
 
 
+@long
 def test_space_that_is_free_goes_back_to_the_file_system(index: Writer, folder: Path) -> None:
     rng = random.Random(3)
     parts = [" ".join(rng.choices("abcdefghijkl", k=4_000)) for _ in range(STEP * 2)]

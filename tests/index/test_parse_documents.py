@@ -14,6 +14,7 @@ from kbsync.index.document import Flavour
 from kbsync.index.fence.parser import Parser
 from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
 from tests.index import samples
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 SAMPLES = {
@@ -61,6 +62,7 @@ def files_below(*folders: Path) -> set[Path]:
     return {Path(folder) / name for top in folders for folder, _, names in os.walk(top) for name in names}
 
 
+@long
 def test_every_extension_is_parsed_without_a_socket_and_leaves_no_file(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a socket was opened")
@@ -323,12 +325,14 @@ MEDIA = [
 ]
 
 
+@long
 @pytest.mark.parametrize(("extension", "part"), MEDIA)
 def test_a_picture_however_large_is_not_read(parser, extension, part):
     document = samples.zip_bomb(SAMPLES[extension], part, 32 << 20)
     assert text_of(parser, extension, document) == text_of(parser, extension, SAMPLES[extension])
 
 
+@long
 def test_a_text_under_the_name_of_a_picture_is_no_way_around_the_limits(parser):
     parts = samples.parts_of(SAMPLES["pptx"])
     name = "ppt/_rels/presentation.xml.rels"

@@ -20,6 +20,7 @@ from kbsync.errors import Rejected, Unavailable
 from kbsync.index.fence import parser as module
 from kbsync.index.fence.parser import Bounds, Parser
 from tests.index import samples
+from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
 
 OBEYING = Path(__file__).parents[1] / "security" / "taken_over.py"
@@ -105,6 +106,7 @@ def told(parser: Parser, what: str) -> str:
     return parser.parse("x.html", BytesBody(PROGRAMS.get(what, f"say({what!r})").encode())).text
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("what", "bounds", "code", "says"),
     [
@@ -136,6 +138,7 @@ def test_a_crash_is_tried_once_more_in_a_new_process(parser):
     assert told(parser, "crash unless new") == "crash unless new"
 
 
+@long
 def test_a_parser_killed_at_work_is_replaced_and_the_document_read(begin):
     class Killing(BytesBody):
         def open(self) -> BinaryIO:
@@ -181,6 +184,7 @@ def test_a_parser_has_a_process_group_of_its_own_and_serves_all_threads_one_afte
     assert sorted(int(count) for *_, count in said) == list(range(1, 41))
 
 
+@enumerated()
 @pytest.mark.parametrize(("limit", "value", "processes"), [("DOCUMENTS_EACH", 2, 2), ("RESIDENT_EACH", 1, 4)])
 def test_a_worn_or_grown_parser_is_replaced(parser, monkeypatch, limit, value, processes):
     monkeypatch.setattr(module, limit, value)
@@ -248,6 +252,7 @@ parser.parse("x.html", BytesBody(b"while True: pass"))
 """
 
 
+@long
 def test_parsers_die_with_a_killed_parent_and_the_next_run_clears_up(begin, tmp_path):
     command, root = [sys.executable, "-c", PARENT, str(tmp_path / "spool"), str(OBEYING)], OBEYING.parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:

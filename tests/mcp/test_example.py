@@ -8,10 +8,12 @@ import sys
 from tests.cli.place import Place
 from tests.docs.pages import ROOT, blocks
 from tests.programs import ran
+from tests.share import long
 
 EXAMPLE = ROOT / "examples" / "assistant"
 
 
+@long
 def test_the_assistant_finds_each_edit_and_prints_what_its_page_shows(place: Place) -> None:
     folder = place.root / "handbook"
     shutil.copytree(ROOT / "examples" / "handbook", folder)

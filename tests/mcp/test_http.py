@@ -20,6 +20,7 @@ from kbsync.config.secrets import Secret
 from tests.cli.place import LONGEST, Place, eventually
 from tests.mcp.assistant import SETTLED, paths, told
 from tests.ports import free_address, free_port
+from tests.share import long
 
 TOKEN = "a-token-of-24-characters"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -54,6 +55,7 @@ def status_of(url: str, method: str = "POST", **headers: str) -> int:
     return httpx.request(method, url, headers={**ACCEPT, **headers}, **asked).status_code
 
 
+@long
 @pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
 async def test_a_client_searches_over_http(place: Place, mode: Any) -> None:
     steps = list[float]()
@@ -157,6 +159,7 @@ def test_no_client_keeps_its_connection(shared_url: str, host: str) -> None:
     assert answer.lower().count(b"connection: close") == 1
 
 
+@long
 def test_other_machines_need_a_token(place: Place) -> None:
     with serving(place, f"0.0.0.0:{free_port()}", KBSYNC_MCP_TOKEN=TOKEN) as url:
         assert status_of(url) == 401

@@ -25,6 +25,7 @@ from tests.cli.vendor import ZhipuPlace
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
 from tests.ports import free_address
 from tests.programs import ran as program
+from tests.share import long
 from tests.warm import KBSYNC
 
 HOUR = 3600.0
@@ -65,6 +66,7 @@ async def found_soon(client: Client, query: str) -> list[str]:
     return found
 
 
+@long
 async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs") as client:
@@ -77,6 +79,7 @@ async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> N
     assert not lock.is_held(next((place.state / "folders").iterdir()))
 
 
+@long
 async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
@@ -90,6 +93,7 @@ async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> N
                 await asyncio.sleep(0.05)
 
 
+@long
 async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace) -> None:
     for number in range(12):
         zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
@@ -118,6 +122,7 @@ async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace
     assert steps == sorted(set(steps))
 
 
+@long
 async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
     for name in "abcdefg":
         place.write(f"{name}.md", f"The walrus lies on the ice, says {name}.")
@@ -135,6 +140,7 @@ async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
         assert len(paths(await told(client, "search", query="walrus"))) == 7
 
 
+@long
 async def test_of_two_clients_one_mirrors_and_both_answer(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
@@ -149,6 +155,7 @@ async def test_of_two_clients_one_mirrors_and_both_answer(place: Place) -> None:
     assert [line["event"] for line in log_of(place)].count("daemon.started") == 1
 
 
+@long
 async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
@@ -284,6 +291,7 @@ async def test_an_error_of_ours_while_answering_is_no_good_end(
     assert ends == [70, 0]
 
 
+@long
 async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
@@ -316,6 +324,7 @@ def test_a_signal_ends_it_though_its_client_is_there(place: Place, number: int) 
     assert not lock.is_held(place.state)
 
 
+@long
 def test_when_its_client_is_killed_it_ends_and_leaves_no_lock(place: Place) -> None:
     """The client is a process of its own, and nothing closes the pipes for it but its death."""
     place.write("ice.md", "The walrus lies on the ice.")
@@ -345,6 +354,7 @@ def test_when_its_client_is_killed_it_ends_and_leaves_no_lock(place: Place) -> N
     assert not lock.is_held(place.state)
 
 
+@long
 async def test_killed_in_the_middle_the_next_one_goes_on_and_nothing_is_there_twice(place: Place) -> None:
     for number in range(40):
         place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
@@ -384,6 +394,7 @@ def test_what_is_no_message_is_answered_or_dropped_and_the_next_is_answered(plac
     assert process.returncode == 0
 
 
+@long
 def test_without_the_package_it_says_what_to_install(place: Place) -> None:
     place.configure()
     script = (

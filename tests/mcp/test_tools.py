@@ -33,6 +33,7 @@ from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
 from tests.cli.place import LONGEST, Place
 from tests.mcp.assistant import chosen, paths, refused, text_of, told, within
+from tests.share import long
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +72,7 @@ async def client(library: Place) -> AsyncIterator[Client]:
 # -- search ---------------------------------------------------------------------------------------------
 
 
+@long
 async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library: Place) -> None:
     answer = await told(client, "search", query="reset a password")
     hit = answer["hits"][0]
@@ -83,6 +85,7 @@ async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library
     assert "reset your password" in passage["text"]
 
 
+@long
 async def test_what_a_model_reads_has_the_path_and_the_passage(client: Client) -> None:
     text = text_of(await client.call_tool("search", {"query": "reset a password", "k": 1}))
     assert "1. install.md (id " in text
@@ -131,6 +134,7 @@ async def test_a_document_is_read_by_its_path_and_by_its_id(client: Client) -> N
     assert await told(client, "get", document_id=by_path["document_id"]) == by_path
 
 
+@long
 async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: Client) -> None:
     pieces, offset = list[str](), 0
     while True:
@@ -381,6 +385,7 @@ async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
     assert paths(await told(client, "search", query="hours"))
 
 
+@long
 async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +402,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
         mended.set()
 
 
+@long
 async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
     library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,10 @@ import pytest
 import kbsync
 from tests.docs.pages import ROOT
 from tests.programs import found, needs, ran
+from tests.share import long
 from tools import hatch_build
 
-pytestmark = needs("pyproject-build")
+pytestmark = [needs("pyproject-build"), long]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,7 @@ def metadata(unpacked: Path) -> Message:
     return message_from_string(next(unpacked.glob("*.dist-info/METADATA")).read_text())
 
 
+@long
 def test_the_wheel_holds_the_program_and_nothing_else(unpacked: Path) -> None:
     there = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
     program = {
@@ -109,6 +111,7 @@ def test_the_sdist_is_the_checkout(built: Path) -> None:
     assert listed and {name for name in listed if (ROOT / name).is_file()} - there == set()
 
 
+@long
 def test_it_mirrors_and_finds_from_where_it_was_unpacked(unpacked: Path, tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()

@@ -19,6 +19,7 @@ from kbsync.config.model import Config
 from kbsync.config.reader import load
 from tests.docs.pages import ROOT
 from tests.programs import found, needs, ran, write_program
+from tests.share import long
 from tools.image_steps import Instruction, instructions
 
 DOCKER = ROOT / "docker"
@@ -58,16 +59,19 @@ def passes(program: str, *words: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@long
 @needs("hadolint")
 def test_the_dockerfile_is_good() -> None:
     passes("hadolint", DOCKER / "Dockerfile")
 
 
+@long
 @needs("check-jsonschema")
 def test_the_compose_file_is_one() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
 
 
+@long
 @needs("kubernetes-validate")
 def test_the_manifests_are_kubernetes() -> None:
     manifests = (DOCKER / "kubernetes.yaml", DOCKER / "cronjob.yaml")

@@ -13,6 +13,7 @@ from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.docs.pages import ROOT
 from tests.packaging.test_image import ENVIRONMENT, passes, said
 from tests.programs import needs
+from tests.share import long
 
 EXAMPLE = ROOT / "examples" / "open-webui"
 COMPOSE, CONFIG, README = EXAMPLE / "compose.yaml", EXAMPLE / "kbsync.yaml", EXAMPLE / "README.md"
@@ -23,6 +24,7 @@ def services() -> dict[str, Any]:
     return found
 
 
+@long
 @needs("check-jsonschema")
 def test_the_compose_file_is_one() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)

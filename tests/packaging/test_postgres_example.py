@@ -20,6 +20,7 @@ from tests.docs.pages import ROOT
 from tests.packaging.test_image import ENVIRONMENT, USER, passes, said
 from tests.postgres.server import Server, programs
 from tests.programs import needs, ran, write_program
+from tests.share import long
 
 EXAMPLE = ROOT / "examples" / "postgres"
 COMPOSE, KUBERNETES = EXAMPLE / "compose.yaml", EXAMPLE / "kubernetes.yaml"
@@ -74,6 +75,7 @@ def loaded(text: str, tmp_path: Path) -> Config:
     return load(file, ENVIRONMENT)
 
 
+@long
 @needs("check-jsonschema")
 def test_the_compose_file_is_one() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
@@ -187,6 +189,7 @@ def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
     postgres.run("postgres", "DROP ROLE kbsync")
 
 
+@long
 def test_the_example_fills_the_database_that_its_script_makes(made: Server, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "The kestrel.\n")

@@ -17,7 +17,7 @@ import pytest
 from tests.cli.place import eventually
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
-from tests.share import enumerated
+from tests.share import long
 
 SECRET = "hush-hush"
 
@@ -114,7 +114,7 @@ TROUBLES = (
 )
 
 
-@enumerated("trouble.code")
+@long
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
 def test_a_pass_says_what_is_wrong_with_the_database_and_the_next_one_goes_on(
     host: Host, trouble: BadDatabase
@@ -136,6 +136,7 @@ def test_a_pass_says_what_is_wrong_with_the_database_and_the_next_one_goes_on(
     assert (host.having("kestrel"), host.having("heron")) == (["a.md"], ["b.md"])
 
 
+@long
 def test_without_psycopg_the_program_says_how_it_is_installed(host: Host, tmp_path: Path) -> None:
     missing = tmp_path / "missing" / "psycopg"
     missing.mkdir(parents=True)
@@ -154,6 +155,7 @@ def test_without_psycopg_the_program_says_how_it_is_installed(host: Host, tmp_pa
     assert "Traceback" not in ran.stderr
 
 
+@long
 def test_a_daemon_goes_on_when_the_password_is_mended_at_the_server_or_in_its_file(host: Host) -> None:
     server = host.server
     dsn = f"{with_password(server, 'keeper')} dbname={host.database}"
@@ -179,6 +181,7 @@ def test_a_daemon_goes_on_when_the_password_is_mended_at_the_server_or_in_its_fi
     assert SECRET not in daemon.log.read_text()
 
 
+@long
 def test_a_dsn_file_that_names_another_database_fills_that_one(host: Host) -> None:
     server, other = host.server, host.server.database()
     file = keep(host, server.dsn(host.database))

@@ -36,7 +36,7 @@ from tests.postgres.base import (
     session_of,
 )
 from tests.postgres.server import Server
-from tests.share import enumerated
+from tests.share import long
 
 
 def cured(server: Server, halted: Halted) -> None:
@@ -266,6 +266,7 @@ def test_a_base_that_was_dropped_is_made_anew_by_a_look_and_by_nothing_else(post
 # -- servers and connections that end
 
 
+@long
 def test_a_server_that_restarts_costs_a_pause(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
@@ -307,6 +308,7 @@ def checked(store: PostgresStore, one: Any) -> None:
     raise_it(outcome)
 
 
+@long
 @pytest.mark.parametrize("is_answer_lost", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
@@ -355,7 +357,7 @@ def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
     pytest.fail("it never ended")
 
 
-@enumerated("number")
+@long
 @pytest.mark.parametrize("at", range(1, 13))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
 def test_a_server_that_restarts_in_the_middle_of_any_statement_has_all_or_nothing(
@@ -452,6 +454,7 @@ def cut_while_committing(store: PostgresStore, server: Server, database: str) ->
         eventually(lambda: not committing(server, database))
 
 
+@long
 def test_a_list_waits_for_a_commit_whose_answer_was_lost(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

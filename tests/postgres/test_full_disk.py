@@ -16,10 +16,14 @@ from tests.cli.place import eventually
 from tests.cli.test_mounts import can_mount, mounted
 from tests.postgres.base import Numbers, entry, found, left_over, opened, put
 from tests.postgres.server import NOBODY, Server
+from tests.share import long
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
-)
+pytestmark = [
+    long,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
+    ),
+]
 
 
 def fill(disk: Path) -> Path:
@@ -55,6 +59,7 @@ def test_a_disk_without_room_for_tables_halts_and_goes_on_by_itself(postgres: Se
         postgres.run("postgres", "DROP TABLESPACE small")
 
 
+@long
 def test_a_disk_without_room_for_the_log_of_the_server_costs_a_pause_and_loses_nothing() -> None:
     """The server ends with a panic, and begins again when there is room."""
     with Server(min_wal_size="32MB", max_wal_size="48MB") as server:

@@ -8,10 +8,10 @@ import pytest
 
 from tests.postgres.kills import VICTIMS, play
 from tests.programs import needs
-from tests.share import enumerated
+from tests.share import long
 
 
-@enumerated()
+@long
 @pytest.mark.parametrize(
     "victim", [pytest.param(name, marks=needs("pgbouncer") if name == "pooler" else ()) for name in VICTIMS]
 )

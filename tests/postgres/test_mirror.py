@@ -13,6 +13,7 @@ import pytest
 from tests.cli.place import Place, eventually
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
+from tests.share import long
 
 
 class Host(Place):
@@ -49,6 +50,7 @@ def documents(server: Server, database: str) -> list[Any]:
     )
 
 
+@long
 def test_a_folder_lives_in_a_database_beside_anothers(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
     assert one.run("plan").code == 0
@@ -112,6 +114,7 @@ def test_a_database_made_anew_is_filled_again(hosts: list[Host], postgres: Serve
     assert one.having("kestrel") == ["a.md"]
 
 
+@long
 def test_a_daemon_lives_through_a_restart_of_the_server(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "The kestrel.\n")
@@ -127,6 +130,7 @@ def test_a_daemon_lives_through_a_restart_of_the_server(hosts: list[Host], postg
     assert left_over(postgres, one.database) == []
 
 
+@long
 @pytest.mark.parametrize("victim", ["host", "server"])
 def test_killed_in_the_middle_each_file_ends_as_one_document(
     hosts: list[Host], postgres: Server, victim: str

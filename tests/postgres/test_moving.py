@@ -21,6 +21,7 @@ from kbsync.state import lock
 from tests.cli.place import Place, eventually
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
+from tests.share import enumerated, long
 
 
 class Vectors:
@@ -151,6 +152,7 @@ def contents(server: Server, database: str) -> list[Any]:
 NOTHING = {"uploaded": 0, "replaced": 0, "renamed": 0, "deleted": 0, "held": 0, "failed": 0}
 
 
+@long
 def test_a_built_in_base_moves_without_anything_being_read_or_embedded_again(moving: Moving) -> None:
     filled(moving)
     questions = ("kestrel", "nest of bird 3", "heron 250")
@@ -200,6 +202,7 @@ def test_what_happened_to_files_meanwhile_is_carried_out_by_the_next_pass(moving
     assert left_over(moving.server, moving.database) == []
 
 
+@long
 def test_held_deletions_stay_held_and_a_document_that_failed_keeps_its_old_version(moving: Moving) -> None:
     filled(moving)
     moving.write("birds/7.md", "It grew. " * 20_000)
@@ -218,6 +221,7 @@ def test_held_deletions_stay_held_and_a_document_that_failed_keeps_its_old_versi
     assert moving.documents() == ["birds/5.md", "birds/6.md", "birds/7.md", "table.csv", "été.txt"]
 
 
+@long
 @pytest.mark.parametrize("again", ["copy", "pass", "files change"])
 def test_a_copy_that_is_killed_is_taken_up_again(moving: Moving, again: str) -> None:
     filled(moving, 150)
@@ -262,6 +266,7 @@ def test_documents_whose_vectors_are_of_another_model_are_left_to_the_next_pass(
     assert done(moving.once()) == {**NOTHING, "uploaded": 5}
 
 
+@long
 def test_what_a_pass_has_sent_already_is_not_copied(moving: Moving) -> None:
     filled(moving, 3)
     moving.postgres()
@@ -274,6 +279,7 @@ def test_what_a_pass_has_sent_already_is_not_copied(moving: Moving) -> None:
     assert moving.having("merlin") == ["birds/0.md"]
 
 
+@long
 def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: Moving) -> None:
     filled(moving)
     moving.postgres()
@@ -296,6 +302,7 @@ def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: M
     assert moving.run("verify").code == 0
 
 
+@long
 def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> None:
     filled(moving, 3)
     other = moving.server.database()
@@ -406,6 +413,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
     return "host=127.0.0.1 port=1 dbname=kb user=kbsync password=pw-sEcReT"
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("before", "code", "says"),
     [
@@ -441,6 +449,7 @@ def test_a_running_kbsync_is_not_disturbed(moving: Moving) -> None:
     assert "stop it first" in ran.err
 
 
+@long
 def test_a_copy_that_a_full_disk_ends_continues_when_there_is_room(moving: Moving) -> None:
     filled(moving, 4)
     other = moving.server.database()
@@ -474,6 +483,7 @@ def test_a_base_with_a_path_of_its_own_is_named(moving: Moving) -> None:
     assert done(moving.once()) == NOTHING
 
 
+@long
 def test_the_password_of_a_database_is_shown_nowhere(moving: Moving) -> None:
     filled(moving, 1)
     moving.postgres(dsn=moving.server.dsn(moving.database) + " password=pw-sEcReT")
@@ -520,6 +530,7 @@ def test_forgetting_a_mirror_takes_its_own_documents_out_of_the_database_and_no_
     assert left_over(moving.server, moving.database) == []
 
 
+@long
 def test_a_config_for_a_database_is_written_without_its_dsn(moving: Moving) -> None:
     moving.config.unlink()
     moving.write("a.md", "The kestrel.\n")

@@ -14,6 +14,7 @@ from tests.cli.place import eventually
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host, documents
+from tests.share import enumerated
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def test_a_state_that_is_lost_altogether_is_made_again_from_the_base_and_nothing
     assert host.run("verify").code == 0
 
 
+@enumerated()
 @pytest.mark.parametrize("state", ["none", "a copy"])
 def test_a_daemon_that_slept_while_another_took_its_place_changes_nothing(host: Host, state: str) -> None:
     daemon = host.watch(hurried=True)

@@ -26,8 +26,9 @@ from tests.postgres.base import (
 from tests.postgres.pooler import Pooled
 from tests.postgres.test_failures import outcome
 from tests.programs import needs
+from tests.share import enumerated, long
 
-pytestmark = needs("pgbouncer")
+pytestmark = [needs("pgbouncer"), long]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def postgres() -> Iterator[Pooled]:
     pooled.close()
 
 
+@enumerated()
 @pytest.mark.parametrize("ended", ["pooler", "session"])
 def test_a_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Pooled, ended: str) -> None:
     database = postgres.database()
@@ -63,6 +65,7 @@ def test_a_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Poole
         assert left_over(postgres, database) == []
 
 
+@long
 def test_a_server_that_restarts_behind_a_pooler_costs_a_pause(postgres: Pooled) -> None:
     with opened(postgres, postgres.database()) as store:
         [first] = put(store, entry(1, "kestrel"))
@@ -103,6 +106,7 @@ def test_what_a_pooler_refuses_halts(
     assert "hush" not in str(caught.value)
 
 
+@long
 def test_two_owners_take_turns_in_one_session_of_the_server(postgres: Pooled) -> None:
     """What one transaction sets is not what the next one of somebody else finds."""
     database = postgres.database()

@@ -17,7 +17,7 @@ from kbsync.index.postgres.store import Owner, PostgresStore
 from tests.postgres.base import entry, found, left_over, opened, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_failures import cured, outcome
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 def halted(store: PostgresStore) -> Halted:
@@ -215,6 +215,7 @@ def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
         assert found(theirs, "heron") == {other}
 
 
+@long
 def test_a_standby_is_searched_and_halts_whoever_writes(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as store:

@@ -16,6 +16,7 @@ from tests.mcp.assistant import chosen, refused, text_of, told, within
 from tests.postgres.base import between
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
+from tests.share import enumerated, long
 
 
 class Named(Host):
@@ -117,6 +118,7 @@ def test_people_are_told_the_host_and_the_time_of_what_is_not_here(
     assert sorted(paths) == sorted(str(one.docs / path) for path in ("birds/a.md", "b.txt"))
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -205,6 +207,7 @@ def configured(host: Named, *mirrors: dict[str, Any]) -> None:
     host.config.write_text(json.dumps({"mirrors": several}))
 
 
+@long
 def test_mirrors_of_one_base_are_answered_by_one_search(
     hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

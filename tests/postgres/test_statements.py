@@ -11,7 +11,7 @@ import pytest
 from tests.cli.place import eventually
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host, documents
-from tests.share import enumerated
+from tests.share import long
 
 PASSES = 4
 
@@ -29,7 +29,7 @@ def statements(server: Server, database: str) -> list[str]:
     return re.findall(rf"^{database} LOG:  (?:statement|execute [^:]*): (.*)", logged, re.MULTILINE)
 
 
-@enumerated()
+@long
 @pytest.mark.parametrize("number", [200, 1_000])
 def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_directory(
     tmp_path: Path, talking: Server, number: int
@@ -61,6 +61,7 @@ def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_d
     host.close()
 
 
+@long
 def test_mirrors_that_begin_at_once_make_one_base(tmp_path: Path, postgres: Server) -> None:
     database = postgres.database()
     hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two", "three")]

@@ -17,7 +17,7 @@ from tests.postgres import drowsy
 from tests.postgres.base import Numbers, between, entry, left_over, opened, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 class Drowsy(Host):
@@ -53,7 +53,7 @@ def is_stopped(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-@enumerated()
+@long
 @pytest.mark.parametrize("at", [*range(13), "copy"])
 def test_whoever_is_stopped_past_its_time_stores_nothing_when_it_goes_on(
     pair: tuple[Drowsy, Drowsy], postgres: Server, at: int | str
@@ -113,6 +113,7 @@ def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_uniqu
         assert left_over(postgres, database) == []
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
 )

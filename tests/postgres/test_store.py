@@ -33,6 +33,7 @@ from tests.postgres.base import (
     token,
 )
 from tests.postgres.server import Server
+from tests.share import long
 
 QUESTIONS = (
     Query("How many days of paid leave do I get?"),
@@ -317,6 +318,7 @@ def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_others(postgres: Se
         assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("0",)
 
 
+@long
 def test_another_target_loads_nothing_of_postgresql(tmp_path: Path) -> None:
     code = """
 import asyncio, sys

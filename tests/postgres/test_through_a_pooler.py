@@ -27,9 +27,9 @@ from tests.postgres.test_vector_index import (  # noqa: F401
     test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners,
 )
 from tests.programs import needs
-from tests.share import enumerated
+from tests.share import long
 
-pytestmark = [needs("pgbouncer"), enumerated()]
+pytestmark = [needs("pgbouncer"), long]
 
 
 @pytest.fixture(scope="module")

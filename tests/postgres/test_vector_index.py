@@ -18,6 +18,7 @@ from kbsync.index.postgres.store import QUIET, PostgresStore
 from kbsync.index.search import Search
 from tests.postgres.base import Numbers, entry, opened, put
 from tests.postgres.server import Server
+from tests.share import long
 
 MANY = 600
 INDEX = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('kbsync.vector_hnsw_1')"
@@ -45,6 +46,7 @@ def a_writer_that_does_not_end(postgres: Server, database: str) -> Iterator[None
         yield
 
 
+@long
 def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

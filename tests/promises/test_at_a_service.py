@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.place import eventually
 from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.share import enumerated, long
 
 FILES = 6
 
@@ -32,6 +33,7 @@ def stored(desk: ZhipuPlace) -> int:
 # -- 3: exactly once ---------------------------------------------------------------------------------------
 
 
+@enumerated()
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-headers", "cut-body", "truncated-json", "empty"])
 def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
     desk.vendor.play(kind, op="upload", match="f2*")
@@ -55,6 +57,7 @@ def test_a_rename_that_is_kept_back_uploads_nothing(desk: ZhipuPlace) -> None:
 # -- 8: a half-written file is never sent ------------------------------------------------------------------
 
 
+@long
 def test_what_is_sent_is_what_was_looked_at(desk: ZhipuPlace) -> None:
     """A file that waits for its turn is rewritten, as long as before; its name tells the bytes it had."""
     desk.aim(target="concurrency: 1")
@@ -86,6 +89,7 @@ def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(des
 # -- 10: HTTP 200 is not success ---------------------------------------------------------------------------
 
 
+@enumerated()
 @pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
 def test_a_status_that_nobody_knows_is_not_ready(desk: ZhipuPlace, value: object) -> None:
     desk.vendor.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
@@ -102,6 +106,7 @@ def test_a_status_that_nobody_knows_is_not_ready(desk: ZhipuPlace, value: object
 # -- 11: gone is gone --------------------------------------------------------------------------------------
 
 
+@long
 def test_a_document_that_is_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPlace) -> None:
     """And never taken for the document of a file again."""
     desk.once()

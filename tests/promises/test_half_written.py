@@ -12,6 +12,7 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.share import long
 
 SETTLE = 1.5
 
@@ -25,6 +26,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
         yield desk
 
 
+@long
 def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: ZhipuPlace) -> None:
     """Its time is in the future, so its age says nothing. The program first asks, then looks at files."""
     arrived: dict[str, float] = {}

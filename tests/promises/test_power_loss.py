@@ -17,7 +17,7 @@ from tests.cli.place import LONGEST, eventually
 from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.programs import needs
 from tests.promises.disk import Keeps, Memory, Record, built
-from tests.share import ONE_IN, enumerated, in_parts
+from tests.share import ONE_IN, in_parts, long
 
 pytestmark = needs("gcc")
 
@@ -33,6 +33,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- the journal of intents -----------------------------------------------------------------------------
 
 
+@long
 def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
     tmp_path: Path, library: Path
 ) -> None:
@@ -85,7 +86,7 @@ FORGETS: dict[str, Keeps] = {
 """Which writes are forgotten that were not synced: a disk takes the files in an order of its own."""
 
 
-@enumerated("what")
+@long
 @in_parts
 @pytest.mark.parametrize("what", FORGETS)
 def test_each_file_is_one_document_after_a_loss_of_power_at_any_moment(

@@ -10,6 +10,7 @@ import pytest
 from tests.cli import without_root
 from tests.cli.place import eventually
 from tests.cli.vendor import ZhipuPlace, ZhipuStandIn
+from tests.share import long
 
 
 class PlainDesk(ZhipuPlace):
@@ -51,6 +52,7 @@ def test_a_folder_that_cannot_be_listed_is_not_gone(desk: ZhipuPlace) -> None:
     assert (last["deleted"], last["uploaded"]) == (1, 0)
 
 
+@long
 def test_a_running_daemon_deletes_nothing_of_a_folder_that_is_shut(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
     eventually(lambda: len(desk.vendor.ours()) == 10)

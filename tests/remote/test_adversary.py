@@ -18,6 +18,7 @@ from kbsync.state.mirrors import Halt
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun, paths
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import enumerated, long
 
 DAY = 86400.0
 
@@ -36,6 +37,7 @@ def name_of(world: RemoteWorld, path: str) -> str:
 # -- verify and its repair -------------------------------------------------------------------------------
 
 
+@enumerated()
 async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
     await named.mirrored(10)
     name = name_of(named, "f2.md")
@@ -51,6 +53,7 @@ async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: R
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
+@enumerated()
 async def test_another_document_of_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
     await named.mirrored(10)
     named.plant(name_of(named, "f2.md"), "TEXT OF F2")  # as long as ours
@@ -61,6 +64,7 @@ async def test_another_document_of_our_name_and_length_is_not_ours(named: Remote
     assert named.keeps_foreign()
 
 
+@enumerated()
 async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: RemoteWorld) -> None:
     await named.mirrored(20)
     named.turn(list_lag=0.9)
@@ -70,6 +74,7 @@ async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: Rem
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
+@enumerated()
 async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteWorld) -> None:
     await named.mirrored(10)
     twin = named.plant(name_of(named, "f2.md"), "text of f2")
@@ -85,6 +90,7 @@ async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteW
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
+@enumerated()
 async def test_after_lost_state_an_older_document_is_explained_and_left_alone(named: RemoteWorld) -> None:
     await named.mirrored(10)
     named.lose_state()
@@ -98,6 +104,7 @@ async def test_after_lost_state_an_older_document_is_explained_and_left_alone(na
     assert len(named.bytes_by_path()["f2.md"]) == 2
 
 
+@enumerated()
 async def test_a_base_made_anew_under_its_id_is_filled_by_a_repair(named: RemoteWorld) -> None:
     await named.mirrored(8)
     named.turn(base="emptied")
@@ -126,6 +133,7 @@ MESSES: list[dict[str, Any]] = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize("switches", MESSES, ids=str)
 async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
     named: RemoteWorld, switches: dict[str, Any]
@@ -149,6 +157,7 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
 # -- the audit of a daemon -------------------------------------------------------------------------------
 
 
+@enumerated()
 async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: RemoteWorld) -> None:
     await named.mirrored(20)
     for n in range(8):
@@ -175,6 +184,7 @@ def taken_over(world: RemoteWorld, n: int) -> None:
         world.app.put_foreign({"name": name, "text": text})
 
 
+@long
 @pytest.mark.parametrize(("per_minute", "gap"), [(0, 10.0), (20, 30.0)])
 async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
     tmp_path: Path, per_minute: int, gap: float

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import enumerated
 
 SWITCHES: list[dict[str, Any]] = [
     {"page_cap": 1},
@@ -67,6 +68,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
         yield world
 
 
+@enumerated()
 @pytest.mark.parametrize("switches", SWITCHES, ids=name_of)
 async def test_folder_and_base_end_up_equal(world: RemoteWorld, switches: dict[str, Any]) -> None:
     world.turn(**switches)

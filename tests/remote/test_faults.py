@@ -44,7 +44,7 @@ OTHERS = dict.fromkeys(TRIALS, 10)
 EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
 
 
-@enumerated("at", "trial.kind")
+@enumerated("at")
 @pytest.mark.parametrize(("at", "trial"), EVERY, ids=str)
 async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -> None:
     one = await overcome(at, tmp_path, trial)
@@ -92,6 +92,7 @@ def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice
     assert len(set(names)) == len(names)
 
 
+@enumerated()
 @pytest.mark.parametrize("number", [3, 9, 17])
 async def test_what_others_do_while_a_pass_runs_is_left_alone(tmp_path: Path, number: int) -> None:
     """A document of a name of ours comes, and one of theirs goes, at one moment of the pass."""

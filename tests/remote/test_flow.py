@@ -8,10 +8,12 @@ import pytest
 
 from kbsync.core.model import UploadState
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import enumerated, long
 
 WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
 
 
+@enumerated()
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
     tmp_path: Path, concurrency: int
@@ -40,6 +42,7 @@ async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
         assert beyond - first >= 60.0 - 1e-6
 
 
+@long
 async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world:
         world.write_many(5)

@@ -11,6 +11,7 @@ import pytest
 
 from kbsync.core.model import UploadState
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import enumerated, long
 
 
 async def mirrored(world: RemoteWorld, n: int = 6) -> None:
@@ -22,6 +23,7 @@ async def mirrored(world: RemoteWorld, n: int = 6) -> None:
 # -- requests ------------------------------------------------------------------------------------------
 
 
+@long
 @pytest.mark.parametrize(("cap", "most"), [(0, 1.3), (10, 1.6)])
 async def test_a_first_mirror_costs_little_more_than_its_uploads(
     world: RemoteWorld, cap: int, most: float
@@ -34,6 +36,7 @@ async def test_a_first_mirror_costs_little_more_than_its_uploads(
     assert world.server.requests.in_flight_max <= world.target_settings["concurrency"]
 
 
+@long
 async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) -> None:
     world.turn(vectorize=[0, 0])
     await mirrored(world, 30)
@@ -44,6 +47,7 @@ async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) 
     assert world.asked() <= 5
 
 
+@long
 async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: RemoteWorld) -> None:
     await mirrored(world, 30)
     await world.once()
@@ -53,6 +57,7 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
 # -- replacing ----------------------------------------------------------------------------------------
 
 
+@long
 async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -> None:
     await mirrored(world, 6)
     world.clock.now += 10
@@ -75,6 +80,7 @@ async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -
 # -- lost state ----------------------------------------------------------------------------------------
 
 
+@enumerated()
 @pytest.mark.parametrize("style", ["tagged", "plain"])
 @pytest.mark.parametrize("cap", [0, 10])
 async def test_lost_state_sends_nothing_that_is_already_right(
@@ -91,6 +97,7 @@ async def test_lost_state_sends_nothing_that_is_already_right(
     assert world.statuses() == {"ready": 26}
 
 
+@long
 async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_see(
     world: RemoteWorld,
 ) -> None:
@@ -106,6 +113,7 @@ async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_
 # -- lost answers --------------------------------------------------------------------------------------
 
 
+@enumerated()
 @pytest.mark.parametrize("lag", [0, 8, 30])
 async def test_every_answer_lost_still_makes_one_document_a_file(world: RemoteWorld, lag: int) -> None:
     world.turn(list_lag=lag)
@@ -134,6 +142,7 @@ def gone(form: str) -> Callable[[RemoteWorld], None]:
     return lambda world: world.turn(base="deleted", deleted_base=form, deleted_detail=form)
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("trouble", "halt", "uploads"),
     [
@@ -180,6 +189,7 @@ async def test_a_file_the_account_has_no_room_for_is_not_sent(world: RemoteWorld
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(world: RemoteWorld) -> None:
     world.turn(not_offered=["capacity"], capacity_bytes=40)
     await world.mirrored(6)
@@ -193,6 +203,7 @@ async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(w
     assert all(row.attempts <= 1 for row in world.rows())
 
 
+@long
 async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorld) -> None:
     await mirrored(world)
     world.write("new.md")
@@ -208,6 +219,7 @@ async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorl
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 async def test_documents_that_are_never_vectorized_end_in_quarantine(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
         world.turn(zero_balance=True)
@@ -221,6 +233,7 @@ async def test_documents_that_are_never_vectorized_end_in_quarantine(tmp_path: P
 # -- others --------------------------------------------------------------------------------------------
 
 
+@enumerated()
 @pytest.mark.parametrize("policy", ["refuse", "replace", "allow"])
 async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: str) -> None:
     world.turn(equal_names=policy)
@@ -238,6 +251,7 @@ async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: 
         assert foreign not in {row.remote_id for row in world.rows()}
 
 
+@long
 async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
         world.turn(zero_balance=True)

@@ -17,7 +17,7 @@ from tests.crash.harness import Guillotine
 from tests.crash.mirror import Mirror
 from tests.engine.world import World
 from tests.remote.test_links import PAGE, beside, pages, shortcut
-from tests.share import boundaries, enumerated, in_parts
+from tests.share import boundaries, in_parts, long
 
 # What a killed process leaves open is closed by its end; here the process goes on.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -53,7 +53,7 @@ def retry(world: World, turn: int) -> list[str]:
     return [PAGE]
 
 
-@enumerated("edit")
+@long
 @in_parts
 @pytest.mark.parametrize("edit", [create, replace, again, delete, retry])
 def test_a_crash_anywhere_leaves_one_page_a_link(tmp_path: Path, edit: Edit, part: int) -> None:

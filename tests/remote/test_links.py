@@ -15,6 +15,7 @@ from kbsync.state.read_only import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.remote.world import BASE, RemoteWorld
+from tests.share import long
 
 PAGE = "https://example.org/guides/faq"
 FORMS = [("address", "signed"), ("title", "address"), ("last", "address")]
@@ -202,6 +203,7 @@ async def test_two_files_of_one_address_never_share_a_page(world: RemoteWorld) -
     assert len({one.document_id for one in items(world).values()}) == 2
 
 
+@long
 async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +268,7 @@ async def test_a_page_that_cannot_be_fetched_fails_alone(world: RemoteWorld) -> 
     assert pages(world) == [PAGE]
 
 
+@long
 async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: RemoteWorld) -> None:
     world.turn(not_offered=["upload-url"])
     for number in range(6):

@@ -17,6 +17,7 @@ from kbsync.source.scan import ScanSummary
 from kbsync.state.read_only import Tx
 from tests.engine.world import save_unchecked
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.share import enumerated, long
 
 MANY = 5_000
 WORDS = ["substring", "exact", "case_insensitive"]
@@ -31,6 +32,7 @@ async def in_a_crowd(world: RemoteWorld) -> None:
     world.server.requests.clear()
 
 
+@enumerated()
 @pytest.mark.parametrize("word", WORDS)
 async def test_an_upload_whose_answer_was_lost_is_found_without_reading_the_whole_list(
     world: RemoteWorld, word: str
@@ -45,6 +47,7 @@ async def test_an_upload_whose_answer_was_lost_is_found_without_reading_the_whol
     assert 1 <= world.asked("list") <= 2
 
 
+@enumerated()
 @pytest.mark.parametrize("is_stored", [True, False])
 @pytest.mark.parametrize("word", [*WORDS, "tokenised", "ignored"])
 async def test_a_filter_proves_nothing_that_it_does_not_show(
@@ -72,6 +75,7 @@ CLOCKS: list[dict[str, object]] = [
 ]
 
 
+@enumerated()
 @pytest.mark.parametrize("clock", CLOCKS, ids=str)
 async def test_a_lost_answer_makes_no_twin_whatever_time_ids_tell(
     world: RemoteWorld, clock: dict[str, object]
@@ -122,6 +126,7 @@ def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
     return rows
 
 
+@long
 async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
     files, pages = 200, 4
     world.turn(page_cap=50)
@@ -132,6 +137,7 @@ async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
     assert world.asked("list") + world.asked("detail") <= LOOKS * pages
 
 
+@long
 async def test_known_jobs_do_not_wait_for_the_folder_to_be_compared(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from kbsync.contract.managing import BaseWish
 from kbsync.contract.searching import ApplicationWish
 from kbsync.errors import TargetError
 from tests.remote.world import RemoteWorld
+from tests.share import enumerated
 
 MISLEADING = [
     {"code": 500, "message": "系统找不到指定的资源，请联系管理员"},
@@ -31,6 +32,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
         yield world
 
 
+@enumerated()
 @pytest.mark.parametrize("answer", MISLEADING, ids=str)
 async def test_a_deletion_that_was_not_done_is_never_reported_done(
     world: RemoteWorld, answer: dict[str, Any]
@@ -69,6 +71,7 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
         await target.aclose()
 
 
+@enumerated()
 @pytest.mark.parametrize("form", ["404", "code", "null"])
 async def test_a_document_that_others_deleted_is_done_at_once(world: RemoteWorld, form: str) -> None:
     world.turn(unknown_delete=form, deleted_detail=form)

@@ -26,7 +26,7 @@ from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.resources.spoiling import LOST, SPOILT, kept_copy, put_back
-from tests.share import boundaries, enumerated, in_parts
+from tests.share import boundaries, enumerated, in_parts, long
 
 FILES = 12
 
@@ -60,11 +60,13 @@ async def play_spoilt(place: Path, kind: str) -> None:
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@long
 @pytest.mark.parametrize("kind", [*SPOILT, *LOST])
 async def test_nothing_is_sent_again_whatever_became_of_the_state(tmp_path: Path, kind: str) -> None:
     await play_spoilt(tmp_path, kind)
 
 
+@long
 async def test_a_state_put_back_from_a_backup_sends_nothing_that_was_sent_since(tmp_path: Path) -> None:
     async with mirrored(tmp_path) as world:
         state = world.state / "state.db"
@@ -149,6 +151,7 @@ def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
         yield desk
 
 
+@long
 def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_each_time(
     desk: ZhipuPlace,
 ) -> None:

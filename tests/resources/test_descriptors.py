@@ -16,6 +16,7 @@ from tests.cli.place import PIPES
 from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
+from tests.share import long
 
 FOLDER = ("--folder", "docs", "--state-dir", "own")
 
@@ -45,6 +46,7 @@ def with_few(desk: ZhipuPlace, descriptors: int, *words: str) -> subprocess.Pope
     return desk.keep(subprocess.Popen([*limited, *words], cwd=desk.root, env=desk.environ({}), **PIPES))
 
 
+@long
 def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_next_goes_on(
     desk: ZhipuPlace,
 ) -> None:
@@ -80,6 +82,7 @@ async def test_a_shortage_in_a_pass_halts_nothing_fails_nothing_and_deletes_noth
     assert world.puts() == 6
 
 
+@long
 async def test_a_daemon_goes_on_by_itself_when_there_are_descriptors_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

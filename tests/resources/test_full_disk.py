@@ -18,7 +18,7 @@ from kbsync.index.fence.parser import Parser
 from kbsync.source.roots import SHORTAGES
 from tests.engine.world import World
 from tests.resources.disks import LocalMirror, play_full_index, play_full_state, play_full_state_of_service
-from tests.share import boundaries, enumerated, in_parts
+from tests.share import boundaries, enumerated, in_parts, long
 from tests.source.folders import refuse
 from tests.targets.bodies import BytesBody
 
@@ -26,8 +26,8 @@ from tests.targets.bodies import BytesBody
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@long
 @pytest.mark.parametrize("play", [play_full_state, play_full_state_of_service])
-@enumerated()
 @in_parts
 async def test_a_disk_that_is_full_at_any_write_of_the_state_loses_and_doubles_nothing(
     tmp_path: Path, part: int, play: Callable[[Path, int], Awaitable[bool]]
@@ -57,7 +57,7 @@ async def test_a_spool_that_takes_nothing_keeps_the_intent_and_goes_on(
     assert world.puts() == 2
 
 
-@enumerated()
+@long
 @in_parts
 def test_a_disk_that_is_full_at_any_write_of_the_index_loses_and_doubles_nothing(
     tmp_path: Path, part: int
@@ -77,6 +77,7 @@ CALLS = {
 PAGE = b"<p>words of a page</p>"
 
 
+@enumerated()
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
 @pytest.mark.parametrize("what", CALLS)
 def test_a_parser_that_lacks_something_blames_no_document_and_goes_on(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_mounts import can_mount, kbsync, mounted, remount
+from tests.share import long
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
@@ -26,6 +27,7 @@ def write(folder: Path) -> None:
         os.utime(file, (1e9, 1e9))
 
 
+@long
 def test_a_file_system_without_inodes_is_told_from_a_full_one_and_the_work_goes_on(tmp_path: Path) -> None:
     folder, small = tmp_path / "docs", tmp_path / "small"
     write(folder)

@@ -13,6 +13,7 @@ import pytest
 from kbsync.source.wake import wake
 from tests.cli.place import Place
 from tests.index import samples
+from tests.share import enumerated, long
 
 
 @contextmanager
@@ -37,6 +38,7 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
+@enumerated()
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_state_index_spool_lock_and_backup_are_the_users_own_whatever_the_umask(place, mask):
     seen: list[str] = []
@@ -52,6 +54,7 @@ def test_state_index_spool_lock_and_backup_are_the_users_own_whatever_the_umask(
     assert {"state.db", "state.db-wal", "lock", "wake", "index.db", "spool"} <= names
 
 
+@long
 def test_what_everybody_may_do_is_taken_back_and_what_the_group_may_read_is_kept(place):
     place.configure()
     assert place.run("--once").code == 0
@@ -74,6 +77,7 @@ def test_a_state_directory_that_everybody_may_write_is_refused(place):
     assert list(place.state.iterdir()) == []
 
 
+@long
 def test_nothing_follows_a_link_that_lies_where_the_lock_or_a_wake_file_should(place):
     place.configure()
     assert place.run("--once").code == 0

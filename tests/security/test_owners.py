@@ -17,6 +17,7 @@ from kbsync.source.wake import wake
 from tests import warm
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, Ran
+from tests.share import enumerated, long
 
 SERVICE = 10001
 """A user that needs no name."""
@@ -93,6 +94,7 @@ def _become_service_and_run(place: Place, words: tuple[str, ...], writer: int) -
 COMMANDS = "--once, forget handbook --yes, retry --mirror handbook, verify --repair, search words, status"
 
 
+@long
 @pytest.mark.parametrize("command", COMMANDS.split(", "))
 def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, command: str) -> None:
     shutil.rmtree(served.state / "kb")  # made anew, and found missing by those who look
@@ -125,6 +127,7 @@ def test_an_empty_spool_that_root_left_is_made_anew(served: Place) -> None:
     assert owners(served)["spool"] == SERVICE
 
 
+@long
 def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attempted(served: Place) -> None:
     (served.state / "spool" / "parser-left").mkdir(mode=0o700)
     os.chown(served.state / "spool", 0, 0)
@@ -138,6 +141,7 @@ def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attem
     assert as_service(served, "--once").code == 0
 
 
+@enumerated()
 @pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
 def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, command: str) -> None:
     served.write("shut.md", "what the service may not read").chmod(0)
@@ -151,6 +155,7 @@ def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, c
     assert as_service(served, command).code == (1 if command == "--once" else 0)
 
 
+@long
 def test_what_is_shut_to_its_own_user_is_opened_again(served: Place) -> None:
     (served.state / "spool").chmod(0)
     checks = as_service(served, "doctor", "--json").json["checks"]
@@ -160,6 +165,7 @@ def test_what_is_shut_to_its_own_user_is_opened_again(served: Place) -> None:
     assert as_service(served, "--once").code == 0
 
 
+@enumerated()
 @pytest.mark.parametrize("left", ["spool", "kb/handbook/index.db", "wake"])
 def test_doctor_names_what_does_not_belong_there(served: Place, left: str) -> None:
     file = served.state / left
@@ -167,9 +173,14 @@ def test_doctor_names_what_does_not_belong_there(served: Place, left: str) -> No
         file.touch(mode=0o600)
     os.chown(file, 0, 0)
     for ran in (served.run("doctor", "--json"), as_service(served, "doctor", "--json")):
-        state: dict[str, Any] = next(one for one in ran.json["checks"] if one["name"] == "state")
+        state = check_of_state(ran)
         assert (ran.code, state["result"]) == (2, "wrong")
         assert f"{file} belongs to root" in state["detail"]
         assert state["cure"] == f"sudo chown -R {SERVICE} {served.state}"
     assert paste(served, state["cure"]).code == 0
-    assert as_service(served, "doctor").code == 0
+    assert check_of_state(as_service(served, "doctor", "--json"))["result"] == "ok"
+
+
+def check_of_state(ran: Ran) -> dict[str, Any]:
+    """What doctor finds of the state; the service's user may not be able to read the installation."""
+    return next(one for one in ran.json["checks"] if one["name"] == "state")

@@ -20,6 +20,7 @@ from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
 from tests.cli.place import Place
 from tests.cli.vendor import zhipu_place
+from tests.share import enumerated
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07", "\nFORGED line", "\r\x1b[1AFORGED", "\u2028FORGED", "\u202egnp.exe",
@@ -66,6 +67,7 @@ def logged(style: str) -> Iterator[io.BytesIO]:
 FIELDS = TEXT | st.lists(TEXT, max_size=3) | st.dictionaries(TEXT, TEXT, max_size=2)
 
 
+@enumerated()
 @given(fields=st.dictionaries(TEXT, FIELDS, max_size=4))
 @settings(deadline=None, max_examples=60)
 @pytest.mark.parametrize("style", ["json", "console"])

@@ -25,6 +25,7 @@ from kbsync.core import text as core_text
 from kbsync.index.chunk import chunk
 from kbsync.index.fence.parser import Parser
 from tests.security.worst import EXPRESSIONS, TEXTS
+from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
 
 TEXT_SECONDS = 8.0
@@ -55,6 +56,7 @@ def within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
+@long
 @pytest.mark.parametrize("worst", TEXTS)
 def test_a_text_made_to_be_slow_is_read_and_cut_in_time(worst: str, tmp_path: Path) -> None:
     path, text = TEXTS[worst]
@@ -103,6 +105,7 @@ def test_every_expression_that_sees_a_document_has_its_worst_cases_here() -> Non
     assert set(COMPILED) == set(EXPRESSIONS)
 
 
+@long
 def test_no_expression_is_written_where_it_is_used() -> None:
     """There it would not be found by the test above."""
     inline = [
@@ -117,6 +120,7 @@ def test_no_expression_is_written_where_it_is_used() -> None:
     assert inline == []
 
 
+@enumerated()
 @pytest.mark.parametrize("label", sorted(COMPILED))
 def test_an_expression_takes_its_worst_megabyte_in_time(label: str) -> None:
     expression, (how, texts) = COMPILED[label], EXPRESSIONS[label]

@@ -18,6 +18,7 @@ from kbsync.state.mirrors import Halt
 from tests.engine.test_changed_settings import set_to
 from tests.server.client import TOKEN
 from tests.server.scene import Scene, renewed, scene
+from tests.share import long
 
 LATIN = os.fsdecode(b"caf\xe9.md")
 HOSTILE = "<img src=x onerror=alert(1)>.md"
@@ -112,6 +113,7 @@ async def test_an_order_is_left_in_the_inbox_as_a_command_would(one: Scene) -> N
     assert (one.world.state / "wake").exists()
 
 
+@long
 async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
     await held(one)
     shown = await one.json(HELD)
@@ -135,6 +137,7 @@ async def paid(tmp_path: Path) -> AsyncIterator[Scene]:
         yield opened
 
 
+@long
 async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_from_deletions(
     paid: Scene,
 ) -> None:

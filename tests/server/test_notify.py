@@ -42,6 +42,7 @@ from kbsync.server.notify import (
 from kbsync.state.mirrors import Halt
 from tests.engine.test_watching import WatchingWorld, until
 from tests.server.client import served
+from tests.share import long
 
 ALL: tuple[Occasion, ...] = ("halted", "recovered", "quarantined")
 QUOTA = Halt("quota", "no money\x1b[31m", "kbsync retry")
@@ -208,6 +209,7 @@ async def test_a_command_is_ended_with_all_it_began(
     await until(lambda: not lives(child))
 
 
+@long
 async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -386,6 +388,7 @@ async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) ->
     assert stage.events == []
 
 
+@long
 async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: Path) -> None:
     world, stage = WatchingWorld(tmp_path), NotifiedMirror(tmp_path)
     world.write_many(10)

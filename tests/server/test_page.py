@@ -27,6 +27,9 @@ from tests.memory.behaviour import Fault
 from tests.server.browser import Page, browsing
 from tests.server.client import TOKEN, Listened
 from tests.server.scene import Scene, renewed, scene
+from tests.share import enumerated, long
+
+pytestmark = long
 
 T = TypeVar("T")
 
@@ -153,6 +156,7 @@ async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
         assert page.messages == []
 
 
+@long
 async def test_what_happens_is_seen_without_a_reload(one: Shown) -> None:
     await one.until("document.querySelector('.mirror')")
     assert "Nothing to mirror yet" in await one.text("main")
@@ -244,6 +248,7 @@ async def test_what_is_kept_is_searchable_and_has_its_count(
         assert seen._page.messages == []
 
 
+@enumerated()
 @pytest.mark.parametrize("kind", ["deletions", "renewals"])
 async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
     tmp_path: Path, page: Page, kind: str
@@ -301,6 +306,7 @@ async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_dr
     await one.says("All 3 documents are searchable")
 
 
+@long
 async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None:
     base = one.world.base
     # Of a state that was lost.
@@ -340,6 +346,7 @@ async def is_grey(seen: Shown, since: float) -> None:
     assert await seen.run(FAINT) == []
 
 
+@long
 async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and_orders_nothing(
     tmp_path: Path, page: Page
 ) -> None:
@@ -355,6 +362,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
         assert await seen.text("#sentence") == "All 3 documents are searchable"
 
 
+@long
 async def test_a_daemon_that_hangs_is_as_good_as_gone(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +375,7 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
         assert time.monotonic() - since < 5.0
 
 
+@long
 async def test_names_and_texts_of_strangers_stay_text(one: Shown) -> None:
     big = one.world.limits.max_bytes + 1
     for number, name in enumerate(HOSTILE):
@@ -453,6 +462,7 @@ async def test_nothing_is_wider_than_the_window(one: Shown, width: int) -> None:
     await one.do(one._page.size, 1280, 800)
 
 
+@enumerated()
 @pytest.mark.parametrize("tone", ["ready", "held", "failed"])
 async def test_every_text_can_be_read_in_light_and_in_dark(one: Shown, tone: str) -> None:
     world = one.world
@@ -481,6 +491,7 @@ def test_the_page_weighs_little_and_names_no_other_host() -> None:
         assert " style=" not in text, name
 
 
+@long
 async def test_only_the_parts_of_the_page_are_served() -> None:
     listened = Listened(token=TOKEN)
     listened.door._app = Starlette(routes=[Route("/", app.asset), Route("/assets/{name}", app.asset)])

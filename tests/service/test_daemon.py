@@ -15,6 +15,7 @@ from kbsync.state import lock
 from tests.cli.place import Place
 from tests.service import early, stuck
 from tests.service.manager import PATIENCE, manager_in
+from tests.share import enumerated, long
 
 CONFIG = """\
 {level}
@@ -24,6 +25,7 @@ mirrors:
 """
 
 
+@long
 def test_a_service_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, other = Place(tmp_path), tmp_path / "other"
     place.write("a.md", "alpha")
@@ -86,6 +88,7 @@ def started(driver: ModuleType, place: Place, **more: str) -> subprocess.Popen[b
     return subprocess.Popen(command, cwd=place.root, env=env, stderr=subprocess.PIPE)
 
 
+@enumerated()
 @pytest.mark.parametrize("moment", early.MOMENTS)
 def test_a_signal_before_the_first_word_or_at_it_is_not_lost(tmp_path: Path, moment: str) -> None:
     place = Place(tmp_path)
@@ -100,6 +103,7 @@ def test_a_signal_before_the_first_word_or_at_it_is_not_lost(tmp_path: Path, mom
     assert {line["level"] for line in lines} == {"info"}
 
 
+@long
 def test_nobody_waits_for_a_thread_that_never_ends(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.configure()

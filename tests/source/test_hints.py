@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kbsync.source.hints import Hint, HintKind, HintSet, ancestors
 from tests.growth import assert_linear
+from tests.share import long
 
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
 
@@ -69,6 +70,7 @@ def test_a_full_set_is_dropped_whole_and_says_so() -> None:
 PATHS = st.lists(st.sampled_from("abc"), max_size=3).map("/".join)
 
 
+@long
 @given(st.lists(st.builds(Hint, PATHS, st.sampled_from(HintKind)), max_size=60), st.integers(1, 20))
 def test_no_hint_is_lost_unless_overflow_says_so(added: list[Hint], most: int) -> None:
     hints = filled(*added, most=most)

@@ -18,6 +18,7 @@ from kbsync.errors import ShortageError
 from kbsync.source import scan as scanner
 from kbsync.source.roots import SHORTAGES, FolderStack, Mount
 from kbsync.source.scan import FolderListing, Scan
+from tests.share import long
 from tests.source.folders import OBSTACLES, RULES, Tree, descriptors, known, learnt, listed, refuse, write
 
 
@@ -318,6 +319,7 @@ def test_deep_reports_every_file(root: Path, tree: Tree) -> None:
     assert names(listed(root, tree, deep=True)[""]) == ["a.md", "new"]
 
 
+@long
 def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path, tree: Tree) -> None:
     depth, aside = 2_500, 5  # deeper than PATH_MAX and than calls may go
     fd = os.open(root, os.O_RDONLY)

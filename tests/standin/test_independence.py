@@ -13,6 +13,7 @@ import pytest
 
 import kbsync
 import kbsync_standin
+from tests.share import long
 
 
 def imported(package: Path) -> Iterator[str]:
@@ -28,10 +29,12 @@ def imported(package: Path) -> Iterator[str]:
                     yield text.partition(".")[0]
 
 
+@long
 def test_the_stand_in_uses_nothing_of_the_program() -> None:
     assert "kbsync" not in set(imported(Path(kbsync_standin.__path__[0])))
 
 
+@long
 def test_the_program_uses_nothing_of_the_stand_in() -> None:
     assert "kbsync_standin" not in set(imported(Path(kbsync.__path__[0])))
 

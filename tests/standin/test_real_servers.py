@@ -17,6 +17,7 @@ from tests.programs import write_program
 from tests.servers import __main__ as runner
 from tests.servers import running
 from tests.servers.running import NAMES, NotInstalled, NotStarted
+from tests.share import long
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@long
 def test_a_server_that_cannot_be_installed_is_named_and_left_out(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None
         raise AssertionError
 
 
+@long
 def test_nothing_is_collected_where_no_server_is() -> None:
     environ = {name: value for name, value in os.environ.items() if name != running.VARIABLE}
     words = ("--collect-only", "-q", "-p", "no:cacheprovider", "tests/servers")

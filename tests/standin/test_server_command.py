@@ -14,6 +14,7 @@ import pytest
 from kbsync_standin import __main__ as command
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
+from tests.share import enumerated, long
 from tests.standin import echo
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -69,6 +70,7 @@ def get(url: str) -> httpx.Response:
     return httpx.get(url, timeout=30, trust_env=False, verify=False)
 
 
+@enumerated()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, number: signal.Signals) -> None:
     program = started("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
@@ -82,6 +84,7 @@ def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, numb
     assert err == ""
 
 
+@long
 def test_it_ends_at_once_though_a_client_hangs(started: Start) -> None:
     program = started("--quiet", "--fault", '{"kind": "hang"}', "--behaviour", "loud=true")
     url = url_of(program)
@@ -93,6 +96,7 @@ def test_it_ends_at_once_though_a_client_hangs(started: Start) -> None:
     assert (program.returncode, out) == (0, "")
 
 
+@long
 def test_an_address_that_is_taken_is_said_and_ends_with_1(
     started: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:

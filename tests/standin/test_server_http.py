@@ -10,6 +10,7 @@ import pytest
 
 from kbsync_standin import exchange
 from kbsync_standin.server import Server
+from tests.share import long
 from tests.standin.echo import CLOSE, Echo, spoken, upload
 
 
@@ -53,6 +54,7 @@ async def test_a_breakdown_of_the_application_is_loud(
     assert (await client.get("/documents/x")).status_code == 404
 
 
+@long
 async def test_the_log_is_bounded(server: Server) -> None:
     for _ in range(3):
         await spoken(server.port, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" * 400, half_close=True)

@@ -19,6 +19,7 @@ from kbsync.state.db import open_reader, open_writer, transaction
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
+from tests.share import long
 
 ODD = "caf\udce9/na\nme \udcff.md"
 
@@ -232,6 +233,7 @@ class NoTemporaryFiles(apsw.VFS):
         return super().xOpen(name, flags)
 
 
+@long
 def test_nothing_is_written_outside_of_the_states_folder(tmp_path: Path) -> None:
     sorting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)" + (
         " SELECT i FROM n ORDER BY hex(i) || i"

@@ -12,6 +12,7 @@ import pytest
 
 from kbsync.engine.audit import Discrepancy
 from kbsync.engine.verify import Verification
+from tests.share import enumerated, long
 from tests.torture import repairs
 from tests.torture.audits import MIRRORS, audit
 from tests.torture.exercise import PromiseBroken
@@ -22,6 +23,7 @@ from tests.torture.repairs import RepairedMirror
 STEADY = tuple(Discrepancy(f"f{number}.md", None, "so") for number in range(FILES))
 
 
+@long
 @pytest.mark.parametrize("at", MIRRORS)
 def test_what_others_do_is_put_in_order(at: str, tmp_path: Path) -> None:
     tally = audit(at, 1, tmp_path / "mirror", turns=2)
@@ -39,6 +41,7 @@ def deleting(at: str, place: Path) -> RepairedMirror:
     return Deleting(place, random.Random(1))
 
 
+@enumerated()
 @pytest.mark.parametrize("at", REPAIRED)
 async def test_a_repair_that_does_nothing_is_noticed(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -48,6 +51,7 @@ async def test_a_repair_that_does_nothing_is_noticed(
         await deleting(at, tmp_path).live(1)
 
 
+@enumerated()
 @pytest.mark.parametrize(
     ("change", "told"),
     [({"missing": ()}, r"'missing': \{'f.*overlooked"), ({"stale": STEADY}, r"\{'f.*\} wrongly")],

@@ -13,6 +13,7 @@ from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from kbsync_standin.dify import HOME_ID
 from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated
 from tests.targets.dify.world import DifyWorld
 
 
@@ -94,6 +95,7 @@ async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> No
     assert world.statuses() == {"ready": 1}
 
 
+@enumerated()
 @pytest.mark.parametrize("how", ["disabled", "archived"])
 async def test_what_others_hide_stays_hidden_until_a_person_asks_for_it_also_after_a_lost_state(
     world: DifyWorld, how: str

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.share import enumerated, long
 from tests.targets.dify.world import DifyWorld
 
 LEAST = 2
@@ -21,6 +22,7 @@ async def spent(world: DifyWorld) -> int:
     return world.asked() - before
 
 
+@enumerated()
 @pytest.mark.parametrize("many", [1, 40])
 async def test_a_new_small_document_costs_little_more_than_the_protocol_needs(
     tmp_path: Path, many: int
@@ -48,6 +50,7 @@ async def test_a_changed_file_costs_five_requests_at_most(world: DifyWorld) -> N
     assert world.asked("delete") == 1
 
 
+@long
 async def test_a_pass_without_changes_looks_at_the_base_alone(world: DifyWorld) -> None:
     for number in range(150):
         world.write(f"{number}.md", f"text {number}")

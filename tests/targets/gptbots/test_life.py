@@ -13,6 +13,7 @@ from kbsync.once import run_once
 from tests.crash.harness import Guillotine
 from tests.remote.test_links import items, shortcut
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated, long
 from tests.targets.gptbots.world import GptbotsWorld
 
 
@@ -36,6 +37,7 @@ async def cut(world: GptbotsWorld, *upon: str) -> None:
     assert guillotine.fallen
 
 
+@long
 async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: GptbotsWorld) -> None:
     world.write_many(200)
     await world.once()
@@ -44,6 +46,7 @@ async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: Gp
     assert world.asked() <= 0.3 * 200
 
 
+@long
 async def test_many_changed_files_are_changed_in_place_with_few_requests(world: GptbotsWorld) -> None:
     before = await mirrored(world, 120)
     world.clock.now += 10
@@ -62,6 +65,7 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
     assert world.asked() == world.asked("base") == 1
 
 
+@enumerated()
 @pytest.mark.parametrize("upon", [(), ("PUT answer",), ("PUT answer", "commit after")], ids=str)
 async def test_an_old_available_is_not_taken_for_the_new_one(
     world: GptbotsWorld, upon: tuple[str, ...]

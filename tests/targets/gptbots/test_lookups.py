@@ -11,6 +11,7 @@ from kbsync.contract.target import DocState
 from kbsync.targets.gptbots.target import GptbotsTarget
 from tests.conformance.test_gptbots import GptbotsConformance
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated, long
 from tests.targets.gptbots.world import GptbotsWorld
 
 MANY = 5_000
@@ -65,6 +66,7 @@ async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
     world.server.requests.clear()
 
 
+@enumerated()
 @pytest.mark.parametrize("switches", [{}, {"vectorize": [20, 20], "stale_status": 60}], ids=str)
 @pytest.mark.parametrize(("order", "before"), [("newest", 0.0), ("newest", 0.37), ("oldest", 0.81)])
 async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
@@ -84,6 +86,7 @@ async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
         assert looks >= 3
 
 
+@long
 async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_order(
     served: GptbotsConformance,
 ) -> None:
@@ -100,6 +103,7 @@ async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_or
     assert await served.found("merlin") == {remote_id}
 
 
+@enumerated()
 @pytest.mark.parametrize("page_cap", [0, 10])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 async def test_documents_that_moved_to_other_pages_are_found(

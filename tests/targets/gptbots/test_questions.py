@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated
 from tests.targets.gptbots.test_life import cut, ids_by_path
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -46,6 +47,7 @@ async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(w
     assert effects(world)[2:] == ["stored", "deleted"]
 
 
+@enumerated()
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "neither-list", "shape"])
 async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: GptbotsWorld, kind: str) -> None:
     before = ids_by_path(world)
@@ -57,6 +59,7 @@ async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: Gptbo
     assert effects(world).count("stored") == 2
 
 
+@enumerated()
 @pytest.mark.parametrize("upon", [("PUT answer",), ("PUT answer", "commit after")], ids=str)
 async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
     world: GptbotsWorld, upon: tuple[str, ...]
@@ -71,6 +74,7 @@ async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
     assert effects(world)[2:] == ["updated"]
 
 
+@enumerated()
 @pytest.mark.parametrize("settings", [{"header_row": 2}, {"chunk_token": 100}, {"splitter": ";"}])
 async def test_what_the_call_has_no_field_for_makes_another_document(
     world: GptbotsWorld, settings: dict[str, Any]

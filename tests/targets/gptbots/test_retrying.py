@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated
 from tests.targets.gptbots.test_life import ids_by_path
 from tests.targets.gptbots.world import GptbotsWorld
 
@@ -21,6 +22,7 @@ async def retry(world: GptbotsWorld) -> int | None:
     return int(taken)
 
 
+@enumerated()
 @pytest.mark.parametrize(("was_there", "asked"), [(False, [1, 0, 1]), (True, [0, 1, 0])])
 async def test_what_it_mends_is_found_and_stays_failed_here_until_a_retry_of_ours_sends_it(
     world: GptbotsWorld, was_there: bool, asked: list[int]

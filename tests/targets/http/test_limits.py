@@ -16,6 +16,7 @@ from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.limits import APART, REMEMBERED, Account, Breaker, Gate, MissingCalls, Pace
 from tests.clocks import Clock, settled
+from tests.share import long
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import client, part
 from tests.targets.http.servers import answer, answering
@@ -51,6 +52,7 @@ async def test_never_more_requests_are_in_flight_than_allowed(concurrency: int) 
         assert http.gate.in_flight == 0
 
 
+@long
 async def test_cancelling_at_any_moment_leaves_every_slot_connection_and_file_usable() -> None:
     chance, bodies = random.Random(5), [BytesBody(b"some text") for _ in range(5)]
     async with answering(answer()) as server, client(server.url, concurrency=3) as http:

@@ -16,6 +16,7 @@ from kbsync.targets.lightrag.target import ITSELF, RECENT
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated, long
 from tests.targets.lightrag.world import LightragWorld
 
 
@@ -44,6 +45,7 @@ async def test_a_changed_file_is_found_all_the_time(world: LightragWorld) -> Non
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
+@long
 async def test_two_files_that_swapped_their_names_fail_until_one_is_out_of_the_way(
     world: LightragWorld,
 ) -> None:
@@ -238,6 +240,7 @@ async def test_a_renamed_file_is_put_back_although_the_server_was_busy_when_it_w
     assert seeming(world) == []
 
 
+@enumerated()
 @pytest.mark.parametrize("kind", ["clearing", "status"])
 async def test_while_a_renamed_file_is_not_taken_no_document_of_it_is_said_to_be_there(
     world: LightragWorld, kind: str
@@ -357,6 +360,7 @@ async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_n
         assert (await asked()).startswith("kestrels")
 
 
+@long
 async def test_a_first_pass_of_hours_ends_with_every_file_found(tmp_path: Path) -> None:
     async with LightragWorld(tmp_path, vectorize=(60.0, 7200.0)).serving() as world:
         world.write_many(40)

@@ -8,6 +8,7 @@ from kbsync.contract.target import DocState
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated, long
 from tests.targets.lightrag.world import LightragWorld
 
 LEAST = 2
@@ -44,6 +45,7 @@ async def test_a_changed_file_costs_five_at_most(world: LightragWorld) -> None:
     assert sum(spent.values()) - idle <= 5, spent
 
 
+@long
 async def test_many_new_documents_share_their_looks(world: LightragWorld) -> None:
     world.write_many(60)
     spent = await asked(world)
@@ -51,6 +53,7 @@ async def test_many_new_documents_share_their_looks(world: LightragWorld) -> Non
     assert spent["list"] <= 12, spent
 
 
+@long
 async def test_documents_that_are_deleted_together_share_the_work(world: LightragWorld) -> None:
     world.write_many(40)
     await world.once()
@@ -61,6 +64,7 @@ async def test_documents_that_are_deleted_together_share_the_work(world: Lightra
     assert spent["deletion"] <= 4, spent
 
 
+@enumerated()
 @pytest.mark.parametrize("number", [5, 150])
 async def test_a_pass_without_changes_looks_at_the_base_once(world: LightragWorld, number: int) -> None:
     world.write_many(number)
@@ -90,6 +94,7 @@ async def looked(served: LightragConformance, ids: list[str]) -> tuple[set[DocSt
     return {one.state for one in states.values()}, served.server.requests.by_op["list"]
 
 
+@long
 async def test_of_many_documents_only_what_is_not_done_is_read(served: LightragConformance) -> None:
     """However many there are besides."""
     ids = stored(served, "old", MANY)

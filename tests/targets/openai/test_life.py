@@ -18,7 +18,7 @@ from kbsync.targets.http import client
 from kbsync_standin.openai import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.world import sha_of_folder
-from tests.share import enumerated
+from tests.share import enumerated, long
 from tests.targets.blocks import around
 from tests.targets.bodies import BytesBody
 from tests.targets.openai.world import OpenaiWorld
@@ -172,6 +172,7 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: OpenaiW
         assert row.path is None
 
 
+@long
 async def test_a_search_among_some_documents_is_limited_at_the_service(world: OpenaiWorld) -> None:
     world.write_many(60)
     await world.once()
@@ -306,6 +307,7 @@ async def test_a_text_that_others_have_too_is_found_under_our_path(ogx: Ogx) -> 
     assert await ogx.found("same") == {ours["name"]}
 
 
+@enumerated()
 @pytest.mark.parametrize("op", ["text", "delete", "put-back", "delete-file"])
 @pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
 async def test_a_twin_is_found_whatever_went_wrong_with_a_deletion(ogx: Ogx, op: str, kind: str) -> None:
@@ -410,6 +412,7 @@ async def test_a_text_that_comes_while_its_twin_is_deleted_is_found(
     assert [one["id"] for one in world.documents()] == [new.remote_id]
 
 
+@long
 async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> None:
     world = ogx.world
     world.write_many(30)

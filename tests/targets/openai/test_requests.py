@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.share import long
 from tests.targets.openai.world import OpenaiWorld
 
 MINIMUM = 3
@@ -31,6 +32,7 @@ async def test_a_new_document_is_not_asked_for_where_attaching_answers_at_its_en
         assert dict(world.server.requests.by_op) == {"base": 1, "upload": 1, "attach": 1}
 
 
+@long
 @pytest.mark.parametrize("indexing", [0.5, 3.0])
 async def test_many_new_documents_are_asked_for_together(tmp_path: Path, indexing: float) -> None:
     async with OpenaiWorld(tmp_path, vectorize=(indexing, indexing)).serving() as world:
@@ -40,6 +42,7 @@ async def test_many_new_documents_are_asked_for_together(tmp_path: Path, indexin
         assert world.asked() <= 2.6 * 100
 
 
+@long
 async def test_a_changed_document_costs_five_and_the_look_at_the_base(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
         world.write_many(20)
@@ -70,6 +73,7 @@ async def test_a_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
         assert dict(world.server.requests.by_op) == five | {"base": 1}
 
 
+@long
 async def test_passages_of_equal_length_are_read_once_each_however_many_are_deleted(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         for number in range(10, 50):
@@ -82,6 +86,7 @@ async def test_passages_of_equal_length_are_read_once_each_however_many_are_dele
         assert world.asked("text") == 40 and world.asked("put-back") == 0
 
 
+@long
 async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path).serving() as world:
         world.write_many(120)

@@ -14,6 +14,7 @@ from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync_standin.rules import Refused
 from tests.remote.world import sha_of_folder
+from tests.share import enumerated, long
 from tests.targets.openwebui.world import OpenWebuiWorld
 
 
@@ -104,6 +105,7 @@ async def test_a_prefix_is_a_folder_of_its_own(world: OpenWebuiWorld) -> None:
     assert world.asked("upload") == 1
 
 
+@enumerated()
 @pytest.mark.parametrize("prefix", ["handbook//", "a//b/", "//"])
 async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, prefix: str) -> None:
     world.settings = replace(world.settings, prefix=prefix)
@@ -128,6 +130,7 @@ async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: O
             await target.rename(stored["id"], 'no "so".md', 'no "so".md', 0.0)
 
 
+@enumerated()
 @pytest.mark.parametrize("name", ['say "so".md', "back\\slash.md", "line\nend.md", 'sub"dir"/a.md'])
 async def test_a_file_renamed_to_what_no_form_carries_is_uploaded_anew(
     world: OpenWebuiWorld, name: str
@@ -220,6 +223,7 @@ async def test_completed_is_no_success_where_the_base_does_not_list_the_file(wor
     assert is_mirrored(world)
 
 
+@enumerated()
 @pytest.mark.parametrize("behind", [0.0, 7200.0])
 async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(
     world: OpenWebuiWorld, behind: float
@@ -288,6 +292,7 @@ async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> No
             [row async for row in target.list()]
 
 
+@long
 async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
     """What is asked of many carries no texts; the text of one alone is read where nothing else helps."""
     world.turn(index=(5.0, 5.0))
@@ -360,6 +365,7 @@ async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocSt
         return status.state
 
 
+@enumerated()
 @pytest.mark.parametrize("op", ["update", "link"])
 @pytest.mark.parametrize("kind", ["lost-answer", "goes-on"])
 async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld, op: str, kind: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from kbsync.contract.target import DocState
 from kbsync_standin.openwebui import HOME_ID
+from tests.share import long
 from tests.targets.openwebui.world import OpenWebuiWorld
 
 LOOK = 1
@@ -31,6 +32,7 @@ async def test_a_small_new_document_costs_its_upload_and_one_look(world: OpenWeb
     assert (world.asked("upload"), world.asked()) == (1, LOOK + 2)
 
 
+@long
 async def test_looks_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> None:
     await mirrored(world, 1)
     world.turn(index=(0.2, 0.6))
@@ -63,12 +65,14 @@ async def test_a_copy_costs_two_requests_more_than_its_looks(world: OpenWebuiWor
     assert world.asked() <= LOOK + 7
 
 
+@long
 async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: OpenWebuiWorld) -> None:
     await mirrored(world, 120)
     await world.once()
     assert world.asked() == LOOK
 
 
+@long
 async def test_a_lost_state_costs_a_request_for_each_hundred_documents(world: OpenWebuiWorld) -> None:
     await mirrored(world, 250)
     world.lose_state()

@@ -13,6 +13,7 @@ from kbsync.errors import Halted, Rejected
 from tests.crash.harness import Guillotine
 from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
+from tests.share import long
 from tests.targets.ragflow.world import RagflowWorld
 
 
@@ -71,6 +72,7 @@ async def test_a_request_to_parse_that_comes_late_has_nothing_parsed_twice(world
     assert world.statuses() == {"ready": 1}
 
 
+@long
 async def test_one_that_cannot_be_begun_keeps_no_other_waiting(world: RagflowWorld) -> None:
     world.play("code", op="parse", match="*f1~*", times=0, args={"code": 102, "message": "no parser"})
     world.write_many(3)
@@ -210,6 +212,7 @@ async def test_one_that_is_gone_already_keeps_no_other_from_being_deleted(
 # -- states
 
 
+@long
 async def test_the_states_of_many_are_told_by_versions_that_cannot_be_asked_for_certain_ids(
     world: RagflowWorld,
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.share import long
 from tests.targets.ragflow.world import RagflowWorld
 
 
@@ -46,6 +47,7 @@ async def test_looks_at_a_document_that_takes_long_grow_rarer(
         assert asked(world) == {"base": 1, "upload": 1, "parse": 1, "list": looks}
 
 
+@long
 async def test_many_new_documents_are_asked_after_together(world: RagflowWorld) -> None:
     world.write_many(100)
     await world.once()
@@ -66,6 +68,7 @@ async def test_a_changed_file_costs_five_requests(world: RagflowWorld) -> None:
     assert asked(world) == {"base": 1, "upload": 1, "parse": 1, "list": 1, "delete": 1}
 
 
+@long
 async def test_many_documents_are_deleted_by_few_requests(world: RagflowWorld) -> None:
     world.write_many(60)
     await world.once()
@@ -88,6 +91,7 @@ async def test_a_pass_without_changes_looks_at_the_dataset_and_at_nothing_else(w
     assert asked(world) == {"base": 1}
 
 
+@long
 async def test_a_lost_state_costs_a_list_and_no_upload(world: RagflowWorld) -> None:
     world.write_many(60)
     await world.once()

@@ -14,6 +14,7 @@ from kbsync.targets.services.config import Service
 from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
+from tests.share import long
 from tests.targets.services.service import DIALECTS, embedding, play
 
 TEXTS = [f"text number {n} about {topic}" for n, topic in enumerate(("bees", "honey", "wax"))]
@@ -97,6 +98,7 @@ async def test_as_many_are_sent_at_once_as_is_configured(server: Server, dialect
     assert [each["texts"] for each in server.app.journal()] == [7, 7, 1]
 
 
+@long
 async def test_no_request_is_larger_than_it_should_be(server: Server) -> None:
     async with embedding(server) as service:
         vectors = await service.embed(items(["bee " * 5000] * 25))

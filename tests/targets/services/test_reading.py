@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kbsync.targets.services.dialects import NonsenseError, order_of, vectors_of
 from kbsync_standin.vectors.app import KINDS
+from tests.share import long
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -29,7 +30,8 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@long
+@settings(max_examples=400, deadline=None)
 @given(body=JSON, count=st.integers(0, 3))
 def test_any_answer_is_vectors_or_nonsense(body: Any, count: int) -> None:
     try:
@@ -41,7 +43,8 @@ def test_any_answer_is_vectors_or_nonsense(body: Any, count: int) -> None:
         assert vector is None or abs(float(np.linalg.norm(vector)) - 1) < 1e-3
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@long
+@settings(max_examples=400, deadline=None)
 @given(body=JSON, count=st.integers(0, 3))
 def test_any_answer_is_an_order_or_nonsense(body: Any, count: int) -> None:
     try:
