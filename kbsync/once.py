@@ -84,7 +84,8 @@ async def _pass(run: MirrorRun, budget: float) -> PassEnd:
         return PassEnd(True)
     await bound.compared(deep=deep or first)
     await run.first_pass_over()
-    return PassEnd(True, busy=tuple(sorted(bound.reconciler.settling.paths())))
+    busy = bound.snapshot.unsettled if bound.snapshot is not None else ()
+    return PassEnd(True, busy=tuple(sorted(busy)))
 
 
 async def _drain(bound: BoundMirror, budget: float) -> str:

@@ -7,7 +7,6 @@ is only a shortcut, since its stamps come from clocks that are not ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 
 from kbsync.core.model import Stamp
 
@@ -16,12 +15,16 @@ EMPTY_FACTOR = 3
 
 
 @dataclass(frozen=True, slots=True)
-class QuietFile:
-    """A path whose time has come. `forced`: it was never quiet, the longest wait ended."""
+class DueFile:
+    """A path whose time has come, with the stamp of the last look.
+
+    `is_quiet`: it has kept that stamp for a settle. `is_overdue`: its longest wait is over.
+    """
 
     path: str
     stamp: Stamp
-    forced: bool
+    is_quiet: bool
+    is_overdue: bool
 
 
 @dataclass(slots=True)
@@ -84,14 +87,21 @@ class Settling:
         """Track `path` no longer; unknown paths are no error."""
         self._waits.pop(path, None)
 
-    def due(self, now: float, limit: int | None = None) -> list[QuietFile]:
-        """The paths worth reading at `now`, the longest tracked first, at most `limit`.
+    def due(self, now: float, limit: int | None = None) -> list[DueFile]:
+        """The paths worth reading at `now`, at most `limit`: quiet ones first, else in the order of tracking.
 
         They stay tracked, and are given again, until `forget`, `restart` or a touch with another stamp.
         """
-        # Looking through 100,000 young files takes a few milliseconds, and a page of due ones ends it early.
-        due = ((path, wait) for path, wait in self._waits.items() if wait.due_at <= now)
-        return [QuietFile(path, wait.stamp, forced=now < wait.quiet_at) for path, wait in islice(due, limit)]
+        quiet, overdue = list[DueFile](), list[DueFile]()
+        # Looking through 100,000 young files takes milliseconds, and a page of quiet ones ends it early.
+        for path, wait in self._waits.items():
+            if wait.due_at <= now:
+                due = DueFile(path, wait.stamp, wait.quiet_at <= now, wait.since + self._longest <= now)
+                # Files that are written to without end must not keep a quiet one from being taken.
+                (quiet if due.is_quiet else overdue).append(due)
+                if len(quiet) == limit:
+                    break
+        return [*quiet, *overdue][:limit]
 
     def next_due(self) -> float | None:
         """When the next path is due (monotonic seconds, may lie in the past); None if none is tracked."""

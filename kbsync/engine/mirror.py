@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,52 +39,76 @@ from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
+ENTRIES = 2
+"""How often a pass waits for one path: since its scan, and once more when the file changed meanwhile."""
+
 
 class Snapshot:
     """The files of one pass that are not quiet yet: the pass waits for those and for nothing later.
 
-    Otherwise a folder in which files come and go would keep a pass from ever ending. A file is waited for
-    until it is taken, vanishes, or was being written for the longest wait. One that changed behind the
-    pass's back is waited for a second time; after that it belongs to the next pass.
+    Otherwise a folder in which files come and go would keep a pass from ever ending. A path is waited for
+    until its file is taken, vanishes, or was read when the longest wait was over, and `ENTRIES` times at the
+    most. Then it leaves for good: the next pass looks at it again. So a pass looks at any path a bounded
+    number of times, whatever happens in the folder.
     """
 
     def __init__(self, settling: Settling, now: float) -> None:
         """`now`: the moment when the scan ended, steady seconds."""
         self._settling = settling
-        self._since = {path: settling.since(path) for path in settling.paths()}
-        self._second_time: set[str] = set()
+        self._entries = Counter[str]()
+        self._waiting: dict[str, float | None] = {}
+        self.unsettled: set[str] = set()
+        """Paths that left while their files were still being written."""
         self.missed_until = now
         """Files that were missed later than this came and went while the pass was under way."""
+        self._enter(settling.paths())
 
     def __bool__(self) -> bool:
         """Files are waited for."""
-        return bool(self._since)
+        return bool(self._waiting)
 
     def inodes(self) -> set[int]:
         """Of the files that are waited for."""
-        stamps = (self._settling.stamp(path) for path in self._since)
+        stamps = (self._settling.stamp(path) for path in self._waiting)
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Iterable[str]) -> set[str]:
-        """Those of the files that changed, or are back, which this pass still takes care of."""
-        admitted = set(paths) - self._second_time
-        self._second_time |= admitted
+        """Those of the files that changed, or are back, which this pass still looks at."""
+        admitted = {path for path in paths if self._entries[path] < ENTRIES}
+        self._entries.update(admitted)
         return admitted
 
-    def looked_at(self, paths: Iterable[str], now: float) -> None:
-        """Wait for those of the admitted files that are being written."""
-        self._since |= {path: self._settling.since(path) for path in paths if path in self._settling}
+    def looked_at(self, now: float) -> None:
+        """Wait for the files that the looks at admitted paths found being written."""
+        for path in self._settling.paths():
+            if path not in self._waiting:
+                self._entries[path] = max(1, self._entries[path])
+                self._waiting[path] = self._settling.since(path)
         self.missed_until = now
 
-    def update(self, now: float) -> None:
-        """Drop the files that are waited for no longer, after a round of looks at quiet files."""
-        if self._since:
+    def _enter(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._entries[path] += 1
+            self._waiting[path] = self._settling.since(path)
+
+    def update(self, now: float, overdue: Collection[str]) -> None:
+        """Drop the files that are waited for no longer, after a round of looks.
+
+        `overdue`: those that were read because their longest wait was over.
+        """
+        if self._waiting:
             self.missed_until = now
-        # Another start of the wait than ours: the file was taken, vanished and came back, or was found being
-        # written when the longest wait was over.
-        self._since = {
-            path: since for path, since in self._since.items() if self._settling.since(path) == since
-        }
+        for path, since in list(self._waiting.items()):
+            began = self._settling.since(path)
+            if began is None:  # it was taken, or it vanished
+                del self._waiting[path]
+                self.unsettled.discard(path)
+            elif path in overdue or (began != since and self._entries[path] >= ENTRIES):
+                del self._waiting[path]
+                self._settling.forget(path)
+                self.unsettled.add(path)
+            elif began != since:  # it vanished and is back
+                self._enter([path])
 
 
 log = structlog.get_logger("kbsync")
@@ -236,11 +261,11 @@ class BoundMirror:
         if paths:
             await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
             if snapshot is not None:
-                snapshot.looked_at(paths, run.clock.steady())
-        await self.reconciler.settle_due()
+                snapshot.looked_at(run.clock.steady())
+        overdue = await self.reconciler.settle_due()
         self.doubted.update(await self.deletions.second_looks())
-        if self.snapshot is not None:
-            self.snapshot.update(run.clock.steady())
+        if snapshot is not None:
+            snapshot.update(run.clock.steady(), overdue)
         # A pass weighs deletions as soon as nothing of its snapshot can still add to them: weighed one by
         # one they would slip below the limits (promise 5).
         have_all_gone = False

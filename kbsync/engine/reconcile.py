@@ -385,10 +385,8 @@ class Reconciler:
             FoundFile(join(folder, found.name), found.stamp, found.kind, found.links, listing.rules, version)
             for found in listing.changed
         )
-        while page := _page(sights):
-            if self._stopping:
-                return  # the directory is not marked as seen: the next scan finds the rest
-            await self._take(page, deep=deep, known_new=listing.new)
+        if not await self._take(sights, deep=deep, known_new=listing.new):
+            return  # the directory is not marked as seen: the next scan finds the rest
         for path, verdict in shut:
             await self._deselect_below(listing, path, verdict)
         if listing.missing or listing.gone_folders:
@@ -539,38 +537,52 @@ class Reconciler:
         self._samples.pop(path, None)
         self.busy.discard(path)
 
-    async def settle_due(self) -> None:
-        """Take the files that have been quiet for a settle, or whose longest wait is over."""
-        due = self.settling.due(self._clock.steady(), PAGE)
+    async def settle_due(self) -> set[str]:
+        """Take the files that have been quiet for a settle, or whose longest wait is over.
+
+        Returns those of the latter that were read: whatever became of them, their wait is over.
+        """
+        due = {one.path: one for one in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
-            return
-        forced = set(itertools.islice((d.path for d in due if d.forced), FORCED))
-        due = [d for d in due if not d.forced or d.path in forced]
-        stamps = {d.path: d.stamp for d in due}
-        looked = await asyncio.to_thread(self._looks, [d.path for d in due])
+            return set()
+        looked = await asyncio.to_thread(self._looks, list(due))
+        forced: set[str] = set()
         sights = []
         for path, found, rules in looked:
             if found.stamp is None or found.kind in (None, FileKind.FOLDER) or rules is None:
                 self._forget(path)
                 continue
-            is_quiet = found.stamp == stamps[path] and path not in forced
-            sight = FoundFile(path, found.stamp, found.kind, found.links, rules, quiet=is_quiet, fresh=True)
-            if path in forced:
-                # The stamp of the last look may be a moment old: it proves no quiet (promise 8).
+            sight = FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=True)
+            # Only this look tells: it may be long ago that the stamp was found which the path was quiet with.
+            if due[path].is_quiet and found.stamp == due[path].stamp:
+                sight = replace(sight, quiet=True)
+            elif due[path].is_overdue:
+                if len(forced) == FORCED:
+                    continue  # its turn comes
+                forced.add(path)
                 sight = replace(sight, forced=True, sample=self._samples.get(path))
             sights.append(sight)
         await self._take(sights)
         await self._note_absent(looked)
+        for path in forced & set(self.settling.paths()):  # it vanished while it was read, say
+            self.settling.restart(path, self._clock.steady())
+        return forced
 
     async def _take(
-        self, sights: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
-    ) -> None:
-        """Judge a page of sights and record what follows."""
-        if not sights:
-            return
+        self, sights: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
+    ) -> bool:
+        """Judge files and record what follows, a page at a time; False when stopped before the end."""
+        left = iter(sights)
+        while page := _page(left):
+            if self._stopping:
+                return False
+            await self._take_page(page, deep, known_new)
+        return True
+
+    async def _take_page(self, page: Sequence[FoundFile], deep: bool, known_new: bool) -> None:
         async with self._taking:  # a judgement is recorded before the next one about the same file begins
-            awaited = {sight.path for sight in sights if sight.path in self.settling}
-            judged = await asyncio.to_thread(self._judge_all, sights, deep, known_new, awaited)
+            awaited = {sight.path for sight in page if sight.path in self.settling}
+            judged = await asyncio.to_thread(self._judge_all, page, deep, known_new, awaited)
             seen = [j for j in judged if isinstance(j, FileSeen)]
             waits = [j for j in judged if isinstance(j, Wait)]
             if len(seen) > BURST:

@@ -38,13 +38,29 @@ def test_a_file_is_due_once_it_was_quiet_and_at_the_latest_after_the_longest_wai
     for second in range(61):
         s.touch("log", stamp(second), float(second))  # it is never quiet
         s.touch("same", stamp(1), float(second))  # looked at again, and not changed
-    assert [(due.path, due.forced) for due in s.due(59.0)] == [("same", False)]
-    assert [(due.path, due.forced) for due in s.due(60.0)] == [("log", True), ("same", False)]
+    assert paths(s, 59.0) == ["same"]
+    assert [(due.path, due.is_quiet, due.is_overdue) for due in s.due(60.0)] == [
+        ("same", True, True),
+        ("log", False, True),
+    ]
     s.restart("log", 60.0)
     s.forget("same")
     s.restart("same", 60.0)
     assert s.due(61.9) == [] and s.next_due() == 62.0 and s.paths() == ["log"]
-    assert [(due.path, due.stamp, due.forced) for due in s.due(62.0)] == [("log", stamp(60), False)]
+    assert [(due.path, due.stamp, due.is_quiet) for due in s.due(62.0)] == [("log", stamp(60), True)]
+    assert [due.is_overdue for due in s.due(119.9)] == [False]
+
+
+def test_files_written_without_end_do_not_keep_a_quiet_one_from_being_due() -> None:
+    s = settling()
+    for second in range(62):
+        for number in range(300):
+            s.touch(f"log{number}", stamp(second), float(second))
+    s.touch("saved", stamp(1), 61.0)
+    assert paths(s, 63.0)[0] == "log0"
+    for number in range(300):
+        s.touch(f"log{number}", stamp(63), 63.0)
+    assert next(due.path for due in s.due(63.5, limit=256)) == "saved"
 
 
 NOW = 1_800_000_000.0

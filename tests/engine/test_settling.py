@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,13 +23,13 @@ from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.engine.settings import DeletionLimits
 from kbsync.once import run_once
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.look import stamp_of
+from kbsync.source.look import look, stamp_of
 from kbsync.source.read import copy_growing
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.target import MemoryTarget
-from tests.share import long
+from tests.share import long, run_seed
 
 SETTLE, LONGEST = 2.0, 10.0
 
@@ -139,6 +141,37 @@ async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_i
         await run_once(world.make_run(store))
         assert world.clock.now - began < 8.0
     assert {path for path in world.served() if path != "churn.md"} == {f"f{n}.md" for n in range(3, 10)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_pass_ends_whatever_rhythm_files_come_and_go_in(
+    world: Writing, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Each is written, and removed and written again at once, at moments that nobody chose."""
+    world.settings = replace(world.settings, settle=0.3, settle_longest=5.0)
+    world.write_many(12)
+    world.clock.now += 10.0
+    chance = random.Random(f"{run_seed()} {seed}")
+    looks = Counter[str]()
+    monkeypatch.setattr(reconcile, "look", lambda root, path: looks.update([path]) or look(root, path))
+
+    def write_again(path: str) -> None:
+        (world.root / path).unlink(missing_ok=True)
+        world.write(path, f"{chance.random()} " * chance.choice([1, 1000]))
+
+    for number in range(4):
+        write_again(f"busy{number}.md")
+    async with world.running() as store:
+        at = 0.0
+        while at < 200.0:
+            at += 0.25 if seed == 0 else chance.choice([0.05, 0.25, 0.35, 1.1])
+            for number in range(4):
+                world.clock.ring(at, partial(write_again, f"busy{number}.md"))
+        await run_once(world.make_run(store))
+        assert world.clock.now < 10.0 + 30.0
+    assert world.breaches == []
+    assert set(world.served()) >= {f"f{number}.md" for number in range(12)}
+    assert max(looks.values()) < 2 * 5.0 / 0.3
 
 
 def written_on(world: Writing, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
+from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace, zhipu_place
 from tests.share import long
 
@@ -42,3 +46,41 @@ def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: Zhipu
     os.utime(desk.write("note.md", "written a moment ago"), (in_a_year, in_a_year))
     desk.once()
     assert arrived["upload"] - min(arrived.values()) >= SETTLE
+
+
+@contextmanager
+def churning(folder: Path) -> Iterator[None]:
+    """Four files are written, and a quarter of a second later removed and written again at once."""
+    over = threading.Event()
+
+    def churn() -> None:
+        texts = (f"text {number} " * 12_000 for number in itertools.count())
+        while not over.is_set():
+            for number in range(4):
+                (folder / f"busy{number}.md").write_text(next(texts))
+            over.wait(0.25)
+            for number in range(4):
+                (folder / f"busy{number}.md").unlink()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@long
+def test_a_pass_ends_while_files_come_and_go(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    config = place.configure("settle_longest: 3s")
+    config.write_text(config.read_text().replace("settle: 100ms", "settle: 300ms"))
+    for number in range(12):
+        place.write(f"quiet{number}.md", f"calm text {number}")
+    with churning(place.docs):
+        ran = place.go("--once", "--json")
+    assert ran.code in (0, 4), ran.err
+    [mirror] = ran.json["mirrors"]
+    assert mirror["documents"]["ready"] >= 12
+    assert mirror["documents"]["pending"] == (4 if ran.code else 0)
