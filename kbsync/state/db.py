@@ -26,13 +26,19 @@ _NOT_FOR_ALL = 0o027
 
 
 def bind(text: str) -> str | bytes:
-    """A path or name as SQLite takes it: TEXT, or BLOB where it holds bytes that are not UTF-8."""
+    """A path, name or reason as SQLite takes it: TEXT, or BLOB where it holds bytes that are not UTF-8.
+
+    A surrogate that stands for no byte, as JSON may hold, becomes U+FFFD.
+    """
     if text.isascii():
         return text
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape")
+        try:
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 

@@ -97,7 +97,8 @@ class Folders:
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
         """The directory could not be listed: what is below it is unknown."""
-        self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (problem, self.ensure(mirror, path)))
+        number = self.ensure(mirror, path)
+        self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def unsettle(self, mirror: int, path: str) -> None:
         """Its files are about to be judged by other rules: if that is cut off, all are judged again."""
@@ -159,7 +160,7 @@ class Folders:
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
     number, path, version, is_mount, problem, shut = row
-    return FolderRow(number, unbind(path), version, bool(is_mount), problem, bool(shut))
+    return FolderRow(number, unbind(path), version, bool(is_mount), unbind(problem), bool(shut))
 
 
 def folder_label(path: str) -> str:
@@ -215,7 +216,7 @@ def _read_entry(folder: str, row: tuple[Any, ...]) -> FileRow:
         digest=None if digest is None else digest.hex(),
         verdict=SELECTED
         if not choice and not rule
-        else Verdict(FileChoice(choice), reason or "", rule or ""),
+        else Verdict(FileChoice(choice), unbind(reason or ""), unbind(rule or "")),
         by_person=bool(person),
         presence=_PRESENCES[presence],
         status=_STATUSES[status],
@@ -254,8 +255,8 @@ class Entries:
             s.ino,
             None if entry.digest is None else bytes.fromhex(entry.digest),
             int(entry.verdict.choice),
-            entry.verdict.reason or None,
-            entry.verdict.rule or None,
+            bind(entry.verdict.reason) or None,
+            bind(entry.verdict.rule) or None,
             entry.by_person,
             int(entry.presence),
             int(entry.status),

@@ -39,7 +39,9 @@ FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predece
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
-_PATHS = tuple(COLUMNS.index(c) for c in ("path", "label", "name"))
+_TEXTS = tuple(COLUMNS.index(c) for c in ("path", "label", "name", "reason", "code"))
+"""What the disk or a service says: it may hold anything."""
+
 _ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
     (COLUMNS.index(column), {member.value: member for member in kind})
     for column, kind in (("state", UploadState), ("purpose", Purpose), ("phase", Phase))
@@ -48,7 +50,7 @@ _ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
 
 def _read(row: tuple[Any, ...]) -> Upload:
     values = list(row)
-    for i in _PATHS:
+    for i in _TEXTS:
         if type(values[i]) is bytes:
             values[i] = unbind(values[i])
     for i, members in _ENUMS:
@@ -58,7 +60,7 @@ def _read(row: tuple[Any, ...]) -> Upload:
 
 def _row(upload: Upload) -> list[object]:
     values = [getattr(upload, name) for name in COLUMNS]
-    for i in _PATHS:
+    for i in _TEXTS:
         values[i] = None if values[i] is None else bind(values[i])
     for i, _ in _ENUMS:
         values[i] = values[i].value

@@ -145,6 +145,39 @@ def test_a_pass_that_is_interrupted_at_a_terminal_tells_what_failed_so_far(
     assert last.startswith("kbsync: interrupted; ")
 
 
+LATIN = "caf\udce9"
+
+
+@pytest.mark.parametrize(
+    ("folder", "rules", "code"),
+    [
+        (LATIN, b"*.txt\n", 0),
+        ("cafe", b"caf\xe9*\nb*.txt\n", 0),
+        (LATIN, b"[z-\n", 1),
+        (LATIN, b"*.txt\n[z-\xe9\n", 1),
+    ],
+    ids=["its folder", "a line", "a bad line", "both"],
+)
+def test_an_ignore_file_whose_place_or_lines_are_no_utf8_is_followed(
+    place: Place, folder: str, rules: bytes, code: int
+) -> None:
+    place.write(f"{folder}/.kbsyncignore", rules)
+    for name in ("b.txt", "caf\udce9.txt", "c.md"):
+        place.write(f"{folder}/{name}", f"text of {name!a}")
+    place.write("a.md", "alpha")
+    place.configure()
+    for words in (
+        ["--once"],
+        ["plan"],
+        ["status", "--documents"],
+        ["explain", place.docs / folder / "b.txt"],
+    ):
+        ran = place.run(*words)
+        assert ran.code == (code if words == ["--once"] else 0), (words, ran.out, ran.err)
+    found = {item["path"]: item["state"] for item in place.status()["items"]}
+    assert found == {"a.md": "ready", **({f"{folder}/": "failed"} if code else {f"{folder}/c.md": "ready"})}
+
+
 @enumerated()
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(

@@ -11,7 +11,16 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.core.model import SELECTED, Presence, Stamp, Status, Upload, UploadState
+from kbsync.core.model import (
+    SELECTED,
+    FileChoice,
+    Presence,
+    Stamp,
+    Status,
+    Upload,
+    UploadState,
+    Verdict,
+)
 from kbsync.errors import LockedError, StateError, UsageError
 from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
@@ -70,6 +79,24 @@ async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
     await asyncio.gather(*(asyncio.wrap_future(f) for f in (first, *rest)))
     assert len(moments) <= 4
     store.close()
+
+
+async def test_what_the_disk_or_a_service_says_is_kept_whatever_bytes_it_holds(store: StateStore) -> None:
+    def record(tx: Tx) -> int:
+        m = mirror(tx)
+        tx.folders.trouble(m, ODD, f"{ODD} cannot be read")
+        tx.entries.put(m, replace(entry(ODD), verdict=Verdict(FileChoice.SKIPPED, ODD, f"{ODD}:3")))
+        tx.uploads.add(replace(upload(m, ODD, UploadState.FAILED), reason=ODD, code=ODD))
+        tx.uploads.add(replace(upload(m, "b.md", UploadState.FAILED), reason="half of a pair: \ud83d"))
+        return m
+
+    m = await store.write(record)
+    [folder] = store.read_now(lambda tx: tx.folders.problems(m))
+    assert folder.problem == f"{ODD} cannot be read"
+    found = store.read_now(lambda tx: tx.entries.get(m, ODD))
+    assert found is not None and found.verdict == Verdict(FileChoice.SKIPPED, ODD, f"{ODD}:3")
+    [odd, cut] = store.read_now(lambda tx: tx.uploads.in_states(m, 1, (UploadState.FAILED,)))
+    assert (odd.reason, odd.code, cut.reason) == (ODD, ODD, "half of a pair: \ufffd")
 
 
 async def test_one_failing_write_does_not_undo_its_neighbours(store: StateStore) -> None:
