@@ -26,7 +26,7 @@ from kbsync.state.read_only import Tx
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
-from tests.share import enumerated, long
+from tests.share import long
 
 
 @pytest.fixture
@@ -322,7 +322,6 @@ def rejects_everything(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("maintenance", code="99"), times=FOREVER))
 
 
-@enumerated()
 @pytest.mark.parametrize(
     ("trouble", "files", "reason", "most"),
     [

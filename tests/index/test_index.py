@@ -212,7 +212,6 @@ def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) ->
     reader.close()
 
 
-@long
 def test_after_a_deletion_no_file_holds_a_word_of_it(index: Writer, folder: Path) -> None:
     rng = random.Random(1)
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(1_000)]
