@@ -105,6 +105,7 @@ class MirrorLoop:
             # Before the next beginning; a new message ends the rest.
             until = self.run.clock.steady() + wait
             while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
+                self._wake.clear()  # by a message, or by what ended just now: the state tells which
                 await self._rest(min(CHECK_EVERY / 2, left))
                 if await self._newest_message() > known:
                     break
@@ -237,6 +238,8 @@ class MirrorLoop:
         # A target that has been down for a while is a halt like any other, and ends by itself. So does an
         # error of ours that comes again and again.
         health = bound.worker.health
+        if health.halted is not None and self.run.halt is None:
+            await self.run.halted(health.halted)  # it could not be written when it was met
         if health.failures.lasting:
             await self.run.show_trouble(FAILING, health.failures.lasting)
         elif health.down_since is None:

@@ -400,6 +400,9 @@ class MirrorRun:
     pass_seconds: float | None = None
     is_pass: bool = False
     """The run ends with its first comparison, and takes care of its snapshot only."""
+    _halting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closing: set[asyncio.Future[None]] = field(default_factory=set)
+    """Targets that were opened after nobody waited for them any more."""
 
     # -- beginning and ending --------------------------------------------------------------------------
 
@@ -412,30 +415,45 @@ class MirrorRun:
         target = None
         try:
             self.identity = await attach.find_root(self.store, self.settings, self.mirror)
-            target = await self.open_target()
+            target = await self._open()
             record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
             base, spool = await target.base(), self.context.spool_dir
             binding = await attach.bind(self.store, self.settings, record, target, base, spool)
             journal = Journal(binding, self.clock, self.on_decided)
             await attach.prepare(self.store, journal, target, self.clock)
-            self.bound = bound = BoundMirror(self, target, journal)
-            await bound.deletions.count_served()
-        except (UsageError, TargetError) as error:
-            if target is not None:
-                await self._let_go(target)
-            match error:
-                case Halted():
-                    await self.halted(error)
-                case UsageError():
-                    await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
-                case TargetError():
-                    self.trouble = error.reason
-            return None
-        self.trouble = ""
-        await self.set_halt(None)
-        return bound
+            self.bound = BoundMirror(self, target, journal)
+            await self.bound.deletions.count_served()
+        except Halted as error:
+            await self.halted(error)
+        except UsageError as error:
+            await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
+        except TargetError as error:
+            self.trouble = error.reason
+        else:
+            self.trouble = ""
+            await self.set_halt(None)
+        finally:
+            # Whatever ended this, cancellation too: an embedded base that stays open is locked for good.
+            if target is not None and self.bound is None:
+                await self._close(target)
+        return self.bound
 
-    async def _let_go(self, target: Target) -> None:
+    async def _open(self) -> Target:
+        """A fresh target. It is opened in a thread, which goes on when this is cancelled."""
+        opening = asyncio.ensure_future(self.open_target())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._close_late)
+            raise
+
+    def _close_late(self, opening: asyncio.Future[Target]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            closing = asyncio.ensure_future(self._close(opening.result()))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, target: Target) -> None:
         # Its requests stay counted: /metrics never goes back.
         if target.meter is not None:
             self.counted.add(target.meter)
@@ -454,7 +472,7 @@ class MirrorRun:
         bound, self.bound = self.bound, None
         if bound is not None:
             await bound.stop(grace)
-            await self._let_go(bound.target)
+            await self._close(bound.target)
 
     async def deep_is_due(self) -> tuple[bool, bool]:
         """(a deep pass is due, this is the first pass: it reads everything anyway)."""
@@ -493,21 +511,23 @@ class MirrorRun:
         """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
         if halt is not None:
             halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
-        if halt == self.halt == self.told:
-            return  # nothing new: neither a write nor a line in the log
-        before, self.halt, self.told, self.proving = self.halt, halt, halt, False
-        await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
-        if halt is not None:
-            log.error(
-                "mirror.halted",
-                mirror=self.settings.name,
-                folder=str(self.settings.root),
-                reason=halt.reason,
-                detail=halt.detail,
-                cure=halt.cure,
-            )
-        elif before is not None:
-            log.info("mirror.resumed", mirror=self.settings.name, reason=before.reason)
+        async with self._halting:
+            if halt == self.halt == self.told:
+                return  # nothing new: neither a write nor a line in the log
+            # Shown once it is on disk: where it cannot be written, the next call tries again.
+            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
+            before, self.halt, self.told, self.proving = self.halt, halt, halt, False
+            if halt is not None:
+                log.error(
+                    "mirror.halted",
+                    mirror=self.settings.name,
+                    folder=str(self.settings.root),
+                    reason=halt.reason,
+                    detail=halt.detail,
+                    cure=halt.cure,
+                )
+            elif before is not None:
+                log.info("mirror.resumed", mirror=self.settings.name, reason=before.reason)
 
     async def halted(self, error: Halted) -> None:
         """The target, or the work on it, can go on only after a person did something."""
@@ -531,8 +551,9 @@ class MirrorRun:
         """Say in `status` why a pass could not end, until the next one begins."""
         if self.halt is None:
             cure = self.context.cure(f"--once --mirror {self.settings.name}")
-            self.halt = halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
+            halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
             await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
+            self.halt = halt
 
     async def end_trouble(self) -> None:
         """What passes by itself has passed."""

@@ -1,0 +1,188 @@
+"""How the work on a mirror begins. Whatever ends that early, the target is closed; a halt is always told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from kbsync.engine.mirror import MirrorRun
+from kbsync.errors import Halted, StateError
+from kbsync.source import scan
+from kbsync.state.store import StateStore
+from tests.engine.test_watching import WatchingWorld, until
+from tests.engine.world import World
+from tests.memory.behaviour import FOREVER, Fault
+from tests.memory.target import MemoryTarget
+
+
+class Counted(MemoryTarget):
+    """Knows how many of its kind are open."""
+
+    open_now = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        type(self).open_now += 1
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        type(self).open_now -= 1
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path, type("Counted", (Counted,), {}))
+    world.write_many(3)
+    return world
+
+
+async def test_whatever_write_fails_at_the_beginning_the_target_is_closed(world: World) -> None:
+    failing = began = 0
+    while not began:
+        failing += 1
+        async with world.running() as store:
+            fail_write(store, failing)
+            run = world.make_run(store)
+            with contextlib.suppress(StateError):
+                began = await run.begin() is not None
+            await run.end()
+        assert world.target_type.open_now == 0  # type: ignore[attr-defined]
+    assert failing > 5
+
+
+def fail_write(store: StateStore, number: int) -> None:
+    """The write of this number, from 1 on, finds the disk full."""
+    write, left = store.write, [number]
+
+    async def count_down(work: Callable[..., Any]) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise StateError("the disk is full")
+        return await write(work)
+
+    store.write = count_down  # type: ignore[method-assign]
+
+
+async def test_wherever_the_beginning_is_cancelled_the_target_is_closed(world: World) -> None:
+    steps, began = 0, False
+    while not began:
+        steps += 1
+        async with world.running() as store:
+            run = world.make_run(store)
+            beginning = asyncio.create_task(run.begin())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            began = beginning.done()
+            beginning.cancel()
+            await asyncio.gather(beginning, return_exceptions=True)
+            await run.end()
+            await asyncio.sleep(0)
+        assert world.target_type.open_now == 0, steps  # type: ignore[attr-defined]
+    assert steps > 10
+
+
+async def test_a_target_that_was_still_being_opened_when_that_was_cancelled_is_closed(world: World) -> None:
+    async with world.running() as store:
+        run, opened = world.make_run(store), asyncio.Event()
+
+        async def open_late() -> Any:
+            await opened.wait()
+            return await world.open_target()
+
+        run.open_target = open_late
+        beginning = asyncio.create_task(run.begin())
+        while not run.identity:
+            await asyncio.sleep(0)
+        beginning.cancel()
+        await asyncio.gather(beginning, return_exceptions=True)
+        opened.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert world.target_type.open_now == 0  # type: ignore[attr-defined]
+
+
+async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World) -> None:
+    refused = Halted("credentials", "the key was refused")
+    async with world.begun() as bound:
+        run = bound.run
+        fail_write(run.store, 1)
+        with pytest.raises(StateError):
+            await run.halted(refused)
+        assert run.halt is None
+        with capture_logs() as logs:
+            for _ in range(3):
+                await run.halted(refused)
+        assert [line["event"] for line in logs] == ["mirror.halted"]
+        stored = await run.store.read(lambda tx: tx.mirrors.get(run.mirror).halt)
+    assert stored is not None and stored.reason == "credentials"
+
+
+async def test_two_who_meet_the_same_halt_tell_it_once(world: World) -> None:
+    refused = Halted("credentials", "the key was refused")
+    async with world.begun() as bound:
+        with capture_logs() as logs:
+            await asyncio.gather(bound.run.halted(refused), bound.run.halted(refused))
+    assert [line["event"] for line in logs] == ["mirror.halted"]
+
+
+async def test_a_daemon_tells_a_halt_of_its_worker_that_could_not_be_written_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, tries = WatchingWorld(tmp_path), list[str]()
+    set_halt = MirrorRun.set_halt
+
+    async def fail_first(run: MirrorRun, halt: Any) -> None:
+        if halt is not None:
+            tries.append(halt.reason)
+            if len(tries) == 1:
+                raise StateError("the disk is full")
+        await set_halt(run, halt)
+
+    monkeypatch.setattr(MirrorRun, "set_halt", fail_first)
+    async with daemon.kept() as store:
+        refusal = Fault("put", error=lambda: Halted("credentials", "the key was refused"), times=FOREVER)
+        daemon.base.faults.append(refusal)
+        daemon.write("new.md", "new")
+        await until(lambda: store.read_now(lambda tx: tx.mirrors.get(daemon.run.mirror).halt))
+    assert tries[0] == "credentials"
+
+
+async def test_while_the_folder_is_missing_nothing_spins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes away during a scan, whose end wakes the loop."""
+    daemon = WatchingWorld(tmp_path)
+    for number in range(40):
+        daemon.write(f"d{number}/a.md", f"text {number}")
+    async with daemon.kept():
+        slow_down(monkeypatch, 0.02)
+        loop = daemon.watching
+        assert loop is not None
+        loop._next_scan = 0.0
+        loop.wake()
+        await until(lambda: loop._scan)
+        daemon.root.rename(tmp_path / "away")
+        await until(lambda: daemon.run.halt)
+        await asyncio.sleep(0.5)
+        used = time.process_time()
+        await asyncio.sleep(1.0)
+        assert time.process_time() - used < 0.3
+        (tmp_path / "away").rename(daemon.root)
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The disk takes so long to list a directory."""
+    read = scan._Folder.read
+
+    def slowly(folder: scan._Folder) -> None:
+        time.sleep(seconds)
+        read(folder)
+
+    monkeypatch.setattr(scan._Folder, "read", slowly)
