@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.state import lock
 from tests.cli.place import Place
-from tests.service import early, stuck
+from tests.service import early, held_up, stuck
 from tests.service.manager import PATIENCE, manager_in
 from tests.share import enumerated, long
 
@@ -119,3 +119,28 @@ def test_nobody_waits_for_a_thread_that_never_ends(tmp_path: Path) -> None:
             pass
     finally:
         process.kill()
+
+
+@long
+@pytest.mark.parametrize("trouble", ["slow", "full"])
+def test_the_built_in_base_is_not_left_locked_by_a_beginning_that_did_not_get_through(
+    tmp_path: Path, trouble: str
+) -> None:
+    """It is cancelled, since the config changed, or the state cannot be written for a moment."""
+    place = Place(tmp_path)
+    place.write("a.md", "alpha")
+    config = place.configure()
+    process = started(held_up, place, TROUBLE=trouble)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            event = json.loads(line)["event"]
+            if event == "beginning":
+                config.write_text(config.read_text().replace("settle: 100ms", "settle: 200ms"))
+                process.send_signal(signal.SIGHUP)
+            if event == "document.ready":
+                break
+        assert place.found("alpha") == ["a.md"]
+    finally:
+        process.kill()
+        process.communicate()
