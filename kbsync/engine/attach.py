@@ -454,7 +454,6 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     await _judge_everything(store, journal)
-    await store.write(lambda tx: tx.uploads.prune(clock.wall() - 30 * 86400.0))
 
 
 async def _judge_everything(store: StateStore, journal: Journal) -> None:

@@ -86,7 +86,7 @@ class MirrorLoop:
 
     async def keep(self) -> None:
         """Run until `stop`. Whatever happens to folder or target, go on when it is over."""
-        self.run.on_doubt = self._wake.set
+        self.run.on_news = self._wake.set
         wait = FIRST_RETRY
         while not self.stop.is_set():
             known = await self._newest_message()
@@ -275,8 +275,6 @@ class MirrorLoop:
             await bound.try_again()
 
     async def _until_next(self, bound: BoundMirror) -> float:
-        if bound.doubted:
-            return 0.0
         due = await bound.next_due()
         times = [self._next_check] if due is None else [self._next_check, due]
         if self._scan is None:

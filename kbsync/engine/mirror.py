@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -72,10 +73,11 @@ class Snapshot:
         stamps = (self._settling.stamp(path) for path in self._waiting)
         return {stamp.ino for stamp in stamps if stamp is not None}
 
-    def admit(self, paths: Iterable[str]) -> set[str]:
+    def admit(self, paths: Collection[str]) -> set[str]:
         """Those of the files that changed, or are back, which this pass still looks at."""
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
         self._entries.update(admitted)
+        self.unsettled |= set(paths) - admitted
         return admitted
 
     def looked_at(self, now: float) -> None:
@@ -111,10 +113,62 @@ class Snapshot:
                 self._enter([path])
 
 
+MOST_RECHECKS = 8
+
+
+class Rechecks:
+    """Paths to look at again soon.
+
+    A file that held other bytes when it was sent than when it was read is looked at again at once, and from
+    the second time on after a pause that doubles: the bytes of some, on FUSE or mapped into memory, differ at
+    each read while their stamp stays. After `MOST_RECHECKS` times in a row it is left to the next scan
+    (promise 9).
+    """
+
+    def __init__(self, settings: MirrorSettings) -> None:
+        self._first, self._longest = settings.settle, settings.settle_longest
+        self._due: dict[str, float] = {}
+        self._times = Counter[str]()
+
+    def __bool__(self) -> bool:
+        return bool(self._due)
+
+    def add(self, paths: Iterable[str], now: float) -> None:
+        """Look at these at `now`, steady seconds."""
+        self._due.update(dict.fromkeys(paths, now))
+
+    def add_changed(self, path: str, now: float) -> int:
+        """The file changed between its read and its upload; returns how often in a row."""
+        self._times[path] += 1
+        times = self._times[path]
+        pause = 0.0 if times == 1 else min(self._longest, self._first * 2.0 ** min(times - 2, 30))
+        if times <= MOST_RECHECKS:
+            self._due[path] = now + pause
+        return times
+
+    def forget(self, path: str) -> None:
+        """It was sent: the next change is the first."""
+        self._times.pop(path, None)
+
+    def take(self, now: float = math.inf) -> set[str]:
+        """The paths that are due; they are no more."""
+        due = {path for path, at in self._due.items() if at <= now}
+        for path in due:
+            del self._due[path]
+        return due
+
+    def next_due(self) -> float | None:
+        """When the next path is due, steady seconds; None while there is none."""
+        return min(self._due.values(), default=None)
+
+
 log = structlog.get_logger("kbsync")
 
 SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
 """Halts whose cause is gone when the base answers. Whether any other is over, the work itself has to show."""
+
+ENDED_KEPT = 30 * 86400.0
+"""Seconds that rows of uploads that came to an end are kept as a proof of what was ours."""
 
 PATIENCE = 60.0
 """Seconds: a pass does not wait for what pauses longer than this (promise 9 bounds it)."""
@@ -148,14 +202,13 @@ class PassCounts:
 class BoundMirror:
     """A mirror at work, bound to its base; it exists from `MirrorRun.begin` to `MirrorRun.end`.
 
-    `snapshot`: the files that were being written when the last comparison ended. `doubted`: files to look at
-    again.
+    `snapshot`: the files that were being written when the last comparison ended.
     """
 
     def __init__(self, run: MirrorRun, target: Target, journal: Journal) -> None:
         self.run, self.target, self.journal = run, target, journal
         self.snapshot: Snapshot | None = None
-        self.doubted: set[str] = set()
+        self.rechecks = Rechecks(run.settings)
         store, clock = run.store, run.clock
         self.bodies = Bodies(journal.binding)
         self.worker = Worker(
@@ -166,7 +219,8 @@ class BoundMirror:
             self.bodies,
             on_halt=run.halted,
             on_event=self._happened,
-            on_doubt=self._doubt,
+            on_changed=self._recheck_changed,
+            on_back=self._recheck,
             may_delete=self._may_delete,
             on_proof=self.end_halt_if_proven,
         )
@@ -231,12 +285,13 @@ class BoundMirror:
         def record(tx: Tx) -> None:
             tx.mirrors.pass_ended(run.mirror, now, deep)
             tx.folders.remove_gone(run.mirror)
+            tx.uploads.prune(now - ENDED_KEPT)
 
         await run.store.write(record)
 
     async def is_done(self) -> bool:
         """Nothing of the last comparison is left to do, but for what pauses longer than `PATIENCE`."""
-        if self.snapshot or self.doubted:
+        if self.snapshot or self.rechecks:
             return False
         until = 0.0 if self.snapshot is None else self.snapshot.missed_until
         if await self.deletions.are_open(until) or await self.recipe_changes.is_due():
@@ -250,26 +305,27 @@ class BoundMirror:
         run = self.run
         snapshot = self.snapshot if run.is_pass else None
         answer = await self.inbox.carry_out()
-        self.doubted.update(answer.look_at)
+        self.rechecks.add(answer.look_at, run.clock.steady())
         if answer.resumed:
             await self._resume()
         if answer.audits:
             self.auditing.asked.set()
-        paths, self.doubted = self.doubted, set()
+        # In a pass no path is looked at more than a few times, so it waits for none of their pauses.
+        paths = self.rechecks.take() if snapshot is not None else self.rechecks.take(run.clock.steady())
         if snapshot is not None:
-            paths = snapshot.admit(paths)  # the next pass looks at the others
+            paths = snapshot.admit(paths)
         if paths:
             await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
             if snapshot is not None:
                 snapshot.looked_at(run.clock.steady())
         overdue = await self.reconciler.settle_due()
-        self.doubted.update(await self.deletions.second_looks())
+        self.rechecks.add(await self.deletions.second_looks(), run.clock.steady())
         if snapshot is not None:
             snapshot.update(run.clock.steady(), overdue)
         # A pass weighs deletions as soon as nothing of its snapshot can still add to them: weighed one by
         # one they would slip below the limits (promise 5).
         have_all_gone = False
-        if snapshot is not None and not snapshot and not self.doubted:
+        if snapshot is not None and not snapshot and not self.rechecks:
             have_all_gone = not await self.deletions.are_missed(snapshot.missed_until)
         approve = run.context.cure(f"approve {run.settings.name}")
         held = await self.deletions.weigh(now=have_all_gone)
@@ -290,11 +346,12 @@ class BoundMirror:
     async def is_due(self, now: float) -> bool:
         """Something besides scanning is to be done at this moment, steady seconds."""
         due = await self.next_due()
-        return bool(self.doubted) or (due is not None and due <= now)
+        return due is not None and due <= now
 
     async def next_due(self) -> float | None:
-        """Steady time when a quiet file, a second look or a weighing is due; None while nothing waits."""
+        """Steady time when a file, a second look or a weighing is due; None while nothing waits."""
         times = [
+            self.rechecks.next_due(),
             await self.recipe_changes.next_due() if self.recipe_changes.may_wait else None,
             self.reconciler.settling.next_due(),
             await self.deletions.next_due() if self.deletions.may_wait else None,
@@ -333,14 +390,25 @@ class BoundMirror:
         # The base is not what it was: the next beginning of the run looks at it as a whole.
         self.worker.health.halted = error
         await self.run.halted(error)
-        self.run.on_doubt()
+        self.run.on_news()
 
     async def _may_delete(self) -> bool:
         return await self.run.trusted_identity() is not None
 
-    def _doubt(self, path: str) -> None:
-        self.doubted.add(path)
-        self.run.on_doubt()
+    def _recheck(self, path: str) -> None:
+        self.rechecks.add([path], self.run.clock.steady())
+        self.run.on_news()
+
+    def _recheck_changed(self, path: str) -> None:
+        times = self.rechecks.add_changed(path, self.run.clock.steady())
+        if times == MOST_RECHECKS:
+            log.warning(
+                "file.unstable",
+                mirror=self.run.settings.name,
+                path=path,
+                reason="its bytes differ each time it is read while its size and times stay the same",
+            )
+        self.run.on_news()
 
     def _coming(self) -> Collection[int]:
         """The inodes of files that will be taken when they are quiet."""
@@ -354,6 +422,7 @@ class BoundMirror:
 
     def _happened(self, event: Happened) -> None:
         self.deletions.may_wait = self.recipe_changes.may_wait = True
+        self.rechecks.forget(event.path)
         counts = self.run.counts
         match event.event:
             case "document.ready" if event.replaced:
@@ -393,7 +462,7 @@ class MirrorRun:
     """The work was taken up again to see whether the cause of the halt is gone."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
-    on_doubt: Callable[[], None] = lambda: None
+    on_news: Callable[[], None] = lambda: None
     has_compared: bool = False
     counted: Meter = field(default_factory=Meter)
     """Requests of targets that were let go."""

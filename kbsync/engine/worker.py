@@ -146,9 +146,9 @@ class Bodies:
 class Worker:
     """The worker of one mirror.
 
-    `on_halt` is told when only a person can help, `on_event` what was done, `on_doubt` which file does not
-    hold the bytes any more that were to be sent. `may_delete` looks at the root before documents go.
-    `on_proof`: the target does its work.
+    `on_halt` is told when only a person can help, `on_event` what was done, `on_changed` which file does not
+    hold the bytes any more that were to be sent, `on_back` which one that was gone is there again.
+    `may_delete` looks at the root before documents go. `on_proof`: the target does its work.
     """
 
     def __init__(
@@ -161,7 +161,8 @@ class Worker:
         *,
         on_halt: Callable[[Halted], Awaitable[None]],
         on_event: Callable[[Happened], None],
-        on_doubt: Callable[[str], None],
+        on_changed: Callable[[str], None],
+        on_back: Callable[[str], None],
         may_delete: Callable[[], Awaitable[bool]],
         on_proof: Callable[[], Awaitable[None]],
     ) -> None:
@@ -171,7 +172,8 @@ class Worker:
         self._clock = clock
         self._on_halt = on_halt
         self._on_event = on_event
-        self._on_doubt = on_doubt
+        self._on_changed = on_changed
+        self._on_back = on_back
         self._may_delete = may_delete
         self._on_proof = on_proof
         self._bodies = bodies
@@ -447,7 +449,7 @@ class Worker:
             claimed = await self._store.write(announce)
             for row in rows:
                 if row.id in batch.unsendable and row.path is not None:
-                    self._on_doubt(row.path)
+                    self._on_changed(row.path)
             if not claimed:
                 return
             documents = []
@@ -556,7 +558,7 @@ class Worker:
         kept = await deletions.returned(self._store, self._journal, rows)
         for row in rows:
             if row.path is not None and kept.get(row.id):
-                self._on_doubt(row.path)
+                self._on_back(row.path)
         known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self.health.is_full
         begun = await self._store.write(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from kbsync.contract.target import Outgoing, PutOutcome
 from kbsync.engine import reconcile
@@ -276,6 +277,70 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
     world.change(keep_the_stamp)
     await world.once()
     assert world.served() == {"a.md": "two"}
+
+
+# -- a file whose bytes differ at each read while its stamp stays: on FUSE, or mapped into memory -----------
+
+
+@pytest.fixture
+def unstable(world: Writing, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often `live.md` was read, which begins with another number each time."""
+    reads, readv = Counter[str](), os.readv
+
+    def read(fd: int, buffers: Sequence[Any]) -> int:
+        size = readv(fd, buffers)
+        if size and os.readlink(f"/proc/self/fd/{fd}").endswith("live.md"):
+            reads["live.md"] += 1
+            buffers[0][:7] = b"%07d" % reads["live.md"]
+        return size
+
+    monkeypatch.setattr(os, "readv", read)
+    world.write("live.md", "0000000 a view of something")
+    world.write("calm.md", "calm")
+    world.clock.now += 10.0
+    return reads
+
+
+async def test_a_file_that_never_reads_the_same_twice_is_read_ever_more_seldom_and_named(
+    world: Writing, unstable: Counter[str]
+) -> None:
+    with capture_logs() as logs:
+        async with world.compared() as bound:
+            while world.clock.now < 3600.0:
+                await bound.do_due_work()
+                await world.clock.sleep(1.0)
+            assert unstable["live.md"] < 30
+            await bound.compare()  # each rescan tries once more
+            for _ in range(60):
+                await bound.do_due_work()
+                await world.clock.sleep(1.0)
+    assert unstable["live.md"] < 34
+    assert [line["path"] for line in logs if line["event"] == "file.unstable"] == ["live.md"]
+    assert world.served() == {"calm.md": "calm"}
+    assert len(world.rows()) < 20
+
+
+async def test_a_pass_leaves_a_file_that_never_reads_the_same_twice(
+    world: Writing, unstable: Counter[str]
+) -> None:
+    end = await world.once()
+    assert end.complete and end.busy == ("live.md",)
+    assert unstable["live.md"] < 10
+
+
+async def test_rows_that_ended_long_ago_are_forgotten_while_a_daemon_runs(
+    world: Writing,
+) -> None:
+    async with world.compared() as bound:
+        for number in range(40):
+            world.write("a.md", f"version {number}")
+            world.clock.now += 3 * 86400.0
+            await bound.compare()
+            while not await bound.worker.is_idle():
+                await bound.do_due_work()
+                await world.clock.sleep(1.0)
+            await bound.compared()
+    assert len(world.rows()) < 15
 
 
 # -- scratch files that come and go all the time: what else is to be weighed is weighed as without them ----
