@@ -277,9 +277,10 @@ def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     set_halt = MirrorRun.set_halt
 
     async def noted(run: MirrorRun, halt: Any) -> None:
-        if halt != run.halt:
-            said.append("" if halt is None else halt.reason)
         await set_halt(run, halt)
+        word = "" if run.halt is None else run.halt.reason
+        if word != (said[-1] if said else ""):
+            said.append(word)
 
     monkeypatch.setattr(MirrorRun, "set_halt", noted)
     return said

@@ -268,7 +268,7 @@ MISTAKES = {
         "kbsync/state/db.py",
         'connection.pragma("synchronous", "full")',
         'connection.pragma("synchronous", "off")',
-        ("tests/promises/test_power_loss.py",),
+        ("tests/state", "tests/promises/test_power_loss.py"),
     ),
     "bursts-apart": Mistake(
         "a folder is emptied unasked, a few files at a time",
@@ -324,14 +324,14 @@ MISTAKES = {
         "kbsync/targets/zhipu/upload.py",
         "_STATES.get(stat, DocState.UNKNOWN)",
         "_STATES.get(stat, DocState.READY)",
-        ("tests/promises/test_at_a_service.py",),
+        ("tests/promises/test_at_a_service.py", "tests/targets/zhipu", "tests/conformance/test_zhipu.py"),
     ),
     "no-tombstone": Mistake(
         "a document that a service still lists after its deletion stays",
         "kbsync/core/lifecycle.py",
         "    if timing.limits.list_lag == 0:\n        return replace(upload, state=UploadState.GONE, next_look_at=None)",
         "    if True:\n        return replace(upload, state=UploadState.GONE, next_look_at=None)",
-        ("tests/promises/test_at_a_service.py",),
+        ("tests/promises/test_at_a_service.py", "tests/remote", "tests/targets/zhipu"),
     ),
     # The contract: exit codes, secrets, the listener, the config.
     "failed-before-person": Mistake(
@@ -339,7 +339,7 @@ MISTAKES = {
         "kbsync/cli/exit_codes.py",
         "ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)",
         "ORDER = (Code.USAGE, Code.FAILED, Code.PERSON, Code.PASSING)",
-        ("tests/cli/test_once.py", "tests/cli/test_failures.py"),
+        ("tests/cli/test_once.py", "tests/cli/test_failures.py", "tests/cli/test_output.py"),
     ),
     "secret-in-words": Mistake(
         "a secret that is formatted into a message shows",

@@ -17,7 +17,7 @@ from tests.postgres import drowsy
 from tests.postgres.base import Numbers, between, entry, left_over, opened, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
-from tests.share import enumerated, long
+from tests.share import long
 
 
 class Drowsy(Host):
@@ -113,7 +113,6 @@ def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_uniqu
         assert left_over(postgres, database) == []
 
 
-@enumerated()
 @pytest.mark.parametrize(
     ("at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
 )

@@ -9,7 +9,6 @@ import pytest
 
 from kbsync.engine.mirror import MirrorRun
 from tests.remote.world import RemoteWorld
-from tests.share import enumerated
 
 LONG = 1200.0
 
@@ -28,7 +27,6 @@ async def keep_working(run: MirrorRun) -> None:
         await run.end()
 
 
-@enumerated()
 @pytest.mark.parametrize(
     ("kind", "op", "more"),
     [

@@ -30,7 +30,6 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
         yield desk
 
 
-@long
 def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: ZhipuPlace) -> None:
     """Its time is in the future, so its age says nothing. The program first asks, then looks at files."""
     arrived: dict[str, float] = {}

@@ -10,7 +10,6 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from tests.cli.vendor import ZhipuPlace, zhipu_place
-from tests.share import long
 
 
 @pytest.fixture
@@ -42,7 +41,6 @@ BROKEN_OFF = 3
 """Tries of one call; the worker takes the deletion up anew some time later."""
 
 
-@long
 def test_the_root_is_looked_at_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
     """The service is down for the first try, and before the next an empty folder is in the root's place."""
     app = desk.vendor.server.app

@@ -65,6 +65,12 @@ async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_is_committed_outlives_a_loss_of_power(tmp_path: Path) -> None:
+    """tests/promises/test_power_loss.py tries it; here only SQLite's own word for it."""
+    with closing(open_writer(tmp_path / "state.db")) as writer:
+        assert (writer.pragma("journal_mode"), writer.pragma("synchronous")) == ("wal", 2)
+
+
 async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
     gate, moments = threading.Event(), list[str]()
 
