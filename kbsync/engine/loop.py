@@ -54,7 +54,7 @@ DOWN_AFTER = 10.0
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_READING = 10.0
 """Seconds that a halted mirror waits for what it has read again."""
-HINTS_AT_ONCE = 1000
+HINTS_AT_ONCE = 256
 
 
 @dataclass
@@ -74,6 +74,7 @@ class MirrorLoop:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: bool = True
     _scan: asyncio.Task[None] | None = None
+    _tree_scan: asyncio.Task[None] | None = None
     _next_scan: float = 0.0
     _next_check: float = 0.0
     _next_probe: float = 0.0
@@ -170,11 +171,11 @@ class MirrorLoop:
                 await self._rest(await self._until_next(bound))
         finally:
             auditing.cancel()
-            if self._scan is not None:
-                bound.reconciler.stop()
-                self._scan.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await self._scan
+            bound.reconciler.stop()
+            scans = [scan for scan in (self._scan, self._tree_scan) if scan is not None]
+            for scan in scans:
+                scan.cancel()
+            await asyncio.gather(*scans, return_exceptions=True)
             ending = [watcher.stop()]
             if self.stop.is_set():
                 ending.append(bound.worker.stop())  # what is on its way gets its time meanwhile
@@ -213,9 +214,13 @@ class MirrorLoop:
             self._scan = asyncio.create_task(self._scan_all(bound, watcher))
             self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
         hints = watcher.hints.take(HINTS_AT_ONCE)
+        for left in await bound.reconciler.take_hints(hints):
+            watcher.hints.add(left)
         if hints:
-            await bound.reconciler.take_hints(hints)
             self._wake.set()
+        if bound.reconciler.has_trees and self._tree_scan is None:
+            self._tree_scan = asyncio.create_task(bound.reconciler.scan_trees())
+            self._tree_scan.add_done_callback(self._tree_scan_ended)
         if hints or self._asked or await bound.is_due(now):
             self._asked = False
             # What a person asks of a halted mirror is done by the config as it is now.
@@ -309,6 +314,14 @@ class MirrorLoop:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
             self._next_scan = self.run.clock.steady() + LONGEST_RETRY
+        self._wake.set()
+
+    def _tree_scan_ended(self, task: asyncio.Task[None]) -> None:
+        self._tree_scan = None
+        self._asked = True
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
+            self._next_scan = min(self._next_scan, self.run.clock.steady() + LONGEST_RETRY)
         self._wake.set()
 
     async def _rest(self, seconds: float) -> None:

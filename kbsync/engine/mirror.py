@@ -224,7 +224,14 @@ class BoundMirror:
             may_delete=self._may_delete,
             on_proof=self.end_halt_if_proven,
         )
-        self.reconciler = Reconciler(store, journal, clock, on_work=self._rows_written, keep=self.bodies.keep)
+        self.reconciler = Reconciler(
+            store,
+            journal,
+            clock,
+            on_work=self._rows_written,
+            keep=self.bodies.keep,
+            on_tree=run.on_news,
+        )
         self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
         self.recipe_changes = RecipeChanges(store, journal, clock)
         self.inbox = Inbox(store, journal, clock)
@@ -312,12 +319,12 @@ class BoundMirror:
             self.auditing.asked.set()
         # In a pass no path is looked at more than a few times, so it waits for none of their pauses.
         paths = self.rechecks.take() if snapshot is not None else self.rechecks.take(run.clock.steady())
-        if snapshot is not None:
-            paths = snapshot.admit(paths)
-        if paths:
-            await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
-            if snapshot is not None:
-                snapshot.looked_at(run.clock.steady())
+        if snapshot is None:
+            left = await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
+            self.rechecks.add((hint.path for hint in left), run.clock.steady())
+        elif admitted := snapshot.admit(paths):
+            await self.reconciler.look_at(admitted)
+            snapshot.looked_at(run.clock.steady())
         overdue = await self.reconciler.settle_due()
         self.rechecks.add(await self.deletions.second_looks(), run.clock.steady())
         if snapshot is not None:

@@ -43,7 +43,6 @@ from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorSettings, changes_of
 from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json
 from kbsync.errors import Halted, TargetError
-from kbsync.source.hints import Hint, HintKind
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -318,12 +317,11 @@ class PrivatePass:
         await clock.sleep(EMPTY_FACTOR * self._settings.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
-        await reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(asked.look_at)])
+        await reconciler.look_at(asked.look_at)
         await self._wait_for_quiet(reconciler)
         # A file that was missed once is looked for a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
-        back = await deletions.second_looks()
-        await reconciler.take_hints([Hint(path, HintKind.FILE) for path in back])
+        await reconciler.look_at(await deletions.second_looks())
         await deletions.weigh(now=True)
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)

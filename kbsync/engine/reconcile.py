@@ -286,7 +286,7 @@ class Reconciler:
     """The disk side of one mirror.
 
     `on_work`: rows were written that the worker may care about. `keep`: bytes of a file that never gets
-    quiet, to be sent as they were read.
+    quiet, to be sent as they were read. `on_tree`: `scan_trees` has something to do.
     """
 
     def __init__(
@@ -297,6 +297,7 @@ class Reconciler:
         *,
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
+        on_tree: Callable[[], None] = lambda: None,
     ) -> None:
         settings = journal.binding.settings
         self._store = store
@@ -304,6 +305,8 @@ class Reconciler:
         self._clock = clock
         self._on_work = on_work
         self._keep = keep
+        self._on_tree = on_tree
+        self._trees: dict[str, int] = {}  # to be scanned, each with the number of its scan
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
@@ -324,13 +327,13 @@ class Reconciler:
 
     # -- whole trees -----------------------------------------------------------------------------------
 
-    async def scan(self, start: str = "", *, deep: bool = False) -> ScanSummary:
+    async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
         """Compare a tree with the state. `deep`: read every file, whatever its stamp."""
         binding = self._journal.binding
         tree = StateTree(self._store, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pull, listings), listings)
-        number = next(self._numbers)
+        number = number or next(self._numbers)
         self._scanning.add(number)
         try:
             while page := await asyncio.to_thread(pull.next):
@@ -341,6 +344,41 @@ class Reconciler:
             self._scanning.remove(number)
             await self._count_missed()
         return listings.summary
+
+    @property
+    def has_trees(self) -> bool:
+        """`scan_trees` has something to do."""
+        return bool(self._trees)
+
+    def _request_scan(self, path: str) -> None:
+        """Have a tree scanned beside whatever else is done: it may take long."""
+        if path not in self._trees:
+            number = self._trees[path] = next(self._numbers)
+            self._scanning.add(number)  # from here on it may find elsewhere what is missed
+            self._on_tree()
+
+    async def scan_trees(self) -> None:
+        """Scan the trees that hints pointed at, one after the other."""
+        while self._trees and not self._stopping:
+            path, number = next(iter(self._trees.items()))
+            try:
+                await self.scan(path, number=number)
+            finally:
+                # One that fails is scanned with all others; one that was asked for meanwhile, once more.
+                if self._trees.get(path) == number:
+                    del self._trees[path]
+
+    def _missed_now(self) -> tuple[float | None, int | None]:
+        """When a first look without a file counts from: now, or from the end of a tree's scan to come.
+
+        A moved directory is told as one that is gone and one that is new: what is missed in the first may be
+        found in the second, however long its scan takes.
+        """
+        if not self._trees:
+            return self._clock.steady(), None
+        number = max(self._trees.values())
+        self._missing_to.add(number)
+        return None, number
 
     async def _count_missed(self) -> None:
         """Of scans that ended, this one and any whose end could not be recorded."""
@@ -430,53 +468,70 @@ class Reconciler:
                 return
             tried.update(ripe)  # each once: what cannot be read now is no reason to stay here
             # Not as quiet ones: their old stamp says nothing of who writes to them now (promise 8).
-            await self._look_and_take(ripe)
+            while ripe and not self._stopping:
+                ripe = [*await self._look_and_take(ripe[:PAGE]), *ripe[PAGE:]]
 
     # -- hints -----------------------------------------------------------------------------------------
 
-    async def take_hints(self, hints: Sequence[Hint]) -> None:
-        """Look where hints point."""
-        trees = [hint for hint in hints if hint.kind is not HintKind.FILE]
-        files = [hint.path for hint in hints if hint not in trees]
-        await self._look_and_take(files, fresh=True)
-        for hint in trees:
-            await self._look_at_tree(hint.path)
+    async def take_hints(self, hints: Sequence[Hint]) -> list[Hint]:
+        """Look where hints point, a page of files at the most; returns the hints that are left.
 
-    async def _look_at_tree(self, path: str) -> None:
-        found = await asyncio.to_thread(look, self._journal.binding.settings.root, path)
-        [(_, found)] = await look_in_lost_mounts(self._store, self._journal.binding, [(path, found)])
-        if found.kind is FileKind.FOLDER or path == "":
-            await self._note_absent([(path, found, None)])
-            await self.scan(path)
-        else:
-            await self._look_and_take([path], fresh=True)
-            is_gone = found.presence is Presence.MISSING or found.kind not in (None, FileKind.FOLDER)
+        A directory is only noted: `scan_trees` goes through it.
+        """
+        root = self._journal.binding.settings.root
+        trees = [hint.path for hint in hints if hint.kind is not HintKind.FILE]
+        files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
+        if trees:
+            found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in trees])
+            found = await look_in_lost_mounts(self._store, self._journal.binding, found)
+            for path, seen in found:
+                if seen.kind is FileKind.FOLDER:
+                    self._request_scan(path)
+            await self._note_lost_trees([one for one in found if one[1].kind is not FileKind.FOLDER])
+            files += [path for path, seen in found if seen.kind is not FileKind.FOLDER]
+        left = await self._look_and_take(files[:PAGE], fresh=True)
+        return [Hint(path, HintKind.FILE) for path in [*left, *files[PAGE:]]]
 
-            def miss(tx: Tx) -> None:
+    async def look_at(self, paths: Iterable[str]) -> None:
+        """Look at all of these, and go through the directories among them."""
+        hints = [Hint(path, HintKind.FILE) for path in sorted(paths)]
+        while hints and not self._stopping:
+            hints = await self.take_hints(hints)
+        await self.scan_trees()
+
+    async def _note_lost_trees(self, looked: Sequence[tuple[str, Look]]) -> None:
+        """What used to be directories and is not any more."""
+
+        def miss(tx: Tx) -> None:
+            for path, seen in looked:
+                is_gone = seen.presence is Presence.MISSING or seen.kind is not None
                 if is_gone and tx.folders.get(self._mirror, path) is not None:
-                    self._miss_tree(tx, path, self._clock.steady())
+                    self._miss_tree(tx, path, *self._missed_now())
 
+        if looked:
             await self._store.write(miss)
             self._on_work()
 
-    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> None:
-        for start in range(0, len(paths), PAGE):
-            looked = await asyncio.to_thread(self._looks, paths[start : start + PAGE])
-            sights = []
-            folders = []
-            for path, found, rules in looked:
-                if found.kind is FileKind.FOLDER:
-                    folders.append(path)
-                elif found.stamp is not None and found.kind is not None and rules is not None:
-                    sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
-            await self._take(sights)
-            await self._note_absent(looked)
-            for path in folders:
-                await self.scan(path)
+    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Look at these and take them, as many as are read in one go; returns the paths that are left."""
+        if not paths:
+            return []
+        looked = await asyncio.to_thread(self._looks, paths)
+        sights = []
+        for path, found, rules in looked:
+            if found.kind is FileKind.FOLDER:
+                self._request_scan(path)
+            elif found.stamp is not None and found.kind is not None and rules is not None:
+                sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
+        page = _page(iter(sights))
+        if page:
+            await self._take_page(page, deep=False, known_new=False)
+        await self._note_absent(looked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
-                await self.scan(folder)
+                self._request_scan(folder)
+        return [sight.path for sight in sights[len(page) :]]
 
     def _looks(self, paths: Sequence[str]) -> list[Looked]:
         binding = self._journal.binding
@@ -517,7 +572,7 @@ class Reconciler:
                 for path, found in absent:
                     if found.lacks_file:
                         folder, name = split(path)
-                        tx.entries.miss(self._mirror, folder, [name], self._clock.steady())
+                        tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
                     elif found.presence is Presence.UNKNOWN:
                         self._journal.unseen(tx, path)
 
@@ -562,10 +617,15 @@ class Reconciler:
                 forced.add(path)
                 sight = replace(sight, forced=True, sample=self._samples.get(path))
             sights.append(sight)
-        await self._take(sights)
+        # What does not fit into a page of bytes stays tracked, and due.
+        page = _page(iter(sights))
+        if page:
+            await self._take_page(page, deep=False, known_new=False)
+        forced &= {sight.path for sight in page}
         await self._note_absent(looked)
-        for path in forced & set(self.settling.paths()):  # it vanished while it was read, say
-            self.settling.restart(path, self._clock.steady())
+        for path in forced:
+            if path in self.settling:  # it vanished while it was read, say
+                self.settling.restart(path, self._clock.steady())
         return forced
 
     async def _take(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def test_an_example_of_hypothesis_that_hangs_fails_once_and_the_next_test_is_run
     test.write_text(HANGING)
     limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]
     plain = ["-p", "no:cacheprovider", "-o", "addopts="]
-    done = ran(sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, timeout=60)
+    every = {**os.environ, "KBSYNC_SHARE": "all"}
+    done = ran(sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, env=every, timeout=60)
     assert "FAILED" in done.stdout and "test_hanging.py::test_examples" in done.stdout, done.stdout
     assert "1 failed, 1 passed" in done.stdout

@@ -141,6 +141,40 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
     assert hasty.base.effects_of("delete") == []
 
 
+@long
+async def test_what_is_saved_or_asked_waits_for_no_tree_that_was_moved_in(
+    hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the tree takes ten seconds; nothing of it was known before, and an old tree moves meanwhile."""
+    hasty.write_many(5, "old/")
+    big = hasty.root.with_name("big")
+    big.mkdir()
+    for number in range(500):
+        (big / f"{number:03}.md").write_text(f"entry {number}")
+    read = reconcile.digest
+
+    def slowly(root: Path, path: str, *rest: Any) -> StableDigest | ReadProblem:
+        if path.startswith("big/"):
+            time.sleep(0.02)
+        return read(root, path, *rest)
+
+    monkeypatch.setattr(reconcile, "digest", slowly)
+    async with hasty.kept() as store:
+        sent = hasty.puts()
+        big.rename(hasty.root / "big")
+        hasty.move("old", "z-moved")
+        await until(lambda: "big/000.md" in hasty.base.shown())
+        hasty.write("fresh.md", "saved")
+        store.submit(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0)).result()
+        wake(hasty.state)
+        await until(lambda: not store.read_now(lambda tx: tx.inbox.waiting("docs")))
+        await until(lambda: "fresh.md" in hasty.base.shown())
+        assert "big/499.md" not in hasty.base.shown()
+        await until(lambda: hasty.tally() == {"ready": 516})
+        assert hasty.puts() == sent + 501
+        assert hasty.base.effects_of("delete") == []
+
+
 async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: WatchingWorld) -> None:
     async with hasty.kept():
         sent = hasty.puts()
