@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -19,13 +20,13 @@ from typing import Any
 
 import structlog
 
-from kbsync.config.model import MirrorConfig, settings_for
+from kbsync.config.model import Config, MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
 from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, rest
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
-from kbsync.engine.settings import DeletionLimits, MirrorSettings
+from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
 from kbsync.errors import KbsyncError, StateError
 from kbsync.installation import Installation
@@ -188,9 +189,12 @@ def mirror_run(
     async def open_target() -> Target:
         return await asyncio.to_thread(installation.target, mirror, hears=hears)
 
-    names = [m.name for m in installation.config.mirrors]
     site = RunContext(
-        installation.spool_dir, names, installation.cure, installation.mirror_renamed, at_work=hears
+        installation.spool_dir,
+        identities_of(installation.config),
+        installation.cure,
+        installation.mirror_renamed,
+        at_work=hears,
     )
     run = MirrorRun(settings_of(mirror), store, open_target, SystemClock(), site)
     run.on_event = lambda event: log_finished(mirror.name, event)
@@ -246,7 +250,22 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
         document_settings=lambda path: settings_for(mirror, path, kind),
         fingerprint=repr(mirror.documents),
         given=mirror.folder,
+        place=place_of(mirror),
     )
+
+
+def place_of(mirror: MirrorConfig) -> str:
+    """The knowledge base that the config names, with the prefix where several mirrors share one."""
+    prefix = mirror.prefix if mirror.target.shares_base else ""
+    return json.dumps([*mirror.target.base_key(mirror.name), prefix])
+
+
+def identities_of(config: Config) -> list[MirrorIdentity]:
+    """What the state may know the mirrors of the config by."""
+    return [
+        MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), place_of(mirror))
+        for mirror in config.mirrors
+    ]
 
 
 @contextlib.contextmanager

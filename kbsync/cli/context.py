@@ -305,9 +305,10 @@ def set_up_logs(choices: Choices) -> None:
 def command_context(installation: Installation) -> CommandContext:
     """What the engine's plan, verify and explain need to know of the installation."""
     from kbsync.engine.plan import CommandContext
+    from kbsync.once import identities_of
 
-    names = [mirror.name for mirror in installation.config.mirrors]
-    return CommandContext(names, installation.cure, lock.is_held(installation.state_dir))
+    configured = identities_of(installation.config)
+    return CommandContext(configured, installation.cure, lock.is_held(installation.state_dir))
 
 
 async def for_each_mirror(

@@ -114,12 +114,16 @@ class Base:
     """The knowledge base itself: a new `id` means another base, nothing of the old one is in it.
 
     `address` says where it is, as an URL without user and password: the canonical base URL of a service, the
-    database, the file of a built-in one.
+    database, the file of a built-in one. `writer` names whoever opened it now, once that has written
+    there, and `last_writer` who wrote before: another than the one this state knows means that the documents
+    are not as the state has them. `writer` is '' where a base does not tell.
     """
 
     id: str
     documents: int | None = None
     address: str = ""
+    writer: str = ""
+    last_writer: str = ""
 
 
 PutOutcome = Accepted | TargetError

@@ -65,7 +65,7 @@ FAILED --> INDEXING: planner, to be cut again under another recipe
 FAILED --> INTENDED: worker, the target was to blame
 ADOPTING --> SERVING: planner, proven ours, searchable
 ADOPTING --> INDEXING: planner, proven ours
-ADOPTING --> RETIRING: person, a copy, removed by verify --repair
+ADOPTING --> RETIRING: planner, proven ours, and another serves, or person, a copy, by verify --repair
 DROPPED --> RETIRING: worker, an audit finds a document that only this upload can have made
 GONE --> RETIRING: worker, an audit finds a document that only this upload can have made
 """
@@ -190,7 +190,7 @@ def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Uploa
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
     """A document found at the target is proven ours: it serves if it is searchable, else it is polled."""
-    if upload.state is not UploadState.ADOPTING or upload.phase is Phase.LISTED_READY:
+    if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
     found = accept(upload, upload.remote_id or "", False, timing)
     return replace(found, next_look_at=timing.now)

@@ -194,6 +194,8 @@ class Phase(enum.StrEnum):
     TO_CUT = "reslice"  # INDEXING: the target is still to be asked to cut its text again
     UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so that its path gets another
     LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
+    MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it ours
+    MARKED_READY = "marked-ready"  # ADOPTING: both
 
 
 UNREADABLE = "?"
@@ -257,6 +259,17 @@ class Upload:
     code: str = ""
     phase: Phase = Phase.PLAIN
     wanted_recipe: str = ""
+
+    @property
+    def is_marked(self) -> bool:
+        """It was found at the target, and proven ours by more than its path and bytes."""
+        return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
+
+    @property
+    def is_listed_ready(self) -> bool:
+        """It was found at the target, whose list called it searchable."""
+        ready = (Phase.LISTED_READY, Phase.MARKED_READY)
+        return self.state is UploadState.ADOPTING and self.phase in ready
 
     @property
     def is_without_text(self) -> bool:

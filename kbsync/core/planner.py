@@ -25,7 +25,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - A document that the target refused to rename is replaced by another, as where nothing can be renamed.
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
 - A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
-  is read before anything is sent.
+  is read before anything is sent. One that a mark or its base proves ours serves its path at once, whatever
+  its bytes are: an old one is replaced, one without a file is deleted, and a second one makes way.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Action:
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     """What to do now; empty when all is as wished or time must tell. `uploads` are not final ones."""
+    if serving(uploads) is None and (found := _newest_marked(uploads, wish)):
+        return (Action(Step.SERVE, found.id),)
     if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):
@@ -94,6 +97,12 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
     if wish.verdict.choice is not FileChoice.SELECTED:
         return ()
     return _keep(wish, uploads, abilities)
+
+
+def _newest_marked(uploads: Sequence[Upload], wish: Wish) -> Upload | None:
+    """Of documents found at the target and proven ours, the one to serve: the file's own, or the newest."""
+    marked = [upload for upload in uploads if upload.is_marked]
+    return max(marked, key=lambda u: (u.is_listed_ready, proves(u, wish), u.id), default=None)
 
 
 def is_undecided(wish: Wish) -> bool:
@@ -158,6 +167,8 @@ def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
             return Action(Step.RETIRE if upload.remote_id else Step.DROP, upload.id)
         case UploadState.SERVING:
             return Action(Step.WEIGH, upload.id, cause)
+        case UploadState.ADOPTING if upload.is_marked:
+            return Action(Step.RETIRE, upload.id)
         case _:
             return None
 
@@ -251,7 +262,7 @@ def _adoptable(
         and not any(_is_unread(u, wish, abilities) for u in found)
     ):
         proven = found
-    return next((u for u in proven if u.phase is Phase.LISTED_READY), proven[0] if proven else None)
+    return next((u for u in proven if u.is_listed_ready), proven[0] if proven else None)
 
 
 def proves(found: Upload, wish: Wish) -> bool:
@@ -291,7 +302,7 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
             chosen.purpose is Purpose.RETIRE
         ):
             return (Action(Step.WANT, chosen.id),)
-        case UploadState.ADOPTING if chosen.phase is not Phase.LISTED_READY:
+        case UploadState.ADOPTING if not chosen.is_listed_ready:
             return (Action(Step.SERVE, chosen.id),)
         case UploadState.ADOPTING | UploadState.RETIRING:
             return (*((Action(Step.RETIRE, server.id),) if server else ()), Action(Step.SERVE, chosen.id))

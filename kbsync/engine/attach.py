@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from kbsync.contract.target import Base, DocState, Listed, Target
+from kbsync.core import lifecycle
 from kbsync.core.model import (
     ON_THE_WAY,
+    OUTCOME_OPEN,
     SERVING,
     Abilities,
     Phase,
@@ -33,7 +35,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.journal import Journal
-from kbsync.engine.settings import Binding, MirrorSettings, abilities_of, changes_of
+from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, abilities_of, changes_of
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootTrouble, compare, identify
@@ -162,34 +164,78 @@ ADOPT_PAGE = 200
 
 
 async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
-    """List a base this state has never seen; returns how many documents may be ours.
+    """List a base that this state has not seen, or not since another wrote there; returns how many are new.
 
-    Each becomes an ADOPTING row at its path. It is proven ours by the digest of the file, once that is known:
-    against the marker, the tag in the name, or the document's bytes (ADR 12). Then it serves, as soon as the
-    target calls it searchable. What is never proven is left alone and reported by `verify`.
+    Each document that may be ours and has no row becomes an ADOPTING row at its path. Where its mark or its
+    base proves it ours it serves, whatever its bytes are: what is out of date is replaced, and what has no
+    file is deleted like any other. Else the digest of the file proves it, once that is known: against the tag
+    in the name, or the document's bytes (ADR 12). What is never proven is left alone and told by `verify`.
     """
     page: list[Listed] = []
-    found = 0
+    found, listed_ids = 0, set[str]()
+    binding = journal.binding
 
     def record(page: Sequence[Listed], tx: Tx) -> int:
         added = 0
         for listed in page:
-            # A crash in the middle costs a second listing: what has a row already is passed over.
-            known = tx.uploads.by_remote(journal.binding.id, listed.remote_id)
-            if listed.path is not None and not known:
-                tx.uploads.add(adopting(journal.binding, listed, listed.path, journal.timing.now))
-                journal.decide(tx, listed.path)
+            # A crash in the middle costs a second listing: what has a row already is passed over, and so is
+            # what an upload is looked for that got no answer.
+            known = tx.uploads.by_remote(binding.id, listed.remote_id)
+            marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
+            is_looked_for = marked is not None and marked.state in OUTCOME_OPEN
+            if listed.path is not None and not known and not is_looked_for:
+                tx.uploads.add(adopting(binding, listed, listed.path, journal.timing.now))
                 added += 1
         return added
 
-    async for listed in ours(journal.binding, target):
+    async for listed in ours(binding, target):
+        listed_ids.add(listed.remote_id)
         page.append(listed)
         if len(page) == ADOPT_PAGE:
             found += await store.write(partial(record, page))
             page = []
     found += await store.write(partial(record, page))
-    await store.write(lambda tx: tx.mirrors.set_adopted(journal.binding.id))
+    await _end_missing(store, journal, target, listed_ids)
+
+    def end(tx: Tx) -> None:
+        tx.mirrors.set_adopted(binding.id)
+        unjudge(tx, binding.mirror)
+
+    await store.write(end)
     return found
+
+
+async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
+    """Documents that served by the state, and that another state deleted or replaced.
+
+    Where too many are missing without another in their place, the audit is left to say so (ADR 14).
+    """
+    binding, now = journal.binding, journal.timing.now
+    ended, unreplaced = list[Upload](), list[Upload]()
+    async for rows in _pages(store, binding, SERVING):
+        unlisted = [row for row in rows if row.remote_id not in listed and row.created_at < now]
+        if not unlisted:
+            continue
+        states = await target.status([row.remote_id or "" for row in unlisted])
+        for row in unlisted:
+            answer = states.get(row.remote_id or "")
+            if answer is None or answer.state is not DocState.MISSING:
+                continue
+            others = await store.read(lambda tx, row=row: journal.uploads(tx, row.path or ""))  # type: ignore[misc]
+            is_replaced = any(other.state is UploadState.ADOPTING for other in others)
+            (ended if is_replaced else unreplaced).append(row)
+    serving = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
+    if binding.limits.embedded or not is_emptied(serving, serving - len(unreplaced)):
+        ended += unreplaced
+
+    def end(page: Sequence[Upload], tx: Tx) -> None:
+        for row in page:
+            tx.uploads.save(lifecycle.gone(row))
+            tx.holds.release(row.id)
+        tx.holds.end_empty(binding.mirror, now)
+
+    for start in range(0, len(ended), PAGE):
+        await store.write(partial(end, ended[start : start + PAGE]))
 
 
 async def ours(binding: Binding, target: Target) -> AsyncIterator[Listed]:
@@ -218,6 +264,12 @@ def _shortened(binding: Binding) -> Mapping[str, str]:
 
 def adopting(binding: Binding, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
     """The row of a document found at the base that may be ours."""
+    is_marked = binding.limits.embedded or (binding.limits.marks and listed.upload_id is not None)
+    is_ready = listed.state is DocState.READY
+    if is_marked:
+        phase = Phase.MARKED_READY if is_ready else Phase.MARKED
+    else:
+        phase = Phase.LISTED_READY if is_ready else Phase.PLAIN
     return Upload(
         id=number,
         mirror=binding.mirror,
@@ -231,22 +283,24 @@ def adopting(binding: Binding, listed: Listed, path: str, now: float, number: in
         state=UploadState.ADOPTING,
         remote_id=listed.remote_id,
         created_at=now,
-        phase=Phase.LISTED_READY if listed.state is DocState.READY else Phase.PLAIN,
+        phase=phase,
     )
 
 
 EMPTIED = "knowledge-base-emptied"
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
+WRITER = "writer"
+"""Key of the table `meta`, with the binding's id: who wrote into the base last, by what this state knows."""
+
 JUDGED = "terms"
 """Key of the table `meta`, with the mirror's id: by what every file was judged last."""
 
 
-def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> tuple[MirrorRecord, str]:
-    """The mirror's rows and the name they had before.
-
-    Found by name, or taken over from a mirror of the same folder that has left the config.
-    """
+def enroll(
+    tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
+) -> tuple[MirrorRecord, str]:
+    """The mirror's rows and the name they had before; see `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
@@ -258,12 +312,41 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> tuple
     return tx.mirrors.get(record.id), record.name
 
 
-def find_record(tx: Tx, settings: MirrorSettings, configured: Sequence[str]) -> MirrorRecord | None:
-    """The mirror's row, by name or as a mirror of the same folder whose name left the config."""
-    record = tx.mirrors.named(settings.name)
-    if record is not None:
+def find_record(
+    tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
+) -> MirrorRecord | None:
+    """The mirror's row: by name, or that of a mirror whose name left the config, as it was called before.
+
+    That is one of the same folder and knowledge base, else of the same knowledge base and prefix, else of the
+    same folder; no row is taken that fits another new mirror of the config better.
+    """
+    if (record := tx.mirrors.named(settings.name)) is not None:
         return record
-    return next((m for m in tx.mirrors.in_folder(str(settings.root)) if m.name not in configured), None)
+    everyone = {each.name: each for each in configured} | {settings.name: settings.identity}
+    rows = {record.name: record for record in tx.mirrors.all()}
+    free = [record for record in rows.values() if record.name not in everyone]
+    new = [each for each in everyone.values() if each.name not in rows]
+    for fits in (_is_same, _is_same_place, _is_same_folder):
+        for each in list(new):
+            found = next((record for record in free if fits(record, each)), None)
+            if found is not None:
+                if each.name == settings.name:
+                    return found
+                new.remove(each)
+                free.remove(found)
+    return None
+
+
+def _is_same_folder(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
+    return record.folder == mirror.folder
+
+
+def _is_same_place(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
+    return bool(mirror.place) and record.place == mirror.place
+
+
+def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
+    return _is_same_folder(record, mirror) and _is_same_place(record, mirror)
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
@@ -334,13 +417,14 @@ async def bind(
     target: Target,
     base: Base,
     spool_dir: Path,
+    configured: Sequence[MirrorIdentity] = (),
 ) -> Binding:
     """Bind the mirror to the base. Raises `TargetError`."""
     if target.limits.embedded and base.id:  # wherever it was moved to, it is the same base
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _counted(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
-    number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair))
+    number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair, configured))
     return Binding(
         settings=settings,
         mirror=record.id,
@@ -375,14 +459,22 @@ async def _counted(
 
 
 def _rebind(
-    tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, target: Target, repair: str
+    tx: Tx,
+    settings: MirrorSettings,
+    record: MirrorRecord,
+    base: Base,
+    target: Target,
+    repair: str,
+    configured: Sequence[MirrorIdentity],
 ) -> int:
     """The binding to the base. Raises `Halted` where it lost many documents behind our back."""
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
-    binding = tx.mirrors.bind_to(record.id, settings.target_type, base.address, base.id, settings.prefix)
+    key = (settings.target_type, base.address, base.id, settings.prefix)
+    binding = tx.mirrors.bind_to(record.id, *key, settings.place)
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)
+    _take_over_rows(tx, record, binding, base, configured)
     for other in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
         former = tx.mirrors.binding(other or 0)
         if former is not None and _is_lost(former, settings, base, target):
@@ -398,6 +490,26 @@ def _rebind(
     note = f"{left} documents were left behind in the knowledge base used before" if left else ""
     tx.mirrors.set_note(record.id, note)
     return binding
+
+
+def _take_over_rows(
+    tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
+) -> None:
+    """Whatever else wrote into this base under this prefix, in this state or another, was this mirror."""
+    stays = {each.name: each.place for each in configured}
+    for other in tx.mirrors.all():
+        # Two ways to write one address can make two mirrors of a config share a binding.
+        is_its_own = other.binding == binding and stays.get(other.name) in (other.place, "")
+        if other.id == record.id or is_its_own or not tx.uploads.take_over(other.id, record.id, binding):
+            continue
+        unjudge(tx, record.id)
+        if other.folder != record.folder:
+            tx.mirrors.set_hold_all(record.id, True)
+    if base.writer:
+        key, known = f"{WRITER}:{binding}", (base.last_writer, base.writer)
+        if base.last_writer not in str(tx.meta.get(key) or "").split("\n"):
+            tx.mirrors.set_adopted(binding, adopted=False)
+        tx.meta.set(key, "\n".join(known))  # either is told next, for what opens a base need not write there
 
 
 def _is_lost(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
@@ -550,6 +662,7 @@ async def _look_for_files(store: StateStore, journal: Journal) -> None:
         for path in paths:
             journal.expect(tx, path)
 
-    async for rows in _pages(store, binding, [*ON_THE_WAY, *SERVING]):
+    async for rows in _pages(store, binding, [*ON_THE_WAY, *SERVING, UploadState.ADOPTING]):
+        rows = [row for row in rows if row.is_marked or row.state is not UploadState.ADOPTING]
         if lost := await store.read(partial(without_file, rows)):
             await store.write(partial(expect, lost))

@@ -56,7 +56,7 @@ class Proof(enum.Enum):
     """Why a document is ours; without one it is left alone (promise 6)."""
 
     ROW = "row"  # an upload of this state made it
-    MARK = "mark"  # it carries the mark of an upload of this state that never got an answer
+    MARK = "mark"  # it carries the mark of an upload: of this state, or of another that mirrored the folder
     BASE = "base"  # the whole base is ours
     FILE = "file"  # it has the bytes of a file of ours or, with `adopt: name`, its name
     NONE = "none"  # its marker names one of our paths, as another kbsync's might
@@ -97,6 +97,7 @@ class Stray:
             "upload": None if self.row is None else self.row.id,
             "recipe": self.listed.recipe,
             "is_ready": self.listed.state is DocState.READY,
+            "is_marked": self.proof is Proof.MARK,
         }
 
     @staticmethod
@@ -112,7 +113,8 @@ class Stray:
             recipe=told.get("recipe"),
         )
         row = None if number is None else tx.uploads.get(number)
-        return Stray(listed, told["path"], Proof.NONE, row)
+        proof = Proof.MARK if told.get("is_marked") else Proof.NONE
+        return Stray(listed, told["path"], proof, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Audit:
         self.strays: list[Stray] = []
         self.foreign: set[str] = set()
         self.beyond = 0
+        self._tagged: set[str] = set()  # of the strays, those whose names only kbsync gives
 
     # -- the list --------------------------------------------------------------------------------------
 
@@ -190,7 +193,8 @@ class Audit:
         row = next((row for row in rows if self._is_mine(row)), None)
         if row is None:
             return None
-        proof = self._unproven if row.state is UploadState.ADOPTING else Proof.ROW
+        is_found = row.state is UploadState.ADOPTING and not row.is_marked
+        proof = self._unproven if is_found else Proof.ROW
         listed = replace(
             listed, digest=row.digest or listed.digest, size=row.size or listed.size or 0, recipe=None
         )
@@ -215,8 +219,13 @@ class Audit:
             fitting = (row for row in open_rows if listed.size in (None, row.size))
             if any(binding.naming.recognises(row.name, listed.name) for row in fitting):
                 return None
+            if binding.limits.marks and listed.upload_id is not None and path is not None:
+                proof = Proof.MARK
         may_be_copy = False
-        if proof is Proof.NONE and path is not None and not binding.limits.marks:
+        if path is not None and (listed.digest or "").startswith(TAG):
+            may_be_copy = True
+            self._tagged.add(listed.remote_id)
+        elif proof is Proof.NONE and path is not None and not binding.limits.marks:
             # Its name says that it is a file of ours as it is now, or may be: a second document for it.
             entry = tx.entries.get(binding.mirror, path)
             if entry is not None:
@@ -309,9 +318,11 @@ class Audit:
             if any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id)):
                 continue
             if stray.row is None and stray.proof is Proof.NONE:
-                # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
+                # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12). A
+                # person is told of it where its name has a tag.
                 entry = tx.entries.get(self._binding.mirror, stray.path)
-                if entry is None or not _has_bytes(entry, stray.listed):
+                is_copy = entry is not None and _has_bytes(entry, stray.listed)
+                if not is_copy and stray.remote_id not in self._tagged:
                     self.foreign.add(stray.remote_id)
                     continue
             left.append(stray)
@@ -441,7 +452,8 @@ class Repairs:
             return True
         # Somebody copied what carries the mark, and the file is gone.
         is_left = is_marked and self._is_gone(tx, stray.path)
-        if not (binding.limits.embedded or is_left or self._is_copy(tx, stray)):
+        is_proven = binding.limits.embedded or stray.proof is Proof.MARK
+        if not (is_proven or is_left or self._is_copy(tx, stray)):
             return False
         # It answers for no recipe: nothing takes it for what a file wants.
         found = adopting(binding, replace(stray.listed, recipe=""), stray.path, timing.now)

@@ -30,7 +30,7 @@ from kbsync.engine.deletions import Deletions
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import Reconciler
-from kbsync.engine.settings import MirrorSettings
+from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, PASSING, TARGET_DOWN, as_halt, going_on
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, TargetError, UsageError
@@ -176,14 +176,14 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Where a mirror runs: its place for spooled bytes, the config's names, and how cures are written.
+    """Where a mirror runs: its place for spooled bytes, the config's mirrors, and how cures are written.
 
     `renamed(old, new)` is told before the target is opened that a mirror has another name now. `at_work`: it
     stays, as a daemon does.
     """
 
     spool_dir: Path
-    configured: Sequence[str]
+    configured: Sequence[MirrorIdentity]
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
     renamed: Callable[[str, str], None] = lambda _old, _new: None
     at_work: bool = True
@@ -493,8 +493,16 @@ class MirrorRun:
             self.identity = await attach.find_root(self.store, self.settings, self.mirror)
             target = await self._open()
             record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
-            base, spool = await target.base(), self.context.spool_dir
-            binding = await attach.bind(self.store, self.settings, record, target, base, spool)
+            base = await target.base()
+            binding = await attach.bind(
+                self.store,
+                self.settings,
+                record,
+                target,
+                base,
+                self.context.spool_dir,
+                self.context.configured,
+            )
             journal = Journal(binding, self.clock, self.on_decided)
             await attach.prepare(self.store, journal, target, self.clock)
             self.bound = BoundMirror(self, target, journal)

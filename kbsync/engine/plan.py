@@ -40,7 +40,7 @@ from kbsync.engine.deletions import Deletions
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
-from kbsync.engine.settings import Binding, MirrorSettings, changes_of
+from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, changes_of
 from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json
 from kbsync.errors import Halted, TargetError
 from kbsync.state.files import FileRow, folder_label
@@ -60,12 +60,12 @@ AGAIN = "the target cannot rename"
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What a command that looks knows besides its mirror: all names of the config, how cures are written.
+    """What a command that looks knows besides its mirror: all mirrors of the config, how cures are written.
 
     `at_work`: another process holds the state, and makes passes of its own.
     """
 
-    configured: Sequence[str] = ()
+    configured: Sequence[MirrorIdentity] = ()
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
     at_work: bool = False
 
@@ -279,7 +279,7 @@ class PrivatePass:
         if may_be_emptied:
             base, record = replace(base, documents=None), replace(record, halt=None)
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
-        binding = await attach.bind(copy, settings, record, self._target, base, nowhere)
+        binding = await attach.bind(copy, settings, record, self._target, base, nowhere, context.configured)
         self.journal = Journal(binding, self._clock)
         # A base that does not answer cannot be listed either: it counts as taken over, and the note says so.
         if self.note:

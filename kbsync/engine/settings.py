@@ -31,11 +31,24 @@ class DeletionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorIdentity:
+    """What tells whether a mirror of the config is one that the state knows.
+
+    `place`: the knowledge base and prefix, in the config's own terms; equal for two mirrors that would own
+    the same documents, '' where nothing tells.
+    """
+
+    name: str
+    folder: str
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorSettings:
     """A mirror as its config describes it, durations in seconds; `root` is the real path of `given`.
 
     `document_settings` gives a path's own settings for the target; `fingerprint` changes whenever one of them
-    does.
+    does. `place`: see `MirrorIdentity`.
     """
 
     name: str
@@ -57,6 +70,12 @@ class MirrorSettings:
     document_settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}
     fingerprint: str = ""
     given: Path | None = None
+    place: str = ""
+
+    @property
+    def identity(self) -> MirrorIdentity:
+        """What the state knows it by."""
+        return MirrorIdentity(self.name, str(self.root), self.place)
 
     def resolved(self) -> MirrorSettings:
         """The settings with the real path of `given` as it is now: a symlink may lead elsewhere since."""

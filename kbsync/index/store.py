@@ -93,6 +93,10 @@ class Store(Protocol):
     def address(self) -> str:
         """Where it is, as an URL without user and password."""
 
+    @property
+    def writers(self) -> tuple[str, str]:
+        """This opening's own name as a writer ('' where it only reads), and that of the last one before."""
+
     def look(self) -> tuple[str, int]:
         """Which store this is, and its number of documents. One that is gone or damaged is replaced."""
 

@@ -20,7 +20,10 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored, `root` as when it last ran. `hold_all`: every deletion of the next pass asks."""
+    """One mirror as stored, `root` as when it last ran.
+
+    `hold_all`: every deletion of the next pass asks. `place`: how its config named the base it is bound to.
+    """
 
     id: int
     name: str
@@ -34,6 +37,7 @@ class MirrorRecord:
     note: str
     last_pass: float | None
     last_deep: float | None
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,13 @@ class BindingRecord:
 
 _SELECT = (
     "SELECT id, name, folder, target, binding, attached, root_dev, root_ino, root_fs, root_is_mount,"
-    " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep FROM mirror "
+    " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep, place FROM mirror "
 )
 
 
 def _read(row: tuple[Any, ...]) -> MirrorRecord:
     number, name, folder, target, binding, attached, *rest = row
-    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep = rest
+    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, place = rest
     return MirrorRecord(
         id=number,
         name=name,
@@ -69,6 +73,7 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
         note=note or "",
         last_pass=last_pass,
         last_deep=last_deep,
+        place=place,
     )
 
 
@@ -89,10 +94,6 @@ class Mirrors(Table):
         """The mirror of this name."""
         row = self._db.execute(_SELECT + "WHERE name = ?", (name,)).fetchone()
         return None if row is None else _read(row)
-
-    def in_folder(self, folder: str) -> list[MirrorRecord]:
-        """Mirrors of this folder, whatever their names."""
-        return [_read(row) for row in self._db.execute(_SELECT + "WHERE folder = ?", (bind(folder),))]
 
     def add(self, name: str, folder: str, target: str) -> MirrorRecord:
         """A new mirror."""
@@ -143,15 +144,15 @@ class Mirrors(Table):
         if deep:
             self._set(mirror, last_deep=now)
 
-    def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str) -> int:
-        """The binding for this base, made when it is new; the mirror is bound to it."""
+    def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str, place: str = "") -> int:
+        """The binding for this base, made when it is new; the mirror is bound to it, as `place` says."""
         key = (target, address, base, prefix)
         self._db.execute(
             "INSERT OR IGNORE INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)", key
         )
         number = self.binding_for(*key)
         assert number is not None
-        self._set(mirror, binding=number)
+        self._set(mirror, binding=number, place=place)
         return number
 
     def base_moved(self, target: str, base: str, address: str) -> None:
@@ -201,9 +202,9 @@ class Mirrors(Table):
         row = self._db.execute("SELECT adopted FROM binding WHERE id = ?", (binding,)).fetchone()
         return bool(row and row[0])
 
-    def set_adopted(self, binding: int) -> None:
-        """What was already in the base has been taken over."""
-        self._db.execute("UPDATE binding SET adopted = 1 WHERE id = ?", (binding,))
+    def set_adopted(self, binding: int, *, adopted: bool = True) -> None:
+        """Whether what was already in the base has been taken over."""
+        self._db.execute("UPDATE binding SET adopted = ? WHERE id = ?", (adopted, binding))
 
     def tally(self, mirror: int) -> dict[Status, int]:
         """How many files are in each status; constant time."""

@@ -191,6 +191,11 @@ SELECT 1;
 """
 """No table changes: files may have the status 7 (`core.model.Status.KEPT`), unknown to earlier programs."""
 
+PLACES = """
+ALTER TABLE mirror ADD COLUMN place TEXT NOT NULL DEFAULT '';
+"""
+"""Which knowledge base a mirror's config names, in the config's own terms ('': not known)."""
+
 MIGRATIONS: tuple[str, ...] = (
     FIRST,
     NAMED,
@@ -200,6 +205,7 @@ MIGRATIONS: tuple[str, ...] = (
     ONE_MEANING_EACH,
     REAPPEARED,
     KEPT,
+    PLACES,
 )
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 

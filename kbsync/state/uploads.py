@@ -347,6 +347,38 @@ class Uploads(Table):
         """The document belongs to another file from now on."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
+    def take_over(self, former: int, mirror: int, binding: int) -> bool:
+        """What belonged to a former mirror in this binding belongs to `mirror`; whether there was anything.
+
+        Of two that serve one path the new owner's goes on, and the other is deleted; no deletion waits for
+        a person any more.
+        """
+        mine = (former, binding)
+        if not self._db.execute("SELECT 1 FROM upload WHERE mirror = ? AND binding = ? LIMIT 1", mine).get:
+            return False
+        ours = "SELECT id FROM upload WHERE mirror = ? AND binding = ?"
+        self._db.execute(f"DELETE FROM hold_item WHERE upload IN ({ours})", mine)  # noqa: S608
+        self._db.execute(f"DELETE FROM candidate WHERE upload IN ({ours})", mine)  # noqa: S608
+        self._db.execute("UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6", mine)
+        for states, also, news in _TWICE:
+            twin = (
+                f"EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror AND o.binding = :binding"  # noqa: S608
+                f" AND o.path = upload.path AND o.state {_in(states)} {also})"
+            )
+            self._db.execute(
+                f"UPDATE upload SET {news} WHERE mirror = :former AND binding = :binding"  # noqa: S608
+                f" AND state {_in(states)} AND {twin}",
+                {"mirror": mirror, "former": former, "binding": binding},
+            )
+        count = "UPDATE serving SET n = n + ? WHERE mirror = ? AND binding = ?"
+        serving = self.serving_count(former, binding)
+        self._db.execute("INSERT OR IGNORE INTO serving VALUES(?, ?, 0)", (mirror, binding))
+        self._db.execute(count, (serving, mirror, binding))
+        self._db.execute(count, (-serving, former, binding))
+        sql = "UPDATE upload SET mirror = ? WHERE mirror = ? AND binding = ?"
+        self._db.execute(sql, (mirror, former, binding))
+        return True
+
     def lose(self, mirror: int, binding: int) -> None:
         """The base of this binding no longer exists: so do its documents."""
         self._db.execute(
@@ -365,6 +397,16 @@ class Uploads(Table):
     def _select(self, where: str, args: tuple[object, ...]) -> Iterator[Upload]:
         return (_read(row) for row in self._db.execute(_SELECT + where, args))
 
+
+_TWICE = (
+    (SERVING, "", f"state = {int(UploadState.RETIRING)}, next_look_at = 0, attempts = 0"),
+    (
+        IN_FLIGHT,
+        "AND o.digest = upload.digest AND o.recipe = upload.recipe AND o.purpose = 0",
+        f"purpose = {int(Purpose.RETIRE)}",
+    ),
+)
+"""What two mirrors may both have of a path, and one may not; what becomes of that of the former."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, word for word, so that SQLite uses it."""

@@ -12,7 +12,7 @@ from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
 from kbsync.state.read_only import Tx
 from tests.engine.read_only_commands import open_target, state_of
-from tests.engine.world import World
+from tests.engine.world import World, identities
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def audited(world: World) -> AuditResult:
 
 async def verified(world: World, target: Any = None, *, watched: bool = False) -> Verification:
     """What `kbsync verify` says. `watched`: while a daemon is at work."""
-    context = CommandContext(world.configured, at_work=watched)
+    context = CommandContext(identities(world.configured), at_work=watched)
     with state_of(world) as state:
         return await verify_mirror(world.settings, target or open_target(world), state, world.clock, context)
 

@@ -11,7 +11,7 @@ from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.plan import NO_CONTEXT, CommandContext, MirrorPlan, plan_mirror
 from kbsync.once import run_once
 from kbsync.state.read_only import ReadOnlyState, Tx, opened
-from tests.engine.world import World
+from tests.engine.world import World, identities
 from tests.memory.target import MemoryTarget
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ def state_of(world: World) -> Iterator[ReadOnlyState]:
 
 async def planned(world: World) -> MirrorPlan:
     with state_of(world) as state:
-        context = CommandContext(world.configured)
+        context = CommandContext(identities(world.configured))
         return await plan_mirror(world.settings, open_target(world), state, world.clock, context)
 
 

@@ -111,8 +111,8 @@ async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) 
 
 async def test_what_nothing_proves_ours_is_told_and_left_alone_until_a_person_repairs(world: World) -> None:
     """Documents of a lost state, one of them under a path of ours, with other bytes."""
-    left = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
-    world.base.add("gone.md", b"x", path="gone.md", upload_id=8, foreign=False)
+    left = world.base.add("f0.md", b"older", path="f0.md", foreign=False).remote_id
+    world.base.add("gone.md", b"x", path="gone.md", foreign=False)
     world.base.add("theirs.md", b"theirs")
     await mirrored(world)
     with capture_logs() as logs:

@@ -18,7 +18,7 @@ from tests.engine import read_only_commands
 from tests.engine.auditing import verified
 from tests.engine.read_only_commands import planned
 from tests.engine.test_status import items
-from tests.engine.world import World
+from tests.engine.world import World, identities
 from tests.memory.behaviour import Behaviour, Failure, Fault
 from tests.memory.target import MemoryTarget
 
@@ -39,7 +39,7 @@ def world(tmp_path: Path) -> World:
 
 
 async def explained(world: World, path: str) -> PathExplanation:
-    context = CommandContext(world.configured, lambda command: f"kbsync {command} --folder docs")
+    context = CommandContext(identities(world.configured), lambda command: f"kbsync {command} --folder docs")
     return await read_only_commands.explained(world, path, context)
 
 

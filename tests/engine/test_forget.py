@@ -65,7 +65,7 @@ async def test_documents_are_counted_apart_from_those_in_a_base_used_before(worl
 
 
 async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(world: World) -> None:
-    world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False)
+    world.base.add("f0.md", b"other bytes", path="f0.md", foreign=False)
     await world.mirrored(3)
     world.delete_many(3)
     await world.once()
@@ -83,7 +83,7 @@ async def test_an_upload_without_an_answer_is_counted_as_unsure(world: World) ->
 
 async def test_exactly_our_documents_are_deleted(world: World) -> None:
     theirs = world.base.add("theirs.md", b"x").remote_id
-    unproven = world.base.add("f0.md", b"other bytes", path="f0.md", upload_id=7, foreign=False).remote_id
+    unproven = world.base.add("f0.md", b"other bytes", path="f0.md", foreign=False).remote_id
     await world.mirrored(4)
     assert await forgotten(world, lambda tx: tx.recipes.allow(world.run.mirror, ["r2"])) == 4
     assert set(world.base.documents) == {theirs, unproven}

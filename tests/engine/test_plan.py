@@ -48,7 +48,7 @@ async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> N
     world.write("f0.md", "changed meanwhile")
     effects = len(world.base.effects)
     plan = await planned(world)
-    assert paths(plan.upload) == ["f0.md"] and plan.unchanged == 3
+    assert paths(plan.replace) == ["f0.md"] and plan.unchanged == 3
     assert len(world.base.effects) == effects
 
 

@@ -69,7 +69,13 @@ CHANGED = ["f0.md", "moved.md", "new.md"]
         (lambda world: world.write("f0.md", "text of f0"), False, {}, 0, ""),
         (lambda w: w.write(".kbsyncignore", "f3.md\n"), False, {"orphaned": ["f3.md"]}, 0, "longer selected"),
         (lambda world: world.base.add("f0.md", b"not ours either"), False, {}, 1, ""),
-        (lambda world: twin(world, "f0.md", b"x"), False, {}, 1, ""),  # no row knows it
+        (
+            lambda w: twin(w, "f0.md", b"x"),
+            False,
+            {"duplicate": ["f0.md"]},
+            0,
+            "other bytes",
+        ),  # of another state
         (delay, True, {}, 0, ""),  # it is pending
         (refuse_change, True, {"stale": ["f0.md"]}, 0, "no can do"),
         (refuse_new, True, {}, 0, ""),  # it never served
@@ -113,21 +119,20 @@ async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
 
 async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
-    left = twin(world, "f0.md", b"older text")
     await world.mirrored(3)
     second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")  # no row knows them
     found = await verified(world)
-    assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md", "f0.md"]}
+    assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]}
     assert found.foreign == 0
     strays = (await repair(world))["strays"]
-    assert {stray["remote_id"] for stray in strays} == {left, second, lonely}
-    told = {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
+    assert {stray["remote_id"] for stray in strays} == {second, lonely}
+    told = {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready", "is_marked"}
     assert all(set(stray) == told for stray in strays)
     assert world.served() == world.on_disk()
 
 
 async def test_a_leftover_without_a_file_is_orphaned(world: World) -> None:
-    twin(world, "gone.md", b"text")
+    world.base.add("gone.md", b"text", path="gone.md", foreign=False)
     await world.mirrored(3)
     found = await verified(world)
     assert paths(found) == {"orphaned": ["gone.md"]} and not repair_request(found)

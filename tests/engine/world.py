@@ -9,7 +9,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,7 +19,7 @@ from typing import Any
 from kbsync.core.lifecycle import TRANSITIONS
 from kbsync.core.model import Limits, Upload, UploadState
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
-from kbsync.engine.settings import MirrorSettings
+from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.read_only import Tx
@@ -266,6 +266,11 @@ async def driven(clock: VirtualClock) -> AsyncIterator[None]:
         await asyncio.gather(driver, return_exceptions=True)
 
 
+def identities(names: Sequence[str]) -> list[MirrorIdentity]:
+    """The mirrors of a config, of which nothing but their names is known."""
+    return [MirrorIdentity(name, "") for name in names]
+
+
 class World:
     """`in_threads`: what is done off the loop is done in threads, as in the program, and not at once."""
 
@@ -336,7 +341,7 @@ class World:
             store.close()
 
     def make_run(self, store: StateStore) -> MirrorRun:
-        context = RunContext(self.state, self.configured)
+        context = RunContext(self.state, identities(self.configured))
         run = MirrorRun(self.settings, store, self.open_target, self.clock, context, on_decided=self._check)
         self.runs.append(run)
         return run

@@ -103,6 +103,7 @@ class PostgresStore:
         self._owner, self._read_only = owner, read_only
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
+        self._former = ""
         self._is_gone = False  # until the next look: what is put meanwhile would be put into another base
         self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
         self._is_stopping = False
@@ -116,6 +117,12 @@ class PostgresStore:
     def address(self) -> str:
         """The database."""
         return self._connections.place.address
+
+    @property
+    def writers(self) -> tuple[str, str]:
+        """Token and generation of the claim, and those of the claim before it."""
+        claim = self._claim
+        return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
     def look(self) -> tuple[str, int]:
         """Which base this is, and the number of the owner's documents.
@@ -408,6 +415,7 @@ class PostgresStore:
                 else:
                     claimed = connection.execute(_CLAIM, values).fetchone()
             assert claimed is not None
+            self._former = f"{rows[0].token}:{rows[0].generation}" if rows else ""
             self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
             return self._claim
 

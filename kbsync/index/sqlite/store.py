@@ -256,6 +256,11 @@ class SqliteStore:
         """The file."""
         return (self._folder.absolute() / FILE).as_uri()
 
+    @property
+    def writers(self) -> tuple[str, str]:
+        """Written down with the first change."""
+        return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
+
     def look(self) -> tuple[str, int]:
         """The id of the file and its number of documents."""
         with self._translated():

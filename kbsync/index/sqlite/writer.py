@@ -178,6 +178,9 @@ class Writer:
         self._is_merging = False
         self._staged = set[int]()  # runs without an owner because their document is on its way
         self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
+        # Of two states that write here in turn, each is to notice that the other did.
+        self.name, self._is_named = os.urandom(8).hex(), False
+        self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
         self.scrub()
 
     @property
@@ -292,9 +295,13 @@ class Writer:
                 raise StateError(f"{self._folder / FILE} is closed")
             # For writing from the start: a lock that is asked for later can fail in the middle.
             with transaction(self._connection, "BEGIN IMMEDIATE"):
-                yield self._connection.execute(
+                version = self._connection.execute(
                     "UPDATE meta SET value = value + 1 WHERE key = 'changes' RETURNING value"
                 ).get
+                yield version
+                if not self._is_named:
+                    self._connection.execute("REPLACE INTO meta VALUES ('writer', ?)", (self.name,))
+            self._is_named = True
 
     def _refuse_if_closing(self) -> None:
         if self._is_closing:

@@ -165,7 +165,8 @@ class IndexedTarget(Target):
 
     async def base(self) -> Base:
         """The index; one that was removed or is damaged is replaced by an empty one, with a new id."""
-        base = Base(*await asyncio.to_thread(self._store.look), self._store.address)
+        found = await asyncio.to_thread(self._store.look)
+        base = Base(*found, self._store.address, *self._store.writers)
         # What a killed process left half-way is taken out soon after the start.
         with contextlib.suppress(TargetError):
             if await asyncio.to_thread(self._store.tidy):

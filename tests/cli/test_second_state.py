@@ -1,0 +1,179 @@
+"""States that know a base only in part: a renamed and moved mirror, two states in turn, a lost state."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, postgres, zhipu
+from tests.cli.place import Place
+
+
+@pytest.fixture(params=["local", "postgres", "zhipu"])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KnowledgeBase]:
+    with contextlib.ExitStack() as stack:
+        match request.param:
+            case "local":
+                yield stack.enter_context(local(tmp_path / "base"))
+            case "postgres":
+                yield stack.enter_context(postgres(request.getfixturevalue("postgres")))
+            case _:
+                yield stack.enter_context(zhipu())
+
+
+@pytest.fixture(params=["local", "postgres"])
+def proving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KnowledgeBase]:
+    """A base that proves whose its documents are."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "local":
+            yield stack.enter_context(local(tmp_path / "base"))
+        else:
+            yield stack.enter_context(postgres(request.getfixturevalue("postgres")))
+
+
+@pytest.fixture
+def docs(place: Place) -> Path:
+    for number in range(8):
+        place.write(f"f{number}.md", f"text number {number} of the handbook")
+    return place.docs
+
+
+def configure(place: Place, *mirrors: dict[str, Any], state: str = "state") -> None:
+    place.config.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"state_dir": str(place.home / state), "mirrors": [{"settle": "100ms", **one} for one in mirrors]}
+    place.config.write_text(json.dumps(whole))
+
+
+def mirror(name: str, folder: Path, base: KnowledgeBase, **more: Any) -> dict[str, Any]:
+    return {"name": name, "folder": str(folder), "target": base.target, **more}
+
+
+def passed(place: Place) -> dict[str, Any]:
+    ran = place.run("--once", "--json")
+    assert ran.code == 0, (ran.out, ran.err)
+    return dict(ran.json)
+
+
+def check_mirrored(place: Place, base: KnowledgeBase, folder: Path, prefix: str = "") -> None:
+    assert base.documents(prefix) == files_of(folder, prefix)
+    assert place.run("verify").code == 0
+
+
+def test_a_mirror_renamed_and_moved_in_one_edit_keeps_its_documents(
+    place: Place, docs: Path, base: KnowledgeBase
+) -> None:
+    configure(place, mirror("handbook", docs, base))
+    passed(place)
+    moved = docs.rename(place.root / "manual")
+    configure(place, mirror("manual", moved, base))
+    assert passed(place)["uploaded"] == 0
+    check_mirrored(place, base, moved)
+    (moved / "f2.md").unlink()
+    passed(place)
+    check_mirrored(place, base, moved)
+
+
+def test_a_mirror_renamed_and_given_another_prefix_keeps_its_documents(
+    place: Place, docs: Path, base: KnowledgeBase
+) -> None:
+    configure(place, mirror("handbook", docs, base, prefix="a/"))
+    passed(place)
+    moved = docs.rename(place.root / "moved")
+    configure(place, mirror("handbook", moved, base, prefix="a/"))
+    passed(place)
+    configure(place, mirror("manual", moved, base, prefix="b/"))
+    passed(place)
+    if base.target["type"] == "local":  # a base of one mirror knows no prefix
+        check_mirrored(place, base, moved)
+    else:
+        check_mirrored(place, base, moved, "b/")
+        assert base.documents("a/") == []
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mirror_renamed_while_its_folder_gets_a_second_one_keeps_its_documents(
+    place: Place, docs: Path, base: KnowledgeBase, turned: bool
+) -> None:
+    configure(place, mirror("a", docs, base))
+    passed(place)
+    with local(place.root / "second") as second:
+        both = [mirror("b", docs, second), mirror("c", docs, base)]
+        configure(place, *(reversed(both) if turned else both))
+        assert passed(place)["uploaded"] == 8
+        check_mirrored(place, base, docs)
+        check_mirrored(place, second, docs)
+
+
+def test_a_mirror_whose_name_another_takes_keeps_its_documents(
+    place: Place, docs: Path, base: KnowledgeBase
+) -> None:
+    configure(place, mirror("a", docs, base))
+    passed(place)
+    other = place.root / "other"
+    other.mkdir()
+    (other / "one.md").write_text("the only one")
+    with local(place.root / "second") as second:
+        configure(place, mirror("a", other, second), mirror("c", docs, base))
+        place.run("--once")
+        assert base.documents("") == files_of(docs)
+
+
+def test_two_states_of_a_mirror_in_turn_leave_nothing_twice(
+    place: Place, docs: Path, proving: KnowledgeBase
+) -> None:
+    for turn, state in enumerate(["one", "two", "two", "one", "one", "two"]):
+        configure(place, mirror("handbook", docs, proving), state=state)
+        (docs / "f1.md").write_text(f"as of turn {turn}")
+        (docs / f"new{turn}.md").write_text(f"new at turn {turn}")
+        if turn:
+            (docs / f"new{turn - 1}.md").unlink()
+        passed(place)
+        check_mirrored(place, proving, docs)
+
+
+def test_a_state_that_was_copied_notices_what_its_copy_did(
+    place: Place, docs: Path, proving: KnowledgeBase
+) -> None:
+    configure(place, mirror("handbook", docs, proving), state="one")
+    passed(place)
+    shutil.copytree(place.home / "one", place.home / "two")
+    for turn, state in enumerate(["one", "two", "one"]):
+        configure(place, mirror("handbook", docs, proving), state=state)
+        (docs / "f1.md").write_text(f"as of turn {turn}")
+        passed(place)
+        check_mirrored(place, proving, docs)
+
+
+def test_a_lost_state_leaves_no_old_text_and_forget_deletes_all(
+    place: Place, docs: Path, proving: KnowledgeBase
+) -> None:
+    configure(place, mirror("handbook", docs, proving))
+    passed(place)
+    for file in (place.home / "state").glob("state.db*"):
+        file.unlink()
+    (docs / "f1.md").write_text("changed meanwhile")
+    (docs / "f2.md").unlink()
+    passed(place)
+    check_mirrored(place, proving, docs)
+    assert place.run("forget", "handbook", "--delete-documents", "--yes").code == 0
+    assert proving.documents("") == []
+
+
+def test_a_second_state_at_a_service_is_noticed_by_verify(place: Place, docs: Path) -> None:
+    """Nothing but the names tells there: what is left is told, and left alone."""
+    with zhipu() as base:
+        for turn, state in enumerate(["one", "two", "one"]):
+            configure(place, mirror("handbook", docs, base), state=state)
+            (docs / "f1.md").write_text(f"as of turn {turn}")
+            passed(place)
+        left = {path for path, _ in set(base.documents("")) - set(files_of(docs))}
+        ran = place.run("verify", "--json")
+        [found] = ran.json["mirrors"]
+        assert left == {"f1.md"} and ran.code == 1
+        assert set(found["duplicate"]) == left
