@@ -62,15 +62,23 @@ def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
 class Unavailable(TargetError):
     """Nothing was stored; try again later. `retry_after`: the seconds that the target asks for.
 
-    `untried`: the target was not even asked, so nothing is known of the document.
+    `untried`: the target was not even asked, so nothing is known of the document. `is_rate_limit`: it asks
+    for fewer requests.
     """
 
     def __init__(
-        self, reason: str, *, code: str = "", retry_after: float | None = None, untried: bool = False
+        self,
+        reason: str,
+        *,
+        code: str = "",
+        retry_after: float | None = None,
+        untried: bool = False,
+        is_rate_limit: bool = False,
     ) -> None:
         super().__init__(reason, code=code)
         self.retry_after = retry_after
         self.untried = untried
+        self.is_rate_limit = is_rate_limit
 
 
 class Unsure(TargetError):

@@ -15,7 +15,7 @@ import pytest
 from kbsync.config.kinds import Whole
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.names import LONGEST, Naming
-from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import api, config, target
 from kbsync.targets.gptbots.api import MOST_FILES
 from kbsync.targets.gptbots.config import (
@@ -31,7 +31,10 @@ from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import EXTENSIONS as LIGHTRAG_EXTENSIONS
 from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
-from kbsync.targets.zhipu.errors import CODES, Blame
+from kbsync.targets.zhipu.errors import SENTENCES as SENTENCES_OF_ZHIPU
+from kbsync.targets.zhipu.errors import NotFound
+from kbsync.targets.zhipu.errors import judge as judge_zhipu
+from kbsync.targets.zhipu.shapes import envelope_of
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.dify.app import ROUTES as DIFY_ROUTES
@@ -97,27 +100,29 @@ def test_formats_are_those_that_are_taken() -> None:
     assert f"| {' '.join(PREFERRED)} |" in (FOLDER / "README.md").read_text()
 
 
-BLAMES = {
-    "may have been stored": Blame.OUTCOME,
-    "not stored": Blame.LATER,
-    "halt `credentials`": Blame.CREDENTIALS,
-    "halt `quota`": Blame.MONEY,
-    "the document is to blame": Blame.REQUEST,
-    "sent again a few times": Blame.FORBIDDEN,
-    "no such thing": Blame.MISSING,
-    "no such call": Blame.ROUTE,
+MEANINGS: dict[str, tuple[type[TargetError], str]] = {
+    "may have been stored": (Unsure, ""),
+    "not stored": (Unavailable, ""),
+    "halt `credentials`": (Halted, "credentials"),
+    "halt `quota`": (Halted, "quota"),
+    "the document is to blame": (Rejected, ""),
+    "sent again a few times": (Rejected, ""),
+    "no such thing": (NotFound, ""),
+    "no such call": (NotOffered, ""),
 }
 
 
 def test_codes_are_told_with_what_is_done() -> None:
-    told = {
-        code: blame
-        for what, codes in table(ZHIPU, "what is done")
-        for beginning, blame in BLAMES.items()
-        if what.startswith(beginning)
-        for code in codes.split()
-    }
-    assert told == {code: blame for code, (blame, _) in CODES.items()}
+    told = {code: what for what, codes in table(ZHIPU, "what is done") for code in codes.split()}
+    assert told.keys() == SENTENCES_OF_ZHIPU.keys()
+    for code, what in told.items():
+        [meaning] = [each for beginning, each in MEANINGS.items() if what.startswith(beginning)]
+        # As an answer of this code under HTTP 200 is taken, of a call that can be done without.
+        body = {"code": int(code), "message": "no more words"}
+        answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
+        error = judge_zhipu(answer, envelope_of(body))
+        assert (type(error), getattr(error, "halt", "")) == meaning, code
+        assert getattr(error, "may_pass", False) == what.startswith("sent again a few times")
 
 
 def test_the_control_api_is_described() -> None:

@@ -222,8 +222,8 @@ MISTAKES = {
     "200-is-success": Mistake(
         "an answer without a code counts as done",
         "kbsync/targets/zhipu/errors.py",
-        "    if answer.is_success:\n        return Unsure(",
-        "    if answer.is_success:\n        return None\n    if False:\n        return Unsure(",
+        '        Unsure,\n        "the manual has a code in every answer (promise 10)"',
+        '        None,\n        "the manual has a code in every answer (promise 10)"',
         ("tests/targets/zhipu",),
     ),
     # 11. Gone is gone.

@@ -21,7 +21,8 @@ from kbsync.index.read import html, mail, notebook, office
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parsed
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import by_status
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.errors import judge
 from kbsync.targets.zhipu.upload import accepted, status_of

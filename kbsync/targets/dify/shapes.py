@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,8 @@ from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
-from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer, Judge, by_status
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
@@ -30,6 +30,16 @@ from kbsync.targets.http.reading import (
     objects_in,
     page_in,
     text_of,
+)
+from kbsync.targets.http.rules import (
+    BUSY,
+    MONEY,
+    SERVER_ERROR,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    says_money,
 )
 
 
@@ -136,7 +146,9 @@ def status_of(told: Mapping[str, Any]) -> DocStatus:
     match told.get("indexing_status"):
         case "error":
             words = _quoted(text_of(told.get("error"))) or "Dify could not index it and gives no reason"
-            return DocStatus(DocState.FAILED, words, "error", "quota" if _MONEY.search(words) else "")
+            return DocStatus(
+                DocState.FAILED, words, "error", "quota" if says_money(words) or _PLAN.search(words) else ""
+            )
         case "completed" if told.get("archived") is True:
             return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if told.get("enabled") is False:
@@ -176,61 +188,178 @@ LIMITED = "rate-limited"
 _A_MINUTE = 60.0
 """Seconds of Dify's window; refused requests count in it, too (api/controllers/service_api/wraps.py)."""
 
-_MONEY = re.compile(
-    r"limit of your subscription|insufficient[_ ]?(?:quota|balance|credits?)|quota[_ ](?:has been )?exceeded|"
-    r"exceeded your current quota|quota .{0,60}exhausted|余额不足",
-    re.IGNORECASE,
+_PLAN = re.compile(
+    r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
 )
+_RATE = re.compile(r"rate limit")
+_NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECASE)
+_NO_DOCUMENT = re.compile(r"\ADocument")
+_API_ACCESS = re.compile(r"api access", re.IGNORECASE)
 _TAKES_DOCUMENTS = frozenset({DifyCall.UPLOAD, DifyCall.DELETE})
 _LONGEST = 200
 
 
 def judge_for(address: str, dataset_id: str) -> Judge:
     """The reading of answers from `address` about the knowledge base of the config."""
-    return partial(_judged, address=address, dataset_id=dataset_id)
+    where = f"knowledge base {dataset_id} is not at {address} for this api_key"
+    return partial(_classified, where=where)
 
 
-def _judged(answer: HttpAnswer, address: str, dataset_id: str) -> TargetError | None:
+def _classified(answer: HttpAnswer, where: str) -> TargetError | None:
     told = object_of(answer.body)
     code, status = text_of(told.get("code")), count_of(told.get("status")) or answer.status
-    is_told = bool(code) and "message" in told and status >= 400
-    if not is_told:
-        # The answer to a deletion has no body.
-        is_done = answer.status == 204 and answer.op in (DifyCall.DELETE, DifyCall.DELETE_BASE)
-        return None if is_done else by_status(answer, of_item=answer.op in _TAKES_DOCUMENTS)
-    said = _quoted(text_of(told.get("message")))
-    reason = f"{SENTENCES.get(code, 'Dify refused the request')} ({': '.join(filter(None, (code, said)))})"
-    if status >= 500:
-        return Unsure(reason, code=code)
-    if status == 429 or "rate limit" in said:
-        return Unavailable(reason, code=LIMITED, retry_after=answer.retry_after or _A_MINUTE)
-    if _MONEY.search(said) or code == "provider_quota_exceeded":
-        return Halted("quota", f"{reason}; see to the plan or the model provider's account", code=code)
-    match code:
-        case "unauthorized":
-            advice = "put a key of the knowledge API into api_key, from Knowledge > Service API in Dify"
-            return Halted("credentials", f"{reason}; {advice}", code=code)
-        case "not_found" | "invalid_param" if re.match("dataset (not found|does not exist)", said.lower()):
-            advice = "correct dataset_id (or base_url) in the config"
-            where = f"knowledge base {dataset_id} is not at {address} for this api_key"
-            return Halted("knowledge-base-missing", f"{where}: {said}; {advice}", code=code)
-        case "not_found" if said.startswith("Document"):
-            return Rejected(reason, code=GONE)
-        case "not_found":  # a route: nothing of Dify's is at this address
-            return by_status(answer)
-        case "invalid_param" if found := re.fullmatch(r"(\w+) is required\.", said):
-            return Rejected(reason, code=found[1])
-        case "forbidden" if answer.op not in _TAKES_DOCUMENTS or "api access" in said.lower():
-            advice = "see that the key's workspace may use it and that its API access is on in Dify"
-            return Halted("credentials", f"{reason}; {advice}", code=code)
-        case "forbidden":
-            return Rejected(reason, code=code, may_pass=True)
-        case "document_indexing" | "dataset_not_initialized" | "completion_request_error":
-            return Unavailable(reason, code=code)
-        case "dataset_name_duplicate":
-            return NameTaken(reason, code=code)
-    return Rejected(reason, code=code)
+    is_error = bool(code) and "message" in told and status >= 400
+    message = text_of(told.get("message"))
+    case = case_of(
+        answer,
+        code=code if is_error else "",
+        message=message[:_LONGEST] if is_error else "",
+        is_error=is_error,
+        is_of_document=answer.op in _TAKES_DOCUMENTS,
+    )
+    # The status in the body is Dify's own, whatever HTTP says.
+    case = replace(case, status=status) if is_error else case
+    missing = re.fullmatch(r"(\w+) is required\.", case.message)
+    if case.code == "invalid_param" and missing:
+        case = replace(case, code=missing[1], codes=frozenset({REQUIRED}))
+    return classify(case, RULES, partial(_described, where=where))
 
+
+def _described(case: ErrorCase, rule: ErrorRule, where: str) -> str:
+    """Our sentence, then Dify's code and words."""
+    if rule.halt == "knowledge-base-missing":
+        return f"{where}: {case.message}"
+    return f"{SENTENCES.get(case.code, 'Dify refused the request')} ({_quoted_case(case)})"
+
+
+def _quoted_case(case: ErrorCase) -> str:
+    code = "invalid_param" if REQUIRED in case.codes else case.code
+    return ": ".join(filter(None, (code, case.message)))
+
+
+REQUIRED = "required"
+"""Stands for `invalid_param` of a field that is missing; the error's code is the field then."""
+
+
+def _reports(case: ErrorCase) -> bool:
+    return case.is_error
+
+
+_PLAN_HINT = "see to the plan or the model provider's account"
+_ACCESS_HINT = "see that the key's workspace may use it and that its API access is on in Dify"
+
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        None,
+        "the answer to a deletion has no body",
+        call={DifyCall.DELETE, DifyCall.DELETE_BASE},
+        status={204},
+        when=lambda case: not case.is_error,
+    ),
+    ErrorRule(Unsure, "it may have been done before it failed", status=SERVER_ERROR, when=_reports),
+    ErrorRule(
+        Halted,
+        "words of a model's vendor that pass through: an empty account, also under 429",
+        words=MONEY,
+        when=_reports,
+        halt="quota",
+        hint=_PLAN_HINT,
+    ),
+    ErrorRule(
+        Unavailable,
+        "api/controllers/service_api/wraps.py; it says forbidden of a rate limit of the plan, too",
+        words=_RATE,
+        when=_reports,
+        as_code=LIMITED,
+        is_rate_limit=True,
+        pause=_A_MINUTE,
+    ),
+    ErrorRule(
+        Unavailable,
+        "RFC 6585",
+        status={429},
+        when=_reports,
+        as_code=LIMITED,
+        is_rate_limit=True,
+        pause=_A_MINUTE,
+    ),
+    ErrorRule(
+        Halted,
+        "every refusal of a plan is forbidden or invalid_param: the words tell",
+        words=_PLAN,
+        when=_reports,
+        halt="quota",
+        hint=_PLAN_HINT,
+    ),
+    ErrorRule(
+        Halted,
+        "the model provider's quota",
+        code=frozenset({"provider_quota_exceeded"}),
+        halt="quota",
+        hint=_PLAN_HINT,
+    ),
+    ErrorRule(
+        Halted,
+        "the key",
+        code=frozenset({"unauthorized"}),
+        halt="credentials",
+        hint="put a key of the knowledge API into api_key, from Knowledge > Service API in Dify",
+    ),
+    ErrorRule(
+        Halted,
+        "Dify looks for the base before it looks for anything in it",
+        code=frozenset({"not_found", "invalid_param"}),
+        words=_NO_DATASET,
+        halt="knowledge-base-missing",
+        hint="correct dataset_id (or base_url) in the config",
+    ),
+    ErrorRule(
+        Rejected,
+        "Document not found, Document Not Exists",
+        code=frozenset({"not_found"}),
+        words=_NO_DOCUMENT,
+        as_code=GONE,
+    ),
+    ErrorRule(
+        NotOffered,
+        "a route: nothing of Dify's is at this address",
+        code=frozenset({"not_found"}),
+        hint="it has no such call, or base_url is wrong",
+        as_code="404",
+    ),
+    ErrorRule(Rejected, "a field is missing, by its name", code=frozenset({REQUIRED})),
+    ErrorRule(
+        Halted,
+        "the API of the workspace is switched off",
+        code=frozenset({"forbidden"}),
+        words=_API_ACCESS,
+        halt="credentials",
+        hint=_ACCESS_HINT,
+    ),
+    ErrorRule(
+        Rejected,
+        "it may be said of one document",
+        code=frozenset({"forbidden"}),
+        when=lambda case: case.is_of_document,
+        may_pass=True,
+    ),
+    ErrorRule(
+        Halted,
+        "no document was asked about",
+        code=frozenset({"forbidden"}),
+        halt="credentials",
+        hint=_ACCESS_HINT,
+    ),
+    ErrorRule(
+        Unavailable,
+        "it is at work, or the model's vendor failed",
+        code=frozenset({"document_indexing", "dataset_not_initialized", "completion_request_error"}),
+    ),
+    ErrorRule(NameTaken, "kb create", code=frozenset({"dataset_name_duplicate"})),
+    ErrorRule(Unavailable, "busy, in whatever words", words=BUSY, when=_reports, is_rate_limit=True),
+    ErrorRule(Rejected, "any other code is a refusal, whatever HTTP says", when=_reports),
+)
+"""One code stands for many things at Dify, so the words go before most of them."""
 
 SENTENCES = {
     "unauthorized": "Dify does not know the api_key",

@@ -33,7 +33,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.manage import DifyBases
-from kbsync.targets.dify.shapes import GONE, LIMITED, Dataset, DifyCall, judge_for
+from kbsync.targets.dify.shapes import GONE, Dataset, DifyCall, judge_for
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, object_of, text_of, well_formed
@@ -66,7 +66,7 @@ class DifyTarget(RemoteTarget):
         self._root = f"/datasets/{quote(config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
         judge = judge_for(config.base_url, config.dataset_id)
-        super().__init__(config, surroundings, judge, slow_codes=frozenset({LIMITED}), **options)
+        super().__init__(config, surroundings, judge, **options)
 
     @property
     def limits(self) -> Limits:

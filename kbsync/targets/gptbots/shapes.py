@@ -14,16 +14,15 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
-from kbsync.core.text import number_in, printable
+from kbsync.core.text import number_in
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
-from kbsync.targets.http.errors import HttpAnswer, Judge, by_status
+from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.reading import (
     ListPage,
     count_of,
@@ -33,6 +32,21 @@ from kbsync.targets.http.reading import (
     objects_in,
     seconds_of,
     text_of,
+)
+from kbsync.targets.http.rules import (
+    BUSY,
+    FULL,
+    FULL_HINT,
+    MONEY,
+    ONE_DOCUMENT,
+    PERMISSION,
+    SERVER_ERROR,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    file_names,
+    without_files,
 )
 
 
@@ -216,17 +230,9 @@ def _path(base: str, where: str) -> str:
 
 TOO_MANY = "40332"
 
-_SUCCESS = ("", "0")
-_BUSY = ("408", "429")
-_NO_CALL = (404, 405, 501)
 _BOT_GONE, _WRONG_KEY, _INVALID = "20059", "40127", "40000"
-# No page lists the codes of an empty account; only the words tell.
-_MONEY = re.compile(r"insufficient|quota|balance|credits?\b|余额|额度", re.IGNORECASE)
-_QUOTES, _END = "\"'“”‘’《》", rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
-_FILE = re.compile(rf"[{_QUOTES}][^{_QUOTES}]*{_END}|[^\s{_QUOTES}]+{_END}", re.IGNORECASE)
-"""What looks like a file that can be sent; its name may say anything."""
-
-_LONGEST = 200
+_FILE = file_names(EXTENSIONS)
+_QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
 class GptbotsCall(enum.StrEnum):
@@ -249,39 +255,133 @@ _OF_DOCUMENTS = frozenset({GptbotsCall.ADD, GptbotsCall.UPDATE, GptbotsCall.DELE
 
 def judge_for(address: str) -> Judge:
     """The reading of answers from `address`."""
-    return partial(_judged, address=address)
+    rules = rules_for(address)
+
+    def judge(answer: HttpAnswer) -> TargetError | None:
+        code, message = _error_in(answer.body)
+        case = case_of(
+            answer,
+            code=code,
+            message=message,
+            words=without_files(message, _FILE),
+            is_error=bool(code),
+            is_of_document=answer.op in _OF_DOCUMENTS,
+        )
+        return classify(case, rules, _described)
+
+    return judge
 
 
-def _judged(answer: HttpAnswer, address: str) -> TargetError | None:
-    code, said = _told(answer.body)
-    if code in _SUCCESS:
-        return by_status(answer, of_item=answer.op in _OF_DOCUMENTS)
-    words = printable(" ".join(said.split()))[:_LONGEST]
-    after = f": {words}" if words else ""
-    reason = f"{SENTENCES.get(code, 'the vendor refused the request')} (code {code}{after})"
-    if code == _WRONG_KEY:
-        advice = f"check api_key, and that base_url is its region: {address} was asked (sg, jp and th differ)"
-        return Halted("credentials", f"{reason}; {advice}", code=code)
-    if code == _BOT_GONE:
-        advice = "its knowledge bases went with it; put a key of another bot and its base into the config"
-        return Halted("knowledge-base-missing", f"{reason}; {advice}", code=code)
-    if code in (_INVALID, TOO_MANY):
-        return Rejected(reason, code=code)
-    # No page lists other codes: status, words and number decide, and what may have been done is unsure.
-    if answer.status == 429 or code in _BUSY:
-        return Unavailable(reason, code=code, retry_after=answer.retry_after)
-    if _MONEY.search(_FILE.sub(" ", said)):
-        return Halted("quota", f"{reason}; see to the account's credits in the vendor's console", code=code)
-    number = number_in(code)
-    if answer.status in _NO_CALL and number in (None, answer.status):
-        return NotOffered(reason, code=str(answer.status))
-    if answer.status == 403 and answer.op in _OF_DOCUMENTS:
-        return Rejected(reason, code=code, may_pass=True)
-    if answer.status in (401, 403):  # the vendor's own body, so no firewall's page
-        return Halted("credentials", f"{reason}; check api_key and its rights", code=code)
-    # No number, an error of the server's or its gateway's, or 200: it is open what was done.
-    is_open = number is None or number >= 50000 or 500 <= number < 600 or number == 200
-    return (Unsure if answer.status >= 500 or is_open else Rejected)(reason, code=code)
+def _described(case: ErrorCase, rule: ErrorRule) -> str:
+    """Our sentence, then the vendor's code and words."""
+    sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
+    return f"{sentence} (code {case.code}{f': {case.message}' if case.message else ''})"
+
+
+def _is_call_missing(case: ErrorCase) -> bool:
+    """A code of its own says something else than that the call is not there."""
+    return number_in(case.code) in (None, case.status)
+
+
+def _is_open(case: ErrorCase) -> bool:
+    """No number, an error of the server's or its gateway's, or 200: nobody knows what was done."""
+    number = number_in(case.code)
+    return number is None or number >= 50000 or 500 <= number < 600 or number == 200
+
+
+def _reports(case: ErrorCase) -> bool:
+    return case.is_error
+
+
+def rules_for(address: str) -> tuple[ErrorRule, ...]:
+    """The table for answers from `address`. Five codes are documented; words and status tell the others."""
+    return (
+        ErrorRule(
+            Halted,
+            "documented; a key of another region looks like this",
+            code=frozenset({_WRONG_KEY}),
+            halt="credentials",
+            hint=f"check api_key, and that base_url is its region: {address} was asked (sg, jp, th differ)",
+        ),
+        ErrorRule(
+            Halted,
+            "documented",
+            code=frozenset({_BOT_GONE}),
+            halt="knowledge-base-missing",
+            hint="its knowledge bases went with it; put a key of another bot and its base into the config",
+        ),
+        ErrorRule(
+            Halted,
+            "no page lists the codes of an empty account; only the words tell, whatever the code or status",
+            words=MONEY,
+            when=_reports,
+            halt="quota",
+            says="the account has no credits left",
+            hint="see to the account's credits in the vendor's console",
+        ),
+        ErrorRule(Rejected, "documented: a parameter or a file", code=frozenset({_INVALID})),
+        ErrorRule(Rejected, "documented: more at a time than it takes", code=frozenset({TOO_MANY})),
+        ErrorRule(
+            Unavailable,
+            "not documented, and the same everywhere",
+            code=frozenset({"429"}),
+            is_rate_limit=True,
+        ),
+        ErrorRule(Unavailable, "RFC 6585, with any code", status={429}, when=_reports, is_rate_limit=True),
+        ErrorRule(Unavailable, "not documented, and the same everywhere", code=frozenset({"408"})),
+        *(
+            ErrorRule(
+                NotOffered,
+                "a route that is not there is told by the status",
+                status={status},
+                when=lambda case: case.is_error and _is_call_missing(case),
+                as_code=str(status),
+            )
+            for status in (404, 405, 501)
+        ),
+        ErrorRule(
+            Halted,
+            "rights of the key, in the vendor's own body; insufficient is said of credits as well",
+            words=PERMISSION,
+            when=_reports,
+            halt="credentials",
+            hint="check api_key and its rights",
+        ),
+        ErrorRule(
+            Rejected,
+            "it may be said of one document",
+            status={403},
+            when=lambda case: case.is_error and case.is_of_document,
+            may_pass=True,
+        ),
+        ErrorRule(
+            Halted,
+            "the vendor's own body, so no firewall's page",
+            status={401, 403},
+            when=_reports,
+            halt="credentials",
+            hint="check api_key and its rights",
+        ),
+        ErrorRule(
+            Halted,
+            "a quota, unless it is one of requests",
+            words=_QUOTA,
+            unless=BUSY,
+            when=_reports,
+            halt="quota",
+            hint="see to the account's credits in the vendor's console",
+        ),
+        ErrorRule(
+            Unsure,
+            "50000 and what has no known meaning: it is open what was done",
+            when=lambda case: case.is_error and (case.status in SERVER_ERROR or _is_open(case)),
+        ),
+        ErrorRule(Unavailable, "busy, in whatever words", words=BUSY, when=_reports, is_rate_limit=True),
+        ErrorRule(
+            Halted, "full", words=FULL, unless=ONE_DOCUMENT, when=_reports, halt="quota", hint=FULL_HINT
+        ),
+        ErrorRule(Rejected, "any other code is a failure, whatever the status", when=_reports),
+    )
 
 
 SENTENCES = {
@@ -296,14 +396,15 @@ SENTENCES = {
 """The codes that are known, each with what it means."""
 
 
-def _told(body: Any) -> tuple[str, str]:
-    """Code and message, flat or inside `error`; no code is ""."""
+def _error_in(body: Any) -> tuple[str, str]:
+    """Code and message, flat or inside `error`; no code, and 0, are ""."""
     if not isinstance(body, dict):
         return "", ""
     inner = body.get("error")
     source = inner if isinstance(inner, dict) else body
-    code, said = source.get("code"), source.get("message")
+    code, message = source.get("code"), source.get("message")
     text = "" if code is None or isinstance(code, bool) else str(code).strip()
     if not text and isinstance(inner, dict | str):
         text = "error"
-    return text, said if isinstance(said, str) else (inner if isinstance(inner, str) else "")
+    words = message if isinstance(message, str) else (inner if isinstance(inner, str) else "")
+    return ("" if text == "0" else text), words

@@ -421,7 +421,7 @@ class GptbotsTarget(RemoteTarget):
         self._config, self._surroundings = config, surroundings
         self._steady = options.get("steady", time.monotonic)
         judge = judge_for(config.base_url)
-        super().__init__(config, surroundings, judge, slow_codes=frozenset({"429"}), **options)
+        super().__init__(config, surroundings, judge, **options)
 
     def _make_parts(self) -> None:
         config, prefix = self._config, self._surroundings.prefix

@@ -50,11 +50,11 @@ from kbsync.targets.http.errors import (
     SendTrace,
     Sign,
     TooLargeError,
-    by_status,
     failed_on_the_way,
     in_words,
 )
 from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
+from kbsync.targets.http.rules import by_status
 
 TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
@@ -121,10 +121,9 @@ class HttpCall:
 class Client:
     """The way to one target. `headers` gives those with the key, asked for each time.
 
-    `judge` reads the vendor's answers; `slow_codes` are its codes that mean "too many requests" as HTTP
-    429 does. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
-    the other ways to the same account. `skew`: how far the target's clock is off, which `judge` may know
-    better. Raises `UsageError` where the endpoint cannot be used.
+    `judge` reads the vendor's answers. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`.
+    `account`: shared with the other ways to the same account. `skew`: how far the target's clock is off,
+    which `judge` may know better. Raises `UsageError` where the endpoint cannot be used.
     """
 
     def __init__(
@@ -138,7 +137,6 @@ class Client:
         sleep: Sleep = asyncio.sleep,
         chance: Callable[[], float] = random.random,
         transport: httpx.AsyncBaseTransport | None = None,
-        slow_codes: frozenset[str] = frozenset(),
         account: Account | None = None,
         skew: ClockSkew | None = None,
     ) -> None:
@@ -155,7 +153,7 @@ class Client:
         )
         self.skew = skew or ClockSkew()
         self.judge = judge
-        self._headers, self._slow_codes = headers, slow_codes
+        self._headers = headers
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
         self._upload_pace = Pace(endpoint.upload_bytes_per_second, steady)
@@ -472,7 +470,7 @@ class Client:
             if error.retry_after is None:
                 error.retry_after = wish
             # 429 may also mean an empty account: then the judge gave no `Unavailable`
-            if answer.status == 429 or error.code in self._slow_codes:
+            if answer.status == 429 or error.is_rate_limit:
                 sign = Sign.BUSY
         own_wish = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
         # A target that asked for fewer requests gets none at once; nor one that wants a longer pause.

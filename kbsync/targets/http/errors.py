@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from kbsync.core.text import printable
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts
 
 LONGEST_WISH = 300.0
@@ -83,54 +83,7 @@ class HttpAnswer:
 
 
 Judge = Callable[[HttpAnswer], TargetError | None]
-"""A vendor's reading of an answer: None is success; an unknown outcome is `Unsure`."""
-
-
-def by_status(answer: HttpAnswer, *, of_item: bool = True) -> TargetError | None:
-    """The reading of an answer that says nothing but its status. None: 2xx with JSON.
-
-    `of_item`: one document was asked about, which a 403 then blames.
-    """
-    status, code = answer.status, str(answer.status)
-    said = f"{answer.op}: {answer.host} answered {status}"
-    if answer.is_success:
-        if answer.body is not None:
-            return None
-        what = f"something that is no JSON: {answer.excerpt}" if answer.text else "nothing"
-        return Unsure(f"{said} with {what}", code=code)
-    said += f": {answer.excerpt}" if answer.text else ""
-    match status:
-        case 401 if not answer.is_page:
-            return Halted("credentials", f"{said}; check the API key", code=code)
-        case 403 if of_item:
-            # firewalls refuse a text that looks like an attack to them, and let the next one through
-            return Rejected(said, code=code, may_pass=True)
-        case 401 | 403:
-            return Unavailable(f"{said}; a firewall or gateway on the way may say so", code=code)
-        case 404 | 405 | 501:
-            return NotOffered(f"{said}; it has no such call, or base_url is wrong", code=code)
-        case 407:
-            return Unavailable(f"{said}; the proxy wants a name and password", code=code)
-        case 408 | 425 | 429:
-            return Unavailable(said, code=code, retry_after=answer.retry_after)
-        case 413:
-            return Rejected(f"{said}: the document is too large", code=code)
-    if 300 <= status < 400:
-        return Unsure(_redirection(answer), code=code)  # only 303 says that the work was done
-    if 400 <= status < 500:
-        return Rejected(said, code=code)
-    return Unsure(said, code=code)
-
-
-def _redirection(answer: HttpAnswer) -> str:
-    # The query is left out: it may be a secret, and no base_url has one. So is a name with its password.
-    address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
-    address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
-    where = f"to {address}" if address else "without an address"
-    return (
-        f"{answer.op}: {answer.host} redirects ({answer.status}) {where}; "
-        "set base_url to the address that answers itself"
-    )
+"""A vendor's reading of an answer (`rules.classify`): None is success; an unknown outcome is `Unsure`."""
 
 
 def _date(text: str) -> float | None:

@@ -175,8 +175,8 @@ class RemoteTarget(Target):
     """A target at a service: `_client` is the way to it.
 
     `judge` reads the answers. `headers` gives those with the key, None: the key as a bearer. `address`: where
-    the paths begin, "" for `base_url`. `slow_codes` and `skew`: see `Client`. Raises `UsageError` where the
-    settings cannot be used.
+    the paths begin, "" for `base_url`. `skew`: see `Client`. Raises `UsageError` where the settings cannot be
+    used.
     """
 
     only_recipe: ClassVar[str]
@@ -190,7 +190,6 @@ class RemoteTarget(Target):
         *,
         headers: Callable[[], Mapping[str, str]] | None = None,
         address: str = "",
-        slow_codes: frozenset[str] = frozenset(),
         skew: ClockSkew | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
@@ -199,7 +198,6 @@ class RemoteTarget(Target):
             endpoint(config, surroundings, address),
             headers=headers or (lambda: bearer),
             judge=judge,
-            slow_codes=slow_codes,
             skew=skew,
             **options,
         )

@@ -16,8 +16,9 @@ from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, count_of, object_of, objects_in, text_of
+from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify, says_money
 
 BUSY_PAUSE = 3.0
 """Seconds until a server that is at work is asked again, at the least."""
@@ -25,8 +26,12 @@ BUSY_PAUSE = 3.0
 STORED = "stored"
 """Code of an upload whose name a document has."""
 
-_KEY_REFUSED = ("API Key required", "Invalid API Key")
-_STORED, _LEFT_BEHIND = "Document storage already contains", "Input directory already contains"
+_KEY_REFUSED, _NO_ROUTE = (
+    re.compile(r"\A(?:API Key required|Invalid API Key)\Z"),
+    re.compile(r"\ANot Found\Z"),
+)
+_STORED = re.compile(r"\ADocument storage already contains")
+_LEFT_BEHIND = re.compile(r"\AInput directory already contains")
 _BARE_ID = re.compile(r"(?:doc|dup)-[0-9a-f]{32}")
 _REFUSAL_ID = "dup-"
 _DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
@@ -47,29 +52,72 @@ FINISHED = tuple(word for word, state in _STATES.items() if state is not DocStat
 """What documents are listed by."""
 
 
+_NO_CALL = frozenset({404, 405, 501})
+
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        Halted, "seen with 1.5.7", status={403}, words=_KEY_REFUSED, halt="credentials", hint="check api_key"
+    ),
+    ErrorRule(
+        Halted,
+        "the words of its framework: the server is there, and the call is not",
+        status={404},
+        call={"base"},
+        words=_NO_ROUTE,
+        halt="knowledge-base-missing",
+        says="there are no documents at this address of",
+        hint="correct target.base_url",
+    ),
+    ErrorRule(
+        Unavailable,
+        "the server has these calls: something before it answers",
+        status=_NO_CALL,
+        when=lambda case: case.call != "search",
+        says="as if it had no such call",
+    ),
+    ErrorRule(NameTaken, "a document has the name", status={409}, words=_STORED, as_code=STORED),
+    ErrorRule(NameTaken, "a file has the name", status={409}, words=_LEFT_BEHIND),
+    ErrorRule(
+        Unavailable,
+        "documents are being deleted, or files scanned: nothing was stored",
+        status={409, 503},
+        when=lambda case: case.is_error,
+        as_code="busy",
+        pause=BUSY_PAUSE,
+    ),
+    ErrorRule(
+        Unavailable,
+        "it says so with 200, and does nothing",
+        status=SUCCESS,
+        code=frozenset({"busy"}),
+        pause=BUSY_PAUSE,
+    ),
+)
+"""Behind them come the common rules."""
+
+
 def judge(answer: HttpAnswer) -> TargetError | None:
     """The server's words as errors; what it has no word for is told by the HTTP status."""
-    body, code = object_of(answer.body), str(answer.status)
+    body = object_of(answer.body)
     detail = text_of(body.get("detail"))
-    said = f"{answer.op}: {detail or text_of(body.get('message'))}"
-    match answer.status:
-        case 403 if detail in _KEY_REFUSED:
-            return Halted("credentials", f"{said}; check api_key", code=code)
-        case 404 if answer.op == "base" and detail == "Not Found":
-            reason = f"there are no documents at this address of {answer.host}; correct target.base_url"
-            return Halted("knowledge-base-missing", reason, code=code)
-        case 404 | 405 | 501 if answer.op != "search":
-            return Unavailable(
-                f"{answer.op}: {answer.host} answered {code}, as if it had no such call", code=code
-            )
-        case 409 if detail.startswith((_STORED, _LEFT_BEHIND)):
-            return NameTaken(said, code=STORED if detail.startswith(_STORED) else code)
-        case 409 | 503 if detail:
-            # Documents are being deleted, or files scanned: nothing was stored.
-            return Unavailable(said, code="busy", retry_after=answer.retry_after or BUSY_PAUSE)
-    if answer.is_success and body.get("status") == "busy":
-        return Unavailable(said, code="busy", retry_after=BUSY_PAUSE)
-    return by_status(answer, of_item=answer.op == "upload")
+    is_busy = answer.is_success and body.get("status") == "busy"
+    case = case_of(
+        answer,
+        codes={"busy"} if is_busy else (),
+        code="busy" if is_busy else "",
+        message=detail or text_of(body.get("message")),
+        is_error=bool(detail) and not answer.is_success,
+        is_of_document=answer.op == "upload",
+    )
+    return classify(case, RULES, _described)
+
+
+def _described(case: ErrorCase, rule: ErrorRule) -> str:
+    if rule.halt == "knowledge-base-missing":
+        return f"{rule.says} {case.host}"
+    if rule.says:
+        return f"{case.call}: {case.host} answered {case.status}, {rule.says}"
+    return f"{case.call}: {case.message}"
 
 
 def document_id(remote_id: str) -> str:
@@ -116,7 +164,8 @@ class Row:
             name = self.duplicate_of if twin is None else twin.name
             reason = f"the server takes a text only once, and has this one as {name}"
             return DocStatus(self.state, reason, "duplicate", twin="" if twin is None else twin.remote_id)
-        return DocStatus(self.state, self.error or "the server gives no reason", "failed")
+        halt = "quota" if says_money(self.error) else ""
+        return DocStatus(self.state, self.error or "the server gives no reason", "failed", halt)
 
 
 def page_of(answer: HttpAnswer) -> ListPage[Row]:

@@ -22,8 +22,19 @@ from kbsync.core.names import Naming
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.answering import CHAT
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of, well_formed
+from kbsync.targets.http.rules import (
+    BUSY,
+    ONE_DOCUMENT,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    describe_answer,
+    says_money,
+)
 
 DESCRIPTION = "description"
 """The key of a store's metadata that has it."""
@@ -66,7 +77,7 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
     error = object_of(row.get("last_error"))
     said = printable(text_of(error.get("message")))[:300] or "the service could not index it, gives no reason"
     code = text_of(error.get("code"))
-    return DocStatus(state, said, code, "quota" if code in _QUOTA else "")
+    return DocStatus(state, said, code, "quota" if code in _QUOTA or says_money(said) else "")
 
 
 def card_of(row: Mapping[str, Any]) -> BaseCard:
@@ -183,33 +194,114 @@ class FileNames:
 # -- errors
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
-_NO_CALL = re.compile(r"invalid url|not found\Z", re.IGNORECASE)
-_MODEL = re.compile(r"\bmodel\b", re.IGNORECASE)
+_NO_CALL = re.compile(r"\A\s*(?:invalid url|not found\Z)", re.IGNORECASE)
+_LACKS_MODEL = re.compile(rf"(?=.*\bmodel\b).*(?:{_NO_SUCH.pattern})", re.IGNORECASE | re.DOTALL)
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
+_STORE_FULL = re.compile(
+    r"maximum number of files|(?:file|document)s? (?:count )?limit|"
+    r"\bstorage\b.{0,30}\b(?:quota|limit|exceeded|exhausted|full)\b|"
+    r"\bexceed(?:s|ed|ing)?\b.{0,60}\bstorage\b",
+    re.IGNORECASE,
+)
+_ROOM_HINT = (
+    "delete files of the project or the vector store, or get more space; a store holds 10,000 files at OpenAI"
+)
+_STORING = frozenset({"upload", "attach"})
+
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        Halted,
+        "the vendor's page of error codes: an empty account is a 429, as too many requests are",
+        code=_QUOTA,
+        halt="quota",
+        hint="check the plan and billing of the account",
+    ),
+    ErrorRule(
+        Halted,
+        "a full store or project refuses every document: none of them is to blame. Limits of requests, and "
+        "those of one file, are told in similar words",
+        call=_STORING,
+        status=range(400, 500),
+        words=_STORE_FULL,
+        unless=re.compile(f"{BUSY.pattern}|{ONE_DOCUMENT.pattern}", re.IGNORECASE),
+        halt="quota",
+        hint=_ROOM_HINT,
+    ),
+    ErrorRule(
+        Halted,
+        "the same as a code",
+        code=frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"}),
+        halt="quota",
+        hint=_ROOM_HINT,
+    ),
+    ErrorRule(
+        Unavailable,
+        "an error under 200 is one all the same (promise 10)",
+        status=SUCCESS,
+        when=lambda case: case.is_error,
+    ),
+    ErrorRule(
+        Rejected,
+        "OGX: the question named the model",
+        call={CHAT},
+        status={400, 404},
+        words=_LACKS_MODEL,
+        hint="the server lacks a model",
+        as_code="model",
+    ),
+    ErrorRule(
+        Unavailable,
+        "OGX: its embedding model is away, which is no document's fault",
+        status={400, 404},
+        words=_LACKS_MODEL,
+        hint="the server lacks a model",
+        as_code="model",
+    ),
+    ErrorRule(
+        NotOffered,
+        "the vendor's words for a path it does not have",
+        status={404},
+        words=_NO_CALL,
+        hint="correct base_url: the version path, such as /v1, is in it",
+        as_code=GONE,
+    ),
+    ErrorRule(None, "OGX answers this call with nothing", status={204}, call={PUT_BACK}),
+    ErrorRule(
+        Rejected,
+        "OpenAI: no such store or file",
+        status={404},
+        when=lambda case: bool(case.message),
+        as_code=GONE,
+    ),
+    ErrorRule(Rejected, "OGX: no such store or file", status={400}, words=_NO_SUCH, as_code=GONE),
+    ErrorRule(
+        Halted,
+        "a key with restricted rights",
+        status={403},
+        words=_SCOPE,
+        halt="credentials",
+        hint="it needs files and vector stores",
+    ),
+)
+"""OpenAI says 404 for what is not there, OGX 400. Behind them come the common rules."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """An answer as an error; None: it is what was asked for, as far as HTTP and its envelope say.
-
-    OpenAI says 404 for what is not there, OGX 400. An empty account and too many requests are both 429.
-    """
-    error = object_of(object_of(answer.body).get("error"))
-    message = text_of(error.get("message")) or text_of(object_of(answer.body).get("detail"))
+    """An answer as an error; None: it is what was asked for, as far as HTTP and its envelope say."""
+    body = object_of(answer.body)
+    error = object_of(body.get("error"))
+    message = text_of(error.get("message")) or text_of(body.get("detail"))
     code, kind = text_of(error.get("code")), text_of(error.get("type"))
-    said = f"{answer.op}: {answer.host} says: {printable(message)[:300]}"
-    if _QUOTA & {code, kind}:
-        return Halted("quota", f"{said}; check the plan and billing of the account", code=code or kind)
-    if error and answer.is_success:
-        return Unavailable(said, code=code)
-    if answer.status in (400, 404) and _NO_SUCH.search(message) and _MODEL.search(message):
-        lacks = Rejected if answer.op == CHAT else Unavailable
-        return lacks(f"{said}; the server lacks a model", code="model")
-    if answer.status == 404 and _NO_CALL.match(message):
-        return NotOffered(f"{said}; correct base_url: the version path, such as /v1, is in it", code=GONE)
-    if answer.status == 204 and answer.op == PUT_BACK:
-        return None
-    if message and (answer.status == 404 or (answer.status == 400 and _NO_SUCH.search(message))):
-        return Rejected(said, code=GONE)
-    if answer.status == 403 and _SCOPE.search(message):
-        return Halted("credentials", f"{said}; it needs files and vector stores", code=code)
-    return by_status(answer, of_item=answer.op in ("upload", "attach"))
+    case = case_of(
+        answer,
+        codes={code, kind} - {""},
+        code=next((one for one in (code, kind) if one in _QUOTA), code),
+        message=message,
+        is_error=bool(error),
+        is_of_document=answer.op in _STORING,
+    )
+    return classify(case, RULES, _described)
+
+
+def _described(case: ErrorCase, rule: ErrorRule) -> str:
+    return f"{case.call}: {case.host} says: {case.message}" if case.message else describe_answer(case, rule)

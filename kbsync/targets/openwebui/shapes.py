@@ -18,8 +18,9 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, T, count_of, id_of, number, object_of, page_in, text_of
+from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify
 
 MARK = "kbsync_mark"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
@@ -189,38 +190,102 @@ def _first(body: Any, key: str) -> list[Any] | None:
 GONE = "404"
 """The code of a file that is not there."""
 
-_NOT_FOUND = "We could not find what you're looking for"
-_UPLOAD_ENDED = "Error uploading file"
-_NOT_MADE = "Failed to create directory"
+_NOT_FOUND = re.compile(r"\AWe could not find what you're looking for")
+_UPLOAD_ENDED = re.compile(r"Error uploading file")
+_NOT_MADE = re.compile(r"Failed to create directory")
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
 """Calls that name a base and no file: what they do not find is the base."""
 
+_RIGHTS = "check what the user of api_key may do"
+
+
+def _has_words(case: ErrorCase) -> bool:
+    return case.is_error
+
+
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        Unsure,
+        "a wrong address is answered with the page of the program, and 200",
+        status=SUCCESS,
+        when=lambda case: case.is_page,
+        says="a web page",
+        hint="base_url is the server's address without a path such as /api",
+        as_code="page",
+    ),
+    ErrorRule(
+        Halted,
+        "seen with 0.12.4: 400 or 404 by route",
+        status={400, 404},
+        words=_NOT_FOUND,
+        call=OF_BASE,
+        halt="knowledge-base-missing",
+        hint="there is no such knowledge base for this api_key; correct target.knowledge_id",
+        as_code=GONE,
+    ),
+    ErrorRule(
+        Rejected, "seen with 0.12.4: 400 or 404 by route", status={400, 404}, words=_NOT_FOUND, as_code=GONE
+    ),
+    ErrorRule(
+        Halted,
+        "words of the server, so no firewall's page",
+        status={403},
+        when=_has_words,
+        halt="credentials",
+        hint=_RIGHTS,
+        as_code="403",
+    ),
+    ErrorRule(
+        Halted,
+        "what else a base is refused for, whatever the status, are rights",
+        status={400},
+        call=OF_BASE,
+        unless=_NOT_MADE,
+        when=_has_words,
+        halt="credentials",
+        hint=_RIGHTS,
+        as_code="403",
+    ),
+    ErrorRule(
+        Unavailable,
+        "seen with 0.12.4: it cannot embed the question",
+        status={400},
+        call={"search"},
+        when=_has_words,
+        hint="its embedding model may be down",
+    ),
+    ErrorRule(
+        Unavailable,
+        "it is over, and its status has the reason",
+        status={500},
+        call={"update"},
+        when=_has_words,
+    ),
+    ErrorRule(
+        Unsure,
+        "it caught an error of its own, before or after it stored the file",
+        status={400},
+        call={"upload"},
+        words=_UPLOAD_ENDED,
+    ),
+)
+"""`{"detail": "…"}` under an HTTP status; 200 with a page is no success. Then come the common rules."""
+
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The server's words as errors: `{"detail": "…"}` under an HTTP status; 200 with a page is no success."""
+    """The server's words as errors."""
     detail = object_of(answer.body).get("detail")
-    said = printable(" ".join(detail.split()))[:200] if isinstance(detail, str) else ""
-    reason = f"{answer.op}: {answer.host} answered {answer.status}: {said}"
-    if answer.is_success and answer.is_page:
-        advice = "base_url is the server's address without a path such as /api"
-        return Unsure(f"{answer.op}: {answer.host} answered with a web page; {advice}", code="page")
-    if answer.is_success or not said:
-        return by_status(answer, of_item=answer.op == "upload")
-    if answer.status in (400, 404) and said.startswith(_NOT_FOUND):
-        if answer.op in OF_BASE:
-            advice = "there is no such knowledge base for this api_key; correct target.knowledge_id"
-            return Halted("knowledge-base-missing", f"{reason}; {advice}", code=GONE)
-        return Rejected(reason, code=GONE)
-    if answer.status == 403 or (answer.status == 400 and answer.op in OF_BASE and _NOT_MADE not in said):
-        # what else a base is refused for, whatever the status, are rights
-        return Halted("credentials", f"{reason}; check what the user of api_key may do", code="403")
-    if answer.op == "search" and answer.status == 400:
-        return Unavailable(f"{reason}; its embedding model may be down", code="400")
-    if answer.op == "update" and answer.status == 500:
-        return Unavailable(reason, code="500")  # it is over, and its status has the reason
-    if answer.op == "upload" and answer.status == 400 and _UPLOAD_ENDED in said:
-        return Unsure(reason, code="400")  # it caught an error of its own, before or after it stored the file
-    if answer.status in (400, 422):
-        return Rejected(reason, code=str(answer.status))
-    return by_status(answer, of_item=answer.op == "upload")
+    message = detail[:200] if isinstance(detail, str) else ""
+    case = case_of(
+        answer,
+        message=message,
+        is_error=bool(message) and not answer.is_success,
+        is_of_document=answer.op == "upload",
+    )
+    return classify(case, RULES, _described)
+
+
+def _described(case: ErrorCase, rule: ErrorRule) -> str:
+    what = f"with {rule.says}" if rule.says else f"{case.status}: {case.message}"
+    return f"{case.call}: {case.host} answered {what}"

@@ -46,6 +46,7 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
+from kbsync.targets.http.rules import says_money
 from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
@@ -210,7 +211,8 @@ class OpenWebuiTarget(AnswersByModel):
             if file is None:
                 return _MISSING
             if file.status == "failed" and not file.is_refused_copy:
-                return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed")
+                halt = "quota" if says_money(file.error) else ""
+                return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed", halt)
             if row is None and file.status == "completed":
                 # Asked for by its name, which other files may have as well.
                 row = (await self._linked({remote_id}, math.inf, query=file.name)).get(remote_id)

@@ -15,10 +15,10 @@ from typing import Any
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import ApplicationInfo, Hit, Passage, Sources
 from kbsync.contract.target import DocState, DocStatus
-from kbsync.core.text import printable
+from kbsync.core.text import number_in, printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import Piece, is_completion
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
@@ -32,46 +32,120 @@ from kbsync.targets.http.reading import (
     seconds_of,
     text_of,
 )
+from kbsync.targets.http.rules import (
+    BUSY,
+    MONEY,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    says_money,
+)
 
 _LONGEST = 200
-_WRONG_KEY, _NO_USER, _RUNNING, _NO_CALL, _BUSY = (401, 109), 403, 106, 404, 429
 _REFUSALS = (101, 102, 103, 108, 400, 409)
 # What stands under a code of a refusal, or of an error, and is the other one.
 _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNORECASE)
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
-_FULL = re.compile(r"exceed the maximum file number", re.IGNORECASE)
-# The words of model vendors, as the progress of a document quotes them.
-_MONEY = re.compile(
-    r"insufficient[_ ](quota|balance|credits?)|exceeded your current quota|arrearage|余额不足", re.IGNORECASE
+_FILES_FULL = re.compile(r"exceed the maximum file number", re.IGNORECASE)
+_NO_INDEX = re.compile(r"\ANo chunk found")
+_KEY = "check api_key, and that it may use the dataset"
+
+
+def _reports(case: ErrorCase) -> bool:
+    return case.is_error
+
+
+def _is_refusal(case: ErrorCase) -> bool:
+    """By its code it was refused, and not tried in vain."""
+    code = number_in(case.code) or 0
+    return code in _REFUSALS or (not 500 <= code < 600 and code not in (100, 105))
+
+
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(None, "a completion has no envelope", code=frozenset({"completion"})),
+    ErrorRule(
+        Unsure,
+        "the reference has a code in every answer (promise 10)",
+        status=SUCCESS,
+        code=frozenset({"none"}),
+        when=lambda case: case.is_json,
+        says="the answer has no code",
+        as_code="shape",
+    ),
+    ErrorRule(
+        Halted,
+        "api/apps/restful_apis: the key, and a user who is not active",
+        code=frozenset({"401", "109", "403"}),
+        halt="credentials",
+        hint=_KEY,
+    ),
+    ErrorRule(
+        Halted,
+        "words of a model's vendor that pass through: an empty account, also under 429",
+        words=MONEY,
+        when=_reports,
+        halt="quota",
+        hint="see to the account of the model's vendor",
+    ),
+    ErrorRule(Unavailable, "RetCode.RUNNING: it is at work on it", code=frozenset({"106"})),
+    ErrorRule(Unavailable, "too many requests", code=frozenset({"429"}), is_rate_limit=True),
+    ErrorRule(
+        NotOffered,
+        "a route that is not there",
+        code=frozenset({"404"}),
+        hint="it has no such call, or base_url is wrong",
+    ),
+    ErrorRule(None, "a search in a dataset that has no index yet", words=_NO_INDEX, when=_reports),
+    ErrorRule(
+        Halted,
+        "MAX_FILE_NUM_PER_USER",
+        words=_FILES_FULL,
+        when=_reports,
+        halt="quota",
+        hint="the server's limit of files is reached",
+    ),
+    ErrorRule(Rejected, "the document, under a code of the server's", words=_BLAMED, when=_reports),
+    ErrorRule(
+        Unavailable,
+        "busy, in whatever words; what broke may have been done",
+        words=BUSY,
+        unless=_BROKE,
+        when=lambda case: case.is_error and _is_refusal(case),
+        is_rate_limit=True,
+    ),
+    ErrorRule(
+        Rejected,
+        "nearly every refusal is 102, so the target looks at the dataset before it blames a document",
+        unless=_BROKE,
+        when=lambda case: case.is_error and _is_refusal(case),
+    ),
+    ErrorRule(Unsure, "an error of the server's", when=_reports),
 )
+"""Mostly under HTTP 200; what has no code is told by the status."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
     """The error that an answer is; None for success."""
-    if is_completion(answer):  # which has no envelope
-        return None
     body = object_of(answer.body)
     code = integer(body.get("code"))
-    if not code:
-        error = by_status(answer, of_item=answer.op == "upload")
-        is_odd = error is None and code is None
-        return Unsure(f"{answer.op}: the answer has no code", code="shape") if is_odd else error
-    words = printable(" ".join(text_of(body.get("message")).split()))[:_LONGEST]
-    reason, told = f"{answer.op}: RAGFlow refused it (code {code}: {words})", str(code)
-    if code in _WRONG_KEY or code == _NO_USER:
-        return Halted("credentials", f"{reason}; check api_key, and that it may use the dataset", code=told)
-    if code in (_RUNNING, _BUSY):
-        return Unavailable(reason, code=told, retry_after=answer.retry_after)
-    if code == _NO_CALL:
-        return NotOffered(f"{reason}; it has no such call, or base_url is wrong", code=told)
-    if words.startswith("No chunk found"):  # a search in a dataset that has no index yet
-        return None
-    if _FULL.search(words):
-        return Halted("quota", f"{reason}; the server's limit of files is reached", code=told)
-    is_refusal = code in _REFUSALS or (not 500 <= code < 600 and code not in (100, 105))
-    if _BLAMED.search(words) or (is_refusal and not _BROKE.search(words)):
-        return Rejected(reason, code=told)
-    return Unsure(reason, code=told)
+    marks = {"completion"} if is_completion(answer) else {"none"} if code is None else set()
+    case = case_of(
+        answer,
+        codes=marks or ({str(code)} if code else ()),
+        code=str(code) if code else "",
+        message=text_of(body.get("message"))[:_LONGEST] if code else "",
+        is_error=bool(code),
+        is_of_document=answer.op == "upload",
+    )
+    return classify(case, RULES, _described)
+
+
+def _described(case: ErrorCase, rule: ErrorRule) -> str:
+    if not case.is_error:
+        return f"{case.call}: {rule.says}"
+    return f"{case.call}: RAGFlow refused it (code {case.code}: {case.message})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +174,7 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
         case "CANCEL" | "2":
             return DocStatus(DocState.FAILED, "its parsing was stopped in RAGFlow", "CANCEL")
         case "FAIL" | "4":
-            halt = "quota" if _MONEY.search(said) else ""
+            halt = "quota" if says_money(said) else ""
             return DocStatus(DocState.FAILED, said or "RAGFlow gives no reason", "FAIL", halt)
         case "DONE" | "3" if id_of(one.get("status")) == "0":
             words = "it is switched off in RAGFlow; a retry uploads it anew"

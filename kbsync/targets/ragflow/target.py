@@ -68,7 +68,7 @@ class RagflowTarget(RemoteTarget):
         self._has_pipeline, self._wall = False, options.get("wall", time.time)
         self._steady = options.get("steady", time.monotonic)
         self._begun: dict[str, float] = {}  # id → when parsing was last asked for
-        super().__init__(config, surroundings, shapes.judge, slow_codes=frozenset({"429"}), **options)
+        super().__init__(config, surroundings, shapes.judge, **options)
 
     @property
     def limits(self) -> Limits:

@@ -12,15 +12,18 @@ import asyncio
 import random
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from kbsync.core.backoff import pause
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import object_of, text_of
+from kbsync.targets.http.rules import BUSY, MONEY, SUCCESS, ErrorCase, ErrorRule, case_of, classify
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import (
     EMBEDDINGS,
@@ -42,22 +45,40 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NO_MONEY = frozenset({"insufficient_quota", "1113", "1304", "1308", "1309", "1310", "1311", "402"})
-BUSY = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312", "1120", "1234", "500"})
-BUSY_CODES = BUSY | {"429"}
-"""Codes of `Unavailable` under which nothing is wrong but the moment."""
+_NO_MONEY = frozenset(
+    {
+        *("insufficient_quota", "insufficient_user_quota", "exceeded_current_quota_error", "arrearage"),
+        *("billing_not_active", "1113", "1304", "1308", "1309", "1310", "1311"),
+    }
+)
+_SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
+_PASSING = frozenset({"1120", "1234", "500", "424"})
+"""Codes under which nothing is wrong but the moment."""
 
-BAD_KEY = frozenset({"invalid_api_key", "1000", "1001", "1002", "1003", "1004", "1110", "1111", "1112"})
-NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
+_BAD_KEY = frozenset(
+    {
+        "invalid_api_key",
+        "1000",
+        "1001",
+        "1002",
+        "1003",
+        "1004",
+        "1110",
+        "1111",
+        "1112",
+        "authentication_error",
+    }
+)
+_NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
 """No such model, not for this call, or no such call, under whatever HTTP status."""
 
-OF_THE_CONFIG = frozenset({"model", "dimensions", "encoding_format"})
+_OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
 """What OpenAI's `param` may name that is the same in every request."""
 
 FORBIDDEN = "forbidden"
 """Stands for HTTP 403 in the service's own words, which may concern one text or the key."""
 
-BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
+_BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
     "too long",
     "token",
@@ -72,6 +93,81 @@ _TOO_LONG = (
 )
 
 
+def _has_words(case: ErrorCase) -> bool:
+    return not case.is_page
+
+
+def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
+    """The table for one service; `kind` ("embedding", "rerank") is its config key, `path` what is asked."""
+    no_money = partial(ErrorRule, Halted, halt="quota", cure=f"top up the account behind {kind}.api_key")
+    bad_key = partial(
+        ErrorRule,
+        Halted,
+        halt="credentials",
+        cure=f"put a valid {kind}.api_key (or api_key_file) into the config",
+        says=f"the {kind} service refuses the key",
+    )
+    missing = partial(
+        ErrorRule,
+        Halted,
+        halt=f"{kind}-missing",
+        cure=f"correct {kind}.base_url (it is what comes before {path}) or {kind}.model",
+    )
+    gone = f"the {kind} service says that money or quota is gone"
+    return (
+        no_money("OpenAI, new-api, zhipu: under 429 too", code=_NO_MONEY, says=gone),
+        no_money(
+            "gateways tell an empty account by words alone, under 403, 429 or 500",
+            words=MONEY,
+            when=_reports_failure,
+            says=gone,
+        ),
+        bad_key("OpenAI, zhipu", code=_BAD_KEY),
+        missing("no such model or call, whatever the status", code=_NOT_SERVED),
+        missing("OpenAI's form names the setting to blame", code=_OF_THE_CONFIG),
+        ErrorRule(Unavailable, "rate limits", code=_SLOW, is_rate_limit=True),
+        ErrorRule(Unavailable, "failed for the moment", code=_PASSING),
+        ErrorRule(
+            Unavailable,
+            "busy, in whatever words: a limit that is exceeded in a minute is no text that is too long",
+            status=range(400, 500),
+            words=BUSY,
+            when=_has_words,
+            is_rate_limit=True,
+        ),
+        ErrorRule(
+            Rejected,
+            "one of the texts",
+            code=_BAD_ITEM,
+            when=lambda case: case.status not in (401, 402, 403, 404, 405, 429),
+        ),
+        bad_key("RFC 9110, 15.5.2", status={401}, when=_has_words),
+        ErrorRule(
+            Rejected,
+            "may concern one text, or the key: a harmless text tells",
+            status={403},
+            when=_has_words,
+            as_code=FORBIDDEN,
+            may_pass=True,
+        ),
+        no_money("RFC 9110, 15.5.3", status={402}, says=f"the {kind} service wants money"),
+        missing("a wrong address, or a model that is not served", status={404, 405}),
+        ErrorRule(Rejected, "TEI: the batch is too big", status={413}, as_code="413"),
+        ErrorRule(Rejected, "TEI: a text is too long", status={422}, as_code="422"),
+        ErrorRule(Unavailable, "TEI: its model failed", status={424}, as_code="424"),
+        ErrorRule(
+            Rejected,
+            "an error under 200 is one all the same (promise 10)",
+            status=SUCCESS,
+            when=lambda case: case.is_error,
+        ),
+    )
+
+
+def _reports_failure(case: ErrorCase) -> bool:
+    return case.is_error or not case.is_success
+
+
 class ServiceJudge:
     """Judges answers of one service; `kind` names it in messages ("embedding", "rerank"), as its config key.
 
@@ -79,60 +175,27 @@ class ServiceJudge:
     """
 
     def __init__(self, kind: str, path: str) -> None:
-        self._kind, self._path = kind, path
+        self._rules, self._path = rules_for(kind, path), path
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
         """None is success."""
-        codes, message = _said(answer.body)
-        if 200 <= answer.status < 300 and not codes:
-            return by_status(answer)
-        said = f"{answer.op}: {answer.host}: {message or answer.excerpt or answer.status}"
-        return self._by_code(answer, codes, said) or self._by_status(answer, said)
+        codes, message = _error_in(answer.body)
+        inner = object_of(object_of(answer.body).get("error"))
+        param = text_of(inner.get("param"))
+        case = case_of(
+            answer,
+            codes=codes | ({f"param={param}"} if param else set()),
+            code=min(codes, default=""),
+            message=message,
+            is_error=bool(codes),
+        )
+        return classify(case, self._rules, self._described)
 
-    def _by_code(self, answer: HttpAnswer, codes: frozenset[str], said: str) -> TargetError | None:
-        if codes & NO_MONEY:
-            cure = f"top up the account behind {self._kind}.api_key"
-            return Halted(
-                "quota", f"the {self._kind} service says that money or quota is gone: {said}", cure=cure
-            )
-        if codes & BAD_KEY:
-            return self._refused(said)
-        inner = answer.body.get("error") if isinstance(answer.body, Mapping) else None
-        # OpenAI's form names the setting that is to blame
-        blamed = str(inner.get("param")) if isinstance(inner, Mapping) else ""
-        if codes & NOT_SERVED or blamed in OF_THE_CONFIG:
-            return self._not_there(answer, said)
-        if codes & BUSY:
-            return Unavailable(said, code=min(codes & BUSY), retry_after=answer.retry_after)
-        if codes & BAD_ITEM and answer.status not in (401, 402, 403, 404, 405, 429):
-            return Rejected(said, code=min(codes & BAD_ITEM))
-        return None
-
-    def _by_status(self, answer: HttpAnswer, said: str) -> TargetError:
-        match answer.status:
-            case 401 if not answer.is_page:
-                return self._refused(said)
-            case 403 if not answer.is_page:
-                return Rejected(said, code=FORBIDDEN, may_pass=True)
-            case 402:
-                cure = f"top up the account behind {self._kind}.api_key"
-                return Halted("quota", f"the {self._kind} service wants money: {said}", cure=cure)
-            case 404 | 405:
-                return self._not_there(answer, said)
-            case 413 | 422:
-                return Rejected(said, code=str(answer.status))
-            case 424 | 429:
-                return Unavailable(said, code=str(answer.status), retry_after=answer.retry_after)
-        return by_status(answer) or Unsure(said)
-
-    def _refused(self, said: str) -> Halted:
-        cure = f"put a valid {self._kind}.api_key (or api_key_file) into the config"
-        return Halted("credentials", f"the {self._kind} service refuses the key: {said}", cure=cure)
-
-    def _not_there(self, answer: HttpAnswer, said: str) -> Halted:
-        """A wrong address, or a model that is not served."""
-        cure = f"correct {self._kind}.base_url (it is what comes before {self._path}) or {self._kind}.model"
-        return Halted(f"{self._kind}-missing", f"{said} (HTTP {answer.status} at {self._path})", cure=cure)
+    def _described(self, case: ErrorCase, rule: ErrorRule) -> str:
+        said = f"{case.call}: {case.host}: {case.message or case.excerpt or case.status}"
+        if rule.halt.endswith("-missing"):
+            return f"{said} (HTTP {case.status} at {self._path})"
+        return f"{rule.says}: {said}" if rule.says else said
 
 
 def refuses_everything(error: Rejected) -> TargetError:
@@ -156,7 +219,7 @@ def is_too_long(error: Rejected) -> bool:
     return error.code in ("413", "422", "1261") or any(word in said for word in _TOO_LONG)
 
 
-def _said(body: object) -> tuple[frozenset[str], str]:
+def _error_in(body: object) -> tuple[frozenset[str], str]:
     """Lower-case codes of an error, and its message; both empty where the body speaks of none."""
     if not isinstance(body, Mapping):
         return frozenset(), ""
@@ -316,7 +379,7 @@ class EmbeddingService:
             try:
                 return await self._client.ask("embed", "POST", self._dialect.path, json=body)
             except Unavailable as error:
-                if error.code not in BUSY_CODES:
+                if not (error.is_rate_limit or error.code in _PASSING):
                     raise
         return await self._client.ask("embed", "POST", self._dialect.path, json=body)
 

@@ -11,19 +11,34 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import partial
 
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import (
+    BUSY,
+    MONEY,
+    SERVER_ERROR,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    describe_answer,
+    file_names,
+    first_rule,
+)
 from kbsync.targets.zhipu.config import EXTENSIONS, extension_of
 from kbsync.targets.zhipu.shapes import Envelope
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
 ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
 EXPIRED = "1003"
-KEY_CODES = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
 MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
 SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
+
+_AT_ITS_LIMIT = "the account is at its limit"
 
 
 class ZhipuCall(enum.StrEnum):
@@ -74,115 +89,62 @@ _OF_ONE_DOCUMENT = {
 """Calls that a 403 may be said of without a word about the key."""
 
 
-_ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
-"""HTTP statuses under which "does not exist" is said of a key or an account."""
-
-
-SLOW = frozenset({"429", "1302", "1303", "1305", "1312"})
-"""Codes that ask for fewer requests."""
-
-VAGUE = frozenset({"400", "500"})
-"""Codes under which the knowledge API reports anything that went wrong: the words tell more."""
-
-
-class Blame(enum.Enum):
-    """What a code means for what has to be done."""
-
-    OUTCOME = "outcome unknown"
-    LATER = "not stored, later"
-    CREDENTIALS = "a person: key or account"
-    FORBIDDEN = "the document, or a person where none is asked about"
-    MONEY = "a person: money or plan"
-    SPACE = "a person: space"
-    REQUEST = "the document or a setting"
-    MISSING = "no such document or base"
-    ROUTE = "the call is not there, or not for this account"
-
-
-Meaning = tuple[Blame, str]
-"""One row of the table, with the sentence that a person reads before the vendor's own words."""
-
-_SENTENCES: dict[Blame, dict[str, str]] = {
-    Blame.OUTCOME: {
-        "500": "the vendor had an internal error",
-        "502": "the vendor's gateway had no answer",
-        "503": "the vendor is out of service",
-        "504": "the vendor's gateway did not wait for the answer",
-        "1200": "the vendor's call failed",
-        "1230": "the vendor's workflow failed",
-        "1231": "a request with this id is under way already",
-        "1234": "the vendor's network failed",
-    },
-    Blame.LATER: {
-        "408": "the vendor did not wait for the request",
-        "429": "too many requests at the vendor",
-        "1120": "the account cannot be reached at the moment",
-        "1302": "too many requests at once for this account",
-        "1303": "too many requests in a short time for this account",
-        "1305": "the vendor slows requests down",
-        "1312": "the vendor's model is overloaded",
-    },
-    Blame.CREDENTIALS: {
-        "401": "the vendor refuses the api_key",
-        "434": "this account has no right to the knowledge API",
-        "1000": "the vendor refuses the api_key",
-        "1001": "the vendor saw no api_key",
-        "1002": "the vendor calls the api_key invalid",
-        "1003": "the vendor calls the api_key expired",
-        "1004": "the vendor does not accept the api_key",
-        "1100": "the account can neither read nor write",
-        "1110": "the account is not active",
-        "1111": "the account does not exist",
-        "1112": "the account is locked",
-        "1121": "the account is locked for a violation of the vendor's rules",
-    },
-    Blame.FORBIDDEN: {"403": "the vendor forbids it"},
-    Blame.MONEY: {
-        "1113": "the account has no money left",
-        "1304": "the quota of the day is used up",
-        "1308": "the quota of this period is used up",
-        "1309": "the plan of the account has expired",
-        "1310": "the quota of the week is used up",
-        "1311": "the plan of the account does not cover this",
-        "1313": "the account is limited by the vendor's fair use policy",
-    },
-    Blame.REQUEST: {
-        "400": "the vendor calls the request wrong",
-        "413": "the file is too large for the vendor",
-        "435": "the file is too large for the vendor (over 100 MB)",
-        "1210": "the vendor calls a parameter wrong",
-        "1211": "the vendor has no such model",
-        "1212": "the vendor's model does not support this call",
-        "1213": "the vendor misses a parameter",
-        "1214": "the vendor calls a parameter invalid",
-        "1215": "the vendor calls two parameters contradictory",
-        "1261": "the text is too long for the vendor",
-        "1300": "the vendor's policy blocks this content",
-        "1301": "the vendor calls this content unsafe",
-    },
-    Blame.MISSING: {"404": "the vendor knows no such document or knowledge base"},
-    Blame.ROUTE: {
-        "405": "the vendor has no such call",
-        "501": "the vendor has no such call",
-        "1220": "this account may not use this call",
-        "1221": "the vendor has taken this call off-line",
-        "1222": "the vendor has no such call",
-    },
+SENTENCES: dict[str, str] = {
+    "400": "the vendor calls the request wrong",
+    "401": "the vendor refuses the api_key",
+    "403": "the vendor forbids it",
+    "404": "the vendor knows no such document or knowledge base",
+    "405": "the vendor has no such call",
+    "408": "the vendor did not wait for the request",
+    "413": "the file is too large for the vendor",
+    "429": "too many requests at the vendor",
+    "434": "this account has no right to the knowledge API",
+    "435": "the file is too large for the vendor (over 100 MB)",
+    "500": "the vendor had an internal error",
+    "501": "the vendor has no such call",
+    "502": "the vendor's gateway had no answer",
+    "503": "the vendor is out of service",
+    "504": "the vendor's gateway did not wait for the answer",
+    "1000": "the vendor refuses the api_key",
+    "1001": "the vendor saw no api_key",
+    "1002": "the vendor calls the api_key invalid",
+    "1003": "the vendor calls the api_key expired",
+    "1004": "the vendor does not accept the api_key",
+    "1100": "the account can neither read nor write",
+    "1110": "the account is not active",
+    "1111": "the account does not exist",
+    "1112": "the account is locked",
+    "1113": "the account has no money left",
+    "1120": "the account cannot be reached at the moment",
+    "1121": "the account is locked for a violation of the vendor's rules",
+    "1200": "the vendor's call failed",
+    "1210": "the vendor calls a parameter wrong",
+    "1211": "the vendor has no such model",
+    "1212": "the vendor's model does not support this call",
+    "1213": "the vendor misses a parameter",
+    "1214": "the vendor calls a parameter invalid",
+    "1215": "the vendor calls two parameters contradictory",
+    "1220": "this account may not use this call",
+    "1221": "the vendor has taken this call off-line",
+    "1222": "the vendor has no such call",
+    "1230": "the vendor's workflow failed",
+    "1231": "a request with this id is under way already",
+    "1234": "the vendor's network failed",
+    "1261": "the text is too long for the vendor",
+    "1300": "the vendor's policy blocks this content",
+    "1301": "the vendor calls this content unsafe",
+    "1302": "too many requests at once for this account",
+    "1303": "too many requests in a short time for this account",
+    "1304": "the quota of the day is used up",
+    "1305": "the vendor slows requests down",
+    "1308": "the quota of this period is used up",
+    "1309": "the plan of the account has expired",
+    "1310": "the quota of the week is used up",
+    "1311": "the plan of the account does not cover this",
+    "1312": "the vendor's model is overloaded",
+    "1313": "the account is limited by the vendor's fair use policy",
 }
-
-CODES: dict[str, Meaning] = {
-    code: (blame, sentence) for blame, group in _SENTENCES.items() for code, sentence in group.items()
-}
-
-KINDS = {
-    "authentication_error": Blame.CREDENTIALS,
-    "permission_error": Blame.FORBIDDEN,
-    "rate_limit_error": Blame.LATER,
-    "overloaded_error": Blame.LATER,
-    "not_found_error": Blame.MISSING,
-    "api_error": Blame.OUTCOME,
-}
-"""`error.type` of bodies that carry no code."""
+"""The codes that are known, each with what a person reads before the vendor's own words."""
 
 _LONGEST = 300
 # The signature in the query of a URL lets anybody read the document.
@@ -206,8 +168,12 @@ _ONE_THING = re.compile(
     r"length|\bpages?\b|parameter|range",
     re.IGNORECASE,
 )
-MONEY = re.compile(r"余额|欠费|充值|资源包|arrears|recharge|balance", re.IGNORECASE)
 SURELY_FULL = re.compile(
+    r"空间(?:已)?(?:不足|满|用尽)|剩余空间|"
+    r"no (?:space|storage) left|(?:insufficient|not enough|out of) (?:space|storage|quota)",
+    re.IGNORECASE,
+)
+_FULL = re.compile(
     r"空间(?:已)?(?:不足|满|用尽)|剩余空间|余额|欠费|充值|资源包|"
     r"no (?:space|storage) left|arrears|recharge|"
     r"(?:insufficient|not enough|out of) (?:space|storage|balance|quota)",
@@ -217,20 +183,12 @@ _FULL = re.compile(
     r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient",
     re.IGNORECASE,
 )
-BUSY = re.compile(
-    r"繁忙|稍后|频繁|限流|并发|\bbusy\b|try again|rate limit|too many requests|temporarily", re.IGNORECASE
-)
 WRONG_TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
 )
 
-_VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, SURELY_FULL, _FULL, BUSY, WRONG_TYPE)
-_OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
-_APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
-_END = rf"\.(?:{'|'.join(sorted(EXTENSIONS))})(?![a-z0-9])"
-_FILE = re.compile(
-    rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{_END}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{_END}", re.IGNORECASE
-)
+_VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, MONEY, SURELY_FULL, _FULL, BUSY, WRONG_TYPE)
+_FILE = file_names(EXTENSIONS)
 """What looks like a file that can be sent. Other endings are none: `余额0.00元`, `余额不足.Please pay`."""
 
 
@@ -257,25 +215,13 @@ def without_names(text: str, *names: str) -> str:
     return _FILE.sub(" ", text)
 
 
-def says_name_taken(text: str) -> bool:
-    """The base has a document of this name already."""
-    return bool(_NAME_TAKEN.search(text)) and not NOT_FOUND.search(text)
-
-
-def says_full(text: str) -> bool:
-    """Of a document: the account is out of space or money. One file's size, name or damage is not that."""
-    return bool(SURELY_FULL.search(text)) or bool(_FULL.search(text) and not _ONE_THING.search(text))
-
-
 class NoRoom(Halted):
-    """The vendor speaks of too little room, and may mean one document: the capacity is asked first.
+    """The vendor speaks of too little room, and may mean one document: the capacity is asked first."""
 
-    `said`: its own words, without advice.
-    """
-
-    def __init__(self, said: str, *, code: str = "") -> None:
-        super().__init__("quota", f"{said}; {SPACE_ADVICE}", code=code)
-        self.said = said
+    @property
+    def said(self) -> str:
+        """Its reason without advice."""
+        return self.reason.partition(f"; {SPACE_ADVICE}")[0]
 
 
 class NotFound(Rejected):
@@ -287,100 +233,274 @@ def is_gone(error: TargetError) -> bool:
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 
 
+UPLOADS = frozenset({ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL})
+RECEIPT, INDEXED = "receipt", "indexed"
+"""Where else the vendor has words for a failure: beside a file in the answer to an upload, and beside a
+document that could not be indexed."""
+
+_KEY = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
+_ACCOUNT = frozenset({"434", "1100", "1110", "1111", "1112", "1121"})
+_NO_MONEY = frozenset({"1113", "1304", "1308", "1309", "1310", "1311", "1313"})
+_SLOW = frozenset({"1302", "1303", "1305", "1312"})
+_OPEN = frozenset({"502", "503", "504", "1200", "1230", "1231", "1234"})
+_OF_THE_REQUEST = frozenset(
+    {*("413", "435", "1210", "1211", "1212", "1213", "1214", "1215", "1261", "1300", "1301")}
+)
+_NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
+_ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
+"""HTTP statuses under which "does not exist" is said of a key or an account."""
+
+
+def _agrees(case: ErrorCase) -> bool:
+    """Where the two differ, the HTTP status says more than a vague code."""
+    return case.is_success or case.code == str(case.status)
+
+
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        None,
+        "both have to say so: a gateway may wrap an old body in its own status (promise 10)",
+        status=SUCCESS,
+        code=frozenset({"200"}),
+        when=lambda case: not case.is_error,
+    ),
+    ErrorRule(
+        Unsure,
+        "the manual has a code in every answer (promise 10)",
+        status=SUCCESS,
+        when=lambda case: not case.is_error,
+        says="the vendor's answer does not say whether it was done",
+        as_code="no-code",
+    ),
+    # -- codes with one meaning
+    ErrorRule(Halted, "page of error codes: the key", code=_KEY, halt="credentials", hint=KEY_ADVICE),
+    ErrorRule(
+        Halted, "page of error codes: the account", code=_ACCOUNT, halt="credentials", hint=ACCOUNT_ADVICE
+    ),
+    ErrorRule(
+        Halted, "page of error codes: money and plans", code=_NO_MONEY, halt="quota", hint=MONEY_ADVICE
+    ),
+    ErrorRule(
+        Halted,
+        "seen in production: an empty account under 429, where rate limits are told as well",
+        code=_SLOW | {"408", "429", "1120", "rate_limit_error"},
+        words=MONEY,
+        halt="quota",
+        says=_AT_ITS_LIMIT,
+        hint=MONEY_ADVICE,
+    ),
+    ErrorRule(Unavailable, "page of error codes: flow control", code=_SLOW, is_rate_limit=True),
+    ErrorRule(
+        Unavailable, "page of error codes: not reached, not waited for", code=frozenset({"408", "1120"})
+    ),
+    ErrorRule(Unsure, "page of error codes: failed in the middle", code=_OPEN),
+    ErrorRule(
+        NameTaken,
+        "the manual does not say what equal names do; these words would",
+        call={ZhipuCall.UPLOAD},
+        code=_OF_THE_REQUEST,
+        words=_NAME_TAKEN,
+        unless=NOT_FOUND,
+    ),
+    ErrorRule(Rejected, "page of error codes: this request", code=_OF_THE_REQUEST),
+    ErrorRule(
+        Rejected,
+        "it is not said of the key where one document is asked about",
+        code=frozenset({"403"}),
+        when=lambda case: case.is_of_document,
+        may_pass=True,
+    ),
+    ErrorRule(NotOffered, "done without", code=frozenset({"403"}), call=OPTIONAL),
+    ErrorRule(
+        Halted,
+        "a call that is needed is forbidden",
+        code=frozenset({"403"}),
+        halt="credentials",
+        hint=ACCOUNT_ADVICE,
+    ),
+    ErrorRule(NotFound, "no such document or base", code=frozenset({"404"})),
+    ErrorRule(
+        Halted,
+        "a call that is needed is not for this account",
+        code=frozenset({"1220"}),
+        when=lambda case: case.call not in OPTIONAL,
+        halt="credentials",
+        hint=ACCOUNT_ADVICE,
+    ),
+    ErrorRule(NotOffered, "the call is not there, or not for this account", code=_NO_CALL),
+    # -- vague codes, unknown ones and none: the words tell more
+    ErrorRule(
+        Unsure,
+        "whatever it says, the document may have been stored",
+        call=UPLOADS,
+        code=frozenset({"500"}),
+    ),
+    ErrorRule(
+        Unsure,
+        "whatever it says, the document may have been stored",
+        call=UPLOADS,
+        status=SERVER_ERROR,
+    ),
+    ErrorRule(
+        NotFound,
+        "a missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor. "
+        "Under another code these words would have a document called deleted that stays (promise 10)",
+        code=frozenset({"400"}),
+        words=NOT_FOUND,
+        when=lambda case: case.status not in _ABOUT_THE_CALLER,
+        says=SENTENCES["404"],
+    ),
+    ErrorRule(
+        Halted,
+        "the words for an empty account are unmistakable",
+        words=MONEY,
+        halt="quota",
+        says=_AT_ITS_LIMIT,
+        hint=MONEY_ADVICE,
+    ),
+    ErrorRule(
+        Unavailable,
+        "a rate limit is told as exceeded (超出) as well: these words go before those for a lack of room",
+        words=BUSY,
+        says="the vendor is busy",
+        is_rate_limit=True,
+    ),
+    ErrorRule(
+        NoRoom,
+        "no room, in words that mean nothing else",
+        words=SURELY_FULL,
+        halt="quota",
+        says=_AT_ITS_LIMIT,
+        hint=SPACE_ADVICE,
+    ),
+    ErrorRule(
+        NoRoom,
+        "a limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for",
+        call={ZhipuCall.UPLOAD, RECEIPT, INDEXED},
+        words=_FULL,
+        unless=_ONE_THING,
+        halt="quota",
+        says=_AT_ITS_LIMIT,
+        hint=SPACE_ADVICE,
+    ),
+    ErrorRule(
+        NoRoom,
+        "manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document",
+        call={INDEXED},
+        code=frozenset({"10002"}),
+        halt="quota",
+        says=_AT_ITS_LIMIT,
+        hint=SPACE_ADVICE,
+    ),
+    ErrorRule(
+        Rejected,
+        "manual, 3.2.2: the example of a reason",
+        call={RECEIPT},
+        words=WRONG_TYPE,
+        says="the vendor does not take this format",
+    ),
+    ErrorRule(
+        NameTaken,
+        "the manual does not say what equal names do; these words would",
+        call={RECEIPT},
+        words=_NAME_TAKEN,
+        unless=NOT_FOUND,
+        says="the vendor has a document of this name already",
+    ),
+    ErrorRule(
+        Rejected,
+        "a refusal without a reason says nothing of the document (promise 9)",
+        call={RECEIPT},
+        when=lambda case: not case.message,
+        may_pass=True,
+    ),
+    ErrorRule(
+        NameTaken,
+        "as above, under the vague code",
+        call={ZhipuCall.UPLOAD},
+        code=frozenset({"400"}),
+        words=_NAME_TAKEN,
+        unless=NOT_FOUND,
+        when=_agrees,
+    ),
+    ErrorRule(Rejected, "the manual's code for a wrong parameter", code=frozenset({"400"}), when=_agrees),
+    ErrorRule(Unavailable, "RFC 6585", code=frozenset({"429"}), when=_agrees, is_rate_limit=True),
+    ErrorRule(Unsure, "an internal error", code=frozenset({"500"}), when=_agrees),
+    # -- bodies that have a type and no code
+    ErrorRule(
+        Halted,
+        "other products of the host: authentication_error",
+        code=frozenset({"authentication_error"}),
+        halt="credentials",
+        hint=ACCOUNT_ADVICE,
+    ),
+    ErrorRule(
+        Rejected,
+        "as 403",
+        code=frozenset({"permission_error"}),
+        when=lambda case: case.is_of_document,
+        may_pass=True,
+    ),
+    ErrorRule(NotOffered, "as 403", code=frozenset({"permission_error"}), call=OPTIONAL),
+    ErrorRule(
+        Halted,
+        "as 403",
+        code=frozenset({"permission_error"}),
+        halt="credentials",
+        hint=ACCOUNT_ADVICE,
+    ),
+    ErrorRule(
+        Unavailable,
+        "as 429",
+        code=frozenset({"rate_limit_error", "overloaded_error"}),
+        is_rate_limit=True,
+    ),
+    ErrorRule(NotFound, "as 404", code=frozenset({"not_found_error"})),
+    ErrorRule(Unsure, "as 500", code=frozenset({"api_error"})),
+    # -- a failure all the same, as its body says under 200 (promise 10)
+    ErrorRule(
+        NameTaken,
+        "as above, under an unknown code",
+        call={ZhipuCall.UPLOAD},
+        status=SUCCESS,
+        words=_NAME_TAKEN,
+        unless=NOT_FOUND,
+    ),
+    ErrorRule(Rejected, "an unknown code is a failure all the same (promise 10)", status=SUCCESS),
+)
+"""In this order; behind them come the common rules, which read the HTTP status."""
+
+
 def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
-    """None where the body says success and the HTTP status agrees, else the error.
-
-    A 2xx without a usable body is of unknown outcome; 429 is a rate limit or an empty account, which only
-    the body says.
-    """
-    if envelope is None or not (envelope.code or envelope.failed):
-        return _without_code(answer, envelope.message if envelope is not None else "")
-    if envelope.is_success:  # both have to say so: a gateway may wrap an old body in its own status
-        return None if answer.is_success else _by_status(answer)
-    meaning = _meaning(answer, envelope)
-    if meaning is None and not answer.is_success:
-        return _by_status(answer)
-    # an unknown code is a failure all the same (promise 10)
-    meaning = meaning or (Blame.REQUEST, "the vendor refused the request")
-    return _error(answer, envelope, meaning)
-
-
-def _by_status(answer: HttpAnswer) -> TargetError | None:
-    return by_status(answer, of_item=answer.op in _OF_ONE_DOCUMENT)
-
-
-def _without_code(answer: HttpAnswer, message: str) -> TargetError | None:
-    """No code: the HTTP status decides, and 2xx proves nothing."""
-    status, text = str(answer.status), without_names(message)
-    # Statuses of this vendor's own: no right to the API, and a file over 100 MB.
-    if status in ("434", "435"):
-        return _error(answer, Envelope(status, message), CODES[status])
-    if answer.status >= 400 and SURELY_FULL.search(text):
-        return _error(answer, Envelope(status, message), _limit(text))
-    if answer.is_success:
-        return Unsure(f"{answer.op}: the vendor's answer does not say whether it was done", code="no-code")
-    return _by_status(answer)
-
-
-def _limit(text: str) -> Meaning:
-    return (Blame.MONEY if MONEY.search(text) else Blame.SPACE), "the account is at its limit"
-
-
-def _meaning(answer: HttpAnswer, envelope: Envelope) -> Meaning | None:
-    """The table's row, or what the words say under codes that say little; None: nothing is known."""
-    known = CODES.get(envelope.code)
-    if known is not None and envelope.code not in VAGUE:
-        return known
-    is_upload = answer.op in (ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL)
-    if is_upload and (envelope.code == "500" or answer.status >= 500):
-        return CODES["500"]  # whatever it says, the document may have been stored
-    text = without_names(envelope.message)
-    # A missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor.
-    # Under another code these words would have a document called deleted that stays (promise 10).
-    is_of_the_id = envelope.code == "400" and answer.status not in _ABOUT_THE_CALLER
-    if is_of_the_id and NOT_FOUND.search(text):
-        return CODES["404"]
-    if SURELY_FULL.search(text) or (answer.op == ZhipuCall.UPLOAD and says_full(text)):
-        return _limit(text)
-    if BUSY.search(text):
-        return Blame.LATER, "the vendor is busy"
-    # Where the two differ, the HTTP status says more than a vague code.
-    if known is not None and (answer.is_success or envelope.code == str(answer.status)):
-        return known
-    blame = KINDS.get(envelope.kind)
-    return (blame, "the vendor refused the request") if blame is not None else None
-
-
-def _error(answer: HttpAnswer, envelope: Envelope, meaning: Meaning) -> TargetError:
-    """The error that a meaning is for the call, in our sentence and the vendor's own words."""
-    blame, sentence = meaning
+    """None where the body says success and the HTTP status agrees, else the error."""
+    envelope = envelope or Envelope("", "")
     code = envelope.code
-    named = f"code {code}" if code else envelope.kind
-    inside = ": ".join(part for part in (named, quoted(envelope.message)) if part)
-    reason = f"{sentence} ({inside})" if inside else sentence
-    advice = KEY_ADVICE if code in KEY_CODES else ACCOUNT_ADVICE
-    calls_a_person = Halted("credentials", f"{reason}; {advice}", code=code)
-    match blame:
-        case Blame.OUTCOME:
-            return Unsure(reason, code=code)
-        case Blame.LATER:
-            return Unavailable(reason, code=code, retry_after=answer.retry_after)
-        case Blame.CREDENTIALS:
-            return calls_a_person
-        case Blame.FORBIDDEN if answer.op in _OF_ONE_DOCUMENT:
-            return Rejected(reason, code=code, may_pass=True)  # it is not said of the key
-        case Blame.FORBIDDEN:
-            return NotOffered(reason, code=code) if answer.op in OPTIONAL else calls_a_person
-        case Blame.MONEY:
-            return Halted("quota", f"{reason}; {MONEY_ADVICE}", code=code)
-        case Blame.SPACE:
-            return NoRoom(reason, code=code)
-        case Blame.MISSING:
-            return NotFound(reason, code=code)
-        case Blame.ROUTE if answer.op in OPTIONAL or code != "1220":
-            return NotOffered(reason, code=code)
-        case Blame.ROUTE:  # a call that is needed is forbidden
-            return calls_a_person
-        case Blame.REQUEST:
-            is_taken = answer.op == ZhipuCall.UPLOAD and says_name_taken(without_names(envelope.message))
-            return (NameTaken if is_taken else Rejected)(reason, code=code)
+    if not (code or envelope.failed) and str(answer.status) in ("434", "435"):
+        code = str(answer.status)  # statuses of this vendor's own
+    case = case_of(
+        answer,
+        codes={code, envelope.kind} - {""},
+        code=code,
+        message=quoted(envelope.message),
+        words=without_names(envelope.message),
+        is_error=envelope.failed or code not in ("", "200"),
+        is_of_document=answer.op in _OF_ONE_DOCUMENT,
+    )
+    return classify(case, RULES, partial(_described, kind=envelope.kind))
+
+
+def _described(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
+    """Our sentence, then the vendor's code and words."""
+    if not case.is_error:
+        return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)
+    sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
+    named = f"code {case.code}" if case.code else kind
+    inside = ": ".join(part for part in (named, case.message) if part)
+    return f"{sentence} ({inside})" if inside else sentence
+
+
+def refusal(place: str, text: str, words: str, code: str = "") -> ErrorRule:
+    """The rule for words of the vendor at another `place`: `RECEIPT` or `INDEXED`."""
+    codes = frozenset({code} - {""})
+    case = ErrorCase(place, codes=codes, code=code, message=text, words=words, is_error=True)
+    return first_rule(case, RULES) or RULES[-1]

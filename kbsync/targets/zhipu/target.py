@@ -36,7 +36,7 @@ from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited, se
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Answering, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
-from kbsync.targets.zhipu.errors import SLOW, NotFound, ZhipuCall, is_gone
+from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
 from kbsync.targets.zhipu.shapes import (
     Images,
@@ -82,7 +82,6 @@ class ZhipuTarget(RemoteTarget):
             MirrorJudge(config, surroundings, keys, self._skew, wall),
             headers=keys.headers,
             address=config.base_url + ROOT,
-            slow_codes=SLOW,
             skew=self._skew,
             **options,
         )

@@ -15,8 +15,9 @@ from kbsync.contract.managing import Capacity
 from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.text import sized
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
+from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.config import EXTENSIONS, Slicing, extension_of, slicing_of
@@ -231,20 +232,12 @@ def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
 
 def refused(failure: FailInfo, name: str) -> TargetError:
     """`failReason` is free text: its words decide whether account or document is to blame, not the name's."""
-    said = errors.quoted(failure.text) or "no reason is given"
-    text = errors.without_names(failure.text, name, failure.name)
-    if errors.says_full(text):
-        reason = f"the account is at its limit ({said})"
-        if errors.MONEY.search(text):
-            return Halted("quota", reason, code=FAILED_INFOS)
-        return NoRoom(reason, code=FAILED_INFOS)
-    if errors.WRONG_TYPE.search(text):
-        return Rejected(f"the vendor does not take this format ({said})", code=FAILED_INFOS)
-    if errors.says_name_taken(text):
-        return NameTaken(f"the vendor has a document of this name already ({said})", code=FAILED_INFOS)
-    if errors.BUSY.search(text):
-        return Unavailable(f"the vendor is busy ({said})", code=FAILED_INFOS)
-    return Rejected(f"the vendor refused the document: {said}", code=FAILED_INFOS)
+    said = errors.quoted(failure.text)
+    rule = errors.refusal(errors.RECEIPT, said, errors.without_names(failure.text, name, failure.name))
+    sentence = rule.says or "the vendor refused the document"
+    reason = f"{sentence} ({said or 'no reason is given'})"
+    case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS)
+    return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 
 FEW = 2
@@ -271,12 +264,13 @@ def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
     if state is not DocState.FAILED:
         return DocStatus(state)
     failure = document.failure or FailInfo("")
-    reason = errors.quoted(failure.text) or _MEANINGS.get(failure.code, "the vendor gives no reason")
+    said = errors.quoted(failure.text)
+    reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
     text = errors.without_names(failure.text, document.name)
     # 10001 was seen with "document damaged": where there are words, they decide
-    is_full = errors.says_full(text) if failure.text.strip() else failure.code == "10002"
-    if is_full and (errors.MONEY.search(text) or not has_room):
-        return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {SPACE_ADVICE}", failure.code, "quota")
+    rule = errors.refusal(errors.INDEXED, said, text, "" if said else failure.code)
+    if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
+        return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
     return DocStatus(DocState.FAILED, reason, failure.code)
 
 

@@ -26,7 +26,8 @@ from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import ErrorRule, case_of, classify
 from kbsync.targets.http.target import RemoteTarget, limited
 from tests.targets.example.config import ExampleTargetConfig
 
@@ -35,16 +36,31 @@ _STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": Doc
 
 
 # -- errors
+RULES = (
+    ErrorRule(
+        Halted,
+        "the manual: the base was deleted",
+        code=frozenset({"no_such_base"}),
+        halt="knowledge-base-missing",
+        hint="correct target.base",
+    ),
+    ErrorRule(
+        Halted,
+        "the manual: under any status",
+        code=frozenset({"no_credit"}),
+        halt="quota",
+        hint="top up the account",
+    ),
+    ErrorRule(Rejected, "any other code is a refusal", when=lambda case: case.is_error),
+)
+
+
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The service's words as errors; what it has no word for is told by the HTTP status."""
-    match answer.body:
-        case {"error": "no_such_base"}:
-            return Halted("knowledge-base-missing", "there is no such base; correct target.base", code="404")
-        case {"error": "no_credit"}:
-            return Halted("quota", "the account has no credit left; top it up", code="402")
-        case {"error": str(code)}:
-            return Rejected(f"{answer.op}: the service says {code.replace('_', ' ')}", code=code)
-    return by_status(answer)
+    """The service's codes as errors; what has none is told by words and the HTTP status."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    code = body.get("error", "")
+    case = case_of(answer, code=code, message=code.replace("_", " "), is_error=bool(code))
+    return classify(case, RULES)
 
 
 # -- target

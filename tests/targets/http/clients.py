@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
-from kbsync.targets.http.errors import by_status
+from kbsync.targets.http.rules import by_status
 from tests.targets.bodies import BytesBody
 
 KEY = "Bearer secret-key-0123456789"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import count_of
+from kbsync.targets.http.rules import by_status
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -83,10 +84,10 @@ def test_a_status_alone_has_one_reading_and_none_is_success(status: int, kind: t
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_page_for_people_is_nobodys_word_about_a_key(status: int) -> None:
-    error = by_status(answered(status, text="<html><title>Sign in</title>"), of_item=False)
+    error = by_status(answered(status, text="<html><title>Sign in</title>"), is_of_document=False)
     assert isinstance(error, Unavailable)
     assert "Sign in" in error.reason
-    assert isinstance(by_status(answered(403), of_item=False), Unavailable)
+    assert isinstance(by_status(answered(403), is_of_document=False), Unavailable)
 
 
 def test_json_is_success() -> None:

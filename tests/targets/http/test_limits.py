@@ -89,7 +89,7 @@ def by_code(answered: HttpAnswer) -> TargetError | None:
             return None
         case "1113":
             return Halted("quota", "no money", code=code)
-    return Unavailable("too many", code=code)
+    return Unavailable("too many", code=code, is_rate_limit=code == "1302")
 
 
 async def outcome(http: Client) -> TargetError | None:
@@ -108,7 +108,6 @@ async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status:
         "http://kb",
         transport=slow_for(1, status, code),
         concurrency=8,
-        slow_codes=frozenset({"1302"}),
         **settings,
     ) as http:
         assert isinstance(await outcome(http), Unavailable)

@@ -14,7 +14,8 @@ import pytest
 from kbsync.errors import Halted, TargetError, Unavailable, UsageError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import HttpAnswer, by_status
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.clients import KEY, client, part
 from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving

@@ -18,7 +18,7 @@ from kbsync.errors import (
     UsageError,
 )
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.zhipu.errors import CODES, NoRoom, NotFound, ZhipuCall
+from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, ZhipuCall
 from kbsync.targets.zhipu.errors import judge as judge_enveloped
 from kbsync.targets.zhipu.shapes import envelope_of
 from tests.clocks import NOW
@@ -53,7 +53,7 @@ def judge(answered: HttpAnswer) -> TargetError | None:
 
 
 def test_every_code_of_the_table_is_tried_here() -> None:
-    assert {code for code, _ in [*BY_CODE, *CALLING]} | set(FORBIDDEN) == set(CODES)
+    assert {code for code, _ in [*BY_CODE, *CALLING]} | set(FORBIDDEN) == set(SENTENCES)
 
 
 @pytest.mark.parametrize("shape", ["flat", "inside error", "typed", "page"])

@@ -1,0 +1,345 @@
+"""What an answer means for what has to be done: ordered rules, of which the first that fits counts.
+
+Each vendor has a table of its own, which comes before the common one here. The order carries meaning: what is
+certain goes before what is likely, and words before a status that stands for several things. One order holds
+in every table, because services mix these up: money, then busy, then full. A 429 may be an empty account, and
+"too many requests, the limit is exceeded, try again later" speaks of no space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Container, Sequence
+from dataclasses import dataclass, replace
+
+from kbsync.core.text import printable
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import object_of, text_of
+
+LONGEST_MESSAGE = 300
+"""Characters of a vendor's own words that a reason quotes."""
+
+MONEY = re.compile(
+    r"余额|欠费|充值|资源包|额度(?:已)?(?:不足|用尽|用完|耗尽)|"
+    r"arrear|\brecharge\b|\btop[ -]?up\b|payment required|"
+    r"(?:insufficient|not enough|no|out of|negative)[ _-](?:\w+[ _-])?(?:balance|credits?|funds|quota)\b|"
+    r"\b(?:balance|credits?|funds)\b.{0,20}\b(?:insufficient|exhausted|not enough|used up|depleted|overdue)|"
+    r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
+    re.IGNORECASE,
+)
+"""An account without money, whatever else is said beside it."""
+
+BUSY = re.compile(
+    r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
+    r"\bbusy\b|\boverload|\btemporarily\b|throttl|slow down|rate[ _-]?limit|too many requests|"
+    r"(?:try|retry)(?: \w+)? (?:again )?(?:later|soon|shortly|in \d|after \d)|"
+    r"(?:requests?|tokens?) per (?:second|minute|min|hour)|\b(?:qps|rpm|tpm)\b",
+    re.IGNORECASE,
+)
+"""A service that takes the same a little later."""
+
+FULL = re.compile(
+    r"(?:空间|容量|存储)(?:已)?(?:不足|满|用尽|用完)|剩余空间|配额(?:已)?(?:不足|满|用尽|用完)|"
+    r"(?:no|insufficient|not enough|out of) (?:\w+ )?(?:space|storage|capacity)\b|"
+    r"(?:storage|disk|space|knowledge base) is full|"
+    r"\bquota\b.{0,30}\b(?:exceeded|exhausted|used up|reached)|"
+    r"\bexceed(?:s|ed|ing)?\b.{0,40}\b(?:storage|quota)\b",
+    re.IGNORECASE,
+)
+"""No room left, in words that cannot mean one document."""
+
+ONE_DOCUMENT = re.compile(
+    r"file size|\btoo (?:large|big|long)\b|(?:per|one|each|single) (?:file|document)|\btokens?\b",
+    re.IGNORECASE,
+)
+"""Limits of one document, in words that are much like those of the whole."""
+
+PERMISSION = re.compile(
+    r"(?:insufficient|missing|lacks?|no|not have|without) (?:\w+ )?(?:permissions?|scopes?|rights?)\b|"
+    r"permission denied|access denied|not (?:permitted|authorized|authorised)|无权|没有权限|权限不足",
+    re.IGNORECASE,
+)
+"""What the key may not do."""
+
+MONEY_HINT = "see to the account's balance and plan in the service's console"
+FULL_HINT = "delete documents there or get more space"
+KEY_HINT = "check the API key"
+
+# fmt: off
+ENDINGS = frozenset((
+    "c", "cpp", "cs", "css", "csv", "desktop", "doc", "docx", "eml", "epub", "htm", "html", "java", "js",
+    "json", "jsonl", "log", "markdown", "md", "mdx", "msg", "odt", "pdf", "php", "ppt", "pptx", "properties",
+    "py", "rb", "rst", "rtf", "sh", "sql", "svg", "tex", "toml", "ts", "tsv", "txt", "url", "vtt", "webloc",
+    "xls", "xlsx", "xml", "yaml", "yml", "zip",
+))
+# fmt: on
+"""Of files. Not every word behind a point is one: `余额0.00元`, `Insufficient balance.Please pay`."""
+
+SUCCESS, REDIRECT, SERVER_ERROR = range(200, 300), range(300, 400), range(500, 1000)
+
+_OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
+_APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
+
+
+def file_names(endings: Collection[str]) -> re.Pattern[str]:
+    """What looks like the name of a file with one of these `endings`, in quotes or not."""
+    end = rf"\.(?:{'|'.join(sorted(endings))})(?![a-z0-9])"
+    return re.compile(
+        rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{end}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{end}", re.IGNORECASE
+    )
+
+
+_FILES = file_names(ENDINGS)
+
+
+def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
+    """`text` without the names of documents, which may say anything: `余额.xlsx` is no empty account."""
+    return files.sub(" ", text)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCase:
+    """What rules look at: a call, what came back, and what of it are the vendor's words.
+
+    `status`: of HTTP. `codes`: all that the body names as a code or kind of error, as text; `code`: the one
+    that a message tells. `message`: the vendor's words, fit to be shown; `words`: the same without names of
+    documents. `is_error`: the body reports an error, whatever the status. `is_of_document`: one document was
+    asked about, which a 403 then blames. `excerpt`: of the body, or where a redirect leads.
+    """
+
+    call: str
+    status: int = 200
+    codes: frozenset[str] = frozenset()
+    code: str = ""
+    message: str = ""
+    words: str = ""
+    is_error: bool = False
+    is_of_document: bool = True
+    is_json: bool = True
+    is_page: bool = False
+    host: str = "the target"
+    excerpt: str = ""
+    retry_after: float | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """HTTP says so."""
+        return self.status in SUCCESS
+
+
+def case_of(
+    answer: HttpAnswer,
+    *,
+    codes: Collection[str] = (),
+    code: str = "",
+    message: str = "",
+    words: str | None = None,
+    is_error: bool = False,
+    is_of_document: bool = True,
+) -> ErrorCase:
+    """An answer as rules see it. `words`: None, those of `message`."""
+    shown = printable(" ".join(message.split()))[:LONGEST_MESSAGE]
+    return ErrorCase(
+        call=answer.op,
+        status=answer.status,
+        codes=frozenset(codes) or frozenset({code} - {""}),
+        code=code,
+        message=shown,
+        words=without_files(message) if words is None else words,
+        is_error=is_error,
+        is_of_document=is_of_document,
+        is_json=answer.body is not None,
+        is_page=answer.is_page,
+        host=answer.host,
+        excerpt=_destination(answer) if answer.status in REDIRECT else answer.excerpt,
+        retry_after=answer.retry_after,
+    )
+
+
+def _destination(answer: HttpAnswer) -> str:
+    # The query is left out: it may be a secret, and no base_url has one. So is a name with its password.
+    address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
+    address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
+    return f"to {address}" if address else "without an address"
+
+
+def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
+    """An answer of a service without a table: its message is where most services have it."""
+    body = object_of(answer.body)
+    error = body.get("error")
+    places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
+    message = next(filter(None, map(text_of, places)), "")
+    is_text = answer.body is None and not answer.is_page
+    return case_of(answer, message=answer.text if is_text else message, is_of_document=is_of_document)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """One row: what has to be true of a case, and the error that it is then; `means` None is success.
+
+    A condition that is left out always holds. `why`: the fact behind the row, and where it is known from.
+    `says`: our sentence, `hint`: what to do. `as_code`: the error's code, the vendor's where that is "".
+    `pause`: seconds until the next try, where the answer has no Retry-After.
+    """
+
+    means: type[TargetError] | None
+    why: str
+    call: Container[str] | None = None
+    status: Container[int] | None = None
+    code: frozenset[str] | None = None
+    words: re.Pattern[str] | None = None
+    unless: re.Pattern[str] | None = None
+    when: Callable[[ErrorCase], bool] | None = None
+    halt: str = ""
+    says: str = ""
+    hint: str = ""
+    cure: str = ""
+    as_code: str = ""
+    may_pass: bool = False
+    is_rate_limit: bool = False
+    pause: float | None = None
+
+    def fits(self, case: ErrorCase) -> bool:
+        """All its conditions hold."""
+        return (
+            (self.call is None or case.call in self.call)
+            and (self.status is None or case.status in self.status)
+            and (self.code is None or not self.code.isdisjoint(case.codes))
+            and (self.when is None or self.when(case))
+            and (self.words is None or self.words.search(case.words) is not None)
+            and (self.unless is None or self.unless.search(case.words) is None)
+        )
+
+    def error(self, case: ErrorCase, reason: str) -> TargetError | None:
+        """The error with `reason`, to which the hint is added."""
+        if self.means is None:
+            return None
+        reason = f"{reason}; {self.hint}" if self.hint else reason
+        code = self.as_code or case.code or str(case.status)
+        if issubclass(self.means, Halted):
+            return self.means(self.halt, reason, cure=self.cure, code=code)
+        if issubclass(self.means, Unavailable):
+            wait = self.pause if case.retry_after is None else case.retry_after
+            return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)
+        if issubclass(self.means, Rejected):
+            return self.means(reason, code=code, may_pass=self.may_pass)
+        return self.means(reason, code=code)
+
+
+Describe = Callable[[ErrorCase, ErrorRule], str]
+"""The beginning of a reason: what happened, in our words and the vendor's."""
+
+
+def describe_answer(case: ErrorCase, rule: ErrorRule) -> str:
+    """`upload: kb.example answered 413: …`."""
+    if case.status in REDIRECT:
+        return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
+    said = f"{case.call}: {case.host} answered {case.status}"
+    if case.status in SUCCESS and not case.is_error:
+        return f"{said} with {f'something that is no JSON: {case.excerpt}' if case.excerpt else 'nothing'}"
+    words = case.message or case.excerpt
+    said = f"{said}: {words}" if words else said
+    return f"{said}; {rule.says}" if rule.says else said
+
+
+def classify(
+    case: ErrorCase, rules: Sequence[ErrorRule] = (), describe: Describe = describe_answer
+) -> TargetError | None:
+    """The error that a case is, by the first rule that fits; None for success.
+
+    `rules`, `describe`: the vendor's. Where none of its rules fits, the HTTP status decides, and is the code.
+    """
+    own = first_rule(case, rules)
+    if own is not None:
+        return own.error(case, describe(case, own))
+    rule = first_rule(case, COMMON)
+    assert rule is not None
+    return rule.error(replace(case, code=""), describe_answer(case, rule))
+
+
+def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
+    """The rule that counts; None where none fits."""
+    return next((rule for rule in rules if rule.fits(case)), None)
+
+
+def by_status(answer: HttpAnswer, *, is_of_document: bool = True) -> TargetError | None:
+    """An answer of a service that has no words of its own, by the common rules; None: 2xx with JSON."""
+    return classify(plain_case(answer, is_of_document=is_of_document))
+
+
+def says_money(words: str) -> bool:
+    """The words, which may be of a failed document, blame an empty account."""
+    return MONEY.search(without_files(words)) is not None
+
+
+COMMON: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        Unsure,
+        "a gateway answered; only a 303 says that the work was done",
+        status=REDIRECT,
+        hint="set base_url to the address that answers itself",
+    ),
+    ErrorRule(
+        None, "HTTP and the body agree", status=SUCCESS, when=lambda case: case.is_json and not case.is_error
+    ),
+    ErrorRule(
+        Unsure,
+        "a page or nothing under 200 is a proxy's, or an answer that was cut off",
+        status=SUCCESS,
+        when=lambda case: not case.is_error,
+    ),
+    ErrorRule(NotOffered, "the server does not know the method", status={501}, hint="it has no such call"),
+    ErrorRule(Unsure, "it may have been done before it failed, whatever the words are", status=SERVER_ERROR),
+    ErrorRule(
+        Halted,
+        "the words for an empty account are unmistakable, also under a 429 or 403 (new-api, SiliconFlow)",
+        words=MONEY,
+        halt="quota",
+        hint=MONEY_HINT,
+    ),
+    ErrorRule(
+        Unavailable,
+        "a rate limit is told as exceeded or full as well: these words go first",
+        words=BUSY,
+        is_rate_limit=True,
+    ),
+    ErrorRule(
+        Halted, "no room for any document", words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT
+    ),
+    ErrorRule(
+        Halted,
+        "RFC 9110, 15.5.2; a page is a gateway's and says nothing of the key",
+        status={401},
+        when=lambda case: not case.is_page,
+        halt="credentials",
+        hint=KEY_HINT,
+    ),
+    ErrorRule(
+        Rejected,
+        "firewalls refuse a text that looks like an attack to them, and let the next one through",
+        status={403},
+        when=lambda case: case.is_of_document,
+        may_pass=True,
+    ),
+    ErrorRule(
+        Unavailable,
+        "no word of the service about the key",
+        status={401, 403},
+        hint="a firewall or gateway on the way may say so",
+    ),
+    ErrorRule(Halted, "RFC 9110, 15.5.3: money", status={402}, halt="quota", hint=MONEY_HINT),
+    ErrorRule(
+        NotOffered,
+        "no such path or method there",
+        status={404, 405},
+        hint="it has no such call, or base_url is wrong",
+    ),
+    ErrorRule(Unavailable, "RFC 9110, 15.5.8", status={407}, hint="the proxy wants a name and password"),
+    ErrorRule(Unavailable, "RFC 6585, 4: too many requests", status={429}, is_rate_limit=True),
+    ErrorRule(Unavailable, "the request was not waited for, or came too early", status={408, 425}),
+    ErrorRule(Rejected, "RFC 9110, 15.5.14", status={413}, hint="the document is too large"),
+    ErrorRule(Rejected, "any other refusal is of this request", status=range(400, 500)),
+    ErrorRule(Unsure, "no known status"),
+)
+"""What is the same at every service; one of them always fits."""

@@ -1,0 +1,65 @@
+"""Busy, out of money, full, forbidden: the words are much the same, and none is taken for another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.targets.gptbots.world import GptbotsWorld
+from tests.targets.openai.world import OpenaiWorld
+
+WORLDS: dict[str, type[RemoteWorld]] = {"zhipu": RemoteWorld, "gptbots": GptbotsWorld, "openai": OpenaiWorld}
+
+
+async def after_refusals(
+    tmp_path: Path, at: str, op: str, times: int, status: int, body: dict[str, Any]
+) -> tuple[str, dict[str, int], bool]:
+    """Why the mirror is halted, the states of its two files, and whether folder and base are equal."""
+    async with WORLDS[at](tmp_path).serving() as world:
+        world.write_many(2)
+        world.play("status", op=op, times=times, effect=False, args={"status": status, "body": body})
+        await world.once()
+        return world.halted, world.statuses(), world.bytes_by_path() == sha_of_folder(world)
+
+
+@pytest.mark.parametrize(
+    ("at", "op", "status", "body"),
+    [
+        ("zhipu", "upload", 200, {"code": 400, "message": "请求过于频繁，超出限制，请稍后再试"}),
+        ("zhipu", "upload", 200, {"code": 1306, "message": "上传数量超出每分钟上限"}),
+        ("gptbots", "add", 200, {"code": 40399, "message": "quota of requests per minute exceeded"}),
+        ("openai", "upload", 400, {"error": {"message": "Too many requests, the limit is exceeded"}}),
+    ],
+)
+async def test_a_busy_service_blames_nobody_and_is_asked_again(
+    tmp_path: Path, at: str, op: str, status: int, body: dict[str, Any]
+) -> None:
+    assert await after_refusals(tmp_path, at, op, 3, status, body) == ("", {"ready": 2}, True)
+
+
+@pytest.mark.parametrize(
+    ("at", "op", "status", "body"),
+    [
+        ("zhipu", "upload", 429, {"code": 429, "message": "余额不足"}),
+        ("gptbots", "add", 429, {"code": 429, "message": "insufficient credits"}),
+        ("openai", "upload", 429, {"error": {"message": "You exceeded your current quota"}}),
+        ("openai", "upload", 400, {"error": {"message": "The project has exceeded its file storage quota"}}),
+        ("openai", "attach", 400, {"error": {"message": "It has reached the maximum number of files"}}),
+    ],
+)
+async def test_an_account_without_money_or_room_halts_and_blames_no_document(
+    tmp_path: Path, at: str, op: str, status: int, body: dict[str, Any]
+) -> None:
+    assert await after_refusals(tmp_path, at, op, 0, status, body) == ("quota", {"pending": 2}, False)
+
+
+async def test_words_about_rights_are_no_lack_of_money(tmp_path: Path) -> None:
+    body = {"code": 40301, "message": "Insufficient permission for this knowledge base"}
+    assert await after_refusals(tmp_path, "gptbots", "add", 0, 200, body) == (
+        "credentials",
+        {"pending": 2},
+        False,
+    )

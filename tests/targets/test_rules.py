@@ -1,0 +1,428 @@
+"""What answers of every service mean: a table in which each rule of each vendor is the first that fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.dify.shapes import RULES as DIFY_RULES
+from kbsync.targets.dify.shapes import judge_for as dify_judge
+from kbsync.targets.gptbots import config as gptbots
+from kbsync.targets.gptbots.shapes import judge_for as gptbots_judge
+from kbsync.targets.gptbots.shapes import rules_for as gptbots_rules
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import COMMON, ENDINGS, ErrorCase, ErrorRule, by_status, first_rule, says_money
+from kbsync.targets.lightrag.shapes import RULES as LIGHTRAG_RULES
+from kbsync.targets.lightrag.shapes import judge as lightrag_judge
+from kbsync.targets.openai.config import EXTENSIONS as OPENAI_ENDINGS
+from kbsync.targets.openai.shapes import RULES as OPENAI_RULES
+from kbsync.targets.openai.shapes import judge as openai_judge
+from kbsync.targets.openwebui.shapes import RULES as OPENWEBUI_RULES
+from kbsync.targets.openwebui.shapes import judge as openwebui_judge
+from kbsync.targets.ragflow.shapes import RULES as RAGFLOW_RULES
+from kbsync.targets.ragflow.shapes import judge as ragflow_judge
+from kbsync.targets.services.clients import ServiceJudge
+from kbsync.targets.services.clients import rules_for as service_rules
+from kbsync.targets.zhipu import errors as zhipu
+from kbsync.targets.zhipu.shapes import envelope_of
+
+REGION = "https://api-sg.gptbots.ai"
+
+
+def zhipu_judge(answer: HttpAnswer) -> TargetError | None:
+    return zhipu.judge(answer, envelope_of(answer.body))
+
+
+VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
+    "common": (by_status, COMMON),
+    "zhipu": (zhipu_judge, zhipu.RULES),
+    "gptbots": (gptbots_judge(REGION), gptbots_rules(REGION)),
+    "openai": (openai_judge, OPENAI_RULES),
+    "openwebui": (openwebui_judge, OPENWEBUI_RULES),
+    "lightrag": (lightrag_judge, LIGHTRAG_RULES),
+    "dify": (dify_judge("https://api.dify.ai/v1", "c42e"), DIFY_RULES),
+    "ragflow": (ragflow_judge, RAGFLOW_RULES),
+    "service": (ServiceJudge("embedding", "/embeddings"), service_rules("embedding", "/embeddings")),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """An answer, and what it means: `halt` of a `Halted`, `may_pass` of a `Rejected`."""
+
+    vendor: str
+    op: str
+    status: int
+    body: Any
+    means: type[TargetError] | None
+    halt: str = ""
+    may_pass: bool = False
+
+    def answer(self) -> HttpAnswer:
+        is_text = isinstance(self.body, str)
+        text = self.body if is_text else json.dumps(self.body, ensure_ascii=False)
+        return HttpAnswer(self.op, self.status, {}, None if is_text else self.body, text[:300], 0.0, "kb")
+
+
+def flat(code: object, message: str = "why") -> dict[str, Any]:
+    return {"code": code, "message": message}
+
+
+def inner(message: str = "why", **fields: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **fields}}
+
+
+def detail(words: str) -> dict[str, Any]:
+    return {"detail": words}
+
+
+def dify(status: int, code: str, message: str = "why") -> dict[str, Any]:
+    return {"code": code, "message": message, "status": status}
+
+
+PAGE = "<html><title>Sign in</title></html>"
+QUOTA, KEY, BASE = "quota", "credentials", "knowledge-base-missing"
+
+COMMON_ROWS = [
+    Row("common", "upload", 302, "", Unsure),
+    Row("common", "upload", 200, {}, None),
+    Row("common", "upload", 200, PAGE, Unsure),
+    Row("common", "upload", 501, "", NotOffered),
+    Row("common", "upload", 503, flat(1, "insufficient balance"), Unsure),
+    Row("common", "upload", 429, inner("Insufficient credits"), Halted, QUOTA),
+    Row("common", "upload", 403, "Sorry, your account balance is insufficient", Halted, QUOTA),
+    Row("common", "upload", 400, {"msg": "请求过于频繁，超出限制，请稍后再试"}, Unavailable),
+    Row("common", "upload", 400, detail("not enough storage space"), Halted, QUOTA),
+    Row("common", "upload", 401, "", Halted, KEY),
+    Row("common", "upload", 401, PAGE, Unavailable),
+    Row("common", "upload", 403, "", Rejected, may_pass=True),
+    Row("common", "upload", 402, "", Halted, QUOTA),
+    Row("common", "upload", 404, "", NotOffered),
+    Row("common", "upload", 407, "", Unavailable),
+    Row("common", "upload", 429, "", Unavailable),
+    Row("common", "upload", 408, "", Unavailable),
+    Row("common", "upload", 413, "", Rejected),
+    Row("common", "upload", 422, "", Rejected),
+    Row("common", "upload", 103, "", Unsure),
+]
+
+ZHIPU_ROWS = [
+    Row("zhipu", "upload", 200, flat(200, "请求成功"), None),
+    Row("zhipu", "upload", 200, {"data": {}}, Unsure),
+    Row("zhipu", "upload", 401, inner(code="1004"), Halted, KEY),
+    Row("zhipu", "upload", 429, inner(code="1112"), Halted, KEY),
+    Row("zhipu", "upload", 429, inner("余额不足或无可用资源包,请充值。", code="1113"), Halted, QUOTA),
+    Row("zhipu", "upload", 429, flat(429, "余额不足"), Halted, QUOTA),
+    Row("zhipu", "upload", 429, inner("余额不足", code="1305"), Halted, QUOTA),
+    Row("zhipu", "upload", 429, {"message": "余额不足"}, Halted, QUOTA),
+    Row("zhipu", "upload", 429, inner(code="1302"), Unavailable),
+    Row("zhipu", "upload", 200, flat(1120), Unavailable),
+    Row("zhipu", "upload", 200, flat(1234), Unsure),
+    Row("zhipu", "upload", 200, flat(1214, "文档名称已存在"), NameTaken),
+    Row("zhipu", "upload", 200, flat(1301), Rejected),
+    Row("zhipu", "upload", 200, flat(403), Rejected, may_pass=True),
+    Row("zhipu", "capacity", 200, flat(403), NotOffered),
+    Row("zhipu", "base", 200, flat(403), Halted, KEY),
+    Row("zhipu", "detail", 200, flat(404), zhipu.NotFound),
+    Row("zhipu", "upload", 200, flat(1220), Halted, KEY),
+    Row("zhipu", "reembed", 200, flat(1220), NotOffered),
+    Row("zhipu", "upload", 200, flat(500, "系统繁忙，请稍后再试"), Unsure),
+    Row("zhipu", "upload", 503, flat(99999, "系统繁忙"), Unsure),
+    Row("zhipu", "delete", 200, flat(400, "文档不存在"), zhipu.NotFound),
+    Row("zhipu", "upload", 200, flat(400, "账户余额不足，请稍后再试"), Halted, QUOTA),
+    *(
+        Row("zhipu", op, 200, flat(code, words), Unavailable)
+        for op in ("upload", "reembed", "retrieve")
+        for code in (400, 1306)
+        for words in (
+            "请求过于频繁，超出限制，请稍后再试",
+            "系统繁忙，超出处理能力，请稍后重试",
+            "上传数量超出每分钟上限",
+            "并发数超出上限",
+            "Too many requests, the limit is exceeded",
+        )
+    ),
+    Row("zhipu", "upload", 200, flat(400, "知识库空间不足"), zhipu.NoRoom, QUOTA),
+    Row("zhipu", "upload", 200, flat(400, "知识库文档数已达上限"), zhipu.NoRoom, QUOTA),
+    Row("zhipu", "list", 200, flat(400, "size 超出上限"), Rejected),
+    Row("zhipu", "upload", 200, flat(400, "文档名称已存在"), NameTaken),
+    Row("zhipu", "upload", 200, flat(400), Rejected),
+    Row("zhipu", "upload", 200, flat(429), Unavailable),
+    Row("zhipu", "list", 200, flat(500), Unsure),
+    Row("zhipu", "upload", 401, {"error": {"type": "authentication_error"}}, Halted, KEY),
+    Row("zhipu", "upload", 403, {"error": {"type": "permission_error"}}, Rejected, may_pass=True),
+    Row("zhipu", "capacity", 403, {"error": {"type": "permission_error"}}, NotOffered),
+    Row("zhipu", "base", 403, {"error": {"type": "permission_error"}}, Halted, KEY),
+    Row("zhipu", "upload", 200, {"error": {"type": "overloaded_error"}}, Unavailable),
+    Row("zhipu", "detail", 404, {"error": {"type": "not_found_error"}}, zhipu.NotFound),
+    Row("zhipu", "list", 200, {"error": {"type": "api_error"}}, Unsure),
+    Row("zhipu", "upload", 200, flat(99999, "文档名称已存在"), NameTaken),
+    Row("zhipu", "upload", 200, flat(99999), Rejected),
+]
+
+GPTBOTS_ROWS = [
+    Row("gptbots", "add", 200, flat(0, "OK"), None),
+    Row("gptbots", "add", 200, flat(40127), Halted, KEY),
+    Row("gptbots", "add", 200, flat(20059), Halted, BASE),
+    Row("gptbots", "add", 429, flat(429, "insufficient credits"), Halted, QUOTA),
+    Row("gptbots", "add", 200, flat(50000, "no credits left"), Halted, QUOTA),
+    Row("gptbots", "add", 200, flat(40000), Rejected),
+    Row("gptbots", "add", 200, flat(40332), Rejected),
+    Row("gptbots", "add", 200, flat(429), Unavailable),
+    Row("gptbots", "add", 429, flat(40900), Unavailable),
+    Row("gptbots", "add", 200, flat(408), Unavailable),
+    Row("gptbots", "update", 404, {"error": "Not Found"}, NotOffered),
+    Row("gptbots", "update", 405, flat(405), NotOffered),
+    Row("gptbots", "update", 501, flat(501), NotOffered),
+    Row("gptbots", "list", 200, flat(40301, "Insufficient permission for this base"), Halted, KEY),
+    Row("gptbots", "add", 200, flat(403, "insufficient scope"), Halted, KEY),
+    Row("gptbots", "add", 403, flat(40399), Rejected, may_pass=True),
+    Row("gptbots", "list", 403, flat(40399), Halted, KEY),
+    Row("gptbots", "add", 200, flat(40399, "the quota of the month is used up"), Halted, QUOTA),
+    Row("gptbots", "add", 200, flat(40399, "quota of requests per minute exceeded"), Unavailable),
+    Row("gptbots", "add", 200, flat(50000, "busy, try again later"), Unsure),
+    Row("gptbots", "add", 200, flat(40399, "busy, try again later"), Unavailable),
+    Row("gptbots", "add", 200, flat(40399, "the knowledge base is full"), Halted, QUOTA),
+    Row("gptbots", "add", 200, flat(40378, "balance.pdf cannot be read"), Rejected),
+]
+
+OPENAI_ROWS = [
+    Row("openai", "upload", 429, inner(code="insufficient_quota"), Halted, QUOTA),
+    Row("openai", "upload", 429, inner("You exceeded your current quota"), Halted, QUOTA),
+    Row(
+        "openai",
+        "attach",
+        400,
+        inner("Vector store has reached the maximum number of files (10000)."),
+        Halted,
+        QUOTA,
+    ),
+    Row(
+        "openai",
+        "upload",
+        400,
+        inner("Your project has exceeded the 100 GB file storage quota.", code="storage_quota_exceeded"),
+        Halted,
+        QUOTA,
+    ),
+    Row("openai", "upload", 400, inner(code="storage_quota_exceeded"), Halted, QUOTA),
+    Row("openai", "upload", 400, inner("File size exceeds the storage limit of one file"), Rejected),
+    Row(
+        "openai", "attach", 429, inner("Rate limit reached: maximum number of files per minute"), Unavailable
+    ),
+    Row("openai", "status", 200, inner(code="odd"), Unavailable),
+    Row("openai", "chat", 404, inner("The model 'gpt' does not exist"), Rejected),
+    Row("openai", "attach", 400, inner("Model 'embed-1' not found"), Unavailable),
+    Row("openai", "upload", 404, inner("Invalid URL (POST /files)"), NotOffered),
+    Row("openai", "put-back", 204, "", None),
+    Row("openai", "status", 404, inner("No such File object: file-1"), Rejected),
+    Row("openai", "status", 400, inner("File file-1 not found in vector store vs_1"), Rejected),
+    Row("openai", "upload", 403, inner("Missing scopes: api.files.write"), Halted, KEY),
+    Row("openai", "upload", 401, inner(code="invalid_api_key"), Halted, KEY),
+]
+
+LOST = "We could not find what you're looking for :/"
+OPENWEBUI_ROWS = [
+    Row("openwebui", "list", 200, PAGE, Unsure),
+    Row("openwebui", "list", 400, detail(LOST), Halted, BASE),
+    Row("openwebui", "status", 404, detail(LOST), Rejected),
+    Row("openwebui", "upload", 403, detail("You do not have permission"), Halted, KEY),
+    Row("openwebui", "list", 400, detail("You do not have permission"), Halted, KEY),
+    Row("openwebui", "search", 400, detail("[ERROR: Error querying knowledge base]"), Unavailable),
+    Row("openwebui", "update", 500, detail("Failed to process indexed text."), Unavailable),
+    Row("openwebui", "upload", 400, detail("[ERROR: Error uploading file]"), Unsure),
+    Row("openwebui", "upload", 400, detail("[ERROR: File type exe is not allowed]"), Rejected),
+]
+
+LIGHTRAG_ROWS = [
+    Row("lightrag", "list", 403, detail("Invalid API Key"), Halted, KEY),
+    Row("lightrag", "base", 404, detail("Not Found"), Halted, BASE),
+    Row("lightrag", "list", 404, detail("Not Found"), Unavailable),
+    Row("lightrag", "upload", 409, detail("Document storage already contains 'a.md'."), NameTaken),
+    Row("lightrag", "upload", 409, detail("Input directory already contains a file"), NameTaken),
+    Row("lightrag", "upload", 409, detail("Pipeline is clearing or deleting documents."), Unavailable),
+    Row("lightrag", "delete", 200, {"status": "busy", "message": "Pipeline is busy."}, Unavailable),
+    Row("lightrag", "upload", 400, detail("余额.md is damaged"), Rejected),
+]
+
+DIFY_ROWS = [
+    Row("dify", "delete", 204, "", None),
+    Row("dify", "upload", 200, dify(500, "unknown"), Unsure),
+    Row("dify", "upload", 429, dify(429, "odd", "insufficient balance"), Halted, QUOTA),
+    Row(
+        "dify",
+        "upload",
+        403,
+        dify(403, "forbidden", "You have reached the request rate limit of your subscription."),
+        Unavailable,
+    ),
+    Row("dify", "upload", 429, dify(429, "too_many_requests"), Unavailable),
+    Row(
+        "dify",
+        "upload",
+        403,
+        dify(403, "forbidden", "The vector space has reached the limit of your subscription."),
+        Halted,
+        QUOTA,
+    ),
+    Row("dify", "upload", 400, dify(400, "provider_quota_exceeded"), Halted, QUOTA),
+    Row("dify", "upload", 401, dify(401, "unauthorized"), Halted, KEY),
+    Row("dify", "list", 404, dify(404, "not_found", "Dataset not found."), Halted, BASE),
+    Row("dify", "detail", 404, dify(404, "not_found", "Document Not Exists."), Rejected),
+    Row("dify", "list", 404, dify(404, "not_found"), NotOffered),
+    Row("dify", "upload", 400, dify(400, "invalid_param", "process_rule is required."), Rejected),
+    Row("dify", "upload", 403, dify(403, "forbidden", "Dataset api access is off."), Halted, KEY),
+    Row("dify", "upload", 403, dify(403, "forbidden"), Rejected, may_pass=True),
+    Row("dify", "list", 403, dify(403, "forbidden"), Halted, KEY),
+    Row("dify", "delete", 400, dify(400, "document_indexing"), Unavailable),
+    Row("dify", "create-base", 409, dify(409, "dataset_name_duplicate"), NameTaken),
+    Row("dify", "upload", 400, dify(400, "odd", "busy, try again later"), Unavailable),
+    Row("dify", "upload", 400, dify(400, "something_new"), Rejected),
+]
+
+RAGFLOW_ROWS = [
+    Row("ragflow", "ask", 200, {"choices": []}, None),
+    Row("ragflow", "upload", 200, {"data": []}, Unsure),
+    Row("ragflow", "upload", 200, flat(0), None),
+    Row("ragflow", "upload", 200, flat(109), Halted, KEY),
+    Row("ragflow", "search", 200, flat(100, "Arrearage: insufficient_quota"), Halted, QUOTA),
+    Row("ragflow", "upload", 429, flat(429, "余额不足"), Halted, QUOTA),
+    Row("ragflow", "parse", 200, flat(106), Unavailable),
+    Row("ragflow", "upload", 200, flat(429), Unavailable),
+    Row("ragflow", "list", 200, flat(404), NotOffered),
+    Row("ragflow", "search", 200, flat(102, "No chunk found!"), None),
+    Row(
+        "ragflow",
+        "upload",
+        200,
+        flat(500, "a.md: Exceed the maximum file number of a free user!"),
+        Halted,
+        QUOTA,
+    ),
+    Row(
+        "ragflow", "upload", 200, flat(500, "a.xyz: This type of file has not been supported yet!"), Rejected
+    ),
+    Row("ragflow", "upload", 200, flat(102, "Too many requests, limit exceeded"), Unavailable),
+    Row("ragflow", "upload", 200, flat(102, "you don't own the document"), Rejected),
+    Row("ragflow", "upload", 200, flat(100, "KeyError('x')"), Unsure),
+]
+
+MISSING = "embedding-missing"
+SERVICE_ROWS = [
+    Row("service", "embed", 429, inner(code="insufficient_quota"), Halted, QUOTA),
+    Row("service", "embed", 403, flat(30001, "Sorry, your account balance is insufficient"), Halted, QUOTA),
+    Row("service", "embed", 429, inner("余额不足", code="1302"), Halted, QUOTA),
+    Row("service", "embed", 400, inner(code="invalid_api_key"), Halted, KEY),
+    Row("service", "embed", 503, inner(code="model_not_found"), Halted, MISSING),
+    Row("service", "embed", 400, inner(param="dimensions"), Halted, MISSING),
+    Row("service", "embed", 429, inner(code="1302"), Unavailable),
+    Row("service", "embed", 500, inner(code="1234"), Unavailable),
+    Row("service", "embed", 400, inner("tokens per minute exceeded, try again later"), Unavailable),
+    Row("service", "embed", 400, inner(code="1261"), Rejected),
+    Row("service", "embed", 401, inner(), Halted, KEY),
+    Row("service", "embed", 403, inner(), Rejected, may_pass=True),
+    Row("service", "embed", 402, inner(), Halted, QUOTA),
+    Row("service", "embed", 404, inner(), Halted, MISSING),
+    Row("service", "embed", 413, {"error": "batch size", "error_type": "Validation"}, Rejected),
+    Row("service", "embed", 422, {"error": "too many tokens", "error_type": "Tokenizer"}, Rejected),
+    Row("service", "embed", 424, {"error": "backend", "error_type": "Backend"}, Unavailable),
+    Row("service", "embed", 200, inner(), Rejected),
+]
+
+ROWS = [
+    *(*COMMON_ROWS, *ZHIPU_ROWS, *GPTBOTS_ROWS, *OPENAI_ROWS, *OPENWEBUI_ROWS),
+    *(*LIGHTRAG_ROWS, *DIFY_ROWS, *RAGFLOW_ROWS, *SERVICE_ROWS),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.vendor}-{row.op}-{row.status}")
+def test_an_answer_means_what_has_to_be_done(row: Row) -> None:
+    judge, _ = VENDORS[row.vendor]
+    error = judge(row.answer())
+    found = (type(error) if error else None, getattr(error, "halt", ""), getattr(error, "may_pass", False))
+    assert found == (row.means, row.halt, row.may_pass), error
+
+
+RECEIPTS = [
+    ("账户余额不足，请充值", Halted, QUOTA),
+    ("请求过于频繁，超出限制，请稍后再试", Unavailable, ""),
+    ("剩余空间不够", zhipu.NoRoom, QUOTA),
+    ("知识库文档数已达上限", zhipu.NoRoom, QUOTA),
+    ("不支持的文档类型", Rejected, ""),
+    ("文档名称已存在", NameTaken, ""),
+    ("", Rejected, ""),
+]
+
+
+@pytest.mark.parametrize(("words", "means", "halt"), RECEIPTS)
+@pytest.mark.parametrize("place", [zhipu.RECEIPT, zhipu.INDEXED])
+def test_words_mean_the_same_in_a_receipt_and_beside_a_document(
+    place: str, words: str, means: type[TargetError], halt: str
+) -> None:
+    rule = zhipu.refusal(place, words, words)
+    assert rule.halt == halt
+    if place == zhipu.RECEIPT:
+        assert rule.means is means
+        assert rule.may_pass == (not words)
+
+
+def key_of(rule: ErrorRule) -> tuple[object, ...]:
+    """Equal for a rule and its like in a table that was made anew."""
+    return rule.means, rule.why, rule.code, str(rule.status), rule.words, rule.halt, rule.as_code
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So none is hidden by another before it, and each has its reason."""
+    judge, rules = VENDORS[vendor]
+    fitting: set[tuple[object, ...]] = set()
+    fits = ErrorRule.fits
+
+    def recorded(rule: ErrorRule, case: ErrorCase) -> bool:
+        if does := fits(rule, case):
+            fitting.add(key_of(rule))
+        return does
+
+    monkeypatch.setattr(ErrorRule, "fits", recorded)
+    for row in ROWS:
+        if row.vendor == vendor:
+            judge(row.answer())
+    if vendor == "zhipu":
+        for words, *_ in RECEIPTS:
+            zhipu.refusal(zhipu.RECEIPT, words, words)
+        zhipu.refusal(zhipu.INDEXED, "", "", "10002")
+    assert [rule for rule in rules if key_of(rule) not in fitting] == []
+    assert all(rule.why for rule in rules)
+
+
+@pytest.mark.parametrize("status", [*range(100, 200), *range(200, 700, 7)])
+def test_one_of_the_common_rules_always_fits(status: int) -> None:
+    for body, is_page in ((None, False), (None, True), ({}, False)):
+        case = ErrorCase("upload", status, is_json=body is not None, is_page=is_page)
+        assert first_rule(case, COMMON) is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "is_money"),
+    [
+        ("insufficient_quota", True),
+        ("Error code: 429 - You exceeded your current quota, please check your plan", True),
+        ("用户额度不足, 剩余额度: ¥0.00", True),
+        ("cannot read quota.md", False),
+        ("余额.xlsx 解析失败", False),
+        ("Insufficient permission", False),
+        ("Rate limit reached. Visit https://platform.openai.com/account/billing to pay for more", False),
+        ("the load balancer is away", False),
+    ],
+)
+def test_words_of_a_failed_document_blame_the_account_only_for_money(words: str, is_money: bool) -> None:
+    assert says_money(words) is is_money
+
+
+def test_names_of_the_files_that_are_sent_are_known_as_names() -> None:
+    assert {*gptbots.EXTENSIONS, *OPENAI_ENDINGS, *zhipu.EXTENSIONS} - {"c", "go", "sh"} <= ENDINGS | {"xls"}
