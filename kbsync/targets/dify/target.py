@@ -159,7 +159,8 @@ class DifyTarget(RemoteTarget):
             found |= {row.id: row.status for row in page.rows if row.id in wanted}
             number, is_more = number + 1, bool(page.rows)
         rest = [one for one in wanted if one not in found]
-        return found | dict(zip(rest, await asyncio.gather(*map(self._status, rest)), strict=True))
+        looks = await asyncio.gather(*map(self._status, rest))
+        return self._redacted(found | dict(zip(rest, looks, strict=True)))
 
     async def _status(self, remote_id: str) -> DocStatus:
         try:

@@ -135,7 +135,7 @@ class Completions:
         error = body.get("error") or body.get("detail")
         if not error:
             return chat_piece(body)
-        judged = self.client.judge(HttpAnswer(CHAT, 200, {}, body, "", 0.0, self.client.host))
+        judged = self.client.judge_error(CHAT, body)
         said = text_of(error) or text_of(object_of(error).get("message"))
         why = f" ({printable(said)[:_LONGEST_QUOTE]})" if said else ""
         raise judged or Unavailable(f"the answer broke off before its end{why}; ask again", code="error")

@@ -42,6 +42,7 @@ from kbsync.targets.http.bodies import (
 )
 from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
 from kbsync.targets.http.errors import (
+    EXCERPT,
     ON_THE_WAY,
     CompressedError,
     FailedRequest,
@@ -349,7 +350,7 @@ class Client:
             if body is not None:
                 body.close()
         if answer is not None:
-            outcome = self._judged(call, answer)
+            outcome = self._judged(call, answer, headers)
         sent_bytes = body.sent if body is not None else 0
         tell(  # without the path and its parameters, which may hold what is private
             "request.ended",
@@ -390,7 +391,7 @@ class Client:
             finally:
                 await response.aclose()
             if not is_stream:
-                yield self._judged(call, self._answer_of(call, response, held, sent_at))
+                yield self._judged(call, self._answer_of(call, response, held, sent_at), headers)
         except ON_THE_WAY as error:
             yield self._lost(call, error, may_have_arrived=trace.may_have_arrived(error))
 
@@ -441,23 +442,35 @@ class Client:
     def _answer_of(
         self, call: HttpCall, response: httpx.Response, content: bytes, sent_at: float
     ) -> HttpAnswer:
-        content = _without_secrets(content, response.request.headers)
+        # Only what is shown is redacted: a key may be a word that names and texts have in them, too.
+        beginning = content[: 8 * EXCERPT].decode("utf-8", "replace")
         answer = HttpAnswer(
             op=call.op,
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
             body=parsed(content),
-            text=excerpt(content),
+            text=excerpt(_redacted(beginning, response.request.headers).encode("utf-8", "replace")),
             sent_at=sent_at,
             host=self.host,
         )
         self.skew.learn(answer.date, sent_at, self._wall(), leaves_out=A_SECOND)
         return answer
 
-    def _judged(self, call: HttpCall, answer: HttpAnswer) -> HttpAnswer | FailedRequest:
+    def redacted(self, text: str) -> str:
+        """Words of the target as they may be shown and kept: without the key, which it may repeat in them."""
+        return _redacted(text, self._headers())
+
+    def judge_error(self, op: str, body: Any) -> TargetError | None:
+        """An error that is reported within a stream."""
+        answer = HttpAnswer(op, 200, {}, body, "", 0.0, self.host)
+        return _without_key(self.judge(answer), self._headers())
+
+    def _judged(
+        self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]
+    ) -> HttpAnswer | FailedRequest:
         # A redirect says nothing of the vendor's: some gateway sent it, and the work was hardly done there.
         is_redirect = 300 <= answer.status < 400
-        error = by_status(answer) if is_redirect else self.judge(answer)
+        error = _without_key(by_status(answer) if is_redirect else self.judge(answer), headers)
         if error is None:
             return answer
         wish = answer.retry_after
@@ -513,13 +526,23 @@ def _checked(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-def _without_secrets(content: bytes, headers: Mapping[str, str]) -> bytes:
-    """An answer that quotes the request's key, as some proxies do, must not carry it into a message."""
+def _redacted(text: str, headers: Mapping[str, str]) -> str:
+    """`text` without the secrets in a request's headers, which some proxies and services quote."""
     for name, value in headers.items():
-        secret = value.rpartition(" ")[2].encode()
-        if _NAME_OF_SECRET.search(name) and len(secret) >= _SHORTEST_SECRET:
-            content = content.replace(secret, b"***")
-    return content
+        secret = value.rpartition(" ")[2]
+        if _NAME_OF_SECRET.search(name) and secret[:_SHORTEST_SECRET] in text:
+            # its beginnings as well, the longest first: a text that is quoted may end in the middle of it
+            for end in range(len(secret), _SHORTEST_SECRET - 1, -1):
+                text = text.replace(secret[:end], "***")
+    return text
+
+
+def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> TargetError | None:
+    """The error, whose reason does not repeat the key."""
+    if error is not None:
+        error.reason = _redacted(error.reason, headers)
+        error.args = (error.reason,)
+    return error
 
 
 class Download:

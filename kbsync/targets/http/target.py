@@ -20,7 +20,7 @@ from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import DeleteOutcome, Outgoing, Surroundings, Target
+from kbsync.contract.target import DeleteOutcome, DocStatus, Outgoing, Surroundings, Target
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
@@ -217,6 +217,14 @@ class RemoteTarget(Target):
         slow._client = self._client.unhurried(pace)
         slow._make_parts()
         return slow
+
+    def _redacted(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
+        """The states, whose reasons are the service's words, without our key in them."""
+        redact = self._client.redacted
+        return {
+            one: replace(state, reason=redact(state.reason)) if state.reason else state
+            for one, state in states.items()
+        }
 
     async def _swept(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
         """Every row of a list once. Raises `Unavailable` at the end where many are not shown."""

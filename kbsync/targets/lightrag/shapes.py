@@ -225,7 +225,7 @@ def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
     body = object_of(answer.body)
     is_empty = object_of(body.get("metadata")).get("failure_reason") == "no_results"
     if body.get("status") != "success" and not is_empty:
-        raise Unavailable(f"search: {printable(text_of(body.get('message')))[:_LONGEST_REASON]}")
+        raise Unavailable(f"search: {answer.excerpt}")
     chunks = objects_in(object_of(body.get("data")).get("chunks"))
     for place, chunk in enumerate(chunks, 1):
         yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / place)

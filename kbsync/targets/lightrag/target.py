@@ -195,7 +195,8 @@ class LightragTarget(RemoteTarget):
                 self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
             others, absent = {row.id: row for row in rows.values()}, DocState.MISSING
             unknown = wanted - rows.keys()
-        return {one: DocStatus(absent) if one in unknown else rows[one].status(others) for one in ids}
+        states = {one: DocStatus(absent) if one in unknown else rows[one].status(others) for one in ids}
+        return self._redacted(states)
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""

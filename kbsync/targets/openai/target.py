@@ -196,7 +196,8 @@ class OpenaiTarget(AnswersByModel):
             await self.base()
         waiting = self._waiting(OPEN)
         absent = {one: DocState.INDEXING if one in waiting else DocState.MISSING for one in wanted}
-        return {one: DocStatus(absent[one]) if row is None else status_of(row) for one, row in rows.items()}
+        states = {one: DocStatus(absent[one]) if row is None else status_of(row) for one, row in rows.items()}
+        return self._redacted(states)
 
     def _waiting(self, most: float) -> set[str]:
         """Files that are not seen in the store yet and may be, for so many seconds at most."""

@@ -192,7 +192,7 @@ class OpenWebuiTarget(AnswersByModel):
             self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
         twins = _equal_texts(rows.values(), wanted)
         looks = (self._status(one, rows.get(one), news.get(one), one in twins) for one in wanted)
-        return dict(zip(wanted, await asyncio.gather(*looks), strict=True))
+        return self._redacted(dict(zip(wanted, await asyncio.gather(*looks), strict=True)))
 
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool

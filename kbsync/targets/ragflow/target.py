@@ -146,7 +146,7 @@ class RagflowTarget(RemoteTarget):
             rows = await self._rows(part)
             states |= {one: rows[one].status if one in rows else _MISSING for one in part}
             states |= await self._begin([one for one, row in rows.items() if self._is_forgotten(row)])
-        return states
+        return self._redacted(states)
 
     def _is_forgotten(self, row: ParsedDocument) -> bool:
         """Nobody began it, and no request of ours that would is on its way any more.

@@ -134,12 +134,14 @@ class ZhipuTarget(RemoteTarget):
             outcome = await self._uploader.put(document)
             if isinstance(outcome, Accepted):
                 outcome = replace(outcome, created=self._created(outcome.remote_id))
+            else:
+                outcome.reason = self._client.redacted(outcome.reason)
             outcomes.append(outcome)
         return outcomes
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """The state of each remote id, in no more requests than there are ids."""
-        return await self._indexing.states(tuple(dict.fromkeys(ids)))
+        return self._redacted(await self._indexing.states(tuple(dict.fromkeys(ids))))
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id. "Not found" counts as done where a look agrees, and the base answers."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.errors import Halted, TargetError, Unavailable, UsageError
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import EXCERPT, HttpAnswer
 from kbsync.targets.http.rules import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.clients import KEY, client, part
@@ -266,17 +266,38 @@ async def test_a_key_that_changes_is_taken_up_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
-async def test_the_vendors_reading_does_not_get_the_key_either(name: str) -> None:
-    bodies: list[object] = []
+async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read(name: str) -> None:
+    """A key may be a word, such as `password`, that names of documents and texts have in them, too."""
+    answers: list[HttpAnswer] = []
 
     def headers() -> Mapping[str, str]:
         return {name: KEY, "Accept": "application/json"}
 
     def judge(answered: HttpAnswer) -> TargetError | None:
-        bodies.append(answered.body)
-        return None
+        answers.append(answered)
+        return Rejected(f"it says {answered.body['echo']}") if answered.status == 400 else None
 
-    echo = answer(200, {"echo": [KEY, "application/json"]})
-    async with answering(echo) as server, client(server.url, judge=judge, headers=headers) as http:
-        await http.ask("list", "GET", "/")
-    assert bodies == [{"echo": ["Bearer ***", "application/json"]}]
+    echo = {"echo": [KEY, "application/json"]}
+    async with (
+        answering(answer(200, echo), answer(400, echo)) as server,
+        client(server.url, judge=judge, headers=headers) as http,
+    ):
+        assert (await http.ask("list", "GET", "/")).body == echo
+        with pytest.raises(Rejected) as caught:
+            await http.ask("list", "GET", "/")
+        assert http.redacted(f"the key {KEY}") == "the key Bearer ***"
+    assert caught.value.reason == str(caught.value) == "it says ['Bearer ***', 'application/json']"
+    assert [one.text for one in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
+
+
+async def test_no_half_of_a_key_is_shown_where_words_are_cut() -> None:
+    words = "x" * (EXCERPT - 20) + KEY
+
+    def judge(answered: HttpAnswer) -> TargetError | None:
+        return Rejected(str(answered.body["message"])[:EXCERPT])
+
+    async with answering(answer(400, {"message": words})) as server, client(server.url, judge=judge) as http:
+        with pytest.raises(Rejected) as caught:
+            await http.ask("list", "GET", "/")
+    assert "***" in caught.value.reason
+    assert "secret" not in caught.value.reason

@@ -367,3 +367,19 @@ async def test_a_first_pass_of_hours_ends_with_every_file_found(tmp_path: Path) 
         await world.once()
         assert world.statuses() == {"ready": 40}
         assert len(world.effects("stored")) == 40
+
+
+async def test_a_key_that_is_a_word_changes_no_name_and_no_text(tmp_path: Path) -> None:
+    """What is logged or shown of an answer is without the key, and what is read of it is whole."""
+    async with LightragWorld(tmp_path, key="password").serving() as world:
+        world.write("password-rules.md", "Choose a password of 12 characters")
+        await world.once()
+        assert world.statuses() == {"ready": 1}
+        found = await world.verify()
+        assert found.ok and not found.foreign
+        target = world.make_target()
+        async with world.running():
+            [hit] = await target.search(Query("how long a password"))
+            await target.aclose()
+        assert hit.remote_id == world.documents_of("password-rules.md")[0]["sent_name"]
+        assert hit.passages[0].text == "Choose a password of 12 characters"

@@ -22,13 +22,19 @@ class LightragWorld(RemoteWorld):
     client = LightragTarget
 
     def __init__(
-        self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
+        self,
+        tmp_path: Path,
+        *,
+        vectorize: tuple[float, float] = (1.0, 3.0),
+        key: str = KEY,
+        **settings: Any,
     ) -> None:
         super().__init__(tmp_path, vectorize=vectorize, **settings)
-        self.app = application(KEY, 7, vectorize, self.app.clock)
+        self.key = key
+        self.app = application(key, 7, vectorize, self.app.clock)
         self.server = Server(self.app)
         self.settings = MirrorSettings("docs", self.root, "lightrag")
 
     def config(self) -> Any:
-        place = {"base_url": self.server.url, "api_key": KEY}
+        place = {"base_url": self.server.url, "api_key": self.key}
         return block(LightragTargetConfig, **place, **self.target_settings)
