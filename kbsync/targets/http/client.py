@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,7 +79,21 @@ A_SECOND = 1.0
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 
+HANGING = 0.5
+"""Of the time in which an answer was wanted: a request that waited for longer than that was not answered."""
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Somebody waits for `seconds`, until `deadline`."""
+
+    seconds: float
+    deadline: asyncio.Timeout
+
+
+_PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 
 @dataclass(slots=True)
@@ -205,14 +220,19 @@ class Client:
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
         """Somebody waits: what is asked within is answered in `seconds`, all pauses and tries among them.
 
-        Raises `Unavailable` where it is not, and at once where the target wants a longer pause.
+        Raises `Unavailable` where it is not, and at once where the target wants a longer pause. A request
+        that is cut off counts as a failure of the target: else each search would wait for one that hangs.
         """
         if (rest := self.gate.rest) > seconds:
             reason = f"{op}: {self.host} is not asked for {math.ceil(rest)} s"
             raise Unavailable(reason, retry_after=rest, untried=True)
         try:
-            async with asyncio.timeout(seconds):
-                yield
+            async with asyncio.timeout(seconds) as deadline:
+                before = _PATIENCE.set(Patience(seconds, deadline))
+                try:
+                    yield
+                finally:
+                    _PATIENCE.reset(before)
         except TimeoutError:
             raise Unavailable(f"{op}: {self.host} did not answer within {seconds:g} s", code="late") from None
 
@@ -244,18 +264,23 @@ class Client:
         if (rest := self.breaker.rest) is not None:
             raise self._refusal(rest).error
         burst = await self.gate.enter()
-        begun, outcome = self._steady(), Outcome.OK
+        begun, outcome, number = self._steady(), Outcome.OK, 0
         try:
+            if (rest := self.breaker.rest) is not None:
+                raise self._refusal(rest).error
+            number = self.breaker.begin()
             call = HttpCall(op, "POST", path, partial(json_body, json_text(json)))
             async with aclosing(self._streamed(call)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, bytes):
+                        self.breaker.succeeded()
                         yield piece
                     else:
-                        self._learn(piece, burst)
+                        self._learn(piece, burst, number)
                         outcome = _outcome(piece)
                         yield _answer(piece)
         finally:
+            self.breaker.withdraw(number)  # if nothing came of it
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
@@ -288,18 +313,19 @@ class Client:
             return self._refusal(rest)
         burst = await self.gate.enter()
         try:
-            if (rest := self.breaker.admit()) is not None:
+            if (rest := self.breaker.rest) is not None:
                 return self._refusal(rest)
-            begun = self._steady()
+            number, begun = self.breaker.begin(), self._steady()
+            asked_at = asyncio.get_running_loop().time()
             try:
                 outcome, sent_bytes = await self._exchange(call)
-            except BaseException:  # cancelled, or an error of ours: it says nothing of the target
-                self.breaker.withdraw()
+            except BaseException as error:
+                self._cut_off(call.op, number, error, asked_at)
                 raise
             # only what may be stored counts as uploaded; questions have bodies, too
             uploaded = 0 if call.is_repeatable else sent_bytes
             self.meter.answered(call.op, _outcome(outcome), self._steady() - begun, uploaded)
-            self._learn(outcome, burst)
+            self._learn(outcome, burst, number)
             if isinstance(outcome, HttpAnswer):
                 self.missing.works(call.op)
             return outcome
@@ -310,13 +336,26 @@ class Client:
         reason = f"{self.breaker.cause}; until the next try it is left alone for {math.ceil(rest)} s"
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
-    def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int) -> None:
+    def _cut_off(self, op: str, number: int, error: BaseException, asked_at: float) -> None:
+        """Cancelled, or an error of ours. It says of the target only that it let somebody wait (`soon`)."""
+        patience, now = _PATIENCE.get(), asyncio.get_running_loop().time()
+        if (
+            patience is not None
+            and isinstance(error, asyncio.CancelledError)
+            and patience.deadline.expired()
+            and now - asked_at >= HANGING * patience.seconds
+        ):
+            self.breaker.failed(number, f"{op}: {self.host} did not answer within {patience.seconds:g} s")
+        else:
+            self.breaker.withdraw(number)
+
+    def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int, number: int) -> None:
         """What a request's end says of the target changes how the next ones go."""
         match outcome:
             case FailedRequest(error=error, sign=Sign.DOWN, wish=wish):
-                self.breaker.failed(error.reason, wish)
+                self.breaker.failed(number, error.reason, wish)
             case FailedRequest(sign=Sign.NONE):
-                self.breaker.withdraw()
+                self.breaker.withdraw(number)
             case FailedRequest(error=Unavailable(retry_after=wish), sign=Sign.BUSY):
                 self.breaker.succeeded()
                 self.gate.slowed(burst, wish)

@@ -37,8 +37,9 @@ Sleep = Callable[[float], Awaitable[None]]
 class Breaker:
     """Leaves a target that is down alone, for longer each time; one call then probes it.
 
-    Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled with each probe that fails, up to 60 s. `steady`: a
-    clock in seconds that never steps back.
+    Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled with each probe that fails, up to 60 s. Calls have
+    numbers, because one may end long after another began: only the probe itself ends the probe, and a call
+    from before the breaker opened makes no pause longer. `steady`: a clock in seconds that never steps back.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -46,7 +47,9 @@ class Breaker:
         self._failures = 0
         self._pause = FIRST_REST
         self._until: float | None = None
-        self._is_probing = False
+        self._calls = 0
+        self._last_before = 0  # the last call that began before it opened
+        self._probe: int | None = None
         self._probed_at = 0.0
         self.cause = ""
 
@@ -58,35 +61,39 @@ class Breaker:
         rest = self._until - self._steady()
         if rest > 0:
             return rest
-        is_awaited = self._is_probing and self._steady() - self._probed_at < PROBE_PATIENCE
+        is_awaited = self._probe is not None and self._steady() - self._probed_at < PROBE_PATIENCE
         return FIRST_REST if is_awaited else None
 
-    def admit(self) -> float | None:
-        """As `rest`; where it gives None the caller goes, and says how it went or calls `withdraw`."""
-        rest = self.rest
-        if rest is None and self._until is not None:
-            self._is_probing, self._probed_at = True, self._steady()
-        return rest
+    def begin(self) -> int:
+        """A call goes, where `rest` is None; its number, to be given back with how it ended."""
+        self._calls += 1
+        if self._until is not None:
+            self._probe, self._probed_at = self._calls, self._steady()
+        return self._calls
 
     def succeeded(self) -> None:
-        """The target answers: everything may go."""
+        """The target answers now, whichever call: everything may go."""
         self._failures, self._pause = 0, FIRST_REST
-        self._until, self._is_probing = None, False
+        self._until = self._probe = None
 
-    def failed(self, cause: str, wish: float | None = None) -> None:
+    def failed(self, call: int, cause: str, wish: float | None = None) -> None:
         """The target is down, as far as a call could tell; `cause` in words, `wish` its Retry-After."""
-        self.cause = cause
-        self._failures += 1
-        if self._is_probing:
+        if call == self._probe:
             self._pause = min(self._pause * 2, LONGEST_REST)
-        elif self._until is not None or self._failures < FAILURES_IN_A_ROW:
-            return  # calls that began before it opened say nothing new and do not make the pause longer
+        elif self._until is not None or call <= self._last_before:
+            return
+        else:
+            self._failures += 1
+            if self._failures < FAILURES_IN_A_ROW:
+                return
+        self.cause, self._last_before = cause, self._calls
         self._until = self._steady() + max(self._pause, wish or 0.0)
-        self._is_probing = False
+        self._probe = None
 
-    def withdraw(self) -> None:
+    def withdraw(self, call: int) -> None:
         """A call ended without a word about the target; if it was the probe, the next one is."""
-        self._is_probing = False
+        if call == self._probe:
+            self._probe = None
 
 
 class MissingCalls:

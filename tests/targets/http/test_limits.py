@@ -403,8 +403,8 @@ def breaker(clock: Clock) -> Breaker:
 
 def fail(breaker: Breaker, times: int) -> None:
     for _ in range(times):
-        assert breaker.admit() is None
-        breaker.failed("it is down")
+        assert breaker.rest is None
+        breaker.failed(breaker.begin(), "it is down")
 
 
 def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Breaker, clock: Clock) -> None:
@@ -422,31 +422,119 @@ def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Break
 
 
 def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker, clock: Clock) -> None:
+    under_way = [breaker.begin() for _ in range(16)]
     fail(breaker, 5)
     clock.now += 0.75
-    for _ in range(16):
-        breaker.failed("it is down")
+    for call in under_way:
+        breaker.failed(call, "it is down")
     assert breaker.rest == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("way", ["failed", "withdrawn"])
+def test_a_call_from_before_the_breaker_opened_does_not_end_the_probe_of_another(
+    breaker: Breaker, clock: Clock, way: str
+) -> None:
+    old = breaker.begin()
+    fail(breaker, 5)
+    clock.now += 1.1
+    assert breaker.rest is None
+    probe = breaker.begin()
+    if way == "failed":
+        breaker.failed(old, "it timed out")
+    else:
+        breaker.withdraw(old)
+    assert breaker.rest == pytest.approx(1.0)  # the probe is still awaited, and the pause is no longer
+    breaker.failed(probe, "it is down")
+    assert breaker.rest == pytest.approx(2.0)
+
+
+def test_a_call_from_before_counts_for_nothing_once_the_target_answered(
+    breaker: Breaker, clock: Clock
+) -> None:
+    old = [breaker.begin() for _ in range(9)]
+    fail(breaker, 5)
+    clock.now += 1.1
+    breaker.begin()
+    breaker.succeeded()
+    for call in old:
+        breaker.failed(call, "it timed out")
+    assert breaker.rest is None
 
 
 def test_a_probe_that_takes_long_keeps_nobody_else_from_probing(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 5)
     clock.now += 1.0
-    assert breaker.admit() is None
+    slow = breaker.begin()
     clock.now += 9.9
-    assert breaker.admit() is not None
+    assert breaker.rest is not None
     clock.now += 0.2
-    assert breaker.admit() is None
-    assert breaker.admit() is not None
+    assert breaker.rest is None
+    breaker.begin()
+    breaker.withdraw(slow)
+    assert breaker.rest is not None
+
+
+async def hanging(_request: httpx.Request) -> httpx.Response:
+    await asyncio.sleep(60)
+    return httpx.Response(200, json={})
+
+
+async def test_who_waits_for_a_target_that_hangs_waits_only_a_few_times() -> None:
+    asked = 0
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        return await hanging(request)
+
+    async with client("http://kb", transport=httpx.MockTransport(hang), steady=Clock(1000.0)) as http:
+        reasons = []
+        for _ in range(8):
+            with pytest.raises(Unavailable) as caught:
+                async with http.soon("search", 0.01):
+                    await http.ask("search", "POST", "/search", json={})
+            reasons.append(caught.value.reason)
+    assert asked == 5
+    assert reasons[:5] == ["search: kb did not answer within 0.01 s"] * 5
+    assert all("left alone" in reason for reason in reasons[5:])
+
+
+async def test_a_request_that_had_no_time_left_says_nothing_of_the_target() -> None:
+    async with client("http://kb", transport=httpx.MockTransport(hanging)) as http:
+        for _ in range(6):
+            with pytest.raises(Unavailable):
+                async with http.soon("search", 0.02):
+                    await asyncio.sleep(0.016)  # for an order of ours, or another request
+                    await http.ask("search", "POST", "/search", json={})
+        assert http.breaker.rest is None
+
+
+async def test_a_stream_is_a_probe_like_any_other_call() -> None:
+    clock, is_down = Clock(1000.0), True
+
+    def play(_request: httpx.Request) -> httpx.Response:
+        if is_down:
+            raise httpx.ConnectError("no")
+        return httpx.Response(200, content=b"data: a\n\n")
+
+    settings = {"steady": clock, "sleep": clock.sleep}
+    async with client("http://kb", transport=httpx.MockTransport(play), **settings) as http:
+        for _ in range(5):
+            await outcome(http)
+        clock.now += 1.1
+        is_down = False
+        stream = http.stream("ask", "/ask", json={})
+        assert await anext(stream) == b"data: a\n\n"
+        assert http.breaker.rest is None
+        await stream.aclose()
 
 
 def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 4)
-    breaker.failed("it is down", 40.0)
+    breaker.failed(breaker.begin(), "it is down", 40.0)
     assert breaker.rest == pytest.approx(40.0)
     clock.now += 40.0
-    assert breaker.admit() is None
-    breaker.failed("it is down", 0.5)
+    breaker.failed(breaker.begin(), "it is down", 0.5)
     assert breaker.rest == pytest.approx(2.0)
 
 
