@@ -31,6 +31,7 @@ from kbsync.targets.services.dialects import (
     RERANK,
     EmbeddingItem,
     NonsenseError,
+    asks_for_base64,
     embedding_body,
     order_of,
     rerank_body,
@@ -267,6 +268,9 @@ class EmbeddingService:
         self._dialect = EMBEDDINGS[config.type]
         self._dimensions = config.dimensions
         self._most_items = config.batch or self._dialect.most_items
+        # base64 has a third of the bytes; some gateways know numbers only.
+        self._takes_base64: bool | None = None
+        self._trying_numbers = asyncio.Lock()
         self._client = _service_client(config, "embedding", self._dialect.path, transport)
 
     @property
@@ -313,9 +317,12 @@ class EmbeddingService:
             refusal = error
         if not is_part:
             # Before any document is blamed: a service that refuses even this refuses everything.
+            was_compact = self._takes_base64 is not False
             try:
                 await self._asked([HARMLESS], is_query)
             except Rejected as everything:
+                if was_compact and await self._takes_numbers_only(is_query):
+                    return await self._batch(items, is_query)
                 raise refuses_everything(everything) from None
         if len(items) > 1:
             half = -(-len(items) // 2)
@@ -327,6 +334,17 @@ class EmbeddingService:
         if is_too_long(refusal) and len(items[0].text) > SHORTEST:
             return await self._batch([items[0].shortened()], is_query, is_part=True)
         return [refusal]
+
+    async def _takes_numbers_only(self, is_query: bool) -> bool:
+        """A harmless text was refused as base64: it is asked for as numbers once, if no vector came yet."""
+        async with self._trying_numbers:  # others may have been refused meanwhile
+            if self._takes_base64 is None and asks_for_base64(self._config):
+                self._takes_base64 = False
+                try:
+                    await self._asked([HARMLESS], is_query)
+                except TargetError:
+                    self._takes_base64 = None
+            return self._takes_base64 is False
 
     async def _asked(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
         """One request, and some more for texts that it brought no vector for: another answer may be right."""
@@ -356,7 +374,11 @@ class EmbeddingService:
     async def _made(self, items: Sequence[EmbeddingItem], is_query: bool) -> list[NDArray[np.float32] | None]:
         """One request; None for a text that it brings no vector for."""
         patience = 0 if is_query else PATIENCE
-        answer = await self._answer(embedding_body(self._config, items, is_query=is_query), patience)
+        is_compact = self._takes_base64 is not False
+        body = embedding_body(self._config, items, is_query=is_query, base64=is_compact)
+        answer = await self._answer(body, patience)
+        if self._takes_base64 is None:
+            self._takes_base64 = True
         try:
             vectors = vectors_of(answer.body, len(items))
         except NonsenseError as error:

@@ -99,10 +99,15 @@ RERANK: Mapping[str, Rerank] = {
 }
 
 
+def asks_for_base64(config: EmbeddingConfig) -> bool:
+    """The dialect has vectors as base64, which is a third of the bytes, and no numbers to read."""
+    return config.type in ("openai", "vllm", "jina")
+
+
 def embedding_body(
-    config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool
+    config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool, base64: bool = True
 ) -> dict[str, Any]:
-    """The request for vectors of `items`."""
+    """The request for vectors of `items`. `base64`: in this form, where the dialect has it."""
     texts = [item.text for item in items]
     # Objects have one key each: both at once are refused behind the gateway, or mean something else.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
@@ -117,9 +122,10 @@ def embedding_body(
             is_clip = "clip" in config.model
             task = {} if is_clip else {"task": f"retrieval.{'query' if is_query else 'passage'}"}
             inputs = objects if is_clip or any(item.picture for item in items) else texts
-            return {**named, "input": inputs, **task, "normalized": True, "embedding_type": "base64"}
-        case "openai" | "vllm":  # base64: a third of the bytes, and no numbers to read
-            return {**named, "input": texts, "encoding_format": "base64"}
+            form = "base64" if base64 else "float"
+            return {**named, "input": inputs, **task, "normalized": True, "embedding_type": form}
+        case "openai" | "vllm":
+            return {**named, "input": texts, "encoding_format": "base64" if base64 else "float"}
     return {**named, "input": texts}
 
 
@@ -128,7 +134,8 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
     if config.type == "tei":
         return {"query": question, "texts": list(texts), "truncate": True}
     model = {"model": config.model} if config.model else {}
-    echo = {"return_documents": False} if config.type in ("jina", "newapi", "zhipu") else {}
+    # The gateway's reference does not have it.
+    echo = {"return_documents": False} if config.type in ("jina", "zhipu") else {}
     return {**model, "query": question, "documents": list(texts), "top_n": len(texts), **echo}
 
 

@@ -38,6 +38,7 @@ KINDS: Mapping[str, str] = {
     "several-vectors": "each row has a list of vectors",
     "as-base64": "vectors are base64 whether asked for or not",
     "refused": "every request is refused, with `status` (default 400), `code` and `param`",
+    "no-base64": "a request for base64 is refused: `status` (400), `message`, `param` (none)",
     "bad-item": "a request with `word` in a text is refused as a whole, with `status` (default 422)",
     "overloaded": "429, as tei says it",
     "no-money": "429 with insufficient_quota",
@@ -227,6 +228,9 @@ class VectorsApplication:
                 code = str(args.get("code", ""))
                 said = "this request is refused"
                 return _error(dialect, int(args.get("status", 400)), said, code, args.get("param"))
+            case "no-base64" if b'"base64"' in request.body:
+                said = str(args.get("message", "encoding_format 'base64' is not supported, only 'float'"))
+                return _error(dialect, int(args.get("status", 400)), said, "", args.get("param"))
             case "bad-item" if str(args.get("word", "bad")).encode() in request.body:
                 return _error(dialect, int(args.get("status", 422)), "an input was refused")
         return None

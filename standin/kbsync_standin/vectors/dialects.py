@@ -207,7 +207,8 @@ _RERANK = _keys("model query documents top_n return_documents")
 RANKING: Mapping[str, Ranking] = {
     "openai": Ranking("/rerank", 1000, _RERANK),
     "jina": Ranking("/rerank", 2048, _RERANK, too_many=422),
-    "newapi": Ranking("/rerank", 1000, _RERANK | {"max_chunk_per_doc", "overlap_tokens"}),
+    # Its reference has no `return_documents`: texts are echoed always.
+    "newapi": Ranking("/rerank", 1000, _RERANK - {"return_documents"}),
     "zhipu": Ranking("/rerank", 128, _RERANK | {"return_raw_scores", "request_id", "user_id"}),
     "tei": Ranking(
         "/rerank",

@@ -209,6 +209,37 @@ async def test_a_search_waits_for_no_silent_service_and_a_pass_does(
         assert len(await service.embed(items(["bees"]))) == 1
 
 
+@pytest.mark.parametrize("dialect", ["openai", "vllm", "jina"])
+@pytest.mark.parametrize(
+    "args", [{}, {"param": "encoding_format"}, {"message": "invalid request"}, {"status": 422}], ids=str
+)
+async def test_a_gateway_that_knows_numbers_only_is_asked_for_them_once(
+    server: Server, dialect: Service, args: dict[str, object]
+) -> None:
+    play(server, "no-base64", times=0, args=args)
+    async with embedding(server, dialect, batch=2) as service:
+        made = await service.embed(items([*TEXTS, "one more", "and another"]))
+        asked = server.requests.by_op["embed"]
+        again = await service.embed(items(TEXTS[:1]))
+        question = await service.embed(items(["bees"]), is_query=True)
+    assert [len(vector) for vector in (*made, *again, *question)] == [64] * 7  # type: ignore[arg-type]
+    assert asked <= 12  # three batches, each refused, with a harmless text as base64, and one as numbers
+    assert server.requests.by_op["embed"] == asked + 2  # it is remembered
+    assert server.app.violations == []
+
+
+async def test_a_service_that_hangs_costs_few_searches_their_patience(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SOON", 0.02)
+    play(server, "hang", times=0)
+    async with embedding(server) as service:
+        for _ in range(12):
+            with pytest.raises(Unavailable):
+                await service.embed(items(["bees"]), is_query=True)
+    assert server.requests.total <= 5
+
+
 async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:
     async with embedding(server, "jina") as service:
         await service.embed([EmbeddingItem("bees")], is_query=True)
@@ -225,8 +256,8 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     ("openai", "refused", {"param": "model"}, MISSING, THIS, 1),
     ("openai", "refused", {"param": "dimensions"}, MISSING, THIS, 1),
     ("newapi", "refused", {"code": "model_not_found", "status": 503}, MISSING, THIS, 1),
-    *((each, "refused", {"status": 400}, MISSING, "refuses every text: ", 2) for each in DIALECTS),
-    *((each, "refused", {"status": 422}, MISSING, "embedding.dimensions", 2) for each in DIALECTS),
+    *((each, "refused", {"status": 400}, MISSING, "refuses every text: ", 3) for each in DIALECTS),
+    *((each, "refused", {"status": 422}, MISSING, "embedding.dimensions", 3) for each in DIALECTS),
     *((each, "not-found", {}, MISSING, "embedding.model", 2) for each in DIALECTS),
     ("openai", "not-found", {}, MISSING, "what comes before /embeddings", 2),
     ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),
