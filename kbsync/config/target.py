@@ -147,6 +147,24 @@ CHAT_MODEL = Text(
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
 """For targets and for services alike."""
 
+REQUESTS_PER_MINUTE = Whole("requests in a minute at most; 0: no limit of ours")
+CA_FILE = Location("certificates to trust besides the usual ones, PEM")
+PROXY = Confidential(
+    "the proxy to go through; default: HTTPS_PROXY and the like",
+    r"https?://[^\s/?#]+/?",
+    "an address such as http://proxy:3128 or http://user:password@proxy:3128",
+)
+"""The same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """A service, and the way to it."""
+
+    base_url: str
+    ca_file: Path | None = None
+    proxy: Secret | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class VectorizationConfig:
@@ -224,8 +242,8 @@ class TargetConfig(ABC):
         return None
 
     @property
-    def addresses(self) -> Sequence[str]:
-        """The services that a search of this target asks."""
+    def services(self) -> Sequence[ServiceAddress]:
+        """Those that a search of this target asks."""
         return ()
 
     @property
@@ -247,33 +265,24 @@ class RemoteTargetConfig(TargetConfig):
     base_url: Annotated[str, BaseUrl("the API's address")]
     api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
     concurrency: Annotated[int, CONCURRENCY] = 4
-    requests_per_minute: Annotated[int, Whole("requests in a minute at most; 0: no limit of ours")] = 0
+    requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
     upload_bytes_per_second: Annotated[int, Whole("speed of uploads at most; 0: no limit of ours")] = 0
     vectorization: Annotated[
         VectorizationConfig, About("how long the target's own work on a document is waited for")
     ] = field(default_factory=VectorizationConfig)
-    ca_file: Annotated[Path | None, Location("certificates to trust besides the usual ones, PEM")] = None
-    proxy: Annotated[
-        Secret | None,
-        Confidential(
-            "the proxy to go through; default: HTTPS_PROXY and the like",
-            r"https?://[^\s/?#]+/?",
-            "an address such as http://proxy:3128 or http://user:password@proxy:3128",
-        ),
-    ] = None
+    ca_file: Annotated[Path | None, CA_FILE] = None
+    proxy: Annotated[Secret | None, PROXY] = None
 
     @property
-    def addresses(self) -> Sequence[str]:
-        """The one service."""
-        return (self.base_url,)
+    def services(self) -> Sequence[ServiceAddress]:
+        """The one."""
+        return (ServiceAddress(self.base_url, self.ca_file, self.proxy),)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """A type with checks of its own yields these as well."""
         if is_in_the_clear(self.base_url):
             yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
-        if self.ca_file is not None and not _may_be_file(self.ca_file):
-            message = f"{path_shown(self.ca_file)} is no file; name one of certificates"
-            yield Conflict((*loc, "ca_file"), message)
+        yield from ca_file_conflicts(self.ca_file, loc)
         waiting = self.vectorization
         if waiting.poll_longest < waiting.poll_first:
             message = (
@@ -282,6 +291,13 @@ class RemoteTargetConfig(TargetConfig):
             )
             first = (*loc, "vectorization", "poll_first")
             yield Conflict((*loc, "vectorization", "poll_longest"), message, (first,))
+
+
+def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
+    """What is wrong with the certificates that the block at `loc` names."""
+    if ca_file is not None and not _may_be_file(ca_file):
+        message = f"{path_shown(ca_file)} is no file; name one of certificates"
+        yield Conflict((*loc, "ca_file"), message)
 
 
 def _may_be_file(path: Path) -> bool:

@@ -234,21 +234,23 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     from kbsync.targets.http import connection  # which keeps httpx from logging addresses
 
     def make_client() -> httpx.AsyncClient:
-        try:
-            return httpx.AsyncClient(timeout=limit, follow_redirects=False, auth=connection.NO_AUTH)
-        except (ImportError, ValueError, httpx.InvalidURL):  # SOCKS needs another package
-            raise Undelivered(
-                "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
-                "it has to be an address that begins with http:// or https://"
-            ) from None
+        times = connection.Timeouts(limit, limit, limit, limit, limit)
+        endpoint = connection.Endpoint(url, timeouts=times)
+        return connection.connections(endpoint, connection.trusted(endpoint), None)
 
     headers = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}
     try:
         async with asyncio.timeout(limit):
             # In a thread, since it reads the certificates of all authorities.
             client = await asyncio.to_thread(make_client)
-            async with client, client.stream("POST", url, content=body, headers=headers) as answer:
+            posting = client.stream("POST", url, content=body, headers=headers, auth=connection.NO_AUTH)
+            async with client, posting as answer:
                 status = answer.status_code
+    except connection.UnusableProxyError:
+        raise Undelivered(
+            "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
+            "it has to be an address that begins with http:// or https://"
+        ) from None
     except (TimeoutError, httpx.TimeoutException):
         raise Undelivered(f"no answer within {limit:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:

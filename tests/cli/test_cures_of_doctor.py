@@ -331,6 +331,17 @@ def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuP
     assert "127.0.0.1" in paste(zhipu, cure, **{"nowhere.invalid": "127.0.0.1"}).out
 
 
+@proves("name an http proxy with proxy: in the config, or add {} to NO_PROXY")
+def test_a_socks_proxy_is_named_where_it_would_be_used(zhipu: ZhipuPlace) -> None:
+    socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
+    assert looks(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
+    zhipu.aim(url="https://kb.invalid:1")
+    [found] = looks(zhipu, "handbook: proxy", socks)()
+    assert found["detail"] == "ALL_PROXY names a SOCKS proxy, which kbsync cannot use"
+    assert "kb.invalid" in found["cure"]
+    assert looks(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
+
+
 def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.vendor.turn(key_revoked=True)

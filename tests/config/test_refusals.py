@@ -50,6 +50,16 @@ MIRROR: list[tuple[str, str]] = [
     ("target: {embedding: {type: openai, model: m}}", "target.embedding.base_url: is missing"),
     ("target: {embedding: {type: openai, base_url: 'http://h'}}", "target.embedding.model: is missing"),
     ("target: {embedding: {model: m}}", "target.embedding.model: has no meaning with type builtin"),
+    ("target: {embedding: {proxy: 'http://p'}}", "embedding.proxy: has no meaning with type builtin"),
+    ("target: {rerank: {ca_file: a.pem}}", "target.rerank.ca_file: has no meaning with type builtin"),
+    (
+        "target: {rerank: {type: jina, base_url: 'https://h', model: m, ca_file: no-such.pem}}",
+        "no-such.pem is no file; name one of certificates",
+    ),
+    (
+        "target: {embedding: {type: tei, base_url: 'http://h', proxy: 'socks5://p'}}",
+        "proxy: the value is not",
+    ),
     ("target: {rerank: {type: jina, base_url: 'http://h.io', api_key: k, model: m}}", "so the API key would"),
     ("documents: [{local: {}}]", "documents[0].match: is required"),
     (

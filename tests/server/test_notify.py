@@ -275,15 +275,32 @@ async def test_an_address_gets_the_notice_and_what_it_does_not_take_is_told_with
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/sesame", "http://[sesame", "gopher://sesame/"])
 @pytest.mark.parametrize("proxy", ["", "socks5://sesame:1080", "http://sesame:x"])
-async def test_an_address_or_proxy_that_is_none_is_told_without_it(
+async def test_an_address_that_is_none_is_told_without_it(
     monkeypatch: pytest.MonkeyPatch, url: str, proxy: str
 ) -> None:
+    """This machine is not reached through a proxy, whatever the environment says."""
     if proxy:
         monkeypatch.setenv("ALL_PROXY", proxy)
-    why = "proxy of the environment" if proxy else "cannot be reached"
-    with pytest.raises(Undelivered, match=why) as caught:
+    with pytest.raises(Undelivered, match=r"cannot be reached|proxy of the environment") as caught:
         await notify.post_notice(url, BODY)
+    assert "127.0.0.1" not in url or "proxy" not in str(caught.value)
     assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://sesame:1080", "http://sesame:x"])
+async def test_a_proxy_that_is_none_is_told_without_it(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(Undelivered, match="proxy of the environment") as caught:
+        await notify.post_notice("http://tell.example/sesame", BODY)
+    assert "sesame" not in str(caught.value)
+
+
+async def test_a_notice_to_this_machine_goes_past_a_proxy(
+    recipient: Recipient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    await notify.post_notice(f"http://127.0.0.1:{recipient.port}/200", BODY)
+    assert recipient.bodies == [BODY]
 
 
 # ---- the mirrors of a daemon

@@ -58,7 +58,7 @@ async def _run(installation: Installation, query: Query) -> tuple[list[Path], Pa
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
     """Seconds of rest before a search: more where a service is asked for vectors, an order or all."""
-    return PAUSE_AT_SERVICES if any(mirror.target.addresses for mirror in mirrors) else PAUSE
+    return PAUSE_AT_SERVICES if any(mirror.target.services for mirror in mirrors) else PAUSE
 
 
 class LiveSearch:

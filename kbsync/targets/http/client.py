@@ -13,7 +13,7 @@ import random
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
@@ -175,7 +175,9 @@ class Client:
         self._upload_pace = Pace(endpoint.upload_bytes_per_second, steady)
         self._unhurried: Callable[[], Awaitable[None]] | None = None
         self._base, trust = connection.origin(endpoint), connection.trusted(endpoint)
-        proxy = connection.proxy_host(endpoint, trust)
+        proxy = ""
+        with suppress(connection.UnusableProxyError):  # it is told by the request that would go through it
+            proxy = connection.proxy_host(endpoint, trust)
         self._through = f" (through the proxy {proxy})" if proxy and transport is None else ""
         self._http = connection.connections(endpoint, trust, transport)
         # Signed addresses lead to other hosts: they share no connection and no header with the target.

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import http.cookiejar
+import ipaddress
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import httpx
 
 from kbsync import __version__
+from kbsync.config.target import is_loopback
 from kbsync.errors import UsageError
 
 SLOW_LINE = 50_000
@@ -55,7 +59,7 @@ class Endpoint:
 
     `concurrency`: requests in flight, never more. `is_first`: no request was sent in the last minute, as far
     as `requests_per_minute` goes. `ca_file`: certificates to trust besides the usual ones. `proxy`: None
-    takes `HTTPS_PROXY`, `NO_PROXY` and the like from the environment.
+    takes `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
     """
 
     base_url: str
@@ -101,22 +105,22 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
+class UnusableProxyError(httpx.ProxyError):
+    """The environment names a proxy for a request that kbsync cannot go through; `str()` says what to do."""
+
+
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
     """Host and port of the proxy on the way to the target, without its secrets; "" where there is none.
 
-    Raises `UsageError` where the proxy, set or of the environment, cannot be used.
+    Raises `UsageError` where that of the config cannot be used, `UnusableProxyError` for the environment's.
     """
-    try:
-        proxy = _proxy(endpoint, origin(endpoint), trust)
-    except httpx.ProxyError as error:
-        where = "proxy" if endpoint.proxy else "the proxy of the environment (HTTPS_PROXY and the like)"
-        raise UsageError(f"{where} cannot be used: {error}") from None
+    proxy = _proxy(endpoint, origin(endpoint), trust)
     return proxy.url.netloc.decode("ascii") if proxy is not None else ""
 
 
 def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.Proxy | None:
-    """The proxy on the way to `url`. Raises `httpx.ProxyError`, without its name and password."""
-    address = endpoint.proxy or _proxy_of_environment(url)
+    """The proxy on the way to `url`. Raises as `proxy_host` does."""
+    variable, address = ("", endpoint.proxy) if endpoint.proxy else _proxy_of_environment(url)
     if not address:
         return None
     try:
@@ -124,19 +128,73 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
     except (ValueError, httpx.InvalidURL):
         proxy = None
     if proxy is None or proxy.url.scheme not in ("http", "https") or not proxy.url.host:
-        raise httpx.ProxyError("it has to be an address that begins with http:// or https://")
+        if not variable:
+            raise UsageError(
+                "proxy cannot be used: it has to be an address that begins with http:// or https://"
+            )
+        what = "a SOCKS proxy" if address.lower().startswith("socks") else "no proxy of http or https"
+        raise UnusableProxyError(
+            f"{variable} names {what}, which kbsync cannot use; set proxy in the config to one of http or "
+            f"https, or add {url.host} to NO_PROXY"
+        )
     if proxy.url.scheme == "https":
         proxy.ssl_context = trust
     return proxy
 
 
-def _proxy_of_environment(url: httpx.URL) -> str | None:
-    """As urllib reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and `ALL_PROXY` where they are silent."""
+def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
+    """`HTTPS_PROXY`, `HTTP_PROXY`, or `ALL_PROXY` where they are silent: the variable and what it says.
+
+    Both are "" where the host is reached directly.
+    """
     proxies = getproxies()
-    # Both forms: NO_PROXY may name a host with its port or without.
-    if any(proxy_bypass(host, proxies) for host in (url.host, url.netloc.decode("ascii"))):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")
+    if is_direct(url, proxies.get("no", "")):
+        return "", ""
+    for key in (url.scheme, "all"):
+        if proxies.get(key):
+            return f"{key.upper()}_PROXY", proxies[key]
+    return "", ""
+
+
+def is_direct(url: httpx.URL, no_proxy: str) -> bool:
+    """No proxy of the environment is on the way to `url`: it is this machine, or `no_proxy` names its host.
+
+    Each entry is a name, which stands for all below it too (`.corp.example`, `*.corp.example`), an address, a
+    range of addresses (`10.0.0.0/8`), or `*`; with a port (`kb:8080`) it is for that alone. No name is
+    resolved.
+    """
+    host, port = url.host.lower().rstrip("."), url.port or {"http": 80, "https": 443}.get(url.scheme)
+    if is_loopback(host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    for entry in re.split(r"[\s,]+", no_proxy.strip().lower()):
+        name, entry_port = _host_and_port(entry)
+        if not name or entry_port not in ("", str(port)):
+            continue
+        if name == "*" or ("*" in name and fnmatch.fnmatchcase(host, name)):
+            return True
+        if address is None:
+            domain = name.lstrip("*").strip(".")
+            if host == domain or host.endswith(f".{domain}"):
+                return True
+            continue
+        with contextlib.suppress(ValueError):  # a name is no range
+            if address in ipaddress.ip_network(name, strict=False):
+                return True
+    return False
+
+
+def _host_and_port(entry: str) -> tuple[str, str]:
+    """`[::1]:80`, `::1`, `10.0.0.0/8`, `kb:8080`; no port is ""."""
+    if found := re.fullmatch(r"\[([^\]]*)\](?::([0-9]+))?", entry):
+        return found[1], found[2] or ""
+    if entry.count(":") == 1:
+        name, _, port = entry.partition(":")
+        return name, port
+    return entry, ""
 
 
 class _NoJar(http.cookiejar.CookieJar):

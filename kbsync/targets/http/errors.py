@@ -16,7 +16,7 @@ import httpx
 
 from kbsync.core.text import printable
 from kbsync.errors import TargetError, Unavailable, Unsure
-from kbsync.targets.http.connection import Timeouts
+from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 
 LONGEST_WISH = 300.0
 """Seconds: a longer Retry-After counts as this."""
@@ -126,7 +126,10 @@ _NEVER_SENT = (
     httpx.InvalidURL,
     BodyMissingError,
 )
-_NO_SIGN = (httpx.UnsupportedProtocol, httpx.InvalidURL, AnswerLostError, BodyChangedError)
+_LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
+"""What no second try changes."""
+
+_NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
@@ -182,8 +185,7 @@ def failed_on_the_way(
     """A request without an answer. `beginning`: of the sentence, up to the host."""
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
-    # no second try changes a certificate that is not trusted, or an address that is none
-    is_lasting = isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL) or any(
+    is_lasting = isinstance(error, _LASTING) or any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     )
     return FailedRequest(kind(f"{beginning} {in_words(error, timeouts)}"), sign, again=not is_lasting)
@@ -202,6 +204,8 @@ def in_words(error: Exception, timeouts: Timeouts) -> str:
             return f"did not answer within {timeouts.read:g} s"
         case httpx.WriteTimeout():
             return f"did not take the request within {timeouts.write:g} s"
+        case UnusableProxyError():
+            return f"was not reached: {error}"
         case httpx.ProxyError():  # its own status line, such as `407 Proxy Authentication Required`
             return f"was not reached: the proxy answered {printable(str(error))[:100]}"
         case httpx.ConnectError():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from kbsync.config.kinds import About, Choice, Whole
 from kbsync.config.problems import Conflict, Loc
-from kbsync.config.target import TargetConfig
+from kbsync.config.target import ServiceAddress, TargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ class IndexedTargetConfig(TargetConfig):
     )
 
     @property
-    def addresses(self) -> Sequence[str]:
-        """The services for vectors and for the order, if any."""
-        both = (self.embedding.base_url, self.rerank.base_url)
-        return tuple(dict.fromkeys(address for address in both if address))
+    def services(self) -> Sequence[ServiceAddress]:
+        """Those for vectors and for the order, if any."""
+        both = (self.embedding, self.rerank)
+        asked = (ServiceAddress(one.base_url, one.ca_file, one.proxy) for one in both if one.base_url)
+        return tuple(dict.fromkeys(asked))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """A type with checks of its own yields these as well."""

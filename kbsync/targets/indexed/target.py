@@ -75,10 +75,10 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
     )
 
 
-def encoder_of(config: IndexedTargetConfig) -> Encoder:
-    """What makes the vectors. Loads nothing and sends nothing."""
+def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
+    """What makes the vectors. Loads nothing and sends nothing. `is_first`: see `Endpoint`."""
     if _is_service(config.embedding):
-        return ServiceEncoder(config.embedding)
+        return ServiceEncoder(config.embedding, is_first=is_first)
     return LocalEncoder(_onnx_of(config))
 
 
@@ -88,11 +88,12 @@ def _onnx_of(config: IndexedTargetConfig) -> Path | None:
 
 
 def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
-    """Whether it names a service. A key that cannot be read is told now, before anything is opened."""
+    """Whether it names a service. A secret that cannot be read is told now, before anything is opened."""
     if block.base_url is None or block.type not in SERVICES:
         return False
-    if block.api_key is not None:
-        block.api_key.reveal()
+    for secret in (block.api_key, block.proxy):
+        if secret is not None:
+            secret.reveal()
     return True
 
 
@@ -139,8 +140,9 @@ class IndexedTarget(Target):
         parse: Parse | None,
     ) -> Self:
         """The knowledge base that `config` describes, over the store that `store` opens. Loads no model."""
-        encoder = encoder_of(config)
-        ranker = ServiceRanker(config.rerank) if _is_service(config.rerank) else None
+        is_first = surroundings.read_only  # a command that somebody typed
+        encoder = encoder_of(config, is_first=is_first)
+        ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
         cluster, concurrency = None, CONCURRENCY
         if surroundings.cluster is not None:
             from kbsync.index.cluster.client import ClusterEncoder, DaskCluster

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class ServiceEncoder:
     """`Encoder` over a service. Safe to use from several threads."""
 
-    def __init__(self, config: EmbeddingConfig) -> None:
-        """No request is sent yet."""
-        self._config = config
+    def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
+        """No request is sent yet. `is_first`: see `Endpoint`."""
+        self._config, self._is_first = config, is_first
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
         self._made: EmbeddingService | None = None
@@ -63,7 +63,7 @@ class ServiceEncoder:
         # Late, because it loads the HTTP library; locked, because several threads index at once.
         with self._making:
             if self._made is None:
-                self._made = EmbeddingService(self._config)
+                self._made = EmbeddingService(self._config, is_first=self._is_first)
             return self._made
 
 
@@ -87,11 +87,11 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
 class ServiceRanker:
     """Orders texts through a service. Safe to use from several threads."""
 
-    def __init__(self, config: RerankConfig) -> None:
+    def __init__(self, config: RerankConfig, *, is_first: bool = False) -> None:
         """No request is sent yet. Raises `UsageError` where the address cannot be used."""
         from kbsync.targets.services.clients import RerankService
 
-        self._service: RerankService = RerankService(config)
+        self._service: RerankService = RerankService(config, is_first=is_first)
         self._loop = LoopThread("kbsync-rerank")
         self.model = identity_of(config)
 

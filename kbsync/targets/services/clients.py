@@ -260,10 +260,17 @@ SHORTEST = 200
 class EmbeddingService:
     """Turns items into vectors of length 1.
 
-    `transport` stands in for the network. Raises `UsageError` where the address cannot be used.
+    `transport` stands in for the network; `is_first`: see `Endpoint`. Raises `UsageError` where the address,
+    the proxy or the certificates cannot be used.
     """
 
-    def __init__(self, config: EmbeddingConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        config: EmbeddingConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        is_first: bool = False,
+    ) -> None:
         self._config = config
         self._dialect = EMBEDDINGS[config.type]
         self._dimensions = config.dimensions
@@ -271,7 +278,7 @@ class EmbeddingService:
         # base64 has a third of the bytes; some gateways know numbers only.
         self._takes_base64: bool | None = None
         self._trying_numbers = asyncio.Lock()
-        self._client = _service_client(config, "embedding", self._dialect.path, transport)
+        self._client = _service_client(config, "embedding", self._dialect.path, transport, is_first)
 
     @property
     def most_items(self) -> int:
@@ -425,10 +432,16 @@ async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 class RerankService:
     """Orders texts by how well they answer a question."""
 
-    def __init__(self, config: RerankConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        config: RerankConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        is_first: bool = False,
+    ) -> None:
         self._config = config
         self._dialect = RERANK[config.type]
-        self._client = _service_client(config, "rerank", self._dialect.path, transport)
+        self._client = _service_client(config, "rerank", self._dialect.path, transport, is_first)
 
     @property
     def most_texts(self) -> int:
@@ -459,12 +472,24 @@ class RerankService:
 
 
 def _service_client(
-    config: EmbeddingConfig | RerankConfig, kind: str, path: str, transport: httpx.AsyncBaseTransport | None
+    config: EmbeddingConfig | RerankConfig,
+    kind: str,
+    path: str,
+    transport: httpx.AsyncBaseTransport | None,
+    is_first: bool,
 ) -> Client:
     """The way to a service; `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
+    endpoint = Endpoint(
+        config.base_url or "",
+        concurrency=config.concurrency,
+        requests_per_minute=config.requests_per_minute,
+        is_first=is_first,
+        ca_file=config.ca_file,
+        proxy=config.proxy.reveal() if config.proxy else None,
+    )
     return Client(
-        Endpoint(config.base_url or "", concurrency=config.concurrency),
+        endpoint,
         headers=lambda: headers,
         judge=ServiceJudge(kind, path),
         transport=transport,

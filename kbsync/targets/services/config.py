@@ -10,7 +10,17 @@ from typing import Annotated, Literal, get_args
 from kbsync.config.kinds import Choice, Location, Text, Whole
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CONCURRENCY, IN_THE_CLEAR, KEY_ALLOWED, BaseUrl, is_in_the_clear
+from kbsync.config.target import (
+    CA_FILE,
+    CONCURRENCY,
+    IN_THE_CLEAR,
+    KEY_ALLOWED,
+    PROXY,
+    REQUESTS_PER_MINUTE,
+    BaseUrl,
+    ca_file_conflicts,
+    is_in_the_clear,
+)
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 SERVICES: tuple[str, ...] = get_args(Service)
@@ -25,7 +35,7 @@ _MODEL = Text("the model, by the service's name for it", longest=200)
 class EmbeddingConfig:
     """How `local` makes vectors. `path` is the model's directory or file, for `onnx` only.
 
-    `base_url`, `api_key`, `model`, `dimensions`, `concurrency` and `batch` are for services.
+    All but `type` and `path` is for services.
     """
 
     type: Annotated[
@@ -44,6 +54,9 @@ class EmbeddingConfig:
     ] = None
     concurrency: Annotated[int, CONCURRENCY] = 4
     batch: Annotated[int | None, _BATCH] = None
+    requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
+    ca_file: Annotated[Path | None, CA_FILE] = None
+    proxy: Annotated[Secret | None, PROXY] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,9 @@ class RerankConfig:
     model: Annotated[str, _MODEL] = ""
     concurrency: Annotated[int, CONCURRENCY] = 4
     batch: Annotated[int | None, _BATCH] = None
+    requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
+    ca_file: Annotated[Path | None, CA_FILE] = None
+    proxy: Annotated[Secret | None, PROXY] = None
 
 
 def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iterator[Conflict]:
@@ -85,5 +101,6 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
         yield Conflict((*loc, "base_url"), f"is missing; type {service.type} needs its address", rests_on)
     elif service.api_key is not None and is_in_the_clear(service.base_url):
         yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
+    yield from ca_file_conflicts(service.ca_file, loc)
     if not service.model and service.type != "tei":
         yield Conflict((*loc, "model"), f"is missing; type {service.type} needs its name", rests_on)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
+from kbsync.targets.http import connection
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import EXCERPT, HttpAnswer
@@ -148,23 +149,71 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
     assert len(lines) == 1
 
 
-@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*", "other, 127.0.0.1:{port}"])
-async def test_what_no_proxy_names_is_reached_directly(
-    monkeypatch: pytest.MonkeyPatch, no_proxy: str
+@pytest.mark.parametrize(
+    ("address", "no_proxy", "is_so"),
+    [
+        # This machine is never reached through a proxy, whatever NO_PROXY says.
+        *((one, "", True) for one in ("http://127.0.0.1:9621", "http://localhost", "http://[::1]:80")),
+        ("http://kbsync.localhost", "", True),
+        ("http://127.9.9.9", "corp.example", True),
+        # Ranges, of one address or many.
+        ("http://10.1.2.3", "localhost,10.0.0.0/8,192.168.0.0/16", True),
+        ("http://192.168.1.5:9380", "localhost,10.0.0.0/8,192.168.0.0/16", True),
+        ("http://192.169.1.5", "192.168.0.0/16", False),
+        ("http://10.1.2.3", "10.1.2.3", True),
+        ("http://10.1.2.30", "10.1.2.3", False),
+        ("http://[fd00::5]", "fd00::/8", True),
+        ("http://[fd00::5]:81", "[fd00::5]:81", True),
+        ("http://[fe80::5]", "fd00::/8", False),
+        ("http://10.1.2.3", "10.0.0.0/33", False),
+        ("http://kb.example", "10.0.0.0/8", False),
+        # Names, with all that is below them.
+        ("https://kb.corp.example", "corp.example", True),
+        ("https://kb.corp.example", ".corp.example", True),
+        ("https://kb.corp.example", "*.corp.example", True),
+        ("https://KB.corp.example.", "kb.Corp.example", True),
+        ("https://corp.example", ".corp.example", True),
+        ("https://kbcorp.example", "corp.example", False),
+        ("http://10.1.2.3", "10.1.*", True),
+        # One port alone.
+        ("http://kb.example:8080", "kb.example:8080", True),
+        ("http://kb.example:8081", "kb.example:8080", False),
+        ("https://kb.example", "kb.example:443", True),
+        ("https://kb.example", "other , kb.example", True),
+        ("https://kb.example", "*", True),
+        ("https://kb.example", "", False),
+        ("https://kb.example", " , ", False),
+    ],
+)
+def test_who_is_reached_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, address: str, no_proxy: str, is_so: bool
 ) -> None:
-    async with answering(answer()) as server:
-        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-        monkeypatch.setenv("NO_PROXY", no_proxy.format(port=server.port))
-        async with client(server.url) as http:
-            assert (await http.ask("list", "GET", "/")).status == 200
+    monkeypatch.setenv("http_proxy", "http://proxy.corp:3128")
+    monkeypatch.setenv("https_proxy", "http://proxy.corp:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    endpoint = Endpoint(address)
+    assert (connection.proxy_host(endpoint, connection.trusted(endpoint)) == "") is is_so
 
 
-def test_a_proxy_of_the_environment_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
-    with pytest.raises(UsageError, match="environment"):
-        made(Endpoint("https://kb.example"))
-    monkeypatch.setenv("NO_PROXY", "kb.example")
-    made(Endpoint("https://kb.example"))
+async def test_a_socks_proxy_of_the_environment_is_told_only_where_it_would_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:7890")
+    async with answering(answer()) as server, client(server.url) as http:
+        assert (await http.ask("list", "GET", "/")).status == 200
+    async with client("https://kb.example") as http:
+        with pytest.raises(Unavailable) as caught:
+            await http.send("upload", "/", fields={}, file=part())
+        assert http.breaker.rest is None
+    said = "upload: kb.example was not reached: ALL_PROXY names a SOCKS proxy, which kbsync cannot use; "
+    assert caught.value.reason.startswith(said)
+    assert "add kb.example to NO_PROXY" in caught.value.reason
+    assert "s3cr3t" not in caught.value.reason
+
+
+def test_a_proxy_of_the_config_that_cannot_be_used_is_an_error_of_the_config() -> None:
+    with pytest.raises(UsageError, match="proxy cannot be used"):
+        made(Endpoint("https://kb.example", proxy="socks5://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import counted
 from kbsync.config.model import MirrorConfig
-from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.promises import told
 from kbsync.contract.target import Target
@@ -42,15 +41,10 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
     """The connection to each service, then the knowledge base, unless a service cannot be reached."""
     from kbsync.targets.http.connection import Endpoint
 
-    target = mirror.target
-    if isinstance(target, RemoteTargetConfig):
-        proxy = target.proxy.reveal() if target.proxy else None
-        endpoints = [Endpoint(target.base_url, ca_file=target.ca_file, proxy=proxy)]
-    else:
-        # A built-in knowledge base may use services for vectors and ranking, or none.
-        endpoints = [Endpoint(address) for address in target.addresses]
-    for endpoint in endpoints:
-        found = list(_way(mirror, endpoint))
+    # A built-in knowledge base may use services for vectors and ranking, or none.
+    for one in mirror.target.services:
+        proxy = one.proxy.reveal() if one.proxy else None
+        found = list(_way(mirror, Endpoint(one.base_url, ca_file=one.ca_file, proxy=proxy)))
         yield from found
         if any(one.grade is Grade.WRONG for one in found):
             return
@@ -100,9 +94,13 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
 def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
     from kbsync.targets.http import connection
 
-    trust = connection.trusted(endpoint)
-    proxy = connection.proxy_host(endpoint, trust)
-    url = connection.origin(endpoint)
+    trust, url = connection.trusted(endpoint), connection.origin(endpoint)
+    try:
+        proxy = connection.proxy_host(endpoint, trust)
+    except connection.UnusableProxyError as error:
+        cure = f"name an http proxy with proxy: in the config, or add {url.host} to NO_PROXY"
+        yield wrong(f"{mirror.name}: proxy", str(error).partition(";")[0], cure, Code.PASSING)
+        return
     host, _, port = proxy.rpartition(":") if ":" in proxy else (proxy or url.host, "", "")
     host, number = host or proxy, int(port) if port.isdecimal() else url.port
     subject = f"{mirror.name}: DNS"

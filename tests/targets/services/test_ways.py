@@ -1,0 +1,69 @@
+"""The way to an embedding or rerank service: certificates, proxy and requests a minute, as targets have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kbsync.config.secrets import Secret
+from kbsync.errors import Unavailable, UsageError
+from kbsync.targets.services.clients import EmbeddingService, RerankService
+from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
+from kbsync.targets.services.dialects import EmbeddingItem
+from tests.share import long
+from tests.targets.http.authorities import authority
+from tests.targets.http.servers import answer, answering, serving
+from tests.targets.http.test_trust import proxying
+
+VECTORS = answer(200, {"data": [{"index": 0, "embedding": [1.0, 0.0]}]})
+ORDER = answer(200, {"results": [{"index": 0, "relevance_score": 0.5}]})
+BEES = [EmbeddingItem("bees")]
+
+
+@long
+async def test_an_authority_of_our_own_is_trusted_when_it_is_named(tmp_path: Path) -> None:
+    ours = authority(tmp_path)
+    async with answering(VECTORS, ORDER, context=ours.server) as server:
+        place = {"base_url": f"https://127.0.0.1:{server.port}", "model": "m", "ca_file": ours.ca_file}
+        encoder = EmbeddingService(EmbeddingConfig("openai", **place))  # type: ignore[arg-type]
+        ranker = RerankService(RerankConfig("jina", **place))  # type: ignore[arg-type]
+        assert len(await encoder.embed(BEES)) == 1
+        assert [index for index, _ in await ranker.order("bees", ["bees"])] == [0]
+        await encoder.aclose()
+        await ranker.aclose()
+
+
+async def test_both_go_through_the_proxy_that_is_set() -> None:
+    lines: list[str] = []
+    async with serving(proxying(VECTORS, lines, [])) as proxy:
+        way = Secret(f"http://127.0.0.1:{proxy.port}")
+        encoder = EmbeddingService(
+            EmbeddingConfig("openai", base_url="http://gw.invalid", model="m", proxy=way)
+        )
+        assert len(await encoder.embed(BEES)) == 1
+        await encoder.aclose()
+    async with serving(proxying(ORDER, lines, [])) as proxy:
+        way = Secret(f"http://127.0.0.1:{proxy.port}")
+        ranker = RerankService(RerankConfig("jina", base_url="http://gw.invalid", model="m", proxy=way))
+        await ranker.order("bees", ["bees"])
+        await ranker.aclose()
+    assert lines == ["POST http://gw.invalid/embeddings HTTP/1.1", "POST http://gw.invalid/rerank HTTP/1.1"]
+
+
+async def test_no_more_requests_are_sent_in_a_minute_than_the_config_allows() -> None:
+    async with answering(VECTORS) as server:
+        place = {"base_url": server.url, "model": "m"}
+        config = EmbeddingConfig("openai", requests_per_minute=1, **place)  # type: ignore[arg-type]
+        encoder = EmbeddingService(config, is_first=True)
+        assert len(await encoder.embed(BEES, is_query=True)) == 1
+        with pytest.raises(Unavailable, match="is not asked for 60 s"):
+            await encoder.embed(BEES, is_query=True)
+        await encoder.aclose()
+        assert len(server.seen) == 1
+
+
+def test_a_file_without_certificates_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+    with pytest.raises(UsageError, match=r"ca\.pem"):
+        EmbeddingService(EmbeddingConfig("openai", base_url="https://gw", ca_file=tmp_path / "ca.pem"))
