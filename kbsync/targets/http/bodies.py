@@ -10,6 +10,7 @@ import base64
 import codecs
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -250,12 +251,17 @@ class Event:
     fields: dict[str, str] = field(default_factory=dict)
 
 
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
 class EventReader:
     """Turns bytes into events, each as soon as the line that ends it has begun to arrive."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        self._rest, self._after_cr = "", False
+        # The line that has not ended yet, in pieces: joined only once, since it may be of megabytes.
+        self._rest: list[str] = []
+        self._after_cr = False
         self._lines: list[tuple[str, str]] = []
         self._pads = True
 
@@ -274,18 +280,18 @@ class EventReader:
             elif self._lines:
                 yield self._event()
 
-    def _split(self, text: str) -> Iterator[str]:
+    def _split(self, text: str) -> Sequence[str]:
         """Whole lines. A CR ends one at once; the LF that may follow it belongs to it."""
-        for character in text:
-            if character == "\n" and self._after_cr:
-                self._after_cr = False
-                continue
-            self._after_cr = character == "\r"
-            if character in "\r\n":
-                line, self._rest = self._rest, ""
-                yield line
-            else:
-                self._rest += character
+        if self._after_cr and text:
+            text = text.removeprefix("\n")
+            self._after_cr = False
+        self._after_cr = self._after_cr or text.endswith("\r")
+        *lines, rest = _LINE_END.split(text)
+        if lines:
+            lines[0] = "".join([*self._rest, lines[0]])
+            self._rest.clear()
+        self._rest.append(rest)
+        return lines
 
     def _note(self, line: str) -> None:
         name, colon, value = line.partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from email import message_from_bytes
@@ -132,6 +133,15 @@ def test_an_event_is_given_with_its_last_line_and_not_a_byte_later(end: str) -> 
     before, last = content[: -len(end)], end[:1].encode()
     assert list(reader.feed(before)) == []
     assert [event.data for event in reader.feed(last)] == ["a"]
+
+
+def test_a_long_line_takes_time_in_proportion_to_its_length() -> None:
+    """Passages come as one line of hundreds of kilobytes, in the loop that serves all else."""
+    content = f"data: {'知识库' * 150_000}\r\n\r\n".encode()
+    begun = time.process_time()
+    [event] = read(*(content[at : at + CHUNK] for at in range(0, len(content), CHUNK)))
+    assert len(event.data) == 450_000
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize("left_out", [1, 2])
