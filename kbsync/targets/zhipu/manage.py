@@ -1,7 +1,7 @@
 """Knowledge bases, applications and the callback of an account: changed only when a person asks for it.
 
-Source: the vendor's manual of the knowledge API, 3.1, 3.6 and 3.9, and its page on creating a knowledge base.
-The calls about callbacks are gone from the vendor's current pages.
+Source: the vendor's manual of the knowledge API, 3.3, 3.4, 3.6 and 3.9, and its page on creating a knowledge
+base. The calls about callbacks are gone from the vendor's current pages.
 """
 
 from __future__ import annotations

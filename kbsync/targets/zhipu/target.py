@@ -231,7 +231,7 @@ class ZhipuTarget(RemoteTarget):
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits in their order with their pictures; a failure or a slow answer costs pictures alone.
 
-        Source: the vendor's manual of the knowledge API, 3.2.9: `POST /document/slice/image_list/{id}`.
+        Source: the vendor's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
         if not ids or self._client.missing.lacks(ZhipuCall.IMAGES):
