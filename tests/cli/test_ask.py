@@ -118,6 +118,14 @@ def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
         assert found["usage"] == (None if form == "plain" and not words else told)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_ending_is_shown_once_where_the_last_event_repeats_it(zhipu: ZhipuPlace, form: str) -> None:
+    zhipu.vendor.turn(stream_form=form)
+    whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
+    stream(zhipu, end="repeated")
+    assert zhipu.run("ask", "when does the office open", "--json").json["answer"] == whole
+
+
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
 @pytest.mark.parametrize("form", FORMS)
 def test_an_answer_that_breaks_off_is_not_taken_for_one(zhipu: ZhipuPlace, end: str, form: str) -> None:

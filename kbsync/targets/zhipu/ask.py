@@ -55,7 +55,6 @@ class Answering:
         body: dict[str, Any] = {
             "prompt": messages(question, turns),
             "request_id": request_id,
-            "incremental": True,
             "returnType": "text",
             "knowledge_ids": [number_of(self._knowledge_id)],
         }
@@ -66,16 +65,21 @@ class Answering:
         try:
             if streamed:
                 try:
-                    stream = self._client.stream(ZhipuCall.SSE_INVOKE, f"{path}/sse-invoke", json=body)
+                    # Each event holds the new text alone, and not all of it so far.
+                    pieces_only = body | {"incremental": True}
+                    stream = self._client.stream(ZhipuCall.SSE_INVOKE, f"{path}/sse-invoke", json=pieces_only)
                     async with aclosing(event_pieces(stream, _application_piece, _whole)) as pieces:
+                        previous = ""
                         async for piece in pieces:
-                            if piece.text:
+                            # In the manual's example (3.7.2) `finish` has the text of the last `add` again.
+                            if piece.text and not (piece.finish and piece.text == previous):
                                 yield piece.text
+                            previous = piece.text or previous
                             if piece.finish:
                                 last = piece
                                 break
                 except NotOffered:
-                    body["incremental"] = False
+                    pass  # asked for whole below
                 else:
                     if last is None:
                         reason = "the answer broke off before its end; ask again"

@@ -241,6 +241,8 @@ def _events(request_id: str, text: str, call: Call) -> Iterator[bytes]:
         yield form(request_id, "add", piece, None).encode()
     if end == "no-finish":
         return
+    if end == "repeated":  # as the manual's example has it: `finish` with the text of the last `add`
+        yield form(request_id, "add", last, None).encode()
     if end in ("error", "interrupted"):
         name = "errorhandle" if end == "error" else end
         yield form(request_id, name, ERROR, None).encode()

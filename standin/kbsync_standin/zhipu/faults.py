@@ -175,7 +175,9 @@ _REST: Mapping[str, Kind] = {
         "the events of an answer are written or end in another way",
         ("sse-invoke", "chat"),
         {
-            "end": _form("finish", "no-blank", "no-finish", "error", "interrupted", default="finish"),
+            "end": _form(
+                "finish", "repeated", "no-blank", "no-finish", "error", "interrupted", default="finish"
+            ),
             "reason": Arg("chat: finish_reason, such as length or sensitive (stop)", is_string),
             "reasoning": _flag("chat: true: the model thinks first"),
             "crlf": _flag("true: lines end in CR LF"),

@@ -215,3 +215,13 @@ async def test_applications_that_cannot_be_asked_are_missing() -> None:
     with pytest.raises(NotOffered):
         await one.applications.all()
     assert "applications" not in vendor.asked
+
+
+async def test_only_a_streamed_answer_is_asked_for_in_pieces() -> None:
+    whole = ok({"requestId": "r", "content": "At nine."})
+    vendor = Vendor(**{"sse-invoke": [404], "invoke": [whole], "slice_info": [404]})
+    assert (await asked(target(vendor), by=APP))[0] == "At nine."
+    assert vendor.body("sse-invoke")["incremental"] is True
+    assert "incremental" not in vendor.body("invoke")
+    assert (await asked(target(vendor), by=APP, streamed=False))[0] == "At nine."
+    assert "incremental" not in vendor.body("invoke")
