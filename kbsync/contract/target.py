@@ -31,7 +31,8 @@ class Outgoing:
     """One document to put. `upload_id` is stable over retries and unique in one state file.
 
     `replaces` is the remote id of the version it takes the place of, for targets that update in place or take
-    a text only once.
+    a text only once. `is_retry`: it was refused before; a target that sends several in a request sends this
+    one alone, so that no other document can be the cause.
     """
 
     upload_id: int
@@ -44,6 +45,7 @@ class Outgoing:
     body: Body
     replaces: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    is_retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,14 +118,21 @@ class TargetHealth:
             self.is_proven, self.is_full, self.is_stuck = True, False, False
 
     def blame(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
-        """Five documents in a row refused with one code and none accepted between: the target is to blame."""
+        """Five documents in a row refused with one code and none accepted between: the target is to blame.
+
+        Of those that went along and may pass another time one counts: a moment's trouble refuses all of them.
+        """
+        is_counted = False
         for upload, answer in answers:
             if not isinstance(answer, TargetError):
                 self.blamed.clear()
+            elif isinstance(answer, Rejected) and answer.may_pass and is_counted:
+                continue
             elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken | Unfit):
                 if answer.code != self._blamed_code:
                     self.blamed.clear()
                     self._blamed_code = answer.code
+                is_counted = is_counted or answer.may_pass
                 label = upload.path or upload.label
                 if label not in self.blamed:
                     self.blamed.append(label)

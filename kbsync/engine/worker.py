@@ -467,6 +467,7 @@ class Worker:
                         body=body,
                         replaces=replaces,
                         settings=binding.settings.document_settings(path),
+                        is_retry=upload.repairs > 0,
                     )
                 )
             answers: Sequence[PutOutcome]

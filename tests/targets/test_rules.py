@@ -107,7 +107,10 @@ COMMON_ROWS = [
     Row("common", "upload", 429, "", Unavailable),
     Row("common", "upload", 408, "", Unavailable),
     Row("common", "upload", 413, "", Rejected),
-    Row("common", "upload", 422, "", Rejected),
+    Row("common", "upload", 422, "the text is too long", Rejected),
+    Row("common", "upload", 422, detail("too long"), Rejected),
+    Row("common", "upload", 422, {"code": 7}, Rejected),
+    *(Row("common", "upload", 400, body, Rejected, may_pass=True) for body in ("", {}, PAGE)),
     Row("common", "upload", 103, "", Unsure),
 ]
 

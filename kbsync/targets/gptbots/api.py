@@ -70,11 +70,15 @@ class UploadItem:
 def batches_of(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[UploadItem, ...]]:
     """Requests: equally cut, all new or all changed, no name and no document twice, not too large.
 
+    A document that was refused before goes alone.
     `notes.md` and `notes.md.txt` do not go together: an answer that gives names without their extensions
     would call the second as the first is called in full.
     """
     open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
     for item in items:
+        if item.document.is_retry:
+            yield (item,)
+            continue
         batch = open_batches.setdefault((item.cutting, bool(item.doc_id)), [])
         is_namesake = any(
             item.file_name in (one.file_name, one.file_name.rpartition(".")[0])

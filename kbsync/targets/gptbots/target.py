@@ -120,7 +120,8 @@ def _outcome(
 ) -> PutOutcome:
     name = item.document.path
     if is_failed and not stored:
-        return Rejected("the vendor refused the document and gives no reason", code=FAILED)
+        # Often it takes the same document a moment later.
+        return Rejected("the vendor refused the document and gives no reason", code=FAILED, may_pass=True)
     ids = {one.id for one in stored}
     # An id given for two documents is believed for neither: one of them would never be found, and nothing
     # would say so (promise 10).

@@ -76,6 +76,8 @@ ENDINGS = frozenset((
 # fmt: on
 """Of files. Not every word behind a point is one: `余额0.00元`, `Insufficient balance.Please pay`."""
 
+_EMPTY_BODIES = ("", "{}", "[]", "null")
+
 SUCCESS, REDIRECT, SERVER_ERROR = range(200, 300), range(300, 400), range(500, 1000)
 
 _OPEN, _CLOSE = r"\"'“‘《「『【(（\[", r"\"'”’》」』】)）\]"
@@ -126,6 +128,11 @@ class ErrorCase:
     def is_success(self) -> bool:
         """HTTP says so."""
         return self.status in SUCCESS
+
+    @property
+    def gives_no_reason(self) -> bool:
+        """Neither words nor a code, or the page of a gateway: the next request may be taken."""
+        return not self.message and (self.is_page or (not self.codes and self.excerpt in _EMPTY_BODIES))
 
 
 def case_of(
@@ -223,7 +230,9 @@ class ErrorRule:
             wait = self.pause if case.retry_after is None else case.retry_after
             return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)
         if issubclass(self.means, Rejected):
-            return self.means(reason, code=code, may_pass=self.may_pass)
+            # What blames nothing says nothing of the document (promise 9); our own words do.
+            is_open = self.means is Rejected and case.gives_no_reason and not (self.says or self.hint)
+            return self.means(reason, code=code, may_pass=self.may_pass or is_open)
         return self.means(reason, code=code)
 
 

@@ -204,7 +204,7 @@ def refuses_everything(error: Rejected) -> TargetError:
     if error.code == FORBIDDEN:
         cure = "put an embedding.api_key that may use the model into the config"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
-    if error.may_pass:  # a page of a gateway or firewall, which is not the service
+    if error.code == "403":  # a page of a gateway or firewall, which is not the service
         return Unavailable(error.reason, code=error.code)
     return Halted(
         "embedding-missing",
@@ -335,8 +335,9 @@ class EmbeddingService:
             half = -(-len(items) // 2)
             made = await self._batch(items[:half], is_query, is_part=True)
             made += await self._batch(items[half:], is_query, is_part=True)
-            if not refusal.may_pass and not any(isinstance(each, Rejected) for each in made):
-                self._most_items = min(self._most_items, half)  # it was their number
+            is_number = refusal.code not in ("403", FORBIDDEN)
+            if is_number and not any(isinstance(each, Rejected) for each in made):
+                self._most_items = min(self._most_items, half)
             return made
         if is_too_long(refusal) and len(items[0].text) > SHORTEST:
             return await self._batch([items[0].shortened()], is_query, is_part=True)

@@ -236,7 +236,7 @@ def refused(failure: FailInfo, name: str) -> TargetError:
     rule = errors.refusal(errors.RECEIPT, said, errors.without_names(failure.text, name, failure.name))
     sentence = rule.says or "the vendor refused the document"
     reason = f"{sentence} ({said or 'no reason is given'})"
-    case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS)
+    case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=said)
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 

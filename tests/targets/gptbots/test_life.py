@@ -271,3 +271,48 @@ async def test_a_file_is_fetched_again_in_place_when_a_person_asks(world: Gptbot
     assert fetched(world) == [(FILE, "Visit 2")]
     assert items(world)["prices.url"].document_id == before
     assert (world.asked("add"), world.asked("update")) == (1, 1)
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+async def test_a_document_that_is_refused_without_a_reason_is_sent_again_alone(
+    world: GptbotsWorld, was_there: bool
+) -> None:
+    world.target_settings["concurrency"] = 1
+    world.write_many(4)
+    if was_there:
+        await world.once()
+        world.clock.now += 10
+        for number in range(4):
+            world.write(f"f{number}.md", f"changed {number}")
+    world.play("failed-item", op="[au]*", args={"name": "f[02]*"})
+    world.server.requests.clear()
+    await world.once()
+    assert world.statuses() == {"ready": 4}
+    assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+    assert world.asked("update" if was_there else "add") == 3
+
+
+async def test_all_of_a_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
+    """A moment's trouble of the vendor: neither the documents nor the settings are to blame."""
+    world.target_settings["concurrency"] = 1
+    world.write_many(8)
+    world.play("failed-item", op="add", args={"name": "*"})
+    await world.once()
+    assert world.statuses() == {"ready": 8}
+    assert world.asked("add") == 9
+
+
+async def test_a_document_that_is_always_refused_without_a_reason_fails_after_some_tries(
+    world: GptbotsWorld,
+) -> None:
+    world.target_settings["concurrency"] = 1
+    world.write_many(4)
+    world.play("failed-item", op="add", times=0, args={"name": "f0*"})
+    began = world.clock.now
+    await world.once()
+    assert world.statuses() == {"ready": 3, "failed": 1}
+    assert "gives no reason" in items(world)["f0.md"].reason
+    assert world.asked("add") == 2
+    assert world.clock.now - began > 1, "without a pause between the tries"
+    await world.once()
+    assert world.asked("add") == 2
