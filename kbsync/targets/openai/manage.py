@@ -51,12 +51,16 @@ class OpenaiBases(RemoteBases):
         await self._client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
     async def delete(self, base_id: str) -> None:
-        """Remove a store, and the files in it that a kbsync uploaded: the vendor would keep them."""
+        """Remove the files in a store that a kbsync uploaded, which the vendor would keep, then the store.
+
+        The store goes last: only its list says which files are ours, also when this is interrupted and a
+        person asks for it once more.
+        """
         path = f"/vector_stores/{base_id}"
         ours = [row["id"] async for row in rows(self._client, "list", f"{path}/files") if mark_in(row)]
-        await remove(self._client, "delete-base", path)
         for one in ours:
             await remove(self._client, "delete-file", f"/files/{one}")
+        await remove(self._client, "delete-base", path)
 
     async def _read(self, base_id: str) -> Mapping[str, Any]:
         if (found := await read(self._client, "base", f"/vector_stores/{base_id}")) is None:

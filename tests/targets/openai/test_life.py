@@ -476,3 +476,28 @@ async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missin
     assert {one.state for key, one in states.items() if key != "file-unknown"} == {DocState.READY}
     assert states["file-unknown"].state is DocState.MISSING
     assert world.asked() - before == 3  # the list, the one by itself, the store
+
+
+@pytest.mark.parametrize("dialect", ["openai", "ogx"])
+@pytest.mark.parametrize("deleted", [0, 1, 3])
+async def test_a_store_is_deleted_with_its_files_also_after_an_interruption(
+    tmp_path: Path, dialect: str, deleted: int
+) -> None:
+    async with OpenaiWorld(tmp_path, dialect=dialect).serving() as world:
+        world.write_many(3)
+        await world.once()
+        theirs = world.plant("theirs.md", "theirs")
+        files = world.app.project.files
+        async with world.running():
+            bases = world.make_target().bases
+            # The command is killed before it can delete the next file, or the store.
+            op, skip = ("delete-file", deleted) if deleted < 3 else ("delete-base", 0)
+            world.play("status", op=op, skip=skip, times=0, effect=False)
+            with pytest.raises(Unavailable):
+                await bases.delete(HOME_ID)
+            world.server.faults.clear()
+            assert len(files) == 4 - deleted
+            await bases.delete(HOME_ID)
+            with pytest.raises(Halted):
+                await bases.look(HOME_ID)
+        assert set(files) == {theirs}
