@@ -226,6 +226,27 @@ MISTAKES = {
         '        None,\n        "the manual has a code in every answer (promise 10)"',
         ("tests/targets/zhipu",),
     ),
+    "one-version-vouches-for-the-next": Mistake(
+        "a change counts as searchable while the version before it is still served",
+        "kbsync/targets/gptbots/target.py",
+        "        self._trusted.difference_update(ids)\n",
+        "",
+        ("tests/targets/gptbots/test_lookups.py",),
+    ),
+    "missing-call-is-missing-document": Mistake(
+        "a document whose indexing cannot be asked for again is taken for gone",
+        "kbsync/targets/zhipu/upload.py",
+        'is_gone(error) and (error.code != "404" or await self._document(remote_id) is None)',
+        "is_gone(error)",
+        ("tests/targets/zhipu/test_lacking.py",),
+    ),
+    "foreign-by-address-ours-by-name": Mistake(
+        "a document of others that is called like a file of ours is taken over",
+        "kbsync/targets/gptbots/target.py",
+        'reading = None if row.source_url else Naming(prefix, "plain")',
+        'reading = Naming(prefix, "plain")',
+        ("tests/targets/gptbots/test_life.py",),
+    ),
     # 11. Gone is gone.
     "deleted-text-stays-in-pages": Mistake(
         "deleted text can be read in the file of the index",

@@ -98,6 +98,23 @@ async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+async def test_a_foreign_document_is_not_ours_by_its_name_where_it_has_an_address_of_its_own(
+    world: GptbotsWorld,
+) -> None:
+    """Not even where names are proof enough: it is neither taken over, replaced nor deleted."""
+    foreign = world.plant("f0.md", "hello", source_url="https://intranet.example/f0.md")
+    world.settings = replace(world.settings, adopt="name")
+    world.write_many(8)
+    await world.once()
+    assert foreign not in {row.remote_id for row in world.rows()}
+    world.write("f0.md", "changed")
+    await world.once()
+    world.delete("f0.md")
+    await world.once()
+    assert [one["id"] for one in world.documents() if one["name"] == "f0.md"] == [foreign]
+    assert world.keeps_foreign()
+
+
 async def test_another_kind_is_another_document_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
     world.write("faq.csv", "question,answer\nwho,me\n")
     await world.once()

@@ -49,6 +49,30 @@ async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_loo
     await theirs.aclose()
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_what_was_seen_of_one_version_says_nothing_of_the_next(
+    served: GptbotsConformance, is_new: bool
+) -> None:
+    """An edit comes while a version is indexed whose next final state would have counted for it."""
+    target = served.target
+    [accepted] = await served.put(served.document("a.md", "kestrel one"))
+    remote_id = accepted.remote_id
+    if not is_new:
+        await served.until(DocState.READY, remote_id)
+        await served.pass_time(100)
+        served.app.set_behaviour({"stale_status": 0})
+        await served.put(served.document("a.md", "kestrel two", replaces=remote_id))
+        await served.pass_time(1)
+        assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
+        served.app.set_behaviour({"stale_status": 60})
+    await served.pass_time(30)  # it is done, and nobody asked
+    await served.put(served.document("a.md", "merlin", replaces=remote_id))
+    await served.pass_time(1)
+    assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
+    await served.until(DocState.READY, remote_id)
+    assert await served.found("merlin") == {remote_id}
+
+
 def plant_many(world: GptbotsWorld, n: int) -> None:
     """Somebody else's documents, ten in a second."""
     for number in range(n):

@@ -106,6 +106,18 @@ async def test_pictures_are_not_asked_for_where_there_are_none(answer: Any, show
     assert vendor.asked["images"] > asked
 
 
+@pytest.mark.parametrize("answer", [404, (404, failed(404, "Not Found"))], ids=str)
+async def test_a_reembedding_that_is_not_there_is_no_document_that_is_gone(answer: Any) -> None:
+    """The detail shows the document; a second 404 some time later proves that it is the call."""
+    clock, vendor = Clock(), Vendor(reembed=[answer], detail=[ok(row())])
+    subject = target(vendor, clock)
+    for _ in range(3):
+        with pytest.raises(NotOffered, match="no such call"):
+            await subject.reembed(FIRST_ID)
+        clock.now += 180.0
+    assert vendor.asked["reembed"] == 2
+
+
 async def trouble(subject: ZhipuTarget) -> None:
     try:
         await subject.reembed(FIRST_ID)
