@@ -81,6 +81,8 @@ class DocStatus:
     `halt` is the contract's word (`quota`) when the account is to blame and not the document. `is_final`: a
     person hid it there, so it is neither indexed again nor sent anew before `retry` asks for it. `twin`: the
     remote id of the document that has its text, where it failed because the target has each text once.
+    `pause`: seconds in which nothing is expected of a document that is indexing, as `reason` says; where that
+    is long, a pass ends without it.
     """
 
     state: DocState
@@ -89,6 +91,7 @@ class DocStatus:
     halt: str = ""
     is_final: bool = False
     twin: str = ""
+    pause: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

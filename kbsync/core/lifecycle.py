@@ -321,20 +321,30 @@ def lag_seen(upload: Upload) -> float:
     return max(0.0, upload.looked_at - upload.sent_at)
 
 
-def wait_on(upload: Upload, timing: Timing, *, is_working: bool = False, is_queued: bool = False) -> Upload:
+def wait_on(
+    upload: Upload,
+    timing: Timing,
+    *,
+    is_working: bool = False,
+    is_queued: bool = False,
+    least: float = 0.0,
+    reason: str = "",
+) -> Upload:
     """Still indexing: look again later, with growing pauses.
 
     `is_working`: the target says so itself. `is_queued`: others come first, and its time begins anew.
+    `least`: seconds of the pause at least, and the `reason`.
     """
     aged = _watched(upload, timing)
     if is_queued:
         aged = replace(aged, elapsed=min(aged.elapsed, timing.limits.poll_longest / POLL_SHARE))
     limits = timing.limits
-    wait = min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed))
+    wait = max(least, min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed)))
     # From here on a failure that it shows is a new one.
     is_answered = is_working and aged.phase is Phase.ASKED_AGAIN
     phase = Phase.PLAIN if is_answered else aged.phase
-    return replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
+    looked = replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
+    return replace(looked, reason=reason) if reason else looked
 
 
 def may_be_hurried(upload: Upload) -> bool:

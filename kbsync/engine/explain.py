@@ -532,10 +532,27 @@ class _Sentences:
         if UploadState.INDEXING in states:
             if known is not None and known.state is DocState.READY:
                 return f"the knowledge base has it ready; {self._wait()}"
-            return "the knowledge base is still indexing it; wait a little"
+            return self._indexing()
         if not states.isdisjoint((*TO_BE_SENT, UploadState.PRESUMED_LOST)):
             return f"it waits to be sent; {self._wait()}"
         return f"no pass has taken it yet; {self._wait()}"
+
+    def _indexing(self) -> str:
+        """How long it has been at it, and when there is news at the latest."""
+        [*_, row] = (one for one in self.evidence.uploads if one.state is UploadState.INDEXING)
+        since = row.accepted_at
+        told = "the knowledge base is still indexing it"
+        if since is not None and since <= self.now:
+            told = f"the knowledge base has been indexing it for {lasting(self.now - since)}"
+        known = self.evidence.status
+        if known is not None and known.pause and known.reason:
+            told = f"{told}: {known.reason}"
+        if not self.context.at_work:
+            return f"{told}; {self._next_pass()}"
+        due = max(0.0, (row.next_look_at or self.now) - self.now)
+        return (
+            f"{told}; kbsync looks again in {lasting(due)}" if due >= 1 else f"{told}; kbsync looks again now"
+        )
 
     def _settling(self) -> str:
         """For how long it must still be quiet; '' where it is quiet, or no news."""

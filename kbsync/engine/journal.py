@@ -558,7 +558,14 @@ class Journal:
                     return self._failed_to_index(tx, changed, vanished)
             case _:
                 is_working, is_queued = status.state is DocState.INDEXING, remedy is Remedy.QUEUED
-                changed = lifecycle.wait_on(upload, timing, is_working=is_working, is_queued=is_queued)
+                changed = lifecycle.wait_on(
+                    upload,
+                    timing,
+                    is_working=is_working,
+                    is_queued=is_queued,
+                    least=status.pause,
+                    reason=status.reason if status.pause else "",
+                )
                 tx.uploads.save(changed)
                 return None  # nothing follows from it
         self._take_step(tx, changed)

@@ -31,6 +31,7 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
+from kbsync.core.text import lasting
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
@@ -58,6 +59,9 @@ PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
 
 MOST_PASSAGES = 50
 """Passages that a search asks for: several may be of one document."""
+
+SOON, NOW_AND_THEN = 60.0, 90.0
+"""Seconds: in which work on a copy usually ends, and between looks at one whose end nobody heard of."""
 
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
@@ -258,7 +262,9 @@ class OpenWebuiTarget(AnswersByModel):
         if file is None or not (is_linked or file.is_apart or file.is_refused_copy):
             return _MISSING  # somebody took it out of the base, or that was not there when it was through
         is_begun = file.is_apart or (is_linked and not is_twin)
-        if self._surroundings.read_only or (is_begun and self._is_recent(file)):
+        if is_begun and self._is_recent(file):
+            return self._left_alone(file)
+        if self._surroundings.read_only:
             return _INDEXING
         try:
             if is_linked or not is_begun:
@@ -272,6 +278,16 @@ class OpenWebuiTarget(AnswersByModel):
         except Unsure:
             pass
         return _INDEXING
+
+    def _left_alone(self, file: StoredFile) -> DocStatus:
+        """What was begun and may still go on; after a minute without an end a pass does not wait for it."""
+        if self._age_of(file.updated) < SOON:
+            return _INDEXING
+        left = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
+        reason = "its indexing was interrupted and may still go on there; "
+        reason += f"if not, it is repeated in {lasting(left)}"
+        # A look now and then, since it may still end well.
+        return DocStatus(DocState.INDEXING, reason, pause=min(left, NOW_AND_THEN))
 
     def _is_recent(self, file: StoredFile) -> bool:
         """Its text was stored, or its indexing was begun, less than half of `give_up` ago."""

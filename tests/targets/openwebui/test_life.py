@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
@@ -11,11 +13,26 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
+from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.state.read_only import Tx
 from kbsync_standin.rules import Refused
+from tests.crash.harness import Guillotine
+from tests.engine.read_only_commands import state_of
 from tests.remote.world import sha_of_folder
 from tests.share import enumerated, long
 from tests.targets.openwebui.world import OpenWebuiWorld
+
+
+async def explained(world: OpenWebuiWorld, path: str) -> str:
+    """The answer of `kbsync explain`."""
+    with state_of(world) as state:
+
+        async def read(look: Callable[[Tx], PathExplanation]) -> PathExplanation:
+            return state.read(look)
+
+        async with world.running(), aclosing(world.make_target(read_only=True)) as target:
+            return (await explain_path(world.settings, target, read, world.clock, path)).answer
 
 
 async def found(world: OpenWebuiWorld, word: str) -> set[str]:
@@ -392,6 +409,36 @@ async def test_work_that_a_restart_of_the_server_ended_is_begun_again(world: Ope
         world.clock.now += seconds
     assert await state_at_a_new_process(world, copy) is DocState.READY
     assert world.asked("upload") == 2
+    assert await found(world, "kestrels") == {"a.md", "b.md"}
+
+
+@pytest.mark.parametrize("end", ["kbsync", "server"])
+async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_long_that_takes(
+    world: OpenWebuiWorld, end: str
+) -> None:
+    """Either is killed while a copy is indexed; only after 15 minutes that is begun again."""
+    world.write("a.md", "all about kestrels")
+    await world.once()
+    world.clock.now += 100
+    world.write("b.md", "all about kestrels")
+    if end == "kbsync":
+        guillotine = Guillotine(upon=["POST answer"] * 2)  # it was uploaded and told apart, and is not linked
+        await world.crash(guillotine)
+        assert guillotine.fallen
+    else:
+        world.play("goes-on", op="update", args={"seconds": 0})
+    began = world.clock.now
+    trouble = (await world.once()).trouble
+    assert world.clock.now - began < 120
+    assert re.fullmatch(r"b\.md: its indexing was interrupted .* repeated in 1[0-9] min", trouble)
+    assert world.statuses() == {"ready": 1, "indexing": 1}
+    assert re.search(
+        r"indexing it for \d+ s: .*repeated in 1\d min; run `kbsync --once",
+        await explained(world, "b.md"),
+    )
+    world.clock.now += 15 * 60
+    assert not (await world.once()).trouble
+    assert world.statuses() == {"ready": 2}
     assert await found(world, "kestrels") == {"a.md", "b.md"}
 
 
