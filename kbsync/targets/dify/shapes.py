@@ -66,12 +66,14 @@ class DifyCall(enum.StrEnum):
 class Dataset:
     """A knowledge base. `doc_form`: how its documents are cut, "" before the first.
 
-    `retrieval`: how it is searched, as a request has it.
+    `runtime`: "" where Dify itself cuts uploaded files; else what takes documents in its own way, such as
+    `rag_pipeline`. `retrieval`: how it is searched, as a request has it.
     """
 
     card: BaseCard
     provider: str
     doc_form: str
+    runtime: str = ""
     retrieval: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,7 +93,16 @@ def dataset_of(body: Any) -> Dataset | None:
         settings={"indexing_technique": technique} if technique else {},
     )
     doc_form, provider = text_of(told.get("doc_form")), text_of(told.get("provider"))
-    return Dataset(card, provider, doc_form, _retrieval(told.get("retrieval_model_dict"), technique))
+    retrieval = _retrieval(told.get("retrieval_model_dict"), technique)
+    return Dataset(card, provider, doc_form, _runtime(told), retrieval)
+
+
+def _runtime(told: Mapping[str, Any]) -> str:
+    """api/models/enums.py, `DatasetRuntimeMode`; versions before pipelines do not say."""
+    mode = printable(text_of(told.get("runtime_mode")))[:40]
+    if mode not in ("", "general"):
+        return mode
+    return "rag_pipeline" if id_of(told.get("pipeline_id")) else ""
 
 
 _RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]

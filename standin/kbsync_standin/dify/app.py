@@ -102,6 +102,8 @@ def _card(workspace: Workspace, base: KnowledgeBase) -> dict[str, Any]:
         "document_count": len(documents),
         "embedding_model": model,
         "doc_form": workspace.behaviour.doc_form if documents else None,
+        "runtime_mode": workspace.behaviour.runtime,
+        "pipeline_id": None if workspace.behaviour.runtime == "general" else base.id,
         "retrieval_model_dict": {
             "search_method": "semantic_search",
             "reranking_enable": False,
@@ -169,6 +171,8 @@ def _upload(call: Call) -> Any:
     workspace, base, behaviour = call.workspace, call.base(), call.workspace.behaviour
     if behaviour.external:
         raise _invalid("External datasets are not supported.")
+    if behaviour.runtime != "general":
+        raise _invalid("the dataset takes documents through its pipeline")
     parts = {part.name: part for part in form_in(call.request)}
     Rules().only(parts, ("data", "file"), "the form field")
     data = Rules().body(parts["data"].content, _DATA) if "data" in parts else {}

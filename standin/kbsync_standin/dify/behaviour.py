@@ -15,6 +15,7 @@ class DifyBehaviour:
     fresh: the base has no indexing technique and no rule yet, as one made by the API without any.
     technique_needed: each upload has to tell the technique, as at older versions.
     external: the base is kept by another service, and takes no documents.
+    runtime: the base is a general one, or takes documents in a way of its own.
     doc_form: how documents of the base are cut; another one is refused.
     deleted: the answer to a deletion: 204; 200 with the number 204, or with an object, as older versions.
     indexing_deletion: deleting what is being indexed: done, or refused with `document_indexing`.
@@ -31,6 +32,7 @@ class DifyBehaviour:
     fresh: bool = False
     technique_needed: bool = False
     external: bool = False
+    runtime: Literal["general", "rag_pipeline", "agent"] = "general"
     doc_form: Literal["text_model", "hierarchical_model", "qa_model"] = "text_model"
     deleted: Literal["204", "number", "object"] = "204"
     indexing_deletion: Literal["done", "refused"] = "done"

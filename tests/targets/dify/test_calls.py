@@ -103,6 +103,19 @@ async def test_a_base_that_is_kept_elsewhere_takes_no_documents(world: Any) -> N
     assert world.server.requests.by_op["upload"] == 0
 
 
+@pytest.mark.parametrize(
+    ("runtime", "words"), [("rag_pipeline", "a knowledge pipeline"), ("agent", "of the kind agent")]
+)
+async def test_a_base_with_a_way_of_its_own_takes_no_documents(world: Any, runtime: str, words: str) -> None:
+    world.app.set_behaviour({"runtime": runtime})
+    with pytest.raises(Halted, match=words) as caught:
+        await world.target.base()
+    assert "choose a general one" in caught.value.reason
+    [outcome] = await world.target.put([world.document("a.md", "alpha")])
+    assert isinstance(outcome, Halted)
+    assert world.server.requests.by_op["upload"] == 0
+
+
 @pytest.mark.parametrize("files_url", ["broken", "untold"])
 async def test_an_address_that_is_none_proves_no_bytes(world: Any, files_url: str) -> None:
     [one] = await world.make_ready(world.document("a.md", "alpha"))
