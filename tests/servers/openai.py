@@ -35,6 +35,7 @@ def _asked(model: str) -> dict[str, Any]:
 PROBES: Sequence[Probe] = (
     Probe("no key", "GET", "/v1/vector_stores", headers={"authorization": None}),
     Probe("create", "POST", "/v1/vector_stores", json={"name": "probes"}, keep={"store": "id"}),
+    Probe("readers", "GET", "/v1/providers"),
     Probe("stores", "GET", "/v1/vector_stores?limit=1&order=desc"),
     Probe("empty list", "GET", _FILES),
     Probe("upload", "POST", "/v1/files", file=_TEXT, form=_ASSISTANTS, keep={"file": "id"}),

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://api.openai.com/v1"
 
-EXTENSIONS = frozenset(
-    {"c", "cpp", "cs", "css", "doc", "docx", "go", "html", "java", "js", "json"}
-    | {"md", "pdf", "php", "pptx", "py", "rb", "sh", "tex", "ts", "txt"}
+OFFICE = frozenset({"doc", "docx", "pptx"})
+
+TEXTS = frozenset(
+    {"c", "cpp", "cs", "css", "go", "html", "java", "js", "json"}
+    | {"md", "php", "py", "rb", "sh", "tex", "ts", "txt"}
 )
+
+EXTENSIONS = TEXTS | OFFICE | {"pdf"}
 """What file search takes (the vendor's guide "File search", supported files)."""
 
 LARGEST = 512_000_000

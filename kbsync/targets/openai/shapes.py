@@ -89,15 +89,27 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
 
 
 def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
-    """What a search found, each with the id of its file. Raises `Unavailable` for another shape."""
-    rows, found = object_of(answer.body).get("data"), []
+    """What a search found, each once and with the id of its file. Raises `Unavailable` for another shape."""
+    rows, found = object_of(answer.body).get("data"), dict[tuple[str, str], tuple[str, Passage]]()
     for one in objects_in(well_formed(answer.op, rows if isinstance(rows, list) else None)):
         # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
         remote_id = id_of(object_of(one.get("attributes")).get("file_id")) or id_of(one.get("file_id"))
         text = "\n".join(text_of(part.get("text")) for part in objects_in(one.get("content")))
         if remote_id:
-            found.append((remote_id, Passage(text, score=number(one.get("score")) or 0.0)))
-    return found
+            # OGX shows a passage of several files once for each of them, always with the same file.
+            passage = Passage(text, score=number(one.get("score")) or 0.0)
+            found.setdefault((remote_id, text), (remote_id, passage))
+    return list(found.values())
+
+
+PDF_AND_TEXT = frozenset({"inline::pypdf"})
+"""Readers of OGX that take nothing else."""
+
+
+def readers_of(answer: HttpAnswer) -> frozenset[str]:
+    """The kinds of readers that OGX has for files."""
+    rows = objects_in(object_of(answer.body).get("data"))
+    return frozenset(text_of(one.get("provider_type")) for one in rows if one.get("api") == "file_processors")
 
 
 # -- marks
@@ -147,7 +159,8 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
 
 
 _PLAIN = Naming(style="plain")
-_TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(\.[A-Za-z0-9]+)?\Z")
+_TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(?:\.[A-Za-z0-9]+){0,2}\Z")
+_TELLS_TEXT = (".txt", ".md", ".html")
 
 
 def _short(*words: object) -> str:
@@ -159,17 +172,19 @@ def _short(*words: object) -> str:
 class FileNames:
     """Names of uploaded files: the path laid flat, `~`, a tag of store, prefix and length, one of the upload.
 
-    Some servers turn what is no letter, digit, point or dash into `_`.
+    Some servers turn what is no letter, digit, point or dash into `_`. OGX chooses its reader by the name and
+    knows few texts by it, so that there it ends as that of a text.
     """
 
     store: str
     prefix: str
 
-    def name(self, document: Outgoing) -> str:
-        """`guides__intro~mfrggzdfa5lsqnby.md`."""
+    def name(self, document: Outgoing, *, as_text: bool = False) -> str:
+        """`guides__intro~mfrggzdfa5lsqnby.md`; `as_text`: `main~mfrggzdfa5lsqnby.go.txt`."""
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
         stem, dot, extension = plain.rpartition(".")
-        return f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
+        name = f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
+        return f"{name}.txt" if as_text and not name.lower().endswith(_TELLS_TEXT) else name
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
         """A file of the account was uploaded for this store by a mirror with this prefix."""

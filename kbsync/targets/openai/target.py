@@ -37,7 +37,7 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.target import hits_for, limited, refusal_of
 from kbsync.targets.openai import api, shapes
-from kbsync.targets.openai.config import EXTENSIONS, OpenaiTargetConfig
+from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
 from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
 from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
@@ -49,10 +49,16 @@ FILES_PAGES = 10
 """Answers with the newest files of the account that are looked through for ours that were never attached."""
 
 SWEEP_EVERY, SWEEP_AFTER = 3600.0, 300.0
-"""Seconds: between two such looks; and from an upload on, in which another client may still attach it."""
+"""Seconds: between two such looks; and from an upload on, in which it may still be attached."""
+
+CLOCK_STEP = 2.0
+"""Seconds by which two clocks that tell whole seconds may differ."""
 
 QUICK = 10.0
 """Seconds: an answer that was lost sooner was not lost because the server takes so long to attach."""
+
+CLOSING = 5.0
+"""Seconds that the end of a program waits for files of ours to be deleted that nothing was made of."""
 
 OPEN = 300.0
 """Seconds in which a file whose attaching was not answered may still appear in the store."""
@@ -82,16 +88,20 @@ class OpenaiTarget(AnswersByModel):
         # Files still to be attached, by upload id and digest, and those that may be by now; since when.
         self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
         self._attaching: dict[str, float] = {}
+        # Files of which it is not known whether the service attaches them.
+        self._unclear: set[str] = set()
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
+        self._formats = EXTENSIONS
         self._swept_at: float | None = None
+        self._began = self._wall()
         self._deletions, self._lock = DeletionQueue(), AttachLock()
         super().__init__(config, surroundings, shapes.judge, **options)
 
     @property
     def limits(self) -> Limits:
         """What it takes."""
-        return limited(Limits(EXTENSIONS, max_bytes=self._config.max_bytes, marks=True), self._config)
+        return limited(Limits(self._formats, max_bytes=self._config.max_bytes, marks=True), self._config)
 
     @property
     def bases(self) -> OpenaiBases:
@@ -108,9 +118,19 @@ class OpenaiTarget(AnswersByModel):
         base_id = well_formed("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
         is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
+        if is_ogx and self._vector_model is None:
+            self._formats = await self._readable()
         self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
         documents = count_of(object_of(store.get("file_counts")).get("total"))
         return Base(base_id, documents, self._config.base_url)
+
+    async def _readable(self) -> frozenset[str]:
+        """The formats that OGX can read as it is set up; all, where it does not say."""
+        try:
+            readers = shapes.readers_of(await self._client.ask("readers", "GET", "/providers"))
+        except TargetError:
+            return EXTENSIONS
+        return EXTENSIONS - OFFICE if readers and readers <= shapes.PDF_AND_TEXT else EXTENSIONS
 
     # -- put
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[Accepted | TargetError]:
@@ -145,7 +165,9 @@ class OpenaiTarget(AnswersByModel):
 
         Raises no `Unsure`: what is not attached is no document, and a lost one is swept up later.
         """
-        part = FilePart("file", self._names.name(document), document.body)
+        extension = document.path.rpartition(".")[2].lower()
+        name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
+        part = FilePart("file", name, document.body)
         try:
             answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
             if remote_id := id_of(object_of(answer.body).get("id")):
@@ -164,6 +186,7 @@ class OpenaiTarget(AnswersByModel):
         try:
             row = object_of((await self._client.post("attach", self._files, json=body)).body)
         except Unsure as error:
+            self._unclear.add(remote_id)
             with suppress(Unavailable):
                 row = await self._row(remote_id)
             # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
@@ -263,8 +286,10 @@ class OpenaiTarget(AnswersByModel):
         return replace(told, upload_id=mark.upload_id, recipe=mark.recipe)
 
     async def _sweep(self, attached: set[str]) -> None:
-        """Delete files of ours that were uploaded and never attached, as the end of a program leaves them."""
-        before = self._wall() + (self._client.skew.apart or 0.0) - SWEEP_AFTER
+        """Delete files of ours that were uploaded and never attached, as a kill leaves them."""
+        apart = self._client.skew.apart or 0.0
+        # Nobody attaches what was uploaded before this program began: the one that did so has ended.
+        before = apart + max(self._wall() - SWEEP_AFTER, self._began - CLOCK_STEP)
         newest = api.rows(
             self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
         )
@@ -278,6 +303,16 @@ class OpenaiTarget(AnswersByModel):
         kept = self._waiting(SWEEP_EVERY)
         # One may have been attached since the list was read.
         await self.delete([one for one in orphans if one not in kept and await self._row(one) is None])
+
+    async def aclose(self) -> None:
+        """Delete what was uploaded and waits to be attached: the next program would upload it again."""
+        waiting = [one for one, _ in self._uploaded.values() if one not in self._unclear]
+        self._uploaded.clear()
+        with suppress(TargetError, TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                for one in waiting:
+                    await api.remove(self._client, "delete-file", f"/files/{one}")
+        await super().aclose()
 
     # -- rename, search
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:

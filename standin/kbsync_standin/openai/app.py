@@ -13,7 +13,15 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
-from kbsync_standin.openai.project import HOME_ID, Attached, Project, Store, Stored, StoredPassage
+from kbsync_standin.openai.project import (
+    HOME_ID,
+    UNSUPPORTED,
+    Attached,
+    Project,
+    Store,
+    Stored,
+    StoredPassage,
+)
 from kbsync_standin.rules import Rules, is_object, is_string, is_text, or_none, whole
 
 ROUTES: Sequence[tuple[str, str, str]] = (
@@ -33,6 +41,7 @@ ROUTES: Sequence[tuple[str, str, str]] = (
     ("DELETE", "/v1/vector_stores/{store}/files/{file}", "delete"),
     ("POST", "/v1/vector_stores/{store}/search", "search"),
     ("POST", "/v1/vector-io/insert", "put-back"),
+    ("GET", "/v1/providers", "readers"),
     ("POST", "/v1/chat/completions", "chat"),
 )
 """Method, path and operation."""
@@ -228,9 +237,19 @@ def _list(call: Call) -> Any:
     return _page(call, rows, 100, 20, lambda one: _row(call, one))
 
 
+_UNSUPPORTED = {
+    "code": "server_error",
+    "message": "Failed to execute job: 422: File type 'unknown' is not supported by the pypdf file "
+    "processor. Supported types: PDF and text files (txt, csv, md, etc.).",
+}
+
+
 def _row(call: Call, one: Attached) -> dict[str, Any]:
     status = one.status(call.project.clock.now())
-    error = {"code": one.error, "message": "The file could not be read."} if status == "failed" else None
+    error = None
+    if status == "failed":
+        is_known = one.error != UNSUPPORTED
+        error = {"code": one.error, "message": "The file could not be read."} if is_known else _UNSUPPORTED
     row = {
         "id": one.id,
         "object": "vector_store.file",
@@ -328,6 +347,15 @@ _CHUNK_TESTS: Mapping[str, Callable[[Any], bool]] = {
     "embedding_model": is_text,
     "embedding_dimension": whole(1, 10_000),
 }
+
+
+def _readers(call: Call) -> Any:
+    """What OGX is made of, as far as it reads files."""
+    if not call.project.is_ogx:
+        raise Refused(404, f"Invalid URL ({call.request.method} {call.request.path})")
+    reader = call.project.behaviour.reader
+    row = {"api": "file_processors", "provider_id": reader, "provider_type": f"inline::{reader}"}
+    return {"data": [row | {"config": {}, "health": {"status": "OK"}}]}
 
 
 def _put_back(call: Call) -> Any:
@@ -439,6 +467,7 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "delete": _delete,
     "search": _search,
     "put-back": _put_back,
+    "readers": _readers,
     "chat": _chat,
 }
 """What answers each operation. Raises `Breach` and `Refused`."""

@@ -17,6 +17,7 @@ class OpenaiBehaviour:
     dialect: `openai`; or `ogx`, as OGX 1.5.0 was seen to be: what is unknown is 400, attaching answers at its
         end, names are rewritten, files of equal text share their passages, a file that is deleted stays in
         its stores, a cursor that is gone begins the list anew.
+    reader: of OGX: `pypdf` reads PDF and what it knows for text by its name; `auto` reads all.
     list_lag: so long the list of a store lacks a new file and still has a detached one.
     extra_fields: unknown fields in every object.
     key_revoked: every request is answered 401.
@@ -27,6 +28,7 @@ class OpenaiBehaviour:
 
     vectorize: tuple[float, float] = (0.0, 0.0)
     dialect: Literal["openai", "ogx"] = "openai"
+    reader: Literal["pypdf", "auto"] = "pypdf"
     list_lag: float = 0.0
     extra_fields: bool = False
     key_revoked: bool = False

@@ -17,6 +17,11 @@ HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
 
 _REWRITTEN = re.compile(r"[^A-Za-z0-9._-]")
 
+_READ_BY_OGX = ("c", "cpp", "css", "csv", "html", "java", "js", "md", "pdf", "py", "sh", "tex", "ts", "txt")
+"""Endings of names that its reader `inline::pypdf` was seen to take."""
+
+UNSUPPORTED = "unsupported_file"
+
 
 @dataclass(slots=True)
 class Stored:
@@ -99,6 +104,10 @@ class Store:
     holders: dict[str, str] = field(default_factory=dict)
 
 
+def _is_read(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in _READ_BY_OGX
+
+
 class Project(Holdings[OpenaiBehaviour]):
     """One project."""
 
@@ -165,6 +174,8 @@ class Project(Holdings[OpenaiBehaviour]):
             ready = None
         if not file.content.strip():
             error = "invalid_file"
+        if self.is_ogx and self.behaviour.reader == "pypdf" and not _is_read(file.name):
+            error = UNSUPPORTED
         made = Attached(file, store.id, dict(attributes), strategy, now, ready, error, self._count)
         store.files[file.id] = made
         if not error:
@@ -212,9 +223,10 @@ class Project(Holdings[OpenaiBehaviour]):
         for one in store.files.values():
             text = one.file.text.decode("utf-8", "replace")
             share = shared_words(question, text)
-            is_holder = not self.is_ogx or store.holders.get(one.passage.id) == one.id
-            if share and is_holder and one.status(self.clock.now()) == "completed":
-                yield one, share
+            # OGX finds what several files have once for each of them, always under the same one.
+            shown = store.files.get(store.holders.get(one.passage.id, "")) if self.is_ogx else one
+            if share and shown is not None and one.status(self.clock.now()) == "completed":
+                yield shown, share
 
     def _hex(self) -> str:
         self._count += 1

@@ -45,6 +45,30 @@ async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorl
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
+@pytest.mark.parametrize("is_changed", [False, True])
+async def test_a_file_that_a_killed_pass_did_not_attach_is_deleted_by_the_next(
+    world: OpenaiWorld, is_changed: bool
+) -> None:
+    world.write("a.md", "some text")
+    await world.crash(Guillotine(upon=["POST answer"]))
+    world.clock.now += 10
+    if is_changed:
+        world.write("a.md", "another text")
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+    assert world.orphans() == []
+
+
+async def test_a_file_that_still_waits_to_be_attached_goes_when_the_pass_ends(world: OpenaiWorld) -> None:
+    world.write("a.md", "some text")
+    world.play("rate-limited", op="attach", times=0)
+    assert (await world.once()).trouble
+    assert world.orphans() == []
+    world.server.faults.clear()
+    await world.once()
+    assert world.bytes_by_path() == sha_of_folder(world)
+
+
 async def test_files_of_others_and_of_other_stores_are_never_swept_up(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
@@ -501,3 +525,39 @@ async def test_a_store_is_deleted_with_its_files_also_after_an_interruption(
             with pytest.raises(Halted):
                 await bases.look(HOME_ID)
         assert set(files) == {theirs}
+
+
+TEXTS_AT_OGX = ("main.cs", "main.go", "index.php", "rake.rb", "data.json", "run.SH", "guide.md", "page.html")
+
+
+@pytest.mark.parametrize("reader", ["pypdf", "auto"])
+async def test_ogx_reads_all_texts_and_what_it_cannot_read_is_left_out(tmp_path: Path, reader: str) -> None:
+    """It chooses its reader by the name of a file."""
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        world.turn(reader=reader)
+        for name in TEXTS_AT_OGX:
+            world.write(name, f"all about {name}")
+        for name in ("letter.docx", "talk.pptx", "old.doc"):
+            world.write(name, f"office {name}")
+        await world.once()
+        if reader == "pypdf":
+            assert world.statuses() == {"ready": len(TEXTS_AT_OGX), "skipped": 3}
+        else:
+            assert world.statuses() == {"ready": len(TEXTS_AT_OGX) + 3}
+        assert world.asked("attach") == world.asked("upload") == world.statuses()["ready"]
+        world.clock.now += HOURS
+        world.write("main.go", "all new about main.go")
+        await world.once()
+        async with world.running():
+            assert {row.path async for row in world.make_target().list()} >= set(TEXTS_AT_OGX)
+        assert world.orphans() == []
+
+
+async def test_a_search_at_ogx_shows_a_text_of_several_files_once(tmp_path: Path) -> None:
+    async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
+        for name in ("a.md", "b.md", "c.md"):
+            world.write(name, "all about kestrels")
+        await world.once()
+        async with world.running():
+            [hit] = await world.make_target().search(Query("kestrels"))
+        assert len(hit.passages) == 1
