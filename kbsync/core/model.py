@@ -335,7 +335,8 @@ class Limits:
     long (seconds) lies at least between two requests that nobody waits for. `links`: those of `extensions`
     whose files hold the address of a page that the service fetches; the list has them under a name of its
     own, unless it `marks`. `paid`: to have a document indexed costs money. `ids_return`: an id is made of the
-    name, so that a document that is gone and one of the same name sent later have the same.
+    name, so that a document that is gone and one of the same name sent later have the same. `batch_bytes`: of
+    the documents of one request together, a larger one goes alone; None: any.
     """
 
     extensions: frozenset[str] = frozenset()
@@ -343,6 +344,7 @@ class Limits:
     max_bytes: int | None = None
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
     batch: int = 1
+    batch_bytes: int | None = None
     concurrency: int = 4
     list_lag: float = 15.0
     marks: bool = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -405,6 +406,7 @@ class Worker:
             if lane in SENDS and tries is not None:
                 share = min(share, tries)
                 tries -= share
+            share = self._fitting(left[lane][:share])
             rows, left[lane] = left[lane][:share], left[lane][share:]
             started = self._start(rows, partial(self._take_turn, lane, self._turns.begin(lane))) or started
         return started
@@ -417,6 +419,14 @@ class Worker:
         lanes = SENDS if lane in SENDS else (lane,)
         rows = sum(len(waiting.get(each, ())) for each in lanes)
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
+
+    def _fitting(self, rows: Sequence[Upload]) -> int:
+        """How many of these, from the first, go in one request by their bytes; at least one."""
+        most = self._journal.binding.limits.batch_bytes
+        if most is None:
+            return len(rows)
+        sums = itertools.accumulate(row.size for row in rows)
+        return max(1, sum(total <= most for total in sums))
 
     async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
         begun = self._clock.steady()

@@ -166,14 +166,15 @@ def test_limits_are_those_that_are_kept() -> None:
         ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
         ["`chunk_token`", f"{most['chunk_token']:,}"],
         ["`header_row`", f"{most['header_row']}"],
-        ["documents in a request", f"{limits.batch}"],
+        ["new documents in a request", f"{MOST_FILES}"],
+        ["changed texts in a request", f"{limits.batch}"],
         ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
         ["ids in a question for states, or in a deletion", f"{target.MOST_IDS}"],
         ["rows of a page of the list", f"{PAGE_SIZE}"],
         ["passages that a search finds", f"{api.MOST_PASSAGES}"],
         ["a document's name", f"{LONGEST} bytes"],
     ]
-    assert limits.batch == MOST_FILES
+    assert limits.batch == api.MOST_CHANGED
 
 
 def test_the_ranking_models_are_told_and_those_that_the_stand_in_takes() -> None:

@@ -39,8 +39,11 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 
-# Documents in one request: 20 are documented, production refused 20 and took 10.
+# New documents in one request: 20 are documented, production refused 20 and took 10.
 MOST_FILES = 10
+
+MOST_CHANGED = 50
+"""Changed texts in one request: 200 are documented. So many are kept ready at a time."""
 
 MOST_BYTES = 16_000_000
 """Of one request with several documents; a single one may have more."""
@@ -67,7 +70,26 @@ class UploadItem:
         return base64_size(self.document.size)
 
 
-def batches_of(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[UploadItem, ...]]:
+class RequestSize:
+    """Documents in one request: as many as were taken so far, and the next time twice as many."""
+
+    def __init__(self, most: int) -> None:
+        self.now, self._most = min(most, MOST_FILES), most
+
+    def taken(self, count: int) -> None:
+        """A request with so many was answered."""
+        if count >= self.now:
+            self.now = min(self._most, 2 * self.now)
+
+    def refused(self, count: int) -> None:
+        """So many were too many, or may have been: what was taken before goes on."""
+        self._most = max(1, count // 2)
+        self.now = min(self.now, self._most)
+
+
+def batches_of(
+    items: Iterable[UploadItem], most_files: Callable[[UploadItem], int]
+) -> Iterator[tuple[UploadItem, ...]]:
     """Requests: equally cut, all new or all changed, no name and no document twice, not too large.
 
     A document that was refused before goes alone.
@@ -86,7 +108,7 @@ def batches_of(items: Iterable[UploadItem], most_files: int) -> Iterator[tuple[U
             or (item.doc_id and one.doc_id == item.doc_id)
             for one in batch
         )
-        is_full = len(batch) >= most_files or sum(one.size for one in batch) + item.size > MOST_BYTES
+        is_full = len(batch) >= most_files(item) or sum(one.size for one in batch) + item.size > MOST_BYTES
         if batch and (is_namesake or is_full):
             yield tuple(batch)
             batch.clear()

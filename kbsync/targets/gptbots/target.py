@@ -35,12 +35,15 @@ from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.gptbots.api import (
+    MOST_BYTES,
+    MOST_CHANGED,
     MOST_FILES,
     OVERLOADED,
     RANKING,
     DocumentList,
     GptbotsApi,
     ListedVersion,
+    RequestSize,
     UploadItem,
     batches_of,
 )
@@ -150,7 +153,8 @@ def limits_of(config: GptbotsTargetConfig) -> Limits:
             **dict.fromkeys(LINKS, min(config.max_bytes, LARGEST_LINK)),
         },
         links=LINKS,
-        batch=MOST_FILES,
+        batch=MOST_CHANGED,
+        batch_bytes=MOST_BYTES // 4 * 3,
         list_lag=1.0,
         marks=True,
         paid=True,
@@ -274,7 +278,9 @@ class GptbotsUploads:
         self._config, self._prefix = config, prefix
         self._api, self._list, self._statuses = api, listed, statuses
         self._missing = missing
-        self._most = MOST_FILES
+        self._new = RequestSize(MOST_FILES)
+        self._changed = {kind: RequestSize(MOST_FILES) for kind in DocumentKind}
+        self._changed[DocumentKind.TEXT] = RequestSize(MOST_CHANGED)
 
     async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
         """In the order given."""
@@ -289,7 +295,7 @@ class GptbotsUploads:
             results |= dict.fromkeys(sendable, error)
             return [results[place] for place in range(len(documents))]
         items = [self._item(place, one, known) for place, one in sendable.items()]
-        for batch in batches_of(items, self._most):
+        for batch in batches_of(items, self._most_files):
             results |= await self._deliver(batch)
         # A change may be refused because the document is gone: then it is sent as a new one.
         refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
@@ -298,9 +304,15 @@ class GptbotsUploads:
         except TargetError:
             refused = []
         gone = [self._item(one.place, one.document, {}) for one in refused if one.doc_id not in shown]
-        for batch in batches_of(gone, self._most):
+        for batch in batches_of(gone, self._most_files):
             results |= await self._deliver(batch)
         return [results[place] for place in range(len(documents))]
+
+    def _size(self, item: UploadItem) -> RequestSize:
+        return self._changed[item.cutting.kind] if item.doc_id else self._new
+
+    def _most_files(self, item: UploadItem) -> int:
+        return self._size(item).now
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
         """What the vendor would refuse after all of it was sent, is refused here."""
@@ -364,7 +376,10 @@ class GptbotsUploads:
         except Rejected as error:
             return await self._refused(batch, error, is_qa_update)
         except TargetError as error:
+            if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # it may have choked on their number
+                self._size(batch[0]).refused(len(batch))
             return {one.place: error for one in batch}
+        self._size(batch[0]).taken(len(batch))
         if is_qa_update:
             self._missing.works(QA_UPDATE)
         if not batch[0].doc_id:  # all of them are new
@@ -389,7 +404,7 @@ class GptbotsUploads:
             return {batch[0].place: error}
         middle = len(batch) // 2
         if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
-            self._most = min(self._most, max(1, middle))
+            self._size(batch[0]).refused(len(batch))
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
 

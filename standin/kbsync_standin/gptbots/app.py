@@ -134,7 +134,8 @@ def _take(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> Respo
 
 def _delivered(bot: Bot, request: Request, fault: Fault, *, is_update: bool) -> tuple[str, Delivery]:
     kind = request.path.split("/")[-2]
-    delivery = delivery_of(body_of(request), kind, bot.behaviour.most_files, is_update=is_update)
+    most = bot.behaviour.most_changed if is_update and kind == "text" else bot.behaviour.most_files
+    delivery = delivery_of(body_of(request), kind, most, is_update=is_update)
     bot.check_base(delivery.base)
     if any(hits(fault, "refused-item", sent.name) for sent in delivery.files):
         raise Refused("invalid parameter")

@@ -22,7 +22,7 @@ class GptbotsBehaviour:
     times: the unit of times in the list. working: the status of a document that is being worked on.
     failed: how `failed` is told: names (ids of updates), objects, or always ids; and null or absent where
         nothing failed.
-    most_files: more files in one request are refused.
+    most_files: more files in one request are refused; most_changed: in one that changes texts.
     bases: the form of the list of knowledge bases.
     unknown_ids: what deleting ids that are not there meets: ok, or a refusal.
     extra_fields: unknown fields in every object.
@@ -45,6 +45,7 @@ class GptbotsBehaviour:
     working: str = "EMBEDDING"
     failed: Literal["list", "objects", "ids", "null", "absent"] = "list"
     most_files: int = 10
+    most_changed: int = 200
     bases: Literal["knowledge_base", "data", "data_list"] = "knowledge_base"
     unknown_ids: Literal["ok", "refused"] = "ok"
     extra_fields: bool = False

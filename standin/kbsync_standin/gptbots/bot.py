@@ -29,6 +29,10 @@ class BotBase:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+CLEARED = "NULL"
+"""Sent as `source_url`."""
+
+
 @dataclass(slots=True)
 class Version:
     """One content. `ready_at` None: never. `fails`: then it is not searchable but failed."""
@@ -38,6 +42,10 @@ class Version:
     ready_at: float | None
     fails: bool = False
     address: str = ""
+
+    def url_after(self, before: str) -> str:
+        """What its update makes of a `source_url`: empty leaves it, the word NULL clears it."""
+        return "" if self.source_url == CLEARED else self.source_url or before
 
     @property
     def sha256(self) -> str:
@@ -74,7 +82,7 @@ class Document:
         if self.changed_at is not None:
             self.updated = max(coming.ready_at or now, self.updated + 1)
         self.serving, self.coming = coming, None
-        self.source_url = coming.source_url or self.source_url
+        self.source_url = coming.url_after(self.source_url)
 
     def status(self, now: float, working: str, stale: float) -> str:
         """`data_status`; `stale`: so many seconds after a change the old one is still told."""
@@ -219,7 +227,7 @@ class Bot(Holdings[GptbotsBehaviour]):
         if fault.kind == "other-name":  # as services call a name that they have already
             stem, _, extension = name.rpartition(".")
             name = f"{stem} (1).{extension}"
-        made, url = self.storage.new_id(now), version.source_url
+        made, url = self.storage.new_id(now), version.url_after("")
         one = Document(made, base, kind, name, now, now, version, url, rules=dict(rules))
         self.storage.documents[one.id] = one
         self._note("stored", one, version)
@@ -236,7 +244,7 @@ class Bot(Holdings[GptbotsBehaviour]):
         old.coming, old.changed_at = version, now
         old.rules = dict(rules) or old.rules
         if self.behaviour.marked_at == "accept":
-            old.source_url = old.coming.source_url or old.source_url
+            old.source_url = version.url_after(old.source_url)
         self._note("updated", old, old.coming)
         old.get_on(now)
 
@@ -264,7 +272,7 @@ class Bot(Holdings[GptbotsBehaviour]):
         ready: float | None = self.clock.now() + self.storage.span(self.behaviour.vectorize)
         if hits(fault, "stuck", sent.name):
             ready = None
-        url = "" if sent.source_url in (None, "NULL") else sent.source_url or ""
+        url = sent.source_url or ""
         content = self._fetched(sent.file_url) if sent.file_url else sent.content
         return Version(content, url, ready, hits(fault, "fails", sent.name), sent.file_url)
 

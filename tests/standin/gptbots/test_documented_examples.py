@@ -65,6 +65,19 @@ def test_status_is_a_bare_array_and_available_in_the_end() -> None:
     assert bot.ask("GET", where) == [{"data_id": stored["doc_id"], "data_status": "AVAILABLE"}]
 
 
+@pytest.mark.parametrize(("sent", "left"), [("", True), ("NULL", False)])
+def test_an_empty_source_url_leaves_the_old_one_and_the_word_null_clears_it(sent: str, left: bool) -> None:
+    bot = DirectGptbots()
+    [stored] = bot.add("a.txt")["doc"]
+    bot.now += 5
+    changed: dict[str, Any] = {"knowledge_base_id": HOME_ID, "chunk_token": 600}
+    changed["files"] = [file("a.txt", "Bye", source_url=sent) | {"doc_id": stored["doc_id"]}]
+    bot.ask("PUT", "/v1/bot/doc/text/update", changed)
+    bot.now += 5
+    [row] = bot.ask("GET", f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size=10")["list"]
+    assert bool(row["source_url"]) is left
+
+
 def test_ids_that_were_encoded_into_one_are_one_odd_id() -> None:
     bot = DirectGptbots()
     first, second = (one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
@@ -150,6 +163,7 @@ def test_switches_are_checked() -> None:
         {"nonsense": 1},
         {"order": "up"},
         {"most_files": -1},
+        {"most_changed": -1},
         {"vectorize": [2, 1]},
         {"qa_updates": 1},
     ):

@@ -333,3 +333,19 @@ async def test_a_document_that_is_always_refused_without_a_reason_fails_after_so
     assert world.clock.now - began > 1, "without a pause between the tries"
     await world.once()
     assert world.asked("add") == 2
+
+
+async def test_many_changed_texts_go_in_larger_and_larger_requests(world: GptbotsWorld) -> None:
+    """Two hundred are documented; how many the service takes shows only when they are sent."""
+    world.target_settings["concurrency"] = 1
+    await mirrored(world, 100)
+    for most in (5, 11):
+        world.clock.now += 10
+        for number in range(100):
+            world.write(f"f{number}.md", f"changed {number} {most}")
+        world.server.requests.clear()
+        await world.once()
+        assert world.statuses() == {"ready": 100}
+        assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
+        assert world.asked("update") <= most
+        world.play("code", op="update", skip=1, args={"code": "40332"})  # twenty are too many

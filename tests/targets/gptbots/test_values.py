@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kbsync.contract.target import Accepted, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
-from kbsync.targets.gptbots.api import UploadItem, batches_of, stream_of
+from kbsync.targets.gptbots.api import RequestSize, UploadItem, batches_of, stream_of
 from kbsync.targets.gptbots.config import cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.shapes import (
     Marker,
@@ -152,13 +152,31 @@ def test_what_is_no_receipt_says_nothing(body: Any) -> None:
     assert receipt_of(body) is None
 
 
+def ten(_: UploadItem) -> int:
+    return 10
+
+
 def test_batches_are_bounded_by_number_bytes_kind_and_name() -> None:
     big = b"x" * 7_000_000
     items = [item(f"{n}.md", n) for n in range(12)] + [item("1.md", 12), item("t.csv", 13)]
-    sizes = sorted(len(batch) for batch in batches_of(items, 10))
+    sizes = sorted(len(batch) for batch in batches_of(items, ten))
     assert sizes == [1, 3, 10]
-    assert [len(batch) for batch in batches_of([item(f"{n}.md", n, "", big) for n in range(2)], 10)] == [1, 1]
-    assert len(list(batches_of([item("a.md", 0, "7"), item("b.md", 1, "7")], 10))) == 2
+    assert [len(batch) for batch in batches_of([item(f"{n}.md", n, "", big) for n in range(2)], ten)] == [
+        1,
+        1,
+    ]
+    assert len(list(batches_of([item("a.md", 0, "7"), item("b.md", 1, "7")], ten))) == 2
+
+
+def test_requests_grow_as_long_as_they_are_taken() -> None:
+    size = RequestSize(50)
+    for count in (3, 10, 12, 20, 40, 50, 50):
+        size.taken(count)
+    assert size.now == 50
+    size.refused(50)
+    size.taken(25)
+    assert size.now == 25
+    assert RequestSize(4).now == 4
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 64])
