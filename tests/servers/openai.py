@@ -77,6 +77,7 @@ KNOWN: Mapping[str, str] = {
     "*: body.error.[cpt]*": "its errors have a message and nothing else",
     "*: body*expires_at": "files expire after a year there, at OpenAI never",
     "*: body*status_details": "empty text there, null in OpenAI's reference",
+    "readers: body.data*": "it tells all that it is made of; the stand-in what reads files",
     "empty list: body.*_id": "empty text there, null in OpenAI's reference",
     "long value: *": "bounds hold there only where a file is attached",
     "search: body.data*attributes.*": "facts of a passage, which the stand-in does not cut",

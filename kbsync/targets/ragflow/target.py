@@ -33,6 +33,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.answering import Completions, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
+from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, object_of, well_formed
 from kbsync.targets.http.target import RemoteTarget, delete_in_batches, grace, hits_for, limited, refusal_of
 from kbsync.targets.ragflow import shapes
@@ -118,7 +119,15 @@ class RagflowTarget(RemoteTarget):
         stored = shapes.stored_of(answer.body)
         if stored is None:
             return Unsure("upload: the answer does not name the document", code="no-id")
+        await self._describe(stored.id, document)
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
+
+    async def _describe(self, remote_id: str, document: Outgoing) -> None:
+        """Tell its path and tags, by which chats filter. It is worth having without: nothing is raised."""
+        path = f"{self._documents}/{quote(remote_id, safe='')}"
+        with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
+            fields = metadata_of(document, self._surroundings.prefix)
+            await self._client.ask("describe", "PUT", path, json={"meta_fields": fields})
 
     async def _parse(self, ids: Sequence[str]) -> None:
         """Have documents parsed, asked once: a second request would find them under way, and be refused."""

@@ -28,6 +28,7 @@ from kbsync_standin.rules import (
     are_strings,
     are_texts,
     is_flag,
+    is_object,
     is_string,
     is_text,
     json_object,
@@ -44,6 +45,7 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("POST", "/api/v1/datasets/{id}/documents"): "upload",
     ("GET", "/api/v1/datasets/{id}/documents"): "list",
     ("DELETE", "/api/v1/datasets/{id}/documents"): "delete",
+    ("PUT", "/api/v1/datasets/{id}/documents/{document}"): "describe",
     ("POST", "/api/v1/datasets/{id}/chunks"): "parse",
     ("POST", "/api/v1/documents/ingest"): "parse",
     ("POST", "/api/v1/retrieval"): "search",
@@ -73,6 +75,7 @@ class Call:
     request: Request
     dataset: str
     fault: Fault
+    document: str = ""
 
     @property
     def body(self) -> dict[str, Any]:
@@ -219,7 +222,7 @@ def _row(call: Call, one: Document) -> dict[str, Any]:
         "create_time": int(one.created * 1000),
         "progress": 0.0,
         "progress_msg": one.said,
-        "meta_fields": {},
+        "meta_fields": dict(one.fields),
         "run": DIGITS[one.run] if call.user.behaviour.runs == "digits" else one.run,
         # A damaged PDF is repaired before it is stored (`read_potential_broken_pdf`).
         "size": len(one.content) + (one.name.endswith(".pdf") and not one.content.startswith(b"%PDF")),
@@ -258,6 +261,25 @@ def _list(call: Call) -> Any:
         rows.reverse()
     data: dict[str, Any] = {"docs": [_row(call, one) for one in call.page(rows, query)]}
     return data if behaviour.total == "missing" else data | {behaviour.total: len(rows)}
+
+
+def _describe(call: Call) -> Any:
+    """`update_doc`, as far as it is about metadata."""
+    call.user.own(call.dataset)
+    fields = Rules().known(call.body, {"meta_fields": _are_fields}, ("meta_fields",))["meta_fields"]
+    one = next((one for one in call.user.alive(call.dataset) if one.id == call.document), None)
+    if one is None:
+        raise Refused("The dataset doesn't own the document.")
+    one.fields = fields
+    return _row(call, one)
+
+
+def _are_fields(value: Any) -> bool:
+    """Texts, numbers, and lists of them."""
+    lists = (
+        [one if isinstance(one, list) else [one] for one in value.values()] if is_object(value) else [[None]]
+    )
+    return all(isinstance(one, str | int | float) for several in lists for one in several)
 
 
 def _delete(call: Call) -> Any:
@@ -349,6 +371,7 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "upload": _upload,
     "list": _list,
     "delete": _delete,
+    "describe": _describe,
     "parse": _parse,
     "search": _search,
     "chats": _chats,
@@ -387,7 +410,7 @@ class RagflowApplication(ServiceApplication):
             return Response.json(body, 404)
         if fault.kind == "code":
             return _refusal(fault)
-        call = Call(self.user, request, pieces.get("id", ""), fault)
+        call = Call(self.user, request, pieces.get("id", ""), fault, pieces.get("document", ""))
         if op == "chat":
             return answer(self.user, call.dataset, call.body, fault.args if fault.kind == "stream" else {})
         data = ANSWERS[op](call)

@@ -58,6 +58,7 @@ class Document:
     said: str = ""
     is_enabled: bool = True
     is_deleted: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected
+from kbsync.targets.http.metadata import tags_in
+from kbsync_standin.ragflow.datasets import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
@@ -311,3 +314,42 @@ async def test_another_dataset_is_missing_and_nothing_is_believed_of_its_documen
     world.write("new.md", "a new file")
     await world.once()
     assert world.halted == "knowledge-base-missing"
+
+
+# -- metadata
+
+
+async def test_path_and_tags_come_as_metadata(world: RagflowWorld) -> None:
+    world.settings = replace(world.settings, prefix="team/")
+    world.write("guides/intro.md", "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons.")
+    world.write("plain.txt", "---\ntags: none\n---\ntext")
+    await world.once()
+    fields = [one.fields for one in world.app.user.alive(HOME_ID)]
+    assert sorted(fields, key=str) == [
+        {"path": "team/guides/intro.md", "tags": ["red", "green"]},
+        {"path": "team/plain.txt"},
+    ]
+
+
+@pytest.mark.parametrize(("kind", "args"), [("status", {"status": 404}), ("code", {"code": 102})])
+async def test_a_document_whose_metadata_is_refused_is_mirrored_without(
+    world: RagflowWorld, kind: str, args: dict[str, Any]
+) -> None:
+    world.play(kind, op="describe", times=0, args=args)
+    await mirrored(world)
+    assert world.statuses() == {"ready": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("---\ntags: a, b, a\n---\n", ["a", "b"]),
+        ('\ufeff---\r\nTags:\r\n  - a b\r\n  - "#c"\r\ntitle: t\r\n  - no\r\n---\r\ntext', ["a b", "c"]),
+        ("---\ntags: []\n---\n", []),
+        ("---\ntags: [a]\ntext without an end", []),
+        ("text\n---\ntags: a\n---\n", []),
+        ("", []),
+    ],
+)
+def test_tags_are_read_from_front_matter(text: str, tags: list[str]) -> None:
+    assert tags_in(text) == tags

@@ -1,0 +1,49 @@
+"""What a service with metadata is told of a document besides its text: its path, and the tags in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kbsync.contract.target import Outgoing
+
+_WITH_TAGS = frozenset({"md", "mdx", "markdown"})
+_TAG_KEYS = ("tags", "tag", "keywords")
+_LONGEST_MATTER = 8192
+_MOST_TAGS, _LONGEST_TAG = 20, 100
+
+
+def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
+    """`path` with the mirror's prefix; `tags`, where its front matter has some."""
+    # Bytes of a name that are no text are no JSON either.
+    path = (prefix + document.path).encode("utf-8", "replace").decode()
+    fields: dict[str, Any] = {"path": path}
+    if document.path.rpartition(".")[2].lower() in _WITH_TAGS:
+        with document.body.open() as stream:
+            tags = tags_in(stream.read(_LONGEST_MATTER).decode("utf-8", "replace"))
+        fields |= {"tags": tags} if tags else {}
+    return fields
+
+
+def tags_in(text: str) -> list[str]:
+    """The tags of front matter, a list in one line or in several; none where it has no end.
+
+    Read line by line: this is outside the fence, where nobody's YAML is loaded.
+    """
+    first, *lines = text.removeprefix("\ufeff").splitlines() or [""]
+    if first.rstrip() != "---":
+        return []
+    tags: list[str] = []
+    is_in_list = False
+    for line in lines:
+        if line.rstrip() in ("---", "..."):
+            cleaned = (tag.strip(" \t\"'#")[:_LONGEST_TAG] for tag in tags)
+            return list(dict.fromkeys(tag for tag in cleaned if tag))[:_MOST_TAGS]
+        item = line.lstrip()
+        if is_in_list and item.startswith("- "):
+            tags.append(item[2:])
+            continue
+        key, colon, value = line.partition(":")
+        is_in_list = bool(colon) and key.lower() in _TAG_KEYS
+        if is_in_list:
+            tags += value.strip().removeprefix("[").removesuffix("]").split(",")
+    return []
