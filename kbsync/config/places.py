@@ -11,21 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kbsync.config.model import Config, folder_name
+from kbsync.core.file_systems import is_network
 from kbsync.errors import UsageError
 from kbsync.permissions import make_private_folder, open_private
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-
-# fmt: off
-_NETWORK = frozenset((
-    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs", "gfs2", "glusterfs", "gpfs",
-    "lustre", "moosefs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
-))
-_NETWORK_FUSE = frozenset((
-    "ceph", "ceph-fuse", "cephfs", "curlftpfs", "davfs2", "gcsfuse", "glusterfs", "goofys", "gvfsd-fuse",
-    "juicefs", "mfs", "moosefs", "rclone", "s3fs", "seaweedfs", "sshfs",
-))
-# fmt: on
 
 
 def network_file_system(path: Path, mountinfo: Path = MOUNTINFO) -> str | None:
@@ -50,9 +40,7 @@ def network_file_system(path: Path, mountinfo: Path = MOUNTINFO) -> str | None:
         holds = real == point or real.startswith(point.rstrip(b"/") + b"/")
         if len(point) >= longest and holds:
             longest, kind = len(point), after.split(b" ")[0].decode("ascii", "replace")
-    # FUSE alone says nothing: ntfs-3g is local, sshfs is not.
-    is_network = kind in _NETWORK or kind.removeprefix("fuse.") in _NETWORK_FUSE
-    return kind if is_network else None
+    return kind if is_network(kind) else None
 
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kbsync.core.file_systems import SHARED
 from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError, ShortageError
 
@@ -75,20 +76,10 @@ def _unescaped(field: bytes) -> bytes:
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
-_SHARED = frozenset(
-    {
-        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fakeowner", "fhgfs", "fuse"),
-        *("gfs", "gfs2", "glusterfs", "gpfs", "grpcfuse", "lustre", "moosefs", "ncpfs", "nfs", "nfs4"),
-        *("ocfs2", "orangefs", "osxfs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"),
-        *("vmhgfs",),
-    }
-)
-
-
 def is_shared(fs_type: str) -> bool:
     """True for file systems of the network, of virtual machines' hosts and in FUSE."""
     # Not `fuseblk`, a disk of this machine behind FUSE: all its changes pass this kernel.
-    return fs_type in _SHARED or fs_type.startswith("fuse.")
+    return fs_type in SHARED or fs_type.startswith("fuse.")
 
 
 def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:

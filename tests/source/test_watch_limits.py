@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.config.places import _NETWORK
+from kbsync.config.places import check_state_dir
+from kbsync.errors import UsageError
 from kbsync.source import observer
 from kbsync.source.observer import InotifyLimits, Obstacle, read_limits
 from kbsync.source.roots import Mount, bound, is_shared, shared_below
@@ -68,8 +69,13 @@ def test_file_systems_that_others_change_are_shared_and_our_own_are_not() -> Non
     assert [name for name in (*SHARED, *OWN) if is_shared(name)] == [*SHARED]
 
 
-def test_what_is_no_place_for_a_state_is_no_place_to_wait_for_events() -> None:
-    assert [name for name in sorted(_NETWORK) if not is_shared(name)] == []
+@pytest.mark.parametrize("name", [*SHARED, "vboxsf", "vmhgfs", "drvfs", "fuse.vmhgfs-fuse", "fuse.grpcfuse"])
+def test_what_is_polled_is_no_place_for_a_state_and_the_other_way_round(tmp_path: Path, name: str) -> None:
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(f"1 0 8:1 / / rw - {name} none rw\n")
+    assert is_shared(name)
+    with pytest.raises(UsageError, match=f"network file system \\({name}\\)"):
+        check_state_dir(tmp_path / "state", mountinfo=mountinfo)
 
 
 def test_only_mounts_below_the_folder_count() -> None:
