@@ -33,13 +33,15 @@ class Spooled:
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
         """`content`: the bytes, or a descriptor of a file without a name, which is closed by `close`."""
-        self._content = content
+        self._content: bytes | int | None = content
         self.size = size
         self.digest = digest
         self.stamp = stamp
 
     def open(self) -> BinaryIO:
-        """A fresh stream from the start, independent of all others; not after `close`."""
+        """A fresh stream from the start, independent of all others. Raises ValueError after `close`."""
+        if self._content is None:  # an empty stream would pass for an empty file
+            raise ValueError(f"this copy of {self.size} bytes was closed")
         if isinstance(self._content, bytes):
             return io.BytesIO(self._content)
         return Path(f"/proc/self/fd/{self._content}").open("rb")
@@ -48,7 +50,7 @@ class Spooled:
         """Let go of the bytes; repeatable."""
         if isinstance(self._content, int):
             os.close(self._content)
-        self._content = b""
+        self._content = None
 
     def __enter__(self) -> Self:
         return self

@@ -264,6 +264,15 @@ def test_a_copy_has_no_name_and_is_closed_once(
     body.close()
 
 
+@pytest.mark.parametrize("content", [b"", b"small", LARGE])
+def test_a_copy_that_was_closed_is_not_an_empty_one(root: Path, spool_dir: Path, content: bytes) -> None:
+    (root / "a.md").write_bytes(content)
+    body = taken(copy_stable(root, "a.md", spool_dir))
+    body.close()
+    with pytest.raises(ValueError, match=r"copy .* was closed"):
+        body.open()
+
+
 def test_other_bytes_than_were_planned_are_not_sent(root: Path, spool_dir: Path) -> None:
     (root / "a.md").write_bytes(LARGE)
     outcome = copy_stable(root, "a.md", spool_dir, hexed(b"before"))
