@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Explains, Query
 from kbsync.contract.target import (
     Accepted,
     Confirms,
@@ -145,6 +145,17 @@ class TargetSuite(ExtraSuite):
         status = await world.target.status([*ids, world.unknown_id])
         states = {key: one.state for key, one in status.items()}
         assert states == {**dict.fromkeys(ids, DocState.READY), world.unknown_id: DocState.MISSING}
+
+    async def test_impossible_ids_are_unknown(self, world: SuiteWorld) -> None:
+        if not world.impossible_ids:
+            pytest.skip("this target doesn't read the ids it gives")
+        ids = list(world.impossible_ids)
+        status = await world.target.status(ids)
+        assert {key: one.state for key, one in status.items()} == dict.fromkeys(ids, DocState.MISSING)
+        assert dict(await world.target.delete(ids)) == dict.fromkeys(ids)
+        for remote_id in ids:
+            with pytest.raises(Rejected, match="holds no document"):
+                await world.require(Explains).explain(remote_id)
 
     async def test_long_list_is_complete_and_without_doubles(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_DOCUMENTS)

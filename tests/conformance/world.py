@@ -45,6 +45,8 @@ class SuiteWorld(abc.ABC):
     """One that answers questions, where the service has no applications."""
     unknown_id = "2108699999999999999"
     """An id in the form of the target's own that no document has."""
+    impossible_ids: tuple[str, ...] = ()
+    """Ids in about that form that the target can't have given."""
 
     def __init__(self) -> None:
         self._upload_ids = itertools.count(1)

@@ -350,9 +350,15 @@ def _entry(document: Outgoing) -> Entry:
     )
 
 
+_LARGEST_ID = 2**63 - 1
+"""What both stores can number; they don't compare with more."""
+
+
 def number_of(remote_id: str) -> int | None:
     """The document that a remote id names; None for what never was an id of ours."""
-    return int(remote_id) if remote_id.isascii() and remote_id.isdigit() else None
+    is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_LARGEST_ID))
+    number = int(remote_id) if is_number else None
+    return None if number is None or number > _LARGEST_ID else number
 
 
 def _known_number(remote_id: str) -> int:
