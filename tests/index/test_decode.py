@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import random
+from collections import Counter
 
 import pytest
 
@@ -34,6 +36,50 @@ WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
 @pytest.mark.parametrize(("encoding", "text"), [*LEGACY, *(each[1:] for each in SAMPLES), *SENTENCES])
 def test_the_encodings_of_many_languages_are_told_apart(encoding, text):
     assert decode(text.encode(encoding)) == text
+
+
+def damaged(raw: bytes, at: int) -> dict[str, bytes]:
+    """`raw` with a single byte wrong at `at`, as a failing disk or a careless cut leaves it."""
+    return {
+        "one more": raw[:at] + b"\xff" + raw[at:],
+        "one less": raw[:at] + raw[at + 1 :],
+        "another": raw[:at] + b"\x80" + raw[at + 1 :],
+        "first cut": raw[1:],
+    }
+
+
+def share_of(text: str, decoded: str) -> float:
+    """How much of `text`, in pairs of characters, is in what was decoded."""
+    pairs, there = (Counter(map("".join, itertools.pairwise(each))) for each in (text, decoded))
+    return (pairs & there).total() / pairs.total()
+
+
+LONG_ENOUGH = [(encoding, text) for _, encoding, text in SAMPLES if len(text) > 400] + [
+    (encoding, f"{text}\n" * 4) for encoding, text in SENTENCES if len(text) > 60
+]
+
+
+@pytest.mark.parametrize(("encoding", "text"), LONG_ENOUGH)
+def test_one_bad_byte_does_not_make_another_language_of_a_text(encoding, text):
+    text = text[:1_000]
+    raw = text.encode(encoding)
+    for what, bad in damaged(raw, len(raw) // 2 + len(raw) % 7).items():
+        # The line it is in may be lost, but no other.
+        assert share_of(text, decode(bad)) > 0.6, what
+
+
+@long
+def test_hardly_any_damage_anywhere_makes_another_language_of_a_text():
+    chance, wrong, tried = random.Random(3), [], 0
+    for encoding, text in [*LONG_ENOUGH, *((e, t) for e, t in LEGACY if len(t) > 60)]:
+        raw = text[:1_500].encode(encoding)
+        for _ in range(3):
+            for what, bad in damaged(raw, chance.randrange(len(raw) // 4, len(raw))).items():
+                tried += 1
+                decoded = decode(bad)
+                if decoded[:8] != text[:8] and share_of(text[:1_500], decoded) < 0.6:
+                    wrong.append((encoding, what, text[:20], decoded[:20]))
+    assert len(wrong) <= tried * 0.02, wrong
 
 
 ENGLISH = [
