@@ -210,7 +210,7 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
 class Slow:
     """Vectors of nobody's, each document's after 50 ms, as from a service."""
 
-    model, takes_pictures, at_once = "slow", False, 2**31
+    model, takes_pictures, at_once, least_cosine = "slow", False, 2**31, 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Vectors that are there when this returns."""

@@ -46,6 +46,10 @@ class Encoder(Protocol):
     def at_once(self) -> int:
         """So many chunks are one request; more are begun in several."""
 
+    @property
+    def least_cosine(self) -> float:
+        """Texts that are no nearer than this have nothing to do with each other, as far as that is known."""
+
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Vectors under way. The result raises `TargetError` where the service itself is to blame."""
 
@@ -75,6 +79,11 @@ class LocalEncoder:
         if not self._name and self._onnx:
             self._name = onnx_name(self._onnx)
         return self._name
+
+    @property
+    def least_cosine(self) -> float:
+        """That of the built-in model was measured; each model has its own, which nobody can tell from it."""
+        return LEAST_COSINE if self._onnx is None else 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Vectors that are there when this returns. Raises `UsageError` where the model cannot be read."""
@@ -110,6 +119,9 @@ TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205
 
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, known without loading anything."""
+
+LEAST_COSINE = 0.2
+"""Of the built-in vectors: those of unrelated English have 0.1."""
 
 DIMENSIONS = 256
 MOST_TOKENS = 1024

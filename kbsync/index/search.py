@@ -26,16 +26,15 @@ from kbsync.errors import TargetError
 from kbsync.index.embed import Encoder
 from kbsync.index.read.formats import is_picture
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
+from kbsync.index.weights import PASSAGES
 from kbsync.index.words import readable, terms_of
 
 LEXICAL = 0.5
 
 _log = logging.getLogger(__name__)
 
-_PASSAGES = 3
 _NEAR = 0.6  # a further passage has at least this share of the best one's score
-_LEAST = 0.2  # cosine a chunk without any of the words must have; unrelated English has 0.1
-_FAR = 0.2  # and this share of the best score: what has a rare word exactly leaves the merely similar out
+_FAR = 0.2  # share of the best score: what has a rare word exactly leaves the merely similar out
 
 
 class Ranker(Protocol):
@@ -116,7 +115,8 @@ class Search:
                 _log.warning("searched by words alone: %s", printable(error.reason))
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as seen:
-            ranked = _ranked(seen.candidates(terms, self._encoder.model, vector, query))
+            least = self._encoder.least_cosine
+            ranked = _ranked(seen.candidates(terms, self._encoder.model, vector, query, least), least)
             if self._ranker is None:
                 return _hits(seen, ranked, query.top_k)
             shown = seen.passages(each.chunk for each in ranked)
@@ -128,11 +128,14 @@ class Search:
             return _hits(seen, ranked, query.top_k)
 
 
-def _ranked(candidates: Sequence[CandidateChunk]) -> list[_Scored]:
-    """Chunks by score, best first, without those that are merely a little similar."""
+def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
+    """Chunks by score, best first, without those that are merely a little similar.
+
+    `least`: the cosine that a chunk without any of the words must have.
+    """
     scored = list[tuple[_Scored, bool]]()
     for each in candidates:
-        if each.words > 0 or each.meaning >= _LEAST:
+        if each.words > 0 or each.meaning >= least:
             score = LEXICAL * each.words + (1 - LEXICAL) * max(0.0, each.meaning)
             scored.append((_Scored(each.chunk, each.document, score), each.words > 0))
     scored.sort(key=lambda pair: (-pair[0].score, pair[0].chunk))
@@ -170,7 +173,7 @@ def _hits(seen: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hi
         if each.score > 0:
             groups.setdefault(each.document, []).append(each)
     best = {
-        document: [each for each in group[:_PASSAGES] if each.score >= _NEAR * group[0].score]
+        document: [each for each in group[:PASSAGES] if each.score >= _NEAR * group[0].score]
         for document, group in list(groups.items())[:top_k]
     }
     shown = seen.passages(each.chunk for near in best.values() for each in near)

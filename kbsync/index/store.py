@@ -72,11 +72,18 @@ class StoreSnapshot(Protocol):
         """Any document has vectors of that model."""
 
     def candidates(
-        self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
+        self,
+        terms: Sequence[Term],
+        model: str,
+        vector: NDArray[np.float32] | None,
+        query: Query,
+        least: float = 0.0,
     ) -> Sequence[CandidateChunk]:
-        """The best chunks by words and the best by meaning, of as many documents as `query.top_k` at least.
+        """The best chunks by words and the best by meaning, of as many documents as `query.top_k` at least,
+        or of all that there are, so that few documents cost no more than many.
 
-        Only documents that the filters of `query` admit. Raises `UsageError` for a path pattern that is none.
+        Only documents that the filters of `query` admit. By meaning alone, what is no nearer than `least` is
+        of no use. Raises `UsageError` for a path pattern that is none.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:

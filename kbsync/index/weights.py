@@ -13,6 +13,9 @@ FIELDS = (2.0, 1.5, 1.0)
 DEPTH = 150
 """Chunks taken by words and by meaning; more where they are of few documents."""
 
+PASSAGES = 3
+"""Chunks of one document that are shown at most."""
+
 MOST_ROWS = 6_000
 """Chunks that may have to be weighed by words; beyond, the commonest terms are left out."""
 

@@ -277,7 +277,7 @@ def test_nothing_of_what_was_to_be_sent_is_kept_after_an_outage() -> None:
 class Service:
     """The encoder of a service, which has a key."""
 
-    at_once, model, takes_pictures, key = 4, "words", True, "hush-hush"
+    at_once, model, takes_pictures, least_cosine, key = 4, "words", True, 0.0, "hush-hush"
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         made = Future[Vectors]()

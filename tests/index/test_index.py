@@ -35,7 +35,7 @@ class Fake:
         self.model = model
         self.made: list[str] = []
 
-    takes_pictures, at_once = False, 2**31
+    takes_pictures, at_once, least_cosine = False, 2**31, 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         self.made += [each.text for each in chunks]

@@ -35,7 +35,7 @@ class Making(Future[Vectors]):
 class EncoderService:
     """Stands in for the encoder of a service that takes two texts in a request."""
 
-    at_once, model, takes_pictures = 2, "words", False
+    at_once, model, takes_pictures, least_cosine = 2, "words", False, 0.0
 
     def __init__(self, refused: str = "") -> None:
         self.begun: list[Making] = []

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,15 @@ from hypothesis import strategies as st
 from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
-from kbsync.index.document import Entry, Flavour, Parsed
+from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
+from kbsync.index.weights import DEPTH, PASSAGES
+from kbsync.index.words import terms_of
 
 ENCODER = LocalEncoder()
 
@@ -152,6 +156,58 @@ def test_a_large_document_does_not_crowd_out_the_others(tmp_path: Path) -> None:
         hits = searcher.search(Query("budget", top_k=10))
     assert len(hits) == 10
     assert max(len(each.passages) for each in hits) == 3
+
+
+FEW = [("large.md", 1_200), *((f"far/{at}.md", 1) for at in range(9))]
+
+
+@pytest.fixture(scope="module")
+def large_and_far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteStore]:
+    """One document of many passages that are all nearer to a question about budgets than the others."""
+    folder = tmp_path_factory.mktemp("few")
+    texts = [(path, [f"budget plan number {path} {at}" for at in range(count)]) for path, count in FEW]
+    texts[1:] = [(path, [f"the budget, and a long tale of cheese and wine of {path}"]) for path, _ in FEW[1:]]
+    with closing(Writer(folder)) as index:
+        for number, (path, parts) in enumerate(texts, 1):
+            chunks = tuple(Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in parts)
+            vectors = ENCODER.begin(chunks).result()
+            index.put([replace(entry(number, path, "x"), chunks=chunks, vectors=vectors)], ENCODER)  # type: ignore[arg-type]
+        with closing(SqliteStore(folder, writer=None)) as store:
+            yield store
+
+
+@pytest.mark.parametrize(
+    ("query", "documents"),
+    [
+        (Query("budget plan", top_k=10), 10),
+        (Query("budget plan", top_k=11), 10),
+        (Query("budget plan", top_k=1_000), 10),
+        (Query("budget plan", top_k=10, path="large.md"), 1),
+        (Query("budget plan", top_k=10, path="far/"), 9),
+        (Query("budget plan", top_k=10, path="far/3.md"), 1),
+        (Query("budget plan", top_k=10, path="nowhere/"), 0),
+    ],
+)
+def test_with_fewer_documents_than_asked_for_all_are_found_and_not_every_passage_is_gone_through(
+    large_and_far: SqliteStore, query: Query, documents: int
+) -> None:
+    terms, vector = terms_of(query.text), ENCODER.query(query.text)
+    with large_and_far.snapshot() as seen:
+        found = seen.candidates(terms, ENCODER.model, vector, query, ENCODER.least_cosine)
+        assert len({each.document for each in found}) == documents
+        assert len(found) <= 2 * DEPTH + PASSAGES * documents
+    steps = 0
+
+    def step() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    with large_and_far.snapshot() as seen:
+        seen._connection.set_progress_handler(step, 100)
+        seen.candidates([], ENCODER.model, vector, query, ENCODER.least_cosine)
+        seen._connection.set_progress_handler(None)
+    assert steps < 300, "hundreds of SQLite's instructions"
 
 
 def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:

@@ -400,8 +400,8 @@ MISTAKES = {
     "filter-after-the-fact": Mistake(
         "search --path shows documents of other folders",
         "kbsync/index/sqlite/store.py",
-        "        if admitted is None or row[1] in admitted:",
-        "        if True:",
+        "            if self.admitted is not None and row[1] not in self.admitted:\n",
+        "            if False:\n",
         ("tests/index/test_search.py", "tests/cli/test_search.py"),
     ),
     "meaning-ignored": Mistake(

@@ -25,7 +25,7 @@ from tests.postgres.server import Server
 class Numbers:
     """Vectors of eight numbers made of the key; it remembers the texts it made some for."""
 
-    takes_pictures, at_once = False, 2**31
+    takes_pictures, at_once, least_cosine = False, 2**31, 0.0
 
     def __init__(self, model: str = "numbers", dimensions: int = 8) -> None:
         self.model, self._dimensions = model, dimensions

@@ -19,6 +19,7 @@ from kbsync.index.postgres import searching
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.words import terms_of
 from tests.index.test_search import ENCODER, TEXTS
 from tests.index.test_search import entry as parsed
 from tests.postgres.base import (
@@ -219,10 +220,32 @@ def test_a_rename_changes_the_words_of_the_name_and_of_nothing_else(postgres: Se
 
 
 def found_by_words(store: PostgresStore, word: str) -> set[int]:
-    from kbsync.index.words import terms_of
-
     with store.snapshot() as seen:
         return {each.document for each in seen.candidates(terms_of(word), "", None, Query(word))}
+
+
+def test_with_fewer_documents_than_asked_for_all_are_found_without_asking_again(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+    with opened(postgres, postgres.database()) as store:
+        put(store, entry(1, *(f"kestrel {at}" for at in range(400)), path="large.md"))
+        put(store, *(entry(at, "kestrel", path=f"{at}.md") for at in range(2, 6)))
+        between(monkeypatch, lambda _connection, statement: asked.append(statement))
+
+        def ask(query: Query) -> tuple[int, int]:
+            """The documents found, and how often the server was asked for passages."""
+            del asked[:]
+            with store.snapshot() as seen:
+                hits = seen.candidates(terms_of("kestrel"), "numbers", Numbers().query("kestrel"), query)
+            return len({each.document for each in hits}), sum("ORDER BY best.score" in each for each in asked)
+
+        documents, needed = ask(Query("kestrel", top_k=5))
+        assert documents == 5
+        for own in (False, True):
+            assert ask(Query("kestrel", top_k=50, own=own)) == (5, needed)
+        assert ask(Query("kestrel", top_k=50, path="large.md")) == (1, 2)
+        assert ask(Query("kestrel", top_k=50, path="nowhere/")) == (0, 2)
 
 
 def test_a_text_with_a_nul_is_stored_without_it(postgres: Server) -> None:

@@ -493,6 +493,11 @@ class ClusterEncoder:
         """The same name here and there, or the workers are refused."""
         return self._local.model
 
+    @property
+    def least_cosine(self) -> float:
+        """As here."""
+        return self._local.least_cosine
+
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Vectors under way on the cluster."""
         return self._cluster.vectors(self._recipe, self.model, chunks)

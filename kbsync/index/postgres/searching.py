@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,10 +49,14 @@ _Row = tuple[int, int, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What a search is about: a condition of rows of `words` and of `vector`, with its values; "" for all."""
+    """What a search is about: a condition of rows of `words` and of `vector`, with its values; "" for all.
+
+    `documents`: so many there are, where that may be fewer than a search asks for.
+    """
 
     condition: str
     values: Mapping[str, Any]
+    documents: int
     is_few: bool = False
 
 
@@ -81,7 +86,12 @@ class PostgresSnapshot:
         return self._model(model) is not None
 
     def candidates(
-        self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
+        self,
+        terms: Sequence[Term],
+        model: str,
+        vector: NDArray[np.float32] | None,
+        query: Query,
+        least: float = 0.0,
     ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores.
 
@@ -90,12 +100,13 @@ class PostgresSnapshot:
         if query.own and self._viewpoint.owner is None:
             raise UnmadeError(self._viewpoint.nothing)
         scope = self._scope(query)
+        wanted = min(query.top_k, scope.documents)  # with fewer it would go through all passages for more
         near = list[_Row]()
         kept = None if vector is None else self._model(model)
         # A service may have begun to give vectors of another length: they cannot be compared.
         if vector is not None and kept is not None and len(vector) == kept[1]:
-            near = self._by_meaning(kept, vector, scope, query.top_k)
-        lexical, total = self._by_words(terms, scope, query.top_k, [passage for passage, *_ in near])
+            near = self._by_meaning(kept, vector, scope, wanted, least)
+        lexical, total = self._by_words(terms, scope, wanted, [passage for passage, *_ in near])
         documents = {passage: document for passage, document, _ in [*lexical, *near]}
         points = {passage: score / total for passage, _, score in lexical}
         cosines = {passage: score for passage, _, score in near}
@@ -146,15 +157,16 @@ class PostgresSnapshot:
     def _scope(self, query: Query) -> _Scope:
         """The filters of `query`, the owner among them."""
         owner = self._viewpoint.owner if query.own else None
-        own, values = ("", {}) if owner is None else ("AND owner = %(owner)s", {"owner": owner})
+        own, own_row, values = "", "", dict[str, Any]()
+        if owner is not None:
+            own, own_row, values = "AND owner = %(owner)s", "WHERE id = %(owner)s", {"owner": owner}
         conditions, asked = _conditions(query)
         if not conditions:
-            if not own:
-                return _Scope("", {})
-            [(few,)] = self._connection.execute(
-                "SELECT passages <= %s FROM owner WHERE id = %s", (FEW, owner)
+            [(few, documents)] = self._connection.execute(
+                f"SELECT sum(passages) <= %(few)s, coalesce(sum(documents), 0)::bigint FROM owner {own_row}",  # noqa: S608
+                {**values, "few": FEW},
             )
-            return _Scope(own, values, few)
+            return _Scope(own, values, documents, bool(own and few))
         values |= asked
         where = f"{conditions} {own}"
         rows = self._connection.execute(
@@ -165,7 +177,7 @@ class PostgresSnapshot:
             # Looked up for each row that is found. The planner would go through all that are admitted first,
             # if it could: it does not for what is in the place of a value.
             here = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
-            return _Scope(f"AND passage = ({here} AND {where})", values)
+            return _Scope(f"AND passage = ({here} AND {where})", values, sys.maxsize)
         contents = {"contents": [content for (content,) in rows]}
         among = "passage WHERE content = ANY(%(contents)s::bigint[])"
         [(few,)] = self._connection.execute(
@@ -173,14 +185,15 @@ class PostgresSnapshot:
             {**contents, "few": FEW},
         )
         if few:
-            return _Scope(f"AND passage IN (SELECT id FROM {among})", contents, is_few=True)  # noqa: S608
+            condition = f"AND passage IN (SELECT id FROM {among})"  # noqa: S608
+            return _Scope(condition, contents, len(rows), is_few=True)
         here = "SELECT content FROM passage p WHERE p.id = passage"
-        return _Scope(f"AND ({here}) = ANY(%(contents)s::bigint[])", contents)
+        return _Scope(f"AND ({here}) = ANY(%(contents)s::bigint[])", contents, len(rows))
 
     # -- words
 
     def _by_words(
-        self, terms: Sequence[Term], scope: _Scope, top_k: int, near: Sequence[int]
+        self, terms: Sequence[Term], scope: _Scope, wanted: int, near: Sequence[int]
     ) -> tuple[list[_Row], float]:
         """The best by BM25, as SQLite's bm25() has it, and the sum of the idf of all terms.
 
@@ -203,7 +216,7 @@ class PostgresSnapshot:
         if near and sum(frequencies[term] for term in kept) > MOST_WEIGHED:
             asked |= {"near": near}
             scope = replace(scope, condition=f"{scope.condition} AND passage = ANY(%(near)s::bigint[])")
-        return self._enough(_MATCH.replace("@scope", scope.condition), asked, top_k), total
+        return self._enough(_MATCH.replace("@scope", scope.condition), asked, wanted), total
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[int, int, dict[Term, int]]:
         """Passages and words in all, and the number of passages that have each term."""
@@ -220,24 +233,28 @@ class PostgresSnapshot:
         model: tuple[int, int],
         vector: NDArray[np.float32],
         scope: _Scope,
-        top_k: int,
+        wanted: int,
+        least: float,
     ) -> list[_Row]:
-        """The nearest, but for those that are not near at all."""
+        """The nearest, but for those that are not near at all; no nearer ones than `least` are asked for."""
         asked = {"model": model[0], "vector": _literal(vector), **scope.values}
         distance = _distance(model[1])
         # For a sum the index of vectors is not used.
         statement = _NEAREST.replace("@order", f"({distance}) + 0" if scope.is_few else distance)
         statement = statement.replace("@distance", distance).replace("@scope", scope.condition)
-        return [row for row in self._enough(statement, asked, top_k) if row[2] > 0]
+        return [row for row in self._enough(statement, asked, wanted, least) if row[2] > 0]
 
-    def _enough(self, statement: str, values: Mapping[str, Any], top_k: int) -> list[_Row]:
-        """The first `DEPTH` rows, and more until they are of `top_k` documents."""
+    def _enough(
+        self, statement: str, values: Mapping[str, Any], wanted: int, least: float = 0.0
+    ) -> list[_Row]:
+        """The first `DEPTH` rows, and more until they are of `wanted` documents or no better than `least`."""
         limit = DEPTH
         while True:
             rows = self._connection.execute(
                 _BEST.replace("@best", statement), {**values, "limit": limit}
             ).fetchall()
-            if len(rows) < limit or len({document for _, document, _ in rows}) >= top_k:
+            is_all = len(rows) < limit or rows[-1][2] <= least
+            if is_all or len({document for _, document, _ in rows}) >= wanted:
                 return [(passage, document, score) for passage, document, score in rows]
             limit *= 4
 

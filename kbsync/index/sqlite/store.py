@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity,
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage
-from kbsync.index.weights import DEPTH, FIELDS, telling
+from kbsync.index.weights import DEPTH, FIELDS, PASSAGES, telling
 from kbsync.index.words import Term
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -107,7 +108,12 @@ class Reader:
         return vectors.find_model(self._connection, model) is not None
 
     def candidates(
-        self, terms: Sequence[Term], model: str, vector: NDArray[np.float32] | None, query: Query
+        self,
+        terms: Sequence[Term],
+        model: str,
+        vector: NDArray[np.float32] | None,
+        query: Query,
+        least: float = 0.0,
     ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores."""
         version: int = self._connection.pragma("data_version")
@@ -122,17 +128,19 @@ class Reader:
         by_words: Iterator[_Row] = iter(())
         if expression:
             by_words = self._connection.execute(_MATCH, (expression,))
-        lexical = _enough(by_words, admitted, query.top_k)
+        wanted = self._count_wanted(admitted, query.top_k)
+        lexical, near = _Taken(admitted, wanted), _Taken(admitted, wanted)
+        lexical.take(by_words)
         # What was found by words has its cosine too; what is only near counts as having none of the words.
-        found = {chunk: (document, slot) for chunk, document, slot, _ in lexical}
-        points = {chunk: score / total for chunk, _, _, score in lexical}
+        found = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
+        points = {chunk: score / total for chunk, _, _, score in lexical.rows.values()}
         kept = None if vector is None else vectors.find_model(self._connection, model)
         cosines = None
         # A service may have begun to give vectors of another length: they cannot be compared.
         if vector is not None and kept is not None and len(vector) == kept.dimensions:
             cosines = self._matrix.cosines(kept, vector)
-            near = _enough(self._nearest(cosines), admitted, query.top_k)
-            found |= {chunk: (document, slot) for chunk, document, slot, _ in near}
+            self._take_nearest(near, cosines, least)
+            found |= {chunk: (document, slot) for chunk, document, slot, _ in near.rows.values()}
         return [
             CandidateChunk(
                 chunk,
@@ -170,10 +178,53 @@ class Reader:
             self._frequencies[term] = self._connection.execute(_CHUNKS_WITH, sought).get
         return min(self._frequencies[term], self._chunks)
 
-    def _nearest(self, cosines: Cosines) -> Iterator[_Row]:
+    def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
+        """How many documents a search can find: a search for more would go through all chunks."""
+        if admitted is not None:
+            return min(top_k, len(admitted))
+        some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
+        wanted: int = self._connection.execute(some, (min(top_k, 2**31),)).get
+        return wanted
+
+    def _take_nearest(self, taken: _Taken, cosines: Cosines, least: float) -> None:
+        nearest = self._nearest(cosines, least)
+        taken.take(islice(nearest, _VISITED))
+        if not taken.is_enough:
+            # What is lacking is far away, as behind a filter: where that is little, it is looked at by itself
+            # instead of all that is nearer.
+            own = self._chunks_of(taken)
+            if own is None:
+                taken.take(nearest)
+            else:
+                rows = [(*row, cosines.of(row[2])) for row in own]
+                taken.take(sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0])))
+
+    def _chunks_of(self, taken: _Taken) -> list[tuple[int, int, int]] | None:
+        """(chunk, document, slot) of all documents that are still of use; None where these are many."""
+        scope = taken.admitted
+        if scope is None:
+            some = "SELECT id FROM document LIMIT ?"
+            scope = {number for (number,) in self._connection.execute(some, (_FEW_DOCUMENTS + 1,))}
+        lacking = scope - taken.documents.keys() if len(taken.rows) >= DEPTH else scope
+        if len(scope) > _FEW_DOCUMENTS:
+            return None
+        runs, chunks = list[tuple[int, int]](), 0
+        for document in lacking:
+            for first, count in self._connection.execute(_RUNS, (document,)):
+                runs.append((first, document))
+                chunks += count
+            if chunks > _FEW_CHUNKS:
+                return None
+        return [
+            (chunk, document, slot)
+            for first, document in runs
+            for chunk, slot in self._connection.execute(_IN_RUN, (first,))
+        ]
+
+    def _nearest(self, cosines: Cosines, least: float) -> Iterator[_Row]:
         """All chunks, nearest first."""
         start, stop = 0, DEPTH
-        while near := cosines.best(start, stop):
+        while near := cosines.best(start, stop, least):
             for slot in near:
                 for chunk, document in self._connection.execute(_IN_SLOT, (slot,)):
                     yield chunk, document, slot, cosines.of(slot)
@@ -199,6 +250,11 @@ _MATCH = (
     f" WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"
 )
 _IN_SLOT = f"SELECT chunk.id, run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
+_RUNS = "SELECT first, chunks FROM run WHERE document = ?"
+_IN_RUN = """
+SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
+  WHERE first = ? AND slot NOTNULL
+"""
 _SHOWN = (
     "SELECT document.id, path, document.title, modified, text, headings, page + pages, line + lines"  # noqa: S608
     f" FROM chunk CROSS JOIN run ON {_OWN} CROSS JOIN document ON document.id = run.document"
@@ -206,16 +262,42 @@ _SHOWN = (
 )
 
 
-def _enough(rows: Iterator[_Row], admitted: set[int] | None, top_k: int) -> list[_Row]:
-    """The first `DEPTH` rows that are admitted, and more until they are of `top_k` documents."""
-    taken, documents = list[_Row](), set[int]()
-    for row in rows:
-        if admitted is None or row[1] in admitted:
-            taken.append(row)
-            documents.add(row[1])
-            if len(taken) >= DEPTH and len(documents) >= top_k:
-                break
-    return taken
+_VISITED = 4 * DEPTH
+"""Nearest chunks that are gone through before anything else is tried."""
+
+_FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
+"""So many are looked at one by one in about as many microseconds as chunks in the order of their nearness."""
+
+
+class _Taken:
+    """Rows of documents that are admitted: `DEPTH`, and more until they are of `wanted` documents."""
+
+    def __init__(self, admitted: set[int] | None, wanted: int) -> None:
+        """`admitted` None: all. There are `wanted` such documents at least."""
+        self.admitted, self._wanted = admitted, wanted
+        self.rows = dict[int, _Row]()
+        self.documents = dict[int, int]()  # the number of rows of each
+
+    @property
+    def is_enough(self) -> bool:
+        """Further rows are of no use."""
+        lacking = len(self.documents) < self._wanted
+        return not self._wanted or (len(self.rows) >= DEPTH and not lacking)
+
+    def take(self, rows: Iterable[_Row]) -> None:
+        """The first of these rows, best first, as many as are needed."""
+        if self.is_enough:
+            return
+        for row in rows:
+            if self.admitted is not None and row[1] not in self.admitted:
+                continue
+            count = self.documents.get(row[1], 0)
+            # Beyond `DEPTH` a large document would have thousands. Some rows come a second time.
+            if row[0] not in self.rows and (count < PASSAGES or len(self.rows) < DEPTH):
+                self.rows[row[0]] = row
+                self.documents[row[1]] = count + 1
+                if self.is_enough:
+                    return
 
 
 _COLUMNS = "id, upload_id, path, name, digest, size, recipe, created"

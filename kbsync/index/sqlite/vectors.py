@@ -179,14 +179,14 @@ class Cosines:
         place = self._places.get(slot // SLOTS)
         return 0.0 if place is None else float(self._values[place * SLOTS + slot % SLOTS])
 
-    def best(self, start: int, stop: int) -> list[int]:
-        """The slots at ranks `start` to `stop`, nearest first, leaving out those that are not near at all."""
+    def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
+        """The slots at ranks `start` to `stop`, nearest first, those that are nearer than `least`."""
         import numpy as np
 
         values, stop = self._values, min(stop, len(self._values))
         top = np.argpartition(values, -stop)[-stop:] if stop else values[:0]
         order = sorted(map(int, top), key=lambda at: (-values[at], at))[start:stop]
-        return [self._segments[at // SLOTS] * SLOTS + at % SLOTS for at in order if values[at] > 0]
+        return [self._segments[at // SLOTS] * SLOTS + at % SLOTS for at in order if values[at] > least]
 
 
 class Matrix:

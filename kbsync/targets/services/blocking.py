@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class ServiceEncoder:
     """`Encoder` over a service. Safe to use from several threads."""
 
+    least_cosine = 0.0
+
     def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
         """No request is sent yet. `is_first`: see `Endpoint`."""
         self._config, self._is_first = config, is_first
