@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import mmap
 import os
+import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from kbsync import install_command
@@ -26,6 +30,8 @@ from kbsync.index.document import Chunk
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+T = TypeVar("T", list[Any], dict[str, Any])
 
 Vectors = Mapping[str, bytes | Rejected]
 """The float16 bytes of vectors by the key of their chunk, or why a chunk can have none."""
@@ -241,22 +247,50 @@ class OnnxEmbedder:
     """Reads `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json` in `folder`.
 
     A graph with the output `sentence_embedding` pools by itself; otherwise the first output, shaped
-    (texts, tokens, dimensions), is averaged over the tokens that are not padding.
+    (texts, tokens, dimensions), is pooled as the folder says.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the graph. Raises `UsageError` where a file or the package onnxruntime is missing."""
+        """Load the graph. Raises `UsageError` where a file or the package onnxruntime is missing, and where
+        the graph is not one that makes vectors of texts.
+        """
         graph, tokenizer = _onnx_files(folder)
+        self._usage = _read_usage(tokenizer.parent)
         self._session = _session(graph)
         self._tokenizer = _onnx_tokenizer(tokenizer)
-        self._inputs = [each.name for each in self._session.get_inputs()]
+        self._inputs = {each.name: each.type for each in self._session.get_inputs()}
+        if unknown := sorted(self._inputs.keys() - _INPUTS):
+            raise UsageError(
+                f"embedding.path: {graph} asks for {', '.join(unknown)}; kbsync can give it "
+                f"{', '.join(sorted(_INPUTS))}; export the model for feature extraction"
+            )
         outputs = [each.name for each in self._session.get_outputs()]
         self._is_pooled = "sentence_embedding" in outputs
         self._output = "sentence_embedding" if self._is_pooled else outputs[0]
-        self.dimensions = int(self._run(["a"]).shape[1])
+        if not self._is_pooled and self._usage.pooling not in _POOLINGS:
+            raise UsageError(
+                f"embedding.path: kbsync does not know the pooling of the model in {folder}, "
+                f"{self._usage.pooling}; export it with the output sentence_embedding"
+            )
+        try:
+            self.dimensions = int(self._run(["a"]).shape[1])
+        except Exception as error:  # onnxruntime has a class for each kind of failure and no common base
+            raise UsageError(
+                f"embedding.path: {graph} makes no vectors of a text ({error}); "
+                "export the model for feature extraction"
+            ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), dimensions), rows of length 1; texts of about one length share a batch."""
+        """Of passages. Shape (len(texts), dimensions), rows of length 1."""
+        return self._embed([self._usage.passage_prompt + each for each in texts])
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Of a question. Shape (dimensions,), length 1."""
+        vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
+        return vector
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts of about one length share a batch."""
         import numpy as np
 
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
@@ -265,11 +299,6 @@ class OnnxEmbedder:
             batch = order[start : start + _ONNX_BATCH]
             vectors[batch] = self._run([texts[index] for index in batch])
         return vectors
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Shape (dimensions,), length 1."""
-        vector: NDArray[np.float32] = self.embed([text])[0]
-        return vector
 
     def _run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One pass through the graph."""
@@ -281,25 +310,145 @@ class OnnxEmbedder:
             "input_ids": np.array([each.ids for each in encodings], np.int64),
             "attention_mask": mask,
             "token_type_ids": np.array([each.type_ids for each in encodings], np.int64),
+            "position_ids": np.broadcast_to(np.arange(mask.shape[1], dtype=np.int64), mask.shape),
         }
-        feed = {name: given[name] for name in self._inputs if name in given}
+        feed = {
+            name: given[name].astype(np.int32) if kind == "tensor(int32)" else given[name]
+            for name, kind in self._inputs.items()
+        }
         vectors: NDArray[np.float32] = np.asarray(self._session.run([self._output], feed)[0], np.float32)
-        if not self._is_pooled:  # the mean over the tokens whose mask is 1
-            weights: NDArray[np.float32] = mask[:, :, None].astype(vectors.dtype)
-            vectors = (vectors * weights).sum(axis=1) / weights.sum(axis=1).clip(min=1)
+        if not self._is_pooled:
+            if vectors.ndim != 3:
+                raise ValueError(f"its output {self._output} has {vectors.ndim} dimensions instead of 3")
+            vectors = _POOLINGS[self._usage.pooling](vectors, mask)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
         lengths[lengths == 0] = 1
         vectors /= lengths
         return vectors
 
 
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
+
+
+def _mean(vectors: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Weighed by token; padding weighs nothing."""
+    shares: NDArray[np.float32] = weights[:, :, None].astype(vectors.dtype)
+    mean: NDArray[np.float32] = (vectors * shares).sum(axis=1) / shares.sum(axis=1).clip(min=1)
+    return mean
+
+
+def _weighted_mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Later tokens, which have seen more of the text, weigh more."""
+    return _mean(vectors, mask * mask.cumsum(axis=1))
+
+
+def _greatest(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The greatest of each dimension."""
+    import numpy as np
+
+    tokens = np.where(mask[:, :, None] > 0, vectors, -np.inf).max(axis=1, initial=-np.inf)
+    return np.where(np.isfinite(tokens), tokens, 0).astype(np.float32)
+
+
+def _first(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    return _mean(vectors, mask * (mask.cumsum(axis=1) == 1))
+
+
+def _last(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    return _mean(vectors, mask * (mask.cumsum(axis=1) == mask.sum(axis=1, keepdims=True)))
+
+
+# By the names that sentence-transformers has for them. At length 1 its square-root kind is the mean.
+_POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]] = {
+    "mean": _mean,
+    "mean_tokens": _mean,
+    "mean_sqrt_len_tokens": _mean,
+    "weightedmean": _weighted_mean,
+    "weightedmean_tokens": _weighted_mean,
+    "max": _greatest,
+    "max_tokens": _greatest,
+    "cls": _first,
+    "cls_token": _first,
+    "lasttoken": _last,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """How a model was trained to be used, which its graph does not say."""
+
+    pooling: str = "mean"
+    query_prompt: str = ""
+    passage_prompt: str = ""
+
+
+_E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])(?!.*instruct)", re.IGNORECASE)
+
+
+def _read_usage(home: Path) -> _Usage:
+    """What the files of sentence-transformers in the model's folder say. Raises `UsageError`.
+
+    Without them: the mean of the tokens and no prompts; the E5 models have theirs in no file.
+    """
+    modules = [each for each in _json(home / "modules.json", list) if isinstance(each, dict)]
+    kinds = {str(each.get("type", "")).rpartition(".")[2]: str(each.get("path", "")) for each in modules}
+    settings = _json(home / kinds.get("Pooling", "1_Pooling") / "config.json", dict)
+    modes = [name.removeprefix("pooling_mode_") for name, value in settings.items() if value is True]
+    modes = [str(settings["pooling_mode"])] if "pooling_mode" in settings else modes
+    pooling = [mode for mode in modes if mode != "include_prompt"] or ["mean"]
+    pooling += [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    settings = _json(home / "config_sentence_transformers.json", dict)
+    prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text}
+    name = _json(home / "config.json", dict).get("_name_or_path") or home.resolve().name
+    if not prompts and _E5.search(str(name)):
+        prompts = {"query": "query: ", "passage": "passage: "}
+    default = prompts.get(settings.get("default_prompt_name"), "")
+    passage = next((prompts[each] for each in ("document", "passage", "corpus") if each in prompts), default)
+    return _Usage(" and ".join(pooling), prompts.get("query", default), passage)
+
+
+def _json(path: Path, kind: type[T]) -> T:
+    """What is in a file, an empty one where there is none. Raises `UsageError`."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return kind()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"embedding.path: {path} cannot be read: {error}") from error
+    if not isinstance(content, kind):
+        raise UsageError(f"embedding.path: {path} is not what sentence-transformers writes")
+    return content
+
+
 def onnx_name(folder: Path) -> str:
-    """Identity of the vectors a model in `folder` makes: a hash of its files. Raises `UsageError`."""
+    """Identity of the vectors a model in `folder` makes: a hash of its files and of how it is used.
+
+    Raises `UsageError`.
+    """
+    graph, tokenizer = _onnx_files(folder)
     digest = hashlib.sha256()
-    for path in _onnx_files(folder):
+    for path in (graph, *_data_files(graph), tokenizer):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"onnx-{digest.hexdigest()[:16]}/1"
+    digest.update(repr(_read_usage(tokenizer.parent)).encode())
+    return f"onnx-{digest.hexdigest()[:16]}/2"
+
+
+_EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEntryProto of a tensor's data
+
+
+def _data_files(graph: Path) -> list[Path]:
+    """The files beside a graph that its weights are in, where they are not in the graph itself."""
+    with graph.open("rb") as file:
+        if not graph.stat().st_size:
+            return []
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            names = {
+                content[found.end() : found.end() + found[1][0]] for found in _EXTERNAL.finditer(content)
+            }
+    beside = {graph.parent / os.fsdecode(name) for name in names}
+    beside |= {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
+    return sorted(each for each in beside if each.is_file())
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import json
 import shutil
 import sys
 import weakref
@@ -156,6 +157,172 @@ def test_a_graph_of_token_vectors_is_averaged_without_padding(tmp_path: Path) ->
 def test_a_graph_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> None:
     model = OnnxEmbedder(graph(tmp_path / "m", pooled=True))
     assert np.allclose(model.embed(["one three"]), [np.array([1, 0, 3]) / np.sqrt(10)], atol=1e-6)
+
+
+def described(folder: Path, **files: object) -> Path:
+    """A model of token vectors with files of sentence-transformers beside it, `__` for `/` in their names."""
+    graph(folder, pooled=False)
+    for name, content in files.items():
+        file = folder / f"{name.replace('__', '/')}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return folder
+
+
+def pooled_by(folder: Path, **settings: object) -> list[float]:
+    """The vector of `one two three three` in a model that pools so, its greatest number 1."""
+    model = OnnxEmbedder(described(folder, **{"1_Pooling__config": settings}))
+    [_, vector] = model.embed(["two", "one two three three"])  # one with padding beside it
+    return [round(float(number) / max(vector), 3) for number in vector]
+
+
+@pytest.mark.parametrize(
+    ("settings", "vector"),
+    [
+        ({}, [0.167, 0.333, 1]),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, [0.167, 0.333, 1]),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, [1, 0, 0]),
+        ({"pooling_mode": "cls"}, [1, 0, 0]),
+        ({"pooling_mode_lasttoken": True, "include_prompt": True}, [0, 0, 1]),
+        ({"pooling_mode_max_tokens": True}, [0.333, 0.667, 1]),
+        ({"pooling_mode_weightedmean_tokens": True}, [0.048, 0.19, 1]),
+    ],
+)
+def test_token_vectors_are_pooled_as_the_model_was_trained(
+    tmp_path: Path, settings: dict[str, object], vector: list[float]
+) -> None:
+    assert pooled_by(tmp_path / "m", **settings) == vector
+
+
+def test_the_folder_of_the_pooling_is_the_one_that_is_listed(tmp_path: Path) -> None:
+    modules = [{"path": "", "type": "m.Transformer"}, {"path": "p", "type": "m.Pooling"}]
+    folder = described(tmp_path / "m", modules=modules, p__config={"pooling_mode_cls_token": True})
+    assert np.allclose(OnnxEmbedder(folder).embed(["one two"]), [[1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"1_Pooling__config": {"pooling_mode": "attention"}}, "does not know the pooling .*, attention;"),
+        ({"1_Pooling__config": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "and max"),
+        ({"modules": [{"path": "2_Dense", "type": "m.Dense"}]}, "mean and Dense; export it with the output"),
+        ({"1_Pooling__config": []}, "1_Pooling/config.json is not what sentence-transformers writes"),
+    ],
+)
+def test_what_a_model_asks_for_and_kbsync_does_not_know_is_told(
+    tmp_path: Path, files: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        OnnxEmbedder(described(tmp_path / "m", **files))
+
+
+PROMPTS = {"query": "one ", "passage": "two "}
+
+
+@pytest.mark.parametrize(
+    ("files", "query", "passage"),
+    [
+        ({"config_sentence_transformers": {"prompts": PROMPTS}}, [1, 0, 3], [0, 2, 3]),
+        ({"config_sentence_transformers": {"prompts": {"query": "one "}}}, [1, 0, 3], [0, 0, 1]),
+        (
+            {"config_sentence_transformers": {"prompts": {"any": "two "}, "default_prompt_name": "any"}},
+            [0, 2, 3],
+            [0, 2, 3],
+        ),
+        ({"config_sentence_transformers": {"prompts": {"query": "", "document": ""}}}, [0, 0, 1], [0, 0, 1]),
+        ({"config": {"_name_or_path": "some/other"}}, [0, 0, 1], [0, 0, 1]),
+    ],
+)
+def test_questions_and_passages_get_the_prompts_that_the_model_was_trained_with(
+    tmp_path: Path, files: dict[str, object], query: list[int], passage: list[int]
+) -> None:
+    model = OnnxEmbedder(described(tmp_path / "m", **files))
+    assert np.allclose(model.embed_query("three"), query / np.linalg.norm(query))
+    assert np.allclose(model.embed(["three"])[0], passage / np.linalg.norm(passage))
+
+
+@pytest.mark.parametrize(
+    ("name", "has_prompts"),
+    [("multilingual-e5-small", True), ("e5", True), ("e5-mistral-7b-instruct", False), ("bge5-small", False)],
+)
+def test_e5_models_have_their_prompts_in_no_file(tmp_path: Path, name: str, has_prompts: bool) -> None:
+    folders = [
+        described(tmp_path / name),
+        described(tmp_path / "renamed", config={"_name_or_path": f"intfloat/{name}"}),
+    ]
+    for folder in folders:
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["model"]["vocab"] = {"[PAD]": 0, "query": 1, "passage": 2, "three": 3, "[UNK]": 4}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        model = OnnxEmbedder(folder)
+        differs = not np.allclose(model.embed_query("three"), model.embed(["three"])[0])
+        assert differs is has_prompts
+
+
+def length(size: int) -> bytes:
+    """A varint of protobuf."""
+    return bytes((size,)) if size < 128 else bytes((size % 128 | 128,)) + length(size // 128)
+
+
+def with_input(model: bytes, name: str, kind: int = 7) -> bytes:
+    """An ONNX model whose graph (field 7) has one more input (field 11): a tensor of this kind of number."""
+    shape = b"\x0a\x02\x12\x00"  # one dimension of any size
+    tensor = bytes((0x08, kind, 0x12, len(shape) * 2)) + shape * 2
+    typed = b"\x0a" + length(len(tensor)) + tensor
+    value = b"\x0a" + length(len(name)) + name.encode() + b"\x12" + length(len(typed)) + typed
+    at = 0
+    while model[at] != 0x3A:  # each other field of the model is short, or a number of one byte
+        at += 2 + (model[at + 1] if model[at] & 7 == 2 else 0)
+    size, start = 0, at + 1
+    for place in range(5):
+        byte, start = model[start], start + 1
+        size |= (byte & 127) << 7 * place
+        if byte < 128:
+            break
+    graph = model[start : start + size] + b"\x5a" + length(len(value)) + value
+    return model[:at] + b"\x3a" + length(len(graph)) + graph + model[start + size :]
+
+
+@pytest.mark.parametrize("name", ["position_ids", "token_type_ids", "task_id"])
+def test_a_model_is_given_what_it_asks_for_or_that_it_cannot_be_is_told(tmp_path: Path, name: str) -> None:
+    folder = graph(tmp_path / "m", pooled=False)
+    file = folder / "model.onnx"
+    file.write_bytes(with_input(file.read_bytes(), name))
+    if name == "task_id":
+        with pytest.raises(
+            UsageError, match=r"model\.onnx asks for task_id; kbsync can give it attention_mask"
+        ):
+            OnnxEmbedder(folder)
+    else:
+        assert np.allclose(OnnxEmbedder(folder).embed(["one"]), [[1, 0, 0]])
+
+
+def test_a_graph_that_is_not_of_texts_is_told(tmp_path: Path) -> None:
+    folder = graph(tmp_path / "m", pooled=False)
+    file = folder / "model.onnx"
+    file.write_bytes(with_input(file.read_bytes(), "position_ids", kind=1))  # floats
+    with pytest.raises(UsageError, match="makes no vectors of a text"):
+        OnnxEmbedder(folder)
+
+
+def test_a_model_is_named_by_all_that_makes_its_vectors(tmp_path: Path) -> None:
+    folder = graph(tmp_path / "m", pooled=False)
+    names = {onnx_name(folder)}
+    pooling = folder / "1_Pooling" / "config.json"
+    location = b"\x0a\x08location\x12\x07weights"
+    for change in (
+        lambda: (folder / "model.onnx_data").write_bytes(b"one"),
+        lambda: (folder / "model.onnx_data").write_bytes(b"two"),
+        lambda: (folder / "model.onnx").write_bytes(b"a graph with" + location),
+        lambda: (folder / "weights").write_bytes(b"one"),
+        lambda: (folder / "weights").write_bytes(b"two"),
+        lambda: (folder / "1_Pooling").mkdir() or pooling.write_text('{"pooling_mode": "cls"}'),
+    ):
+        change()
+        names.add(onnx_name(folder))
+    assert len(names) == 7
+    (folder / "README.md").write_text("of no importance")
+    assert onnx_name(folder) in names
 
 
 def test_the_model_is_named_by_its_files(tmp_path: Path) -> None:

@@ -132,6 +132,16 @@ def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Search) -> None:
     assert searcher.search(Query("leave", top_k=0)) == []
 
 
+def test_how_near_unrelated_texts_are_is_known_of_the_built_in_model_alone(tmp_path: Path) -> None:
+    class Other(LocalEncoder):
+        """As a model of which nothing is known."""
+
+        least_cosine = LocalEncoder(tmp_path).least_cosine
+
+    with searching(tmp_path, TEXTS.items(), Other()) as (searcher, _):
+        assert paths(searcher.search(Query("quetzalcoatlus"))) != []
+
+
 def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Search) -> None:
     assert paths(searcher.search(Query("month"))) == ["hr/pay.txt"]
     assert paths(searcher.search(Query("working"))) == ["hr/pay.txt"]
