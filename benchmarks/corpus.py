@@ -16,7 +16,7 @@ from collections.abc import Iterator, MutableSequence
 from pathlib import Path
 
 from kbsync.errors import Rejected
-from kbsync.index.chunk import chunk, encodable
+from kbsync.index.chunk import chunk, make_legible
 from kbsync.index.document import Chunk, Entry, Parsed
 from kbsync.index.embed import LocalEncoder
 from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of
@@ -102,6 +102,6 @@ def _files(folder: Path, part: int, parts: int, *, held_out: bool) -> Iterator[t
             if len(raw) <= _LARGEST:
                 # In this process: how a stranger's file is fenced in is not what is measured.
                 is_page = extension_of(path) in ("html", "htm", "xhtml")
-                yield path, encodable(read_page(raw) if is_page else parse_text(path, raw))
+                yield path, make_legible(read_page(raw) if is_page else parse_text(path, raw))
         except (OSError, Rejected, RecursionError):
             continue

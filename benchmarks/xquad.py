@@ -38,6 +38,9 @@ from kbsync.targets.postgres.target import PostgresTarget
 
 LANGUAGES = ("en", "zh")
 
+MASKED_BY = 1
+"""The version of `words` that questions were first masked by: with another they are other questions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
@@ -81,8 +84,8 @@ def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
 
 def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: int = 2) -> str:
     """`question` without the `count` rarest words it shares with its paragraph."""
-    own = set(words(paragraph.text).lower().split())
-    asked = dict.fromkeys(word.strip("?,.'\"？，。") for word in words(question).lower().split())
+    own = set(words(paragraph.text, MASKED_BY).lower().split())
+    asked = dict.fromkeys(word.strip("?,.'\"？，。") for word in words(question, MASKED_BY).lower().split())
     shared = [word for word in asked if word in own and len(word) > 1 and word not in STOP_WORDS]
     for word in sorted(shared, key=lambda each: frequency[each])[:count]:
         question = re.sub(re.escape(word), "", question, flags=re.IGNORECASE)

@@ -15,12 +15,14 @@ from __future__ import annotations
 import bisect
 import enum
 import hashlib
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from kbsync.index.characters import legible
 from kbsync.index.document import Chunk, Flavour, Parsed
 
 
@@ -75,7 +77,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
         case Flavour.PLAIN:  # each run of lines that are not blank
             return (Block(*found.span(), Shape.TEXT) for found in _PARAGRAPH.finditer(text))
         case _:
-            return _MarkupReader(text, _GRAMMARS[flavour]).blocks()
+            return _MarkupReader(text, flavour).blocks()
 
 
 def _lines(text: str) -> Iterator[_Line]:
@@ -144,7 +146,8 @@ _GRAMMARS = {
     ),
     Flavour.TEX: _Grammar(
         heading=re.compile(
-            r"[ \t]*\\(?P<mark>part|chapter|section|subsection|subsubsection|paragraph)\*?\{(?P<title>.*)\}"
+            r"[ \t]*\\(?P<mark>part|chapter|section|subsection|subsubsection|paragraph)\*?"
+            r"(?:\[[^\]]*\])?\{(?P<title>.*)"
         ),
         levels=("part", "chapter", "section", "subsection", "subsubsection", "paragraph"),
         fence=re.compile(r"[ \t]*\\begin\{(?P<mark>verbatim|lstlisting|minted|tabular|longtable|table)\*?\}"),
@@ -152,19 +155,61 @@ _GRAMMARS = {
 }
 
 
-def without_closing(title: str) -> str:
-    """`title` of a heading in Markdown without the `#` that may stand behind it; those of `C#` stay."""
+def plain_title(title: str, flavour: Flavour) -> str:
+    """The words of a heading, without what marks its end, its name for links, or its state."""
+    title = title.strip()
+    match flavour:
+        case Flavour.MARKDOWN:
+            bare, brace, name = title.rpartition("{")
+            if brace and title.endswith("}") and name.startswith(("#", ".", ":")):
+                title = bare.rstrip()
+            return _without_closing(title, "#")
+        case Flavour.ASCIIDOC:
+            return _without_closing(title, "=")
+        case Flavour.ORG:
+            first, _, rest = title.partition(" ")
+            title = rest.lstrip() if first in ("TODO", "DONE") and rest else title
+            title = title[4:].lstrip() if _PRIORITY.match(title) else title
+            *words, last = title.rsplit(None, 1) or [""]
+            return words[0] if words and _ORG_TAGS.fullmatch(last) else title
+        case Flavour.TEX:
+            return _of_tex(title)
+    return title
+
+
+_PRIORITY = re.compile(r"\[#\w\]")
+_ORG_TAGS = re.compile(r":[\w@#%:]+:")
+_BRACE = re.compile(r"\\.|[{}]")
+_LABEL = re.compile(r"\\(?:label|index|footnote|cite)\{[^{}]*\}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*|[{}]|\\(?=[&%$#_{}])")
+
+
+def _of_tex(title: str) -> str:
+    """What stands in the braces that were opened before `title`, on one line, without commands."""
+    depth = 1
+    for found in _BRACE.finditer(title):
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+        if not depth:
+            title = title[: found.start()]
+            break
+    else:
+        title = title.partition("\n")[0]
+    return " ".join(_COMMAND.sub("", _LABEL.sub("", title)).split())
+
+
+def _without_closing(title: str, mark: str) -> str:
+    """`title` without the marks that may stand behind it; those of `C#` stay."""
     title = title.rstrip(" \t")
-    bare = title.rstrip("#")
+    bare = title.rstrip(mark)
     return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
 
 
 class _MarkupReader:
     """Reads a marked-up text line by line, gathering lines into the open block."""
 
-    def __init__(self, text: str, grammar: _Grammar) -> None:
+    def __init__(self, text: str, flavour: Flavour) -> None:
         self._lines = list(_lines(text))
-        self._grammar = grammar
+        self._flavour, self._grammar = flavour, _GRAMMARS[flavour]
         self._underlines_seen = ""  # in the order they were met: reStructuredText's levels
         self._open: list[_Line] = []
         self._is_table = False
@@ -215,14 +260,13 @@ class _MarkupReader:
             return None
         mark, levels = found["mark"], self._grammar.levels
         level = levels.index(mark) + 1 if levels else len(mark)
-        title = without_closing(found["title"].strip()) if mark[0] == "#" else found["title"].strip()
-        return Block(line.start, line.end, Shape.HEADING, level, title)
+        return Block(line.start, line.end, Shape.HEADING, level, plain_title(found["title"], self._flavour))
 
     def _underlined(self, line: _Line) -> Block | None:
         """The heading that `line` makes of the one line above it (and of an overline before that)."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
-        title, rule = self._open[-1].text.strip(), line.text.rstrip()
+        title, rule = plain_title(self._open[-1].text, self._flavour), line.text.rstrip()
         is_overlined = len(self._open) == 2 and self._open[0].text.rstrip() == rule
         fits = self._grammar.heading is not None or len(rule) >= len(title)
         if not fits or not (len(self._open) == 1 or is_overlined):
@@ -259,7 +303,7 @@ def _closes(line: str, mark: str) -> bool:
     return bare.startswith(mark) and bare == bare[0] * len(bare)
 
 
-CHUNKER = "blocks-2"
+CHUNKER = "blocks-3"
 """Names what `chunk` makes; another name is another recipe."""
 
 LONGEST = 400
@@ -297,7 +341,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
     A chunk is at most about twice `LONGEST` tokens. No path is part of a key: a rename changes none.
     """
-    parsed = encodable(parsed)
+    parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
     chunks = list[Chunk]()
     trail: list[tuple[int, str]] = []  # level and title of the headings that hold, the outermost first
@@ -334,21 +378,19 @@ def chunk(parsed: Parsed) -> list[Chunk]:
     return chunks
 
 
-def encodable(parsed: Parsed) -> Parsed:
-    """`parsed` without lone surrogates, which neither a hash nor a database takes; lengths stay."""
-    title = None if parsed.title is None else _encodable(parsed.title)
+def make_legible(parsed: Parsed) -> Parsed:
+    """`parsed` as it is shown (`kbsync.index.characters`); pages begin where they did."""
+    ends = [*parsed.page_starts, len(parsed.text)]
+    pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *ends])]
+    starts = list(itertools.accumulate(map(len, pages)))[:-1]
     return replace(
         parsed,
-        text=_encodable(parsed.text),
-        title=title,
-        tags=tuple(map(_encodable, parsed.tags)),
-        columns=_encodable(parsed.columns),
+        text="".join(pages),
+        title=None if parsed.title is None else legible(parsed.title),
+        tags=tuple(map(legible, parsed.tags)),
+        page_starts=tuple(starts),
+        columns=legible(parsed.columns),
     )
-
-
-def _encodable(text: str) -> str:
-    """`text` with U+FFFD for lone surrogates."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:

@@ -382,7 +382,7 @@ class _Usage:
     passage_prompt: str = ""
 
 
-_E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])(?!.*instruct)", re.IGNORECASE)
+_E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])", re.IGNORECASE)
 
 
 def _read_usage(home: Path) -> _Usage:
@@ -399,8 +399,8 @@ def _read_usage(home: Path) -> _Usage:
     pooling += [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
     settings = _json(home / "config_sentence_transformers.json", dict)
     prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text}
-    name = _json(home / "config.json", dict).get("_name_or_path") or home.resolve().name
-    if not prompts and _E5.search(str(name)):
+    name = str(_json(home / "config.json", dict).get("_name_or_path") or home.resolve().name)
+    if not prompts and _E5.search(name) and "instruct" not in name.lower():
         prompts = {"query": "query: ", "passage": "passage: "}
     default = prompts.get(settings.get("default_prompt_name"), "")
     passage = next((prompts[each] for each in ("document", "passage", "corpus") if each in prompts), default)

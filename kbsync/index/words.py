@@ -2,7 +2,8 @@
 
 Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a
 word here, and each pair of neighbours another; what is between them is left to SQLite's
-`porter unicode61`, which folds case and accents and stems English.
+`porter unicode61`, which folds case and accents and stems English. Before that each character is made the one
+that others of its kind compare as (`kbsync.index.characters`).
 
 The index keeps no copy of the words: to take a text out again it makes the same words once more. So a
 version of `words` is never changed, only followed by another one.
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import apsw
 
-TOKENISER = 1
+from kbsync.index.characters import folded, legible
+
+TOKENISER = 2
 """The version of `words` that new documents are indexed with."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -33,11 +36,13 @@ _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 def words(text: str, version: int = TOKENISER) -> str:
     """`text` as words divided by spaces, ready for SQLite's tokeniser. Raises KeyError: unknown version.
 
-    Full-width letters are narrowed; of CJK runs come single characters and pairs.
+    Of CJK runs come single characters and pairs.
     """
-    if version != TOKENISER:
-        raise KeyError(version)
-    return text if text.isascii() else _RUN.sub(_grams, text.translate(_FULL_WIDTH))
+    fold = _FOLDS[version]
+    return text if text.isascii() else _RUN.sub(_grams, fold(text))
+
+
+_FOLDS: Mapping[int, Callable[[str], str]] = {1: lambda text: text.translate(_FULL_WIDTH), TOKENISER: folded}
 
 
 def _grams(run: re.Match[str]) -> str:
@@ -62,6 +67,8 @@ _CHINESE = """
 的 了 是 在 和 与 及 或 有 被 把 对 从 到 为 以 于 之 其 这 那 哪 谁 何 吗 呢 吧 么 也 都 就 而 请 问 什 几
 个 些 我 你 他 她 它 们 什么 哪些 哪个 哪里 多少 怎么 怎样 如何 为什 为何 何时 是什 是谁
 谁是 几个 是否 有多 么是 么时 在哪 个是
+與 對 從 為 爲 於 這 誰 嗎 麼 麽 請 問 幾 個 們 什麼 什麽 甚麼 哪個 哪裡 哪裏 怎麼 怎麽 怎樣 為什 爲什 為甚
+為何 爲何 何時 是誰 誰是 是甚 幾個 麼是 麽是 麼時 個是
 """
 STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 """Words that questions are made of; they are looked for only when there are no others."""
@@ -134,6 +141,6 @@ def last_word(question: str) -> str:
 
 
 def readable(question: str) -> str:
-    """The part of `question` that is read, without lone surrogates; "" where it holds no word at all."""
-    text = question[:LONGEST].encode("utf-8", "replace").decode()
+    """The part of `question` that is read, as texts are; "" where it holds no word at all."""
+    text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

@@ -155,6 +155,28 @@ def test_headings_of_each_flavour(flavour: Flavour) -> None:
     assert [(each.level, each.title) for each in found] == [(1, "One"), (2, "Two"), (3, "Three")]
 
 
+@pytest.mark.parametrize(
+    ("flavour", "line", "title"),
+    [
+        (Flavour.TEX, r"\section{Backups}\label{sec:b}", "Backups"),
+        (Flavour.TEX, r"\section{Backups} run {at} night", "Backups"),
+        (Flavour.TEX, r"\subsection[Short]{The \emph{good} part \& more}", "The good part & more"),
+        (Flavour.TEX, r"\section{A title that goes", "A title that goes"),
+        (Flavour.TEX, r"\section{Sets \{x\}\label{s}}", "Sets x"),
+        (Flavour.ASCIIDOC, "== Backups ==", "Backups"),
+        (Flavour.ASCIIDOC, "== a == b", "a == b"),
+        (Flavour.ORG, "** DONE Backups  :ops:", "Backups"),
+        (Flavour.ORG, "* TODO", "TODO"),
+        (Flavour.MARKDOWN, "## Backups {#sec-b .wide}", "Backups"),
+        (Flavour.MARKDOWN, "## Use {braces}", "Use {braces}"),
+        (Flavour.MARKDOWN, "Backups {#b}\n===", "Backups"),
+    ],
+)
+def test_a_title_is_without_what_belongs_to_the_markup(flavour: Flavour, line: str, title: str) -> None:
+    [heading, *_] = blocks(f"{line}\ntext", flavour)
+    assert (heading.shape, heading.title) == (Shape.HEADING, title)
+
+
 def test_functions_are_blocks_of_code() -> None:
     text = "import a\n\ndef one():\n    x = 1\n\n    return x\n\n@cached\ndef two():\n    pass\n"
     assert [text[each.start : each.end].split("\n")[0] for each in blocks(text, Flavour.CODE)] == [

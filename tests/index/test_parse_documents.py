@@ -209,6 +209,11 @@ HTML_CASES = [
     ("before<script>if (a < b) {}</script>after", "beforeafter"),
     ("a &amp; b &lt;c&gt; &#228; &unknown;", "a & b <c> ä &unknown;"),
     ("plain words only", "plain words only"),
+    ("<button>A</button><button>B</button>C", "A B C"),
+    ("<label>Name<input></label><label>Age</label><textarea>none</textarea>years", "Name Age none years"),
+    ('<input type="submit" value="Save">now', "Save now"),
+    ("<span>snow</span><b>ball</b>", "snowball"),
+    ("<p>one\x0btwo</p><p>one\x0ctwo", "one two\n\none two"),
 ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import Rejected
+from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour
 from kbsync.index.fence import parser as parse
 from kbsync.index.fence.parser import Parser
@@ -49,6 +50,72 @@ def test_lines_of_the_text_are_lines_of_the_file():
         raw.decode("utf-8-sig").splitlines()[parsed.line_offset + parsed.text.splitlines().index("two")]
         == "two"
     )
+
+
+@pytest.mark.parametrize(
+    ("matter", "kept"),
+    [
+        (
+            "title: Coffee\ndescription: how to descale the machine",
+            ["description: how to descale the machine"],
+        ),
+        ("Dear all: the office is closed on Friday", ["Dear all: the office is closed on Friday"]),
+        ("author: Ada\naliases: [espresso]\ndraft: true", ["author: Ada", "aliases: [espresso]"]),
+        (
+            "summary: |\n  First descale,\n  then rinse.\nlayout: post",
+            ["summary: |", "  First descale,", "  then rinse."],
+        ),
+        ("# a note to myself\nlayout: post\ndate: 2026-11-20 10:00:00 +0100\nweight: 10", []),
+        ("tags: [two words, red wine]\ntitle: The long title", []),
+        ("title: {en: The long title}", ["title: {en: The long title}"]),
+        ("说明: 如何清洗咖啡机\nslug: ka-fei", ["说明: 如何清洗咖啡机"]),
+        ("related:\n- how to rinse\n- b.md", ["related:", "- how to rinse", "- b.md"]),
+    ],
+)
+def test_what_people_wrote_into_front_matter_is_kept_on_its_line(matter, kept):
+    raw = f"---\n{matter}\n---\n# Heading\ntext\n"
+    parsed = parse_text("a.md", raw.encode())
+    lines = parsed.text.split("\n")
+    assert [line for line in lines[: lines.index("# Heading")] if line] == kept
+    for line in (*kept, "# Heading", "text"):
+        assert raw.split("\n")[parsed.line_offset + lines.index(line)] == line
+    chunks = chunk(parsed)
+    assert [each.line for each in chunks] == [raw.split("\n").index(kept[0] if kept else "# Heading") + 1]
+
+
+def test_what_people_wrote_into_front_matter_of_toml_is_kept():
+    raw = "+++\ntitle = 'x'\nweight = 3\n[params]\nsummary = 'descale it'\n+++\nBody\n"
+    parsed = parse_text("a.md", raw.encode())
+    assert (parsed.title, parsed.text) == ("x", "\n\n\n\nsummary = 'descale it'\n\nBody\n")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.yaml", "a.properties"])
+def test_escapes_of_characters_are_read_as_these(name):
+    text = r'{"a": "\u5907\u4efd \ud83d\ude00 caf\u00e9", "b": "\\u5907 \u0022 \n \u000a \ud800 \u200b x"}'
+    wanted = r'{"a": "备份 😀 café", "b": "\\u5907 \u0022 \n \u000a \ud800 \u200b x"}'
+    assert parse_text(name, text.encode()).text == wanted
+
+
+def test_escapes_that_yaml_has_besides_are_read_as_characters():
+    raw = rb'a: "caf\xe9 \U0001F600 \x0a \Uffffffff"'
+    assert parse_text("a.yaml", raw).text == r'a: "café 😀 \x0a \Uffffffff"'
+
+
+def test_references_of_xml_are_read_as_characters():
+    raw = b"<a>&#22791;&#x4EFD; caf&#233; &#60;b&#x3e; &#10; &#9999999; &#xD800;</a>"
+    assert parse_text("a.xml", raw).text == "<a>备份 café &#60;b&#x3e; &#10; &#9999999; &#xD800;</a>"
+
+
+def test_a_program_keeps_its_escapes():
+    assert parse_text("a.c", rb'"\u5907"').text == r'"\u5907"'
+
+
+@pytest.mark.parametrize(
+    ("sign", "shown"), [("\f", " "), ("\v", " "), ("\x1f", " "), ("\x01", " "), ("\0", "")]
+)
+def test_control_characters_separate_words(sign, shown):
+    text = f"one{sign}two\n{'three words and more of them ' * 9}"
+    assert parse_text("a.txt", text.encode()).text.startswith(f"one{shown}two\n")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +177,16 @@ def test_a_note_of_nothing_but_metadata_keeps_it_as_text():
         ("a.adoc", "= Guide\n:toc:\n", Flavour.ASCIIDOC, "Guide"),
         ("a.org", "#+TITLE: Diary\n* One\n", Flavour.ORG, "Diary"),
         ("a.tex", "\\documentclass{article}\\title{On light}\n", Flavour.TEX, "On light"),
+        ("a.tex", "\\section{Backups}\\label{sec:b}\n", Flavour.TEX, "Backups"),
+        (
+            "a.tex",
+            "\\title[Short]{The \\emph{good}\n  light \\& more}\n",
+            Flavour.TEX,
+            "The good light & more",
+        ),
+        ("a.adoc", "== Backups ==\n", Flavour.ASCIIDOC, "Backups"),
+        ("a.org", "* TODO [#A] Backups of C++  :ops:it:\n", Flavour.ORG, "Backups of C++"),
+        ("a.md", "# Backups of C# {#sec-b}\n", Flavour.MARKDOWN, "Backups of C#"),
         ("a.py", "# a comment\n", Flavour.CODE, None),
         ("x/Makefile", "# a comment\n", Flavour.CODE, None),
         ("README", "Kbsync\n", Flavour.PLAIN, None),

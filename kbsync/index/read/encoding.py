@@ -257,9 +257,11 @@ _MAGIC = (
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
 _BAD_SHARE = 0.02  # characters of a damaged text that cannot be decoded, each of which counts against it
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
-_HARMLESS = frozenset("\t\n\r\f\b\x1b")  # back-space and escape: manual pages and coloured logs
+_HARMLESS = frozenset("\t\n\r\f\v\b\x1b")  # back-space and escape: manual pages and coloured logs
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_STRAY = re.compile("[\x00\b\x1b\x7f]")
+_SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
+"""Form feeds, vertical tabs and others stand between two words; the rest has nothing to say, and no width."""
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,30})["']""", re.IGNORECASE)
 _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{2,30})""", re.IGNORECASE)
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
@@ -416,7 +418,12 @@ def _tidied(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if _has_only_common(text):
         return text
-    return _CONTROL.sub("", text).removeprefix("\ufeff")
+    return separate_controls(text).removeprefix("\ufeff")
+
+
+def separate_controls(text: str) -> str:
+    """`text` with a space for each control character that separates words, and without the others."""
+    return _SEPARATOR.sub(" ", _STRAY.sub("", text))
 
 
 def _codec(label: str | None) -> str | None:

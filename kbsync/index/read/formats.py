@@ -14,7 +14,7 @@ from kbsync.contract.target import Body
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
-PARSER = "4"
+PARSER = "5"
 """Raised whenever a document is read otherwise than before: it is part of every recipe."""
 
 

@@ -33,6 +33,9 @@ _RAW = _tags("script style")  # nothing in them is ever a text, closed or not
 _CONTAINERS = _UNSEEN | _BLOCKS - _tags("p option summary legend body html") | _tags("table tr td th")
 """What stays open until its end or that of something around it. The body's end ends nothing else."""
 
+_APART = _tags("button label textarea output meter progress")
+"""Stands in a line, and is drawn apart from what is beside it."""
+
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
 """What begins a new part of what is open around it, and so ends what the part before left open."""
@@ -142,6 +145,8 @@ class _Page(HTMLParser):
             self._flush()
         elif tag == "a":
             self._end_link()
+        elif tag in _APART:
+            self._inline.append(" ")
 
     def handle_data(self, data: str) -> None:
         """Text between tags."""
@@ -220,7 +225,9 @@ class _Page(HTMLParser):
             case "a":
                 self._links.append((attributes.get("href", ""), len(self._inline)))
             case "input" if attributes.get("type", "").lower() in ("submit", "button"):
-                self._inline.append(" " + attributes.get("value", ""))
+                self._inline.append(f" {attributes.get('value', '')} ")
+            case _ if tag in _APART:
+                self._inline.append(" ")
 
     def _end_link(self) -> None:
         """An address that leads elsewhere may be the very answer; one within the page or site is noise."""

@@ -8,15 +8,18 @@ only so many.
 
 from __future__ import annotations
 
+import operator
 import re
+import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kbsync.errors import Rejected
-from kbsync.index.chunk import without_closing
+from kbsync.index.characters import legible
+from kbsync.index.chunk import plain_title
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
-from kbsync.index.read.encoding import decode, decode_declared
+from kbsync.index.read.encoding import decode, decode_declared, separate_controls
 from kbsync.index.read.formats import extension_of, flavour_of
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
@@ -30,6 +33,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     extension = extension_of(path)
     flavour = flavour_of(path)
     text = decode_declared(raw) if extension == "xml" else decode(raw)
+    text = legible(_without_escapes(text, extension))
     if not text.strip():
         raise Rejected("no text in it: it is empty or only blanks", code="no-text")
     if flavour is Flavour.MARKDOWN:
@@ -47,6 +51,45 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     if extension in ("csv", "tsv"):
         return Parsed(text, flavour, columns=_columns(text, extension))
     return Parsed(text, flavour, title=first_heading(text, flavour))
+
+
+_ESCAPING = ("json", "jsonl", "ndjson", "yaml", "yml", "properties")
+_REFERRING = ("xml", "xsd", "xsl")
+"""Formats that programs write with escapes for all but ASCII."""
+
+_ESCAPED = re.compile(  # a pair of surrogates, one character, or a backslash with what it escapes
+    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))|.)"
+)
+_REFERRED = re.compile("&#(?:([0-9]{3,7})|x([0-9a-fA-F]{2,6}));")
+
+
+def _without_escapes(text: str, extension: str) -> str:
+    """`text` with the letters that its escapes stand for."""
+    if extension in _ESCAPING and "\\" in text:
+        return _ESCAPED.sub(_decode_escape, text)
+    if extension in _REFERRING and "&#" in text:
+        return _REFERRED.sub(_decode_reference, text)
+    return text
+
+
+def _decode_escape(escape: re.Match[str]) -> str:
+    high, low, *singles = escape.groups()
+    if high:
+        return chr(0x10000 + (int(high, 16) - 0xD800 << 10) + int(low, 16) - 0xDC00)
+    digits = "".join(filter(None, singles))
+    return _letter(int(digits, 16), escape[0]) if digits else escape[0]
+
+
+def _decode_reference(reference: re.Match[str]) -> str:
+    decimal, hexadecimal = reference.groups()
+    return _letter(int(decimal) if decimal else int(hexadecimal, 16), reference[0])
+
+
+def _letter(code: int, escape: str) -> str:
+    """The character of that code; `escape` where the format gives it a meaning, or it is not printed."""
+    character = chr(code) if 0x7F < code <= sys.maxunicode else ""
+    return character if character and character.isprintable() else escape
 
 
 def _columns(text: str, extension: str) -> str:
@@ -79,6 +122,8 @@ _BLOCK = {
     "---": re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
     "+++": re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
 }
+_ASSIGNMENT = re.compile("[:=]")
+_CJK_WORD = re.compile("[぀-ヿ㐀-鿿가-힣]{2}")
 _TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
 
 
@@ -105,7 +150,45 @@ def split_front_matter(text: str) -> Parsed:
         tags = tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key))))
     except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
         return Parsed(text)
-    return Parsed(text[found.end() :], title=title, tags=tags, line_offset=found[0].count("\n"))
+    rest, lines = text[found.end() :], found[0].count("\n")
+    prose = "".join(f"{line}\n" for line in _prose_of(block, title is not None))
+    if not prose.strip():
+        return Parsed(rest, title=title, tags=tags, line_offset=lines)
+    closing = "\n" if found[0].endswith("\n") else ""
+    return Parsed(f"\n{prose}{closing}{rest}", title=title, tags=tags)
+
+
+_NAMING_KEYS = frozenset(
+    {
+        *("abstract", "alias", "aliases", "author", "authors", "description", "excerpt", "lead"),
+        *("subtitle", "summary", "teaser"),
+    }
+)
+"""What is said of a document in one word as well."""
+
+
+def _prose_of(block: str, has_title: bool) -> Iterator[str]:
+    """The lines of front matter, blank but for those that people wrote to be read."""
+    segments = list[list[str]]()
+    for line in block.split("\n")[:-1]:
+        if segments and (not line[:1].strip() or line[0] in "-#]})"):
+            segments[-1].append(line)
+        else:
+            segments.append([line])
+    for segment in segments:
+        first, *value = _ASSIGNMENT.split(segment[0], maxsplit=1)
+        key = first.strip(" \t\"'").lower()
+        is_taken = key in _TAG_KEYS or (key == "title" and has_title)
+        is_prose = key in _NAMING_KEYS or _is_prose(first) or _is_prose(" ".join([*value, *segment[1:]]))
+        for line in segment:
+            yield line if is_prose and not is_taken and not line.lstrip().startswith("#") else ""
+
+
+def _is_prose(text: str) -> bool:
+    """It has two words beside each other, or some that are written without spaces."""
+    words = [word.strip(".,;:!?()[]\"'’“”") for word in text.split()]
+    are_words = [len(word) > 1 and word.isalpha() for word in words]
+    return any(map(operator.and_, are_words, are_words[1:])) or _CJK_WORD.search(text) is not None
 
 
 def _yaml(block: str) -> object:
@@ -147,7 +230,9 @@ _PATTERNS = {
     Flavour.RST: re.compile(rf"^(?P<title>\S.*)\n{_UNDERLINE}", re.MULTILINE),
     Flavour.ASCIIDOC: re.compile(r"^={1,6}[ \t]+(?P<title>\S.*)", re.MULTILINE),
     Flavour.ORG: re.compile(r"^(?:#\+title:|\*+)[ \t]+(?P<title>\S.*)", re.MULTILINE | re.IGNORECASE),
-    Flavour.TEX: re.compile(r"\\(?:title|chapter|section)\*?\{(?P<title>[^{}]+)\}"),
+    Flavour.TEX: re.compile(
+        r"\\(?:title|chapter|section)\*?(?:\[[^\]\n]{0,200}\])?\{(?P<title>.{1,500})", re.DOTALL
+    ),
 }
 _FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
@@ -160,9 +245,7 @@ def first_heading(text: str, flavour: Flavour) -> str | None:
     found = pattern and pattern.search(head)
     if not found:
         return None
-    title = found["title"] or found.groupdict().get("under") or ""
-    if flavour is Flavour.MARKDOWN:
-        title = without_closing(title)
+    title = plain_title(found["title"] or found.groupdict().get("under") or "", flavour)
     return " ".join(title.split())[:LONGEST_TITLE] or None
 
 
@@ -175,7 +258,7 @@ _NO_TITLE = re.compile(
 )
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&$^'\"=:;,/?@%])")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
+_NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
@@ -235,4 +318,5 @@ def _unescaped(prose: str) -> str:
 def tidied(text: str) -> str:
     """`\\n` line ends, no control characters, no more than one blank line together, none at the ends."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _BLANK_LINES.sub("\n\n", _CONTROL.sub("", text)).strip()
+    text = _NO_CHARACTER.sub("", separate_controls(text))
+    return _BLANK_LINES.sub("\n\n", text).strip()

@@ -1,0 +1,124 @@
+"""What is written in several ways is found in whichever it is asked for, and shown as people read it."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.index.characters import _MARKS, folded, legible
+from kbsync.index.chunk import chunk
+from kbsync.index.document import Parsed
+from kbsync.index.read.text import parse_text
+from kbsync.index.search import Search
+from kbsync.index.snippet import snippet
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.writer import Writer
+from kbsync.index.words import STOP_WORDS, terms_of, words
+from tests.index.test_search import ENCODER, entry, paths, searching
+
+VARIANT = "\U000e0100"  # selects a form of the ideograph before it
+
+SAME = [
+    ("the o\ufb03ce is open", "office"),
+    ("\u2f47\u672c\u8a9e", "日本語"),
+    ("か\u3099っこう", "がっこう"),
+    ("か\u309bっこう", "がっこう"),
+    ("ﾊﾞｯｸｱｯﾌﾟ", "バックアップ"),
+    (unicodedata.normalize("NFD", "한국어 문서"), "한국어"),
+    (unicodedata.normalize("NFD", "Überraschung"), "Überraschung"),
+    ("back\u00adup of the ser\u200bver", "backup server"),
+    ("word\u2060joiner", "wordjoiner"),
+    ("ＫＢＳＹＮＣ　２０２６", "kbsync 2026"),
+    ("\ufeffkestrel", "kestrel"),
+    (f"葛{VARIANT}城市", "葛城"),
+    ("Kestrel™ lamps", "kestrel"),
+]
+
+
+@pytest.mark.parametrize(("written", "asked"), [*SAME, *((asked, written) for written, asked in SAME)])
+def test_either_way_of_writing_finds_the_other(tmp_path: Path, written: str, asked: str) -> None:
+    with searching(tmp_path, [("a.txt", written), ("b.txt", "something else")]) as (searcher, _):
+        hits = searcher.search(Query(asked))
+        assert paths(hits)[:1] == ["a.txt"]
+        shown = snippet(hits[0].passages[0].text, asked, 90)
+        assert shown.spans or VARIANT in shown.text, "a variant is shown, and interrupts the word"
+
+
+@pytest.mark.parametrize("name", ["한국어.txt", "バックアップ.txt", "Überraschung.txt"])
+def test_a_name_as_macos_writes_it_is_found_as_people_type_it(tmp_path: Path, name: str) -> None:
+    texts = [(unicodedata.normalize("NFD", name), "lamp"), ("b.txt", "lamp")]
+    with searching(tmp_path, texts) as (searcher, _):
+        assert len(searcher.search(Query(name.removesuffix(".txt")))) == 1
+
+
+def test_a_text_is_shown_and_embedded_as_people_read_it() -> None:
+    raw = "# O\ufb03ce\n\nback\u00adup か\u3099 \u2f47 Ａ１，“x” … ½ ™ 👨\u200d👩\n"
+    parsed = parse_text("a.md", raw.encode())
+    text = "# Office\n\nbackup が 日 A1，“x” … ½ ™ 👨\u200d👩\n"  # signs and joined pictures stay
+    assert (parsed.text, parsed.title) == (text, "Office")
+    [same] = chunk(Parsed(text, title="Office"))
+    [made] = chunk(Parsed(raw, title="O\ufb03ce", tags=("か\u3099",)))
+    assert (made.text, made.key, made.embed_text) == (same.text, same.key, same.embed_text)
+
+
+def test_pages_begin_where_they_did_when_what_is_before_them_becomes_shorter() -> None:
+    pages = ["か\u3099" * 300 + "\n\n", "second " * 60 + "\n\n", "o\ufb03ce " * 200]
+    starts = (0, len(pages[0]), len(pages[0]) + len(pages[1]))
+    chunks = chunk(Parsed("".join(pages), page_starts=starts, has_lines=False))
+    assert {each.text.split()[0]: each.page for each in chunks}["second"] == 2
+    assert chunks[-1].page == 3
+
+
+def test_a_zero_width_space_ends_a_word_where_nothing_else_does() -> None:
+    thai = "สำรอง\u200bข้อมูล"
+    assert legible(thai) == thai
+    assert len(folded(thai).split("\u200b")) == 2
+
+
+def test_however_many_marks_a_letter_has_they_are_composed_a_few_at_a_time() -> None:
+    """Python sorts the marks of a letter in a time that is the square of their number."""
+    for code in (*range(0xD800), *range(0xE000, sys.maxunicode)):
+        if unicodedata.combining(unicodedata.normalize("NFKD", chr(code))[0]):
+            assert not _MARKS.sub("", chr(code) * 64), hex(code)
+    assert legible("e\u0301" + "\u0301" * 62) == "é" + "\u0301" * 62
+
+
+def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
+    assert legible("a\ud800b \ud83d\ude00") == "a\ufffdb 😀"
+
+
+def test_traditional_chinese_questions_have_the_same_stop_words() -> None:
+    for simplified, traditional in (("备份是什么？", "備份是什麼？"), ("怎么恢复备份", "怎麼恢復備份")):
+        asked = [[term.surface for term in terms_of(each)] for each in (simplified, traditional)]
+        assert len(asked[0]) == len(asked[1])
+    assert {"這", "為", "什麼", "怎麼", "哪裡", "誰"} <= STOP_WORDS
+
+
+def test_what_was_indexed_with_older_words_is_taken_out_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("kbsync.index.words", "kbsync.index.sqlite.writer"):
+        monkeypatch.setattr(f"{module}.TOKENISER", 1)
+    monkeypatch.setattr("kbsync.index.sqlite.writer.words", lambda text, version=1: words(text, version))
+    with closing(Writer(tmp_path)) as index:
+        index.put([entry(1, "o\ufb03ce.md", "the o\ufb03ce ＫＢＳＹＮＣ か\u3099")], ENCODER)
+    monkeypatch.undo()
+    with closing(Writer(tmp_path)) as index:
+        index.delete([1])
+        index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
+        left = "CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row)"
+        index._connection.execute(left)
+        assert index._connection.execute("SELECT count(*) FROM temp.vocabulary").get == 0
+
+
+def test_both_ways_of_writing_are_one_vector(tmp_path: Path) -> None:
+    with searching(tmp_path, [("a.txt", "か\u3099 back\u00adup"), ("b.txt", "が backup")]) as (_, index):
+        assert index._connection.execute("SELECT count(*) FROM slot WHERE key NOTNULL").get == 1
+        with closing(SqliteStore(tmp_path, writer=None)) as store:
+            hits = Search(store, ENCODER).search(Query("zz backup"))
+            assert next(each.score for each in hits) == pytest.approx(hits[1].score)
