@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from kbsync.errors import Rejected
 from kbsync.index.characters import legible
 from kbsync.index.document import Chunk, Flavour, Parsed
 
@@ -75,20 +76,37 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
         case Flavour.CODE:
             return _code(text)
         case Flavour.PLAIN:  # each run of lines that are not blank
-            return (Block(*found.span(), Shape.TEXT) for found in _PARAGRAPH.finditer(text))
+            return _paragraphs(text)
         case _:
             return _MarkupReader(text, flavour).blocks()
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    """The lines of `text`."""
+    """The lines of `text`, one at a time; of empty ones that follow each other only the first."""
     start = 0
-    for line in text.split("\n"):
-        yield _Line(start, start + len(line), line)
-        start += len(line) + 1
+    while start <= len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        yield _Line(start, end, text[start:end])
+        empty = _NEWLINES.match(text, end + 1) if start == end else None
+        start = empty.end() if empty else end + 1
 
 
-_PARAGRAPH = re.compile(r"\S[^\n]*(?:\n[^\S\n]*\S[^\n]*)*")
+_NEWLINES = re.compile(r"\n+")
+
+
+def _paragraphs(text: str) -> Iterator[Block]:
+    """A block from each run of lines that are not blank."""
+    start, end = -1, 0
+    for line in _lines(text):
+        if line.text and not line.text.isspace():
+            start = line.start + len(line.text) - len(line.text.lstrip()) if start < 0 else start
+            end = line.end
+        elif start >= 0:
+            yield Block(start, end, Shape.TEXT)
+            start = -1
+    if start >= 0:
+        yield Block(start, end, Shape.TEXT)
 
 
 def _code(text: str) -> Iterator[Block]:
@@ -208,24 +226,27 @@ class _MarkupReader:
     """Reads a marked-up text line by line, gathering lines into the open block."""
 
     def __init__(self, text: str, flavour: Flavour) -> None:
-        self._lines = list(_lines(text))
+        self._text = text
         self._flavour, self._grammar = flavour, _GRAMMARS[flavour]
         self._underlines_seen = ""  # in the order they were met: reStructuredText's levels
-        self._open: list[_Line] = []
+        self._open: list[_Line] = []  # the first two lines and the last one
         self._is_table = False
 
     def blocks(self) -> Iterator[Block]:
         """The blocks in order."""
-        at = 0
-        while at < len(self._lines):
-            line = self._lines[at]
-            if fence_end := self._fence_end(at):
+        fence, mark = 0, ""  # where the open fence begins, and what opened it
+        for line in _lines(self._text):
+            if mark:
+                if _closes(line.text, mark):
+                    yield Block(fence, line.end, Shape.FENCE)
+                    mark = ""
+            elif opened := self._grammar.fence and self._grammar.fence.match(line.text):
                 yield from self._closed()
-                yield Block(line.start, self._lines[fence_end - 1].end, Shape.FENCE)
-                at = fence_end
-                continue
-            yield from self._read(line)
-            at += 1
+                fence, mark = line.start, opened["mark"]
+            else:
+                yield from self._read(line)
+        if mark:
+            yield Block(fence, len(self._text), Shape.FENCE)
         yield from self._closed()
 
     def _read(self, line: _Line) -> Iterator[Block]:
@@ -242,6 +263,7 @@ class _MarkupReader:
             is_table = bool(self._grammar.table and self._grammar.table.match(line.text))
             if is_table != self._is_table:
                 yield from self._closed()
+            del self._open[2:]
             self._open.append(line)
             self._is_table = is_table
 
@@ -282,16 +304,6 @@ class _MarkupReader:
         bare = line.text.rstrip()
         return len(bare) >= 2 and bare[0] in self._grammar.underlines and bare == bare[0] * len(bare)
 
-    def _fence_end(self, at: int) -> int:
-        """The line after the fence that opens at line `at`; 0 where none opens."""
-        opened = self._grammar.fence and self._grammar.fence.match(self._lines[at].text)
-        if not opened:
-            return 0
-        for end in range(at + 1, len(self._lines)):
-            if _closes(self._lines[end].text, opened["mark"]):
-                return end + 1
-        return len(self._lines)
-
 
 def _closes(line: str, mark: str) -> bool:
     """Whether `line` ends the fence that `mark` opened."""
@@ -319,7 +331,7 @@ _WIDEST_GAP = LONGEST * 4
 _OPENING = 32
 """Characters of a block that decide whether a chunk may end before it."""
 
-_WIDE = re.compile("[⺀-\uffff\U00020000-\U0003ffff]")
+_WIDE = re.compile("[⺀-\uffff\U00020000-\U0003ffff]+")
 _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
@@ -332,20 +344,25 @@ _AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: many of them
 
 def weight(text: str) -> int:
     """About how many tokens of an embedding model `text` is: a CJK character 1, any other 1/4."""
-    wide = 0 if text.isascii() else len(_WIDE.findall(text))
+    wide = 0 if text.isascii() else sum(found.end() - found.start() for found in _WIDE.finditer(text))
     return wide + (len(text) - wide + 3) // 4
+
+
+MOST_CHARACTERS = 256 * 1024 * 1024
+"""Of all chunks of a document with what stands above each: they are in memory together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
     """The chunks of `parsed` in order; together they hold every character that is not white space.
 
     A chunk is at most about twice `LONGEST` tokens. No path is part of a key: a rename changes none.
+    Besides the text and its chunks nothing grows with the text. Raises `Rejected` beyond `MOST_CHARACTERS`.
     """
     parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
     chunks = list[Chunk]()
     trail: list[tuple[int, str]] = []  # level and title of the headings that hold, the outermost first
-    counted, line = 0, parsed.line_offset + 1
+    counted, line, characters = 0, parsed.line_offset + 1, 0
     for group in _groups(_pieces(parsed), text):
         # A chunk stands below the headings that hold at its first piece which is none itself.
         headings: tuple[str, ...] | None = None
@@ -372,6 +389,10 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         own = {piece.title for piece in group if piece.is_heading} | {""}
         above = [title for title in dict.fromkeys([parsed.title or "", *headings]) if title not in own]
         embed_text = "\n".join([*above, body])
+        characters += len(embed_text)
+        if characters > MOST_CHARACTERS:
+            reason = "its headings are repeated above too many passages; shorten the headings or split it"
+            raise Rejected(reason, code="output")
         key = hashlib.sha256(embed_text.encode()).hexdigest()
         page = max(1, bisect.bisect_right(starts, start)) if starts else None
         chunks.append(Chunk(body, embed_text, key, headings, page, line if parsed.has_lines else None))
@@ -439,7 +460,8 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
         lead = columns if is_row else _table_head(whole) if block.shape is Shape.TABLE else ""
         shape = Shape.TEXT if block.is_heading else block.shape
         marks = (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole)
-        for start, end in _spans(whole, [*(found.end() for found in marks), len(whole)]):
+        ends = itertools.chain((found.end() for found in marks), [len(whole)])
+        for start, end in _spans(whole, ends):
             size = _coarse(weight(whole[start:end]))
             yield Block(block.start + start, block.start + end, shape, size=size, is_part=True, lead=lead)
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
+from kbsync.errors import Rejected
 from kbsync.index.chunk import LONGEST, Shape, blocks, chunk, weight
 from kbsync.index.document import Chunk, Flavour, Parsed
 from tests.share import enumerated
@@ -175,6 +177,42 @@ def test_headings_of_each_flavour(flavour: Flavour) -> None:
 def test_a_title_is_without_what_belongs_to_the_markup(flavour: Flavour, line: str, title: str) -> None:
     [heading, *_] = blocks(f"{line}\ntext", flavour)
     assert (heading.shape, heading.title) == (Shape.HEADING, title)
+
+
+SIZE = 200_000
+DEMANDING = {
+    "blank lines": (Flavour.MARKDOWN, "# a\n" + "\n" * SIZE),
+    "lines of a paragraph": (Flavour.MARKDOWN, "ab\n" * (SIZE // 3)),
+    "lines of a fence": (Flavour.MARKDOWN, "```\n" + "ab\n" * (SIZE // 3)),
+    "lines of plain text": (Flavour.PLAIN, "ab\n" * (SIZE // 3)),
+    "blank lines of plain text": (Flavour.PLAIN, "ab\n" + "\n" * SIZE),
+    "blank lines of code": (Flavour.CODE, "ab\n" + "\n" * SIZE),
+    "blank rows": (Flavour.ROWS, "ab\n" + "\n" * SIZE),
+    "Chinese without a stop": (Flavour.PLAIN, "备份" * (SIZE // 6)),
+}
+
+
+@pytest.mark.parametrize("kind", DEMANDING)
+def test_besides_its_chunks_a_text_takes_no_memory_to_speak_of(kind: str) -> None:
+    flavour, text = DEMANDING[kind]
+    parsed = Parsed(text, flavour)
+    tracemalloc.start()
+    try:
+        chunks = chunk(parsed)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert chunks and peak - now < 2 * SIZE
+
+
+def test_a_document_whose_headings_are_repeated_too_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    headings = "".join(f"{'#' * level} {level} {'long ' * 40}\n" for level in range(1, 7))
+    parsed = Parsed(headings + "word " * 20_000)
+    assert len(chunk(parsed)) > 30
+    monkeypatch.setattr("kbsync.index.chunk.MOST_CHARACTERS", 120_000)
+    with pytest.raises(Rejected, match="shorten the headings") as refused:
+        chunk(parsed)
+    assert refused.value.code == "output"
 
 
 def test_functions_are_blocks_of_code() -> None:

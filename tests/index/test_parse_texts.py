@@ -11,6 +11,7 @@ from kbsync.index.fence import parser as parse
 from kbsync.index.fence.parser import Parser
 from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, needs_parser
 from kbsync.index.read.text import parse_text
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 TEXTS = sorted(e for e in EXTENSIONS if not needs_parser(f"x.{e}"))
@@ -25,6 +26,31 @@ def test_texts_start_no_worker_and_write_nothing(tmp_path, extension):
     assert "窗口 window" in parser.parse(f"x.{extension}", BytesBody(text.encode("gb18030"))).text
     assert parser.pids() == []
     assert list(tmp_path.iterdir()) == []
+
+
+LONG = {
+    "a.md": "---\ntitle: The plan\ntags: [red]\n---\n# Heading\n",
+    "a.csv": "name,city\n",
+    "a.srt": "1\n00:00:01,000 --> 00:00:02,000\n",
+    "x/Makefile": "all:\n",
+    "a.rst": "Title\n=====\n",
+    "caf\udce9.txt": "",
+}
+
+
+@long
+def test_a_long_text_is_read_behind_the_fence_as_a_short_one_is(tmp_path, monkeypatch):
+    short, fenced = Parser(tmp_path / "short"), Parser(tmp_path / "long")
+    documents = {path: BytesBody((begin + "Ada,Rome\n" * 50).encode()) for path, begin in LONG.items()}
+    wanted = {path: short.parse(path, body) for path, body in documents.items()}
+    monkeypatch.setattr(parse, "SHORT_TEXT", 10)
+    try:
+        assert {path: fenced.parse(path, body) for path, body in documents.items()} == wanted
+        with pytest.raises(Rejected, match="binary"):
+            fenced.parse("a.txt", BytesBody(bytes(range(256)) * 9))
+        assert (short.pids(), len(fenced.pids())) == ([], 1)
+    finally:
+        fenced.close()
 
 
 YAML = "---\ntitle: The plan\ntags: [red, blue]\nkeywords: sea, red\n---\n\n# Heading\ntext\n"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from kbsync.source.read import Spooled, copy_stable
 from tests.engine.world import World
+from tests.share import long
 
 HUGE = 5 * 2**30
 LARGE = 64 * 2**20
@@ -40,3 +45,24 @@ def test_a_large_file_streams_through_hash_and_copy(tmp_path: Path) -> None:
     assert isinstance(taken, Spooled)
     taken.close()
     assert peak < LARGE / 16
+
+
+@long
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("blank.md", b"# a\n" + b"\n" * (10 << 20)),
+        ("lines.md", b"ab cd ef gh\n" * (3 << 18)),
+        ("cells.csv", b"," * (10 << 20) + b"a"),
+    ],
+)
+def test_a_pass_over_a_text_takes_little_memory_however_its_lines_are(
+    tmp_path: Path, name: str, text: bytes
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / name).write_bytes(text)
+    arguments = ["--once", "--folder", str(tmp_path / "docs"), "--state-dir", str(tmp_path / "state"), "-q"]
+    process = subprocess.Popen([sys.executable, "-m", "kbsync", *arguments])
+    _, status, used = os.wait4(process.pid, 0)  # of itself and of the parsers that it waited for
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert (process.returncode, used.ru_maxrss >> 10 < 450) == (0, True), used.ru_maxrss

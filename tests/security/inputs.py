@@ -196,11 +196,15 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
 
 def document_is_read(given: tuple[str, bytes]) -> None:
     """A text, or a refusal with a reason."""
-    outcome = child.outcome(_READERS, *given)
-    assert "text" in outcome or (outcome["refused"]["reason"] and outcome["refused"]["code"])
+    extension, raw = given
+    outcome, text = child.outcome(_READERS, f"x.{extension}", raw)
+    refused = outcome.get("refused", {})
+    assert text.strip() if "text" in outcome else (refused["reason"] and refused["code"])
 
 
-_READ = {"text": _SCALARS, "title": _SCALARS, "tags": VALUES, "page_starts": VALUES}
+_READ = {"title": _SCALARS, "tags": VALUES, "page_starts": VALUES,
+         "flavour": st.sampled_from(["markdown", "rows", "none"]) | _SCALARS, "columns": _SCALARS,
+         "line_offset": _SCALARS, "has_lines": _SCALARS}  # fmt: skip
 _ANSWERED = st.fixed_dictionaries({"resident": _SCALARS, "text": st.fixed_dictionaries(_READ)})
 FRAMES = st.binary(max_size=80) | (VALUES | _ANSWERED).map(as_json)
 

@@ -245,6 +245,12 @@ def test_threads_descriptors_and_core_dumps_are_bounded(parser):
     assert said.splitlines() == ["NOFILE 64", "CORE 0", "FSIZE 0", f"AS {512 * MIB}", "dumpable 0"]
 
 
+def test_where_memory_runs_out_the_kernel_ends_it_and_not_kbsync(parser):
+    obeyed(parser, "say('here')")
+    (pid,) = parser.pids()
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
 def test_a_parser_deaf_to_signals_is_ended_at_the_limit(begin):
     parser = begin(Bounds(1))
     deaf = """

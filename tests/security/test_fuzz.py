@@ -36,12 +36,21 @@ def test_a_page_that_declares_no_real_encoding_is_read_as_it_is(label: str) -> N
 
 
 NO_NUMBERS = ["Infinity", "-Infinity", "NaN", "1e999", '"x"', "[]"]
+TEXT = '"title": null, "tags": [], "columns": "", "has_lines": true, "flavour": "rows"'
 FRAMES = [
     *("", "[]", "null", "{}", "\xff", "[" * 100_000, '{"resident": 1, "text": {}}'),
     *(f'{{"resident": {each}, "refused": {{"reason": "x", "code": "y"}}}}' for each in NO_NUMBERS),
     *(
-        f'{{"resident": 1, "text": {{"text": "x", "title": null, "tags": [], "page_starts": [{each}]}}}}'
+        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [{each}], "line_offset": 0}}}}'
         for each in NO_NUMBERS
+    ),
+    *(
+        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [], "line_offset": {each}}}}}'
+        for each in NO_NUMBERS
+    ),
+    *(
+        f'{{"resident": 1, "text": {{{TEXT}, "page_starts": [], "line_offset": 0, "flavour": {each}}}}}'
+        for each in ("null", '"bitter"', "[]", "{}")
     ),
 ]
 

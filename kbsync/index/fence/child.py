@@ -5,8 +5,9 @@ bytes, the CPU seconds a document may take, a JSON list of import paths), it rea
 answers on stdout, one at a time, until stdin ends. Imports of kbsync come late: they need PATHS.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
-format and the document's size, then the document. An answer is one frame of JSON. Nothing is ever unpickled:
-the process has read a stranger's file and may not be itself any more.
+name and the document's size, then the document. An answer is one frame: a line of
+JSON, then the text. Nothing is ever unpickled: the process has read a stranger's file and may not be itself
+any more.
 """
 
 from __future__ import annotations
@@ -27,32 +28,44 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct(">Q")
 
+_FIELDS = ("title", "tags", "page_starts", "columns", "line_offset")
+
 # Characters of a reason, a title or a tag, and the number of tags: a stranger's file may dictate them.
 _LONGEST_WORDS = 500
 
 
-def pack(message: dict[str, Any]) -> bytes:
-    """A frame of JSON."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return LENGTH.pack(len(text)) + text
+def pack(message: dict[str, Any], text: str = "") -> bytes:
+    """A frame of one line of JSON and a text, which is not a part of it: there it would be copied twice."""
+    line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    encoded = text.encode("utf-8", "replace")
+    return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
 
 
 def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
     """What became of a document, and the memory of the process. Raises ValueError for anything else."""
     from kbsync.errors import Rejected
-    from kbsync.index.document import Parsed
+    from kbsync.index.document import Flavour, Parsed
 
     with _strictly():
-        message = json.loads(content)
+        line, _, text = content.partition(b"\n")
+        message = json.loads(line)
         resident = int(message["resident"])
         if refused := message.get("refused"):
             return Rejected(_words(refused["reason"]), code=_words(refused["code"])[:50]), resident
         fields = message["text"]
         title = None if fields["title"] is None else _words(fields["title"])
         tags = tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS])
-        starts = tuple(int(start) for start in fields["page_starts"])
-        text = str(fields["text"])
-        return Parsed(text, title=title, tags=tags, page_starts=starts, has_lines=False), resident
+        parsed = Parsed(
+            text.decode(),
+            Flavour(fields["flavour"]),
+            title,
+            tags,
+            page_starts=tuple(int(start) for start in fields["page_starts"]),
+            columns=str(fields["columns"]),
+            line_offset=int(fields["line_offset"]),
+            has_lines=fields["has_lines"] is True,
+        )
+        return parsed, resident
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
@@ -117,23 +130,28 @@ def main(load: Callable[[], Readers] = readers) -> None:
             break
         sandbox.limit_cpu(float(seconds))
         try:
-            answer = pack({**outcome(known, str(request["extension"]), document), "resident": _resident()})
+            message, text = outcome(known, str(request["name"]), document)
+            answer = pack({**message, "resident": _resident()}, text)
         except MemoryError:
             answer = pack({"refused": {"reason": "", "code": "memory"}, "resident": _resident()})
         answers.write(answer)
         answers.flush()
 
 
-def outcome(known: Readers, extension: str, document: bytes) -> dict[str, Any]:
-    """What became of a document, as the parent is told. Raises MemoryError."""
+def outcome(known: Readers, name: str, document: bytes) -> tuple[dict[str, Any], str]:
+    """What became of the document of that name, as the parent is told, and its text. Raises MemoryError."""
     from kbsync.errors import Rejected
+    from kbsync.index.read.formats import extension_of
+    from kbsync.index.read.text import parse_text
 
     reason, code = "no text in it", "no-text"
     try:
-        parsed = known[extension](document)
+        read = known.get(extension_of(name))
+        parsed = read(document) if read else parse_text(name, document)
         if parsed.text.strip():
-            shown = ("text", "title", "tags", "page_starts")
-            return {"text": {name: getattr(parsed, name) for name in shown}}
+            fields = {each: getattr(parsed, each) for each in _FIELDS}
+            fields |= {"flavour": parsed.flavour.value, "has_lines": read is None}
+            return {"text": fields}, parsed.text
     except Rejected as error:
         reason, code = error.reason, error.code
     except RecursionError:
@@ -143,7 +161,7 @@ def outcome(known: Readers, extension: str, document: bytes) -> dict[str, Any]:
     except Exception as error:  # a stranger's file may raise anything in a parser; it is the file's fault
         reason = f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}"
         code = "damaged"
-    return {"refused": {"reason": reason, "code": code}}
+    return {"refused": {"reason": reason, "code": code}}, ""
 
 
 def _resident() -> int:

@@ -1,7 +1,7 @@
-"""From the bytes of a file to its text: texts are decoded here, documents are read behind the fence (ADR 8).
+"""From the bytes of a file to its text: short texts are decoded here, all else is read behind the fence.
 
-A parser reads documents in a process of its own, which may neither open files nor talk to anyone. It is
-made when the first document comes, fed over pipes, killed when it takes too long, replaced when it is worn
+A parser reads documents in a process of its own (ADR 8), which may neither open files nor talk to anyone. It
+is made when the first document comes, fed over pipes, killed when it takes too long, replaced when it is worn
 and ended when it is idle.
 """
 
@@ -31,12 +31,15 @@ from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
 from kbsync.index.errors import trouble_with_scratch
 from kbsync.index.fence.child import LENGTH, pack, unpack_answer, unpack_ready
-from kbsync.index.read.formats import extension_of, needs_parser
+from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
 
 LARGEST_TEXT = 64 * 1024 * 1024
-"""Bytes of a file that is text; as `str` it takes up to four times as much."""
+"""Bytes of a file that is text."""
+
+SHORT_TEXT = 2 * 1024 * 1024
+"""Bytes of a text that is read without a process of its own; reading it takes up to thirty times as much."""
 
 CHILD = Path(__file__).with_name("child.py")
 _MIB = 1024 * 1024
@@ -144,12 +147,12 @@ class ParserProcess:
             raise Ended(str(error)) from error
         return fences
 
-    def read(self, extension: str, document: BinaryIO, size: int) -> Parsed | Rejected:
+    def read(self, name: str, document: BinaryIO, size: int) -> Parsed | Rejected:
         """Have a document read. Raises `Ended`, `TimedOut`, `Rejected` for an answer over the limit."""
         self.documents += 1
 
         def request() -> Iterator[bytes]:
-            yield pack({"extension": extension, "size": size})
+            yield pack({"name": name, "size": size})
             left = size
             while left:
                 piece = document.read(min(_PIECE, left))
@@ -219,7 +222,7 @@ class ParserProcess:
                         received += piece
                 if length < 0 and len(received) >= LENGTH.size:
                     length = LENGTH.unpack_from(received)[0]
-                    # JSON writes a control character in six bytes; a reader leaves none but line ends.
+                    # Characters take one byte to four; a text that is a little too long is refused below.
                     if length > 2 * self._bounds.output_bytes + _PIECE:
                         raise self._bounds.too_long()
         if pending:
@@ -281,15 +284,16 @@ class Parser:
         if body.size > most:
             reason = f"too large to be read: {_size(body.size)}, the limit is {_size(most)}; split it"
             raise Rejected(reason, code="too-large")
-        if not is_document:
+        if not is_document and body.size <= SHORT_TEXT:
             with body.open() as stream:
                 return parse_text(path, stream.read())
+        name = path.rpartition("/")[2]
         try:
             try:
-                return self._read(extension_of(path), body)
+                return self._read(name, body)
             except Ended:
                 # Another document, or the age of the process, may be the cause: once more in a new one.
-                return self._read(extension_of(path), body, fresh=True)
+                return self._read(name, body, fresh=True)
         except Ended as ended:
             if ended.by_memory:
                 limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
@@ -323,8 +327,11 @@ class Parser:
                 os.close(self._home_lock)
                 self._home = None
 
-    def _read(self, extension: str, body: Body, *, fresh: bool = False) -> Parsed:
-        """What the process makes of the document; `fresh`: one that has read nothing yet. Raises `Ended`."""
+    def _read(self, name: str, body: Body, *, fresh: bool = False) -> Parsed:
+        """What the process makes of the document of that name. Raises `Ended`.
+
+        `fresh`: a process that has read nothing yet.
+        """
         with self._lent:
             self._refuse_if_closed()
             if self._timer is not None:
@@ -336,7 +343,7 @@ class Parser:
             process = process or self._start()
             try:
                 with body.open() as document:
-                    outcome = process.read(extension, document, body.size)
+                    outcome = process.read(name, document, body.size)
             except BaseException as error:
                 self._end()
                 if isinstance(error, Ended):
@@ -359,7 +366,7 @@ class Parser:
             if outcome.code == "memory":
                 raise Ended("MemoryError", by_memory=True)
             raise outcome
-        if len(outcome.text.encode("utf-8", "replace")) > self._bounds.output_bytes:
+        if len(outcome.text) > self._bounds.output_bytes:
             raise self._bounds.too_long()
         return outcome
 

@@ -18,6 +18,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from kbsync.permissions import keep_memory_private
@@ -213,8 +214,11 @@ def die_with(parent: int) -> None:
 
 
 def limit(memory_bytes: int) -> None:
-    """Bound address space and descriptors; allow no core dump."""
+    """Bound address space and descriptors; allow no core dump; be the first to go when memory runs out."""
     if _IS_LINUX:
+        # Of all processes the kernel kills the one that can be started again. Not in every container.
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     descriptors = 64 if allowed < 0 else min(64, allowed)

@@ -92,9 +92,15 @@ def _letter(code: int, escape: str) -> str:
     return character if character and character.isprintable() else escape
 
 
+_LONGEST_COLUMNS = 1_000
+"""Characters; a longer header would not be repeated above each chunk."""
+
+
 def _columns(text: str, extension: str) -> str:
     """The header line; "" where the first line is a record: it holds a number, or is one cell."""
-    line = text.split("\n", 1)[0]
+    line, newline, _ = text[: _LONGEST_COLUMNS + 1].partition("\n")
+    if not newline and len(text) > _LONGEST_COLUMNS:
+        return ""
     delimiter = "\t" if extension == "tsv" else max(",;\t|", key=line.count)
     cells = [cell.strip().strip('"') for cell in line.split(delimiter)]
     is_record = any(_NUMBER.match(cell) for cell in cells) or not any(cells)
