@@ -26,7 +26,7 @@ from kbsync.engine.search import (
     with_images,
 )
 from kbsync.errors import UnmadeError, UsageError
-from kbsync.index.snippet import snippet
+from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
 from kbsync.state.read_only import Tx
 
@@ -198,7 +198,7 @@ def print_hits(
         count = output.dim(f"{number if found.is_here else '':>2}  ") if numbered else ""
         output.line(count + _heading(output, found, several))
         if found.hit.passages:
-            for line in excerpt(output, found.hit.passages[0].text, query):
+            for line in excerpt(output, found, query):
                 output.line(INDENT + line)
             if images := found.hit.passages[0].images:
                 output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; --json tells where"))
@@ -231,12 +231,14 @@ def heading_trail(found: FoundDocument, passage: Passage | None) -> str:
     return " › ".join(headings) or found.hit.title or ""
 
 
-def excerpt(output: Output, text: str, query: str, *, unfinished: bool = False) -> Iterator[str]:
-    """The snippet on at most two lines, the words that were found in bold.
+def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: bool = False) -> Iterator[str]:
+    """The snippet of the best passage on at most two lines, the words that were found in bold.
 
     `unfinished`: the query is still being typed.
     """
     room = max(20, output.columns - len(INDENT) - 1)
+    passage = found.hit.passages[0]
+    text = without_markup(passage.text, found.path, passage.headings or [found.hit.title or ""])
     look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
     shown = look(LINES * room - 6)
     if (taken := cells(shown.text)) > LINES * room - 6:

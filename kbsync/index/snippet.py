@@ -1,4 +1,4 @@
-"""The part of a passage that shows why it was found, with the matching words marked. Pure."""
+"""The part of a passage that shows why it was found, as people read it, with matching words marked. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kbsync.index.chunk import Shape, blocks
+from kbsync.index.document import Flavour
+from kbsync.index.read.formats import flavour_of
 from kbsync.index.words import CJK, STOP_WORDS, last_word, readable
 
 _WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
@@ -27,6 +30,37 @@ class Snippet:
     spans: tuple[tuple[int, int], ...] = ()
     starts_late: bool = False
     ends_early: bool = False
+
+
+_AS_THEY_ARE = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
+_AFTER_HEADING = " ·"
+
+
+def without_markup(text: str, path: str, above: Sequence[str]) -> str:
+    """A passage of the document at `path` as people read it: no marks of headings, fences and tables.
+
+    `above`: the headings that are shown above the passage, which are left out of it.
+    """
+    flavour = flavour_of(path)
+    if flavour in _AS_THEY_ARE:
+        return text
+    parts, titles = list[str](), list[str]()
+    for block in blocks(text, flavour):
+        lines = text[block.start : block.end].split("\n")
+        if block.is_heading:
+            titles.append(block.title)
+            lines = [] if block.title in above else [block.title + _AFTER_HEADING]
+        elif block.shape is Shape.FENCE:
+            lines = lines[1:-1] if _ends_fence(lines[-1]) else lines[1:]
+        elif block.shape is Shape.TABLE:
+            lines = [line.strip(" \t|") for line in lines if set(line) - set("|-=:+ \t")]
+        parts += lines
+    return "\n".join(parts).removesuffix(_AFTER_HEADING) or " ".join(titles)
+
+
+def _ends_fence(line: str) -> bool:
+    bare = line.strip().lower()
+    return bare.startswith(("#+end", "\\end{")) or not any(map(str.isalnum, bare))
 
 
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:

@@ -32,12 +32,13 @@ from starlette.routing import Route
 
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import callback_secrets
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Target
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import StateError
+from kbsync.index.snippet import without_markup
 from kbsync.server.auth import API, ASSETS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
 from kbsync.server.events import EventHub, EventStream
@@ -316,19 +317,22 @@ async def search(
             "score": round(one.hit.score, 4),
             "title": one.hit.title,
             "modified": one.hit.modified,
-            "passages": [
-                {
-                    "text": passage.text[:LONGEST_PASSAGE],
-                    "headings": list(passage.headings),
-                    "page": passage.page,
-                    "line": passage.line,
-                }
-                for passage in one.hit.passages[:2]
-            ],
+            "passages": [_shown(one, passage) for passage in one.hit.passages[:2]],
         }
         for one in merge(found, query)
     ]
     return {"hits": hits, "silent": silent}
+
+
+def _shown(found: FoundDocument, passage: Passage) -> dict[str, object]:
+    """What the page shows of a passage below the title and the headings."""
+    above = [found.hit.title or "", *passage.headings]
+    return {
+        "text": without_markup(passage.text, found.path, above)[:LONGEST_PASSAGE],
+        "headings": list(passage.headings),
+        "page": passage.page,
+        "line": passage.line,
+    }
 
 
 @asynccontextmanager

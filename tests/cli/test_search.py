@@ -104,6 +104,17 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_a_link_and_matches_in_bold(mirro
     assert "\x1b[1mpassword\x1b[0m" in shown
 
 
+def test_people_see_no_markup_and_no_heading_twice(place: Place) -> None:
+    place.write("backups.md", "# Backups\n\nBackups run at night:\n\n```sh\n# as root\nbackup --now\n```\n")
+    place.configure()
+    assert place.run("--once").code == 0
+    first, second = place.run("search", "backups").out.splitlines()
+    assert first.startswith("backups.md  Backups  line 1")
+    assert second.strip() == "Backups run at night: # as root backup --now"
+    [passage] = place.run("search", "backups", "--json").json["hits"][0]["passages"]
+    assert passage["text"].startswith("# Backups\n\nBackups run"), "programs get it as it is"
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [

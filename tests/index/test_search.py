@@ -16,7 +16,7 @@ from kbsync.index.chunk import chunk
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.search import Search, behind, spread, with_unranked
-from kbsync.index.snippet import snippet
+from kbsync.index.snippet import snippet, without_markup
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
@@ -323,6 +323,30 @@ def test_a_chinese_snippet_marks_pairs() -> None:
 def test_what_a_snippet_marks(text: str, query: str, marked: list[str]) -> None:
     found = snippet(text, query, 200)
     assert [found.text[start:end] for start, end in found.spans] == marked
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "above", "shown"),
+    [
+        ("a.md", "# Backups\n\nBackups run at night.", ["Backups"], "Backups run at night."),
+        ("a.md", "## Night\n\nThey run.\n\n## Day ##\nThey rest.", ["Night"], "They run.\nDay ·\nThey rest."),
+        ("a.md", "# Backups", ["Backups"], "Backups"),
+        ("a.md", "They run.\n\n# Restore", [], "They run.\nRestore"),
+        ("a.md", "Run:\n\n```sh\n# as root\nrun\n```\nThen rest.", [], "Run:\n# as root\nrun\nThen rest."),
+        ("a.md", "~~~\nbackup\n", [], "backup"),
+        ("a.pdf", "| Day | Hour |\n| --- | ---: |\n| Monday | 9 |", [], "Day | Hour\nMonday | 9"),
+        ("a.rst", "Backups\n=======\n\nThey run.", ["Backups"], "They run."),
+        ("a.adoc", "== Backups\n\n----\nbackup\n----", [], "Backups ·\nbackup"),
+        ("a.org", "* Backups\n#+begin_src sh\nbackup\n#+end_src", ["Backups"], "backup"),
+        ("a.tex", "\\section{Backups}\\label{b}\nThey run.", ["Backups"], "They run."),
+        ("a.py", "# a comment\n```\n", ["a comment"], "# a comment\n```\n"),
+        ("a.txt", "# no heading", [], "# no heading"),
+    ],
+)
+def test_a_snippet_has_no_markup_and_no_heading_twice(
+    path: str, text: str, above: list[str], shown: str
+) -> None:
+    assert without_markup(text, path, above) == shown
 
 
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))

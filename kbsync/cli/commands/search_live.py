@@ -131,7 +131,7 @@ class LiveSearch:
             is_marked = number == self.marked
             yield f"{output.cyan('❯')} {output.bold(heading)}" if is_marked else f"  {heading}"
             if passage is not None:
-                yield INDENT + next(excerpt(output, passage.text, self.text, unfinished=True), "")
+                yield INDENT + next(excerpt(output, found, self.text, unfinished=True), "")
 
 
 def _screen(session: LiveSearch) -> Application[Path | None]:
