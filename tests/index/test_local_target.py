@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UsageError
 from kbsync.index import pipeline
@@ -210,3 +210,55 @@ async def test_documents_of_an_earlier_batch_are_stored_and_said_to_be(
     assert isinstance(first, Accepted) and second is failed
     assert isinstance(third, Unavailable) and third.untried and third.retry_after == 3.0
     assert [each.remote_id async for each in target.list()] == [first.remote_id]
+
+
+@pytest.fixture
+async def reading(tmp_path: Path) -> AsyncIterator[LocalTarget]:
+    """A target that reads its documents itself."""
+    config = LocalTargetConfig(path=tmp_path / "kb")
+    target = LocalTarget.open(config, Surroundings("m", tmp_path, tmp_path, False))
+    yield target
+    await target.aclose()
+
+
+async def first(target: LocalTarget, text: str) -> tuple[str | None, Passage]:
+    """The path of the best document and its best passage."""
+    hit = next(iter(await target.search(Query(text))))
+    return hit.path, hit.passages[0]
+
+
+async def test_what_is_put_while_searches_go_on_is_found_by_its_meaning(reading: LocalTarget) -> None:
+    await put(reading, document(1, "The bicycle has a flat tyre."), document(2, "Rain fell all day."))
+    for _ in range(3):  # from the second on vectors are kept in memory
+        assert "folder/3.md" not in await found(reading, "automobile")
+    await put(reading, document(3, "A car with four doors."))
+    assert (await first(reading, "automobile"))[0] == "folder/3.md"
+
+
+LONG = "".join(f"The paragraph number {number} says {number * 7} things.\n\n" for number in range(600))
+
+
+async def test_a_long_note_is_found_by_its_new_tag_and_not_by_the_old_one(reading: LocalTarget) -> None:
+    [old] = await put(reading, document(1, f"---\ntags: quince\n---\n{LONG}", "a.md"))
+    assert await found(reading, "quince") == {"a.md"}
+    await put(reading, document(2, f"---\ntags: walnut\n---\n{LONG}", "a.md", replaces=old))
+    assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
+
+
+async def test_the_line_of_a_passage_follows_when_lines_are_put_in_above(reading: LocalTarget) -> None:
+    text = f"{LONG}The kestrel has its nest in the tower.\n"
+    [old] = await put(reading, document(1, text, "a.md"))
+    _, before = await first(reading, "kestrel nest")
+    above = "A new line.\n" * 61
+    await put(reading, document(2, above + text, "a.md", replaces=old))
+    _, after = await first(reading, "kestrel nest")
+    assert (after.text, after.line) == (before.text, (before.line or 0) + 61)
+    assert (above + text).split("\n")[(after.line or 0) - 1] == after.text.split("\n")[0]
+
+
+async def test_equal_texts_under_different_titles_mean_what_their_titles_say(reading: LocalTarget) -> None:
+    body = "It comes on Friday and costs ninety."
+    await put(reading, document(1, f"---\ntitle: Bicycle tyres\n---\n{body}"))
+    await put(reading, document(2, f"---\ntitle: Espresso maker\n---\n{body}"))
+    assert (await first(reading, "coffee"))[0] == "folder/2.md"
+    assert (await first(reading, "wheels"))[0] == "folder/1.md"

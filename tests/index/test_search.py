@@ -268,6 +268,26 @@ def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
         assert first("gouda") == ["b/gouda.md"]
 
 
+def test_no_hit_is_made_of_two_documents(tmp_path: Path) -> None:
+    """A service takes its time, and the numbers of passages that are deleted meanwhile are given again."""
+
+    class Ranker:
+        model, most_texts = "slow", 10
+
+        def order(self, _question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+            index.delete([2])
+            index.put([entry(3, "c.md", "the weather in Holland")], ENCODER)
+            return [(at, 0.9 - at / 10) for at in reversed(range(len(texts)))]
+
+        def close(self) -> None:
+            """There is nothing to let go of."""
+
+    texts = [("a.md", "red wine from France"), ("b.md", "white wine from Spain")]
+    with searching(tmp_path, texts) as (_, index), closing(SqliteStore(tmp_path, writer=None)) as store:
+        hits = Search(store, ENCODER, Ranker()).search(Query("wine"))
+    assert [(each.path, each.passages[0].text) for each in hits] == [("a.md", "red wine from France")]
+
+
 def test_cold_and_warm_scans_agree(tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS.items()) as (searcher, _):
         cold, warm = searcher.search(Query("holidays")), searcher.search(Query("holidays"))

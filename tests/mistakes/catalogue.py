@@ -262,6 +262,42 @@ MISTAKES = {
         "",
         ("tests/index/test_index.py", "tests/index/test_gone.py"),
     ),
+    # The built-in index.
+    "kept-vectors-not-renewed": Mistake(
+        "what is put while searches go on is not found by its meaning until a restart",
+        "kbsync/index/sqlite/vectors.py",
+        "if self._versions.get(segment) != version]",
+        "if segment not in self._versions]",
+        ("tests/index/test_local_target.py",),
+    ),
+    "old-name-kept": Mistake(
+        "a long note is found by the tag it had, and not by its new one",
+        "kbsync/index/sqlite/writer.py",
+        "(run.named, run.tokeniser) == (document.named, TOKENISER):\n                keepable",
+        "run.tokeniser == TOKENISER:\n                keepable",
+        ("tests/index/test_local_target.py",),
+    ),
+    "old-lines-kept": Mistake(
+        "a hit names the line where its passage was before others were put in above",
+        "kbsync/index/sqlite/writer.py",
+        "runs.append(replace(kept, lines=lines, pages=pages))",
+        "runs.append(kept)",
+        ("tests/index/test_local_target.py",),
+    ),
+    "passage-of-another-document": Mistake(
+        "a hit has the place of one document and the text of another",
+        "kbsync/index/search.py",
+        "if e.chunk in there and there[e.chunk].document == e.document]",
+        "if e.chunk in there]",
+        ("tests/index/test_search.py",),
+    ),
+    "vector-of-the-text-alone": Mistake(
+        "equal texts under different titles are found by the meaning of one of the titles",
+        "kbsync/index/chunk.py",
+        "key = hashlib.sha256(embed_text.encode())",
+        "key = hashlib.sha256(body.encode())",
+        ("tests/index/test_local_target.py",),
+    ),
     # Held by tests of the whole program.
     "shut-folder-is-gone": Mistake(
         "what lies in a folder that cannot be listed loses its documents",
