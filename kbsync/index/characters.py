@@ -24,10 +24,15 @@ _COMPATIBLE = re.compile(
     "|[\uff66-\uff9f]+|[\uffa1-\uffdc]+"  # half-width kana and Hangul, with the marks that follow
     "|(?<=[ぁ-ヿ])[\u309b\u309c]"
 )
-# Whatever may become a combining mark, more of it than any script puts on a letter.
-_MARKS = re.compile(r"((?:[^\w\x00-\x7f]|[\uff9e\uff9f]){64})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ANY = re.compile(  # of these three and of what is unseen: one set is looked for in a tenth of the time
+    "[\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufb00-\ufb06\ufb13-\ufb17\u2e9f\u2ef3\u2f00-\u2fd5"
+    "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
+)
+_MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
+"""More combining marks than any script puts on a letter (and other signs, which do not matter)."""
 _VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # by themselves they compose with nothing
+_HALF_WIDTH = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `_MARKS`, and marks to NFKC
 _APART = ("™", " "), ("℠", " ")  # as letters they would become a part of the name they stand behind
 
 
@@ -38,21 +43,22 @@ def legible(text: str) -> str:
     """
     if text.isascii():
         return text
-    if _SURROGATE.search(text):  # two of them may make a character
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    text = _COMPATIBLE.sub(_compose, _UNSEEN_IN_TEXT.sub("", text))
+    if _ANY.search(text):
+        if _SURROGATE.search(text):  # two of them may make a character
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = _COMPATIBLE.sub(_compose, _UNSEEN_IN_TEXT.sub("", text))
     return _normalized("NFC", text)
 
 
 def _compose(found: re.Match[str]) -> str:
-    return _normalized("NFKC", _replaced(found[0], _VOICED))
+    return unicodedata.normalize("NFKC", _replaced(found[0], _VOICED))
 
 
 def folded(text: str) -> str:
     """`text` as words of it are compared, whatever width, form or composition its characters have."""
     if text.isascii():
         return text
-    text = _replaced(_UNSEEN_IN_WORDS.sub("", text), (*_VOICED, *_APART))
+    text = _replaced(_UNSEEN_IN_WORDS.sub("", text), (*_VOICED, *_APART, *_HALF_WIDTH))
     return _normalized("NFKC", text)
 
 

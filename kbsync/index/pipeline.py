@@ -11,7 +11,8 @@ from itertools import islice
 
 from kbsync.contract.target import Body
 from kbsync.errors import Rejected, TargetError
-from kbsync.index.chunk import chunk, make_legible
+from kbsync.index.characters import legible
+from kbsync.index.chunk import chunk
 from kbsync.index.document import Chunk, Cut, Entry, Parsed
 from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.errors import trouble_with_scratch
@@ -30,10 +31,11 @@ _log = logging.getLogger(__name__)
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
     """The chunks of the document known as `path`. What is wrong with it is its outcome; nothing is raised."""
     try:
-        # Lone surrogates come out of broken files; neither a hash nor SQLite takes them.
-        parsed = make_legible(parse(path, body))
-        chunks = tuple(chunk(parsed))
-        return Cut(parsed.title, parsed.tags, chunks) if chunks else Rejected("no text in it", code="no-text")
+        parsed = parse(path, body)
+        if not (chunks := tuple(chunk(parsed))):
+            return Rejected("no text in it", code="no-text")
+        title = None if parsed.title is None else legible(parsed.title)
+        return Cut(title, tuple(map(legible, parsed.tags)), chunks)
     except TargetError as error:
         return error
     except OSError as error:

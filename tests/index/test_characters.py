@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.index.characters import _MARKS, folded, legible
-from kbsync.index.chunk import chunk
+from kbsync.index.characters import _ANY, _COMPATIBLE, _MARKS, _UNSEEN_IN_TEXT, folded, legible
+from kbsync.index.chunk import chunk, make_legible
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import parse_text
 from kbsync.index.search import Search
@@ -58,7 +58,7 @@ def test_a_name_as_macos_writes_it_is_found_as_people_type_it(tmp_path: Path, na
 
 def test_a_text_is_shown_and_embedded_as_people_read_it() -> None:
     raw = "# O\ufb03ce\n\nback\u00adup か\u3099 \u2f47 Ａ１，“x” … ½ ™ 👨\u200d👩\n"
-    parsed = parse_text("a.md", raw.encode())
+    parsed = make_legible(parse_text("a.md", raw.encode()))
     text = "# Office\n\nbackup が 日 A1，“x” … ½ ™ 👨\u200d👩\n"  # signs and joined pictures stay
     assert (parsed.text, parsed.title) == (text, "Office")
     [same] = chunk(Parsed(text, title="Office"))
@@ -80,11 +80,20 @@ def test_a_zero_width_space_ends_a_word_where_nothing_else_does() -> None:
     assert len(folded(thai).split("\u200b")) == 2
 
 
+def test_whatever_is_not_shown_as_it_is_written_is_looked_for() -> None:
+    for code in (*range(0x80, 0xD800), *range(0xE000, sys.maxunicode)):
+        text = f"か{chr(code)}"
+        assert _COMPATIBLE.sub("", _UNSEEN_IN_TEXT.sub("", text)) == text or _ANY.search(text), hex(code)
+    assert _ANY.search("\ud800") and _ANY.search("\udfff")
+
+
 def test_however_many_marks_a_letter_has_they_are_composed_a_few_at_a_time() -> None:
     """Python sorts the marks of a letter in a time that is the square of their number."""
     for code in (*range(0xD800), *range(0xE000, sys.maxunicode)):
-        if unicodedata.combining(unicodedata.normalize("NFKD", chr(code))[0]):
+        if unicodedata.combining(unicodedata.normalize("NFD", chr(code))[0]):
             assert not _MARKS.sub("", chr(code) * 64), hex(code)
+        elif unicodedata.combining(unicodedata.normalize("NFKD", chr(code))[0]):
+            assert chr(code) in "\uff9e\uff9f\u309b\u309c" or not _MARKS.sub("", chr(code) * 64), hex(code)
     assert legible("e\u0301" + "\u0301" * 62) == "é" + "\u0301" * 62
 
 

@@ -127,6 +127,7 @@ _SEARCHED = {
         times("。"), times("。」")],
     "index.chunk._NEWLINE": [times("\n"), _LETTERS],
     "index.read.encoding._FROM_FOREIGN": _BYTES,
+    "index.characters._ANY": [times("\ud800"), times("é"), _LETTERS],
     "index.characters._COMPATIBLE": [times("ｱ"), times("ﾡ"), times("か゛"), _LETTERS],
     "index.characters._MARKS": [times("é\u0301"), times("\u0301"), times("\u0301" * 63 + "a")],
     "index.characters._SURROGATE": [times("\ud800"), _LETTERS],

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kbsync.errors import Rejected
-from kbsync.index.characters import legible
 from kbsync.index.chunk import plain_title
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
@@ -33,7 +32,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     extension = extension_of(path)
     flavour = flavour_of(path)
     text = decode_declared(raw) if extension == "xml" else decode(raw)
-    text = legible(_without_escapes(text, extension))
+    text = _without_escapes(text, extension)
     if not text.strip():
         raise Rejected("no text in it: it is empty or only blanks", code="no-text")
     if flavour is Flavour.MARKDOWN:
