@@ -8,7 +8,7 @@ from kbsync.errors import Rejected
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour
 from kbsync.index.fence import parser as parse
-from kbsync.index.fence.parser import Parser
+from kbsync.index.fence.parser import Bounds, Parser
 from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, needs_parser
 from kbsync.index.read.text import parse_text
 from tests.share import long
@@ -28,6 +28,7 @@ def test_texts_start_no_worker_and_write_nothing(tmp_path, extension):
     assert list(tmp_path.iterdir()) == []
 
 
+MIB = 1024 * 1024
 LONG = {
     "a.md": "---\ntitle: The plan\ntags: [red]\n---\n# Heading\n",
     "a.csv": "name,city\n",
@@ -51,6 +52,18 @@ def test_a_long_text_is_read_behind_the_fence_as_a_short_one_is(tmp_path, monkey
         assert (short.pids(), len(fenced.pids())) == ([], 1)
     finally:
         fenced.close()
+
+
+@long
+def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_read(tmp_path):
+    parser = Parser(tmp_path / "spool", Bounds(60, 384 * MIB))
+    try:
+        with pytest.raises(Rejected, match="more than 384 MiB of memory, the limit") as refusal:
+            parser.parse("a.json", BytesBody(rb'"\u5907"' * (20 * MIB // 8)))
+        assert refusal.value.code == "memory"
+        assert parser.parse("a.txt", BytesBody(b"words " * (3 * MIB // 6))).text.startswith("words")
+    finally:
+        parser.close()
 
 
 YAML = "---\ntitle: The plan\ntags: [red, blue]\nkeywords: sea, red\n---\n\n# Heading\ntext\n"
