@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -204,6 +206,70 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
         await mirroring.end(keeping)
     assert looks == [True, True, False, False, True, True, False, False, False, False]
     assert not lock.holding(state_dir)
+
+
+async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
+    place.configure()
+    opened = OpenInstallation(chosen(place, config=place.config))
+    state_dir = opened.installation.state_dir
+    state_dir.mkdir(parents=True)
+    looks, daemon = list[bool](), contextlib.ExitStack()
+    daemon.enter_context(lock.held(state_dir))
+
+    def look(_state_dir: Path) -> bool:
+        looks.append(bool(len(looks)))
+        # The daemon ended before the first look, and begins again before the second.
+        if len(looks) == 1:
+            daemon.close()
+        if len(looks) == 2:
+            daemon.enter_context(lock.held(state_dir))
+        return looks[-1]
+
+    monkeypatch.setattr(serving.lock, "is_held", look)
+    mirroring = serving.Mirroring(opened)
+    keeping = asyncio.create_task(mirroring.keep())
+    try:
+        async with asyncio.timeout(SETTLED):
+            while len(looks) < 3 and not keeping.done():
+                await asyncio.sleep(0.01)
+    finally:
+        await mirroring.end(keeping)
+        daemon.close()
+
+
+@long
+def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(place: Place) -> None:
+    place.configure()
+    daemon = place.watch()
+    # Says when it met the lock of the daemon, after which it looks every two seconds.
+    script = (
+        "import sys\n"
+        "from kbsync.cli.commands.mcp import serving\n"
+        "from kbsync.__main__ import main\n"
+        "class Noted(serving.LockedError):\n"
+        "    def __init__(self, *words):\n"
+        "        super().__init__(*words)\n"
+        "        open('met', 'w').close()\n"
+        "serving.LOOK_EVERY, serving.lock.LockedError = 2.0, Noted\n"
+        "sys.exit(main(['mcp']))\n"
+    )
+    with (place.root / "mcp.log").open("ab") as log:
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log, "cwd": place.root}
+        assistant = subprocess.Popen([sys.executable, "-c", script], env=place.environ({}), **options)
+    place.keep(assistant)
+    assert assistant.stdin is not None and assistant.stdout is not None
+    assistant.stdin.write(json.dumps(HELLO).encode() + b"\n")
+    assistant.stdin.flush()
+    assert assistant.stdout.readline()
+    eventually((place.root / "met").exists)
+    assert daemon.end() == 0
+    stopped = time.monotonic()
+    eventually(lambda: lock.is_held(place.state) or time.monotonic() - stopped > 2.5)
+    place.watch().says("daemon.started")
+    assert not any(line["event"] == "daemon.started" for line in log_of(place))
 
 
 async def test_a_config_that_changed_is_taken_whoever_mirrors(

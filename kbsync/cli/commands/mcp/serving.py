@@ -97,7 +97,7 @@ class Mirroring:
                     return
                 except LockedError:
                     opened.trouble = ""
-                    failures = 0
+                    failures = free = 0
                 except Exception as error:
                     if code_of(error) is None:
                         failures += 1
