@@ -62,7 +62,8 @@ class MirrorReport:
 
     `trouble`: why its pass could not end. `busy`: files that were still being written. `rate`: documents per
     second that became searchable lately. `rescan`: seconds after which a daemon compares the whole folder.
-    `is_worked_on`: a kbsync holds the state; None where that cannot be told. `at`: epoch seconds.
+    `is_worked_on`: a kbsync holds the state; None where that cannot be told. `worked_on_since`: when one last
+    took it, and `at`, are epoch seconds.
     """
 
     status: MirrorStatus
@@ -73,6 +74,7 @@ class MirrorReport:
     rate: float = 0.0
     rescan: float = 0.0
     is_worked_on: bool | None = None
+    worked_on_since: float | None = None
     at: float = 0.0
 
     @property
@@ -84,6 +86,12 @@ class MirrorReport:
     def has_passed(self) -> bool:
         """The whole folder was compared at least once."""
         return self.status.last_pass is not None
+
+    @property
+    def is_compared(self) -> bool:
+        """The kbsync that took the state last has compared the whole folder since."""
+        last, began = self.status.last_pass, self.worked_on_since
+        return last is not None and began is not None and last >= began
 
     @property
     def since_pass(self) -> float:
@@ -137,6 +145,7 @@ def mirror_reports(
     """A report on each mirror asked for. `ends`: how its pass ended, by name."""
     # Asked before the rows are read: a kbsync that ends in between must not look like one that works.
     is_worked_on = lock.holding(installation.state_dir)
+    worked_on_since = lock.taken_at(installation.state_dir)
 
     def report(tx: Tx, mirror: MirrorConfig) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
@@ -156,6 +165,7 @@ def mirror_reports(
             rate=rate,
             rescan=mirror.rescan,
             is_worked_on=is_worked_on,
+            worked_on_since=worked_on_since,
             at=time.time(),
         )
 

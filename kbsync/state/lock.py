@@ -57,6 +57,13 @@ def holder(state_dir: Path) -> str:
     return ""
 
 
+def taken_at(state_dir: Path) -> float | None:
+    """When the lock was taken last, epoch seconds; None where that cannot be told."""
+    with contextlib.suppress(OSError):
+        return (state_dir / "lock").stat().st_mtime
+    return None
+
+
 def holding(state_dir: Path) -> bool | None:
     """Whether some process holds the lock now; None where that cannot be told from here.
 

@@ -173,7 +173,9 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
         assert note.startswith("handbook: no kbsync works on it; changes since ")
         # The command that it names follows the folder again.
         place.watch(*words_of(note.partition("; to follow it: ")[2])).says("daemon.started")
-        assert (await told(client, "search", query="walrus"))["notes"] == []
+        async with asyncio.timeout(SETTLED):
+            while (await told(client, "search", query="walrus"))["notes"]:
+                await asyncio.sleep(0.05)
 
 
 async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(

@@ -35,6 +35,17 @@ async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(z
         assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
 
 
+async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_mirrored(
+    zhipu: ZhipuPlace,
+) -> None:
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    zhipu.aim()
+    zhipu.once()
+    zhipu.write("ice.md", "The walrus lies on the sea.\n")
+    async with within(chosen(zhipu, config=zhipu.config)) as client:
+        assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
+
+
 async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
     zhipu.aim()

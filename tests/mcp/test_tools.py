@@ -28,7 +28,7 @@ from kbsync.config.model import folder_config
 from kbsync.core.model import Status
 from kbsync.engine import explain as engine_explain
 from kbsync.installation import Installation
-from kbsync.state import read_only
+from kbsync.state import lock, read_only
 from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
 from tests.cli.place import LONGEST, Place
@@ -122,6 +122,38 @@ async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_pat
     [note] = answer["notes"]
     assert "nothing was mirrored yet" in note and "kbsync --folder" in note
     assert not (place.home / ".local").exists()
+
+
+async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_folder_was_compared(
+    place: Place,
+) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.configure()
+    place.once()
+
+    def change(sql: str) -> None:
+        with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+            state.execute(sql)
+
+    async def as_of(client: Client) -> set[str | None]:
+        """What each tool says of it."""
+        [hit] = (await told(client, "search", query="walrus"))["hits"]
+        listed, status = [await told(client, tool) for tool in ("list", "status")]
+        parts = [hit, listed["mirrors"][0], status["mirrors"][0], await told(client, "get", path="ice.md")]
+        return {part.get("as_of") for part in parts}
+
+    change("UPDATE mirror SET last_pass = 1700000000.0")
+    async with within(chosen(place, config=place.config)) as client:
+        # A kbsync that just began, and whose comparison of the folder takes long.
+        with lock.held(place.state):
+            assert await as_of(client) == {"2023-11-14T22:13:20Z"}
+            [note] = (await told(client, "search", query="walrus"))["notes"]
+            assert "changes since 2023-11-14T22:13:20Z may be missing" in note
+            change("UPDATE mirror SET last_pass = unixepoch('now') + 1")
+            assert "2023-11-14T22:13:20Z" not in await as_of(client)
+            assert (await told(client, "search", query="walrus"))["notes"] == []
+            change("UPDATE mirror SET last_pass = NULL")
+            assert await as_of(client) == {None}
 
 
 # -- get ------------------------------------------------------------------------------------------------

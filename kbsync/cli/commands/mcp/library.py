@@ -353,9 +353,13 @@ class Library:
             total = documents.ready + report.waiting
             so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
             yield f"the first pass is under way{so_far}"
-        elif report.waiting:
-            are = "is" if report.waiting == 1 else "are"
-            yield f"{counted(report.waiting, 'file')} {are} not indexed yet"
+        else:
+            if watched and not report.is_compared and status.halt is None:
+                since = iso_time(status.last_pass)
+                yield f"its folder is still being compared; changes since {since} may be missing"
+            if report.waiting:
+                are = "is" if report.waiting == 1 else "are"
+                yield f"{counted(report.waiting, 'file')} {are} not indexed yet"
         if documents.failed:
             yield f"{counted(documents.failed, 'file')} failed; `status` says why"
         if not watched:
@@ -370,7 +374,7 @@ class Library:
 
 def _true_at(report: MirrorReport) -> float | None:
     """As of when what is searchable is what the folder holds, but for what the notes say; epoch seconds."""
-    is_watched = report.is_worked_on and report.has_passed and report.status.halt is None
+    is_watched = report.is_worked_on and report.is_compared and report.status.halt is None
     return report.at if is_watched else report.status.last_pass
 
 
