@@ -35,7 +35,7 @@ from kbsync.source.read import (
     digest,
 )
 from kbsync.source.roots import error_words_at
-from kbsync.source.scan import FolderListing, Scan, ScanSummary, StoredFolder
+from kbsync.source.scan import EntryRow, FolderListing, Scan, ScanSummary, StoredFolder
 from kbsync.state.db import unbind
 from kbsync.state.files import FileRow, FolderRow, join, split
 from kbsync.state.read_only import Tx
@@ -236,30 +236,33 @@ def _outcome(known: FileRow | None, judgement: Judgement) -> str:
 
 
 class StateTree:
-    """What a scan asks of the state of one mirror, a directory at a time. Raises `StateError`."""
+    """What a scan asks of the state of one mirror, a directory at a time. Raises `StateError`.
 
-    def __init__(self, store: StateStore, mirror: int) -> None:
-        self._store = store
+    `read` runs a function on the state, in the thread of the scan.
+    """
+
+    def __init__(self, read: Callable[[Callable[[Tx], Any]], Any], mirror: int) -> None:
+        self._read = read
         self._mirror = mirror
 
-    def rows(self, directory: str) -> set[tuple[str, int, int, int, int]]:
+    def rows(self, directory: str) -> set[EntryRow]:
         """(name, size, mtime_ns, ctime_ns, ino) of every file stored directly in it.
 
         Names that are not UTF-8 come from SQLite as bytes; they are few, so only then is the set rebuilt.
         """
-        rows = self._store.read_now(lambda tx: set(tx.entries.rows(self._mirror, directory)))
+        rows: set[Any] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
         if any(type(row[0]) is bytes for row in rows):
             return {(unbind(row[0]), *row[1:]) for row in rows}
         return rows
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
         """Stored sub-directories by name."""
-        rows = self._store.read_now(lambda tx: tx.folders.below(self._mirror, directory))
+        rows: list[FolderRow] = self._read(lambda tx: tx.folders.below(self._mirror, directory))
         return {row.path: _known(row) for row in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
         """The stored directory itself."""
-        row = self._store.read_now(lambda tx: tx.folders.get(self._mirror, directory))
+        row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
         return None if row is None else _known(row)
 
 
@@ -330,7 +333,7 @@ class Reconciler:
     async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
         """Compare a tree with the state. `deep`: read every file, whatever its stamp."""
         binding = self._journal.binding
-        tree = StateTree(self._store, self._mirror)
+        tree = StateTree(self._store.read_now, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
         pull = _ScanPages(partial(self._pull, listings), listings)
         number = number or next(self._numbers)

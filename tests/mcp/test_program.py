@@ -96,6 +96,24 @@ async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> N
 
 
 @long
+async def test_a_search_that_waits_has_every_edit_made_before_it(place: Place) -> None:
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.write("old.md", "The auk is extinct.")
+    place.configure()
+    async with over_stdio(place) as client:
+        assert await found_soon(client, "walrus") == ["ice.md"]
+        for number in range(5):
+            place.write("ice.md", f"The penguin stands on shore {number} of zymurgy{number}.")
+            place.write(f"new/{number}.md", f"The albatross flies to quixotry{number}.")
+            answer = await told(client, "search", query=f"quixotry{number} zymurgy{number}", wait=SETTLED)
+            texts = " ".join(passage["text"] for hit in answer["hits"] for passage in hit["passages"])
+            assert f"zymurgy{number}" in texts and f"quixotry{number}" in texts
+        (place.docs / "old.md").unlink()
+        answer = await told(client, "search", query="auk extinct", wait=SETTLED)
+        assert "old.md" not in paths(answer)
+
+
+@long
 async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace) -> None:
     for number in range(12):
         zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")

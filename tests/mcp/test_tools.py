@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,50 @@ async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_fol
             assert (await told(client, "search", query="walrus"))["notes"] == []
             change("UPDATE mirror SET last_pass = NULL")
             assert await as_of(client) == {None}
+
+
+Change = Callable[[Path], object]
+"""What a person does in the folder."""
+
+UNSEEN: dict[str, Change] = {
+    "edited": lambda docs: (docs / "ice.md").write_text("The penguin stands on the shore."),
+    "edited at equal length": lambda docs: (docs / "ice.md").write_text("The walrus lies on the sea."),
+    "new": lambda docs: (docs / "new.md").write_text("The penguin stands on the shore."),
+    "new folder": lambda docs: (docs / "new").mkdir(),
+    "deleted": lambda docs: (docs / "ice.md").unlink(),
+    "renamed": lambda docs: (docs / "ice.md").rename(docs / "sea.md"),
+    "folder deleted": lambda docs: shutil.rmtree(docs / "guides"),
+    "moved": lambda docs: (docs / "guides").rename(docs / "old"),
+}
+SEEN: dict[str, Change] = {
+    "nothing": lambda docs: None,
+    "touched": lambda docs: (docs / "ice.md").touch(),
+    "other rights": lambda docs: (docs / "ice.md").chmod(0o600),
+    "read": lambda docs: (docs / "ice.md").read_text(),
+    "excluded": lambda docs: (docs / "drafts" / "new.md").write_text("A draft."),
+}
+
+
+@pytest.mark.parametrize("kind", [*UNSEEN, *SEEN])
+async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY", 2.0)  # nothing changes meanwhile: one look is enough
+    place.write("ice.md", "The walrus lies on the ice.")
+    place.write("guides/hours.md", "Opening hours.")
+    place.write("drafts/old.md", "A draft.")
+    place.configure("exclude: [drafts/]")
+    place.once()
+    # A kbsync holds the state that has compared the folder and has seen nothing of the change yet.
+    with lock.held(place.state):
+        with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+            state.execute("UPDATE mirror SET last_pass = unixepoch('now') + 1")
+        {**UNSEEN, **SEEN}[kind](place.docs)
+        async with within(chosen(place, config=place.config)) as client:
+            for tool, given in (("search", {"query": "walrus"}), ("status", {})):
+                notes = (await told(client, tool, **given, wait=1))["notes"]
+                expected = "handbook: recent changes in its folder may not be indexed yet"
+                assert notes == ([expected] if kind in UNSEEN else [])
 
 
 # -- get ------------------------------------------------------------------------------------------------

@@ -540,4 +540,11 @@ MISTAKES = {
         "        if False:\n",
         ("tests/mcp/test_services.py",),
     ),
+    "assistant-waits-for-known-changes-only": Mistake(
+        "a search that waits right after an edit answers without it",
+        "kbsync/cli/commands/mcp/library.py",
+        "                if is_seen or not seconds:\n",
+        "                if True:\n",
+        ("tests/mcp/test_tools.py",),
+    ),
 }

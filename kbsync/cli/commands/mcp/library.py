@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +29,11 @@ from kbsync.cli.commands.mcp.documents import (
     why_old,
 )
 from kbsync.cli.commands.mcp.opened import OpenInstallation, apart, of_each
+from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.output import counted
-from kbsync.cli.report import LISTED, MirrorReport, mirror_reports
+from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
 from kbsync.cli.searching import hit_json, iso_time, searched
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.core.model import Status
@@ -61,8 +63,11 @@ LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLU
 
 LOOK_EVERY = 0.25
 
-Tell = Callable[[int, int, str], Awaitable[None]]
-"""Is told how many files are settled, of how many, and that in words."""
+SCAN_PAUSE = 4.0
+"""Pauses between two comparisons of a folder, in times of how long one takes."""
+
+ReportProgress = Callable[[int, int, str], Awaitable[None]]
+"""Gets how many files are settled, of how many, and that in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,32 +306,65 @@ class Library:
             "notes": self._notes(reports),
         }
 
-    async def wait(self, mirror: str | None, seconds: float, tell: Tell) -> None:
-        """Wait until nothing is on its way, for so many seconds at most; 0 tells how far it is and returns.
+    async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
+        """Wait until what is in the folders now is indexed, for so many seconds at most.
 
-        Returns early where a mirror is halted, or nobody works on it.
+        Returns notes on what may be missing. Mirrors that are halted, or that nobody works on, are not waited
+        for. 0 seconds: report how far it is, and return.
         """
-        chosen = self.opened.narrowed(mirror)
-        until, last, has_moved = asyncio.get_running_loop().time() + seconds, -1, False
+        chosen, clock = self.opened.narrowed(mirror), asyncio.get_running_loop().time
+        until, last, has_moved, is_seen = clock() + seconds, -1, False, False
         while True:
             reports = await self._reports(chosen)
             waiting = sum(each.waiting for each in reports)
-            moving = [each for each in reports if each.waiting or not each.has_passed]
+            can_move = [each for each in reports if self._can_move(each)]
+            moving = [each for each in can_move if each.waiting or not each.has_passed]
             counts = [each.status.documents for each in reports]
             settled = sum(each.ready + each.failed + each.held for each in counts)
             has_moved = has_moved or bool(moving)
             # The protocol wants each number larger than the one before.
             if has_moved and settled > last and (total := settled + waiting):
                 last = settled
-                await tell(
-                    settled, total, f"{settled:,} of {counted(total, 'file')} are searchable or failed"
-                )
-            can_move = any(each.is_worked_on is not False and each.status.halt is None for each in moving)
-            if not moving or not (can_move or self.opened.will_mirror):
-                return
-            if asyncio.get_running_loop().time() + LOOK_EVERY > until:
-                return
-            await asyncio.sleep(LOOK_EVERY)
+                words = f"{settled:,} of {counted(total, 'file')} are searchable or failed"
+                await report_progress(settled, total, words)
+            pause, unseen = LOOK_EVERY, list[str]()
+            if not moving:
+                # An event takes up to a second, and a file has to be quiet before it is pending.
+                if is_seen or not seconds:
+                    return []
+                began = clock()
+                unseen = await self._find_unseen(chosen, can_move, until - began)
+                # What is in the state by now may still be on its way: the rows are read once more.
+                is_seen = not unseen
+                pause = max(LOOK_EVERY, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
+            if clock() + pause > until:
+                return [f"{name}: recent changes in its folder may not be indexed yet" for name in unseen]
+            await asyncio.sleep(pause)
+
+    def _can_move(self, report: MirrorReport) -> bool:
+        """Somebody works on it. What is held keeps nothing else waiting."""
+        halt = report.status.halt
+        is_halted = halt is not None and halt.reason not in HELD
+        return not is_halted and (self.opened.will_mirror or not report.is_unattended)
+
+    async def _find_unseen(
+        self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
+    ) -> list[str]:
+        """The mirrors whose folder holds what is not in the state yet, or takes longer to compare."""
+        is_over = threading.Event()
+        looks = {}
+        for name in (each.status.name for each in reports):
+            alone = replace(chosen, only=(name,))
+            scan = asyncio.to_thread(has_unseen_changes, alone, is_over.is_set)
+            looks[name] = asyncio.create_task(apart(name, scan))
+        try:
+            if looks:
+                await asyncio.wait(looks.values(), timeout=max(0.0, seconds))
+            return [name for name, look in looks.items() if not look.done() or look.result()]
+        finally:
+            is_over.set()
+            for look in looks.values():
+                look.cancel()
 
     # -- what these share ---------------------------------------------------------------------------------
 

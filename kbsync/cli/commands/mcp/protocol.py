@@ -342,8 +342,9 @@ class _Handlers:
         after = None if "after" not in given else _moment(given["after"])
         types = tuple(given.get("type", ()))
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
-        await self._wait(context, given)
+        notes = await self._wait(context, given)
         told = await self._library.search(query, given.get("mirror"))
+        told["notes"] += notes
         several = len(self._library.opened.installation.mirrors) > 1
         return told, "\n\n".join(_hits_in_words(told, several))
 
@@ -370,19 +371,21 @@ class _Handlers:
         return told, "\n".join(_list_in_words(told))
 
     async def _status(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
-        await self._wait(context, given)
+        notes = await self._wait(context, given)
         told = await self._library.status(given.get("mirror"), given.get("path"))
+        told["notes"] += notes
         return told, "\n".join(_status_in_words(told))
 
-    async def _wait(self, context: Context, given: Mapping[str, Any]) -> None:
-        """Tell a client that asked for it how far a pass is, and wait for as long as it wants."""
+    async def _wait(self, context: Context, given: Mapping[str, Any]) -> list[str]:
+        """Wait for as long as the client wants, reporting progress if it asked for that. Returns notes."""
 
-        async def tell(settled: int, total: int, words: str) -> None:
+        async def report_progress(settled: int, total: int, words: str) -> None:
             await context.session.report_progress(settled, total, words)
 
-        is_told = context.meta is not None and "progress_token" in context.meta
-        if given["wait"] or is_told:
-            await self._library.wait(given.get("mirror"), given["wait"], tell)
+        wants_progress = context.meta is not None and "progress_token" in context.meta
+        if not given["wait"] and not wants_progress:
+            return []
+        return await self._library.wait(given.get("mirror"), given["wait"], report_progress)
 
     # -- resources ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,100 @@
+"""Whether a folder holds something that the state does not know yet.
+
+An event takes up to a second to arrive, and a file has to be quiet before its row is written. Until then the
+state says that nothing is pending.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from kbsync.cli.context import look_at
+from kbsync.core.model import NO_STAMP, FileKind, Limits, Presence
+from kbsync.core.selection import Rules
+from kbsync.engine.reconcile import StateTree
+from kbsync.installation import Installation
+from kbsync.source.read import StableDigest, Unstable, digest
+from kbsync.source.scan import FolderListing, FoundEntry, Scan
+from kbsync.state.files import FileRow, join
+from kbsync.state.read_only import ReadOnlyState, Tx
+
+T = TypeVar("T")
+
+
+def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
+    """Whether the folder of the one mirror has other files or other bytes than its state. Looks at the disk.
+
+    Ends at the first difference, and with True once `is_given_up`.
+    """
+    [mirror] = alone.mirrors
+    root = Path(os.path.realpath(mirror.folder))
+    with closing(look_at(alone)) as state:
+        record = state.read(lambda tx: tx.mirrors.named(mirror.name))
+        if record is None:
+            return True
+        comparison = _Comparison(root, state, record.id, is_given_up)
+        # Limits decide what is sent, not what a scan sees.
+        rules = Rules(mirror.include, mirror.exclude, Limits())
+        with closing(Scan(root, StateTree(comparison.read, record.id), rules)) as scan:
+            try:
+                return any(map(comparison.is_changed, scan))
+            except _GivenUpError:
+                return True
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the comparison any more."""
+
+
+class _Comparison:
+    """Tells real differences between disk and state from those that no event reports."""
+
+    def __init__(
+        self, root: Path, state: ReadOnlyState, mirror: int, is_given_up: Callable[[], bool]
+    ) -> None:
+        self._root = root
+        self._state = state
+        self._mirror = mirror
+        self._is_given_up = is_given_up
+
+    def read(self, look: Callable[[Tx], T]) -> T:
+        """What `look` finds in the state. Raises `_GivenUpError`."""
+        if self._is_given_up():
+            raise _GivenUpError
+        return self._state.read(look)
+
+    def is_changed(self, listing: FolderListing) -> bool:
+        """A file in this folder, or a folder, came, went or has other bytes."""
+        return (
+            (listing.new and not listing.problem)
+            or bool(listing.missing)
+            or any(self._had_files(join(listing.path, name)) for name in listing.gone_folders)
+            or any(self._has_other_bytes(listing.path, entry) for entry in listing.changed)
+        )
+
+    def _had_files(self, folder: str) -> bool:
+        # The row of a folder that is gone stays for a while.
+        return self.read(
+            lambda tx: any(
+                row.presence is not Presence.GONE for row in tx.entries.below(self._mirror, folder)
+            )
+        )
+
+    def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
+        """It is new, or differs by more than its times and rights: no event reports those."""
+        if entry.stamp == NO_STAMP:
+            return False
+        row: FileRow | None = self.read(lambda tx: tx.entries.get(self._mirror, join(folder, entry.name)))
+        if row is None or row.presence is Presence.GONE:
+            return True
+        if (entry.stamp.size, entry.stamp.ino) != (row.stamp.size, row.stamp.ino):
+            return True
+        is_touched = entry.kind is FileKind.FILE and entry.stamp.mtime_ns != row.stamp.mtime_ns
+        if row.digest is None or not is_touched:
+            return False
+        found = digest(self._root, row.path, entry.stamp)
+        return found.digest != row.digest if isinstance(found, StableDigest) else isinstance(found, Unstable)
