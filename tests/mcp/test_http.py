@@ -128,24 +128,49 @@ def test_a_body_that_is_too_large_and_other_paths_are_refused(shared_url: str) -
 
 async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
-    heard = list[str]()
+    sent, pieces = list[dict[str, Any]](), [{"type": "http.request", "body": b"{", "more_body": True}]
 
-    async def app(_scope: Any, receive: Any, _send: Any) -> None:
-        while heard[-1:] != ["http.disconnect"]:
-            heard.append((await receive())["type"])
+    async def app(*_request: Any) -> None:
+        raise AssertionError("half a request was handed on")
 
     async def receive() -> dict[str, Any]:
-        if len(heard) == 2:
+        if not pieces:
             await asyncio.Event().wait()
-        return {"type": "http.request", "body": b"{", "more_body": True}
+        return pieces.pop()
 
-    async def send(_message: Any) -> None: ...
+    async def send(message: Any) -> None:
+        sent.append(message)
 
     asked = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
     endpoint = http.endpoint_at("127.0.0.1:9754", lambda: Config(()), {})
     async with asyncio.timeout(5):
         await http.AccessCheck(app, endpoint)(asked, receive, send)
-    assert heard == ["http.request", "http.request", "http.disconnect"]
+    assert sent[0]["status"] == 408
+
+
+def test_requests_that_are_sent_in_half_leave_no_traceback_in_the_log(place: Place) -> None:
+    lines = ["host: localhost", "content-type: application/json", "content-length: 500"]
+    lines += [f"{name}: {value}" for name, value in ACCEPT.items()]
+    head = "".join(f"{line}\r\n" for line in ["POST /mcp HTTP/1.1", *lines])
+    halves = ["POST /mcp HT", head, f"{head}\r\n", f'{head}\r\n{{"jsonrpc":', "\x16\x03\x01\r\n\r\n"]
+    with serving(place, free_address()) as url:
+        for half in halves:
+            with socket.create_connection(
+                ("127.0.0.1", int(httpx.URL(url).port or 0)), LONGEST
+            ) as connection:
+                connection.sendall(half.encode())
+        assert status_of(url) == 200
+    log = (place.root / "mcp.log").read_text()
+    assert "Traceback" not in log and "Error handling" not in log
+
+
+def test_a_request_with_half_a_character_is_answered(shared_url: str) -> None:
+    call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","arguments":{"path":"%s"}}}'
+    for half in (b"\\ud800", b"\\udc80", b"\xed\xa0\x80"):
+        headers = {**ACCEPT, "content-type": "application/json"}
+        answer = httpx.post(shared_url, content=call % half, headers=headers)
+        assert answer.status_code == 200
+        assert "there is no document of" in answer.text
 
 
 @pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])

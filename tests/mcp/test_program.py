@@ -480,6 +480,29 @@ def test_what_is_no_message_is_answered_or_dropped_and_the_next_is_answered(plac
     assert process.returncode == 0
 
 
+def test_a_request_with_half_a_character_is_answered(place: Place) -> None:
+    place.configure()
+    process = begun(place)
+    assert process.stdin is not None and process.stdout is not None
+    whole, halves = (
+        (b"\\ud83e\\uddad", b"\\\\ud800"),
+        (b"\\ud83e", b"\\uddad", b"\\uddad\\ud83e", b"\xed\xa0\xbe"),
+    )
+    words = [*whole, *halves]
+    for number, word in enumerate(words):
+        asked = b'{"name":"list","arguments":{"mirror":"%s"}}' % word
+        request = b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":%s}\n'
+        process.stdin.write(request % (number, asked))
+    process.stdin.flush()
+    answers = {}
+    while len(answers) < len(words):
+        answer = json.loads(process.stdout.readline())
+        answers[answer["id"]] = answer["result"]["content"][0]["text"]
+    process.communicate(timeout=LONGEST)
+    assert "\N{SEAL}" in answers[0] and "\\ud800" in answers[1]
+    assert all("\N{REPLACEMENT CHARACTER}" in answers[number] for number in range(2, len(words)))
+
+
 @long
 def test_without_the_package_it_says_what_to_install(place: Place) -> None:
     place.configure()

@@ -423,7 +423,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "k": "3"}, "`k`"),
     ("search", {"query": "x", "wait": 10**6}, "`wait`"),
     ("search", {"query": "x", "root": "/"}, "unexpected"),
-    ("search", {"query": "a\0b"}, "NUL"),
+    ("search", {"query": "\0 \0"}, "blank"),
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
     ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),
     ("search", {"query": "x", "after": "9" * 30}, "is not a date"),
@@ -438,6 +438,18 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("list", {"state": "lost"}, "`state`"),
     ("status", {"path": "a\0b"}, "NUL"),
 ]
+
+
+@pytest.mark.parametrize("odd", ["\0", "\\u0000", "\ud800", "\udc80"], ids=ascii)
+async def test_a_character_that_no_text_has_only_separates_words(client: Client, odd: str) -> None:
+    for query in (f"nine{odd} five", f"nine{odd}five"):
+        assert "guides/hours.txt" in paths(await told(client, "search", query=query))
+
+
+async def test_words_are_read_around_whatever_character_lies_between_them(client: Client) -> None:
+    for odd in ("\0", "\ud800"):
+        piece = await told(client, "get", path="install.md", around=f"Run the{odd}installer")
+        assert "Run the installer" in piece["text"]
 
 
 @pytest.mark.parametrize(("tool", "given", "why"), WRONG)

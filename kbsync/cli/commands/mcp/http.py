@@ -21,6 +21,7 @@ from mcp.server.lowlevel import Server
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kbsync.cli.commands.mcp.surrogates import mend_surrogates
 from kbsync.config.kinds import Address, RefusedValue, Whereabouts
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
@@ -98,8 +99,15 @@ class AccessCheck:
                 message = {**message, "headers": [*kept, (b"connection", b"close")]}
             await send(message)
 
-        app = self._refused(scope) or self._app
-        await app(scope, _in_time(receive), send_and_close)
+        answer = self._refused(scope)
+        if answer is None:
+            body = await _read_body(receive)
+            if isinstance(body, bytes):
+                await self._app(scope, _replay(body, receive), send_and_close)
+                return
+            answer = body
+        if answer is not None:
+            await answer(scope, receive, send_and_close)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -125,23 +133,36 @@ class AccessCheck:
         return None
 
 
-def _in_time(receive: Receive) -> Receive:
-    """The same; a client that does not send its whole body in `BODY_SECONDS` is taken to be gone."""
-    deadline, is_whole = asyncio.get_running_loop().time() + BODY_SECONDS, False
-
-    async def receive_in_time() -> Message:
-        nonlocal is_whole
-        if is_whole:  # what comes now is only the end of the connection
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
+async def _read_body(receive: Receive) -> bytes | ASGIApp | None:
+    """The whole body, the answer to one that is too large or too slow, or None where the client has gone."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
                 message = await receive()
-        except TimeoutError:
-            return {"type": "http.disconnect"}
-        is_whole = not message.get("more_body", False)
-        return message
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > LARGEST_BODY:
+                    return _refusal(413, f"a request may have {LARGEST_BODY // 1024} KiB")
+                if not message.get("more_body", False):
+                    return mend_surrogates(body.decode("utf-8", "replace")).encode()
+    except TimeoutError:
+        return _refusal(408, f"the request was not sent within {BODY_SECONDS:.0f} s")
 
-    return receive_in_time
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Gives this body; after that only the end of the connection can come."""
+    is_given = False
+
+    async def receive_again() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
 
 
 def _refusal(code: int, why: str) -> PlainTextResponse:

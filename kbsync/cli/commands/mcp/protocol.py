@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
+import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache, partial
@@ -449,6 +449,12 @@ class _Handlers:
 
 # -- what is asked ---------------------------------------------------------------------------------------
 
+TEXTS = ("query", "around")
+"""Arguments that are words of a person; the others name something."""
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""In no text of a document."""
+
 
 @cache
 def _validator(tool: str) -> Any:
@@ -461,8 +467,10 @@ def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     if wrong is not None:
         place = "".join(f"`{each}`: " for each in wrong.absolute_path)
         raise UsageError(f"{place}{_shortened(wrong.message)}")
-    if "\\u0000" in json.dumps(given):
-        raise UsageError("a NUL character is in no path and in no text")
+    given = {name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in given.items()}
+    for name, value in given.items():
+        if isinstance(value, str) and "\0" in value:
+            raise UsageError(f"`{name}`: a NUL character is in no name")
     properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
     usual = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
     # An integer may come as 3.0, which the schema takes.

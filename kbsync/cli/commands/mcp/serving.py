@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import anyio
 import structlog
 from mcp.server.stdio import stdio_server
 
+from kbsync.cli.commands.mcp.surrogates import mend_surrogates
 from kbsync.cli.context import again, prepare
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.engine.clock import Threads, bug_in_words, pause_after
@@ -158,12 +161,29 @@ class Mirroring:
             await keeping
 
 
+class _Lines(io.TextIOWrapper):
+    """Lines of JSON from a client."""
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+        """The next one, without halves of surrogate pairs."""
+        return mend_surrogates(super().readline(-1 if size is None else size))
+
+
+def _take_stdin() -> _Lines:
+    """What the client sends. From now on stdin is empty: no program that is started reads the client's."""
+    lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return lines
+
+
 async def answer_stdio(server: Server[Any]) -> None:
     """Answer the client at the other end of stdin and stdout, until it closes them."""
     gone = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
     with contextlib.suppress(*gone):
         try:
-            async with stdio_server() as (incoming, outgoing):
+            async with stdio_server(anyio.wrap_file(_take_stdin())) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
         except BaseExceptionGroup as group:
             _, others = group.split(gone)
