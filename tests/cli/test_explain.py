@@ -90,3 +90,19 @@ def test_the_command_that_is_told_would_read_it(scanned: Place, tmp_path: Path, 
     ran = scanned.run("--once", "--folder", "docs", "--json")
     assert (ran.code, ran.json["uploaded"]) == (0, 1)
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
+
+
+def test_a_path_in_several_mirrors_has_to_be_narrowed(place: Place) -> None:
+    place.write("notes.md", "The walrus lies on the ice.\n")
+    other = place.root / "other"
+    other.mkdir()
+    (other / "notes.md").write_text("The walrus of the other folder.\n")
+    config = place.configure()
+    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
+    place.once()
+    ran = place.run("explain", "notes.md")
+    assert (ran.code, ran.out) == (2, "")
+    assert "several mirrors have notes.md: handbook, other; pass --mirror NAME" in ran.err
+    for mirror in ("handbook", "other"):
+        assert place.run("explain", "notes.md", "--mirror", mirror, "--json").json["mirror"] == mirror
+    assert place.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"

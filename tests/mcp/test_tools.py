@@ -264,6 +264,37 @@ async def test_an_id_without_a_document_and_both_or_none_of_them_are_refused(cli
     assert "one of the two" in await refused(client, "get")
 
 
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Mirrors `handbook` and `other`, which have files of the same name. Tests must not change anything."""
+    place = Place(tmp_path_factory.mktemp("twins"))
+    place.write("notes.md", "The walrus lies on the ice.\n")
+    place.write("mine.md", "The penguin stands on the shore.\n")
+    other = place.root / "other"
+    other.mkdir()
+    (other / "notes.md").write_text("The walrus of the other folder.\n")
+    config = place.configure()
+    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
+    place.once()
+    return place
+
+
+async def test_of_a_path_in_several_mirrors_a_client_says_which_is_meant(twins: Place) -> None:
+    async with within(chosen(twins, config=twins.config)) as client:
+        for tool in ("get", "status"):
+            said = await refused(client, tool, path="notes.md")
+            assert said == "several mirrors have notes.md: handbook, other; say which `mirror` is meant"
+        for mirror, text in (("handbook", "on the ice"), ("other", "of the other folder")):
+            assert text in (await told(client, "get", path="notes.md", mirror=mirror))["text"]
+            answer = (await told(client, "status", path="notes.md", mirror=mirror))["explanation"]
+            assert (answer["mirror"], answer["found"]) == (mirror, True)
+            file = {"handbook": twins.docs, "other": twins.root / "other"}[mirror] / "notes.md"
+            assert text in (await told(client, "get", path=str(file)))["text"]
+            assert (await told(client, "status", path=str(file)))["explanation"]["mirror"] == mirror
+        assert "penguin" in (await told(client, "get", path="mine.md"))["text"]
+        assert (await told(client, "status", path="mine.md"))["explanation"]["mirror"] == "handbook"
+
+
 # -- list -----------------------------------------------------------------------------------------------
 
 

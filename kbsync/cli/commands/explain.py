@@ -21,6 +21,7 @@ from kbsync.cli.context import (
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
+from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
@@ -62,7 +63,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> None:
 async def explained(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
     """The explanation of what a person in `cwd` means by `path`; one that is said to lie outside, if it does.
 
-    `text`: with the extracted text. Raises `KbsyncError`.
+    `text`: with the extracted text. Raises `KbsyncError`, also where several mirrors have the path.
     """
     import asyncio
 
@@ -79,7 +80,10 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
     settings, places, context = await asyncio.to_thread(located)
     if not places:
         return outside(path, [each.root for each in settings.values()])
-    name, below = places[0]
+    if len(places) > 1:
+        names = ", ".join(name for name, _ in places)
+        raise UsageError(f"several mirrors have {printable(path)}: {names}; pass --mirror NAME")
+    [(name, below)] = places
     mirror = next(each for each in installation.mirrors if each.name == name)
     async with opened_for_reading(installation, mirror) as target:
         read, clock = reader(installation), SystemClock()

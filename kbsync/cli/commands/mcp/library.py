@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__
 from kbsync.cli.commands.explain import explained
@@ -49,6 +49,8 @@ from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
+
+T = TypeVar("T")
 
 LONGEST_PASSAGE = 2000
 """Characters of a passage that a search shows; `get` has the rest."""
@@ -226,19 +228,14 @@ class Library:
             if not found:
                 told = await apart("", explained(chosen, path, AWAY, text=False))
                 raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
-            return found[0]
+            return _only(found, wanted.path, [each.mirror.name for each in found])
         number = wanted.document_id or ""
         found = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, number)))
-        if len(found) > 1:
-            names = ", ".join(each.mirror.name for each in found)
-            raise UsageError(
-                f"several mirrors have a document {number}: {names}; say which `mirror` is meant"
-            )
         if not found:
             others = any(each.target.searches_all for each in chosen.mirrors)
             why = "; of those that other machines mirrored it gives the passages only" if others else ""
             raise UsageError(f"there is no document {number}; `search` gives the ids of those there are{why}")
-        return found[0]
+        return _only(found, f"a document {number}", [each.mirror.name for each in found])
 
     async def _text(self, located: Located) -> str:
         """What the target made of the document; else the text of the file, as far as it is one."""
@@ -372,7 +369,8 @@ class Library:
         found = [mirror.name for mirror in chosen.mirrors]
         if len(found) > 1:
             found = await of_each(chosen, lambda alone: mirror_with(alone, path))
-        chosen = replace(chosen, only=tuple(found[:1]) or chosen.only)
+            found = [_only(found, path, found)] if found else []
+        chosen = replace(chosen, only=tuple(found) or chosen.only)
         return await apart(found[0] if found else "", explained(chosen, path, AWAY, text=False))
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
@@ -421,6 +419,14 @@ def _summary(report: MirrorReport) -> dict[str, Any]:
     told = report.status.to_json()
     told.pop("note", None)
     return {**told, "as_of": iso_time(_true_at(report)), "watched": report.is_worked_on}
+
+
+def _only(found: Sequence[T], what: str, mirrors: Sequence[str]) -> T:
+    """The one that is found. Raises `UsageError` where several `mirrors` have it."""
+    if len(found) > 1:
+        names = ", ".join(mirrors)
+        raise UsageError(f"several mirrors have {what}: {names}; say which `mirror` is meant")
+    return found[0]
 
 
 def _place_of(words: str, text: str) -> int | None:
