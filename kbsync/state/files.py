@@ -8,7 +8,7 @@ BLOBs do not sort among TEXT.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -414,6 +414,14 @@ class Entries:
         where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
         order = " ORDER BY f.path, e.name" if in_order else ""
         return self._select(source, where + order, (mirror,), limit)
+
+    def folders_with(self, mirror: int, statuses: Collection[Status]) -> list[str]:
+        """The directories that have a file in one of these statuses directly in them."""
+        sql = (
+            "SELECT DISTINCT f.path FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608 (only numbers)
+            f" WHERE f.mirror = ? AND e.status IN ({', '.join(str(int(each)) for each in statuses)})"
+        )
+        return [unbind(path) for (path,) in self._db.execute(sql, (mirror,))]
 
     def _select(
         self, source: str, where: str, values: tuple[object, ...], limit: int = -1

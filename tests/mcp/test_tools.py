@@ -106,6 +106,31 @@ async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Clie
     assert paths(await told(client, "search", query="opening hours", mirror="docs"))
 
 
+@pytest.mark.parametrize(
+    ("given", "filters"),
+    [
+        ({"path": "nowhere/**"}, "`path` nowhere/**"),
+        ({"type": ["docx", "pptx"]}, "`type` docx, pptx"),
+        ({"after": "2999-01-31"}, "`after` 2999-01-31"),
+        ({"path": "*.md", "type": ["txt"]}, "`path` *.md and `type` txt"),
+        ({"path": "/etc/*.md"}, "`path` /etc/*.md"),
+    ],
+)
+async def test_a_filter_that_matches_no_file_is_named(
+    client: Client, given: dict[str, Any], filters: str
+) -> None:
+    answer = await told(client, "search", query="opening hours", **given)
+    assert (answer["hits"], answer["notes"][-1]) == ([], f"no mirrored file matches {filters}")
+    text = text_of(await client.call_tool("search", {"query": "opening hours", **given}))
+    assert f"Note: no mirrored file matches {filters}" in text
+
+
+async def test_a_filter_that_matches_a_file_is_not_to_blame(client: Client) -> None:
+    for given in ({"path": "torn.pdf"}, {"path": "guides/**"}, {"type": ["pdf"]}, {"after": "2020-01-01"}):
+        answer = await told(client, "search", query="qwrtzpsdfg", k=1, **given)
+        assert not any("matches" in note for note in answer["notes"])
+
+
 async def test_what_nobody_keeps_up_to_date_is_said_in_each_answer(client: Client, library: Place) -> None:
     answer = await told(client, "search", query="opening hours")
     assert any("no kbsync works on it" in note and "kbsync --folder" in note for note in answer["notes"])
@@ -332,6 +357,45 @@ async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -
     assert (await told(client, "list", state="held"))["files"] == []
 
 
+async def test_of_one_state_only_the_folders_that_have_it_are_listed(place: Place) -> None:
+    place.write("good/a.md", "The walrus lies on the ice.")
+    place.write("good/deep/b.md", "The walrus lies on the ice, too.")
+    place.write("torn/deep/c.pdf", "this is no pdf")
+    place.write("torn/deep/deeper/d.pdf", "this is no pdf either")
+    place.write("shut/e.md", "The walrus nobody reads.")
+    place.configure()
+    (place.docs / "shut").chmod(0)
+    try:
+        place.go("--once")
+    finally:
+        (place.docs / "shut").chmod(0o700)
+    async with within(chosen(place, config=place.config)) as client:
+        unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
+        answer = await told(client, "list", state="failed")
+        assert answer["folders"] == [*unlisted, "torn"]
+        reasons = {each["path"]: each["reason"] for each in answer["files"]}
+        assert list(reasons) == [
+            *(f"{each}/" for each in unlisted),
+            "torn/deep/c.pdf",
+            "torn/deep/deeper/d.pdf",
+        ]
+        assert all(reasons.values())
+        assert (await told(client, "list", state="failed", path="torn/deep"))["folders"] == [
+            "torn/deep/deeper"
+        ]
+        assert (await told(client, "list", state="failed", path="good"))["folders"] == []
+        assert "good" in (await told(client, "list", state="ready"))["folders"]
+        assert (await told(client, "list", state="pending"))["folders"] == []
+        assert {"good", "torn"} <= set((await told(client, "list"))["folders"])
+
+
+async def test_folders_that_are_left_out_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MOST_FOLDERS", 1)
+    answer = await told(client, "list")
+    assert answer["folders"] == ["guides"]
+    assert "docs: 1 of 2 folders are shown; narrow them with `path`" in answer["notes"]
+
+
 async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Client) -> None:
     assert "has no folder .github" in await refused(client, "list", path=".github")
     whole = await told(client, "list")
@@ -349,6 +413,27 @@ async def test_status_names_what_failed_and_why(client: Client) -> None:
     assert failed["path"] == "torn.pdf" and failed["reason"]
     assert mirror["watched"] is False
     assert "explanation" not in answer
+
+
+async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
+    for number in range(45):
+        place.write(f"{number:02}.md", f"The walrus lies on ice {number}.")
+    place.configure()
+    place.once()
+    with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+        for status, names in ((Status.FAILED, "0*.md"), (Status.FAILED, "1*.md"), (Status.FAILED, "20.md")):
+            state.execute("UPDATE entry SET status = ? WHERE name GLOB ?", [status.value, names])
+        state.execute("UPDATE entry SET status = ? WHERE name > '21'", [Status.HELD.value])
+    async with within(chosen(place, config=place.config)) as client:
+        answer = await told(client, "status")
+        [mirror] = answer["mirrors"]
+        assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
+        expected = [
+            f"handbook: 20 of {total} {state} files are shown; `list` with `state: {state}` shows all"
+            for state, total in (("failed", 21), ("held", 24))
+        ]
+        assert answer["notes"][-2:] == expected
+        assert expected[0] in text_of(await client.call_tool("status", {}))
 
 
 async def test_status_explains_a_path_as_the_command_does(client: Client, library: Place) -> None:
@@ -446,7 +531,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {}, "'query' is a required property"),
     ("search", {"query": ""}, "`query`"),
     ("search", {"query": " \t\n"}, "blank"),
-    ("search", {"query": "x" * 1001}, "too long"),
+    ("search", {"query": "x" * 1001}, "`query`: 1,001 characters; at most 1,000 are allowed"),
+    ("search", {"query": "x", "type": ["md"] * 21}, "`type`: 21 items; at most 20 are allowed"),
+    ("get", {"path": "a.md", "around": "x" * 5001}, "`around`: 5,001 characters; at most 5,000"),
     ("search", {"query": ["x"]}, "`query`"),
     ("search", {"query": "x", "k": 10**30}, f"maximum of {MOST_HITS}"),
     ("search", {"query": "x", "k": 0}, "minimum of 1"),
@@ -461,7 +548,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "mirror": "nope"}, "known are: docs"),
     ("get", {"path": "a\0b"}, "NUL"),
     ("get", {"path": ""}, "`path`"),
-    ("get", {"path": "x" * 5000}, "`path`"),
+    ("get", {"path": "x" * 5000}, "`path`: 5,000 characters; at most 4,096 are allowed"),
     ("get", {"path": "install.md", "offset": -1}, "`offset`"),
     ("get", {"path": "install.md", "limit": 10**9}, "`limit`"),
     ("list", {"cursor": "no cursor"}, "`cursor`"),
@@ -660,6 +747,24 @@ async def test_what_a_model_reads_has_no_control_characters(client: Client) -> N
         assert ("\x1b" not in text and "xylophone" in text) or (tool == "list" and "\x1b" not in text)
     # As JSON the name is exact, so that it can be asked for.
     assert paths(await told(client, "search", query="xylophone")) == [ODD]
+
+
+async def test_a_model_reads_when_to_use_a_tool_and_what_to_do_next(client: Client) -> None:
+    shown = {tool.name: tool.description for tool in (await client.list_tools()).tools}
+    assert shown["search"] == (
+        "Search the user's own files by words and by meaning. Use it first whenever the answer may be in "
+        "them. Returns the best documents with path, passages, page or line. If empty: read `notes`, drop "
+        "`path`/`type`/`after`, try other words, then `list`."
+    )
+    assert shown["list"] == (
+        "Browse the mirrored files. `path` is a folder, no wildcards; files of all folders below it are "
+        "listed, `limit` at a time. `state: failed` shows what could not be indexed. Call again with `next` "
+        "as `cursor`."
+    )
+    assert shown["status"] == (
+        "Is the index current? Use when `search` misses something expected. With `path`: why that file is "
+        "found or not, and what a person must do."
+    )
 
 
 async def test_every_answer_fits_the_schema_that_its_tool_shows(client: Client) -> None:

@@ -13,8 +13,10 @@ from kbsync.cli.commands.explain import places_of
 from kbsync.cli.context import existing_state, is_known, look_at
 from kbsync.cli.searching import iso_time
 from kbsync.config.model import MirrorConfig
+from kbsync.contract.searching import Query, selector
 from kbsync.core.model import Presence, Status, serving
-from kbsync.engine.status import Items
+from kbsync.engine.search import anchored
+from kbsync.engine.status import FileStatus, Items
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
 from kbsync.state.files import FileRow, join, split
@@ -24,6 +26,7 @@ from kbsync.state.read_only import Tx
 MOST_LOOKED_AT = 20_000
 """Rows that one page of a list may go through."""
 
+ROWS_AT_ONCE = 1000
 MOST_FOLDERS = 200
 SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 
@@ -122,7 +125,7 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
 
 
 def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
-    """A page of files, and the folders directly below the one that is listed."""
+    """A page of files, and the folders directly below the one that is listed, with `notes` on both."""
     record = tx.mirrors.named(name)
     if record is None:
         return {}
@@ -131,13 +134,50 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
     rows, more = _page(tx, record.id, page)
     items = Items(tx, record, record.halt)
     folders = sorted(join(page.below, each.path) for each in tx.folders.below(record.id, page.below))
+    unlisted = list[FileStatus]()
+    if page.states:
+        is_failed = Status.FAILED in page.states
+        failed = [one for one in items.unlisted() if _is_below(one.path, page.below)] if is_failed else []
+        places = [*tx.entries.folders_with(record.id, page.states), *(one.path for one in failed)]
+        folders = [folder for folder in folders if any(_is_in(place, folder) for place in places)]
+        # They are no files, and have no place between them: the first page has them all.
+        unlisted = failed if page.after is None else []
+    notes = []
+    if len(folders) > MOST_FOLDERS:
+        notes = [f"{name}: {MOST_FOLDERS:,} of {len(folders):,} folders are shown; narrow them with `path`"]
+    files = [{**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows]
     return {
         "folders": folders[:MOST_FOLDERS],
-        "files": [
-            {**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows
-        ],
+        "files": [*({**one.to_json(), "modified": None} for one in unlisted), *files],
         "next": more,
+        "notes": notes,
     }
+
+
+def _is_in(place: str, folder: str) -> bool:
+    """Whether `place` is `folder`, or below it."""
+    return place == folder or _is_below(place, folder)
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return not folder or place.startswith(f"{folder}/")
+
+
+def has_match(tx: Tx, mirror: MirrorConfig, query: Query) -> bool:
+    """Whether path, types and date select any file of the mirror; True where that takes too long to tell."""
+    record, selects = tx.mirrors.named(mirror.name), selector(anchored(mirror.folder, query))
+    if record is None:
+        return True
+    after = ""
+    for _ in range(MOST_LOOKED_AT // ROWS_AT_ONCE):
+        rows = tx.entries.page(record.id, after, ROWS_AT_ONCE)
+        mirrored = (row for row in rows if row.status is not Status.EXCLUDED)
+        if any(selects(row.path, row.stamp.mtime_ns / 1e9) for row in mirrored):
+            return True
+        if len(rows) < ROWS_AT_ONCE:
+            return False
+        after = rows[-1].path
+    return True
 
 
 def searchable_files(

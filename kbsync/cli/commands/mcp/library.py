@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ from kbsync.cli.commands.mcp.documents import (
     documents_at,
     documents_with,
     folder_page,
+    has_match,
     mirror_with,
     searchable_files,
     why_old,
@@ -89,8 +91,11 @@ class Library:
 
     # -- search -------------------------------------------------------------------------------------------
 
-    async def search(self, query: Query, mirror: str | None) -> dict[str, Any]:
-        """The best documents of one mirror or of all, and what keeps that from being the whole truth."""
+    async def search(self, query: Query, mirror: str | None, filters_in_words: str = "") -> dict[str, Any]:
+        """The best documents of one mirror or of all, and what keeps that from being the whole truth.
+
+        `filters_in_words`: path, types and date of the query, for a note that no file matches them.
+        """
         chosen = self.opened.narrowed(mirror)
         try:
             selector(query)
@@ -99,6 +104,7 @@ class Library:
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
                 found, silent = await self._find(chosen, replace(query, own=mirror is not None))
+                is_matched = bool(found) or await self._has_match(chosen, query)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {SEARCH_SECONDS:.0f} s; try it again") from error
         reports = await self._reports(chosen)
@@ -107,6 +113,7 @@ class Library:
             "notes": [
                 *self._notes(reports),
                 *(f"{name}: not searched: {why}" for name, why in silent.items()),
+                *(() if is_matched else [f"no mirrored file matches {filters_in_words}"]),
             ],
         }
 
@@ -148,6 +155,15 @@ class Library:
         if refused and await self.opened.take_new_secrets(refused):
             return await self._find(replace(chosen, config=self.opened.installation.config), query)
         return merge(answered, query), silent
+
+    async def _has_match(self, chosen: Installation, query: Query) -> bool:
+        """Whether the query's filters match a file, as far as the states of these mirrors tell."""
+        # Documents of other machines are in no state of this one.
+        if not query.selects or any(each.target.searches_all for each in chosen.mirrors):
+            return True
+        read = reader(chosen)
+        looks = (read(partial(has_match, mirror=each, query=query)) for each in chosen.mirrors)
+        return any(await asyncio.gather(*looks))
 
     async def _hits(
         self, chosen: Installation, found: Sequence[FoundDocument], reports: Mapping[str, MirrorReport]
@@ -271,7 +287,8 @@ class Library:
         }
         if len(reports) == 1:
             name = reports[0].status.name
-            told |= await reader(chosen)(lambda tx: folder_page(tx, name, page))
+            listed = await reader(chosen)(lambda tx: folder_page(tx, name, page))
+            told |= {**listed, "notes": [*told["notes"], *listed.get("notes", ())]}
         elif page != PageRequest(limit=page.limit):
             names = ", ".join(each.name for each in chosen.mirrors)
             raise UsageError(f"several mirrors have files; say which `mirror`: {names}")
@@ -300,7 +317,7 @@ class Library:
                 for each in reports
             ],
             "explanation": why,
-            "notes": self._notes(reports),
+            "notes": [*self._notes(reports), *(note for each in reports for note in _left_out(each))],
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
@@ -412,6 +429,18 @@ def _true_at(report: MirrorReport) -> float | None:
     """As of when what is searchable is what the folder holds, but for what the notes say; epoch seconds."""
     is_watched = report.is_worked_on and report.is_compared and report.status.halt is None
     return report.at if is_watched else report.status.last_pass
+
+
+def _left_out(report: MirrorReport) -> Iterator[str]:
+    """How many failed and held files `status` does not show."""
+    documents = report.status.documents
+    for state, shown, total in (
+        (Status.FAILED.word, len(report.failed[:LISTED]), documents.failed),
+        (Status.HELD.word, len(report.held), documents.held),
+    ):
+        if shown < total:
+            every = f"`list` with `state: {state}` shows all"
+            yield f"{report.status.name}: {shown:,} of {total:,} {state} files are shown; {every}"
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:

@@ -182,10 +182,9 @@ TOOLS = {
         _tool(
             "search",
             "Search documents",
-            "Search the user's documents by words and by meaning. Returns the best documents first, each "
-            "with the passages that match, its path and page or line. Ask in the language of the documents, "
-            "with the words that the answer would have. Nothing found does not mean that nothing is there: "
-            "read `notes`, try other words, or look with `list`.",
+            "Search the user's own files by words and by meaning. Use it first whenever the answer may be in "
+            "them. Returns the best documents with path, passages, page or line. If empty: read `notes`, "
+            "drop `path`/`type`/`after`, try other words, then `list`.",
             _arguments(
                 "query",
                 query=_text("What to look for: words, or a question."),
@@ -238,9 +237,9 @@ TOOLS = {
         _tool(
             "list",
             "List documents",
-            "List what is mirrored: the mirrors with their folders and how many files are in which state, "
-            "and the files of one of them, with the folders directly below `path`. Where there is a `next`, "
-            "there are more files: call again with it as `cursor`.",
+            "Browse the mirrored files. `path` is a folder, no wildcards; files of all folders below it are "
+            "listed, `limit` at a time. `state: failed` shows what could not be indexed. Call again with "
+            "`next` as `cursor`.",
             _arguments(
                 mirror=_text("The mirror whose files to list; not needed where there is only one.", 200),
                 path=_text("A folder in the mirror: only what is below it.", 4096),
@@ -260,9 +259,8 @@ TOOLS = {
         _tool(
             "status",
             "Check freshness",
-            "Tell whether the mirrors are up to date: what waits, what failed and why, and what a person has "
-            "to do. With `path`, explain why that file is found or is not: rules, state, and the words of "
-            "the knowledge base.",
+            "Is the index current? Use when `search` misses something expected. With `path`: why that file "
+            "is found or not, and what a person must do.",
             _arguments(
                 path=_text("A file or folder to explain, in its mirror or absolute.", 4096),
                 mirror=MIRROR,
@@ -343,7 +341,7 @@ class _Handlers:
         types = tuple(given.get("type", ()))
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
         notes = await self._wait(context, given)
-        told = await self._library.search(query, given.get("mirror"))
+        told = await self._library.search(query, given.get("mirror"), _filters_in_words(given))
         told["notes"] += notes
         several = len(self._library.opened.installation.mirrors) > 1
         return told, "\n\n".join(_hits_in_words(told, several))
@@ -466,7 +464,7 @@ def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     wrong = jsonschema.exceptions.best_match(_validator(tool).iter_errors(given))
     if wrong is not None:
         place = "".join(f"`{each}`: " for each in wrong.absolute_path)
-        raise UsageError(f"{place}{_shortened(wrong.message)}")
+        raise UsageError(f"{place}{_too_long(wrong) or _shortened(wrong.message)}")
     given = {name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in given.items()}
     for name, value in given.items():
         if isinstance(value, str) and "\0" in value:
@@ -476,6 +474,21 @@ def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     # An integer may come as 3.0, which the schema takes.
     whole = {name: int(value) for name, value in given.items() if isinstance(value, float)}
     return {**usual, **given, **whole}
+
+
+def _too_long(wrong: jsonschema.ValidationError) -> str:
+    """For a value beyond a limit: how long it is, and the limit; '' for any other mistake."""
+    what = {"maxLength": "characters", "maxItems": "items"}.get(str(wrong.validator), "")
+    return f"{len(wrong.instance):,} {what}; at most {wrong.validator_value:,} are allowed" if what else ""
+
+
+def _filters_in_words(given: Mapping[str, Any]) -> str:
+    """Those of a search."""
+    values = {name: given[name] for name in ("path", "type", "after") if name in given}
+    words = (
+        f"`{name}` {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()
+    )
+    return printable(" and ".join(words))
 
 
 def _shortened(message: str) -> str:
