@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,6 +89,8 @@ class Library:
     def __init__(self, opened: OpenInstallation) -> None:
         self.opened = opened
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
+        # One comparison of a folder at a time, however many clients wait.
+        self._comparing = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     # -- search -------------------------------------------------------------------------------------------
 
@@ -366,11 +369,13 @@ class Library:
     ) -> list[str]:
         """The mirrors whose folder holds what is not in the state yet, or takes longer to compare."""
         is_over = threading.Event()
-        looks = {}
-        for name in (each.status.name for each in reports):
-            alone = replace(chosen, only=(name,))
-            scan = asyncio.to_thread(has_unseen_changes, alone, is_over.is_set)
-            looks[name] = asyncio.create_task(apart(name, scan))
+
+        async def compare(name: str) -> bool:
+            async with self._comparing[name]:
+                alone = replace(chosen, only=(name,))
+                return await apart(name, asyncio.to_thread(has_unseen_changes, alone, is_over.is_set))
+
+        looks = {each.status.name: asyncio.create_task(compare(each.status.name)) for each in reports}
         try:
             if looks:
                 await asyncio.wait(looks.values(), timeout=max(0.0, seconds))
