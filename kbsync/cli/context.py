@@ -254,6 +254,15 @@ def look_at(installation: Installation) -> ReadOnlyState:
 
 def not_yet(installation: Installation) -> UsageError:
     """Nothing was mirrored yet; says what to run, which beside a running kbsync is no pass."""
+    from kbsync.engine.status import describe_forgotten, forgotten_bases
+
+    def find_forgotten(tx: Tx) -> list[str]:
+        bases = (base for mirror in installation.mirrors for base in forgotten_bases(tx, mirror.name))
+        return [f"{each.name} is {describe_forgotten(each, installation.cure)}" for each in bases]
+
+    if forgotten := read_state(installation, find_forgotten):
+        once = f"to mirror it again: {installation.cure('--once')}"
+        return UsageError(printable("; ".join([*forgotten, once])))
     names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
     return UsageError(
         f"{names} has not been mirrored yet; {_pass(installation, 'the first pass is under way')}"

@@ -178,7 +178,14 @@ def status_in(
     """The mirror's status; its `items` may be read while `tx` lasts."""
     record = tx.mirrors.named(mirror.name)
     if record is None:
-        status = never_ran(mirror.name, str(mirror.folder), mirror.target.type, documents=documents)
+        status = never_ran(
+            tx,
+            mirror.name,
+            str(mirror.folder),
+            mirror.target.type,
+            cure=installation.cure,
+            documents=documents,
+        )
     else:
         status = mirror_status(
             tx,

@@ -25,6 +25,7 @@ from kbsync.engine.search import (
     searches,
     with_images,
 )
+from kbsync.engine.status import forgotten_bases
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
@@ -32,6 +33,7 @@ from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage
+    from kbsync.state.mirrors import MirrorRecord
 
 
 def find(installation: Installation, query: Query, *, images: bool) -> list[FoundDocument]:
@@ -55,7 +57,9 @@ async def opened_for_search(installation: Installation) -> AsyncIterator[list[Se
     async with AsyncExitStack() as stack:
         mirrors = []
         for mirror in installation.mirrors:
-            record = read_state(installation, lambda tx: tx.mirrors.named(mirror.name))  # noqa: B023 (read at once)
+            record, forgotten = read_state(installation, partial(_look_for, mirror.name))
+            if forgotten:
+                continue
             try:
                 with unmade(installation):
                     target = await asyncio.to_thread(installation.target, mirror, read_only=True)
@@ -67,11 +71,17 @@ async def opened_for_search(installation: Installation) -> AsyncIterator[list[Se
             await stack.enter_async_context(aclosing(target))
             # A service's base exists before anything of ours is in it: others' documents are no hits
             # (promise 6).
-            if record is not None or target.limits.embedded:
+            # Where the state was lost, what kbsync indexed itself is still ours.
+            if record is not None or (target.limits.embedded and (await target.base()).documents):
                 mirrors.append(searched(installation, mirror, target))
         if not mirrors:
             raise not_yet(installation)
         yield mirrors
+
+
+def _look_for(name: str, tx: Tx) -> tuple[MirrorRecord | None, bool]:
+    """The mirror in the state, and whether it was forgotten: a search finds nothing of that."""
+    return tx.mirrors.named(name), bool(forgotten_bases(tx, name))
 
 
 async def search_all(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:

@@ -45,6 +45,7 @@ def network_file_system(path: Path, mountinfo: Path = MOUNTINFO) -> str | None:
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
 SYSTEM_STATE = Path("/var/lib/kbsync")
+_FOLDERS = "folders"
 _FOLDER_NOTE = "folder"
 """The file in a state directory of `--folder` that holds the folder's real path, as bytes."""
 
@@ -140,7 +141,7 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
     import hashlib
 
     digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
-    return below / "folders" / f"{folder_name(folder)}-{digest[:8]}"
+    return below / _FOLDERS / f"{folder_name(folder)}-{digest[:8]}"
 
 
 def check_state_dir(
@@ -208,10 +209,20 @@ def note_folder(state_dir: Path, folder: Path) -> None:
     fresh.replace(note)
 
 
+def is_of_folder_option(state_dir: Path, below: Path) -> bool:
+    """`--folder` made this state directory under the state home `below`: it belongs to one folder alone."""
+    return state_dir.parent == below / _FOLDERS
+
+
+def forget_folder(state_dir: Path) -> None:
+    """The folder that this state directory belongs to is no longer known. Raises OSError."""
+    (state_dir / _FOLDER_NOTE).unlink(missing_ok=True)
+
+
 def known_folders(below: Path) -> list[KnownFolder]:
     """The folders of earlier `--folder` runs whose state lies under the state home `below`, by path."""
     try:
-        entries = list((below / "folders").iterdir())
+        entries = list((below / _FOLDERS).iterdir())
     except OSError:
         return []
     return sorted(known for entry in entries if (known := _noted(entry)) is not None)

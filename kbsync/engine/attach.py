@@ -471,6 +471,7 @@ def _rebind(
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = tx.mirrors.bind_to(record.id, *key, settings.place)
+    tx.forgotten.take_over(settings.name, binding, whole=target.limits.embedded)
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)

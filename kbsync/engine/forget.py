@@ -1,4 +1,8 @@
-"""The end of a mirror: what we own of it, and how that is let go."""
+"""The end of a mirror: what it owns, and how its state and its documents are removed.
+
+A mirror that is forgotten without its documents leaves their ids in the state (`state.forgotten`), so that
+they can still be deleted by its name.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kbsync.contract.target import DeleteOutcome, Target
+from kbsync.contract.target import Base, DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
 from kbsync.engine.attach import unjudge
 from kbsync.errors import KbsyncError, TargetError, Unsure
-from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.mirrors import BindingRecord, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -26,22 +31,29 @@ class StillThere(KbsyncError):
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What a mirror owns: `documents` in the knowledge base its target leads to, others in those used before.
+    """What a mirror owns: `documents` in the knowledge base it is bound to, `elsewhere` in those used before.
 
-    A deletion reaches the first alone. `unsure`: uploads that may have become documents nobody knows of.
+    `unsure`: uploads that may have become documents nobody knows of.
     """
 
     documents: int = 0
-    left_behind: int = 0
+    elsewhere: Sequence[tuple[BindingRecord, int]] = ()
     unsure: int = 0
 
 
-def counts(tx: Tx, record: MirrorRecord) -> Belongings:
+def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
     """What would be forgotten, or deleted."""
     owned = tx.uploads.owned(record.id, PROVEN)
     here = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
-    return Belongings(here, sum(owned.values()), unsure)
+    bindings = ((tx.mirrors.binding(number), count) for number, count in owned.items())
+    return Belongings(here, [(each, count) for each, count in bindings if each is not None], unsure)
+
+
+def leads_to(target: Target, found: Base, base: BindingRecord) -> bool:
+    """Whether the target, whose base was `found`, leads to this base: ids mean nothing in another one."""
+    # A base that kbsync made is known by its id, also where it has moved since the last pass.
+    return base.base == found.id and (target.limits.embedded or base.address == found.address)
 
 
 async def forget(
@@ -50,9 +62,9 @@ async def forget(
     """Drop every row of a mirror; returns how many documents were deleted before.
 
     With `delete_documents` (which needs `target`) exactly the documents that rows prove ours are deleted in
-    the knowledge base the mirror is bound to. The caller holds the lock. Raises `StillThere` when one of them
-    could not be deleted, then no more than the deleted ones are forgotten; `TargetError` when the target does
-    not answer; `KbsyncError` when it leads to another base.
+    the knowledge base the mirror is bound to. The ids of all others stay in the state. The caller holds the
+    lock. Raises `StillThere` when one of them could not be deleted, then no more than the deleted ones are
+    forgotten; `TargetError` when the target does not answer; `KbsyncError` when it leads to another base.
     """
     deleted = 0
     if delete_documents and record.binding is not None:
@@ -60,10 +72,7 @@ async def forget(
             raise KbsyncError(f"{record.name}: no target was given to delete its documents at")
         base, number = await target.base(), record.binding
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
-        # Ids mean something in the base they come from and nowhere else.
-        # A base that kbsync made is known by its id, also where it has moved since the last pass.
-        is_moved = binding is not None and binding.address != base.address and not target.limits.embedded
-        if binding is None or binding.base != base.id or is_moved:
+        if binding is None or not leads_to(target, base, binding):
             raise KbsyncError(
                 f"{record.name}: the target is another knowledge base than the one its documents are in; "
                 "nothing was deleted; correct the target, or forget the mirror without deleting"
@@ -75,6 +84,7 @@ async def forget(
         for message in tx.inbox.waiting(record.name):
             tx.inbox.done(message.id)
         unjudge(tx, record.id)
+        tx.forgotten.keep(record.id, record.name, PROVEN)
         tx.mirrors.remove(record.id)
         tx.mirrors.remove_unused_bindings()
 
@@ -82,9 +92,36 @@ async def forget(
     return deleted
 
 
+async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:
+    """Delete what a forgotten mirror left in a base; returns how many documents that were.
+
+    The caller holds the lock and has seen that the target leads there. Raises `StillThere`; what was deleted
+    by then is no longer remembered.
+    """
+    deleted, after = 0, ""
+    failures: list[tuple[str, str]] = []
+    while ids := await store.read(lambda tx: tx.forgotten.documents(base.id, after, PAGE)):  # noqa: B023
+        after = ids[-1]
+        outcomes = await _delete(target, ids)
+        gone = [one for one in ids if outcomes[one] is None]
+        await store.write(lambda tx: tx.forgotten.remove(base.id, gone))  # noqa: B023
+        deleted += len(gone)
+        failures += [(one, outcome.reason) for one in ids if (outcome := outcomes[one]) is not None]
+    if failures:
+        raise StillThere(f"{base.name}: {_describe(failures)}; {deleted} were. Try again")
+    await target.leave()
+    return deleted
+
+
+def _describe(failures: Sequence[tuple[str, str]]) -> str:
+    named = ", ".join(f"{what} ({reason})" for what, reason in failures[:NAMED])
+    more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+    return f"{len(failures)} documents could not be deleted: {named}{more}"
+
+
 async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, target: Target) -> int:
     deleted, after = 0, 0
-    failures: list[tuple[Upload, str]] = []
+    failures: list[tuple[str, str]] = []
     while rows := await store.read(
         lambda tx: tx.uploads.in_states(record.id, binding, PROVEN, after, PAGE)  # noqa: B023
     ):
@@ -93,12 +130,14 @@ async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, tar
         gone = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
         await store.write(lambda tx: _note_gone(tx, gone))  # noqa: B023
         deleted += len({row.remote_id for row in gone})
-        failures += [(row, outcome.reason) for row in rows if (outcome := outcomes.get(row.remote_id or ""))]
+        failures += [
+            (row.path or row.label, outcome.reason)
+            for row in rows
+            if (outcome := outcomes.get(row.remote_id or ""))
+        ]
     if failures:
-        named = ", ".join(f"{row.path or row.label} ({reason})" for row, reason in failures[:NAMED])
-        more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
         raise StillThere(
-            f"{record.name}: {len(failures)} documents could not be deleted: {named}{more}; {deleted} were. "
+            f"{record.name}: {_describe(failures)}; {deleted} were. "
             "The mirror is not forgotten; try again, or forget it without deleting"
         )
     return deleted

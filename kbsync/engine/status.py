@@ -19,6 +19,7 @@ from kbsync.core.text import shell_word, sized
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label
+from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
 
@@ -335,9 +336,28 @@ def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
     return mirror_status(tx, record, now=run.clock.wall(), cure=cure, at_work=at_work).halt
 
 
-def never_ran(name: str, folder: str, target: str, *, documents: bool = False) -> MirrorStatus:
-    """The state of a mirror that the state file knows nothing of."""
-    return MirrorStatus(name, folder, target, DocumentCounts(), items=() if documents else None)
+def never_ran(
+    tx: Tx, name: str, folder: str, target: str, *, cure: Cure, documents: bool = False
+) -> MirrorStatus:
+    """The state of a mirror that was never mirrored, or was forgotten."""
+    note = "; ".join(describe_forgotten(each, cure) for each in forgotten_bases(tx, name))
+    return MirrorStatus(name, folder, target, DocumentCounts(), note=note, items=() if documents else None)
+
+
+def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
+    """Where a mirror that was forgotten left documents; none of them is found by a search of ours.
+
+    Empty for a mirror that works again.
+    """
+    return tx.forgotten.bases(name) if tx.mirrors.named(name) is None else ()
+
+
+def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
+    """What a forgotten mirror left, and the command that deletes it."""
+    left = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
+    are, them = ("is", "it") if base.documents == 1 else ("are", "them")
+    command = cure(f"forget {base.name} --delete-documents")
+    return f"forgotten; {left} {are} still in {base.base.place}; to delete {them}: {command}"
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:

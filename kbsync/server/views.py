@@ -138,7 +138,7 @@ class MirrorView:
         self._tx = tx
         self._record = record = tx.mirrors.named(mirror.name)
         if record is None:
-            status = never_ran(mirror.name, str(mirror.folder), mirror.target.type)
+            status = never_ran(tx, mirror.name, str(mirror.folder), mirror.target.type, cure=cure)
         else:
             status = mirror_status(tx, record, now=now, cure=cure)
         self.status = replace(status, unkept=mirror.target.unkept)

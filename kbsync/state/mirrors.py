@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from kbsync.core.model import RootIdentity, Status
 from kbsync.state.db import Table, bind, unbind
@@ -49,6 +52,18 @@ class BindingRecord:
     address: str
     base: str
     prefix: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a built-in knowledge base; None for one at a service."""
+        if not self.address.startswith("file://"):
+            return None
+        return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://")))).parent
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person."""
+        return str(self.folder or f"{self.target} {self.base} at {self.address}")
 
 
 _SELECT = (

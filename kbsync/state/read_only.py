@@ -12,6 +12,7 @@ from kbsync.state import schema
 from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, state_errors, transaction
 from kbsync.state.files import Entries, Folders
+from kbsync.state.forgotten import Forgotten
 from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
 from kbsync.state.uploads import Uploads
@@ -29,6 +30,7 @@ class Tx:
         self.mirrors = Mirrors(connection)
         self.holds = Holds(connection)
         self.recipes = Recipes(connection)
+        self.forgotten = Forgotten(connection)
         self.inbox = Messages(connection)
         self.meta = Meta(connection)
 

@@ -196,6 +196,15 @@ ALTER TABLE mirror ADD COLUMN place TEXT NOT NULL DEFAULT '';
 """
 """Which knowledge base a mirror's config names, in the config's own terms ('': not known)."""
 
+FORGOTTEN = """
+CREATE TABLE forgotten(id INTEGER PRIMARY KEY, name TEXT NOT NULL, target TEXT NOT NULL,
+  address TEXT NOT NULL, base TEXT NOT NULL, prefix TEXT NOT NULL,
+  UNIQUE(name, target, address, base, prefix));
+CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(id),
+  remote_id TEXT NOT NULL, PRIMARY KEY(forgotten, remote_id)) WITHOUT ROWID;
+"""
+"""What forgotten mirrors left in their bases: ids that prove documents ours, and no names of files."""
+
 MIGRATIONS: tuple[str, ...] = (
     FIRST,
     NAMED,
@@ -206,6 +215,7 @@ MIGRATIONS: tuple[str, ...] = (
     REAPPEARED,
     KEPT,
     PLACES,
+    FORGOTTEN,
 )
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 

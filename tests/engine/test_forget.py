@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.forget import Belongings, StillThere, counts, forget
+from kbsync.engine.forget import Belongings, StillThere, belongings, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -26,11 +26,11 @@ async def forgotten(world: World, claim: Callable[[Tx], None] = lambda tx: None)
         return await forget(store, record, open_target(world), delete_documents=True)
 
 
-def belongings(world: World) -> Belongings:
+def owned_by_docs(world: World) -> Belongings:
     def work(tx: Tx) -> Belongings:
         record = tx.mirrors.named("docs")
         assert record is not None
-        return counts(tx, record)
+        return belongings(tx, record)
 
     found: Belongings = world.look_up(work)
     return found
@@ -40,7 +40,7 @@ def rows_left(world: World) -> dict[str, int]:
     """Rows by table, of tables that say anything about a mirror."""
     tables = (
         "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving inbox"
-        " recipe_change"
+        " recipe_change forgotten forgotten_document"
     )
 
     def work(tx: Tx) -> dict[str, int]:
@@ -55,13 +55,13 @@ def rows_left(world: World) -> dict[str, int]:
 async def test_documents_are_counted_apart_from_those_in_a_base_used_before(world: World) -> None:
     world.base.add("theirs.md", b"x")
     await world.mirrored(4)
-    found = belongings(world)
-    assert (found.documents, found.left_behind, found.unsure) == (4, 0, 0)
+    found = owned_by_docs(world)
+    assert (found.documents, found.elsewhere, found.unsure) == (4, [], 0)
     world.base.recreate()
     world.delete("f0.md")
     await world.once()
-    found = belongings(world)
-    assert (found.documents, found.left_behind) == (3, 4)
+    found = owned_by_docs(world)
+    assert (found.documents, [number for _, number in found.elsewhere]) == (3, [4])
 
 
 async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(world: World) -> None:
@@ -70,7 +70,7 @@ async def test_held_and_adopted_documents_are_counted_and_unproven_ones_are_not(
     world.delete_many(3)
     await world.once()
     assert world.statuses() == {"held": 3}
-    assert belongings(world).documents == 3
+    assert owned_by_docs(world).documents == 3
 
 
 async def test_an_upload_without_an_answer_is_counted_as_unsure(world: World) -> None:
@@ -78,7 +78,7 @@ async def test_an_upload_without_an_answer_is_counted_as_unsure(world: World) ->
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
     await world.mirrored(1)
-    assert belongings(world).unsure == 1
+    assert owned_by_docs(world).unsure == 1
 
 
 async def test_exactly_our_documents_are_deleted(world: World) -> None:
@@ -112,13 +112,13 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
     with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
         await forgotten(world)
-    assert belongings(world).documents == 1
+    assert owned_by_docs(world).documents == 1
     await world.once()  # it goes on: what was deleted is sent again
     assert world.served() == world.on_disk()
     world.base.faults[:] = [Fault("delete", error=lambda: Unavailable("no route"), times=99)]
     with pytest.raises(StillThere, match="no route"):
         await forgotten(world)
-    assert belongings(world).documents == 5
+    assert owned_by_docs(world).documents == 5
     world.base.faults.clear()
     assert await forgotten(world) == 5
     assert rows_left(world) == {} and world.base.documents == {}
@@ -129,4 +129,4 @@ async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
     world.base.id = world.base.new_id()
     with pytest.raises(KbsyncError, match="another knowledge base"):
         await forgotten(world)
-    assert len(world.base.documents) == 3 and belongings(world).documents == 3
+    assert len(world.base.documents) == 3 and owned_by_docs(world).documents == 3

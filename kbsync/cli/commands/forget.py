@@ -1,30 +1,51 @@
-"""`kbsync forget`: ends a mirror."""
+"""`kbsync forget`: end a mirror, and delete what kbsync put into its knowledge base if asked to."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import os
 import shutil
 import sys
-from contextlib import closing
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, existing_state, prepare
+from kbsync.cli.context import choose, look_at, prepare
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import agrees
+from kbsync.config import places
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
+from kbsync.installation import BASES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kbsync.config.model import MirrorConfig
+    from kbsync.contract.target import Target
     from kbsync.engine.forget import Belongings
     from kbsync.installation import Installation
-    from kbsync.state.mirrors import MirrorRecord
+    from kbsync.state.forgotten import ForgottenBase
+    from kbsync.state.mirrors import BindingRecord, MirrorRecord
     from kbsync.state.read_only import Tx
+    from kbsync.state.store import StateStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What the state has of a mirror. `record`: None if it was forgotten; `left`: what it left then."""
+
+    name: str
+    record: MirrorRecord | None
+    binding: BindingRecord | None
+    owned: Belongings
+    left: Sequence[ForgottenBase]
 
 
 @click.command(
@@ -41,84 +62,211 @@ if TYPE_CHECKING:
 def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> None:
     """Forget everything about MIRROR, after showing what that is. Needs the state for itself.
 
-    A mirror that is still in the config starts from scratch at the next pass.
+    Documents that stay can be deleted later: run it again with --delete-documents. A mirror that is still in
+    the config starts from scratch at the next pass.
     """
-    all_of_it = dataclasses.replace(choices, mirrors=())
-    installation = choose(all_of_it, here=True, with_secrets=delete_documents)
-    with closing(existing_state(installation)) as state:
-        record, owned = state.read(partial(_look, mirror))
-    config = next((each for each in installation.config.mirrors if each.name == mirror), None)
-    if delete_documents and config is None:
-        raise UsageError(
-            f"{mirror} is not in the config, so its knowledge base cannot be reached; put it back, "
-            "or forget it without --delete-documents"
-        )
-    _show(record, owned, delete_documents)
+    installation, stake = _find(choices, mirror)
+    if stake.record is None and not delete_documents:
+        again = installation.cure(f"forget {mirror} --delete-documents")
+        raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {again}")
+    _show(stake, delete_documents)
     # Shown before the question, also in a script: its log then says what was at stake.
     if not (yes or sys.stdin.isatty()):
-        raise UsageError(
-            f"to forget {mirror} a person has to say yes; there is no terminal to ask on, so add --yes"
-        )
-    if not yes and not agrees(f"Forget {mirror}?"):
+        raise UsageError(f"not a terminal; pass --yes to forget {mirror}")
+    question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
+    if not yes and not agrees(question):
         tell("nothing was forgotten")
         return
-    deleted = _forget(installation, record, config if delete_documents else None)
-    if not choices.quiet:
-        done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
-        Output().line(f"{mirror} is forgotten{done}")
+    deleted, left = _forget(installation, stake, choices if delete_documents else None)
+    if choices.quiet:
+        return
+    done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
+    Output().line(f"{mirror} is forgotten{done}")
+    for base in left:
+        stay = "stays" if base.documents == 1 else "stay"
+        Output().line(printable(f"{counted(base.documents, 'document')} {stay} in {base.base.place}"))
+    if left:
+        from kbsync.targets.registry import TARGETS
+
+        again = installation.cure(f"forget {mirror} --delete-documents")
+        # A search of another mirror goes through a whole database that several fill.
+        is_shared = any(TARGETS[each.base.target].searches_all for each in left)
+        searched = "other mirrors in that database find them" if is_shared else "kbsync no longer finds them"
+        Output().line(printable(f"{searched}; to delete them: {again}"))
 
 
-def _look(name: str, tx: Tx) -> tuple[MirrorRecord, Belongings]:
-    from kbsync.engine.forget import counts
+def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
+    """The installation whose state has the mirror: the one the options choose, or a known one by the name.
 
-    # Only documents that a row proves ours count (promise 6).
-    record = tx.mirrors.named(name)
-    if record is None:
-        known = ", ".join(each.name for each in tx.mirrors.all()) or "none"
-        raise UsageError(f"there is no mirror {name!r} in the state; there are: {known}")
-    return record, counts(tx, record)
+    Raises `UsageError` where none has it, or several have.
+    """
+    chosen: Installation | None = None
+    try:
+        chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
+    except UsageError:
+        if choices.config is not None or choices.folder is not None:
+            raise
+    if chosen is not None and (stake := _look_into(chosen, name)) is not None:
+        return chosen, stake
+    others = [] if choices.config is not None or choices.folder is not None else _others(choices)
+    found = [(each, stake) for each in others if (stake := _look_into(each, name)) is not None]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        commands = [each.cure(f"forget {name}") for each, _ in found]
+        raise UsageError("\n".join([f"there are several mirrors {name!r}; run one of:", *commands]))
+    known = sorted({each for one in [chosen, *others] if one is not None for each in _names(one)})
+    raise UsageError(f"there is no mirror {name!r} in the state; there are: {', '.join(known) or 'none'}")
 
 
-def _show(record: MirrorRecord, owned: Belongings, delete_documents: bool) -> None:
+def _others(choices: Choices) -> list[Installation]:
+    """States that a mirror may be in though no config leads there any more."""
+    from kbsync.config.model import Config
+    from kbsync.installation import Installation
+
+    if choices.state_dir is not None:
+        state_dirs = [places.state_dir(os.environ, explicit=choices.state_dir)]
+    else:
+        # Raises where no home is known.
+        below = places.state_home(os.environ)
+        state_dirs = [below, *sorted(below.glob("folders/*/"))]
+    config = Config(mirrors=())
+    bare = (Installation(config, each, ("--state-dir", str(each))) for each in state_dirs)
+    return [each for each in bare if each.state_file.exists()]
+
+
+def _look_into(installation: Installation, name: str) -> Stake | None:
+    """What the state has of the mirror; None where it knows none of this name."""
+    from kbsync.engine.forget import Belongings, belongings
+
+    def look(tx: Tx) -> Stake | None:
+        record, left = tx.mirrors.named(name), tx.forgotten.bases(name)
+        if record is None:
+            return Stake(name, None, None, Belongings(), left) if left else None
+        binding = None if record.binding is None else tx.mirrors.binding(record.binding)
+        # Only documents that a row proves ours count (promise 6).
+        return Stake(name, record, binding, belongings(tx, record), left)
+
+    with closing(look_at(installation)) as state:
+        return state.read(look)
+
+
+def _names(installation: Installation) -> list[str]:
+    def names(tx: Tx) -> list[str]:
+        return [*(each.name for each in tx.mirrors.all()), *(each.name for each in tx.forgotten.bases())]
+
+    with closing(look_at(installation)) as state:
+        return state.read(names)
+
+
+def _show(stake: Stake, delete_documents: bool) -> None:
     """What is at stake, on stderr as the question is."""
-    staying = "stays where it is" if owned.documents == 1 else "stay where they are"
-    fate = "will be deleted" if delete_documents else staying
-    ours = counted(owned.documents, "document")
-    tell(f"{record.name}: {printable(record.folder)} in {record.target}: {ours} {fate}")
-    if owned.left_behind:
-        left = counted(owned.left_behind, "document")
-        tell(f"{record.name}: {left} in knowledge bases used before stay there")
+    name, owned = stake.name, stake.owned
+    if stake.record is not None:
+        fate = "will be deleted" if delete_documents else "will stay"
+        where = "no knowledge base" if stake.binding is None else stake.binding.place
+        ours = counted(owned.documents, "document")
+        tell(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
+    for base, documents in owned.elsewhere:
+        left = counted(documents, "document")
+        tell(f"{name}: {left} in {printable(base.place)}, which was used before, will stay")
+    for left_in in stake.left:
+        fate = "will be deleted" if delete_documents else "will stay"
+        left = counted(left_in.documents, "document")
+        tell(f"{name}: {left} left in {printable(left_in.base.place)} {fate}")
     if owned.unsure:
-        tell(f"{record.name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
+        tell(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
 
 
-def _forget(installation: Installation, record: MirrorRecord, config: MirrorConfig | None) -> int:
-    """Under the lock; with `config` the documents are deleted at its target."""
-    import asyncio
-
+def _forget(
+    installation: Installation, stake: Stake, deleting: Choices | None
+) -> tuple[int, list[ForgottenBase]]:
+    """Under the lock: how many documents were deleted, and what is left. `deleting`: documents, too."""
     from kbsync.once import open_state
     from kbsync.state.db import forget_set_aside
 
     prepare(installation)
-    flags = installation.flags
     with open_state(installation, tell) as store:
-
-        async def work() -> int:
-            from kbsync.engine.forget import forget
-
-            if config is None:
-                return await forget(store, record)
-            with concerning(config.name):
-                target = await asyncio.to_thread(installation.target, config)
-                try:
-                    return await forget(store, record, target, delete_documents=True)
-                finally:
-                    await target.aclose()
-
-        deleted = asyncio.run(work())
+        deleted = asyncio.run(_end(installation, store, stake, deleting))
         # A state that was set aside names the mirror's files too (promise 11).
         forget_set_aside(installation.state_file)
-        if config is not None and "--folder" in flags and "--state-dir" not in flags:
-            # The state directory belongs to this mirror alone: as long as it exists its folder is known.
-            shutil.rmtree(installation.state_dir)
-        return deleted
+        left = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
+        if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
+            # As long as it is noted its folder is known.
+            places.forget_folder(installation.state_dir)
+            if not store.read_now(lambda tx: tx.forgotten.bases()):
+                shutil.rmtree(installation.state_dir)
+        return deleted, left
+
+
+def _is_of_folder_option(installation: Installation) -> bool:
+    if installation.config.path is not None:
+        return False
+    try:
+        return places.is_of_folder_option(installation.state_dir, places.state_home(os.environ))
+    except UsageError:
+        # No home is known.
+        return False
+
+
+async def _end(installation: Installation, store: StateStore, stake: Stake, deleting: Choices | None) -> int:
+    from kbsync.engine.forget import delete_left, forget
+
+    deleted, record, binding = 0, stake.record, stake.binding
+    with concerning(stake.name):
+        if record is not None and deleting is not None and binding is not None:
+            async with _opened(installation, deleting, stake.name, binding) as target:
+                deleted += await forget(store, record, target, delete_documents=True)
+        elif record is not None:
+            await forget(store, record)
+        if deleting is None:
+            return deleted
+        for base in stake.left:
+            async with _opened(installation, deleting, stake.name, base.base) as target:
+                deleted += await delete_left(store, base, target)
+    return deleted
+
+
+@asynccontextmanager
+async def _opened(
+    installation: Installation, choices: Choices, name: str, base: BindingRecord
+) -> AsyncIterator[Target]:
+    """The target that leads to a base that the mirror `name` used. Raises `UsageError` where none does."""
+    from kbsync.engine.forget import leads_to
+
+    for mirror in _ways_to(installation, choices, name, base):
+        target = await asyncio.to_thread(installation.target, mirror)
+        try:
+            if leads_to(target, await target.base(), base):
+                yield target
+                return
+        finally:
+            await target.aclose()
+    raise UsageError(
+        f"no mirror in the config leads to {base.place}, so its documents cannot be deleted there; "
+        f"put {name} back into the config, or forget it without --delete-documents"
+    )
+
+
+def _ways_to(
+    installation: Installation, choices: Choices, name: str, base: BindingRecord
+) -> Iterator[MirrorConfig]:
+    """Configs of the mirror `name` that may lead to a base."""
+    from kbsync.config.model import MirrorConfig
+    from kbsync.index.sqlite.schema import FILE
+    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
+
+    if base.target == DEFAULT_TARGET:
+        # Where it was, and where it is if the state directory has moved. Opening one makes it.
+        folders = filter(None, (base.folder, installation.state_dir / BASES / name))
+        named = (each.target.path for each in installation.config.mirrors if each.name == name)
+        for folder in dict.fromkeys([*folders, *filter(None, named)]):
+            if (folder / FILE).exists():
+                yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
+        return
+    # Only now its keys are needed.
+    chosen = choose(dataclasses.replace(choices, mirrors=()), here=True)
+    mirrors = [each for each in chosen.config.mirrors if each.target.type == base.target]
+    for mirror in sorted(mirrors, key=lambda each: each.name != name):
+        # What a mirror of another name leads to is the same for this one.
+        yield dataclasses.replace(mirror, name=name, prefix=base.prefix)

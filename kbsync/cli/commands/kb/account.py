@@ -86,7 +86,8 @@ class OpenAccount:
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == place:
                         total += owned
-            return total
+            left = (each for each in tx.forgotten.bases() if (each.base.address, each.base.base) == place)
+            return total + sum(each.documents for each in left)
 
         return read_state(self.installation, count)
 

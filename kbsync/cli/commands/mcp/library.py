@@ -41,7 +41,7 @@ from kbsync.cli.searching import hit_json, iso_time, searched
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.core.model import Status
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
-from kbsync.engine.status import CREDENTIALS
+from kbsync.engine.status import CREDENTIALS, forgotten_bases
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
@@ -51,6 +51,7 @@ from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
+    from kbsync.config.model import MirrorConfig
     from kbsync.engine.explain import PathExplanation
 
 T = TypeVar("T")
@@ -134,12 +135,13 @@ class Library:
             if not isinstance(error, UnmadeError):
                 silent.update(dict.fromkeys(names, sentence_of(error)))
 
-        def known(tx: Tx) -> list[str]:
-            return [each.name for each in chosen.mirrors if tx.mirrors.named(each.name) is not None]
+        def known(tx: Tx) -> tuple[list[str], list[MirrorConfig]]:
+            recorded = [each.name for each in chosen.mirrors if tx.mirrors.named(each.name) is not None]
+            return recorded, [each for each in chosen.mirrors if not forgotten_bases(tx, each.name)]
 
-        recorded = await reader(chosen)(known)
-        opened = await asyncio.gather(*map(self.opened.target, chosen.mirrors), return_exceptions=True)
-        for mirror, target in zip(chosen.mirrors, opened, strict=True):
+        recorded, searchable = await reader(chosen)(known)
+        opened = await asyncio.gather(*map(self.opened.target, searchable), return_exceptions=True)
+        for mirror, target in zip(searchable, opened, strict=True):
             if isinstance(target, BaseException):
                 note([mirror.name], target)
             # A service's base exists before anything of ours is in it: others' documents are no hits.
