@@ -252,6 +252,15 @@ def look_at(installation: Installation) -> ReadOnlyState:
         raise StateError(f"{error.what}; {cure}") from error
 
 
+def list_damaged(installation: Installation) -> list[Path]:
+    """State and built-in knowledge bases that were set aside as damaged."""
+    from kbsync.state.db import list_set_aside
+
+    bases = (installation.embedded_base(mirror) for mirror in installation.config.mirrors)
+    folders = dict.fromkeys([installation.state_dir, *filter(None, bases)])
+    return [file for folder in folders for file in list_set_aside(folder)]
+
+
 def not_yet(installation: Installation) -> UsageError:
     """Nothing was mirrored yet; says what to run, which beside a running kbsync is no pass."""
     from kbsync.engine.status import describe_forgotten, forgotten_bases

@@ -31,7 +31,7 @@ COMMANDS = {
     "approve": "Approve what is held.",
     "forget": "Forget a mirror.",
     "kb": "Manage knowledge bases at a target.",
-    "state": "Back up the state.",
+    "state": "Back up the state, and discard what is damaged.",
     "doctor": "Check everything kbsync needs.",
     "completion": "Complete commands in your shell.",
 }

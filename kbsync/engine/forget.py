@@ -92,6 +92,29 @@ async def forget(
     return deleted
 
 
+async def release(store: StateStore, record: MirrorRecord, binding: BindingRecord) -> ForgottenBase | None:
+    """Note what the mirror has in a base that it used before as left there; None where that is nothing.
+
+    The mirror goes on without it. The caller holds the lock.
+    """
+
+    def note(tx: Tx) -> list[ForgottenBase]:
+        tx.forgotten.keep(record.id, record.name, PROVEN, binding.id)
+        tx.uploads.lose(record.id, binding.id)
+        return tx.forgotten.bases(record.name)
+
+    noted = await store.write(note)
+    return next((each for each in noted if each.base.base == binding.base), None)
+
+
+async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
+    """Note all documents of a base that kbsync made as left by a mirror that the state does not know."""
+    ids = [listed.remote_id async for listed in target.list()]
+    await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
+    noted = await store.read(lambda tx: tx.forgotten.bases(base.name))
+    return next(each for each in noted if each.base.base == base.base.base)
+
+
 async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:
     """Delete what a forgotten mirror left in a base; returns how many documents that were.
 

@@ -204,6 +204,12 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def list_set_aside(folder: Path) -> list[Path]:
+    """Databases in a folder that were set aside, each without its WAL files."""
+    found = sorted(folder.glob("*.db.damaged-*"))
+    return [file for file in found if not file.name.endswith(("-wal", "-shm"))]
+
+
 def forget_set_aside(path: Path) -> None:
     """Remove what was set aside of a database: it may hold what is to be kept nowhere any more."""
     for aside in path.parent.glob(f"{path.name}.damaged-*"):

@@ -36,22 +36,24 @@ _UNCLAIMED = (
 class Forgotten(Table):
     """What forgotten mirrors left, on one connection."""
 
-    def keep(self, mirror: int, name: str, states: Iterable[UploadState]) -> None:
-        """Keep the ids of a mirror's documents in these states, under its `name`."""
+    def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
+        """Keep the ids of a mirror's documents in these states, under its `name`; of one binding, or all."""
         listed = ", ".join(str(int(state)) for state in states)
-        owned = f"u.mirror = ? AND u.remote_id IS NOT NULL AND u.state IN ({listed})"
+        owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state IN ({listed})"
+        owned += " AND (:binding IS NULL OR u.binding = :binding)"
+        values = {"mirror": mirror, "name": name, "binding": binding}
         self._db.execute(
             "INSERT OR IGNORE INTO forgotten(name, target, address, base, prefix)"  # noqa: S608
-            " SELECT ?, target, address, base, prefix FROM binding"
+            " SELECT :name, target, address, base, prefix FROM binding"
             f" WHERE id IN (SELECT u.binding FROM upload u WHERE {owned})",
-            (name, mirror),
+            values,
         )
         self._db.execute(
             "INSERT OR IGNORE INTO forgotten_document(forgotten, remote_id)"  # noqa: S608
             " SELECT f.id, u.remote_id FROM upload u JOIN binding b ON b.id = u.binding"
             " JOIN forgotten f USING (target, address, base, prefix)"
-            f" WHERE {owned} AND f.name = ?",
-            (mirror, name),
+            f" WHERE {owned} AND f.name = :name",
+            values,
         )
 
     def add(self, name: str, base: BindingRecord, remote_ids: Iterable[str]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from kbsync.config.places import folder_state_dir
@@ -93,23 +95,28 @@ def test_init_changes_nothing_while_a_kbsync_holds_what_it_would_take_over_or_wh
     assert "taken over" in tried.run("init", "docs").out
 
 
-def test_a_config_for_a_service_leaves_the_copy_and_tells_how_to_remove_it(tried: Place) -> None:
+def test_a_config_for_a_service_leaves_the_copy_and_names_the_command_that_deletes_it(tried: Place) -> None:
     ran = tried.run("init", "docs", "--target", "zhipu", "--base", "1")
     assert ran.code == 0
-    [line] = [line for line in ran.out.splitlines() if "rm -r" in line]
-    assert paste(tried, line[line.index("rm -r") :]).code == 0
+    [line] = [line for line in ran.out.splitlines() if "to delete its documents: " in line]
+    end = line.partition("to delete its documents: ")[2]
+    assert tried.run(*words_of(end)).code == 2  # there is no terminal to ask on
+    assert paste(tried, f"{end} --yes").code == 0
     assert traces(tried) == []
 
 
-@proves("rm -r {}")
-def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_removes_it(
+@proves("forget {} --delete-documents")
+def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_ends_it(
     tried: Place,
 ) -> None:
     tried.configure()
+    [found] = copies(tried)
+    assert f"{tried.docs} is also mirrored with --folder: 10 documents in {trial(tried)}" in found["detail"]
+    assert found["cure"] == ""  # the config has mirrored nothing yet
     assert tried.run("--once").code == 0
     [found] = copies(tried)
-    assert str(trial(tried)) in found["detail"]
-    assert paste(tried, found["cure"]).code == 0
+    assert paste(tried, found["cure"]).code == 2
+    assert paste(tried, f"{found['cure']} --yes").code == 0
     assert copies(tried) == []
     (tried.docs / "secret.md").unlink()
     shutil.rmtree(tried.docs / "sub")
@@ -117,8 +124,43 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
+def test_doctor_ends_no_mirror_of_which_deletions_are_held(tried: Place) -> None:
+    for file in tried.docs.glob("*.md"):
+        file.unlink()
+    assert tried.run("--once", "--folder", "docs").code == 3
+    for options in (("--folder", "docs", "--state-dir", "other"), ()):
+        tried.configure()
+        tried.write("new.md", "new")
+        assert tried.run("--once", *options).code == 0
+        [found] = copies(tried, *options)
+        assert "10 documents in" in found["detail"]
+        assert "9 deletions waiting for approval" in found["detail"]
+        assert found["cure"] == ""
+        tried.config.unlink()
+    assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
+
+
+def test_doctor_ends_no_mirror_whose_disk_may_be_missing(place: Place) -> None:
+    folder = place.root / "disk" / "notes"
+    folder.mkdir(parents=True)
+    (folder / "a.md").write_text("alpha")
+    assert place.run("--once", "--folder", folder).code == 0
+    folder.parent.rename(place.root / "unmounted")
+    place.configure()
+    [found] = copies(place)
+    assert f"{folder} is not there: 1 document in" in found["detail"]
+    assert found["cure"] == ""
+    folder.parent.mkdir()
+    [found] = copies(place)
+    assert "forget notes --delete-documents" in found["cure"]
+    # A mount point without its disk is most often still there; one that is not there either says nothing.
+    with closing(apsw.Connection(str(folder_state_dir(folder, place.state) / "state.db"))) as state:
+        state.execute("UPDATE mirror SET root_is_mount = 1")
+    [found] = copies(place)
+    assert found["cure"] == ""
+
+
 @long
-@proves("forget {}")
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
     """It is offered for removal once its mirror is ended, which a person is asked about."""
     tried.run("init", "docs")
@@ -133,36 +175,57 @@ def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) ->
     command = words_of(found["detail"].partition("end it with: ")[2])
     assert tried.run(*command).code == 2  # there is no terminal to ask on
     assert tried.run(*command, "--yes").code == 0
-    [found] = copies(tried)
-    paste(tried, found["cure"])
     assert copies(tried) == []
     assert traces(tried) == []
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_doctor_names_the_copy_of_a_folder_that_is_gone_and_of_one_that_is_not_known(
-    tried: Place, is_there: bool
-) -> None:
-    if is_there:
-        (trial(tried) / "folder").unlink()
-    else:
-        tried.docs.rename(tried.root / "away")
+def test_doctor_names_the_copy_of_a_folder_that_is_gone(tried: Place) -> None:
+    tried.docs.rename(tried.root / "away")
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
     [found] = copies(tried)
-    assert str(trial(tried)) in found["detail"]
-    assert paste(tried, found["cure"]).code == 0
+    assert f"{tried.docs} is not there: 10 documents in {trial(tried)}" in found["detail"]
+    assert paste(tried, f"{found['cure']} --yes").code == 0
     assert copies(tried) == [] and traces(tried) == []
 
 
-@proves("rm {}*")
+def test_doctor_names_what_a_forgotten_mirror_left(tried: Place) -> None:
+    assert tried.run("forget", "docs", "--folder", "docs", "--yes").code == 0
+    (tried.root / "other").mkdir()
+    assert tried.run("init", "other").code == 0
+    [found] = copies(tried)
+    assert "10 documents of docs, which was forgotten, still in" in found["detail"]
+    assert paste(tried, f"{found['cure']} --yes").code == 0
+    assert copies(tried) == [] and traces(tried) == []
+
+
+def test_doctor_names_a_base_that_the_state_does_not_know(tried: Place) -> None:
+    tried.run("init", "docs")
+    assert tried.run("--once").code == 0
+    for file in tried.state.glob("state.db*"):
+        file.unlink()
+    other = beside(tried, "other")
+    assert tried.run("--once", *other).code == 0
+    [found] = copies(tried, *other)
+    assert "of no mirror that the config or the state knows" in found["detail"]
+    assert paste(tried, f"{found['cure']} --yes").code == 0
+    assert copies(tried, *other) == [] and traces(tried) == []
+    assert tried.run("search", "other", "--json", *other).json["hits"]
+
+
+@proves("state discard")
 def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
-    aside.write_bytes(f"some {SECRET}".encode())
+    for name in (aside, aside.with_name(f"{aside.name}-wal")):
+        name.write_bytes(f"some {SECRET}".encode())
     [found] = copies(tried, "--folder", "docs")
     assert str(aside) in found["detail"]
-    assert paste(tried, found["cure"]).code == 0
+    asked = tried.run(*words_of(found["cure"]))
+    assert (asked.code, str(aside) in asked.err, aside.exists()) == (2, True, True)
+    assert paste(tried, f"{found['cure']} --yes").out == "1 file deleted\n"
+    assert list(aside.parent.glob("*damaged*")) == []
     assert copies(tried, "--folder", "docs") == []
+    assert paste(tried, f"{found['cure']} --yes").out == "nothing was set aside\n"
 
 
 # -- what doctor offers to remove --------------------------------------------------------------------------
@@ -247,6 +310,28 @@ def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Pla
     [found] = copies(tried, *options)
     assert says in found["detail"]
     assert "rm " not in found["detail"] + found["cure"]
+
+
+@proves("forget {} --left-behind")
+def test_doctor_names_the_base_that_a_mirror_had_before_with_the_command_that_empties_it(
+    tried: Place,
+) -> None:
+    tried.run("init", "docs")
+    assert tried.run("--once").code == 0
+    text = tried.config.read_text()
+    tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
+    assert tried.run("--once").code == 0
+    [found] = copies(tried)
+    assert f"{tried.state}/kb/docs is the base it had before" in found["detail"]
+    asked = tried.run(*words_of(found["cure"]))
+    assert (asked.code, f"10 documents in {tried.state}/kb/docs" in asked.err) == (2, True)
+    ran = tried.run(*words_of(found["cure"]), "--yes")
+    assert ran.out == "10 documents of docs deleted; the mirror goes on\n"
+    assert (copies(tried), traces(tried)) == ([], [])
+    again = tried.run("--once", "--json").json
+    assert (again["uploaded"], again["deleted"], "note" in again["mirrors"][0]) == (0, 0, False)
+    assert tried.run("search", SECRET, "--json").json["hits"]
+    assert tried.run(*words_of(found["cure"]), "--yes").code == 2
 
 
 # -- what init does whole or not at all --------------------------------------------------------------------

@@ -655,6 +655,12 @@ IN_OTHER_ROOMS = {
 }
 
 
+def test_no_cure_removes_a_state_or_a_knowledge_base_by_hand() -> None:
+    """`forget` shows what it would delete and asks; `rm` does neither."""
+    removing = re.compile(r"(^|[ :`])rm |\brmdir\b|\b(delete|remove) the (state|knowledge base)\b")
+    assert [cure for cure in cures.cures() if removing.search(cure.partition(": ")[2])] == []
+
+
 @long
 def test_every_cure_that_can_be_printed_is_proven_by_a_test() -> None:
     for file in Path(__file__).parent.glob("test_*.py"):

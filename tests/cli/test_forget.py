@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from kbsync.state import lock
+from tests.cli.cures import proves
 from tests.cli.place import Place, words_of
 from tests.cli.vendor import ZhipuPlace
 from tests.share import long
@@ -191,3 +192,18 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuP
     left = zhipu.vendor.documents()
     assert (len(before), len(left)) == (3, 2)
     assert zhipu.run("verify").code == 0
+
+
+@proves("forget {}")
+def test_of_several_mirrors_with_one_name_a_person_chooses(place: Place) -> None:
+    for above in ("first", "second"):
+        folder = place.root / above / "notes"
+        folder.mkdir(parents=True)
+        (folder / "a.md").write_text(above)
+        assert place.run("--once", "--folder", folder).code == 0
+    ran = place.run("forget", "notes", "--delete-documents", "--yes")
+    assert ran.code == 2
+    first, *_ = [line for line in ran.err.splitlines() if "--state-dir" in line]
+    asked = place.run(*words_of(first.removeprefix("kbsync: ")))
+    assert "1 document in" in asked.err
+    assert place.run(*words_of(first.removeprefix("kbsync: ")), "--yes").code == 0

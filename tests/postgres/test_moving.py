@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +17,7 @@ import apsw
 import pytest
 
 from kbsync.state import lock
-from tests.cli.place import Place, eventually
+from tests.cli.place import Place, eventually, words_of
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.share import enumerated, long
@@ -330,13 +329,14 @@ def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> Non
     assert done(moving.once()) == {**NOTHING, "deleted": 1}
     assert moving.left() == 10
     assert moving.having("kestrel") == ["birds/1.md", "birds/2.md", "été.txt"]
-    # The built-in one is removed as the copy has said: nothing of it is left behind any more.
+    # The documents of the built-in one are deleted as the copy has said: nothing of it is left behind.
     moving.postgres()
     told = moving.go("kb", "copy").err
     assert moving.once()["deleted"] == 1
     assert moving.left() == 9
-    [command] = [line.partition("to remove it: ")[2] for line in told.splitlines() if "to remove it" in line]
-    subprocess.run(["sh", "-c", command], check=True)
+    says = "to delete its documents: "
+    [command] = [line.partition(says)[2] for line in told.splitlines() if says in line]
+    assert moving.go(*words_of(command), "--yes").code == 0
     moving.once()
     assert moving.left() == 5
     assert (moving.base / "owner").exists()
@@ -479,7 +479,7 @@ def test_a_base_with_a_path_of_its_own_is_named(moving: Moving) -> None:
     assert moving.run("kb", "copy").code == 2
     ran = moving.run("kb", "copy", "--from", "elsewhere")
     assert "handbook: 4 documents copied from" in ran.out
-    assert f"rm {place}/index.db*" in ran.err
+    assert f"{place}, used before" in moving.run("forget", "handbook", "--left-behind").err
     assert done(moving.once()) == NOTHING
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import shutil
@@ -10,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +21,7 @@ from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import agrees
 from kbsync.config import places
 from kbsync.core.text import printable
-from kbsync.errors import UsageError
+from kbsync.errors import UnmadeError, UsageError
 from kbsync.installation import BASES
 
 if TYPE_CHECKING:
@@ -48,34 +48,41 @@ class Stake:
     left: Sequence[ForgottenBase]
 
 
+class UnreachableBase(UsageError):
+    """Nothing in the config leads to a knowledge base."""
+
+
 @click.command(
     epilog=examples(
         "kbsync forget handbook                             its documents stay",
         "kbsync forget handbook --delete-documents          ours are deleted, no others",
         "kbsync forget handbook --delete-documents --yes    in a script",
+        "kbsync forget handbook --left-behind               what its former targets have; it goes on",
     )
 )
 @click.argument("mirror", shell_complete=complete_mirror)
 @click.option("--delete-documents", is_flag=True, help="Also delete our documents, and no others.")
+@click.option("--left-behind", is_flag=True, help="Only delete our documents in knowledge bases used before.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
-def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) -> None:
+def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: bool, yes: bool) -> None:
     """Forget everything about MIRROR, after showing what that is. Needs the state for itself.
 
     Documents that stay can be deleted later: run it again with --delete-documents. A mirror that is still in
     the config starts from scratch at the next pass.
     """
     installation, stake = _find(choices, mirror)
+    if left_behind:
+        if delete_documents:
+            raise UsageError("--left-behind deletes documents anyway; leave out --delete-documents")
+        _delete_left_behind(installation, stake, choices, yes=yes)
+        return
     if stake.record is None and not delete_documents:
         again = installation.cure(f"forget {mirror} --delete-documents")
         raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {again}")
     _show(stake, delete_documents)
-    # Shown before the question, also in a script: its log then says what was at stake.
-    if not (yes or sys.stdin.isatty()):
-        raise UsageError(f"not a terminal; pass --yes to forget {mirror}")
     question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
-    if not yes and not agrees(question):
-        tell("nothing was forgotten")
+    if not _agrees(question, mirror, yes=yes):
         return
     deleted, left = _forget(installation, stake, choices if delete_documents else None)
     if choices.quiet:
@@ -93,6 +100,16 @@ def command(choices: Choices, mirror: str, delete_documents: bool, yes: bool) ->
         is_shared = any(TARGETS[each.base.target].searches_all for each in left)
         searched = "other mirrors in that database find them" if is_shared else "kbsync no longer finds them"
         Output().line(printable(f"{searched}; to delete them: {again}"))
+
+
+def _agrees(question: str, name: str, *, yes: bool) -> bool:
+    """Ask after what is at stake was shown, also in a script: its log then says what that was."""
+    if not (yes or sys.stdin.isatty()):
+        raise UsageError(f"not a terminal; pass --yes to forget {name}")
+    if yes or agrees(question):
+        return True
+    tell("nothing was forgotten")
+    return False
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
@@ -142,6 +159,7 @@ def _look_into(installation: Installation, name: str) -> Stake | None:
     def look(tx: Tx) -> Stake | None:
         record, left = tx.mirrors.named(name), tx.forgotten.bases(name)
         if record is None:
+            left = left or _find_unknown_base(installation, name)
             return Stake(name, None, None, Belongings(), left) if left else None
         binding = None if record.binding is None else tx.mirrors.binding(record.binding)
         # Only documents that a row proves ours count (promise 6).
@@ -149,6 +167,28 @@ def _look_into(installation: Installation, name: str) -> Stake | None:
 
     with closing(look_at(installation)) as state:
         return state.read(look)
+
+
+def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
+    """The built-in knowledge base of a name that the state does not know, as after a lost state."""
+    from kbsync.index.sqlite.store import SqliteStore
+    from kbsync.state.forgotten import ForgottenBase
+    from kbsync.state.mirrors import BindingRecord
+    from kbsync.targets.registry import DEFAULT_TARGET
+
+    place = installation.state_dir / BASES / name
+    others = (each for each in installation.config.mirrors if each.name != name)
+    used = [base for each in others if (base := installation.embedded_base(each)) is not None]
+    # A name is one folder, and nothing above it.
+    if Path(name).name != name or any(places.is_inside(base, place) for base in used):
+        return []
+    try:
+        with closing(SqliteStore(place, writer=None)) as store:
+            uuid, documents = store.look()
+            found = BindingRecord(0, DEFAULT_TARGET, store.address, uuid, "")
+    except UnmadeError:
+        return []
+    return [ForgottenBase(0, name, found, documents)] if documents else []
 
 
 def _names(installation: Installation) -> list[str]:
@@ -182,14 +222,21 @@ def _forget(
     installation: Installation, stake: Stake, deleting: Choices | None
 ) -> tuple[int, list[ForgottenBase]]:
     """Under the lock: how many documents were deleted, and what is left. `deleting`: documents, too."""
+    import asyncio
+
+    from kbsync.index.sqlite.schema import FILE
     from kbsync.once import open_state
     from kbsync.state.db import forget_set_aside
 
     prepare(installation)
     with open_state(installation, tell) as store:
         deleted = asyncio.run(_end(installation, store, stake, deleting))
-        # A state that was set aside names the mirror's files too (promise 11).
+        # What was set aside as damaged names the mirror's files too, or has their text (promise 11).
         forget_set_aside(installation.state_file)
+        bases = [stake.binding, *(each.base for each in stake.left)] if deleting is not None else []
+        for base in bases:
+            if base is not None and base.folder is not None:
+                forget_set_aside(base.folder / FILE)
         left = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
             # As long as it is noted its folder is known.
@@ -197,6 +244,42 @@ def _forget(
             if not store.read_now(lambda tx: tx.forgotten.bases()):
                 shutil.rmtree(installation.state_dir)
         return deleted, left
+
+
+def _delete_left_behind(installation: Installation, stake: Stake, choices: Choices, *, yes: bool) -> None:
+    """Delete what the mirror has in knowledge bases that it used before; the mirror goes on."""
+    import asyncio
+
+    from kbsync.engine.forget import delete_left, release
+    from kbsync.once import open_state
+
+    record, former = stake.record, stake.owned.elsewhere
+    if record is None or not (former or stake.left):
+        raise UsageError(f"{stake.name} left nothing behind in another knowledge base")
+    for place, documents in [
+        *((base.place, documents) for base, documents in former),
+        *((each.base.place, each.documents) for each in stake.left),
+    ]:
+        tell(printable(f"{stake.name}: {counted(documents, 'document')} in {place}, used before"))
+    if not _agrees(f"Delete what {stake.name} left behind?", stake.name, yes=yes):
+        return
+    prepare(installation)
+
+    async def work(store: StateStore) -> int:
+        deleted = 0
+        for base in [*(base for base, _ in former), *(each.base for each in stake.left)]:
+            try:
+                async with _opened(installation, choices, stake.name, base) as target:
+                    if (left := await release(store, record, base)) is not None:
+                        deleted += await delete_left(store, left, target)
+            except UnreachableBase as error:
+                tell(f"{stake.name}: {error}")
+        return deleted
+
+    with open_state(installation, tell) as store, concerning(stake.name):
+        deleted = asyncio.run(work(store))
+    if not choices.quiet:
+        Output().line(f"{counted(deleted, 'document')} of {stake.name} deleted; the mirror goes on")
 
 
 def _is_of_folder_option(installation: Installation) -> bool:
@@ -210,7 +293,7 @@ def _is_of_folder_option(installation: Installation) -> bool:
 
 
 async def _end(installation: Installation, store: StateStore, stake: Stake, deleting: Choices | None) -> int:
-    from kbsync.engine.forget import delete_left, forget
+    from kbsync.engine.forget import delete_left, forget, note_listed
 
     deleted, record, binding = 0, stake.record, stake.binding
     with concerning(stake.name):
@@ -223,7 +306,8 @@ async def _end(installation: Installation, store: StateStore, stake: Stake, dele
             return deleted
         for base in stake.left:
             async with _opened(installation, deleting, stake.name, base.base) as target:
-                deleted += await delete_left(store, base, target)
+                known = base if base.id else await note_listed(store, base, target)
+                deleted += await delete_left(store, known, target)
     return deleted
 
 
@@ -232,6 +316,8 @@ async def _opened(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
     """The target that leads to a base that the mirror `name` used. Raises `UsageError` where none does."""
+    import asyncio
+
     from kbsync.engine.forget import leads_to
 
     for mirror in _ways_to(installation, choices, name, base):
@@ -242,9 +328,9 @@ async def _opened(
                 return
         finally:
             await target.aclose()
-    raise UsageError(
+    raise UnreachableBase(
         f"no mirror in the config leads to {base.place}, so its documents cannot be deleted there; "
-        f"put {name} back into the config, or forget it without --delete-documents"
+        f"put {name} back into the config with that knowledge base"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
 def take_over(trial: Trial, fresh: Installation) -> str:
     """Move state and knowledge base of a trial to a new config, and say so.
 
-    If they cannot move they stay as they are, and the sentence has the command that removes them.
+    If they cannot move they stay as they are, and the sentence has the command that ends them.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state.move import move_mirror, obstacle
@@ -93,11 +94,11 @@ def take_over(trial: Trial, fresh: Installation) -> str:
         # Another config has this as its `state_dir`, and must keep it.
         return f"{printable(str(place))} holds other mirrors too, and stays as it is"
     if base is None:
-        return _left(trial, f"{mirror.name} has a knowledge base of its own")
+        return _left(trial, mirror.folder, f"{mirror.name} has a knowledge base of its own")
     if trial.into is None or base.exists():
-        return _left(trial, f"{mirror.name} has {printable(str(base))} already")
+        return _left(trial, mirror.folder, f"{mirror.name} has {base} already")
     if why := obstacle(place / STATE_FILE, fresh.state_file, mirror.name):
-        return _left(trial, why)
+        return _left(trial, mirror.folder, why)
     # The knowledge base first: if this ends half way, the next pass adopts what is in it.
     make_private_folder(base.parent)
     source = place / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
@@ -108,11 +109,11 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     return "what was mirrored with --folder is taken over, and nothing is indexed again"
 
 
-def _left(trial: Trial, why: str) -> str:
-    place = str(trial.place)
-    return (
-        f"{why}: what was mirrored with --folder stays in {printable(place)}; "
-        f"to remove it: rm -r {shell_word(place)}"
+def _left(trial: Trial, folder: Path, why: str) -> str:
+    place, name = trial.place, folder_name(Path(os.path.realpath(folder)))
+    end = shlex.join(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(place)])
+    return printable(
+        f"{why}: what was mirrored with --folder stays in {place}; to delete its documents: {end}"
     )
 
 

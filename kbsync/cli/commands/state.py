@@ -1,18 +1,20 @@
-"""`kbsync state backup`: a copy of the state that is consistent, whatever runs meanwhile."""
+"""`kbsync state`: back up the state, and discard what was set aside as damaged."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import click
 
-from kbsync.cli.context import choose, existing_state
+from kbsync.cli.context import choose, existing_state, list_damaged
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
-from kbsync.cli.output import Output
+from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.prompts import agrees
 from kbsync.config.places import is_inside
-from kbsync.core.text import printable
+from kbsync.core.text import printable, sized
 from kbsync.errors import UsageError
 from kbsync.permissions import hand_over
 
@@ -20,7 +22,7 @@ from kbsync.permissions import hand_over
 @click.group(cls=CommandGroup)
 @shared_options
 def command() -> None:
-    """Back up the state."""
+    """Back up the state, and discard what is damaged."""
 
 
 @command.command(epilog=examples("kbsync state backup /backups/kbsync-$(date +%F).db"))
@@ -53,3 +55,27 @@ def backup(choices: Choices, file: Path) -> None:
             raise
     if not choices.quiet:
         Output().line(f"wrote {printable(str(file))}")
+
+
+@command.command(epilog=examples("kbsync state discard", "kbsync state discard --yes     in a script"))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@shared_options
+def discard(choices: Choices, yes: bool) -> None:
+    """Delete files that were set aside as damaged, after showing them.
+
+    They are kept for whoever wants to inspect them, and may hold the text of files that were deleted since.
+    """
+    installation = choose(choices, here=True, with_secrets=False)
+    files = list_damaged(installation)
+    for file in files:
+        tell(f"{file}: {sized(file.stat().st_size)}")
+    if files and not (yes or sys.stdin.isatty()):
+        raise UsageError(f"not a terminal; pass --yes to delete {counted(len(files), 'file')}")
+    if files and not (yes or agrees(f"Delete {counted(len(files), 'file')}?")):
+        tell("nothing was deleted")
+        return
+    for file in files:
+        for suffix in ("", "-wal", "-shm"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+    if not choices.quiet:
+        Output().line(f"{counted(len(files), 'file')} deleted" if files else "nothing was set aside")

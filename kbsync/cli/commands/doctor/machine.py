@@ -13,18 +13,22 @@ from pathlib import Path
 
 from kbsync import install_command, version_and_revision
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
-from kbsync.cli.context import look_at
+from kbsync.cli.context import list_damaged, look_at
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, look_through
 from kbsync.cli.output import counted
 from kbsync.config import places
-from kbsync.config.model import MirrorConfig
-from kbsync.core.model import Limits
+from kbsync.config.model import Config, MirrorConfig
+from kbsync.core.model import Limits, Status
 from kbsync.core.selection import Rules
 from kbsync.core.text import printable, shell_word, sized
-from kbsync.errors import KbsyncError, UsageError
+from kbsync.errors import KbsyncError, UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
+from kbsync.source.roots import identify
 from kbsync.state import lock
+from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.mirrors import MirrorRecord
+from kbsync.state.read_only import Tx
 
 
 def config(installation: Installation) -> Iterator[CheckResult]:
@@ -105,61 +109,120 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Copies of texts that no mirror uses: no pass would ever delete a document from them (promise 11).
+    """Documents on this machine that no mirror of this config keeps up to date.
 
-    The cure removes a copy, but only one that no other config can be using.
+    The only cure is `kbsync forget`, which shows what it would delete and asks.
     """
     served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
+    with closing(look_at(installation)) as state:
+        records = state.read(lambda tx: tx.mirrors.all())
+    # Whatever the config says, without a pass nothing is mirrored here.
+    copied = {each.folder for each in records if each.last_pass is not None and each.folder in mirrored}
     found = [
-        *_copies_by_folder_option(installation, served, mirrored),
-        *_copies_of_former_mirrors(installation, served, mirrored),
+        *_states_of_folder_option(installation, served, mirrored, copied),
+        *_forgotten(installation),
+        *_bases_of_former_mirrors(installation, served, mirrored),
     ]
-    for place in (installation.state_dir, *served):
-        for file in sorted(place.glob("*.db.damaged-*")):
-            if not file.name.endswith(("-wal", "-shm")):
-                # It may hold texts of files that were deleted since.
-                cure = f"rm {shell_word(str(file))}*"
-                detail = f"{file} was set aside as damaged, for anybody who wants to inspect it"
-                found.append(warning("copies", detail, cure))
+    for file in list_damaged(installation):
+        # It may hold texts of files that were deleted since.
+        detail = f"{file} was set aside as damaged, for anybody who wants to inspect it"
+        found.append(warning("copies", detail, installation.cure("state discard")))
     yield from found or [CheckResult("copies", "none")]
 
 
-def _copies_by_folder_option(
-    installation: Installation, served: Sequence[Path], mirrored: Collection[str]
+def _states_of_folder_option(
+    installation: Installation,
+    served: Sequence[Path],
+    mirrored: Collection[str],
+    copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """What `--folder` made for a folder that the config mirrors too, that is gone, or that is unknown."""
+    """Mirrors of `--folder` whose folder this config mirrors too, or is not there, and what they left.
+
+    `copied`: folders whose documents are in a knowledge base of this config.
+    """
     try:
         below = places.state_home(os.environ)
     except UsageError:
         return
-    known = {each.state_dir: each.folder for each in places.known_folders(below)}
     used = [installation.state_dir, *served]
     for place in sorted((below / "folders").glob("*/")):
-        folder = known.get(place)
-        # This config or a running kbsync uses it: nobody may remove it.
+        # This config or a running kbsync works on it.
         if any(places.is_inside(each, place) for each in used) or lock.is_held(place):
             continue
-        if folder is None:
-            why = "for an unknown folder"
-        elif str(folder) in mirrored:
-            why = f"for {folder}, which the config mirrors too"
-        elif not os.path.lexists(folder):
-            why = f"for {folder}, which is gone"
+        other = Installation(Config(mirrors=()), place, ("--state-dir", str(place)))
+        try:
+            if other.state_file.exists():
+                yield from _documents_in(other, mirrored, copied)
+                yield from _forgotten(other)
+        except KbsyncError as error:
+            yield warning("copies", f"{place} cannot be read: {error}")
+
+
+def _documents_in(
+    other: Installation, mirrored: Collection[str], copied: Collection[str]
+) -> Iterator[CheckResult]:
+    """Mirrors of another state whose folder is mirrored here, or is not there."""
+    from kbsync.engine.forget import belongings
+
+    def look(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
+        return [
+            (each, belongings(tx, each).documents, tx.mirrors.tally(each.id).get(Status.HELD, 0))
+            for each in tx.mirrors.all()
+        ]
+
+    with closing(look_at(other)) as state:
+        found = state.read(look)
+    for record, documents, held in found:
+        if record.folder in mirrored:
+            why, may_end = f"{record.folder} is also mirrored with --folder", record.folder in copied
+        elif not os.path.lexists(record.folder):
+            why, may_end = f"{record.folder} is not there", _is_surely_gone(record)
         else:
             continue
-        yield warning("copies", f"{place} was made by --folder {why}", f"rm -r {shell_word(str(place))}")
+        waiting = f", {counted(held, 'deletion')} waiting for approval" if held else ""
+        detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{waiting}"
+        # What is held is in no other place.
+        end = other.cure(f"forget {record.name} --delete-documents") if may_end and not held else ""
+        yield warning("copies", detail, end)
 
 
-def _copies_of_former_mirrors(
+def _is_surely_gone(record: MirrorRecord) -> bool:
+    """No disk that is missing explains why the mirror's folder is not there: its parent can be read."""
+    parent, root = Path(record.folder).parent, record.root
+    if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):
+        return False
+    if root is None or root.is_mount:
+        return False
+    with suppress(OSError, KbsyncError):
+        return identify(parent).fs_type == root.fs_type
+    return False
+
+
+def _forgotten(installation: Installation) -> Iterator[CheckResult]:
+    """Documents that forgotten mirrors left."""
+    from kbsync.engine.status import forgotten_bases
+
+    def look(tx: Tx) -> list[ForgottenBase]:
+        names = dict.fromkeys(each.name for each in tx.forgotten.bases())
+        return [base for name in names for base in forgotten_bases(tx, name)]
+
+    with closing(look_at(installation)) as state:
+        found = state.read(look)
+    for each in found:
+        left = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
+        cure = installation.cure(f"forget {each.name} --delete-documents")
+        yield warning("copies", f"{left}, still in {each.base.place}", cure)
+
+
+def _bases_of_former_mirrors(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
     """Built-in knowledge bases that no mirror of this config uses.
 
-    One whose mirror the state knows is not offered for removal: another config may use it, and a mirror that
-    comes back into its config continues with it.
+    Another config may use it, and a mirror that comes back into its config continues with it.
     """
-    # What else may lie there, such as the proof whose documents in a database are ours, is no copy.
+    # What else may be there, such as the proof whose documents in a database are ours, is no copy.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
     left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
     if not left:
@@ -168,7 +231,7 @@ def _copies_of_former_mirrors(
     folders: dict[str, str] | None = None
     with closing(look_at(installation)) as state:
         if state.exists:
-            folders = state.read(lambda tx: {record.name: record.folder for record in tx.mirrors.all()})
+            folders, forgotten, behind = state.read(_whose_bases)
     targets = {
         mirror.name: installation.embedded_base(mirror) or mirror.target.type
         for mirror in installation.config.mirrors
@@ -177,17 +240,40 @@ def _copies_of_former_mirrors(
         name = base.name
         if folders is None:
             yield warning("copies", f"{base} is a knowledge base, and there is no state that says whose")
+        elif base in forgotten or not _holds_documents(base):
+            continue
         elif name not in folders:
             detail = f"{base} is the knowledge base of no mirror that the config or the state knows"
-            yield warning("copies", detail, f"rm -r {shell_word(str(base))}")
+            yield warning("copies", detail, installation.cure(f"forget {name} --delete-documents"))
         elif name in targets:
             detail = f"{name} is mirrored into {targets[name]}; {base} is the base it had before"
-            yield warning("copies", detail)
+            end = installation.cure(f"forget {name} --left-behind") if base in behind else ""
+            yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
             # A mirror of the same folder carries the base on under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
-            end = installation.cure(f"forget {name}")
+            end = installation.cure(f"forget {name} --delete-documents")
             yield warning("copies", f"{detail}; if it is in no other config either, end it with: {end}")
+
+
+def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | None]]:
+    """The folders of the known mirrors by name, bases of forgotten ones, and bases that were used before."""
+    from kbsync.engine.forget import belongings
+
+    records = tx.mirrors.all()
+    behind = {base.folder for each in records for base, _ in belongings(tx, each).elsewhere}
+    forgotten = {each.base.folder for each in tx.forgotten.bases()}
+    return {each.name: each.folder for each in records}, forgotten, behind
+
+
+def _holds_documents(base: Path) -> bool:
+    from kbsync.index.sqlite.store import SqliteStore
+
+    try:
+        with closing(SqliteStore(base, writer=None)) as store:
+            return store.look()[1] > 0
+    except UnmadeError:
+        return False
 
 
 def user() -> str:

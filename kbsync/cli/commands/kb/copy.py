@@ -15,7 +15,7 @@ from kbsync.cli.context import choose, prepare, set_up_logs
 from kbsync.cli.exit_codes import OfMirror, code_of, concerning
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, counted, tell
-from kbsync.core.text import printable, shell_word, sized
+from kbsync.core.text import printable, sized
 from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
 
 if TYPE_CHECKING:
@@ -73,10 +73,9 @@ def command(choices: Choices, given: Path | None, as_json: bool) -> None:
         if copied.left:
             Output().line(f"{counted(copied.left, 'document')} left to the next pass, which reads the files")
     if not choices.quiet:
-        from kbsync.index.sqlite.schema import FILE
-
         tell(f"go on with: {installation.cure('--once')}")
-        tell(f"the old knowledge base is as it was; to remove it: rm {shell_word(str(folder / FILE))}*")
+        end = installation.cure(f"forget {mirror.name} --left-behind")
+        tell(f"the old knowledge base is as it was; to delete its documents: {end}")
 
 
 def _only_database(installation: Installation) -> MirrorConfig:
