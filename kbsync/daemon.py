@@ -59,7 +59,7 @@ class WatchedMirror:
 
 
 class Daemon:
-    """Watches every mirror until SIGTERM or SIGINT. SIGHUP reads the config again.
+    """Watches every mirror until a signal of `ending`. SIGHUP reads the config again, unless it is one.
 
     A person who retries a halted mirror has the config read too, and a mirror whose key was refused has its
     secrets read again whenever it checks whether that is over.
@@ -72,11 +72,14 @@ class Daemon:
         signals: Signals | None = None,
         on_config: Callable[[Config], None] = lambda _config: None,
         manager: ServiceManager | None = None,
+        *,
+        ending: Sequence[int] = ENDING,
     ) -> None:
         """`on_config` gets each new config that is taken; `manager`: the service manager, if there is one."""
         self._installation = installation
         self._reload = reload
         self._signals = signals
+        self._ending = ending
         self._on_config = on_config
         self._reports = ServiceReports(manager or ServiceManager({}), SystemClock())
         self._stop = asyncio.Event()
@@ -130,7 +133,7 @@ class Daemon:
         self._hangup.set()
 
     def _receive(self, number: int) -> None:
-        if number in ENDING:
+        if number in self._ending:
             self._reports.stopping()
             self._stopped_by = self._stopped_by or signal.Signals(number).name
             self._stop.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -18,6 +19,43 @@ journal is made for that."""
 
 Tell = Callable[[int], None]
 """Gets the number of a signal, in a thread that only listens."""
+
+
+def find_terminal() -> int | None:
+    """The stream that is a terminal; None where this process has none or is to outlive it.
+
+    A person who starts it with SIGHUP ignored, as `nohup` does, wants it to go on.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return None
+    return next((stream for stream in (0, 1, 2) if os.isatty(stream)), None)
+
+
+@contextlib.contextmanager
+def hangup_with(terminal: int) -> Iterator[None]:
+    """Within, this process gets SIGHUP when the terminal is closed.
+
+    The kernel sends it to processes in the foreground only, and not every shell passes it on to the others.
+    """
+    watched, (near, far) = os.dup(terminal), socket.socketpair()
+
+    def wait() -> None:
+        poll = select.poll()
+        # No events: poll reports a hangup in any case.
+        poll.register(watched, 0)
+        poll.register(far, select.POLLIN)
+        if any(number == watched for number, _ in poll.poll()):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    waiting = threading.Thread(target=wait, name="kbsync-terminal", daemon=True)
+    waiting.start()
+    try:
+        yield
+    finally:
+        near.close()
+        waiting.join()
+        far.close()
+        os.close(watched)
 
 
 class HardEnd:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -103,6 +107,54 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
     assert [mark for mark, _ in told if mark != "+"] == ["~", ">", "-", "!"]
     assert len(said.splitlines()) == len(lines) + 3, said  # using, watching, stopped
     assert "event" not in said and "document." not in said
+
+
+def close(daemon: Terminal) -> None:
+    """Close the window of the terminal: nobody is at its other end any more."""
+    os.close(daemon.mine)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [close, lambda daemon: daemon.process.send_signal(signal.SIGHUP)],
+    ids=["closed", "hung up"],
+)
+@pytest.mark.parametrize("log", [(), ("--log-format", "json")], ids=["lines", "log"])
+def test_a_daemon_ends_with_the_terminal_that_it_was_started_from(
+    place: Place, terminal: Begin, end: Callable[[Terminal], None], log: tuple[str, ...]
+) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    daemon = terminal(place, *log, columns=200)
+    daemon.until("daemon.watching" if log else "Ctrl-C stops it")
+    end(daemon)
+    assert daemon.process.wait(30) == 0
+    assert not lock.is_held(place.state)
+
+
+@long
+def test_a_daemon_that_ignores_hangups_outlives_its_terminal(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config = place.configure()
+    mine, theirs = pty.openpty()
+    log = (place.root / "log").open("wb")
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "kbsync", "--log-format", "json"],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        env=place.environ({}),
+        cwd=place.root,
+    )
+    daemon = Daemon(place.keep(process), Path(log.name))
+    daemon.says("daemon.watching")
+    os.close(theirs)
+    os.close(mine)
+    config.write_text(config.read_text().replace("100ms", "200ms"))
+    daemon.tell(signal.SIGHUP)
+    daemon.says("config.read")
+    log.close()
+    assert daemon.end() == 0
 
 
 def seen_until(terminal: Terminal, pattern: str) -> str:

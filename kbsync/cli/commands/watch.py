@@ -7,6 +7,7 @@ That is a short line for each change, made from the same events as the log. Off 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import signal
@@ -21,9 +22,11 @@ from kbsync.cli.context import again, choose, prepare
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import counted, tell_through
-from kbsync.signals import ENDING, HardEnd, Signals
+from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kbsync.config.model import Config
 
 
@@ -99,19 +102,27 @@ def _trouble(fields: logs.Fields) -> str:
 
 
 def watch(choices: Choices) -> int:
-    """Watch every mirror until told to stop; each SIGHUP reads the config again."""
+    """Watch every mirror until told to stop.
+
+    SIGHUP makes a service read the config again, and ends a kbsync that was started from a terminal.
+    """
+    terminal = find_terminal()
+    ending = ENDING if terminal is None else (*ENDING, signal.SIGHUP)
     with HardEnd() as end:
 
         def at_once(number: int) -> None:
-            if number in ENDING:
+            if number in ending:
                 end.arm(Code.MIRRORED)
 
-        with Signals((*ENDING, signal.SIGHUP), at_once) as signals:
-            _watch(choices, signals, end)
+        with (
+            Signals((*ENDING, signal.SIGHUP), at_once) as signals,
+            contextlib.nullcontext() if terminal is None else hangup_with(terminal),
+        ):
+            _watch(choices, signals, end, ending)
     return Code.MIRRORED
 
 
-def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
+def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[int]) -> None:
     # Loaded after the signal handlers are set: a signal in that second must not be lost.
     from kbsync.cli.report import told_as_log
     from kbsync.daemon import Daemon
@@ -134,7 +145,9 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd) -> None:
         if manager.watchdog is not None:
             # A watchdog ends what hangs with SIGABRT: say where it hung.
             faulthandler.enable()
-        daemon = Daemon(installation, lambda: again(installation), signals, configure_logs, manager)
+        daemon = Daemon(
+            installation, lambda: again(installation), signals, configure_logs, manager, ending=ending
+        )
 
         async def run() -> None:
             await daemon.run()
