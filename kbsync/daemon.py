@@ -143,7 +143,7 @@ class Daemon:
     async def _work(self, *, is_start: bool = False) -> None:
         """Work on one state file, until told to stop or until that file is of no use any more."""
         self._state_lost.clear()
-        with open_state(self._installation, tell_damage) as store:
+        with open_state(self._installation, tell_damage, stays=True) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._state_lost.set))
             await self._listen(self._installation)

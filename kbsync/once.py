@@ -285,15 +285,17 @@ def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
 
 
 @contextmanager
-def open_state(installation: Installation, tell: Callable[[str], None]) -> Iterator[StateStore]:
-    """The state, locked and ready to write.
+def open_state(
+    installation: Installation, tell: Callable[[str], None], *, stays: bool = False
+) -> Iterator[StateStore]:
+    """The state, locked and ready to write. `stays`: for a process that keeps mirroring.
 
     `tell` gets a sentence when a damaged state was set aside. That may be at the end, for damage that was met
     on the way: the next start makes a new state. Raises `LockedError`, `StateError`, and `UsageError` for a
     state of a newer kbsync.
     """
     path = installation.state_file
-    with lock.held(installation.state_dir):
+    with lock.held(installation.state_dir, stays=stays):
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, tell)
         try:

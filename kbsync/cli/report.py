@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,11 @@ class MirrorReport:
         return self.is_worked_on is False
 
     @property
+    def is_forsaken(self) -> bool:
+        """No kbsync runs, and the last pass is longer ago than passes by a timer are."""
+        return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
+
+    @property
     def is_troubled(self) -> bool:
         """It halted over something that passes, such as a target that does not answer."""
         return self.status.halt is not None and self.status.halt.reason in PASSING
@@ -135,8 +141,9 @@ class MirrorReport:
 
     @property
     def checked_code(self) -> Code:
-        """The same for `status --check`: a mirror that never had a pass is not mirrored yet."""
-        return worst([self.code, Code.MIRRORED if self.has_passed else Code.PASSING])
+        """The same for `status --check`: a mirror without a pass, or long without one, is not up to date."""
+        is_kept_up = self.has_passed and not self.is_forsaken
+        return worst([self.code, Code.MIRRORED if is_kept_up else Code.PASSING])
 
 
 def mirror_reports(
@@ -216,6 +223,22 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
         reason = entry.verdict.reason if entry.verdict.choice is FileChoice.REFUSED else words
         serves = any(u.state.serves for u in uploads)
         yield entry.path, f"{reason}; {OUT_OF_DATE}" if serves else reason
+
+
+def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
+    """Whether a kbsync runs, since when and as which process; or when it last made a pass."""
+    holder = lock.find_holder(installation.state_dir)
+    if holder is not None:
+        since = datetime.fromtimestamp(holder.since)
+        is_today = since.date() == datetime.now().date()
+        clock = since.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
+        what = "running" if holder.stays else "not running; a single pass or command is at work"
+        return f"{what} since {clock} (pid {holder.pid})"
+    passes = [each.since_pass for each in reports if each.has_passed]
+    last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has ended yet"
+    if any(each.is_worked_on is None for each in reports):
+        return f"can't tell from here whether it runs; {last}"
+    return f"not running; {last}"
 
 
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
@@ -437,7 +460,7 @@ def late(
         return
     if report.is_unattended and report.waiting:
         yield f"{name}: {waiting} and no kbsync is running; {run}"
-    elif report.is_unattended and not is_old and report.since_pass > max(2 * report.rescan, LONGEST_PAUSE):
+    elif report.is_forsaken and not is_old:
         yield f"{name}: last pass {lasting(report.since_pass)} ago and no kbsync is running; {run}"
     elif check and max_age is None and report.waiting and report.status.halt is None:
         yield f"{name}: {waiting}, {oldest}"

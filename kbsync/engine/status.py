@@ -20,6 +20,7 @@ from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.lock import Holder
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
 
@@ -283,6 +284,13 @@ class MirrorStatus:
 def halt_json(halt: Halt) -> dict[str, str]:
     """The contract's `halt`."""
     return {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
+
+
+def running_json(holder: Holder | None) -> dict[str, Any] | None:
+    """The contract's `running`: the daemon that has the state. None where none does."""
+    if holder is None or not holder.stays:
+        return None
+    return {"pid": holder.pid, "since": iso(holder.since)}
 
 
 def iso(moment: float) -> str:

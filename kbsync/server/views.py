@@ -21,8 +21,17 @@ from typing import Any, TypeVar
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
-from kbsync.engine.status import Items, last_audit, mirror_status, never_ran, unapproved, waiting_renewals
+from kbsync.engine.status import (
+    Items,
+    last_audit,
+    mirror_status,
+    never_ran,
+    running_json,
+    unapproved,
+    waiting_renewals,
+)
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
+from kbsync.state import lock
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import ReadOnlyState, Tx, opened
@@ -47,6 +56,10 @@ class StateReader:
         """Differs from what it was when the state was written since. Raises `StateError`."""
         version = await self._in_thread(lambda: self._current().version)
         return self._opened, version
+
+    def running(self) -> dict[str, Any] | None:
+        """The daemon that has the state, as `kbsync status --json` shows it."""
+        return running_json(lock.find_holder(self._file.parent))
 
     def close(self) -> None:
         """Let go of the file, once a read under way has ended; the next read opens it again."""
@@ -249,7 +262,7 @@ class Views:
     async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """As `kbsync status --json`, of all mirrors or one of them. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda one: one.status_json(asked), name)
-        return {"version": __version__, "mirrors": mirrors}
+        return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
         """All that the page shows; `running`: seconds since kbsync started. Raises `StateError`."""

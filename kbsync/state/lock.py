@@ -11,7 +11,9 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import ForeignError, LockedError
@@ -23,22 +25,38 @@ _OF_THE_MACHINE = str(0xEFFFFFFC)
 """The first namespace of processes, PROC_PID_INIT_INO (<linux/proc_ns.h>): all others are below it."""
 
 
+_TASK = "task"
+"""What a process notes that holds the lock for one task, such as a single pass, and then ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds the lock. `pid`: as seen from here; `since`: epoch seconds.
+
+    `stays`: it keeps mirroring until it is stopped, as a daemon does.
+    """
+
+    pid: int
+    since: float
+    stays: bool
+
+
 @contextmanager
-def held(state_dir: Path) -> Iterator[None]:
+def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
     """Hold the lock of a state directory; the kernel lets it go with the process, however that ends.
 
-    Raises `LockedError` naming the process that has it.
+    `stays`: the holder keeps mirroring. Raises `LockedError` naming the process that has it.
     """
     fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            process = _noted(state_dir / "lock")[2]
+            process = _noted(state_dir / "lock").process
             named = f" (process {process})" if process else ""
             raise LockedError(f"another kbsync{named} works on {state_dir}; stop it first") from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{'' if stays else _TASK}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
@@ -52,8 +70,8 @@ def is_held(state_dir: Path) -> bool:
 def holder(state_dir: Path) -> str:
     """The id of the process that took the lock last; '' where it is none of ours, or none noted it."""
     with contextlib.suppress(OSError):
-        *_, process, namespace = _noted(state_dir / "lock")
-        return process if namespace == _namespace() else ""
+        note = _noted(state_dir / "lock")
+        return note.process if note.namespace == _namespace() else ""
     return ""
 
 
@@ -69,28 +87,51 @@ def holding(state_dir: Path) -> bool | None:
 
     Reads `/proc/locks` (proc(5)) and takes nothing itself.
     """
+    found = _find(state_dir)
+    return isinstance(found, Holder) if found is not None else None
+
+
+def find_holder(state_dir: Path) -> Holder | None:
+    """The process that is seen to hold the lock now; None where none is."""
+    found = _find(state_dir)
+    return found if isinstance(found, Holder) else None
+
+
+def _find(state_dir: Path) -> Holder | Literal[False] | None:
+    """The holder; False where there is none, None where that cannot be told from here."""
     try:
-        number, place, process, namespace = _noted(state_dir / "lock")
+        note = _noted(state_dir / "lock")
         found = [line.split() for line in LOCKS.read_text().splitlines() if " FLOCK " in line]
     except FileNotFoundError as error:
         return None if error.filename == str(LOCKS) else False
     except OSError:
         return None
-    for *_, holder, inode, _, _ in found:
+    for *_, process, inode, _, _ in found:
         # Btrfs gives files another device than the kernel knows their locks by: inode and process tell then.
-        if inode == place or (holder == process and inode.endswith(f":{number}")):
-            return True
+        if inode == note.place or (process == note.process and inode.endswith(f":{note.number}")):
+            return Holder(int(process), note.since, stays=not note.is_task)
     # What holds a lock in another container is left out of `/proc/locks`; the machine itself sees all.
     own = _namespace()
-    return False if own in (namespace, _OF_THE_MACHINE) or not namespace else None
+    return False if own in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
 
 
-def _noted(path: Path) -> tuple[int, str, str, str]:
-    """The lock file's inode, that with its device as the kernel writes it, and what its last holder noted."""
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A lock file: its inode, that with its device as the kernel writes it, and its last holder's note."""
+
+    number: int
+    place: str
+    since: float
+    process: str
+    namespace: str
+    is_task: bool
+
+
+def _noted(path: Path) -> _Note:
     status = path.stat()
-    process, namespace, *_ = [*path.read_text(errors="replace").split(), "", ""]
+    process, namespace, *rest = [*path.read_text(errors="replace").split(), "", ""]
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    return status.st_ino, place, process, namespace
+    return _Note(status.st_ino, place, status.st_mtime, process, namespace, _TASK in rest)
 
 
 def _namespace() -> str:

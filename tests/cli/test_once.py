@@ -28,7 +28,7 @@ def test_json_is_status_and_what_was_done(place: Place) -> None:
     ran = place.run("--once", "--json")
     assert ran.code == 0
     counts = {"uploaded", "replaced", "renamed", "deleted", "held", "failed", "seconds"}
-    assert set(ran.json) == {"version", "mirrors"} | counts
+    assert set(ran.json) == {"version", "running", "mirrors"} | counts
     assert (ran.json["uploaded"], ran.json["replaced"], ran.json["deleted"]) == (2, 0, 0)
     assert ran.json["mirrors"][0]["documents"]["ready"] == 2
     assert ran.json["mirrors"][0]["documents"]["skipped"] == 1

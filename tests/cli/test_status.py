@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -35,6 +36,7 @@ from tests.share import long
 def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
     ran = mirrored.run("status", "--json", "--folder", "docs")
     assert ran.json["version"] == __version__
+    assert ran.json["running"] is None
     (mirror,) = ran.json["mirrors"]
     assert set(mirror) == {"name", "folder", "target", "documents", "oldest_pending_s", "last_pass", "halt"}
     none = dict.fromkeys(("indexing", "pending", "failed", "held"), 0)
@@ -104,13 +106,59 @@ def wrong(place: Place, *words: str) -> list[str]:
     return [line.removeprefix("! ") for line in lines if line.startswith("! ")]
 
 
+# -- whether it runs -----------------------------------------------------------------------------------
+
+
+def runs(place: Place, *words: str) -> str:
+    """The first line."""
+    return place.run("status", *words).out.splitlines()[0]
+
+
+@long
+def test_the_first_line_tells_a_living_daemon_from_a_killed_one(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert runs(place) == "not running; no pass has ended yet"
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    number = daemon.process.pid
+    assert re.fullmatch(rf"running since \d\d:\d\d \(pid {number}\)", runs(place))
+    running = place.run("status", "--json").json["running"]
+    assert running["pid"] == number
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", running["since"])
+    daemon.tell(signal.SIGKILL)
+    daemon.process.wait()
+    assert place.run("status", "--json").json["running"] is None
+    assert re.fullmatch(r"not running; last pass \d\.\d s ago", runs(place))
+    assert place.run("status", "-q").out == ""
+
+
+def test_since_when_it_runs_has_its_date_when_that_is_not_today(waiting: Place) -> None:
+    with lock.held(waiting.state):
+        os.utime(waiting.state / "lock", (NOW, NOW))
+        assert re.fullmatch(r"running since 1970-01-1\d \d\d:\d\d \(pid \d+\)", runs(waiting))
+        assert waiting.run("status", "--json").json["running"]["since"] == "1970-01-12T13:46:40Z"
+
+
+def test_a_single_pass_is_no_daemon(waiting: Place) -> None:
+    with lock.held(waiting.state, stays=False):
+        assert re.match(r"not running; a single pass or command is at work since \d\d:\d\d", runs(waiting))
+        assert waiting.run("status", "--json").json["running"] is None
+
+
+def test_who_cannot_tell_whether_it_runs_says_so(waiting: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "NAMESPACE", waiting.config)  # of another container
+    monkeypatch.setattr(lock, "LOCKS", waiting.docs / "none")
+    assert runs(waiting).startswith("can't tell from here whether it runs; last pass ")
+
+
 # -- nobody works on it ---------------------------------------------------------------------------------
 
 
 def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left(waiting: Place) -> None:
     ran = waiting.run("status")
     assert ran.code == 0
-    assert ran.out.splitlines()[0] == f"! handbook: 1 document waits and no kbsync is running; {RUN}"
+    assert ran.out.splitlines()[1] == f"! handbook: 1 document waits and no kbsync is running; {RUN}"
     assert "documents/s" not in ran.out
     assert wrong(waiting, "-q") == wrong(waiting)
     with lock.held(waiting.state):
@@ -147,7 +195,8 @@ def test_who_makes_a_pass_now_and_then_is_not_told_of_it_in_between(
     place.run("--once")
     passed(place, ago)
     assert [RUN in line for line in wrong(place)] == [True] * is_told
-    assert place.run("status", "--check").code == 0
+    # Whoever is told of it by a line is told by the exit code as well.
+    assert place.run("status", "--check").code == (4 if is_told else 0)
     with lock.held(place.state):
         assert wrong(place) == []
 
@@ -160,10 +209,10 @@ def test_a_check_that_fails_over_age_says_how_old_it_is(place: Place) -> None:
     place.configure("rescan: 10m")
     place.run("--once")
     passed(place, 240)
-    for quiet in ((), ("-q",)):
+    for quiet, line in (((), 1), (("-q",), 0)):
         ran = place.run("status", "--check", "--max-age", "1m", *quiet)
         assert ran.code == 4
-        assert ran.out.splitlines()[0] == f"! handbook: last pass 4 min ago, older than 1m; {RUN}"
+        assert ran.out.splitlines()[line] == f"! handbook: last pass 4 min ago, older than 1m; {RUN}"
     with lock.held(place.state):
         assert wrong(place, "--check", "--max-age", "1m") == [
             "handbook: last pass 4 min ago, older than 1m; the running kbsync makes one every 10m (rescan)"
@@ -321,7 +370,8 @@ def failing(count: int) -> MirrorReport:
 def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     frame = framed(Output(), installation, [failing(30)])
-    assert "MIRROR" in frame.table[0]
+    assert frame.table[0].startswith("not running; last pass ")
+    assert "MIRROR" in frame.table[1]
     assert "the key is refused" in frame.wrong[0]
     for rows in range(6, 24):
         shown = frame.within(200, rows)

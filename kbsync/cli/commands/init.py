@@ -68,12 +68,12 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
     if not (place / STATE_FILE).exists() or places.is_inside(state_dir, place):
         yield None
         return
-    with lock.held(place):
+    with lock.held(place, stays=False):
         if not is_embedded or (state_dir / BASES / folder_name(folder)).exists():
             yield Trial(place, None)
             return
         places.check_state_dir(state_dir, [folder])
-        with lock.held(state_dir):
+        with lock.held(state_dir, stays=False):
             yield Trial(place, state_dir)
 
 

@@ -204,6 +204,7 @@ def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
 
     return {
         "version": __version__,
+        "running": None,  # no daemon can have the state that this pass held
         "mirrors": [each.status.to_json() for each in reports],
         **{what: done(what) for what in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),

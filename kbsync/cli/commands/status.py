@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration
+from kbsync.state import lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
-    """Show the state of every mirror, what is wrong first. Works while kbsync runs."""
+    """Show whether kbsync runs and the state of every mirror, what is wrong first."""
     if max_age is not None and not check:
         raise click.UsageError("--max-age goes with --check")
     if watch and (documents or check or as_json):
@@ -57,7 +59,7 @@ def command(
 
         keep_watching(installation)
         return Code.MIRRORED
-    from kbsync.cli.report import mirror_reports
+    from kbsync.cli.report import mirror_reports, running_line
 
     output, reports = Output(), mirror_reports(installation)
     if as_json:
@@ -73,6 +75,7 @@ def command(
         if not choices.quiet:
             notes = map(output.dim, unkept(reports))
             shown = [*table_lines(output, reports), *filter(None, map(speed, reports)), *notes]
+            output.line(running_line(installation, reports))
         for line in [*wrong, *([""] if wrong else []), *shown]:
             output.line(line)
         if documents and not choices.quiet:
@@ -100,8 +103,10 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
     from kbsync.cli.report import status_in
+    from kbsync.engine.status import running_json
 
-    output.write(f'{{"version": "{__version__}", "mirrors": [')
+    running = json.dumps(running_json(lock.find_holder(installation.state_dir)))
+    output.write(f'{{"version": "{__version__}", "running": {running}, "mirrors": [')
     for number, mirror in enumerate(installation.mirrors):
         output.write(", " if number else "")
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from kbsync.cli.commands.status_display import problems, speed, table_lines
 from kbsync.cli.output import Output, cells
-from kbsync.cli.report import MirrorReport, mirror_reports
+from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
 from kbsync.engine.status import iso
 from kbsync.installation import Installation
@@ -59,9 +59,10 @@ class Frame:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """The table, how fast each mirror is, and what is wrong."""
+    """Whether kbsync runs, the table, how fast each mirror is, and what is wrong."""
     speeds = list(filter(None, map(speed, reports)))
-    table = [*table_lines(output, reports), *([""] if speeds else []), *speeds]
+    running = running_line(installation, reports)
+    table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]
     wrong = [f"{output.red('! ')}{line}" for line in problems(installation, reports)]
     return Frame(table, wrong, installation.cure("status"))
 
