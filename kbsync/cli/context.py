@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync.cli.exit_codes import concerning
+from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import Choices
 from kbsync.cli.output import tell_through
 from kbsync.config import places
@@ -104,33 +105,46 @@ def choose(
         raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
     environ = os.environ
     if choices.folder is not None:
-        chosen = _of_folder(choices, choices.folder)
+        chosen = _of_folder(
+            choices, choices.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=mistyped
+        )
     elif (file := places.find_config(choices.config, environ)) is not None:
         chosen = _of_config(choices, file, with_secrets=with_secrets, with_bases=with_bases)
     elif here and (known := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
-        chosen = _of_folder(choices, known.folder)
+        chosen = _of_folder(
+            choices, known.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=True
+        )
     else:
         raise UsageError(_nothing_found(here))
     # Raises for an unknown name, before anything is attempted.
     _ = chosen.mirrors
-    if choices.folder is not None and not mistyped:
-        # A folder that was mirrored before may come back: its mirror halts. Any other is a mistake (exit 2).
-        folder = chosen.config.mirrors[0].folder
-        if not chosen.state_file.exists() and not os.path.lexists(folder):
-            raise UsageError(f"no such folder: {printable(str(folder))}")
     return chosen
 
 
-def _of_folder(choices: Choices, folder: Path) -> Installation:
-    """One folder is one mirror, whichever symlink leads there: its real path counts."""
+def _of_folder(
+    choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
+) -> Installation:
+    """The mirror that has this folder, or one that holds it; else one of its own.
+
+    One folder is one mirror, whichever symlink leads there: its real path counts.
+    """
     from kbsync.installation import Installation
 
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
         raise UsageError(f"--folder: {folder} is a file; name a folder")
+    if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
+        if mirrored.config is not None:
+            chosen = _of_config(choices, mirrored.config, with_secrets=with_secrets, with_bases=with_bases)
+            return dataclasses.replace(chosen, only=choices.mirrors or mirrored.names)
+        real = mirrored.root
     state_dir = places.state_dir(os.environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
-    return Installation(folder_config(real), state_dir, flags, choices.mirrors)
+    chosen = Installation(folder_config(real), state_dir, flags, choices.mirrors)
+    # A folder that was mirrored before may come back: its mirror halts. Any other is a mistake (exit 2).
+    if not mistyped and not chosen.state_file.exists() and not os.path.lexists(real):
+        raise UsageError(f"no such folder: {printable(str(real))}")
+    return chosen
 
 
 def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: bool) -> Installation:

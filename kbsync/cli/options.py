@@ -115,7 +115,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         "--folder",
         type=FOLDER,
         metavar="DIR",
-        help="Mirror this folder into a built-in knowledge base, without a config.",
+        help="The mirror of this folder; if there is none, mirror it into a built-in knowledge base.",
     ),
     _option("--state-dir", type=FOLDER, metavar="DIR", help="The directory of the state."),
     _option(

@@ -32,12 +32,6 @@ def bare(place: Place, _stack: contextlib.ExitStack) -> None:
     place.config.unlink()
 
 
-def detached(place: Place, _stack: contextlib.ExitStack) -> None:
-    """The mirror has left the config, its state is there."""
-    assert place.run("--once", "-q").code == 0
-    place.config.write_text(place.config.read_text().replace("handbook", "other"))
-
-
 def running(place: Place, stack: contextlib.ExitStack) -> None:
     assert place.run("--once", "-q").code == 0
     stack.enter_context(lock.held(place.state))
@@ -140,15 +134,9 @@ WRONG = (
         before=mirrored,
     ),
     wrong(
-        "forget handbook --delete-documents --yes",
-        "handbook is not in the config, so its knowledge base cannot be reached; put it back, or forget it",
-        before=detached,
-    ),
-    wrong(
         "forget handbook",
         "1 document",
-        "to forget handbook a person has to say yes; ",
-        "so add --yes",
+        "not a terminal; pass --yes to forget handbook",
         before=mirrored,
     ),
     wrong(

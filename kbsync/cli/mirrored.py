@@ -1,0 +1,115 @@
+"""Finds the mirror that has a folder, or holds it, wherever its config or state is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.config import places
+from kbsync.errors import KbsyncError, UsageError
+
+if TYPE_CHECKING:
+    from kbsync.config.model import Config, MirrorConfig
+    from kbsync.state.read_only import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredFolder:
+    """A folder with its mirrors: those of a `config`, or the one of an earlier `--folder`.
+
+    `root`: the folder's real path. `names`: the mirrors in the config.
+    """
+
+    root: Path
+    config: Path | None = None
+    names: tuple[str, ...] = ()
+
+
+def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
+    """The innermost mirrored folder that is `folder`, a real path, or whose mirrors enter it."""
+    # Of equal ones the first is taken: a config goes before the trial that it followed.
+    found = [*_configured(folder, environ), *_known(folder, environ)]
+    return max(found, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
+
+
+def _known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
+    """Folders of earlier `--folder` runs, and whether something was mirrored."""
+    from kbsync.installation import STATE_FILE
+
+    with suppress(UsageError):
+        for known in places.known_folders(places.state_home(environ)):
+            if folder.is_relative_to(known.folder) and _enters(known.folder, folder):
+                yield (known.state_dir / STATE_FILE).exists(), MirroredFolder(known.folder)
+
+
+def _configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
+    """Folders of the configs in the usual places, and whether something was mirrored."""
+    from kbsync.config.reader import load
+
+    for file in places.config_places(environ):
+        # A config that cannot be used is no obstacle for a command that does not name it.
+        with suppress(KbsyncError, OSError):
+            config = load(file, environ, with_secrets=False, with_bases=False)
+            by_root: dict[Path, list[MirrorConfig]] = {}
+            for mirror in config.mirrors:
+                root = Path(os.path.realpath(mirror.folder))
+                if folder.is_relative_to(root) and _enters(root, folder, mirror):
+                    by_root.setdefault(root, []).append(mirror)
+            for root, mirrors in by_root.items():
+                names = tuple(each.name for each in mirrors)
+                if (is_mirrored := _is_mirrored(config, root, names, environ)) is not None:
+                    yield is_mirrored, MirroredFolder(root, file, names)
+
+
+def _is_mirrored(
+    config: Config, root: Path, names: tuple[str, ...], environ: Mapping[str, str]
+) -> bool | None:
+    """Whether a pass of one of these mirrors has ended; None where this user may not read the state."""
+    from kbsync.installation import STATE_FILE
+    from kbsync.state.read_only import ReadOnlyState
+
+    def has_passed(tx: Tx) -> bool:
+        records = [record for name in names if (record := tx.mirrors.named(name)) is not None]
+        # One of that name may have been another folder's.
+        return any(each.last_pass is not None and Path(each.folder) == root for each in records)
+
+    file = places.state_dir(environ, config=config) / STATE_FILE
+    try:
+        if not file.exists():
+            return False
+        if not os.access(file, os.R_OK):
+            return None
+        with closing(ReadOnlyState(file)) as state:
+            return state.read(has_passed)
+    except PermissionError:
+        return None
+    except (KbsyncError, OSError):
+        # The command itself says what is wrong with it.
+        return True
+
+
+def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
+    """Whether the mirror of `root` looks into the folder below it: what it leaves out may have its own."""
+    if folder == root:
+        return True
+    from kbsync.core.model import FileChoice, Limits
+    from kbsync.core.selection import IGNORE_FILE, Rules
+
+    include, exclude = (None, ()) if mirror is None else (mirror.include, mirror.exclude)
+    path = folder.relative_to(root)
+    try:
+        rules = Rules(include, exclude, Limits())
+        for above in (*reversed(path.parents), path):
+            at = "" if above == Path() else str(above)
+            if rules.enters(at).choice is not FileChoice.SELECTED:
+                return False
+            with suppress(OSError):
+                rules = rules.below(at, (root / above / IGNORE_FILE).read_text())
+    except ValueError:
+        # A line that is no pattern stops the mirror there.
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""`--folder` is the mirror that has the folder, or holds it, wherever its config or state is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.place import Place
+
+
+@pytest.fixture
+def nested(place: Place) -> Place:
+    place.write("a.md", "the albatross is here")
+    place.write("guides/deep/b.md", "the bustard is deep")
+    return place
+
+
+def copies(place: Place) -> list[Path]:
+    """States that `--folder` made."""
+    return list((place.state / "folders").glob("*/state.db"))
+
+
+def paths(place: Place, word: str, folder: str) -> list[str]:
+    ran = place.run("search", word, "--folder", folder, "--json")
+    assert ran.code == 0, ran.err
+    return [hit["path"] for hit in ran.json["hits"]]
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/guides", "docs/guides/deep", "way", "way/guides"])
+def test_a_folder_of_a_config_or_one_below_it_needs_no_copy_of_its_own(nested: Place, folder: str) -> None:
+    (nested.root / "way").symlink_to("docs")
+    assert nested.run("init", "docs").code == 0
+    assert nested.run("--once").code == 0
+    assert "guides/deep/b.md" in paths(nested, "bustard", folder)
+    [mirror] = nested.run("status", "--folder", folder, "--json").json["mirrors"]
+    assert (mirror["name"], mirror["documents"]["ready"]) == ("docs", 2)
+    nested.write("c.md", "the curlew is new")
+    assert nested.run("plan", "--folder", folder, "--json").json["mirrors"][0]["upload"] == ["c.md"]
+    ran = nested.run("--once", "--folder", folder, "--json")
+    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    assert copies(nested) == []
+
+
+def test_before_the_first_pass_the_command_that_helps_makes_no_copy(nested: Place) -> None:
+    assert nested.run("init", "docs").code == 0
+    ran = nested.run("search", "bustard", "--folder", "docs")
+    assert ran.code == 2
+    assert ran.err.rstrip().endswith("; run: kbsync --once")
+
+
+def test_a_folder_within_one_that_was_mirrored_with_folder_is_found_there(nested: Place) -> None:
+    assert nested.run("--once", "--folder", "docs").code == 0
+    assert "guides/deep/b.md" in paths(nested, "bustard", "docs/guides")
+    assert nested.run("--once", "--folder", "docs/guides").code == 0
+    assert len(copies(nested)) == 1
+    nested.write("guides/new/c.md", "made after the pass")
+    assert nested.run("--once", "--folder", "docs/guides/new", "--json").json["uploaded"] == 1
+
+
+def test_only_the_mirrors_of_that_folder_are_meant(nested: Place) -> None:
+    other = nested.root / "other"
+    other.mkdir()
+    (other / "b.md").write_text("another bustard")
+    config = nested.configure()
+    config.write_text(config.read_text() + f"  - name: other\n    folder: {other}\n    settle: 100ms\n")
+    assert nested.run("--once").code == 0
+    assert paths(nested, "bustard", "other") == ["b.md"]
+    assert "b.md" not in paths(nested, "bustard", "docs")
+
+
+@pytest.mark.parametrize("where", ["exclude", "ignore file"])
+def test_what_a_mirror_leaves_out_may_have_one_of_its_own(nested: Place, where: str) -> None:
+    nested.configure('exclude: ["guides/"]' if where == "exclude" else "")
+    if where == "ignore file":
+        nested.write(".kbsyncignore", "guides/\n")
+    assert nested.run("--once").code == 0
+    assert nested.run("--once", "--folder", "docs/guides").code == 0
+    assert paths(nested, "bustard", "docs/guides/deep") == ["deep/b.md"]
+
+
+def test_a_state_that_is_named_is_the_one_that_is_used(nested: Place) -> None:
+    nested.configure()
+    assert nested.run("--once").code == 0
+    ran = nested.run("--once", "--folder", "docs", "--state-dir", "other")
+    assert ran.code == 0
+    [mirror] = nested.run("status", "--folder", "docs", "--state-dir", "other", "--json").json["mirrors"]
+    assert mirror["name"] == "docs"
+
+
+def test_a_trial_goes_on_until_the_config_has_mirrored_the_folder(nested: Place) -> None:
+    assert nested.run("--once", "--folder", "docs").code == 0
+    nested.configure()
+    assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]
+    assert nested.run("--once").code == 0
+    [mirror] = nested.run("status", "--folder", "docs", "--json").json["mirrors"]
+    assert mirror["name"] == "handbook"
+
+
+def test_a_config_that_cannot_be_used_stops_no_command_about_another_folder(nested: Place) -> None:
+    nested.configure().write_text("mirrors: nothing")
+    assert nested.run("--once", "--folder", "docs").code == 0
+    assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]
