@@ -474,3 +474,32 @@ def late(
         yield f"{name}: last pass {lasting(report.since_pass)} ago, older than {limit}; {then}"
     if report.status.oldest_pending_s > max_age:
         yield f"{name}: {waiting}, {oldest}; the limit is {limit}"
+
+
+def search_notes(installation: Installation) -> list[str]:
+    """What a search does not find though the folders have it, and why; [] where nothing is missing."""
+    return [
+        printable(f"{report.status.name}: {note}")
+        for report in mirror_reports(installation)
+        for note in _missing(installation, report)
+    ]
+
+
+def _missing(installation: Installation, report: MirrorReport) -> Iterator[str]:
+    status, documents = report.status, report.status.documents
+    # What is held is found until a person decides.
+    if status.halt is not None and status.halt.reason not in HELD:
+        cure = f"; cure: {status.halt.cure}" if status.halt.cure else ""
+        yield f"{status.halt.detail}{cure}"
+    lagging = [line.removeprefix(f"{status.name}: ") for line in late(installation, report)]
+    yield from lagging
+    if report.is_in_first_pass:
+        total = documents.ready + report.waiting
+        so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
+        yield f"the first pass is under way{so_far}"
+    elif report.waiting and not lagging:
+        yield f"{counted(report.waiting, 'file')} {'is' if report.waiting == 1 else 'are'} not indexed yet"
+    if documents.failed:
+        yield f"{counted(documents.failed, 'file')} failed; {installation.cure('status')} says why"
+    if status.note:
+        yield status.note

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
@@ -20,9 +23,11 @@ from kbsync.cli.output import Output
 from kbsync.config.model import folder_config
 from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Hit, Origin, Passage, Query
+from kbsync.core.model import Status
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable
 from kbsync.state import lock
+from kbsync.state.store import StateStore
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
@@ -497,3 +502,79 @@ def test_however_it_ends_the_terminal_is_as_before(
     typing.until(FIRST_SCREEN)
     assert typing.end() == code
     assert "Traceback" not in typing.seen
+
+
+# -- what a search does not find -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def lagging(place: Place) -> Place:
+    """A mirror that was passed; of its documents one waits."""
+    for number in range(3):
+        place.write(f"{number}.md", f"document {number}")
+    place.configure()
+    assert place.run("--once").code == 0
+    store = StateStore(place.state / "state.db")
+    mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
+    assert mirror is not None
+    store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()
+    store.close()
+    return place
+
+
+def notes(place: Place, word: str, *options: str) -> list[str]:
+    """What is said besides the hits, on stderr and in the JSON alike."""
+    ran = place.run("search", word, "--json", *options)
+    assert ran.code == 0, ran.err
+    told: list[str] = ran.json.get("notes", [])
+    assert [line.removeprefix("kbsync: ") for line in ran.err.splitlines()] == told
+    assert place.run("search", word, "-q", *options).err == ""
+    return told
+
+
+def test_a_search_without_anything_missing_has_no_notes(mirrored: Place) -> None:
+    assert notes(mirrored, "password", "--folder", "docs") == []
+
+
+def test_what_is_not_indexed_yet_is_said_whether_anything_was_found_or_not(lagging: Place) -> None:
+    waits = "handbook: 1 document waits and no kbsync is running; run: kbsync --once"
+    for word in ("document", "xqzzyplk"):
+        assert notes(lagging, word) == [waits]
+        assert waits in lagging.run("search", word, "--files").err
+    with lock.held(lagging.state):
+        assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
+
+
+def test_a_search_during_the_first_pass_says_so(lagging: Place) -> None:
+    with contextlib.closing(apsw.Connection(str(lagging.state / "state.db"))) as database:
+        database.execute("UPDATE mirror SET last_pass = NULL")
+    with lock.held(lagging.state):
+        assert notes(lagging, "document") == [
+            "handbook: the first pass is under way; searchable so far: 2 of 3 files"
+        ]
+
+
+def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
+    assert notes(failed, "text") == ["handbook: 2 files failed; kbsync status says why"]
+    failed.docs.rename(failed.root / "away")
+    assert failed.run("--once").code == 3
+    missing, *_ = notes(failed, "text")
+    assert missing.startswith("handbook: ")
+    assert "docs" in missing
+    assert "cure: " in missing
+
+
+async def test_results_as_you_type_come_with_the_same_notes() -> None:
+    async def search(_query: Query) -> list[FoundDocument]:
+        return []
+
+    async def notes() -> list[str]:
+        return ["docs: 1 file is not indexed yet"]
+
+    session = LiveSearch(search, Query("word"), pause=0, notes=notes)
+    is_drawn = asyncio.Event()
+    session.redraw = is_drawn.set
+    searching = asyncio.create_task(session.keep_searching())
+    await is_drawn.wait()
+    assert any("not indexed yet" in line for line in session.lines(Output()))
+    searching.cancel()

@@ -17,7 +17,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from kbsync.contract.searching import Hit, Origin, Query
+from kbsync.contract.searching import Hit, Origin, Passage, Query
 from kbsync.errors import Rejected
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
@@ -426,6 +426,31 @@ async def test_a_hit_of_another_machine_says_whose_it_is_and_how_old(
         away, own = (await one.run(trails)).split("|")
     assert re.fullmatch(r"news on <b>files-2, as of \d+ \w+ ago › Herons", away), away
     assert own == ""
+
+
+async def test_hits_without_the_words_are_called_similar_and_what_is_missing_is_said(
+    one: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passage = Passage("Herons stand in the water.", ("Birds",))
+
+    async def search(_query: Query) -> list[Hit]:
+        return [Hit(str(number), 0.3, (passage,), f"{number}.md", "Birds") for number in range(2)]
+
+    await one.scene.mirrored(1)
+    one.world.write("big.md", "x" * (one.world.limits.max_bytes + 1))
+    await one.scene.mirrored(1)
+    async with one.scene.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        await one.says("big.md")
+        await one.press("/")
+        await one.write("xqzzyplk")
+        await one.press("Enter")
+        await one.says("No document has these words;", "#results-title")
+        await one.says("docs: 1 file failed", "#hits")
+        await one.run("document.getElementById('query').value = ''")
+        await one.write("herons")
+        await one.press("Enter")
+        await one.until("/^[12] documents? found$/.test(document.getElementById('results-title').innerText)")
 
 
 async def test_no_text_can_become_markup_even_by_a_mistake_of_ours(tmp_path: Path, page: Page) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -178,6 +178,7 @@ class Asker:
         self._by, self._typed, self._streamed, self._quiet = by, selection, streamed, quiet
         self._selection = anchored(self._mirror.folder, selection)
         self._announced: Answerer | None = None
+        self._has_told_notes = False
 
     async def ask(self, question: str, turns: Sequence[Turn] = (), *, output: Output | None) -> Reply:
         """The reply, its text on `output` as it comes; without one, with pictures for a program to show."""
@@ -206,6 +207,7 @@ class Asker:
                 raise
             by = Answerer(model=self._answering.model)
             text, sources = await self._answer(question, by, turns, ids, output)
+        await self._tell_what_is_missing()
         # Through the journal: documents of others are not cited (promise 6).
         hits = sources.hits if sources is not None and sources.hits is not None else ()
         cited = await locate([self._searched], hits, Query(""))
@@ -274,6 +276,19 @@ class Asker:
         if not text and sources is not None and sources.hits == ():
             self._tell(f"nothing found for: {question}; the model was not asked")
         return text, sources
+
+    async def _tell_what_is_missing(self) -> None:
+        """Print once what the answer may lack."""
+        import asyncio
+
+        from kbsync.cli.report import search_notes
+
+        if self._quiet or self._has_told_notes:
+            return
+        self._has_told_notes = True
+        of_mirror = replace(self._installation, only=(self._mirror.name,))
+        for note in await asyncio.to_thread(search_notes, of_mirror):
+            tell(note)
 
     def _tell(self, sentence: str) -> None:
         if not self._quiet:

@@ -63,7 +63,8 @@ def command(
     """Search the mirrored documents by words and by meaning; the best hits come first.
 
     In a knowledge base that several machines fill, those of all are searched; with --mirror, that mirror's.
-    On a terminal the hits are numbered: `kbsync open N` opens one.
+    On a terminal the hits are numbered: `kbsync open N` opens one. A note on stderr, and in `notes` of
+    --json, tells what is not searchable yet.
     """
     if null and not files:
         raise UsageError("-0 goes with --files")
@@ -86,16 +87,18 @@ def command(
             open_or_print(chosen, os.environ)
         return
 
+    from kbsync.cli.report import search_notes
     from kbsync.cli.searching import find, hit_json, print_hits, unmatched_options
 
     hits = find(installation, query, images=not files)
+    notes = search_notes(installation)
     output = Output()
     # Also where the hits go into a pipe: `open` is about the last search of a person.
     here = [each.absolute for each in hits if each.is_here]
     is_for_a_person = output.is_terminal or sys.stderr.isatty()
     is_kept = is_for_a_person and _keep_for_open(installation, here)
     if as_json:
-        output.json({"hits": [hit_json(each) for each in hits]})
+        output.json({"hits": [hit_json(each) for each in hits], **({"notes": notes} if notes else {})})
     elif files:
         for path in here:
             output.path(str(path), b"\0" if null else b"\n")
@@ -107,6 +110,9 @@ def command(
     if not hits and query.selects and not choices.quiet:
         for option in unmatched_options(installation, query):
             tell(f"no document matches {option}")
+    if not choices.quiet:
+        for note in notes:
+            tell(note)
 
 
 def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:

@@ -23,6 +23,7 @@ from prompt_toolkit.layout.processors import BeforeInput
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.full_screen import full_screen, show
 from kbsync.cli.output import Output
+from kbsync.cli.report import search_notes
 from kbsync.cli.searching import INDENT, as_of, excerpt, heading_trail, opened_for_search, search_all
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
@@ -49,7 +50,8 @@ def search_live(installation: Installation, query: Query) -> tuple[list[Path], P
 async def _run(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
     async with opened_for_search(installation) as mirrors:
         search, pause = partial(search_all, mirrors), pause_for(installation.mirrors)
-        session = LiveSearch(search, query, pause, several=len(installation.mirrors) > 1)
+        several, notes = len(installation.mirrors) > 1, partial(asyncio.to_thread, search_notes, installation)
+        session = LiveSearch(search, query, pause, several=several, notes=notes)
         screen = _screen(session)
         session.redraw = screen.invalidate
         chosen = await show(screen, session.keep_searching())
@@ -65,13 +67,24 @@ class LiveSearch:
     """A line of text, what was found for it, and which hit is marked. `query` is the first one.
 
     `pause`: seconds of rest before a search. `several`: of several mirrors, so each hit names its own.
+    `notes`: what a search does not find.
     """
 
-    def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
+    def __init__(
+        self,
+        search: Search,
+        query: Query,
+        pause: float = PAUSE,
+        *,
+        several: bool = False,
+        notes: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    ) -> None:
         self._search, self._query, self._pause, self._several = search, query, pause, several
         self._changed = asyncio.Event()
         self._changed.set()
         self._trouble = ""
+        self._read_notes = notes
+        self._notes: Sequence[str] = ()
         self.redraw: Callable[[], object] = lambda: None
         self.text = query.text
         self.found: list[FoundDocument] = []
@@ -103,17 +116,18 @@ class LiveSearch:
                 await self._look()
 
     async def _look(self) -> None:
-        text, trouble, found = self.text, "", list[FoundDocument]()
+        text, trouble, found, notes = self.text, "", list[FoundDocument](), self._notes
         try:
             if text.strip():
                 found = await self._search(replace(self._query, text=text, unfinished=True))
+                notes = self._notes if self._read_notes is None else await self._read_notes()
         except Exception as error:
             if code_of(error) is None:
                 raise
             trouble = sentence_of(error)
         if text == self.text:
             # Else these are hits for something that is no longer typed.
-            self.found, self.marked, self._trouble = found, 0, trouble
+            self.found, self.marked, self._trouble, self._notes = found, 0, trouble, notes
             self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
@@ -123,6 +137,7 @@ class LiveSearch:
         else:
             nothing = "nothing found; " if self.text.strip() and not self.found else ""
             yield output.dim(nothing + HELP)
+        yield from map(output.dim, self._notes)
         for number, found in enumerate(self.found):
             passage = found.hit.passages[0] if found.hit.passages else None
             name = f"{printable(found.whose)}: " if self._several or found.is_foreign else ""

@@ -648,11 +648,31 @@ function showHits(query, told) {
   for (const [name, why] of Object.entries(told.silent)) {
     hits.push(el("p", { class: "empty" }, `${plain(name)}: ${plain(why)}`));
   }
+  for (const note of missing()) hits.push(el("p", { class: "empty" }, note));
   $("hits").replaceChildren(...hits);
-  $("results-title").textContent = told.hits.length ? `${counted(told.hits.length, "document")} found` : "Nothing found";
+  $("results-title").textContent = titleOf(told.hits, pattern);
   $("said").textContent = $("results-title").textContent;
   $("overview").hidden = true;
   $("results").hidden = false;
+}
+
+// A search by meaning finds documents that have none of the words.
+function titleOf(hits, pattern) {
+  if (!hits.length) return "Nothing found";
+  const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => [...one.headings, one.text])]);
+  if (pattern && texts.some((text) => text.search(pattern) >= 0)) return `${counted(hits.length, "document")} found`;
+  return `No document has these words; ${counted(hits.length, "document")} with a similar meaning`;
+}
+
+// What a search does not find though the folders have it.
+function missing() {
+  return (frame?.mirrors || []).flatMap((one) => {
+    const { pending, indexing, failed } = one.documents, waiting = pending + indexing, notes = [];
+    if (one.halt && !one.halt.reason.endsWith("-held")) notes.push(plain(one.halt.detail));
+    if (waiting) notes.push(`${counted(waiting, "file")} ${waiting === 1 ? "is" : "are"} not indexed yet`);
+    if (failed) notes.push(`${counted(failed, "file")} failed`);
+    return notes.map((note) => `${plain(one.name)}: ${note}`);
+  });
 }
 
 const place = (one) => (one?.page != null ? `page ${one.page}` : one?.line != null ? `line ${one.line}` : "");
