@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
+from kbsync.core.text import shell_command
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Installation:
         return self.state_dir / SPOOL
 
     def cure(self, command: str) -> str:
-        """A command line that can be pasted."""
-        return shlex.join(["kbsync", *shlex.split(command), *self.flags])
+        """A command line that can be pasted, whatever the names in it."""
+        return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def cure_for_mirrors(self, command: str) -> str:
         """The same, about the mirrors asked for: where there are several it would not be clear which."""

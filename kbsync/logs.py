@@ -18,6 +18,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from kbsync.core.text import printable, printable_lines
+from kbsync.terminal import is_styled
 
 DEBUG_LOGGER = "kbsync.debug"
 """Its records carry `event` and `fields` beside their text."""
@@ -51,7 +52,7 @@ def configure(
         encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
         render = structlog.processors.JSONRenderer(ensure_ascii=encoding != "utf8")
     elif render is None:
-        colors = stream.isatty() and "NO_COLOR" not in os.environ
+        colors = stream.isatty() and is_styled()
         render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
     is_journal = _is_journal(stream, os.environ if environ is None else environ)
     stamped = [] if is_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]

@@ -1,6 +1,6 @@
 """Options that several commands have in common, above all those that every command takes.
 
-Those may stand before or after the command's name; what comes later wins.
+Those may stand before or after the command's name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import click
 
 from kbsync import __version__
 from kbsync.contract.searching import Query
+from kbsync.core.text import printable, shell_command
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVELS = ("debug", "info", "warning", "error")
@@ -42,7 +43,7 @@ class Choices:
         for name, place in options.items():
             if place is not None:
                 words += [name, os.path.abspath(place.expanduser())]  # noqa: PTH100 (symlinks stay as typed)
-        return shlex.join(words)
+        return shell_command(words)
 
 
 class PathArgument(click.Path):
@@ -63,14 +64,24 @@ FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
 DOCUMENT = click.Path(readable=False)
 """A file in a mirror; whether it can be read is for the command to say, not for click to refuse."""
 
+ONCE = ("config", "folder", "state_dir")
+"""Options that name one place: of two, neither may be dropped silently."""
+
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Note a value; an option after the command comes later and wins."""
+    """Note a value. Of options that are no places, the one after the command comes later and wins."""
     choices = ctx.ensure_object(Choices)
     assert parameter.name is not None
-    if parameter.name == "mirrors":
+    if parameter.name in ONCE:
+        known = getattr(choices, parameter.name)
+        given = dict.fromkeys((*([] if known is None else [known]), *value))
+        if len(given) > 1:
+            both = " and ".join(printable(str(each)) for each in given)
+            raise click.BadParameter(f"takes one place, not {both}", ctx, parameter)
+        setattr(choices, parameter.name, next(iter(given), None))
+    elif parameter.name == "mirrors":
         choices.mirrors += tuple(name for name in value if name not in choices.mirrors)
     elif value not in (None, False):
         setattr(choices, parameter.name, value)
@@ -110,14 +121,15 @@ def _name_one(ctx: click.Context) -> None:
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (
-    _option("--config", type=FILE, metavar="FILE", help="The config to use."),
+    _option("--config", type=FILE, multiple=True, metavar="FILE", help="The config to use."),
     _option(
         "--folder",
         type=FOLDER,
+        multiple=True,
         metavar="DIR",
         help="The mirror of this folder; if there is none, mirror it into a built-in knowledge base.",
     ),
-    _option("--state-dir", type=FOLDER, metavar="DIR", help="The directory of the state."),
+    _option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="The directory of the state."),
     _option(
         "--mirror",
         "mirrors",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kbsync.core.text import printable, sized
+from kbsync.terminal import can_move_cursor, is_styled
 
 PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -33,7 +34,7 @@ class Output:
     @property
     def can_move_cursor(self) -> bool:
         """A terminal whose cursor can be moved, with colours or without."""
-        return self.is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
+        return self.is_terminal and can_move_cursor()
 
     @property
     def columns(self) -> int:
@@ -58,7 +59,9 @@ class Output:
     def json(self, value: Any, *, on_one_line: bool = False) -> None:
         """Write a JSON document, on a terminal indented unless `on_one_line`."""
         indent = 2 if self.is_terminal and not on_one_line else None
-        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        # What the stream cannot write it would replace by escapes that JSON does not know.
+        is_utf8 = (self._stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
+        text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
         self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:
@@ -100,11 +103,6 @@ class Output:
 
     def _style(self, text: str, number: str) -> str:
         return f"\x1b[{number}m{text}\x1b[0m" if self._styled and text else text
-
-
-def is_styled() -> bool:
-    """The terminal can show colours, and nobody has asked for none (no-color.org)."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 Say = Callable[[str, BaseException | None], None]

@@ -111,6 +111,11 @@ class MirrorReport:
         return self.is_worked_on is False
 
     @property
+    def is_held(self) -> bool:
+        """It halted over what a person has to decide, and goes on with everything else."""
+        return self.status.halt is not None and self.status.halt.reason in HELD
+
+    @property
     def is_forsaken(self) -> bool:
         """No kbsync runs, and the last pass is longer ago than passes by a timer are."""
         return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
@@ -269,7 +274,9 @@ def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorRepor
         for word in ("uploaded", "replaced", "renamed", "deleted")
         if (number := sum(getattr(count, word) for count in counts))
     ]
-    parts += done or ["nothing changed"]
+    stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
+    # Of a halted mirror nobody knows whether it has changed.
+    parts += [*done, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))] or ["nothing changed"]
     for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
         if number := documents(state):
             parts.append(f"{number:,} {state}")
@@ -488,7 +495,7 @@ def search_notes(installation: Installation) -> list[str]:
 def _missing(installation: Installation, report: MirrorReport) -> Iterator[str]:
     status, documents = report.status, report.status.documents
     # What is held is found until a person decides.
-    if status.halt is not None and status.halt.reason not in HELD:
+    if status.halt is not None and not report.is_held:
         cure = f"; cure: {status.halt.cure}" if status.halt.cure else ""
         yield f"{status.halt.detail}{cure}"
     lagging = [line.removeprefix(f"{status.name}: ") for line in late(installation, report)]

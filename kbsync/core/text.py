@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 _HARMFUL = re.compile(
     "["
@@ -36,6 +37,11 @@ def shell_word(word: str) -> str:
         return shlex.quote(word)
     plain = word.replace("\\", "\\\\").replace("'", "\\'")
     return f"$'{_HARMFUL.sub(_escaped, plain)}'"
+
+
+def shell_command(words: Iterable[str]) -> str:
+    """A command line of these words, on one line."""
+    return " ".join(map(shell_word, words))
 
 
 def _escaped(found: re.Match[str]) -> str:

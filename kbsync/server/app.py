@@ -237,7 +237,9 @@ class ListenerApp:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site not in (None, "same-origin"):
             raise HTTPException(403, "the request comes from another site")
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        # A browser says itself that the request is our own page's. A proxy may put its own name into `Host`.
+        hosts = (headers.get("host"), headers.get("x-forwarded-host"))
+        if origin is not None and site is None and origin.partition("://")[2] not in hosts:
             raise HTTPException(403, "the request comes from another origin")
         if not hmac.compare_digest(headers.get(WORD_HEADER, "").encode(), self.word.encode()):
             raise HTTPException(403, f"the header {WORD_HEADER} lacks the word that GET /api/status gives")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -212,3 +213,22 @@ async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_n
     assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
     assert "is not trusted" in found.detail
     assert "ca_file:" in found.cure
+
+
+@pytest.mark.parametrize(
+    ("dsn", "is_secret"),
+    [
+        ("postgresql://kb:hunter2@db/kb", True),
+        ('"host=db user=kb password=hunter2"', True),
+        ("postgresql://kb@db/kb", False),
+        ("host=db user=kb passfile=/home/ada/.pgpass", False),
+        ("postgresql://kb:${PG_PASSWORD}@db/kb", False),
+        ("host=db password=${PG_PASSWORD}", False),
+    ],
+)
+def test_a_password_in_a_dsn_that_others_can_read_is_told(place: Place, dsn: str, is_secret: bool) -> None:
+    config = place.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
+    config.chmod(0o644)
+    ran = place.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
+    told = [one for one in ran.json["checks"] if "may hold a secret" in one["detail"]]
+    assert bool(told) is is_secret

@@ -243,3 +243,11 @@ def test_nothing_is_made_while_a_kbsync_works_on_what_was_tried_with_the_folder(
     assert not zhipu.config.exists()
     _, base = begin(zhipu, "--create", "guides")
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the home of others")
+def test_what_root_writes_into_the_home_of_a_user_is_that_user_s(place: Place) -> None:
+    place.write("a.md", "alpha")
+    os.chown(place.home, 12345, 12345)
+    assert place.run("init", "docs").code == 0
+    assert {file.stat().st_uid for file in place.home.rglob("*")} == {12345}

@@ -214,3 +214,13 @@ def test_a_pass_shows_how_much_space_is_left(
         ran = zhipu.run("--once", tty=tty)
     assert ran.code == 0
     assert told in ran.err
+
+
+def test_a_halted_pass_does_not_say_that_nothing_changed(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    place.docs.rename(place.root / "away")
+    ran = place.run("--once")
+    assert ran.code == 3
+    assert ran.out.startswith("handbook: 1 document searchable, halted (folder-missing); ")

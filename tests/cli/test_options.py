@@ -145,3 +145,21 @@ def test_a_person_without_the_services_key_looks_and_decides(zhipu: ZhipuPlace) 
         assert (ran.code, "is not set in the environment" in ran.words) == (2, True), command
     zhipu.aim()
     assert zhipu.once()["deleted"] == 6
+
+
+@pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
+@pytest.mark.parametrize("where", ["before", "after", "around"])
+def test_of_two_places_none_is_dropped(place: Place, option: str, where: str) -> None:
+    one, two = (option, "one"), (option, "two")
+    words = {
+        "before": (*one, *two, "status"),
+        "after": ("status", *one, *two),
+        "around": (*one, "status", *two),
+    }[where]
+    ran = place.run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{option}: takes one place, not one and two" in ran.err.replace("'", "")
+
+
+def test_a_place_may_be_named_twice(mirrored: Place) -> None:
+    assert mirrored.run("--folder", "docs", "status", "--folder", "docs").code == 0

@@ -6,13 +6,17 @@ import io
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
+from kbsync.cli.commands import once
 from kbsync.cli.exit_codes import Code, code_of, worst
 from kbsync.cli.output import Column, Output, cells, counted, elided, table
 from kbsync.core.text import lasting, printable, printable_lines, shell_word, sized
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
+from tests.cli.place import Place
+from tests.share import long
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,75 @@ def test_a_quoted_word_is_given_back_by_a_shell(word: str) -> None:
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     ran = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env=env)
     assert ran.stdout == os.fsencode(word)
+
+
+def as_process(place: Place, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+    """A process of its own from its first moment on."""
+    command = [sys.executable, "-m", "kbsync", *words, "--folder", str(place.docs)]
+    return subprocess.run(command, env=place.environ(env), capture_output=True, check=False)
+
+
+@long
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp936"])
+def test_json_stays_json_where_stdout_is_no_utf8(place: Place, encoding: str) -> None:
+    place.write("配置.md", "重置密码 é \u0411 🦀")
+    assert place.run("--once", "--folder", "docs").code == 0
+    ran = as_process(place, "search", "重置密码", "--json", PYTHONIOENCODING=encoding)
+    [hit] = json.loads(ran.stdout.decode("ascii"))["hits"]
+    assert (hit["path"], hit["text"]) == ("配置.md", "重置密码 é \u0411 🦀")
+
+
+def test_no_command_line_to_paste_has_a_raw_escape_in_it(place: Place) -> None:
+    folder = place.root / "odd\x1b[2J\nname"
+    folder.mkdir()
+    (folder / "a.md").write_text("alpha")
+    for words in (["status"], ["search", "alpha"], ["--once"], ["status"], ["search", "alpha", "-k1"]):
+        ran = place.run(*words, "--folder", folder)
+        assert "\x1b" not in ran.out + ran.err
+    ran = place.run("status", "--folder", folder, tty=True, env={"NO_COLOR": "1"})
+    assert "\x1b" not in ran.out
+
+
+@pytest.mark.parametrize(
+    "env", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "xterm"}, {"TERM": "dumb"}], ids=str
+)
+def test_colours_and_the_progress_bar_are_two_things(
+    place: Place, monkeypatch: pytest.MonkeyPatch, env: dict[str, str]
+) -> None:
+    drawn = list[str]()
+
+    async def bar(*_what: object) -> None:
+        drawn.append("bar")
+
+    async def lines(*_what: object) -> None:
+        drawn.append("lines")
+
+    monkeypatch.setattr(once, "_bar", bar)
+    monkeypatch.setattr(once, "_lines", lines)
+    place.write("a.md", "alpha")
+    place.write("broken.pdf", "no pdf")
+    ran = place.run("--once", "--folder", "docs", "--log-format", "console", tty=True, env=env)
+    assert ran.code == 1
+    assert drawn == ["lines" if env["TERM"] == "dumb" else "bar"]
+    assert ("\x1b" in ran.out + ran.err) is (env == {"TERM": "xterm"})
+
+
+INTERRUPT = """
+import importlib.abc, os, signal, sys
+class Interrupts(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+"""
+
+
+@long
+@pytest.mark.parametrize("at", ["kbsync.cli.main", "click", "kbsync.cli.commands.status", "apsw"])
+def test_an_interrupt_while_modules_are_loaded_is_no_error(place: Place, at: str) -> None:
+    (place.root / "sitecustomize.py").write_text(INTERRUPT)
+    ran = as_process(place, "status", PYTHONPATH=str(place.root), AT=at)
+    assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (130, b"", b"")
 
 
 def test_json_is_read_back_as_it_was_and_harmless() -> None:

@@ -152,3 +152,16 @@ def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
     place.docs.rename(place.root / "away")
     assert place.run("--once").code == 3
     assert "nothing is held" in place.run("approve").out
+
+
+def test_a_quiet_approval_prints_nothing(place: Place) -> None:
+    for number in range(3):
+        place.write(f"{number}.md", f"document number {number}")
+    place.configure()
+    assert place.run("--once").code == 0
+    for file in place.docs.iterdir():
+        file.unlink()
+    assert place.run("--once").code == 3
+    ran = place.run("approve", "-q")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert place.run("--once", "--json").json["deleted"] == 3

@@ -207,6 +207,22 @@ async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[s
     assert (await one.post("/api/verify", body(), **good)).status_code == 202
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "same-origin"},  # of https, and of this machine, as browsers see it
+        {"x-forwarded-host": "kb.example.org"},
+    ],
+    ids=str,
+)
+async def test_an_order_through_a_proxy_that_names_another_host_is_taken(
+    one: Scene, headers: dict[str, str]
+) -> None:
+    origin = {"origin": "https://kb.example.org"}
+    assert (await one.post("/api/verify", body(), **origin)).status_code == 403
+    assert (await one.post("/api/verify", body(), **origin, **headers)).status_code == 202
+
+
 NO_ORDERS = [b"", b"[]", b"[" * 20000, b'{"mirror": 1}', body(paths="f0.md"), body(paths=[1]),
     body(kind="uploads"), body(paths=["a" * 70000])]  # fmt: skip
 

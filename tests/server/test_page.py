@@ -476,6 +476,22 @@ async def test_beyond_this_machine_a_token_is_asked_for_and_stays_in_the_tab(
         assert await one.run("sessionStorage.length") == 1
 
 
+async def test_an_order_that_lacks_the_token_is_not_called_requested(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path, TOKEN), page) as one:
+        one.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+        await one.until("!document.getElementById('login').hidden")
+        await one.write(TOKEN)
+        await one.press("Enter")
+        await one.scene.mirrored(1)
+        button = "document.querySelector('.mirror [data-key=\"retry docs f0.md\"]')"
+        await one.until(button)
+        await one.run("sessionStorage.clear()")
+        await one.run(f"{button}.click()")
+        await one.until("!document.getElementById('login').hidden")
+        assert await one.text("#toast") == ""
+        assert one.scene.inbox() == []
+
+
 @pytest.mark.parametrize("width", [320, 390, 1280])
 async def test_nothing_is_wider_than_the_window(one: Shown, width: int) -> None:
     one.world.write("a" * 200 + ".md", "text")

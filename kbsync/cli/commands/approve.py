@@ -54,7 +54,8 @@ def command(choices: Choices, mirror: str | None) -> None:
             for each in held
         ]
         post(installation, messages)
-        _print(Output(), held)
+        if not choices.quiet:
+            _print(Output(), held)
     if not choices.quiet:
         Output().line(when_done(installation) if held else "nothing is held")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -25,9 +24,9 @@ from kbsync.cli.output import Output, counted, tell
 from kbsync.cli.prompts import NoAnswer, agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
-from kbsync.core.text import printable, shell_word
+from kbsync.core.text import printable, shell_command, shell_word
 from kbsync.errors import KbsyncError, UsageError
-from kbsync.permissions import make_private_folder
+from kbsync.permissions import hand_over, make_private_folder
 
 if TYPE_CHECKING:
     from kbsync.config.model import Config
@@ -111,7 +110,7 @@ def take_over(trial: Trial, fresh: Installation) -> str:
 
 def _left(trial: Trial, folder: Path, why: str) -> str:
     place, name = trial.place, folder_name(Path(os.path.realpath(folder)))
-    end = shlex.join(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(place)])
+    end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(place)])
     return printable(
         f"{why}: what was mirrored with --folder stays in {place}; to delete its documents: {end}"
     )
@@ -435,9 +434,10 @@ def _written(
 
     text = commented_config(folder, target=target, state_dir=state_dir)
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(place.parent)
         # A person may add a key later.
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        hand_over(descriptor, place.parent)
     except OSError as error:
         if os.path.lexists(place):
             raise _taken(place) from None

@@ -17,7 +17,7 @@ from kbsync import once as one_pass
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.options import Choices
-from kbsync.cli.output import Output, is_styled, tell, tell_through
+from kbsync.cli.output import Output, tell, tell_through
 from kbsync.cli.report import (
     MirrorReport,
     ToldEvents,
@@ -35,6 +35,7 @@ from kbsync.errors import LockedError
 from kbsync.installation import Installation
 from kbsync.once import OnceEnd
 from kbsync.signals import ENDING, HardEnd, Signals
+from kbsync.terminal import can_move_cursor
 
 if TYPE_CHECKING:
     from kbsync.engine.mirror import MirrorRun
@@ -147,7 +148,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
     async def passed(hard: HardEnd, signals: Signals) -> Code:
         progress: ShowProgress | None = None
         if not choices.quiet:
-            progress = _bar if sys.stderr.isatty() and is_styled() else _lines
+            progress = _bar if sys.stderr.isatty() and can_move_cursor() else _lines
         end = await one_pass.once(installation, progress, signals)
         reports = mirror_reports(installation, end.ends)
         code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)

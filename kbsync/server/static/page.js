@@ -93,8 +93,8 @@ async function order(name, told) {
 async function act(button, name, told, done) {
   button.disabled = true;
   try {
-    await order(name, told);
-    toast(done);
+    // Nothing was taken where a token is asked for instead.
+    if (await order(name, told)) toast(done);
   } catch (error) {
     toast(`Failed: ${plain(error.message)}`);
   }

@@ -52,9 +52,11 @@ def _may_hold_secrets(file: Path) -> bool:
     """A config with a key written out, or any other file: it was named because it holds one."""
     if file.suffix not in (".yaml", ".yml"):
         return True
-    keys = re.findall(
-        r"(?m)^[^#\n]*\b(?:api_key|token|proxy|url)\s*:\s*(\S+)", file.read_text("utf-8", "replace")
-    )
+    text = file.read_text("utf-8", "replace")
+    # As `password=…` or in a URL as `//user:…@host`.
+    if re.search(r"(?m)^[^#\n]*\bdsn\s*:.*(?:\bpassword\s*=|://[^\s/@:]*:)\s*(?!\$\{)[^\s@]", text):
+        return True
+    keys = re.findall(r"(?m)^[^#\n]*\b(?:api_key|token|proxy|url)\s*:\s*(\S+)", text)
     return any(not key.strip("\"'").startswith("${") for key in keys)
 
 
