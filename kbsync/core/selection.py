@@ -289,8 +289,11 @@ def _with_random_end(beginning: str) -> tuple[str, ...]:
     )
 
 
+HIDDEN = ".*"
+
 # Traces of programs, never documents. Each is one name in gitignore syntax. A person brings one back with a
-# negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it.
+# negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it. What is only hidden
+# comes back with an `include` that has a name or pattern for it beginning with a dot.
 DEFAULTS = (
     # version control
     *(".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/"),
@@ -314,13 +317,20 @@ DEFAULTS = (
     # what builds make
     *("node_modules/", "__pycache__/", ".venv/", ".tox/", ".nox/", ".mypy_cache/", ".ruff_cache/"),
     *(".pytest_cache/", ".ipynb_checkpoints/"),
+    # copies that Syncthing makes of files that were changed on two machines
+    "*.sync-conflict-*",
+    # all that is hidden, such as Obsidian's .obsidian/ and .trash/; last, as the first that matches is named
+    HIDDEN,
 )
 
 
-_REVISION = "1"
+_REVISION = "2"
 """Changed whenever this module decides otherwise for equal rules, so that stored verdicts are renewed."""
 
-_DEFAULTS = tuple(line for text in DEFAULTS if (line := parse(text, "default")))
+DEFAULT = "default"
+"""Where the lines of `DEFAULTS` stand."""
+
+_DEFAULTS = tuple(line for text in DEFAULTS if (line := parse(text, DEFAULT)))
 _NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "holds patterns for kbsync and is not mirrored", IGNORE_FILE)
 _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "include")
 
@@ -344,8 +354,8 @@ class Rules:
     never match.
     """
 
-    __slots__ = ("_defaults", "_gate", "_include", "_layers", "_limits", "_named", "_names",
-                 "person_version", "program_version")  # fmt: skip
+    __slots__ = ("_defaults", "_gate", "_include", "_layers", "_limits", "_named", "_named_hidden",
+                 "_names", "person_version", "program_version")  # fmt: skip
 
     person_version: str
     """Changes when a person changes include, exclude or an ignore file that applies here."""
@@ -359,6 +369,8 @@ class Rules:
         # Every name that `include` spells out brings back a default of that name or pattern.
         lines = [line for line in chosen or () if not line.is_negated]
         self._named = frozenset(segment for line in lines for segment in line.segments)
+        dotted = [_name(segment) for segment in sorted(self._named) if segment.startswith(".")]
+        self._named_hidden = re.compile("|".join(f"(?:{each})" for each in dotted) or "(?!)")
         self._layers: tuple[_Layer, ...] = (_Layer("", parse_list(exclude, "exclude")[::-1]),)
         self._defaults = tuple(line for line in _DEFAULTS if line.segments[0] not in self._named)
         self._gate = re.compile("|".join(f"(?:{line.expression.pattern})" for line in self._defaults))
@@ -449,7 +461,9 @@ class Rules:
         name = path.rpartition("/")[2]
         if name in self._named or not self._gate.fullmatch(name):
             return None
-        return decide(self._defaults, name, is_folder)
+        line = decide(self._defaults, name, is_folder)
+        is_only_hidden = line is not None and line.text == HIDDEN
+        return None if is_only_hidden and self._named_hidden.fullmatch(name) else line
 
 
 def extension_of(name: str) -> str:
@@ -464,7 +478,8 @@ def person_part(version: str) -> str:
 
 
 def _excluded(line: PatternLine) -> Verdict:
-    return Verdict(FileChoice.EXCLUDED, f"excluded by {line.text}", line.rule)
+    why = "hidden, and left out by default" if (line.rule, line.text) == (DEFAULT, HIDDEN) else ""
+    return Verdict(FileChoice.EXCLUDED, why or f"excluded by {line.text}", line.rule)
 
 
 def _hash(*parts: object) -> str:

@@ -328,7 +328,7 @@ async def _ask_target(target: Target, evidence: PathExplanation, text: bool) -> 
 
 _BEGINNINGS = (
     (r"symlink|socket", "it is a"),
-    (r"empty|excluded by|explicitly included", "it is"),
+    (r"empty|hidden|excluded by|explicitly included", "it is"),
     (r"[\d,]+ bytes", "it has"),
     (r"holds|matches|cannot be", "it"),
 )

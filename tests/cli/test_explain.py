@@ -106,3 +106,25 @@ def test_a_path_in_several_mirrors_has_to_be_narrowed(place: Place) -> None:
     for mirror in ("handbook", "other"):
         assert place.run("explain", "notes.md", "--mirror", mirror, "--json").json["mirror"] == mirror
     assert place.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (".obsidian/plugins/tasks/main.js", "hidden"),
+        (".trash/old.md", "hidden"),
+        (".secret.md", "hidden"),
+        ("node_modules/pkg/README.md", "node_modules/"),
+        ("a.sync-conflict-20261120-101500-ABCDEFG.md", "*.sync-conflict-*"),
+    ],
+)
+def test_what_programs_leave_in_a_folder_is_not_mirrored_and_the_rule_is_named(
+    place: Place, path: str, said: str
+) -> None:
+    place.write("a.md", "alpha")
+    place.write(path, "beta")
+    ran = place.run("--once", "--folder", "docs", "--json")
+    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    out = place.run("explain", path, "--folder", "docs").out
+    assert said in out
+    assert "default" in out

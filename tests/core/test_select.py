@@ -56,6 +56,8 @@ def test_ordinary_files_with_odd_names_are_mirrored(path: str) -> None:
         *(".stfolder/a.md", ".stversions/a.md", "~syncthing~a.md.tmp", "~syncthing~a.md"),
         *("node_modules/pkg/README.md", "__pycache__/a.py", ".nfs000000000023a4b200000001"),
         *(".Trash-1000/files/a.md", ".kbsyncignore", "sub/.kbsyncignore"),
+        *(".obsidian/plugins/x/main.js", ".obsidian/a.md", "vault/.trash/a.md", ".hidden.md", ".config/a.md"),
+        *("a.sync-conflict-20261120-101500-ABCDEFG.md", "sub/.notes/deep/a.md"),
     ],
 )
 def test_traces_of_programs_are_left_out_by_default(path: str) -> None:
@@ -71,6 +73,21 @@ def test_what_the_defaults_leave_out_is_excluded_and_names_the_default() -> None
     )
 
 
+def test_what_is_only_hidden_is_said_to_be_hidden_and_a_named_rule_is_named() -> None:
+    for path, kind in ((".hidden.md", FileKind.FILE), ("sub/.notes", FileKind.FOLDER)):
+        verdict = rules().verdict(path, 3, kind)
+        told = (verdict.choice, verdict.reason, verdict.rule)
+        assert told == (FileChoice.EXCLUDED, "hidden, and left out by default", "default")
+    assert rules().verdict(".git", 3, FileKind.FOLDER).reason == "excluded by .git"
+
+
+def test_an_include_of_one_hidden_name_brings_no_other_back() -> None:
+    made = rules([".notes/**", "*.md"])
+    assert is_mirrored(made, ".notes/a.md")
+    assert not is_mirrored(made, ".other/a.md")
+    assert not is_mirrored(made, ".hidden.md")
+
+
 def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
     assert choice(rules(), ".#a.md", kind=FileKind.SYMLINK) is FileChoice.EXCLUDED
 
@@ -82,6 +99,12 @@ def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
         (["notes/*.tmp"], "notes/a.tmp"),
         ([".git/**/*.md"], ".git/info/a.md"),
         (["node_modules/"], "node_modules/pkg/README.md"),
+        ([".obsidian/"], ".obsidian/a.md"),
+        (["vault/.trash/*.md"], "vault/.trash/a.md"),
+        (["**/.notes/**"], "sub/.notes/deep/a.md"),
+        ([".*"], ".hidden.md"),
+        ([".*.md"], ".hidden.md"),
+        (["*.sync-conflict-*"], "a.sync-conflict-20261120-101500-ABCDEFG.md"),
     ],
 )
 def test_an_include_that_names_a_default_brings_it_back(include: list[str], path: str) -> None:
@@ -96,7 +119,10 @@ def test_an_include_that_names_a_default_brings_it_back(include: list[str], path
 def test_a_wide_include_brings_no_default_back_and_a_negation_does(include: list[str]) -> None:
     assert not is_mirrored(rules(include), "sub/.git/a.md")
     assert not is_mirrored(rules(include), "sub/~$a.md")
+    assert not is_mirrored(rules(include), "sub/.notes/a.md")
+    assert not is_mirrored(rules(include), "sub/.hidden.md")
     assert is_mirrored(rules(exclude=["!.git/"]), ".git/a.md")
+    assert is_mirrored(rules(exclude=["!.notes/"]), "sub/.notes/a.md")
     assert is_mirrored(rules(root="!~$*\n"), "~$a.md")
 
 
