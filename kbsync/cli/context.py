@@ -115,7 +115,7 @@ def choose(
             choices, known.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=True
         )
     else:
-        raise UsageError(_nothing_found(here))
+        raise UsageError(_nothing_found(choices, here))
     # Raises for an unknown name, before anything is attempted.
     _ = chosen.mirrors
     return chosen
@@ -181,7 +181,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
     return () if state_dir is None else ("--state-dir", os.path.abspath(state_dir))  # noqa: PTH100
 
 
-def _nothing_found(here: bool) -> str:
+def _nothing_found(choices: Choices, here: bool) -> str:
     """Where kbsync looked, and what to type instead."""
     searched = ", ".join(str(place) for place in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
@@ -190,8 +190,21 @@ def _nothing_found(here: bool) -> str:
         names = ", ".join(printable(str(known.folder)) for known in folders)
         is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
         lines.append(is_in_none if folders else "no folder is known from an earlier run with --folder")
+    elif (mirrored := _folder_here()) is not None:
+        # A pass guesses no folder, as the working directory may be any; so it is offered.
+        command = dataclasses.replace(choices, folder=mirrored).typed("--once")
+        lines.append(f"for one pass of the folder around you, run: {command}")
     lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
+
+
+def _folder_here() -> Path | None:
+    """The known folder around the working directory, or that itself; None where it is gone."""
+    try:
+        known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
+        return Path.cwd() if known is None else known.folder
+    except (UsageError, OSError):
+        return None
 
 
 def again(installation: Installation) -> Installation:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SECONDS = 5.0
 """The longest that a person waits for such a look."""
 
-KINDS_NAMED, REASONS_NAMED = 8, 5
+KINDS_NAMED, REASONS_NAMED = 8, 20
 
 
 @dataclass(slots=True)
@@ -144,6 +144,8 @@ def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[
         yield f"  … and {counted(len(contents.selected) - len(named), 'other kind')}"
     for reason, number in contents.left_out.most_common(REASONS_NAMED):
         yield printable(f"  left out: {number:,} ({reason}), such as {contents.example[reason]}")
+    if (more := len(contents.left_out) - REASONS_NAMED) > 0:
+        yield f"  left out: … for {counted(more, 'other reason')}"
     if contents.unread_gitignores:
         example = printable(contents.unread_gitignores[0])
         yield f"  not read: {example}; to leave out what it names, copy it to {IGNORE_FILE}"

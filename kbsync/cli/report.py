@@ -27,6 +27,7 @@ from kbsync.engine.status import (
     PASSING,
     RECIPE_HELD,
     MirrorStatus,
+    in_words,
     mirror_status,
     never_ran,
 )
@@ -304,7 +305,7 @@ HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 
 @dataclass(frozen=True, slots=True)
 class MirrorProblem:
-    """What keeps a mirror waiting: a line for a person, and an event for a log ("" where it has none)."""
+    """What keeps a mirror waiting: a line for a person, and an event for a log. "" where one has none."""
 
     line: str
     event: str = ""
@@ -318,24 +319,26 @@ def mirror_problems(
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
     def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
-        return MirrorProblem(printable(f"{name}: {line}"), event, fields)
+        return MirrorProblem(printable(f"{name}: {line}") if line else "", event, fields)
 
     if halt is not None and not (quiet and report.is_troubled):
-        cure = f"; cure: {halt.cure}" if halt.cure else ""
         yield problem(
-            f"{halt.reason}: {halt.detail}{cure}",
+            f"{halt.reason}: {in_words(halt)}",
             HELD.get(halt.reason, "mirror.halted"),
             folder=report.status.folder,
             reason=halt.reason,
             detail=halt.detail,
             cure=halt.cure,
         )
-    for path, why in report.held:
-        yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
-    if (more := number - len(report.held)) > 0:
-        every = installation.cure("status --documents")
-        line = f"… and {more:,} more: {every}"
-        yield problem(line, "list.shortened", of="held", count=more, cure=every)
+    every, more = installation.cure("status --documents"), number - len(report.held)
+    for count, (path, why) in enumerate(report.held, 1):
+        # A person needs no line for each: that would bury what there is to do.
+        line = f"{path}: {why}" if count <= FEW else ""
+        yield problem(line, "document.held", path=path, reason=why)
+    if number > FEW:
+        yield problem(f"… and {number - min(FEW, len(report.held)):,} more: {every}")
+    if more > 0:
+        yield problem("", "list.shortened", of="held", count=more, cure=every)
     # A halt over what is held says how to approve it; any other halt is about something else.
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.cure(f"approve {name}")
@@ -355,7 +358,7 @@ def mirror_problems(
 def halts(installation: Installation, reports: Sequence[MirrorReport], *, quiet: bool) -> Iterator[str]:
     """What keeps whole mirrors waiting, the worst first, in lines for a person."""
     for each in worst_first(reports):
-        yield from (one.line for one in mirror_problems(installation, each, quiet=quiet))
+        yield from (one.line for one in mirror_problems(installation, each, quiet=quiet) if one.line)
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
@@ -496,8 +499,7 @@ def _missing(installation: Installation, report: MirrorReport) -> Iterator[str]:
     status, documents = report.status, report.status.documents
     # What is held is found until a person decides.
     if status.halt is not None and not report.is_held:
-        cure = f"; cure: {status.halt.cure}" if status.halt.cure else ""
-        yield f"{status.halt.detail}{cure}"
+        yield in_words(status.halt)
     lagging = [line.removeprefix(f"{status.name}: ") for line in late(installation, report)]
     yield from lagging
     if report.is_in_first_pass:

@@ -73,16 +73,18 @@ def commented_config(
     schema: str = SHIPPED_SCHEMA.as_uri(),
     target: Sequence[str] | None = None,
     state_dir: Path | None = None,
+    usual_state_dir: Path = Path("/var/lib/kbsync"),
 ) -> str:
     """A config that mirrors `folder`, with every default shown. `schema`: the address editors look at.
 
     `target`: the lines of its target's block (see `target_block`); None: the embedded knowledge base.
-    `state_dir`: where the state lies, absolute; None: in the usual place. Raises UsageError for a path that
+    `state_dir`: where the state is, absolute; None: in `usual_state_dir`. Raises UsageError for a path that
     is not UTF-8, which no YAML file can hold.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
-    state = "# state_dir: /var/lib/kbsync" if state_dir is None else f"state_dir: {quoted(str(state_dir))}"
+    shown = quoted(str(state_dir or usual_state_dir))
+    state = f"# state_dir: {shown}" if state_dir is None else f"state_dir: {shown}"
     return _TEMPLATE.format(
         schema=schema, state_dir=state, name=folder_name(folder), folder=quoted(absolute), target=block
     )

@@ -7,6 +7,7 @@ a person has to do about the whole mirror comes before what is wrong with one fi
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -111,6 +112,12 @@ class PathExplanation:
     def server(self) -> Upload | None:
         """The upload that is found in searches."""
         return serving(self.uploads)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Neither the folders nor the state have anything of this name."""
+        is_missing = self.seen.presence is Presence.MISSING and self.below is None
+        return self.mirror is None or (is_missing and self.entry is None and not self.uploads)
 
     @property
     def is_changed(self) -> bool:
@@ -243,6 +250,8 @@ def _gather(
         # A stamp from the future proves nothing: the file is watched for the whole of its quiet time.
         left = quiet_time(seen.stamp, settings.settle) - max(found.age, 0.0)
         found.settle_left = 0.0 if is_old_enough(seen.stamp, now, settings.settle) else left
+    if seen.kind is FileKind.FOLDER:
+        found.folder_problem = _why_not_listed(settings.root / path)
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
         return found
@@ -278,6 +287,14 @@ def _gather(
                 failed.append(items.of(entry))
         found.below, found.failed_below = below, failed
     return found
+
+
+def _why_not_listed(folder: Path) -> str:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return error_words(error)
+    return ""
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: Look) -> Selection | None:
@@ -440,6 +457,8 @@ class _Sentences:
         chosen, below = self.evidence.selection, self.evidence.below
         if chosen is not None and chosen.verdict.choice is not FileChoice.SELECTED:
             return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
+        if problem := self.evidence.folder_problem:
+            return f"It is a directory that cannot be looked into: {problem}; documents of files in it stay."
         if below is None or not self.evidence.was_scanned:
             return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
         is_gone = self.evidence.seen.presence is Presence.MISSING

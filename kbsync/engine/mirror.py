@@ -31,7 +31,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
-from kbsync.engine.status import BAD_CONFIG, PASSING, TARGET_DOWN, as_halt, going_on
+from kbsync.engine.status import BAD_CONFIG, CREDENTIALS, PASSING, TARGET_DOWN, as_halt, going_on
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
@@ -443,6 +443,10 @@ class BoundMirror:
         self.run.on_event(event)
 
 
+def _down(trouble: str) -> Halt:
+    return Halt(TARGET_DOWN, f"{trouble}; the work goes on by itself when it answers", "")
+
+
 @dataclass(slots=True, eq=False)
 class MirrorRun:
     """A mirror for as long as kbsync runs: `begin` and `end` may follow each other many times.
@@ -513,6 +517,9 @@ class MirrorRun:
             await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
         except TargetError as error:
             self.trouble = error.reason
+            if self.halt is not None and self.halt.reason == CREDENTIALS:
+                # What was said of the key may be of another address, and is found out again.
+                await self.set_halt(_down(error.reason))
         else:
             self.trouble = ""
             await self.set_halt(None)
@@ -626,7 +633,7 @@ class MirrorRun:
         # Not twice by one run: it would hide what the run has found out since.
         if self.halt is None or (self.halt.reason in PASSING and self.told is None):
             if reason == TARGET_DOWN:
-                halt = Halt(reason, f"{trouble}; the work goes on by itself when it answers", "")
+                halt = _down(trouble)
             else:
                 halt = Halt(reason, f"{trouble}; it is tried again within a minute", self._retry())
             await self.set_halt(halt)

@@ -100,7 +100,7 @@ class MirrorPlan:
     once. `reembed`: the same bytes again, under another recipe. `held`: deletions that wait for a person
     after this pass, `delete` goes through; and what settings want indexed again, where a person is asked.
     `failed` stay without an up-to-date document. `keep`: documents that stay without their file, None unless
-    the config says `deletions: never`.
+    the config says `deletions: never`. `is_guess`: the target did not say what it holds.
     """
 
     name: str
@@ -115,6 +115,7 @@ class MirrorPlan:
     unchanged: int = 0
     halt: Halt | None = None
     note: str = ""
+    is_guess: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -167,6 +168,7 @@ async def plan_mirror(
         except Halted as error:
             return MirrorPlan(settings.name, halt=halt_told(error, settings, context))
         found = await asyncio.to_thread(private.list_changes)
+        found.is_guess = bool(private.note)
         found.note = "; ".join(filter(None, [private.note, await _shortage(found, target)]))
         return found
 

@@ -71,10 +71,21 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
     one may run, so `retry` tells it to try at once. Where none is, nobody would read that message: a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
-    begins = halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}"))
-    if halt.reason in RELEASED or not begins:
+    if halt.reason in RELEASED or not halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}")):
         return halt
     return replace(halt, cure=write(retry if at_work else once))  # with the options of the reading command
+
+
+def only_goes_on(halt: Halt) -> bool:
+    """Its command cures nothing: it goes on once a person has done what the detail says."""
+    return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
+
+
+def in_words(halt: Halt) -> str:
+    """Detail and command of a halt, for a person."""
+    if not halt.cure:
+        return halt.detail
+    return f"{halt.detail}; {'then run' if only_goes_on(halt) else 'cure'}: {halt.cure}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:

@@ -25,7 +25,7 @@ from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.core.text import printable
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.status import halt_shown, iso
+from kbsync.engine.status import halt_shown, in_words, iso
 from kbsync.errors import StateError
 from kbsync.state.mirrors import Halt
 
@@ -81,7 +81,7 @@ class Notice:
         halt = self.halt
         match self.event:
             case "halted":
-                text = f"{halt.reason}: {halt.detail}" + (f"; cure: {halt.cure}" if halt.cure else "")
+                text = f"{halt.reason}: {in_words(halt)}"
             case "recovered":
                 text = f"works again ({halt.reason} is over)"
             case "quarantined":

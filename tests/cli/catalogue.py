@@ -41,7 +41,7 @@ MIRRORS = (
         "shrunk",
         "deletions-held",
         3,
-        ("7 of 8 documents would be deleted; they stay", "3.md: its deletion is held"),
+        ("7 of 8 documents would be deleted; they stay", "2.md: its deletion is held"),
         "kbsync approve shrunk",
     ),
     Trouble(
@@ -51,7 +51,7 @@ MIRRORS = (
         (
             "8 of 8 documents (152 B) would be indexed again, since settings changed "
             "(from knowledge_type 1 to knowledge_type 2)",
-            "3.md: held as it is, though settings changed",
+            "2.md: held as it is, though settings changed",
         ),
         "kbsync approve recut",
     ),

@@ -354,7 +354,7 @@ def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
     printed = {
         "log": told["cure"],
         "status": mirror(zhipu, flags)["halt"]["cure"],
-        "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("cure: ")[2],
+        "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("then run: ")[2],
     }
     if reason == "folder-missing":
         for look in ("plan", "verify"):
@@ -386,7 +386,7 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
     ran = zhipu.run("--once", *flags, tty=tty)
     assert ran.code == 3
     if tty:
-        whole, approve = after(ran.err, "and 3 more: "), after(ran.err, "to approve what is held: ")
+        whole, approve = after(ran.err, "and 20 more: "), after(ran.err, "to approve what is held: ")
     else:
         told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
         whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]
@@ -670,3 +670,17 @@ def test_every_cure_that_can_be_printed_is_proven_by_a_test() -> None:
     printed = {cure: [one for one in patterns if cures.fits(cure, one)] for cure in cures.cures()}
     assert [cure for cure, fitting in printed.items() if not fitting] == []
     assert patterns - {one for fitting in printed.values() for one in fitting} == set()
+
+
+@long
+def test_a_service_at_another_address_that_is_down_is_not_said_to_refuse_the_key(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    zhipu.vendor.turn(key_revoked=True)
+    assert zhipu.run("--once").code == 3
+    zhipu.aim(url="http://127.0.0.1:1")
+    ran = zhipu.go("--once", hurried=True)
+    assert ran.code == 4
+    [mirror] = zhipu.run("status", "--json").json["mirrors"]
+    assert mirror["halt"]["reason"] == "target-down"
+    assert "credentials" not in ran.words + zhipu.run("status").out
+    zhipu.vendor.turn(key_revoked=False)

@@ -205,9 +205,42 @@ def test_how_full_a_disk_is_is_shown(
     place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
-    shown = paste(place, cure_of(in_this_process(place, check)()))
-    assert (shown.code, len(shown.out.splitlines())) == (0, 2)
-    assert ("IFree" if check == "inodes" else "Avail") in shown.out
+    cure = cure_of(in_this_process(place, check)())
+    assert cure.startswith("delete files that nobody needs on the disk of /")
+    assert Path(cure.rpartition(" of ")[2]) in (place.state, *place.state.parents)
+
+
+@proves("sudo mount -o remount,rw {}")
+def test_a_state_on_a_disk_that_is_mounted_read_only_is_no_matter_of_owners(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    real = os.statvfs
+
+    def read_only(path: Any) -> Any:
+        found = real(path)
+        return os.statvfs_result((*tuple(found)[:8], found.f_flag | os.ST_RDONLY, found.f_namemax))
+
+    monkeypatch.setattr(os, "statvfs", read_only)
+    command, _, mount = cure_of(in_this_process(place, "state")()).rpartition(" ")
+    assert command == "sudo mount -o remount,rw"
+    assert os.path.ismount(mount)
+    assert str(place.state).startswith(mount)
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["--once"]])
+def test_a_state_that_everybody_may_write_into_is_refused_by_all(place: Place, words: list[str]) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    place.state.mkdir(parents=True)
+    place.state.chmod(0o1777)
+    ran = place.run(*words)
+    assert ran.code == 2
+    assert "everybody may write into the state directory" in ran.out + ran.err
+    if words == ["doctor"]:
+        is_cured(place, looks(place, "state"))
 
 
 @proves("sudo systemctl restart {}", "systemctl --user restart {}")

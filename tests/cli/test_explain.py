@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli import without_root
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
@@ -128,3 +129,32 @@ def test_what_programs_leave_in_a_folder_is_not_mirrored_and_the_rule_is_named(
     out = place.run("explain", path, "--folder", "docs").out
     assert said in out
     assert "default" in out
+
+
+def test_a_path_that_nobody_knows_is_a_usage_error(mirrored: Place) -> None:
+    for path in ("nosuch", "nosuch/deeper.md", "/nowhere/at/all"):
+        assert mirrored.run("explain", path, "--folder", "docs").code == 2
+    for path in ("install.md", "guides", "empty.md", "program.bin"):
+        assert mirrored.run("explain", path, "--folder", "docs").code == 0
+
+
+class OrdinaryPlace(Place):
+    """Its kbsync is without the rights of root."""
+
+    modules = (without_root.__name__, without_root.__name__)
+
+
+@long
+@pytest.mark.parametrize("is_seen", [True, False], ids=["after a pass", "before"])
+def test_a_directory_that_may_not_be_listed_is_said_to_be_shut(tmp_path: Path, is_seen: bool) -> None:
+    place = OrdinaryPlace(tmp_path)
+    place.write("a.md", "alpha")
+    place.write("shut/b.md", "beta")
+    if is_seen:
+        assert place.go("--once", "--folder", "docs").code == 0
+    (place.docs / "shut").chmod(0)
+    ran = place.go("explain", "shut", "--folder", "docs")
+    (place.docs / "shut").chmod(0o755)
+    assert ran.code == 0
+    assert "It is a directory that cannot be looked into: permission denied" in ran.out
+    place.close()

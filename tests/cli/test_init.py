@@ -251,3 +251,20 @@ def test_what_root_writes_into_the_home_of_a_user_is_that_user_s(place: Place) -
     os.chown(place.home, 12345, 12345)
     assert place.run("init", "docs").code == 0
     assert {file.stat().st_uid for file in place.home.rglob("*")} == {12345}
+
+
+def test_the_comment_on_the_state_names_the_person_s_own_place(place: Place) -> None:
+    place.write("a.md", "alpha")
+    assert place.run("init", "docs").code == 0
+    assert f'# state_dir: "{place.state}"' in place.config.read_text()
+
+
+def test_every_reason_to_leave_files_out_is_named(place: Place) -> None:
+    for name in ("a.exe", "b.bin", "c.iso", "d.dll", "e.o", "f~", "g.tmp", "h.bak", "i.md~", ".hidden.md"):
+        place.write(name, "something")
+    place.write("empty.md", "")
+    out = place.run("init", "docs").out
+    for extension in ("exe", "bin", "iso", "dll", "o"):
+        assert f"the target does not take .{extension} files" in out
+    for reason in ("*~", "*.tmp", "*.bak", "hidden", "empty"):
+        assert reason in out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.place import Place, Ran
+from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import ZhipuPlace
 
 
@@ -163,3 +163,13 @@ def test_of_two_places_none_is_dropped(place: Place, option: str, where: str) ->
 
 def test_a_place_may_be_named_twice(mirrored: Place) -> None:
     assert mirrored.run("--folder", "docs", "status", "--folder", "docs").code == 0
+
+
+def test_a_pass_that_lacks_a_folder_offers_the_one_around_the_person(mirrored: Place, place: Place) -> None:
+    for inside, folder in ((mirrored, mirrored.docs / "guides"), (place, place.docs)):
+        ran = inside.run("--once", cwd=folder)
+        assert ran.code == 2
+        [line] = [line for line in ran.err.splitlines() if "for one pass of the folder around you" in line]
+        command = line.partition("run: ")[2]
+        assert command == f"kbsync --once --folder {inside.docs}"
+        assert inside.run(*words_of(command)).code == 0

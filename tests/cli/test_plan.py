@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
+from tests.share import long
 
 
 @pytest.fixture
@@ -100,3 +101,15 @@ def test_what_is_kept_is_planned_counted_and_verified_as_such(place: Place) -> N
     assert place.run("approve").out == "nothing is held\n"
     assert "gone.md" in place.found("gone")
     assert "`deletions: never`" in place.run("explain", "gone.md").out
+
+
+@long
+def test_a_plan_that_could_not_ask_the_service_says_so_first_and_exits_4(zhipu: ZhipuPlace) -> None:
+    for number in range(5):
+        zhipu.write(f"{number}.md", f"document {number}")
+    zhipu.aim(url="http://127.0.0.1:1")
+    ran = zhipu.go("plan", hurried=True)
+    assert ran.code == 4
+    first, *others = ran.out.splitlines()
+    assert first.startswith("handbook: the knowledge base could not be looked at (")
+    assert len([line for line in others if line.startswith("+ ")]) == 5

@@ -561,7 +561,8 @@ def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
     missing, *_ = notes(failed, "text")
     assert missing.startswith("handbook: ")
     assert "docs" in missing
-    assert "cure: " in missing
+    assert "make it, mount it, or correct `folder`" in missing
+    assert missing.endswith("; then run: kbsync --once --mirror handbook")
 
 
 async def test_results_as_you_type_come_with_the_same_notes() -> None:

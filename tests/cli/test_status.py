@@ -18,7 +18,7 @@ from kbsync.cli.commands.status_display import speed
 from kbsync.cli.commands.status_watch import changes, framed, in_one_line
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
-from kbsync.cli.output import Output
+from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, late
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
@@ -120,6 +120,7 @@ def test_the_first_line_tells_a_living_daemon_from_a_killed_one(place: Place) ->
     place.configure()
     assert runs(place) == "not running; no pass has ended yet"
     daemon = place.watch()
+    daemon.says("document.ready")
     daemon.says("daemon.watching")
     number = daemon.process.pid
     assert re.fullmatch(rf"running since \d\d:\d\d \(pid {number}\)", runs(place))
@@ -356,7 +357,7 @@ def test_without_a_terminal_each_change_is_a_line() -> None:
     assert told == [
         "1970-01-01T00:00:00Z docs: 1 ready, 1 pending",
         "1970-01-01T00:00:00Z docs: 2 ready",
-        "1970-01-01T00:00:00Z docs: 2 ready; quota: no money; cure: kbsync retry",
+        "1970-01-01T00:00:00Z docs: 2 ready; quota: no money; then run: kbsync retry",
     ]
 
 
@@ -382,7 +383,12 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
         assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
     assert frame.within(900, 80) == [*frame.table, "", *frame.wrong, ""]
     assert frame.left() == [*frame.wrong, "", *frame.table]
-    assert frame.within(50, 80)[-2] == f"in full: {installation.cure('status')}"
+    # Nothing is cut off, so that every command can be copied.
+    narrow = frame.within(50, 80)
+    assert all(cells(line) <= 50 for line in narrow[len(frame.table) :])
+    whole = "".join("".join(narrow[len(frame.table) :]).split())
+    assert "".join(installation.cure("status --documents").split()) in whole
+    assert "put another one there" in " ".join(narrow)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
-from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status, never_ran
+from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status
 from kbsync.errors import Halted, Rejected
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -54,7 +54,7 @@ async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -
     whole = status(world)
     assert [item["path"] for item in whole.pop("items")] == ["f0.md", "f1.md", "f2.md", "link.md", "other.md"]
     assert whole == status(world, MirrorStatus.to_json)
-    bare = never_ran("docs", "/srv/docs", "local")
+    bare = MirrorStatus("docs", "/srv/docs", "local", DocumentCounts())
     assert read(bare) == bare.to_json()
 
 
@@ -176,4 +176,4 @@ def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
     assert not is_fresh(fresh, 60.0, 1061.0)
     waiting = replace(fresh, documents=DocumentCounts(pending=1), oldest_pending_s=61.0)
     assert not is_fresh(waiting, 60.0, 1001.0)
-    assert not is_fresh(never_ran("m", "/m", "local"), 1e9, 0.0)
+    assert not is_fresh(MirrorStatus("m", "/m", "local", DocumentCounts()), 1e9, 0.0)

@@ -18,6 +18,7 @@ from kbsync.cli.context import (
     reader,
     set_up_logs,
 )
+from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import DOCUMENT, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable, printable_lines
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
 @click.option("--text", is_flag=True, help="Also print the text that was extracted.")
 @json_option
 @shared_options
-def command(choices: Choices, path: str, text: bool, as_json: bool) -> None:
+def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """Explain why the file PATH is or is not found: rules, stability, state, document, extracted text.
 
     PATH is absolute, or relative to the mirror or the working directory. For a folder it sums up the files
-    in it.
+    in it. Exits 2 for a PATH that neither the folders nor the state have.
     """
     import asyncio
 
@@ -58,6 +59,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> None:
         output.json({**told.to_json(), **({"text": told.text} if text else {})})
     else:
         _print(output, told, text=text)
+    return Code.USAGE if told.is_unknown else Code.MIRRORED
 
 
 async def explained(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:

@@ -187,7 +187,7 @@ def command(
             lines = _target_lines(kind, key, base, create, base_url)
         moves = trial is not None and trial.into is not None
         is_told = choices.state_dir is not None or (moves and _is_only_here(place, state_dir))
-        config = _written(place, folder, lines, key, state_dir if is_told else None)
+        config = _written(place, folder, lines, key, state_dir, is_told=is_told)
         installation = Installation(config, state_dir)
         done = "" if trial is None else take_over(trial, installation)
     _say_what_next(place, choices, installation, key, done)
@@ -426,13 +426,20 @@ def _required(key: str, about: str) -> str:
 
 
 def _written(
-    place: Path, folder: Path, target: list[str] | None, key: KeyPlace | None, state_dir: Path | None
+    place: Path,
+    folder: Path,
+    target: list[str] | None,
+    key: KeyPlace | None,
+    state_dir: Path,
+    *,
+    is_told: bool,
 ) -> Config:
-    """Write the config and read it back; a bad one is removed again."""
+    """Write the config and read it back; a bad one is removed again. `is_told`: it names the `state_dir`."""
     from kbsync.config.reader import load
     from kbsync.config.template import commented_config
 
-    text = commented_config(folder, target=target, state_dir=state_dir)
+    named = state_dir if is_told else None
+    text = commented_config(folder, target=target, state_dir=named, usual_state_dir=state_dir)
     try:
         make_private_folder(place.parent)
         # A person may add a key later.

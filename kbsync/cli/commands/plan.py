@@ -36,7 +36,7 @@ def command(choices: Choices, as_json: bool, limit: int | None) -> int:
 
 
 def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
-    """Plan a pass of every mirror asked for. PERSON where one is halted."""
+    """Plan a pass of every mirror asked for. PERSON where one is halted, PASSING where a target is silent."""
     import asyncio
 
     from kbsync.config.target import RemoteTargetConfig
@@ -56,7 +56,9 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
             work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
             for line in _lines(output, planned, limit, work):
                 output.line(line)
-    return Code.PERSON if any(each.halt is not None for each in plans) else Code.MIRRORED
+    if any(each.halt is not None for each in plans):
+        return Code.PERSON
+    return Code.PASSING if any(each.is_guess for each in plans) else Code.MIRRORED
 
 
 DESELECTED = "deselected"
@@ -66,6 +68,7 @@ DESELECTED = "deselected"
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:
     """A line for each path, what is deleted and held apart, totals last."""
     from kbsync.engine.plan import RECIPE
+    from kbsync.engine.status import in_words
 
     def section(sign: str, items: Sequence[str], heading: str = "") -> Iterator[str]:
         if items and heading:
@@ -81,10 +84,12 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
         return [_with_size(item) for item in items if item.cause == DESELECTED]
 
     if plan.halt is not None:
-        cure = f"; then: {plan.halt.cure}" if plan.halt.cure else ""
         yield output.red(f"{plan.name}: nothing would be done ({plan.halt.reason})")
-        yield f"  {printable(plan.halt.detail + cure)}"
+        yield f"  {printable(in_words(plan.halt))}"
         return
+    if plan.note:
+        # Before many lines, which would bury it.
+        yield output.red(f"{plan.name}: {printable(plan.note)}")
     plus, tilde, minus, held = output.green("+"), output.yellow("~"), output.red("-"), output.red("!")
     yield from section(plus, [_with_size(item) for item in plan.upload])
     yield from section(tilde, [_with_size(item) for item in plan.replace])
@@ -103,8 +108,6 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     yield from section(keep, [_with_size(item) for item in plan.keep or ()], still)
     failed = [printable(f"{each.path}  ({each.note})") for each in plan.failed]
     yield from section(output.red("x"), failed, "cannot be mirrored:")
-    if plan.note:
-        yield f"{plan.name}: {printable(plan.note)}"
     yield output.bold(_totals(plan, work))
 
 

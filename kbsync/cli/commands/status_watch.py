@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from kbsync.cli.commands.status_display import problems, speed, table_lines
 from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
-from kbsync.engine.status import iso
+from kbsync.engine.status import in_words, iso
 from kbsync.installation import Installation
 
 EVERY = 1.0
@@ -47,15 +48,36 @@ class Frame:
 
     def within(self, columns: int, rows: int) -> list[str]:
         """As much as fits, the table first, with an empty row at the end; says how much does not fit."""
-        whole = [*self.table, *([""] if self.wrong else []), *self.wrong, ""]
-        is_wide = any(cells(_STYLE.sub("", line)) > columns for line in self.wrong)
-        if len(whole) <= rows and not is_wide:
+        wrong = [wrapped(line, columns) for line in self.wrong]
+        whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
+        if len(whole) <= rows:
             return whole
         table = self.table[: max(1, rows - 3)]
-        shown = self.wrong[: max(0, rows - 3 - len(table))]
-        more = len(self.wrong) - len(shown)
-        rest = f"… and {more:,} more; see {self.status}" if more else f"in full: {self.status}"
-        return [*table, "", *shown, rest, ""]
+        shown, left = list[str](), rows - 3 - len(table)
+        for number, lines in enumerate(wrong):
+            if len(lines) > left:
+                rest = f"… and {len(wrong) - number:,} more; see {self.status}"
+                return [*table, "", *shown, rest, ""]
+            shown += lines
+            left -= len(lines)
+        return [*table, "", *shown, f"in full: {self.status}", ""]
+
+
+def wrapped(line: str, columns: int) -> list[str]:
+    """The line in rows of at most so many cells, broken at spaces where there are any: nothing is cut off."""
+    rows, row, width = list[str](), "", 0
+    for word in re.findall(r"\S+\s*", line):
+        taken = cells(_STYLE.sub("", word.rstrip()))
+        if row and width + taken > columns:
+            rows.append(row.rstrip())
+            row, width = "", 0
+        while taken > columns:
+            cut = next(end for end in range(len(word), 0, -1) if cells(word[:end]) <= columns)
+            rows.append(word[:cut])
+            word = word[cut:]
+            taken = cells(word.rstrip())
+        row, width = row + word, width + cells(_STYLE.sub("", word))
+    return [*rows, row.rstrip()]
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
@@ -115,9 +137,8 @@ def in_one_line(report: MirrorReport) -> str:
     """Counts and halt of a mirror."""
     status = report.status
     counts = [f"{number:,} {word}" for word, number in status.documents.to_json().items() if number]
-    halt = "" if status.halt is None else f"; {status.halt.reason}: {status.halt.detail}"
-    cure = f"; cure: {status.halt.cure}" if status.halt is not None and status.halt.cure else ""
+    halt = "" if status.halt is None else f"; {status.halt.reason}: {in_words(status.halt)}"
     who = "; first pass under way" if report.is_in_first_pass else ""
     if report.is_unattended and (report.waiting or not report.has_passed):
         who = "; no kbsync is running"
-    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{cure}{who}")
+    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{who}")

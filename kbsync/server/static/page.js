@@ -402,6 +402,9 @@ function waiting(one, kind, why, meanwhile) {
       el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look }, "Review")));
 }
 
+// A command that cures nothing: it goes on once a person has done what the detail says.
+const goesOn = (halt) => /^kbsync (retry|--once)/.test(halt.cure) && !["target-rejects", "target-stuck"].includes(halt.reason);
+
 function cure(one, button = null) {
   const copy = async () => {
     try {
@@ -411,7 +414,7 @@ function cure(one, button = null) {
   };
   return el("div", { class: "cure" },
     one.halt.cure && [
-      el("span", { class: "dim" }, "Fix it with:"),
+      el("span", { class: "dim" }, goesOn(one.halt) ? "Then run:" : "Fix it with:"),
       el("code", {}, plain(one.halt.cure)),
       el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: copy }, "Copy"),
     ],

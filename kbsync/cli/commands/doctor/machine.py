@@ -92,11 +92,20 @@ def state(installation: Installation) -> Iterator[CheckResult]:
             cure = f"sudo install -d -m 700 -o {user()} {shell_word(str(place))}"
             yield wrong("state", f"{place} cannot be created by {user()}", cure, Code.USAGE)
         return
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        mount = next(each for each in (place, *place.parents) if os.path.ismount(each))
+        cure = f"sudo mount -o remount,rw {shell_word(str(mount))}"
+        yield wrong("state", f"{place} is on a file system that is mounted read-only", cure, Code.USAGE)
+        return
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         cure = f"sudo chown -R {user()} {shell_word(str(place))}"
         yield wrong("state", f"{place} cannot be written by {user()}", cure, Code.USAGE)
         return
-    if place.stat().st_mode & 0o077:
+    if place.stat().st_mode & stat.S_IWOTH:
+        # A pass refuses it too.
+        cure = f"chmod go-rwx {shell_word(str(place))}"
+        yield wrong("state", f"everybody may write into the state directory {place}", cure, Code.USAGE)
+    elif place.stat().st_mode & 0o077:
         cure = f"chmod go-rwx {shell_word(str(place))}"
         yield warning("state", f"other users can look into {place}", cure)
     if astray := list(strange(place)):
@@ -383,13 +392,13 @@ def versions() -> Iterator[CheckResult]:
 def disk(place: Path) -> Iterator[CheckResult]:
     """Free space and inodes where the state is, or will be."""
     there = next(each for each in (place, *place.parents) if each.exists())
-    stat, quoted = os.statvfs(there), shell_word(str(there))
+    stat = os.statvfs(there)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
-    detail, cure = f"{sized(free)} free at {place}", f"df -h {quoted}"
+    detail, cure = f"{sized(free)} free at {place}", f"delete files that nobody needs on the disk of {there}"
     found = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, cure)]
     # On btrfs and others there are as many inodes as there is space for, and none are counted.
     if stat.f_files:
-        detail, cure = f"{inodes:,} inodes free at {place}", f"df -i {quoted}"
+        detail = f"{inodes:,} inodes free at {place}"
         found.append(("inodes", inodes, FEW_INODES, NO_INODES, detail, cure))
     for subject, left, few, none, detail, cure in found:
         if left < none:
