@@ -51,7 +51,7 @@ done
 """
 PIPX = """\
 case "$*" in
-"install ."|"tool install .") grep -q '^name = "kbsync"' pyproject.toml || exit 1
+"install .[mcp]"|"tool install .[mcp]") grep -q '^name = "kbsync"' pyproject.toml || exit 1
     mkdir -p "$HOME/.local/bin"
     printf '#!/bin/sh\\nexec "%s" -m kbsync "$@"\\n' "$INTERPRETER" >"$HOME/.local/bin/kbsync"
     chmod +x "$HOME/.local/bin/kbsync" ;;
@@ -125,7 +125,7 @@ class Machine:
 
     def installed(self) -> None:
         """One who uses kbsync already: a program, a config and a state of a person's own."""
-        for command in ("pipx install .", "mkdir -p /backups /etc/sysctl.d ~/.config/systemd/user"):
+        for command in ("pipx install '.[mcp]'", "mkdir -p /backups /etc/sysctl.d ~/.config/systemd/user"):
             assert self.do(command).returncode == 0
         del self.environ["KBSYNC_CONFIG"], self.environ["STATE_DIRECTORY"]
         (self.root / "home/.config/systemd/user/kbsync.service").touch()

@@ -116,7 +116,7 @@ def test_a_file_that_the_program_beside_kbsync_writes_is_found(tmp_path: Path) -
     assert search.stdout.startswith("today.md")
 
 
-@pytest.mark.parametrize("installs", ["pipx install .", "uv tool install ."])
+@pytest.mark.parametrize("installs", ["pipx install '.[mcp]'", "uv tool install '.[mcp]'"])
 def test_what_was_installed_can_be_run(installs: str, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     assert installs in on_a_machine(DOCS / "getting-started.md")

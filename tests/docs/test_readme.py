@@ -6,11 +6,13 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.cli.place import Place
 from tests.docs.console import Console, run, without_measurements
 from tests.docs.pages import README, ROOT, blocks, name_of
 from tests.share import long
@@ -21,6 +23,13 @@ def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(README, "console", "yaml")):
             assert without_measurements(printed) == without_measurements(step.output), step.command
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.close()
 
 
 @pytest.fixture
@@ -80,3 +89,37 @@ def test_make_try_without_a_folder_takes_the_example(clone: Path, tmp_path: Path
     assert "documents searchable" in printed
     assert "exit 0" in printed
     assert not list(clone.glob(".venv"))
+
+
+def test_what_the_readme_installs_is_all_that_its_commands_need() -> None:
+    text = README.read_text()
+    extras = set(re.findall(r"(?m)^(?:pipx|uv tool) install '\.\[([a-z,]+)\]'$", text))
+    assert extras == {"mcp"}
+    assert "kbsync mcp --folder" in text
+
+
+def test_the_readme_says_which_deletions_go_unasked(place: Place) -> None:
+    [line] = [line for line in README.read_text().splitlines() if "asks before it deletes" in line]
+    assert "More than five and more than a fifth of them, or all" in line
+    for number in range(10):
+        place.write(f"{number}.md", f"document {number}")
+    assert place.run("--once", "--folder", "docs").code == 0
+    for number in range(5):
+        (place.docs / f"{number}.md").unlink()
+    assert place.run("--once", "--folder", "docs", "--json").json["deleted"] == 5
+    for number in range(10, 20):
+        place.write(f"{number}.md", f"document {number}")
+    assert place.run("--once", "--folder", "docs").code == 0
+    for number in range(5, 11):
+        (place.docs / f"{number}.md").unlink()
+    assert place.run("--once", "--folder", "docs").code == 3
+
+
+def test_what_the_readme_mirrors_first_it_also_undoes(place: Place) -> None:
+    text = README.read_text()
+    once = re.search(r"(?m)^\$ \.venv/bin/kbsync (--once --folder \S+)$", text)
+    undo = re.search(r"`\.venv/bin/kbsync (forget \S+ --delete-documents)`", text)
+    assert once is not None
+    assert undo is not None
+    assert place.run(*once[1].split(), cwd=ROOT).code == 0
+    assert place.run(*undo[1].split(), "--yes", cwd=place.home).out.endswith("6 documents deleted\n")
