@@ -70,9 +70,10 @@ async def opened_for_search(installation: Installation) -> AsyncIterator[list[Se
                 continue
             await stack.enter_async_context(aclosing(target))
             # A service's base exists before anything of ours is in it: others' documents are no hits
-            # (promise 6).
-            # Where the state was lost, what kbsync indexed itself is still ours.
-            if record is not None or (target.limits.embedded and (await target.base()).documents):
+            # (promise 6). Where the state was lost, what kbsync indexed itself is still ours; and some
+            # machines only search.
+            is_there = record is not None or mirror.target.searches_all
+            if is_there or (target.limits.embedded and (await target.base()).documents):
                 mirrors.append(searched(installation, mirror, target))
         if not mirrors:
             raise not_yet(installation)

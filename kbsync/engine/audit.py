@@ -32,8 +32,10 @@ from kbsync.core.model import (
     Status,
     Upload,
     UploadState,
+    by_tag,
     serving,
 )
+from kbsync.core.names import tag_of
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
@@ -151,7 +153,7 @@ class Audit:
         self.strays: list[Stray] = []
         self.foreign: set[str] = set()
         self.beyond = 0
-        self._tagged: set[str] = set()  # of the strays, those whose names only kbsync gives
+        self._tags: dict[str, str] = {}  # of the strays, what names that only kbsync gives tell of bytes
 
     # -- the list --------------------------------------------------------------------------------------
 
@@ -222,9 +224,9 @@ class Audit:
             if binding.limits.marks and listed.upload_id is not None and path is not None:
                 proof = Proof.MARK
         may_be_copy = False
-        if path is not None and (listed.digest or "").startswith(TAG):
+        if path is not None and listed.digest is not None and listed.digest.startswith(TAG):
             may_be_copy = True
-            self._tagged.add(listed.remote_id)
+            self._tags[listed.remote_id] = listed.digest
         elif proof is Proof.NONE and path is not None and not binding.limits.marks:
             # Its name says that it is a file of ours as it is now, or may be: a second document for it.
             entry = tx.entries.get(binding.mirror, path)
@@ -319,14 +321,20 @@ class Audit:
                 continue
             if stray.row is None and stray.proof is Proof.NONE:
                 # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12). A
-                # person is told of it where its name has a tag.
+                # person is told of it where it has a tag of ours, and its bytes are those of the tag.
                 entry = tx.entries.get(self._binding.mirror, stray.path)
                 is_copy = entry is not None and _has_bytes(entry, stray.listed)
-                if not is_copy and stray.remote_id not in self._tagged:
+                if not is_copy and not self._fits_its_tag(stray):
                     self.foreign.add(stray.remote_id)
                     continue
             left.append(stray)
         return left
+
+    def _fits_its_tag(self, stray: Stray) -> bool:
+        tag = self._tags.get(stray.remote_id)
+        if tag is None or stray.digest == UNREADABLE:
+            return False
+        return stray.digest in ("", tag) or by_tag(tag_of(stray.digest)) == tag
 
     async def compare(
         self, strays: Sequence[Stray], *, with_folder: bool = True

@@ -201,11 +201,13 @@ class Deletions:
     async def weigh(self, *, now: bool = False) -> int:
         """Weigh the collected deletions once none came for a while (`now`: the collection is complete).
 
-        Returns how many of them wait for a person from now on.
+        They are decided about as one, in a transaction that takes no time for each, and the rest follows a
+        page at a time: also after a crash. Returns how many of them wait for a person from now on.
         """
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         held = 0
         if n:
+            await self._release_let_go()  # of a run that was cut off
             if not (now or self._clock.wall() >= self._weigh_at(first, last)):
                 return 0
             longest = first + self._journal.binding.settings.settle_longest
@@ -213,33 +215,64 @@ class Deletions:
                 return 0  # files wait for their second look: what goes together is weighed together
             if await self._identity() is None:
                 return 0
-            held = await self._store.write(self._weigh)
+            began = await self._withdraw_others()
+            held = await self._store.write(partial(self._weigh, began))
+            if held:
+                await self._withdraw_others()
+            await self._release_let_go()
         # Nothing is to be weighed any more; only what may have moved is still waited for.
         self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
         return held
 
-    def _weigh(self, tx: Tx) -> int:
+    async def _withdraw_others(self) -> float:
+        """Withdraw candidates that are none any more; returns when the first file of the others went."""
+        ahead = self._clock.wall() - self._clock.steady()
+        began, after = math.inf, None
+
+        def withdraw(page: Sequence[Candidate], tx: Tx) -> list[Candidate]:
+            return [one for one in page if self._is_still_to_go(tx, one)]
+
+        def candidates(tx: Tx) -> list[Candidate]:
+            return tx.holds.candidates(self._mirror, after=after, limit=PAGE)
+
+        while page := await self._store.read(candidates):
+            after = page[-1].path
+            left = await self._store.write(partial(withdraw, page))
+            began = min([began, *(self._missed.get(one.path, one.at - ahead) for one in left)])
+        return began
+
+    def _weigh(self, began: float, tx: Tx) -> int:
+        """Decide about all at once. `began`: when the first file of them went, steady seconds."""
         binding, now = self._journal.binding, self._clock.wall()
-        batch = [one for one in tx.holds.candidates(self._mirror) if self._is_still_to_go(tx, one)]
-        if not batch:
-            return 0
+        batch = tx.holds.count_batch(self._mirror)
         serving = self._count_served(tx)
         # Deletions that come in bursts are one: otherwise a folder could be emptied a few files at a time.
         executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)
         # How many documents served when the first file of the batch went.
-        ahead = now - self._clock.steady()
-        began = min(self._missed.get(one.path, one.at - ahead) for one in batch)
         counts = [count for at, count in self._served if at < began]
         before = counts[-1] if counts else next((count for _, count in self._served), None)
-        if tx.mirrors.get(self._mirror).hold_all or must_hold(
-            len(batch), executed, serving, binding.settings.deletions, before
-        ):
-            self._hold(tx, batch)
-            return len(batch)
-        for candidate in batch:
-            self._release(tx, candidate.upload)
-        tx.holds.log(self._mirror, now, len(batch))
+        asks = tx.mirrors.get(self._mirror).hold_all
+        if batch and (asks or must_hold(batch, executed, serving, binding.settings.deletions, before)):
+            tx.holds.hold_batch(self._mirror, now)
+            return batch
+        if batch:
+            tx.holds.let_batch_go(self._mirror)
+            tx.holds.log(self._mirror, now, batch)
         return 0
+
+    async def _release_let_go(self) -> None:
+        """Set to be deleted what was weighed and let through."""
+
+        def release(tx: Tx) -> int:
+            page = tx.holds.candidates(self._mirror, let_go=True, limit=PAGE)
+            for candidate in page:
+                if self._is_still_to_go(tx, candidate):
+                    self._release(tx, candidate.upload)
+                tx.holds.withdraw(self._mirror, candidate.path)
+            return len(page)
+
+        while await self._store.write(release):
+            pass
 
     def _is_still_to_go(self, tx: Tx, candidate: Candidate) -> bool:
         """The path still has to part with exactly this upload; else the candidate is withdrawn."""
@@ -255,18 +288,8 @@ class Deletions:
         ):
             return True
         tx.holds.withdraw(self._mirror, candidate.path)
+        self._journal.decide(tx, candidate.path)  # one that is held now is shown so
         return False
-
-    def _hold(self, tx: Tx, batch: Iterable[Candidate]) -> None:
-        hold = tx.holds.open(self._mirror, self._clock.wall())
-        for candidate in batch:
-            upload = tx.uploads.get(candidate.upload)
-            assert upload is not None
-            item = HoldItem(candidate.path, upload.id, upload.digest, candidate.cause)
-            tx.holds.add_item(hold, item)
-            tx.uploads.save(lifecycle.hold(upload))
-            tx.holds.withdraw(self._mirror, candidate.path)
-            self._journal.decide(tx, candidate.path)
 
     def _release(self, tx: Tx, number: int) -> None:
         upload = tx.uploads.get(number)
@@ -292,14 +315,16 @@ class Deletions:
         return done
 
     async def _run(self, hold: int) -> int:
-        items = await self._store.read(lambda tx: list(tx.holds.items(hold)))
-        done = 0
+        done, after = 0, 0
 
         def run(page: Sequence[HoldItem], lacking: Collection[str], tx: Tx) -> int:
             return sum(self._run_item(tx, item, is_lacking=item.path in lacking) for item in page)
 
-        for start in range(0, len(items), PAGE):
-            page = items[start : start + PAGE]
+        def items(tx: Tx) -> list[HoldItem]:
+            return tx.holds.items_after(hold, after, PAGE)
+
+        while page := await self._store.read(items):
+            after = page[-1].upload
             looked = await self._looks([item.path for item in page])
             if looked is None:
                 return done

@@ -197,7 +197,7 @@ def _check_folder(
         known = tx.entries.get(binding.mirror, path)
         if server is None or known is None or known.status in (Status.PENDING, Status.INDEXING):
             return None
-        if any(candidate.path == path for candidate in tx.holds.candidates(binding.mirror)):
+        if tx.holds.is_candidate(binding.mirror, path):
             return None
         if planned.cause != "gone":
             return server

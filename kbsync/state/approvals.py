@@ -49,14 +49,22 @@ class Hold:
     detail: str = ""
 
 
+_BATCH = (
+    "FROM candidate c JOIN upload u ON u.id = c.upload AND u.state = 5 AND u.path = c.path"
+    " WHERE c.mirror = ?1 AND NOT c.let_go"
+)
+"""What is weighed as one."""
+
+
 class Holds(Table):
     """Candidates, holds and the deletion log of one connection."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float) -> None:
         """A deletion to be weighed; the time of the first nomination stays."""
         self._db.execute(
-            "INSERT INTO candidate VALUES(?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause",
+            "INSERT INTO candidate(mirror, path, upload, cause, at) VALUES(?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause,"
+            " let_go = let_go AND upload = excluded.upload",
             (mirror, bind(path), upload, cause, now),
         )
 
@@ -64,11 +72,43 @@ class Holds(Table):
         """The path is wanted again."""
         self._db.execute("DELETE FROM candidate WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
-    def candidates(self, mirror: int) -> Iterator[Candidate]:
-        """What waits to be weighed."""
-        sql = "SELECT path, upload, cause, at FROM candidate WHERE mirror = ? ORDER BY path"
-        for path, upload, cause, at in self._db.execute(sql, (mirror,)):
-            yield Candidate(unbind(path), upload, cause, at)
+    def candidates(
+        self, mirror: int, *, let_go: bool = False, after: str | None = None, limit: int = -1
+    ) -> list[Candidate]:
+        """What waits to be weighed, or was and is let go, by path; from the one after `after`."""
+        sql = (
+            "SELECT path, upload, cause, at FROM candidate WHERE mirror = ?1 AND let_go = ?2"
+            " AND (?3 IS NULL OR path > ?3) ORDER BY path LIMIT ?4"
+        )
+        bound = None if after is None else bind(after)
+        rows = self._db.execute(sql, (mirror, let_go, bound, limit))
+        return [Candidate(unbind(path), upload, cause, at) for path, upload, cause, at in rows]
+
+    def is_candidate(self, mirror: int, path: str) -> bool:
+        """The deletion of this path's document waits to be weighed."""
+        sql = "SELECT 1 FROM candidate WHERE mirror = ? AND path = ?"
+        return self._db.execute(sql, (mirror, bind(path))).get is not None
+
+    def count_batch(self, mirror: int) -> int:
+        """How many of the candidates still serve and are to be weighed."""
+        return int(self._db.execute(f"SELECT count(*) {_BATCH}", (mirror,)).get)
+
+    def let_batch_go(self, mirror: int) -> None:
+        """All that is to be weighed is let through."""
+        self._db.execute("UPDATE candidate SET let_go = 1 WHERE mirror = ?", (mirror,))
+
+    def hold_batch(self, mirror: int, now: float) -> None:
+        """All that is to be weighed waits for a person, in one hold; the uploads are HELD."""
+        hold = self.open(mirror, now)
+        self._db.execute(
+            f"INSERT OR REPLACE INTO hold_item SELECT ?2, c.path, u.id, u.digest, c.cause {_BATCH}",
+            (mirror, hold),
+        )
+        sql = (
+            "UPDATE upload SET state = 6, next_look_at = NULL"
+            " WHERE state = 5 AND id IN (SELECT upload FROM hold_item WHERE hold = ?)"
+        )
+        self._db.execute(sql, (hold,))
 
     def candidate_times(self, mirror: int) -> tuple[int, float, float]:
         """Number of candidates, and when the first and the last were found (0.0 for none)."""
@@ -103,10 +143,19 @@ class Holds(Table):
         return [Hold(*row) for row in self._db.execute(sql, (mirror, kind))]
 
     def items(self, hold: int) -> Iterator[HoldItem]:
-        """What a hold is about."""
+        """What a hold is about, by path."""
         sql = "SELECT path, upload, digest, cause FROM hold_item WHERE hold = ? ORDER BY path"
         for path, upload, digest, cause in self._db.execute(sql, (hold,)):
             yield HoldItem(unbind(path), upload, digest, cause)
+
+    def items_after(self, hold: int, upload: int, limit: int) -> list[HoldItem]:
+        """A page of what a hold is about, in the order of uploads."""
+        sql = (
+            "SELECT path, upload, digest, cause FROM hold_item"
+            " WHERE hold = ? AND upload > ? ORDER BY upload LIMIT ?"
+        )
+        rows = self._db.execute(sql, (hold, upload, limit))
+        return [HoldItem(unbind(path), number, digest, cause) for path, number, digest, cause in rows]
 
     def item_count(self, hold: int) -> int:
         """How many deletions a hold is about."""

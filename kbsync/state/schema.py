@@ -205,6 +205,11 @@ CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(
 """
 """What forgotten mirrors left in their bases: ids that prove documents ours, and no names of files."""
 
+LET_GO = """
+ALTER TABLE candidate ADD COLUMN let_go INTEGER NOT NULL DEFAULT 0;
+"""
+"""Deletions that were weighed and are let through, of which the uploads do not say so yet."""
+
 MIGRATIONS: tuple[str, ...] = (
     FIRST,
     NAMED,
@@ -216,6 +221,7 @@ MIGRATIONS: tuple[str, ...] = (
     KEPT,
     PLACES,
     FORGOTTEN,
+    LET_GO,
 )
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 

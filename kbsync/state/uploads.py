@@ -242,10 +242,17 @@ class Uploads(Table):
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(states)} AND id > ? ORDER BY id LIMIT ?"
         return list(self._select(where, (mirror, binding, after, limit)))
 
-    def failed_before(self, mirror: int, binding: int) -> list[Upload]:
-        """Those on their way that failed before."""
-        where = f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND repairs > 0"
-        return list(self._select(where, (mirror, binding)))
+    def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
+        """Those on their way that failed before, with an id above `after`."""
+        where = (
+            f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND repairs > 0 AND id > ?"
+            " ORDER BY id LIMIT ?"
+        )
+        return list(self._select(where, (mirror, binding, after, limit)))
+
+    def highest(self) -> int:
+        """The highest id of all."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
         """Documents (remote ids) of a mirror in these states, by binding."""

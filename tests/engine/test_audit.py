@@ -109,12 +109,12 @@ async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) 
     assert copy.remote_id in world.base.documents
 
 
-async def test_what_nothing_proves_ours_is_told_and_left_alone_until_a_person_repairs(world: World) -> None:
-    """Documents of a lost state, one of them under a path of ours, with other bytes."""
-    left = world.base.add("f0.md", b"older", path="f0.md", foreign=False).remote_id
-    world.base.add("gone.md", b"x", path="gone.md", foreign=False)
-    world.base.add("theirs.md", b"theirs")
+async def test_what_another_state_left_is_told_and_left_alone_until_a_person_repairs(world: World) -> None:
+    """One is under a path of ours, with other bytes."""
     await mirrored(world)
+    left = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
+    world.base.add("gone.md", b"x", path="gone.md", upload_id=8, foreign=False)
+    world.base.add("theirs.md", b"theirs")
     with capture_logs() as logs:
         outcome = await audited(world)
     assert (outcome.duplicate, outcome.orphaned, outcome.foreign, outcome.mended) == (1, 1, 1, 0)

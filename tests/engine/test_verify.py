@@ -132,10 +132,21 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
 
 
 async def test_a_leftover_without_a_file_is_orphaned(world: World) -> None:
-    world.base.add("gone.md", b"text", path="gone.md", foreign=False)
     await world.mirrored(3)
+    left = twin(world, "gone.md", b"text")
     found = await verified(world)
-    assert paths(found) == {"orphaned": ["gone.md"]} and not repair_request(found)
+    assert paths(found) == {"orphaned": ["gone.md"]}
+    await repair(world)
+    assert left not in world.base.documents
+
+
+async def test_after_a_lost_state_a_document_without_a_file_goes_like_any_other(world: World) -> None:
+    await world.mirrored(3)
+    world.lose_state()
+    world.delete("f0.md")
+    world.write("f1.md", "changed meanwhile")
+    await world.once()
+    assert world.served() == world.on_disk() and len(world.base.documents) == 2
 
 
 async def test_before_the_pass_that_adopts_nothing_is_wrong(tmp_path: Path) -> None:

@@ -147,8 +147,8 @@ MISTAKES = {
     "held-by-halves": Mistake(
         "of deletions that are held the documents are deleted all the same",
         "kbsync/engine/deletions.py",
-        "            self._hold(tx, batch)\n            return len(batch)",
-        "            self._hold(tx, batch)\n            batch = batch[1:]",
+        "            tx.holds.hold_batch(self._mirror, now)\n            return batch",
+        "            tx.holds.let_batch_go(self._mirror)\n            return batch",
         ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),
     # 6. Others' documents are untouched.
