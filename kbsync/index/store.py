@@ -126,10 +126,10 @@ class Store(Protocol):
         """Whoever stored documents here has ended: forget who that was, where none is left. Repeatable."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Up to `limit` documents with ids greater than `after`, in order."""
+        """Up to `limit` documents with ids greater than `after`, in order: those with all their passages."""
 
     def present(self, documents: Iterable[int]) -> set[int]:
-        """Those of `documents` that are there."""
+        """Those of `documents` that are there with all their passages."""
 
     def known(self, model: str, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that have a vector of `model`."""

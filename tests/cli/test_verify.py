@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
+import apsw
+import pytest
+
 from tests.cli.place import Place
 
 
@@ -28,3 +33,34 @@ def test_verify_finds_what_is_stale_and_repair_asks_for_it(place: Place) -> None
     assert "repair of handbook scheduled; the next pass does it: kbsync --once" in repaired.err
     assert place.run("--once", "--json").json["replaced"] == 1
     assert place.run("verify").code == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "missing"),
+    [
+        ("DELETE FROM chunk", ["a.md", "b.md"]),
+        ("DELETE FROM chunk WHERE text LIKE '%kestrel%'", ["a.md"]),
+        ("DELETE FROM run", ["a.md", "b.md"]),
+        ("INSERT INTO words(words) VALUES ('delete-all')", ["a.md", "b.md"]),
+    ],
+)
+def test_verify_finds_documents_that_lost_their_passages(
+    place: Place, damage: str, missing: list[str]
+) -> None:
+    place.write("a.md", "# Falcons\n\nThe kestrel.\n\n# Waders\n\nThe heron.\n")
+    place.write("b.md", "# Gulls\n\nThe tern.\n")
+    place.configure()
+    assert place.run("--once").code == 0
+    with closing(apsw.Connection(str(place.state / "kb/handbook/index.db"))) as index:
+        index.execute(damage)
+    found = place.run("verify", "--json")
+    assert (found.code, found.json["mirrors"][0]["missing"]) == (1, missing)
+    assert place.run("verify", "--repair").code == 1
+    assert place.run("--once").code == 0
+    for word, path in (("kestrel", "a.md"), ("heron", "a.md"), ("tern", "b.md")):
+        hits = place.run("search", word, "--json").json["hits"]
+        having = [hit["path"] for hit in hits if any(word in each["text"] for each in hit["passages"])]
+        assert having == [path]
+    assert place.run("verify").code == 0
+    with closing(apsw.Connection(str(place.state / "kb/handbook/index.db"))) as index:
+        assert index.execute("SELECT path FROM document ORDER BY path").fetchall() == [("a.md",), ("b.md",)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -50,11 +51,16 @@ class Place:
 
     def psql(self, statement: str, database: str = "") -> str:
         """A command that an administrator can paste."""
+        return shlex.join([*self._psql("postgres", database or self.name), "-c", statement])
+
+    def psql_file(self, file: Path, user: str) -> str:
+        """A command that runs a file of statements in one transaction."""
+        return shlex.join([*self._psql(user, self.name), "-1", "-v", "ON_ERROR_STOP=1", "-f", str(file)])
+
+    def _psql(self, user: str, database: str) -> list[str]:
         host = ["-h", self._host] if self._host else []
         port = ["-p", self._port] if self._port else []
-        return shlex.join(
-            ["psql", *host, *port, "-U", "postgres", "-d", database or self.name, "-c", statement]
-        )
+        return ["psql", *host, *port, "-U", user, "-d", database]
 
 
 def identifier(name: str) -> str:

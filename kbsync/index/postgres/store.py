@@ -26,7 +26,7 @@ from kbsync.index.postgres import schema
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
 from kbsync.index.postgres.errors import gone, literal
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
-from kbsync.index.postgres.writing import VectorsLackingError, Writing, bind, unbind
+from kbsync.index.postgres.writing import WHOLE, VectorsLackingError, Writing, bind, unbind
 from kbsync.index.store import Stored
 
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -185,8 +185,8 @@ class PostgresStore:
         """Documents in the order of their ids."""
         self._settle()
         rows = self._rows(
-            "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document"
-            " WHERE owner = @own AND id > %(after)s ORDER BY id LIMIT %(limit)s",
+            "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document d"
+            " WHERE owner = @own AND id > %(after)s AND @whole ORDER BY id LIMIT %(limit)s",
             after=after,
             limit=limit,
         )
@@ -196,7 +196,7 @@ class PostgresStore:
         """Those that are there and ours."""
         self._settle()
         rows = self._rows(
-            "SELECT id FROM document WHERE owner = @own AND id = ANY(%(ids)s::bigint[])",
+            "SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND @whole",
             ids=list(filter(_is_id, documents)),
         )
         return {each for (each,) in rows}
@@ -365,6 +365,10 @@ class PostgresStore:
                 return []
             # A writer's own are its token's alone: another may have taken the prefix since.
             named = self._named() | ({} if self._claim is None else {"prefix": None})
+            if "@whole" in statement:
+                [(version,)] = connection.execute("SELECT version FROM base")
+                # Before the upgrade, which a reader cannot make, nothing says how many passages there were.
+                statement = statement.replace("@whole", "true" if version < 2 else WHOLE)
             return connection.execute(statement.replace("@own", _OWN), named | values).fetchall()
 
     @contextmanager
@@ -381,7 +385,7 @@ class PostgresStore:
                 row = connection.execute(_FENCE, (self._owner.token, claim.generation, claim.uuid)).fetchone()
             if row is None:
                 raise self._lost(connection, claim, is_made=is_made)
-            writing = Writing(connection, row[0])
+            writing = Writing(connection, row[0], self._owner.token)
             yield writing
             writing.count()
 
@@ -391,9 +395,8 @@ class PostgresStore:
             if self._claim is not None and self._claim is not before:
                 return self._claim
             with self._transaction() as (connection, _):
-                schema.make(connection)
-                [(version, uuid)] = connection.execute("SELECT version, uuid::text FROM base")
-                schema.require_version(version, self._connections.place)
+                schema.make(connection, self._connections.place)
+                [(uuid,)] = connection.execute("SELECT uuid::text FROM base")
                 # The lock of `make` is held: nobody else claims anything meanwhile.
                 rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._named())]
                 for row in rows:

@@ -8,9 +8,10 @@ import struct
 import sys
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.errors import other_dimensions
@@ -46,12 +47,35 @@ class _Passage:
     line: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A row of `document`. `named`: the text of its name that is searched.
+
+    `is_earlier`: an earlier try of the same upload left it.
+    """
+
+    id: int
+    content: int
+    named: str
+    tokeniser: int
+    passages: int
+    words: int
+    is_earlier: bool
+
+
+WHOLE = """(
+  d.passages = (
+    SELECT count(*) FROM passage p JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id
+    WHERE p.content = d.content))"""
+"""A condition of a row `d` of `document`: all its passages are there to be found."""
+
+
 class Writing:
     """The changes of one owner in one transaction. `count` comes last."""
 
-    def __init__(self, connection: Connection, owner: int) -> None:
-        """The owner's row is locked."""
-        self._connection, self._owner = connection, owner
+    def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
+        """The owner's row is locked. `state`: its token."""
+        self._connection, self._owner, self._state = connection, owner, state
         self._documents, self._passages, self._words = 0, 0, 0
 
     def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
@@ -60,25 +84,14 @@ class Writing:
         Raises `VectorsLackingError`.
         """
         label, named = bind(entry.path), naming_text(entry.title, entry.tags, entry.path)
-        # What an earlier try of the same upload left. The number alone does not prove that: with a new state
-        # the numbers start again. A document of a former state keeps its place and loses the number.
-        rows = self._connection.execute(
-            "SELECT id, content, title, tags, path, tokeniser,"
-            " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
-            " FROM document WHERE owner = %s AND (id = %s OR upload_id = %s)",
-            (entry.upload_id, entry.digest, label, self._owner, entry.replaces, entry.upload_id),
-        ).fetchall()
-        old = [row for row in rows if row[-1] or row[0] == entry.replaces]
-        old.sort(key=lambda row: not row[-1])
-        earlier, content, kept = None, None, dict[bytes, list[_Passage]]()
-        for number, its_content, title, tags, path, tokeniser, is_earlier in old:
-            earlier = number if is_earlier else earlier
-            if content is None:
-                content = its_content
-                # Passages under another name or tokeniser are found by other words, so they are made anew.
-                if (naming_text(title, tags, unbind(path)), tokeniser) == (named, TOKENISER):
-                    kept = self._passages_of(content)
-        if content is None:
+        old, earlier = self._find_old(entry, label)
+        content, kept = None, dict[bytes, list[_Passage]]()
+        if old:
+            content = old[0].content
+            # Passages under another name or tokeniser are found by other words, so they are made anew.
+            if (old[0].named, old[0].tokeniser) == (named, TOKENISER):
+                kept = self._passages_of(content)
+        else:
             [(content,)] = self._connection.execute("SELECT nextval('content')")
         fresh, moved = list[tuple[int, bytes, Chunk]](), list[tuple[_Passage, int, Chunk]]()
         stay = set[int]()
@@ -94,39 +107,47 @@ class Writing:
         self._move(moved)
         # Vectors that are there are copied before what they belong to is taken out.
         stay.update(self._insert(content, named, fresh, model, vectors))
-        self._take_out([each[1] for each in old], stay)
-        return self._show(entry, content, earlier, [each[0] for each in old], label)
+        self._connection.execute(
+            "DELETE FROM passage WHERE content = %s AND id <> ALL(%s::bigint[])", (content, list(stay))
+        )
+        return self._show(entry, content, earlier, old, label)
 
     def delete(self, documents: Sequence[int]) -> None:
-        """Take out those documents that are there and ours."""
+        """Take out those documents that are there and ours, with all that belongs to them."""
         gone = self._connection.execute(
-            "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING content",
+            "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
         ).fetchall()
-        self._documents -= len(gone)
-        self._take_out([content for (content,) in gone], ())
+        for passages, words in gone:
+            self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
         """Change path, name and time, and the words where they differ; whether it is there and ours."""
+        self._free(bind(path), document)
         row = self._connection.execute(
-            "UPDATE document d SET path = %s, name = %s, shown = %s, modified = %s FROM document old"
-            " WHERE d.owner = %s AND d.id = %s AND old.id = d.id"
-            " RETURNING d.content, d.title, d.tags, old.path",
-            (bind(path), bind(name), _shown(path), modified, self._owner, document),
+            "UPDATE document d"
+            " SET path = %s, name = %s, shown = %s, modified = %s, state = %s, is_current = true"
+            " FROM document old WHERE d.owner = %s AND d.id = %s AND old.id = d.id"
+            " RETURNING d.content, d.title, d.tags, old.path, d.words",
+            (bind(path), bind(name), _shown(path), modified, self._state, self._owner, document),
         ).fetchone()
         if row is None:
             return False
-        content, title, tags, before = row
-        if (named := naming_text(title, tags, path)) != naming_text(title, tags, unbind(before)):
+        content, title, tags, path_before, words_before = row
+        if (named := naming_text(title, tags, path)) != naming_text(title, tags, unbind(path_before)):
             passages = self._connection.execute(
                 "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
             ).fetchall()
-            self._forget_words([each for each, _, _ in passages])
-            self._add_words(named, passages)
             self._connection.execute(
-                "UPDATE document SET tokeniser = %s WHERE owner = %s AND id = %s",
-                (TOKENISER, self._owner, document),
+                "DELETE FROM words WHERE passage = ANY(%s::bigint[])", ([each for each, _, _ in passages],)
             )
+            self._add_words(named, passages)
+            words = self._count_words(content)
+            self._connection.execute(
+                "UPDATE document SET tokeniser = %s, words = %s WHERE owner = %s AND id = %s",
+                (TOKENISER, words, self._owner, document),
+            )
+            self._add(0, 0, words - words_before)
         return True
 
     def count(self) -> None:
@@ -137,12 +158,60 @@ class Writing:
             (self._documents, self._passages, self._words, self._owner),
         )
 
+    def _add(self, documents: int, passages: int, words: int) -> None:
+        self._documents += documents
+        self._passages += passages
+        self._words += words
+
+    # -- documents
+
+    def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
+        """The documents that one put makes way for, and the id that it keeps from an earlier try.
+
+        They are: what an earlier try of the same upload left, the one it replaces, and what has its path
+        though this state does not know of it. The first of them gives its passages.
+        """
+        rows = [
+            _Document(number, content, naming_text(title, tags, unbind(path)), *rest)
+            for number, content, title, tags, path, *rest in self._connection.execute(
+                "SELECT id, content, title, tags, path, tokeniser, passages, words,"
+                # The number alone proves nothing: with a new state the numbers start again. A document of a
+                # former state keeps its place and loses the number.
+                " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
+                " FROM document WHERE owner = %s AND (id = %s OR upload_id = %s)",
+                (entry.upload_id, entry.digest, label, self._owner, entry.replaces, entry.upload_id),
+            )
+        ]
+        old = [row for row in rows if row.is_earlier or row.id == entry.replaces]
+        old.sort(key=lambda row: not row.is_earlier)
+        self._free(label, *(row.id for row in old))
+        return old, next((row.id for row in old if row.is_earlier), None)
+
+    def _free(self, path: bytes, *but: int) -> None:
+        """Let no other document than these have a path.
+
+        One that this state stored is found until the state renames or deletes it, which is on its way. One
+        that it cannot know of, or that lost passages, nobody would ever take out (promise 3).
+        """
+        there = self._connection.execute(
+            f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608
+            " WHERE owner = %s AND sha256(path) = sha256(%s) AND is_current AND id <> ALL(%s::bigint[])",
+            (self._state, self._owner, path, list(but)),
+        ).fetchall()
+        self.delete([number for number, is_known in there if not is_known])
+        self._connection.execute(
+            "UPDATE document SET is_current = false WHERE owner = %s AND id = ANY(%s::bigint[])",
+            (self._owner, [number for number, is_known in there if is_known]),
+        )
+
     # -- passages
 
     def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """By digest; of equal ones the last comes first."""
+        """Those that can be found, by digest; of equal ones the last comes first."""
         rows = self._connection.execute(
-            "SELECT id, digest, place, page, line FROM passage WHERE content = %s ORDER BY place DESC",
+            "SELECT p.id, digest, place, page, line FROM passage p"
+            " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
+            " WHERE content = %s ORDER BY place DESC",
             (content,),
         )
         found = dict[bytes, list[_Passage]]()
@@ -184,7 +253,6 @@ class Writing:
             )
         ]
         chunks = {number: chunk for number, (_, _, chunk) in zip(ids, fresh, strict=True)}
-        self._add_vectors(chunks, model, vectors)
         columns = "id, content, place, digest, text, headings, page, line"
         types = ("int8", "int8", "int4", "bytea", "text", "text[]", "int4", "int4")
         rows = (
@@ -192,46 +260,44 @@ class Writing:
             for number, (place, digest, c) in zip(ids, fresh, strict=True)
         )
         self._copy(f"passage ({columns})", types, rows)
+        self._add_vectors(chunks, model, vectors)
         self._add_words(named, [(number, chunk.headings, chunk.text) for number, chunk in chunks.items()])
-        self._passages += len(ids)
         return ids
 
-    def _take_out(self, contents: Sequence[int], stay: Collection[int]) -> None:
-        """The passages of `contents` with all they have, but for those that `stay`."""
-        if not contents:
-            return
-        gone = self._connection.execute(
-            "DELETE FROM passage WHERE content = ANY(%s::bigint[]) AND id <> ALL(%s::bigint[]) RETURNING id",
-            (contents, list(stay)),
-        ).fetchall()
-        ids = [each for (each,) in gone]
-        self._passages -= len(ids)
-        self._forget_words(ids)
-        self._connection.execute("DELETE FROM vector WHERE passage = ANY(%s::bigint[])", (ids,))
-
-    def _show(self, entry: Entry, content: int, earlier: int | None, old: Sequence[int], label: bytes) -> int:
-        """The document's row in the place of the `old` ones; its id."""
-        self._connection.execute(
-            "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[])", (self._owner, old)
-        )
+    def _show(
+        self, entry: Entry, content: int, earlier: int | None, old: Sequence[_Document], label: bytes
+    ) -> int:
+        """Make the document's row out of the first of the `old` ones and delete the others; its id."""
+        self.delete([each.id for each in old[1:]])
         self._connection.execute(
             "UPDATE document SET upload_id = NULL WHERE owner = %s AND upload_id = %s",
             (self._owner, entry.upload_id),
         )
-        self._documents += 1 - len(old)
+        words = self._count_words(content)
+        values = (
+            *(self._owner, content, entry.upload_id, label, label, bind(entry.name), _shown(entry.path)),
+            *(entry.digest, entry.size, entry.recipe, entry.title and clean(entry.title)),
+            *(list(map(clean, entry.tags)), TOKENISER, entry.modified, time.time()),
+            *(len(entry.chunks), words, self._state, True),
+        )
         # No number is given twice: the id of a deleted document names no other one (promise 6). A base put
         # back to what it was has its sequence put back too, and the clock not.
-        [(number,)] = self._connection.execute(
-            f"INSERT INTO document VALUES (coalesce(%s, {_NEW_ID}), %s, %s, %s, %s, %s, %s,"  # noqa: S608
-            " %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-            (
-                *(earlier, self._owner, content, entry.upload_id, label, label, bind(entry.name)),
-                *(_shown(entry.path), entry.digest, entry.size, entry.recipe),
-                entry.title and clean(entry.title),
-                *(list(map(clean, entry.tags)), TOKENISER, entry.modified, time.time()),
-            ),
-        )
-        return int(number)
+        number = f"coalesce(%s, {_NEW_ID})"
+        blanks = ", ".join(["%s"] * len(values))
+        if old:
+            # The passages that stay belong to this row: without it they would go.
+            self._add(0, len(entry.chunks) - old[0].passages, words - old[0].words)
+            [(shown,)] = self._connection.execute(
+                f"UPDATE document SET ({_COLUMNS}) = ({number}, {blanks}) WHERE id = %s RETURNING id",  # noqa: S608
+                (earlier, *values, old[0].id),
+            )
+        else:
+            self._add(1, len(entry.chunks), words)
+            [(shown,)] = self._connection.execute(
+                f"INSERT INTO document ({_COLUMNS}) VALUES ({number}, {blanks}) RETURNING id",  # noqa: S608
+                (earlier, *values),
+            )
+        return int(shown)
 
     # -- words
 
@@ -249,18 +315,19 @@ class Writing:
                         term = term_of(word)
                         counts[term] = counts.get(term, 0) + worth
                 length = sum(map(len, fields))
-                self._words += length
                 terms = sorted(counts)
                 yield number, self._owner, length, terms, bytes(min(255, counts[term]) for term in terms)
 
         types = ("int8", "int4", "int4", "int4[]", "bytea")
         self._copy("words (passage, owner, length, terms, counts)", types, rows())
 
-    def _forget_words(self, passages: Sequence[int]) -> None:
-        gone = self._connection.execute(
-            "DELETE FROM words WHERE passage = ANY(%s::bigint[]) RETURNING length", (passages,)
-        ).fetchall()
-        self._words -= sum(length for (length,) in gone)
+    def _count_words(self, content: int) -> int:
+        [(words,)] = self._connection.execute(
+            "SELECT coalesce(sum(length), 0)::bigint FROM passage p JOIN words w ON w.passage = p.id"
+            " WHERE content = %s",
+            (content,),
+        )
+        return int(words)
 
     # -- vectors
 
@@ -310,6 +377,10 @@ class Writing:
                 copy.write_row(row)
 
 
+_COLUMNS = (
+    "id, owner, content, upload_id, label, path, name, shown, digest, size, recipe, title, tags, tokeniser,"
+    " modified, created, passages, words, state, is_current"
+)
 _NEW_ID = (
     "((extract(epoch FROM clock_timestamp()) * 1e6)::bigint << 10) + mod(nextval('document_id_seq'), 1024)"
 )

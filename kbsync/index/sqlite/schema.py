@@ -78,6 +78,23 @@ ALTER TABLE chunk DROP COLUMN document;
 
 _FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB"
 
+# Changes no layout: an older kbsync keeps it up to date.
+_BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
+
+# Other indexes are counted than the one that holds the texts: these are small.
+_LOST = """
+SELECT coalesce(nullif(runs - (SELECT count(*) FROM chunk), 0), runs - (SELECT count(*) FROM words_docsize))
+FROM (SELECT coalesce(sum(chunks), 0) AS runs FROM run)
+"""
+
+WHOLE = """(
+  EXISTS (SELECT 1 FROM run WHERE run.document = document.id)
+  AND NOT EXISTS (
+    SELECT 1 FROM run WHERE run.document = document.id AND run.chunks > (
+      SELECT count(*) FROM chunk JOIN words_docsize USING (id)
+      WHERE chunk.id BETWEEN run.first AND run.first + run.chunks - 1)))"""
+"""A condition of a row of `document`: all its chunks are there to be found."""
+
 
 def identity(folder: Path) -> tuple[int, int] | None:
     """Which file is the index in `folder` now; None: there is none."""
@@ -103,6 +120,7 @@ def open_index(folder: Path) -> apsw.Connection:
             with transaction(connection):  # nothing is read or indexed again
                 connection.execute(_RUNS + _FROM_1 if version == 1 else _FROM_2)
                 connection.pragma("user_version", VERSION)
+        connection.execute(_BY_PATH)
         return connection
 
 
@@ -138,7 +156,8 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
         return f"its layout {version} is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
-    connection.execute("SELECT max(id) FROM chunk").fetchall()
+    if version > 1 and (lost := connection.execute(_LOST).get):
+        return f"{abs(lost)} of its passages are gone"
     return ""
 
 

@@ -21,7 +21,7 @@ from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, identity, is_empty, newer
+from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, WHOLE, identity, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage
@@ -383,7 +383,7 @@ class SqliteStore:
         """Documents in the order of their ids."""
         with self._looked() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM document WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608
+                f"SELECT {_COLUMNS} FROM document WHERE id > ? AND {WHOLE} ORDER BY id LIMIT ?",  # noqa: S608
                 (after, limit),
             )
             return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
@@ -391,7 +391,7 @@ class SqliteStore:
     def present(self, documents: Iterable[int]) -> set[int]:
         """Those that are there."""
         with self._looked() as connection:
-            find = "SELECT id FROM document WHERE id = ?"
+            find = f"SELECT id FROM document WHERE id = ? AND {WHOLE}"  # noqa: S608
             return {each for each in documents if connection.execute(find, (each,)).get is not None}
 
     def known(self, model: str, keys: Iterable[str]) -> set[str]:

@@ -30,10 +30,10 @@ from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import FILE, INCREMENTAL, identity, open_index, set_aside
+from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, naming_text, words
 from kbsync.permissions import make_private_folder, open_private
-from kbsync.state.db import bind, empty_wal, forget_set_aside, transaction
+from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction
 
 LOCK = "index.lock"
 
@@ -356,6 +356,8 @@ class Writer:
             (entry.upload_id, entry.digest, bind(entry.path)),
         ).get
         replaced = [each for each in dict.fromkeys((entry.replaces, earlier)) if each is not None]
+        if not document.ready:
+            self._refuse_incomplete(bind(entry.path), replaced)
         old = [run for each in replaced for run in self._runs_of(each)]
         # Runs that were indexed under another name or tokeniser are found by other words, so they are not
         # kept; the digest speaks for the model.
@@ -402,6 +404,18 @@ class Writer:
             ((shown, place, run.lines, run.pages, run.first) for place, run in enumerate(runs)),
         )
         return shown, {}
+
+    def _refuse_incomplete(self, path: str | bytes, documents: Sequence[int]) -> None:
+        """Raises `DamagedError` where one of these, or one of this path, has lost chunks.
+
+        Their words cannot be taken out without the text, and would find whatever gets the number next.
+        """
+        find = f"SELECT id FROM document WHERE id = ? AND NOT {WHOLE}"  # noqa: S608
+        at_path = f"SELECT id FROM document WHERE path = ? AND NOT {WHOLE}"  # noqa: S608
+        for query, value in ((at_path, path), *((find, each) for each in documents)):
+            lost = self._connection.execute(query, (value,)).get
+            if lost is not None:
+                raise DamagedError(f"document {lost} has lost passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
         """Show them no longer; their runs have no owner then."""
@@ -547,6 +561,8 @@ class Writer:
         rows: list[Any] = self._connection.execute(
             "SELECT id, headings, text, slot FROM chunk WHERE id BETWEEN ? AND ?", own
         ).fetchall()
+        if len(rows) < count:
+            raise DamagedError(f"{count - len(rows)} passages are gone")
         self._unindex_words(run, (row[:3] for row in rows))
         self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", own)
         if count == run.chunks:

@@ -1,0 +1,269 @@
+"""What the database itself keeps together, and what `verify` finds where somebody took it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.errors import Halted
+from kbsync.index.postgres import schema
+from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.search import Search
+from tests.postgres.base import Numbers, entry, found, left_over, opened, put
+from tests.postgres.server import Server
+from tests.postgres.test_mirror import Host
+from tests.share import long
+
+LAYOUT_1 = Path(__file__).with_name("layout-1.sql")
+
+
+@pytest.fixture
+def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
+    host = Host(tmp_path / "one", postgres, postgres.database(), "one/")
+    yield host
+    host.close()
+
+
+def state(server: Server, database: str, number: int) -> PostgresStore:
+    """One of several states of the same mirror on the same host."""
+    return PostgresStore(server.dsn(database), Owner("one/", UUID(int=number), "handbook", "/docs", "files"))
+
+
+def paths(server: Server, database: str) -> list[str]:
+    return [path for (path,) in server.run(database, "SELECT shown FROM kbsync.document ORDER BY shown")]
+
+
+# -- verify
+
+
+@long
+@pytest.mark.parametrize(
+    ("damage", "missing"),
+    [
+        ("TRUNCATE kbsync.passage CASCADE", ["a.md", "b.md"]),
+        ("TRUNCATE kbsync.words", ["a.md", "b.md"]),
+        ("TRUNCATE kbsync.vector", ["a.md", "b.md"]),
+        ("DELETE FROM kbsync.passage WHERE text LIKE '%%kestrel%%'", ["a.md"]),
+    ],
+)
+def test_documents_that_lost_passages_are_missing_and_repaired(
+    host: Host, postgres: Server, damage: str, missing: list[str]
+) -> None:
+    host.write("a.md", "# Falcons\n\nThe kestrel.\n\n# Waders\n\nThe heron.\n")
+    host.write("b.md", "# Gulls\n\nThe tern.\n")
+    assert host.run("--once").code == 0
+    assert host.run("verify").code == 0
+    postgres.run(host.database, damage)
+    ran = host.run("verify", "--json")
+    assert (ran.code, ran.json["mirrors"][0]["missing"]) == (1, missing)
+    assert host.run("verify", "--repair").code == 1
+    assert host.run("--once").code == 0
+    assert [host.having(word) for word in ("kestrel", "heron", "tern")] == [["a.md"], ["a.md"], ["b.md"]]
+    assert host.run("verify").code == 0
+    assert paths(postgres, host.database) == ["a.md", "b.md"]
+    assert left_over(postgres, host.database) == []
+
+
+@pytest.mark.parametrize("table", ["words", "vector"])
+def test_a_new_version_gets_back_what_the_old_one_lost(postgres: Server, table: str) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [old] = put(store, entry(1, "kestrel", "heron", path="a.md"))
+        postgres.run(database, f"TRUNCATE kbsync.{table}")
+        [new] = put(store, entry(2, "kestrel", "merlin", path="a.md", replaces=old))
+        assert store.present([old, new]) == {new}
+    assert left_over(postgres, database) == []
+
+
+# -- what the tables refuse
+
+
+def test_what_belongs_to_a_document_goes_with_it(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        put(store, entry(1, "kestrel", "heron"))
+    postgres.run(database, "DELETE FROM kbsync.document")
+    for table in ("passage", "words", "vector"):
+        assert postgres.run(database, f"SELECT count(*) FROM kbsync.{table}") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO kbsync.passage (content, place, digest, text, headings) VALUES (0, 0, '', 'x', '{}')",
+        "INSERT INTO kbsync.words VALUES (0, 1, 1, '{1}', '')",
+        "INSERT INTO kbsync.vector VALUES (0, 1, 1, '', '[1]')",
+        "UPDATE kbsync.document SET path = 'b.md'",
+    ],
+)
+def test_what_belongs_to_nothing_and_a_second_document_of_a_path_are_refused(
+    postgres: Server, statement: str
+) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
+    with pytest.raises(psycopg.errors.IntegrityError):
+        postgres.run(database, statement)
+
+
+# -- one document for each path
+
+
+def test_two_states_in_turn_leave_one_document_for_each_path(postgres: Server) -> None:
+    database = postgres.database()
+    with closing(state(postgres, database, 1)) as first:
+        [old] = put(first, entry(1, "kestrel", path="a.md"))
+    with closing(state(postgres, database, 2)) as second:
+        [newer] = put(second, entry(1, "merlin", path="a.md"))
+        assert second.present([old, newer]) == {newer}
+    with closing(state(postgres, database, 1)) as again:
+        # It does not know what the other one stored.
+        [newest] = put(again, entry(2, "heron", path="a.md", replaces=old))
+        assert [row.id for row in again.page(0, 9)] == [newest]
+        assert (found(again, "merlin"), found(again, "heron")) == (set(), {newest})
+    assert left_over(postgres, database) == []
+
+
+def test_a_document_of_another_state_makes_way_for_one_that_is_renamed(postgres: Server) -> None:
+    database = postgres.database()
+    with closing(state(postgres, database, 1)) as first:
+        put(first, entry(1, "kestrel", path="b.md"))
+    with closing(state(postgres, database, 2)) as second:
+        [renamed] = put(second, entry(1, "merlin", path="a.md"))
+        second.rename(renamed, "b.md", "b", 2.0)
+        assert [(row.id, row.path) for row in second.page(0, 9)] == [(renamed, "b.md")]
+    assert left_over(postgres, database) == []
+
+
+def test_documents_that_change_places_are_found_all_the_while(postgres: Server) -> None:
+    database = postgres.database()
+
+    def words() -> list[set[int]]:
+        return [found(store, word) for word in ("kestrel", "heron")]
+
+    with closing(state(postgres, database, 1)) as store:
+        one, two = put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
+        store.rename(one, "b.md", "b", 2.0)
+        assert words() == [{one}, {two}]
+        store.rename(two, "a.md", "a", 2.0)
+        assert words() == [{one}, {two}]
+        assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "a.md"}
+        # A new file in the place of one that is being renamed: that is found until its own turn comes.
+        [three] = put(store, entry(3, "merlin", path="a.md"))
+        assert words() == [{one}, {two}] and found(store, "merlin") == {three}
+        store.rename(two, "c.md", "c", 3.0)
+        assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "c.md", three: "a.md"}
+    with pytest.raises(psycopg.errors.IntegrityError):
+        postgres.run(database, "UPDATE kbsync.document SET path = 'a.md'")
+
+
+# -- bases that an older kbsync made
+
+
+@pytest.fixture
+def older(postgres: Server) -> str:
+    database = postgres.database()
+    postgres.run(database, LAYOUT_1.read_text())
+    return database
+
+
+def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server, older: str) -> None:
+    owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
+    with closing(PostgresStore(postgres.dsn(older), owner)) as store:
+        uuid, _ = store.look()
+        assert uuid == "c67e3590-13bb-4a26-8fda-1d8d10457c5a"
+        assert store.look() == (uuid, 2)
+        # Of two documents of one path the one that was stored last is there.
+        assert [row.path for row in store.page(0, 9)] == ["b.md", "a.md"]
+        [hit] = Search(store, Numbers()).search(Query("kestrel", top_k=1, own=True))
+        assert hit.passages[0].text == "The kestrel, once more."
+        put(store, entry(4, "The kestrel and others.", path="a.md", replaces=int(hit.remote_id)))
+        store.delete([row.id for row in store.page(0, 9) if row.path == "b.md"])
+    assert paths(postgres, older) == ["a.md"]
+    assert left_over(postgres, older) == []
+    assert tables(postgres, older) == tables(postgres, made(postgres))
+
+
+def made(server: Server) -> str:
+    database = server.database()
+    with opened(server, database) as store:
+        store.look()
+    return database
+
+
+def tables(server: Server, database: str) -> dict[str, object]:
+    """Columns, constraints and indexes, however they came to be."""
+    asked = {
+        "columns": "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull,"
+        " attstattarget, pg_get_expr(adbin, adrelid) FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid"
+        " LEFT JOIN pg_attrdef d ON (adrelid, adnum) = (attrelid, attnum)"
+        " WHERE relnamespace = 'kbsync'::regnamespace AND attnum > 0 AND NOT attisdropped"
+        " AND relkind IN ('r', 'i') ORDER BY 1, 2",
+        "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
+        " FROM pg_constraint WHERE connamespace = 'kbsync'::regnamespace ORDER BY 1, 2",
+        "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'kbsync' ORDER BY 1",
+        "options": "SELECT relname, reloptions FROM pg_class"
+        " WHERE relnamespace = 'kbsync'::regnamespace ORDER BY 1",
+        "version": "SELECT version FROM kbsync.base",
+    }
+    return {name: server.run(database, statement) for name, statement in asked.items()}
+
+
+def test_a_reader_works_with_a_base_that_is_not_upgraded_yet(postgres: Server, older: str) -> None:
+    with opened(postgres, older, "one/", read_only=True) as reader:
+        assert found(reader, "merlin")
+        assert len(reader.page(0, 9)) == 3
+        assert len(reader.present([row.id for row in reader.page(0, 9)])) == 3
+    assert postgres.run(older, "SELECT version FROM kbsync.base") == [(1,)]
+
+
+def test_an_older_kbsync_that_is_at_work_writes_nothing_more_after_the_upgrade(
+    postgres: Server, older: str
+) -> None:
+    [(before,)] = postgres.run(older, "SELECT generation FROM kbsync.owner")
+    with opened(postgres, older, "two/") as other:
+        other.look()
+    [(after,)] = postgres.run(older, "SELECT generation FROM kbsync.owner WHERE prefix = 'one/'")
+    assert after > before
+
+
+def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) -> None:
+    role = f"writer_{older}"
+    postgres.run(
+        older,
+        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA kbsync TO {role};"
+        f" GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role};"
+        f" GRANT ALL ON ALL SEQUENCES IN SCHEMA kbsync TO {role}",
+    )
+    with opened(postgres, older, "two/", user=role) as store:
+        with pytest.raises(Halted) as caught:
+            store.look()
+        assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
+        assert "-U postgres" in caught.value.cure and "upgrade-2.sql" in caught.value.cure
+        assert "\n" not in caught.value.cure
+        upgrade = Path(caught.value.cure.rpartition(" ")[2])
+        postgres.run(older, upgrade.read_text())
+        postgres.run(older, f"GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role}")
+        assert store.look()[0]
+        put(store, entry(1, "kestrel"))
+
+
+def test_the_files_for_an_administrator_make_what_kbsync_makes(postgres: Server) -> None:
+    database = postgres.database()
+    postgres.run(database, schema.TABLES.read_text())
+    role = f"filler_{database}"
+    postgres.run(
+        database,
+        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA kbsync TO {role};"
+        f" GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role};"
+        f" GRANT ALL ON ALL SEQUENCES IN SCHEMA kbsync TO {role}",
+    )
+    assert tables(postgres, database) == tables(postgres, made(postgres))
+    with opened(postgres, database, user=role) as store:
+        put(store, entry(1, "kestrel"))
