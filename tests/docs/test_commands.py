@@ -16,6 +16,7 @@ import pytest
 from tests.docs.console import environment
 from tests.docs.machine import Machine
 from tests.docs.pages import PAGES, README, ROOT, Block, blocks
+from tests.docs.test_postgres import PAGE as POSTGRES
 from tests.docs.test_scale import PAGE as SCALE
 from tests.docs.test_service import PAGE as SERVICE
 from tests.docs.test_targets import GPTBOTS, LIGHTRAG, OPENWEBUI, RAGFLOW, STAND_IN, VECTORS, ZHIPU
@@ -127,6 +128,6 @@ def test_what_was_installed_can_be_run(installs: str, tmp_path: Path) -> None:
 def test_no_block_of_a_page_is_left_out() -> None:
     # The last takes hours.
     targets = {ZHIPU, GPTBOTS, LIGHTRAG, OPENWEBUI, RAGFLOW, VECTORS}
-    others = {*targets, SERVICE, SCALE, STAND_IN, DOCS / "internals" / "testing.md"}
+    others = {*targets, POSTGRES, SERVICE, SCALE, STAND_IN, DOCS / "internals" / "testing.md"}
     shown = {page for page in PAGES if any(blocks(page, "sh", "console"))}
     assert shown <= {*others, *AT_HOME, *ON_A_MACHINE}

@@ -109,8 +109,9 @@ def test_an_at_sign_that_belongs_to_the_place_is_taken(dsn: str, address: str) -
         assert store.address == address
 
 
-def test_a_database_that_is_missing_is_made_by_the_cure(postgres: Server) -> None:
-    with opened(postgres, "not_there") as store:
+def test_a_database_that_is_missing_is_made_by_the_cure_for_the_role_that_lacks_it(postgres: Server) -> None:
+    postgres.run("postgres", "CREATE ROLE bird LOGIN")
+    with opened(postgres, "not_there", user="bird") as store:
         with pytest.raises(Halted) as caught:
             store.look()
         assert caught.value.halt == "knowledge-base-missing"

@@ -105,6 +105,19 @@ def test_another_prefix_takes_the_documents_along(hosts: list[Host], postgres: S
     assert two.run("verify").code == 0
 
 
+def test_prefixes_of_two_machines_that_begin_each_other_make_no_two_documents_of_one_name(
+    hosts: list[Host], postgres: Server
+) -> None:
+    one, two = hosts
+    one.write("two/x.md", "The kestrel.\n")
+    two.write("x.md", "The heron.\n")
+    one.config.write_text(one.config.read_text().replace('"one/"', '""'))
+    assert one.run("--once").code == 0
+    ran = two.run("--once")
+    assert ran.code == 3 and "begin each other" in ran.err
+    assert documents(postgres, one.database) == [("", "two/x.md")]
+
+
 def test_a_database_made_anew_is_filled_again(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "# Falcons\n\nThe kestrel.\n")

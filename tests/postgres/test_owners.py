@@ -231,3 +231,52 @@ def test_a_folder_may_have_any_name(postgres: Server) -> None:
     with at(postgres, database, "third") as other, pytest.raises(Halted) as caught:
         other.look()
     assert "\n" not in str(caught.value)
+
+
+# -- prefixes that begin each other
+
+
+@pytest.mark.parametrize(("first", "second"), [("", "b/"), ("b/", ""), ("b/", "b/c/"), ("b/c/", "b/")])
+def test_a_prefix_that_begins_another_ones_is_refused_until_that_is_released(
+    postgres: Server, first: str, second: str
+) -> None:
+    database = postgres.database()
+    with (
+        at(postgres, database, "1", folder="/srv/one", prefix=first) as one,
+        at(postgres, database, "2", folder="/srv/two", prefix=second) as two,
+        at(postgres, database, "2", folder="/srv/two", prefix=second, read_only=True) as plan,
+    ):
+        put(one, entry(1, "kestrel"))
+        halted = refused(two)
+        assert halted.halt == "prefix-taken"
+        assert repr(first) in halted.reason and repr(second) in halted.reason and "/srv/one" in halted.reason
+        with pytest.raises(Halted) as caught:
+            plan.look()
+        assert str(caught.value) == str(halted)
+        cured(postgres, halted)
+        put(two, entry(1, "heron"))
+
+
+def test_a_mirror_whose_new_prefix_begins_another_ones_keeps_its_own(postgres: Server) -> None:
+    database = postgres.database()
+    with at(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
+        put(one, entry(1, "kestrel"))
+    with at(postgres, database, "2", folder="/srv/two", prefix="b/") as two:
+        put(two, entry(1, "heron"))
+    with at(postgres, database, "2", folder="/srv/two", prefix="a/b/") as two:
+        assert refused(two).halt == "prefix-taken"
+    assert postgres.run(database, "SELECT prefix FROM kbsync.owner ORDER BY 1") == [("a/",), ("b/",)]
+
+
+def test_of_two_mirrors_that_were_let_in_with_such_prefixes_the_first_goes_on(postgres: Server) -> None:
+    database = postgres.database()
+    for state, prefix in (("1", "a/"), ("2", "b/")):
+        with at(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
+            put(store, entry(1, "kestrel"))
+    postgres.run(database, "UPDATE kbsync.owner SET prefix = '' WHERE prefix = 'a/'")
+    with at(postgres, database, "1", folder="/srv/1", prefix="") as one:
+        put(one, entry(2, "heron"))
+    with at(postgres, database, "2", folder="/srv/2", prefix="b/") as two:
+        assert refused(two).halt == "prefix-taken"
+    with at(postgres, database, "2", folder="/srv/2", prefix="b/", read_only=True) as two, two.snapshot():
+        pass  # a search goes on

@@ -12,9 +12,9 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 
-from kbsync.errors import Halted, TargetError, Unavailable
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.index.postgres.store import Owner, PostgresStore
-from tests.postgres.base import entry, found, left_over, opened, put
+from tests.postgres.base import Numbers, entry, found, left_over, opened, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_failures import cured, outcome
 from tests.share import enumerated, long
@@ -112,11 +112,54 @@ def test_a_server_without_a_free_connection_is_tried_again(postgres: Server) -> 
         put(store, entry(1, "kestrel"))
 
 
+def slow_down(server: Server, database: str, text: str) -> None:
+    """To store the words of a passage takes a tenth of a second, where it has this text."""
+    server.run(
+        database,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
+        f" kbsync.passage WHERE id = NEW.passage AND text LIKE '%{text}%') THEN PERFORM pg_sleep(0.1);"
+        " END IF; RETURN NEW; END$$; CREATE TRIGGER slow BEFORE INSERT ON kbsync.words"
+        " FOR EACH ROW EXECUTE FUNCTION slow()",
+    )
+
+
+def test_a_document_that_takes_longer_than_a_statement_may_fails_alone_and_names_the_setting(
+    postgres: Server,
+) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [first] = put(store, entry(1, "kestrel", path="a.md"))
+    slow_down(postgres, database, "heron")
+    postgres.run("postgres", f"ALTER DATABASE {database} SET statement_timeout = '60ms'")
+    with opened(postgres, database) as store:
+        documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
+        failed, stored = store.put(documents, Numbers())
+        assert isinstance(failed, Rejected) and failed.may_pass
+        assert "b.md" in failed.reason and "statement_timeout" in failed.reason
+        assert "ALTER ROLE postgres IN DATABASE" in failed.reason
+        assert isinstance(stored, int) and store.present([first, stored]) == {first, stored}
+    postgres.run("postgres", f"ALTER DATABASE {database} RESET statement_timeout")
+    assert left_over(postgres, database) == []
+
+
+def test_another_statement_that_takes_too_long_names_the_setting(postgres: Server) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        [number] = put(store, entry(1, "kestrel"))
+        postgres.run("postgres", f"ALTER DATABASE {database} SET statement_timeout = '60ms'")
+    with (
+        opened(postgres, database) as store,
+        psycopg.connect(postgres.direct(database)) as other,
+        pytest.raises(Unavailable, match=r"statement_timeout.*ALTER ROLE postgres"),
+    ):
+        other.execute("LOCK TABLE kbsync.document IN ACCESS EXCLUSIVE MODE")
+        store.present([number])
+
+
 @enumerated("words")
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
-        ("SET statement_timeout = '40ms'", "statement timeout"),
         ("SET lock_timeout = '40ms'", ""),  # ours stands, which is as long as somebody may sleep
         ("SET idle_in_transaction_session_timeout = '40ms'", ""),
         ("SET search_path = nowhere", ""),
@@ -141,11 +184,7 @@ def test_what_an_administrator_limits_costs_a_pause_or_nothing(
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
     with opened(postgres, database, user=role) as store:
         [first] = put(store, entry(1, "kestrel"))
-    slow = (
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.1);"
-        " RETURN NEW; END$$; CREATE TRIGGER slow BEFORE INSERT ON kbsync.words EXECUTE FUNCTION slow()"
-    )
-    postgres.run(database, slow)
+    slow_down(postgres, database, "heron")
     postgres.run("postgres", f"ALTER DATABASE {database} {limit}")
     with opened(postgres, database, user=role) as store:
         result = outcome(store, 2, "heron")

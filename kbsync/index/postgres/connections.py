@@ -68,7 +68,7 @@ class Connections:
     connection, but not why.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, read_only: bool = False) -> None:
         """Connects to nothing yet. Raises `Halted` for a dsn that is none."""
         reason = "target.dsn is not understood; write it as postgresql://user:password@host/database"
         try:
@@ -81,7 +81,7 @@ class Connections:
             raise Halted("credentials", f"{reason}; {how}")
         parameters = _PARAMETERS | given
         self._conninfo = make_conninfo(**parameters)
-        self.place = Place(parameters)
+        self.place = Place(parameters, read_only=read_only)
         self._idle = list[Connection]()
         self._guard = threading.Lock()
         self._is_closed = False
@@ -160,7 +160,7 @@ class Connections:
             # Others cannot hold every text; in SQL_ASCII a filter would compare bytes and no letters.
             reason = f"{self.place} is in {encoding}; kbsync needs UTF8: make another, and name that"
             name = identifier(f"{self.place.name}_utf8")
-            create = f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
+            create = f"CREATE DATABASE {name} OWNER {self.place.role} ENCODING 'UTF8' TEMPLATE template0"
             return Halted("unsuitable-server", reason, cure=self.place.psql(create, "postgres"))
         return None
 

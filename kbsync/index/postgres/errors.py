@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ OLDEST_SERVER, OLDEST_EXTENSION = 15, (0, 8)
 _INDEX_GONE = ("42P01", "3F000", "42703")  # a table, the schema or a column that is not there
 _RIGHTS = ("42501", "28000", "28P01")
 _READ_ONLY = ("25006",)
+CANCELED = "57014"
 _NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
 _UNSTORABLE = ("22", "54")  # classes: a value of a wrong form, and one beyond a limit
 
@@ -34,8 +37,9 @@ _REFUSED = re.compile(
 class Place:
     """The database, for sentences and commands: never with its password."""
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        """`parameters` as libpq has them."""
+    def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
+        """`parameters` as libpq has them. `read_only`: nothing is to be changed there."""
+        self.read_only = read_only
         self.user = str(parameters.get("user") or "")
         self.name = str(parameters.get("dbname") or self.user or "postgres")
         self._host, self._port = str(parameters.get("host") or ""), str(parameters.get("port") or "")
@@ -48,6 +52,17 @@ class Place:
     def address(self) -> str:
         """The same as an URL, which is equal for two dsn that spell the database alike."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
+
+    @property
+    def role(self) -> str:
+        """Who connects, as an identifier."""
+        return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
+
+    @property
+    def longer_statements(self) -> str:
+        """A command that lets statements take longer."""
+        database = identifier(self.name)
+        return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET statement_timeout = '10min'")
 
     def psql(self, statement: str, database: str = "") -> str:
         """A command that an administrator can paste."""
@@ -77,7 +92,7 @@ def unconnected(place: Place, error: psycopg.Error) -> TargetError:
     """What to do about a connection that cannot be had."""
     words = said(error)
     if _NO_DATABASE.search(words):
-        create = f"CREATE DATABASE {identifier(place.name)}"
+        create = f"CREATE DATABASE {identifier(place.name)} OWNER {place.role}"
         reason = f"{place} does not exist; create it, or correct target.dsn"
         return Halted("knowledge-base-missing", reason, cure=place.psql(create, "postgres"))
     if _REFUSED.search(words):
@@ -92,12 +107,14 @@ def trouble_with(place: Place, error: psycopg.Error) -> TargetError:
     """What to do about a statement that failed. Whatever it had begun is rolled back."""
     state, words = error.sqlstate or "", said(error)
     if state in _RIGHTS:
-        user = identifier(place.user or "kbsync")
         what = ["USAGE ON SCHEMA kbsync"]
-        what += [f"ALL ON ALL {each} IN SCHEMA kbsync" for each in ("TABLES", "SEQUENCES")]
+        if place.read_only:
+            what += ["SELECT ON ALL TABLES IN SCHEMA kbsync"]
+        else:
+            what += [f"ALL ON ALL {each} IN SCHEMA kbsync" for each in ("TABLES", "SEQUENCES")]
         if "for database" in words:
             what = [f"CREATE ON DATABASE {identifier(place.name)}"]
-        grant = "; ".join(f"GRANT {each} TO {user}" for each in what)
+        grant = "; ".join(f"GRANT {each} TO {place.role}" for each in what)
         reason = f"{place} does not let {place.user or 'its user'} do what it has to ({words})"
         return Halted("credentials", reason, cure=place.psql(grant), code=state)
     if state in _READ_ONLY:
@@ -111,6 +128,9 @@ def trouble_with(place: Place, error: psycopg.Error) -> TargetError:
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
         return gone(place)
+    if state == CANCELED:
+        reason = f"{place} ended a statement ({words}); if statement_timeout is too short, raise it with"
+        return Unavailable(f"{reason}: {place.longer_statements}", code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):
         return Rejected(f"it cannot be stored in the index: {words}", code="unstorable")
     return Unavailable(f"{place} cannot be used just now ({words})", code=state or "disconnected")

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import InsufficientPrivilege, QueryCanceled
 
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UnmadeError, Unsure, untried
@@ -99,7 +99,7 @@ class PostgresStore:
     ) -> None:
         """Connects to nothing. Raises `Halted` for a dsn that is none."""
         self._clock = clock
-        self._connections = Connections(dsn)
+        self._connections = Connections(dsn, read_only=read_only)
         self._owner, self._read_only = owner, read_only
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
@@ -131,6 +131,8 @@ class PostgresStore:
         """
         with self._transaction(SNAPSHOT) as (connection, is_made):
             found = self._found(connection) if is_made else None
+            if self._read_only and found is not None:
+                self._refuse_overlap(connection, found.row)  # as the first pass would
         if self._read_only:
             if found is not None and found.row is not None and not found.row.is_open_to(self._owner):
                 raise self._prefix_taken(found.row)  # as the first pass would find
@@ -405,6 +407,7 @@ class PostgresStore:
                     is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
                     if row.token != self._owner.token and not is_open:
                         raise self._prefix_taken(row)
+                self._refuse_overlap(connection, rows[0] if rows else None)
                 owner = self._owner
                 values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
                 if rows:
@@ -421,6 +424,16 @@ class PostgresStore:
             self._former = f"{rows[0].token}:{rows[0].generation}" if rows else ""
             self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
             return self._claim
+
+    def _refuse_overlap(self, connection: Connection, own: _OwnerRow | None) -> None:
+        """Raises `Halted` where the prefix begins another owner's, or the reverse: names could be equal.
+
+        Of two that were let in by an earlier kbsync the older one goes on.
+        """
+        is_kept = own is not None and own.prefix == self._owner.prefix
+        asked = {"prefix": self._owner.prefix, "id": own.id if own is not None else 0, "is_kept": is_kept}
+        if row := connection.execute(_OVERLAPPING, asked).fetchone():
+            raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
         """Why the owner's row is not as we left it."""
@@ -443,11 +456,16 @@ class PostgresStore:
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
         """It is another machine's or folder's; nothing here proves that one to be gone."""
-        prefix, who = self._owner.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
+        prefix, who = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.place} belongs to {printable(who)}, last seen "
             f"{row.seen} UTC; give each mirror a prefix of its own"
         )
+        if prefix != self._owner.prefix:
+            reason = (
+                f"the prefix {self._owner.prefix!r} and the prefix {prefix!r} begin each other; {reason}, "
+                "such as guides/ and faq/"
+            )
         # The generation: pasted late, it takes nothing from one that has come back or come since.
         release = (
             f"UPDATE kbsync.owner SET host = '' WHERE prefix = {literal(prefix)}"  # noqa: S608
@@ -467,7 +485,14 @@ class PostgresStore:
         while True:
             try:
                 with self._writing() as writing:
-                    return writing.put(entry, encoder.model, made)
+                    try:
+                        return writing.put(entry, encoder.model, made)
+                    except QueryCanceled as error:
+                        # It holds the owner's row: it waits for nobody, so the document is what takes long.
+                        place = self._connections.place
+                        reason = f"storing {printable(entry.path)} takes longer than the statement_timeout of"
+                        reason = f"{reason} {place}; to raise it: {place.longer_statements}"
+                        raise Rejected(reason, code="statement-timeout", may_pass=True) from error
             except VectorsLackingError as lacking:
                 # Outside of the transaction: a service may be asked.
                 for key, vector in encoder.begin(lacking.chunks).result().items():
@@ -520,6 +545,12 @@ SELECT o.id FROM owner o, base b WHERE token = %s AND generation = %s AND uuid =
 _WAIT_FOR_OWN = """
 SELECT set_config('synchronous_commit', 'off', true) FROM owner WHERE token = %s FOR UPDATE
 """
+_OVERLAPPING = f"""
+SELECT {_ROW} FROM owner o
+WHERE (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) AND prefix <> %(prefix)s
+  AND host <> '' AND id <> %(id)s AND (id < %(id)s OR NOT %(is_kept)s)
+ORDER BY id LIMIT 1
+"""  # noqa: S608
 # The generation: a writer that still had it notices. A token is nobody's prefix.
 _PUT_ASIDE = "UPDATE owner SET prefix = token::text, generation = generation + 1 WHERE id = %s"
 _RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"

@@ -1,0 +1,67 @@
+"""The statements of the page on PostgreSQL, run as they are printed, and the mirror that they are for."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.docs.pages import ROOT, Block, blocks
+from tests.postgres.base import entry, found, opened, put
+from tests.postgres.server import Server, programs
+
+PAGE = ROOT / "docs/targets/postgres.md"
+
+
+@pytest.fixture
+def server(postgres: Server) -> Iterator[Server]:
+    yield postgres
+    postgres.run("postgres", "DROP DATABASE IF EXISTS kb WITH (FORCE)")
+    for role in ("kbsync", "reader"):
+        postgres.run("postgres", f"DROP ROLE IF EXISTS {role}")
+
+
+def block_with(language: str, words: str) -> Block:
+    [block] = [each for each in blocks(PAGE, language) if words in each.text]
+    return block
+
+
+def run_sql(server: Server, block: Block, database: str) -> None:
+    command = [programs() / "psql", "-h", server.folder, "-U", "postgres", "-d", database]
+    subprocess.run(
+        [*command, "-v", "ON_ERROR_STOP=1"], input=block.text, text=True, check=True, capture_output=True
+    )
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["kbsync makes the tables", "an administrator does"])
+def test_a_database_that_is_set_up_as_the_page_says_is_filled_and_read(server: Server, by_hand: bool) -> None:
+    run_sql(server, block_with("sql", "CREATE DATABASE kb OWNER kbsync"), "postgres")
+    if by_hand:
+        environ = {"PATH": f"{programs()}:/usr/bin:/bin", "PGHOST": str(server.folder), "PGUSER": "postgres"}
+        script = block_with("sh", "tables.sql").text
+        subprocess.run(
+            ["sh", "-euc", script], cwd=ROOT, env=environ, check=True, capture_output=True, text=True
+        )
+        made = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'kbsync'"
+        assert server.run("kb", made) == [("kbsync",)]
+        server.run("kb", "REVOKE CREATE ON DATABASE kb FROM kbsync")
+    with opened(server, "kb", user="kbsync") as store:
+        [number] = put(store, entry(1, "kestrel"))
+        run_sql(server, block_with("sql", "CREATE ROLE reader"), "kb")
+        run_sql(server, block_with("sql", "autovacuum"), "kb")
+        with opened(server, "kb", user="reader", read_only=True) as reader:
+            assert found(reader, "kestrel") == {number}
+    # A table that a later kbsync adds.
+    with psycopg.connect(server.direct("kb", "kbsync"), autocommit=True) as owner:
+        owner.execute("CREATE TABLE kbsync.later ()")
+    with psycopg.connect(server.direct("kb", "reader")) as reading:
+        reading.execute("SELECT FROM kbsync.later")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reading.execute("DELETE FROM kbsync.document")
+
+
+def test_every_statement_of_the_page_is_run() -> None:
+    assert len(list(blocks(PAGE, "sql"))) == 3
+    assert len(list(blocks(PAGE, "sh", "console"))) == 1
