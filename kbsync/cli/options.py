@@ -144,7 +144,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         help="Form of the log; default: console on a terminal, else json.",
     ),
     _option("--log-level", type=click.Choice(LEVELS), help="The least severe level to log."),
-    _option("-q", "--quiet", is_flag=True, help="Say nothing unless a person is needed."),
+    _option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
     click.option(
         "--version",
         is_flag=True,

@@ -312,16 +312,14 @@ class MirrorProblem:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def mirror_problems(
-    installation: Installation, report: MirrorReport, *, quiet: bool
-) -> Iterator[MirrorProblem]:
-    """What halts a mirror, and what is held or unfinished; with `quiet` not what passes by itself."""
+def mirror_problems(installation: Installation, report: MirrorReport) -> Iterator[MirrorProblem]:
+    """What halts a mirror, and what is held or unfinished."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
     def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
         return MirrorProblem(printable(f"{name}: {line}") if line else "", event, fields)
 
-    if halt is not None and not (quiet and report.is_troubled):
+    if halt is not None:
         yield problem(
             f"{halt.reason}: {in_words(halt)}",
             HELD.get(halt.reason, "mirror.halted"),
@@ -343,8 +341,6 @@ def mirror_problems(
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.cure(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
-    if quiet:
-        return
     if report.trouble and not report.is_troubled:
         line = f"{report.trouble}; the next pass goes on from there"
         yield problem(line, "pass.unfinished", reason=report.trouble)
@@ -355,10 +351,10 @@ def mirror_problems(
         yield problem(f"… and {more:,} more")
 
 
-def halts(installation: Installation, reports: Sequence[MirrorReport], *, quiet: bool) -> Iterator[str]:
+def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """What keeps whole mirrors waiting, the worst first, in lines for a person."""
     for each in worst_first(reports):
-        yield from (one.line for one in mirror_problems(installation, each, quiet=quiet) if one.line)
+        yield from (one.line for one in mirror_problems(installation, each) if one.line)
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
@@ -422,13 +418,11 @@ def told_as_log(text: str, error: BaseException | None = None) -> None:
     say("run.failed", detail=text, exc_info=error)
 
 
-def log_problems(
-    installation: Installation, reports: Sequence[MirrorReport], told: ToldEvents, *, quiet: bool
-) -> None:
+def log_problems(installation: Installation, reports: Sequence[MirrorReport], told: ToldEvents) -> None:
     """What is wrong at the end as events, the worst first, without what was logged before."""
     for each in worst_first(reports):
         name = each.status.name
-        for problem in mirror_problems(installation, each, quiet=quiet):
+        for problem in mirror_problems(installation, each):
             key = (problem.event, name, str(problem.fields.get("path", "")))
             if problem.event and key not in told.keys:
                 say(problem.event, mirror=name, **problem.fields)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -235,6 +236,19 @@ def test_results_that_cannot_be_written_are_an_error(place: Place) -> None:
         _, said = process.communicate()
     assert process.returncode == Code.PASSING
     assert said == b"kbsync: stdout: no space left on device; free some space\n"
+
+
+@long
+def test_a_quiet_pass_that_ends_over_a_passing_trouble_says_why(place: Place) -> None:
+    place.write("a.md", "alpha")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        dsn = f"host=127.0.0.1 port={nobody.getsockname()[1]} dbname=kb user=kbsync"
+        place.configure(f"target: {{type: postgres, dsn: '{dsn}'}}\n")
+        ran = place.run("--once", "--quiet")
+    assert (ran.code, ran.out) == (4, "")
+    assert len(ran.err.splitlines()) == 1
+    assert "target-down" in ran.err and "cannot be reached" in ran.err
 
 
 def test_what_is_set_aside_is_told_with_file_and_reason(place: Place) -> None:

@@ -181,9 +181,9 @@ def report(
 ) -> None:
     """What is wrong, and the summary. `told`: stderr has the form of a log, with these events in it."""
     if told is not None:
-        log_problems(installation, reports, told, quiet=quiet)
+        log_problems(installation, reports, told)
     else:
-        for line in (*halts(installation, reports, quiet=quiet), *failures(installation, reports)):
+        for line in (*halts(installation, reports), *failures(installation, reports)):
             tell(line)
     if end.signal is not None:
         again = installation.cure("--once")

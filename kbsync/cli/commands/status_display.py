@@ -26,7 +26,7 @@ def problems(
     max_age: float | None = None,
 ) -> Iterator[str]:
     """What is wrong, in the order of exit codes: 2 and 3, then 4, then 1."""
-    yield from halts(installation, reports, quiet=False)
+    yield from halts(installation, reports)
     for each in worst_first(reports):
         yield from late(installation, each, check=check, max_age=max_age)
     yield from failures(installation, reports)
