@@ -160,6 +160,11 @@ class Target(ABC):
     def limits(self) -> Limits:
         """What it takes."""
 
+    @property
+    def note(self) -> str:
+        """What a person should know although the work goes on; "" where there is nothing."""
+        return ""
+
     @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """A short hash of everything but the bytes that decides how `path` is indexed. Pure."""

@@ -330,7 +330,7 @@ def mirror_status(
     numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.shut)
     counts = DocumentCounts(**numbers)
     since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
-    notes, audit = [record.note], last_audit(tx, record.id)
+    notes, audit = [record.note, tx.meta.get(_note_key(record.id))], last_audit(tx, record.id)
     if audit is not None and audit.binding == record.binding and audit.sentence:
         notes.append(f"{audit.sentence}: {cure(f'verify --mirror {record.name}')}")
     return MirrorStatus(
@@ -476,6 +476,15 @@ def clear_last_audit(tx: Tx, mirror: int) -> None:
     known = last_audit(tx, mirror)
     if known is not None:
         keep_last_audit(tx, mirror, LastAudit(known.binding, known.ended))
+
+
+def keep_note(tx: Tx, mirror: int, note: str) -> None:
+    """What its target says while the work goes on."""
+    tx.meta.set(_note_key(mirror), note)
+
+
+def _note_key(mirror: int) -> str:
+    return f"note:{mirror}"
 
 
 def _last_audit_key(mirror: int) -> str:

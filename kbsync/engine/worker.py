@@ -29,6 +29,7 @@ from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
 from kbsync.engine.settings import Binding
+from kbsync.engine.status import keep_note
 from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
@@ -183,6 +184,7 @@ class Worker:
         self._next_poll = self._next_look = 0.0
         self._is_looking = False
         self._polling = 0
+        self._note: str | None = None  # as the state has it
         self._ahead = clock.wall() - clock.steady()
         self._begun = 0  # tasks
         self._lost = self._made_good = 0  # tasks that could not record what became of their rows
@@ -503,7 +505,11 @@ class Worker:
             await self._halt(blame)
         halted = self.health.halted
 
+        note = self._target.note
+
         def record(tx: Tx) -> list[Happened | None]:
+            if note != self._note:
+                keep_note(tx, binding.mirror, note)
             # While the target is to blame, a rejection is no document's fault.
             return [
                 self._journal.put_ended(
@@ -513,6 +519,7 @@ class Worker:
             ]
 
         happened = await self._store.write(record)
+        self._note = note
         if any(isinstance(answer, Accepted) for answer in answers):
             self.health.accepted()
         await self._tell_progress(happened)

@@ -237,5 +237,5 @@ class Mirrors(Table):
         tables = "folder upload candidate recipe_change hold deletion_log tally serving"
         for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
-        self._db.execute("DELETE FROM meta WHERE key = ?", (f"audit:{mirror}",))
+        self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (f"audit:{mirror}", f"note:{mirror}"))
         self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed
@@ -25,8 +26,8 @@ from cloudpickle import register_pickle_by_value
 
 from kbsync.contract.target import Body, Cluster, Surroundings
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
-from kbsync.index.cluster import worker
-from kbsync.index.cluster.client import ClusterEncoder, DaskCluster, _Room
+from kbsync.index.cluster import client, worker
+from kbsync.index.cluster.client import ClusterEncoder, ClusterState, DaskCluster, _Room
 from kbsync.index.document import Chunk, Cut, Entry
 from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.fence.parser import Parser
@@ -431,6 +432,42 @@ def test_no_scheduler_at_the_address_is_told_in_a_sentence() -> None:
         with pytest.raises(Unavailable, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 \("):
             list(cluster.cut(TEXTS[:3]))
         assert cluster._room.taken == 0
+
+
+def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, looks = [0.0], list[float]()
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def lost(_self: object, documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
+        looks.append(now[0])
+        yield from here(documents[:1])
+        raise Unavailable("the scheduler went away", code="scheduler-lost")
+
+    def here(documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
+        yield from (Cut(entry.path, (), ()) for entry, _ in documents)
+
+    def look(_self: object) -> ClusterState:
+        looks.append(now[0])
+        raise Unavailable("no scheduler answers", code="no-scheduler")
+
+    monkeypatch.setattr(DaskCluster, "cut", lost)
+    monkeypatch.setattr(DaskCluster, "look", look)
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
+        cut: Any = cluster.cut_or(here)  # type: ignore[arg-type]
+        assert cluster.note == ""
+        for moment in (0.0, 1.0, client.AWAY_FOR - 1, client.AWAY_FOR, client.AWAY_FOR + 1):
+            now[0] = moment
+            titles = [each.title for each in cut(TEXTS[:3])]
+            assert titles == [entry.path for entry, _ in TEXTS[:3]]
+            assert "this host does its work" in cluster.note
+        assert looks == [0.0, client.AWAY_FOR]
+        # A document that takes the model down, say, is no cluster that is away.
+        monkeypatch.setattr(DaskCluster, "look", lambda _self: ClusterState(1, 1, ()))
+        now[0] = 2 * client.AWAY_FOR + 1
+        assert not cluster.is_away() and cluster.note == ""
+        assert not cluster.lose(Unavailable("its workers end", code="workers-killed"))
 
 
 def test_every_error_is_the_same_after_its_journey() -> None:

@@ -16,7 +16,7 @@ import pytest
 from kbsync.contract.target import Cluster
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.cluster import client
-from kbsync.index.cluster.client import DaskCluster, KilledWorkers
+from kbsync.index.cluster.client import CONNECT_WITHIN, DaskCluster, KilledWorkers
 from kbsync.index.document import Chunk, Cut
 from kbsync.index.sqlite.store import SqliteStore
 from tests.cli.place import Place
@@ -122,6 +122,33 @@ def eventually(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@long
+def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Path) -> None:
+    place, running = Place(tmp_path), Programs(1)
+    try:
+        for each in (running.scheduler, *running.workers):
+            each.kill()
+            each.wait()
+        place.write("a.md", "# Ice\n\nThe walrus.\n")
+        place.configure(f"prepare: {{dask: {running.address}}}\n")
+        began = time.monotonic()
+        ran = place.run("--once")
+        assert (ran.code, stored(place)) == (0, ["a.md"])
+        assert time.monotonic() - began < 2 * CONNECT_WITHIN
+        note = place.status()["note"]
+        assert f"no Dask scheduler answers at {running.address}" in note and "this host" in note
+        assert note in place.run("status").out
+        # It is there again: the next documents go to it.
+        running.start_scheduler(int(running.address.rpartition(":")[2]))
+        running.start_worker()
+        place.write("b.md", "# Ice\n\nThe seal.\n")
+        assert place.run("--once").code == 0
+        assert (stored(place), place.status().get("note", "")) == (["a.md", "b.md"], "")
+    finally:
+        place.close()
+        running.close()
 
 
 @long

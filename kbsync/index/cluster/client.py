@@ -13,14 +13,16 @@ import itertools
 import logging
 import pickle
 import threading
+import time
 import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__, install_command
@@ -31,6 +33,7 @@ from kbsync.index.document import Chunk, Cut, Entry
 from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.errors import trouble_with_scratch
 from kbsync.index.loop_thread import LoopThread
+from kbsync.index.pipeline import Cutter
 from kbsync.index.read.formats import needs_parser
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 PASSAGES_AT_ONCE = 8
 """Of a task that makes vectors: a heavy model takes half a second for them, so all workers end together."""
@@ -53,6 +58,11 @@ ANSWER_WITHIN = 30.0
 WORKERS_WITHIN = 600.0
 """Seconds without any worker until the documents are put off. An adaptive cluster starts workers for tasks,
 which may take minutes, and cancels them with the tasks."""
+
+AWAY_FOR = 60.0
+"""Seconds for which this host does the work of a cluster that is away, before the cluster is tried again."""
+
+_AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
 _FAILED_FOR = 1.0
 """Seconds for which a scheduler that was not there is not tried again: others wait for it too."""
@@ -154,6 +164,61 @@ class DaskCluster:
         self._session: _Session | None = None
         self._failed: tuple[float, Unavailable] | None = None
         self._asking = set[asyncio.Task[Any]]()
+        self._away: Unavailable | None = None
+        self._away_until = 0.0
+        self._trying = threading.Lock()
+
+    # -- without the cluster -----------------------------------------------------------------------------
+
+    @property
+    def note(self) -> str:
+        """That it is away, for a person; "" while it is there."""
+        away = self._away
+        return "" if away is None else f"{away.reason}; this host does its work meanwhile"
+
+    def is_away(self) -> bool:
+        """This host does the work: the cluster was lost, and no look has found it again."""
+        if self._away is None or time.monotonic() < self._away_until:
+            return self._away is not None
+        if self._trying.acquire(blocking=False):  # the others go on here while one thread looks
+            try:
+                if self.look().workers:
+                    self._away = None
+            except Unavailable as error:
+                self.lose(error)
+            finally:
+                self._away_until = time.monotonic() + AWAY_FOR
+                self._trying.release()
+        return self._away is not None
+
+    def lose(self, error: Unavailable) -> bool:
+        """Whether that says that the cluster is away; then this host does the work for a while."""
+        if error.code not in _AWAY:
+            return False
+        if self._away is None:
+            _log.warning(
+                "%s; this host does its work meanwhile", error.reason, extra={"event": "cluster.lost"}
+            )
+        self._away, self._away_until = copy(error), time.monotonic() + AWAY_FOR
+        return True
+
+    def cut_or(self, here: Cutter) -> Cutter:
+        """Cuts on the cluster, and `here` what that leaves undone while it is away."""
+
+        def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
+            done = 0
+            if not self.is_away():
+                try:
+                    with closing(self.cut(documents)) as outcomes:
+                        for outcome in outcomes:
+                            done += 1
+                            yield outcome
+                except Unavailable as error:
+                    if not self.lose(error):
+                        raise
+            yield from here(documents[done:])
+
+        return cut
 
     # -- called from threads of the mirror ---------------------------------------------------------------
 
@@ -499,8 +564,11 @@ class ClusterEncoder:
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors under way on the cluster."""
-        return self._cluster.vectors(self._recipe, self.model, chunks)
+        """Vectors under way on the cluster, or made here while it is away."""
+        if self._cluster.is_away():
+            return self._local.begin(chunks)
+        there = self._cluster.vectors(self._recipe, self.model, chunks)
+        return _VectorsOrHere(there, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
         """The vector of a question: nobody who searches waits for the cluster."""
@@ -509,6 +577,29 @@ class ClusterEncoder:
     def close(self) -> None:
         """Let go of what makes vectors here."""
         self._local.close()
+
+
+class _VectorsOrHere(Future[Vectors]):
+    """Vectors under way on a cluster, which are made here where that is lost meanwhile."""
+
+    def __init__(
+        self, there: Future[Vectors], cluster: DaskCluster, here: Callable[[], Future[Vectors]]
+    ) -> None:
+        super().__init__()
+        self._there, self._cluster, self._here = there, cluster, here
+
+    def result(self, timeout: float | None = None) -> Vectors:
+        """In the thread of who waits: making them takes long."""
+        try:
+            return self._there.result(timeout)
+        except Unavailable as error:
+            if not self._cluster.lose(error):
+                raise
+            return self._here().result(timeout)
+
+    def cancel(self) -> bool:
+        """Nobody wants them any more."""
+        return self._there.cancel()
 
 
 async def _client(address: str, within: float) -> Client:

@@ -119,7 +119,8 @@ class IndexedTarget(Target):
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search = Search(store, encoder, ranker)
         self._cluster = cluster
-        cut = cut_here(parse or self._parse) if cluster is None else cluster.cut
+        here = cut_here(parse or self._parse)
+        cut = here if cluster is None else cluster.cut_or(here)
         self._pipeline = Pipeline(cut, encoder, store.known, limits.max_bytes or sys.maxsize)
         # They wait for the cluster most of the time: the mirror's threads are left to others.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
@@ -159,6 +160,11 @@ class IndexedTarget(Target):
     def limits(self) -> Limits:
         """What it takes."""
         return self._limits
+
+    @property
+    def note(self) -> str:
+        """That the cluster is away."""
+        return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
