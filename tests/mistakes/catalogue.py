@@ -483,6 +483,27 @@ MISTAKES = {
         "AND %s > 0 AND uuid",
         ("tests/postgres/test_stopped.py", "tests/postgres/test_failures.py"),
     ),
+    "search-of-several-commits": Mistake(
+        "a document that is replaced while somebody searches is not found, or is shown with another's text",
+        "kbsync/index/postgres/store.py",
+        'SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"',
+        'SNAPSHOT = "READ ONLY"',
+        ("tests/postgres/test_store.py",),
+    ),
+    "lost-passages-unseen": Mistake(
+        "documents whose passages somebody took out of the database count as there, and are never found again",
+        "kbsync/index/postgres/store.py",
+        '"true" if version < 2 else WHOLE',
+        '"true"',
+        ("tests/postgres/test_integrity.py",),
+    ),
+    "prefixes-that-begin-each-other": Mistake(
+        "two machines make two documents of one name",
+        "kbsync/index/postgres/store.py",
+        "                self._refuse_overlap(connection, rows[0] if rows else None)\n",
+        "",
+        ("tests/postgres/test_owners.py",),
+    ),
     # Assistants.
     "assistant-any-origin": Mistake(
         "a page of any site asks kbsync mcp through the browser of whoever opens it",

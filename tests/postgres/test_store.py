@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -9,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from kbsync.contract.searching import Query
@@ -308,6 +311,37 @@ def test_the_old_version_answers_until_the_commit(postgres: Server, monkeypatch:
         monkeypatch.undo()
         assert statements[-1] == "COMMIT"
         assert found(reader, "kestrel") == {second}
+
+
+def test_a_search_answers_from_one_version_whenever_a_document_is_replaced(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, versions = postgres.database(), itertools.count(2)
+    with opened(postgres, database) as writer, opened(postgres, database, read_only=True) as reader:
+        [current] = put(writer, entry(1, "kestrel 1", path="a.md"))
+        for at in itertools.count(1):
+            statements, before, number = 0, current, next(versions)
+
+            def step(
+                connection: psycopg.Connection[Any], statement: str, at: int = at, number: int = number
+            ) -> None:
+                nonlocal statements, current
+                if threading.current_thread() is threading.main_thread():
+                    statements += 1
+                    if statements == at:
+                        new = entry(number, f"kestrel {number}", path="a.md", replaces=current)
+                        with ThreadPoolExecutor(1) as other:
+                            [current] = other.submit(put, writer, new).result()
+
+            with monkeypatch.context() as patch:
+                between(patch, step)
+                [hit] = Search(reader, Numbers()).search(Query("kestrel"))
+            # Its id and its text are of the same version, of that before or of that after.
+            texts = {current: f"kestrel {number}", before: f"kestrel {number - 1}"}
+            assert hit.passages[0].text == texts[int(hit.remote_id)]
+            if statements < at:
+                break
+        assert at > 5
 
 
 def test_reading_needs_no_more_than_the_right_to_read(postgres: Server) -> None:
