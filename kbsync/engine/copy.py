@@ -18,6 +18,7 @@ from kbsync.core.fairness import rank
 from kbsync.core.model import IN_FLIGHT, SERVING, Upload, UploadState
 from kbsync.engine.attach import adopt, unjudge
 from kbsync.engine.journal import Journal
+from kbsync.engine.lost_uploads import look_for
 from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.index.document import Entry
 from kbsync.state.read_only import Tx
@@ -55,6 +56,7 @@ async def copy(
     binding = journal.binding
     await store.write(journal.recover)
     await store.read(journal.recall)
+    await _settle(store, journal, target)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     # The next pass asks of every file what it wants here, also of those that went or changed meanwhile.
@@ -69,6 +71,20 @@ async def copy(
             after = rows[-1].id
             sending = await store.write(partial(_announce, journal, rows, copied))
             await _send(store, journal, sending, read, put, copied)
+
+
+async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
+    """Find out what a copy that was killed has stored: that is not sent again."""
+    binding, began, after = journal.binding, journal.timing.now, 0
+
+    def unsure(tx: Tx) -> list[Upload]:
+        return tx.uploads.in_states(binding.mirror, binding.id, (UploadState.UNSURE,), after, PAGE)
+
+    while rows := await store.read(unsure):
+        after = rows[-1].id
+        for found in await look_for(store, journal, target, rows, lambda: None):
+            ended = partial(journal.look_ended, number=found.row.id, seen=found.listed, began=began)
+            await store.write(ended)
 
 
 def _announce(

@@ -70,6 +70,18 @@ def test_documents_that_lost_passages_are_missing_and_repaired(
     assert left_over(postgres, host.database) == []
 
 
+@pytest.mark.parametrize("table", ["passage", "words", "vector"])
+def test_a_document_that_lost_passages_counts_as_absent(postgres: Server, table: str) -> None:
+    database = postgres.database()
+    with opened(postgres, database) as store:
+        lost, whole = put(store, entry(1, "kestrel", "heron"), entry(2, "merlin"))
+        column = "id" if table == "passage" else "passage"
+        first = f"SELECT min({column}) FROM kbsync.{table}"
+        postgres.run(database, f"DELETE FROM kbsync.{table} WHERE {column} = ({first})")
+        assert [row.id for row in store.page(0, 9)] == [whole]
+        assert store.present([lost, whole]) == {whole}
+
+
 @pytest.mark.parametrize("table", ["words", "vector"])
 def test_a_new_version_gets_back_what_the_old_one_lost(postgres: Server, table: str) -> None:
     database = postgres.database()
