@@ -85,10 +85,10 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
 
 def test_the_index_fits_the_question(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store, opened(postgres, database, "b/") as other:
+    with opened(postgres, database, "a/") as store, opened(postgres, database, "b/") as other:
         fill(store)
         fill(other, "again")
-    with opened(postgres, database) as store:
+    with opened(postgres, database, "a/") as store:
         store.look()
         assert not store.tidy()  # a pass that begins makes it and waits
     # So few are compared faster one by one.
@@ -105,7 +105,7 @@ def test_the_index_fits_the_question(postgres: Server) -> None:
 
 def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+    with opened(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
         fill(store)
         put(store, entry(99, *(f"heron {number}" for number in range(MANY // 2))))
         store._last_put = 0.0
@@ -117,7 +117,7 @@ def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
             with pytest.raises(TargetError):
                 making.result(30)
         assert postgres.run(database, INDEX) == [(False,)]
-    with opened(postgres, database) as again:
+    with opened(postgres, database, "a/") as again:
         again.look()
         assert not again.tidy()
         assert postgres.run(database, INDEX) == [(True,)]
@@ -128,7 +128,7 @@ def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
     """Also where the host that began it was killed, and where its role is not ours to look into."""
     database = postgres.database()
     maker, other = f"maker_{database}", f"other_{database}"
-    with opened(postgres, database) as store, opened(postgres, database, "b/") as second:
+    with opened(postgres, database, "a/") as store, opened(postgres, database, "b/") as second:
         fill(store)
         fill(second, "again")
     owner = f"owner_{database}"
@@ -139,7 +139,7 @@ def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
         postgres.run(database, f"ALTER TABLE kbsync.{table} OWNER TO {owner}")
     postgres.run(database, f"ALTER SCHEMA kbsync OWNER TO {owner}")
     with (
-        opened(postgres, database, user=maker) as store,
+        opened(postgres, database, "a/", user=maker) as store,
         opened(postgres, database, "b/", user=other) as second,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -171,7 +171,7 @@ def test_whoever_may_not_make_it_says_so_once_and_goes_on(
 ) -> None:
     database = postgres.database()
     role = f"writer_{database}"
-    with opened(postgres, database) as store:
+    with opened(postgres, database, "a/") as store:
         fill(store)
         fill(store, "again")
         put(store, entry(99, *(f"heron {number}" for number in range(MANY))))
