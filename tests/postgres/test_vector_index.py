@@ -74,10 +74,13 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
         now += 1
         assert ours.purge()
         assert postgres.run(database, INDEX) == [(True,)]
-        for few, most in ((searching.FEW, searching.MOST_ADMITTED), (50, 1), (1, 0)):
+        assert [Search(ours, Numbers()).search(query) for query in queries] == before
+        found = [[hit.remote_id for hit in hits] for hits in before]
+        for few, most in ((50, 1), (1, 0)):  # how deep it looks for passages depends on them
             monkeypatch.setattr(searching, "FEW", few)
             monkeypatch.setattr(searching, "MOST_ADMITTED", most)
-            assert [Search(ours, Numbers()).search(query) for query in queries] == before
+            hits_of_each = [Search(ours, Numbers()).search(query) for query in queries]
+            assert [[hit.remote_id for hit in hits] for hits in hits_of_each] == found
         assert not ours.tidy()
         assert its.purge()
         assert postgres.run(database, OF_VECTORS) == [(1,)]
