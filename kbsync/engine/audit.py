@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import enum
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -138,8 +139,9 @@ class Discrepancy:
 class Audit:
     """One audit of one mirror's documents: `read_list` first.
 
-    `seen`: ids of listed documents that the state counts on. At most `most` strays are kept, `beyond` counts
-    the others, so that memory is bounded by the ids.
+    `seen`: ids of listed documents that the state counts on; `others` counts, by mirror, those that only
+    other mirrors of this state count on. At most `most` strays are kept, `beyond` counts the rest, so that
+    memory is bounded by the ids.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, most: int | None = None) -> None:
@@ -152,6 +154,7 @@ class Audit:
         self.seen: set[str] = set()
         self.strays: list[Stray] = []
         self.foreign: set[str] = set()
+        self.others = Counter[int]()
         self.beyond = 0
         self._tags: dict[str, str] = {}  # of the strays, what names that only kbsync gives tell of bytes
 
@@ -170,8 +173,10 @@ class Audit:
     def _sort_in(self, page: Sequence[Listed], tx: Tx) -> None:
         for listed in page:
             rows = self._rows(tx, listed.remote_id)
-            if any(_counts_on_document(row) for row in rows):
+            if counting := [row for row in rows if _counts_on_document(row)]:
                 self.seen.add(listed.remote_id)
+                if not any(self._is_mine(row) for row in counting):
+                    self.others[counting[0].mirror] += 1
                 continue
             # What no row of ours proves is never touched (promise 6); at most a person is told of it.
             stray = self._ended(rows, listed) if rows else self._without_row(tx, listed)

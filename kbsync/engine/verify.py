@@ -8,9 +8,9 @@ time, in the state and at the target, before it is reported.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ class Verification:
     nothing is pending. orphaned: ours, and the file is gone. duplicate: a second document for one file. With
     a `halt` the folder could not be compared and only what does not need it is reported. kept: documents that
     stay without their file, which is as the config wants it (`deletions: never`); None where it does not.
+    detached: how many documents are left of mirrors that the config no longer has, by mirror.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Verification:
     foreign: int = 0
     kept: tuple[Discrepancy, ...] | None = None
     halt: Halt | None = None
+    detached: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -71,6 +73,8 @@ class Verification:
         }
         if self.kept is not None:
             whole["kept"] = [one.path for one in self.kept]
+        if self.detached:
+            whole["detached"] = dict(self.detached)
         return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
 
 
@@ -153,7 +157,14 @@ async def verify_mirror(
             foreign=await audit.count_foreign(),
             kept=_by_path(kept) if private.binding.abilities.keeps else None,
             halt=halt,
+            detached=state.read(partial(_detached, audit.others, context)),
         )
+
+
+def _detached(others: Mapping[int, int], context: CommandContext, tx: Tx) -> dict[str, int]:
+    configured = {each.name for each in context.configured}
+    named = ((tx.mirrors.get(mirror).name, count) for mirror, count in others.items())
+    return {name: count for name, count in named if name not in configured}
 
 
 def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:

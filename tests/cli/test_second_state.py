@@ -177,3 +177,19 @@ def test_a_second_state_at_a_service_is_noticed_by_verify(place: Place, docs: Pa
         [found] = ran.json["mirrors"]
         assert left == {"f1.md"} and ran.code == 1
         assert set(found["duplicate"]) == left
+
+
+def test_verify_tells_of_documents_of_a_mirror_that_left_the_config(place: Place, docs: Path) -> None:
+    other = place.root / "other"
+    other.mkdir()
+    (other / "one.md").write_text("the only one")
+    with zhipu() as base:
+        both = [mirror("a", docs, base, prefix="a/"), mirror("b", other, base, prefix="b/")]
+        configure(place, *both)
+        passed(place)
+        configure(place, both[0])
+        passed(place)
+        ran = place.run("verify", "--json")
+        [found] = ran.json["mirrors"]
+        assert (ran.code, found["ok"], found["detached"]) == (0, True, {"b": 1})
+        assert "1 document of the mirror b" in place.run("verify").out

@@ -151,6 +151,28 @@ MISTAKES = {
         "            tx.holds.let_batch_go(self._mirror)\n            return batch",
         ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),
+    "lost-mount-seen-once": Mistake(
+        "a mount that is missing halts the first pass only, and the second deletes what it hid",
+        "kbsync/engine/attach.py",
+        "        difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)\n",
+        "        difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)\n"
+        "        tx.mirrors.set_root(mirror, now)\n",
+        ("tests/engine/test_once_decided.py",),
+    ),
+    "hold-is-joined": Mistake(
+        "files that are missed later join deletions that a person was asked about, and go with them",
+        "kbsync/state/approvals.py",
+        "        hold = self.open(mirror, now)\n",
+        "        hold = next((each.id for each in self.current(mirror)), 0) or self.open(mirror, now)\n",
+        ("tests/engine/test_once_decided.py",),
+    ),
+    "file-that-is-back-loses-its-document": Mistake(
+        "a file that came back before its deletion was tried loses its document for a while",
+        "kbsync/engine/deletions.py",
+        "        elif number in kept:\n",
+        "        elif number in kept and not kept:\n",
+        ("tests/engine/test_once_decided.py",),
+    ),
     # 6. Others' documents are untouched.
     "a-name-proves-it": Mistake(
         "a document of somebody else with a name like ours is taken over and replaced",

@@ -99,6 +99,10 @@ def _print(output: Output, found: Verification, *, quiet: bool) -> None:
         output.line(
             f"{output.green('kept'.ljust(9))}  {printable(one.path)}  {output.dim(printable(one.why))}"
         )
+    for name, documents in found.detached.items():
+        left = f"{counted(documents, 'document')} of the mirror {name}, which the config no longer has"
+        delete = f"kbsync forget {name} --delete-documents"
+        output.line(f"{output.dim('detached')}   {printable(left)}; to delete: {printable(delete)}")
     result = ", ".join(counts) or ("all is well" if found.ok else "the folder could not be compared")
     kept = f"; {counted(len(found.kept), 'document')} kept" if found.kept else ""
     others = f"; {counted(found.foreign, 'document')} of others" if found.foreign else ""

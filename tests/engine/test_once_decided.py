@@ -1,0 +1,55 @@
+"""What was decided about deletions, or asked, holds for just that, whatever happens before it is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kbsync.source.roots import identify
+from tests.engine.world import World
+
+
+async def test_a_mount_that_is_lost_halts_each_pass_until_it_is_back(world: World) -> None:
+    await world.mirrored(12)
+    was = replace(identify(world.root), is_mount=True, ino=1)
+    world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.delete_many(3)
+    for _ in range(2):
+        await world.once()
+        assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
+        assert len(world.base.documents) == 12
+    assert world.look_up(lambda tx: tx.mirrors.get(world.run.mirror)).root == was
+
+
+async def test_an_approval_is_for_what_was_listed_whatever_is_held_since(world: World) -> None:
+    await world.mirrored(30)
+    world.delete_many(8)
+    await world.once()
+    [asked] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))
+    world.delete_many(9, start=8)
+    await world.once()
+    assert world.statuses() == {"held": 17, "ready": 13}
+    world.tell("approve", holds=[asked.id])
+    await world.once()
+    assert world.statuses() == {"held": 9, "ready": 13}
+    assert set(world.base.shown()) == {f"f{number}.md" for number in range(8, 30)}
+
+
+async def test_a_file_that_is_back_before_its_deletion_was_tried_keeps_its_document(world: World) -> None:
+    await world.mirrored(10)
+    aside = world.root.parent / "aside.md"
+    async with world.begun() as bound:
+        bound.working.cancel()  # as after a halt: nothing is sent
+        (world.root / "f3.md").rename(aside)
+        await bound.compare()
+        world.clock.now += 100
+        for _ in range(3):
+            await bound.do_due_work()
+            world.clock.now += 100
+        assert world.row_of("f3.md").state.name == "RETIRING"
+    aside.rename(world.root / "f3.md")
+    sent = world.puts()
+    async with world.begun():  # before the folder is compared
+        await world.clock.sleep(5.0)
+    await world.once()
+    assert world.base.effects_of("delete") == []
+    assert (world.statuses(), world.puts()) == ({"ready": 10}, sent)
