@@ -424,7 +424,12 @@ async def bind(
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _counted(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
-    number = await store.write(lambda tx: _rebind(tx, settings, record, base, target, repair, configured))
+    former = await store.read(partial(_former_bases, record))
+    # Outside of the write: such a file may be on a disk that no longer answers.
+    removed = await asyncio.to_thread(lambda: {address for address in former if _is_removed(address)})
+    number = await store.write(
+        lambda tx: _rebind(tx, settings, record, base, target, repair, configured, removed)
+    )
     return Binding(
         settings=settings,
         mirror=record.id,
@@ -466,8 +471,12 @@ def _rebind(
     target: Target,
     repair: str,
     configured: Sequence[MirrorIdentity],
+    removed: Collection[str],
 ) -> int:
-    """The binding to the base. Raises `Halted` where it lost many documents behind our back."""
+    """The binding to the base. Raises `Halted` where it lost many documents behind our back.
+
+    `removed`: addresses of knowledge bases whose files are gone.
+    """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = tx.mirrors.bind_to(record.id, *key, settings.place)
@@ -478,7 +487,9 @@ def _rebind(
     _take_over_rows(tx, record, binding, base, configured)
     for other in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
         former = tx.mirrors.binding(other or 0)
-        if former is not None and _is_lost(former, settings, base, target):
+        if former is None:
+            continue
+        if former.address in removed or _is_replaced(former, settings, base, target):
             tx.uploads.lose(record.id, former.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(message.verb == "repair" for message in tx.inbox.waiting(settings.name))
@@ -513,13 +524,23 @@ def _take_over_rows(
         tx.meta.set(key, "\n".join(known))  # either is told next, for what opens a base need not write there
 
 
-def _is_lost(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
-    """A base that was used before is no more. Any other has its documents, to be used again (ADR 27)."""
-    if former.address.startswith("file:"):
-        file = os.fsdecode(unquote_to_bytes(former.address.removeprefix("file://")))
-        # Where its folder is missing as well, it may be the disk that is.
-        if os.path.isdir(os.path.dirname(file)) and _is_missing(file):  # noqa: PTH112, PTH120
-            return True
+def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
+    """Addresses of the knowledge bases in which the mirror has documents."""
+    bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
+    return {binding.address for binding in bindings if binding is not None}
+
+
+def _is_removed(address: str) -> bool:
+    """The file that held a knowledge base is gone. Blocks."""
+    if not address.startswith("file:"):
+        return False
+    file = os.fsdecode(unquote_to_bytes(address.removeprefix("file://")))
+    # Where its folder is missing as well, it may be the disk that is.
+    return os.path.isdir(os.path.dirname(file)) and _is_missing(file)  # noqa: PTH112, PTH120
+
+
+def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
+    """Another base is where this one was. Any other has its documents, to be used again (ADR 27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
     return former.address in (base.address, "")  # "": an older kbsync wrote down no address

@@ -348,10 +348,23 @@ class Audit:
 
         Without the folder nothing is said of files that the state does not have.
         """
-        return await self._read(partial(self._compare, strays, with_folder))
+        orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
+        for start in range(0, len(strays), PAGE):
+            page = strays[start : start + PAGE]
+            # Outside of the read: while a dead mount keeps it waiting, all mirrors need the state.
+            without_file = await asyncio.to_thread(self._without_file, page) if with_folder else set[str]()
+            found = await self._read(partial(self._compare, page, without_file))
+            orphaned += found[0]
+            duplicate += found[1]
+        return orphaned, duplicate
+
+    def _without_file(self, strays: Sequence[Stray]) -> set[str]:
+        """Paths of strays where surely no file is. Blocks."""
+        root = self._binding.settings.root
+        return {path for path in {stray.path for stray in strays} if look(root, path).lacks_file}
 
     def _compare(
-        self, strays: Sequence[Stray], with_folder: bool, tx: Tx
+        self, strays: Sequence[Stray], without_file: Collection[str], tx: Tx
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
         binding, orphaned, duplicate = self._binding, list[Discrepancy](), list[Discrepancy]()
         for stray in strays:
@@ -367,7 +380,7 @@ class Audit:
                 duplicate.append(
                     self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
                 )
-            elif is_gone and with_folder and look(binding.settings.root, stray.path).lacks_file:
+            elif is_gone and stray.path in without_file:
                 orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
                 why = f"the file is not selected, {document} is left"

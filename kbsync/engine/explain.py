@@ -7,6 +7,7 @@ a person has to do about the whole mirror comes before what is wrong with one fi
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ from kbsync.core.model import (
     FileChoice,
     FileKind,
     Presence,
+    RootIdentity,
     Status,
     Upload,
     UploadState,
@@ -224,12 +226,13 @@ async def explain_path(
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
 
-    `read` is given what also looks at the disk. `text`: with the extracted text. Trouble with the target
+    `text`: with the extracted text. Trouble with the target
     becomes a sentence. Raises `StateError` where the state cannot be read.
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
-    found = await read(lambda tx: _gather(tx, settings, rules, path, now, context))
+    found, root = await asyncio.to_thread(_look_at_disk, settings, rules, path, now)
+    await read(lambda tx: _add_state(tx, found, settings, root, context))
     await _ask_target(target, found, text)
     sentences = _Sentences(settings, found, context, now)
     found.answer, found.sentences = sentences.answer(), tuple(sentences.grounds())
@@ -239,10 +242,10 @@ async def explain_path(
 # -- what is known -------------------------------------------------------------------------------------
 
 
-def _gather(
-    tx: Tx, settings: MirrorSettings, rules: Rules, path: str, now: float, context: CommandContext
-) -> PathExplanation:
-    """Look at disk, rules and state."""
+def _look_at_disk(
+    settings: MirrorSettings, rules: Rules, path: str, now: float
+) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
+    """What disk and rules say, and the root or what is wrong with it. Blocks."""
     seen = look(settings.root, path)
     found = PathExplanation(settings.name, path, seen, _selection(settings, rules, path, seen))
     if seen.stamp is not None and seen.kind is FileKind.FILE:
@@ -252,9 +255,24 @@ def _gather(
         found.settle_left = 0.0 if is_old_enough(seen.stamp, now, settings.settle) else left
     if seen.kind is FileKind.FOLDER:
         found.folder_problem = _why_not_listed(settings.root / path)
+    try:
+        return found, identify(settings.root)
+    except RootTrouble as error:
+        return found, error
+
+
+def _add_state(
+    tx: Tx,
+    found: PathExplanation,
+    settings: MirrorSettings,
+    root: RootIdentity | RootTrouble,
+    context: CommandContext,
+) -> None:
+    """What the state says of the path. It touches no disk: a read that waits for one keeps the state open."""
+    path, seen = found.path, found.seen
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
-        return found
+        return
     found.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
     # Uploads in the base of the last pass; under another target or prefix none of them count.
@@ -267,7 +285,7 @@ def _gather(
         if item.path == path
     )
     found.held_for, found.is_approved = next(holds, ("", False))
-    found.halt = _halt(tx, settings, record, context)
+    found.halt = _halt(tx, settings, record, root, context)
     place = path
     while place and not found.folder_problem:
         place = split(place)[0]
@@ -286,7 +304,6 @@ def _gather(
             if entry.status is Status.FAILED and len(failed) < NAMED:
                 failed.append(items.of(entry))
         found.below, found.failed_below = below, failed
-    return found
 
 
 def _why_not_listed(folder: Path) -> str:
@@ -313,13 +330,17 @@ def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: Look) ->
     return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
 
 
-def _halt(tx: Tx, settings: MirrorSettings, record: MirrorRecord, context: CommandContext) -> Halt | None:
+def _halt(
+    tx: Tx,
+    settings: MirrorSettings,
+    record: MirrorRecord,
+    root: RootIdentity | RootTrouble,
+    context: CommandContext,
+) -> Halt | None:
     # Of the root, what is there now: it may have come or gone since a pass met it.
-    try:
-        now = identify(settings.root)
-    except RootTrouble as error:
-        return as_halt(attach.root_missing(error), settings.name, context.cure)
-    difference, is_lost = attach.difference_from(record.root, now)
+    if isinstance(root, RootTrouble):
+        return as_halt(attach.root_missing(root), settings.name, context.cure)
+    difference, is_lost = attach.difference_from(record.root, root)
     if is_lost and not attach.is_root_accepted(tx, settings.name):
         return as_halt(attach.root_differs(settings, difference), settings.name, context.cure)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt

@@ -24,7 +24,7 @@ from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import CAUSES, UNSEEN, halt_json
 from kbsync.errors import Halted
 from kbsync.source.look import look
-from kbsync.state.files import split
+from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import ReadOnlyState, Tx
 
@@ -191,18 +191,16 @@ def _check_folder(
         found = look(binding.settings.root, path, private.root)
         return found.stamp is not None and not (is_watched and found.stamp.newest > young)
 
-    def is_stale(path: str, tx: Tx) -> bool:
+    def is_news(path: str, tx: Tx) -> bool:
         """The state neither knows these bytes nor that something is to be done."""
         known, seen = tx.entries.get(binding.mirror, path), private.entry(path)
         if known is not None and known.status in (Status.PENDING, Status.INDEXING):
             return False
         # With equal bytes it is the base or the recipe that is another one, not the file.
-        is_news = known is None or seen is None or known.digest is None or known.digest != seen.digest
-        return is_news and is_there(path)
+        return known is None or seen is None or known.digest is None or known.digest != seen.digest
 
-    def orphan(planned: Planned, tx: Tx) -> Upload | None:
-        """The document of a file that is gone, if nothing has been begun about it."""
-        path = planned.path
+    def orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
+        """The document of a file that is gone, and its row, if nothing has been begun about it."""
         rows = tx.uploads.at(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
         known = tx.entries.get(binding.mirror, path)
@@ -210,19 +208,23 @@ def _check_folder(
             return None
         if tx.holds.is_candidate(binding.mirror, path):
             return None
+        return server, known
+
+    def is_left(planned: Planned, known: FileRow) -> bool:
+        """The file's document should have gone, and not only just now."""
         if planned.cause != "gone":
-            return server
-        if not look(binding.settings.root, path, private.root).lacks_file:
-            return None
+            return True
+        if not look(binding.settings.root, planned.path, private.root).lacks_file:
+            return False
         if is_watched:  # when a file went, only its directory can tell
-            parent = look(binding.settings.root, split(path)[0], private.root)
+            parent = look(binding.settings.root, split(planned.path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
-            return None if is_young or known.presence is Presence.MISSING else server
-        return server
+            return not is_young and known.presence is not Presence.MISSING
+        return True
 
     for kind, planned in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
         for one in planned:
-            if state.read(partial(is_stale, one.path)):
+            if state.read(partial(is_news, one.path)) and is_there(one.path):
                 why = "the file is newer than its document, and nothing is pending for it"
                 if kind == "upload":
                     why = "the file is new, has no document yet, and nothing is pending for it"
@@ -231,9 +233,10 @@ def _check_folder(
                 server = private.server(one.path)
                 stale.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
     for one in [*plan.delete, *plan.held]:
-        if one.cause != RECIPE and (server := state.read(partial(orphan, one))) is not None:
+        found = None if one.cause == RECIPE else state.read(partial(orphan, one.path))
+        if found is not None and is_left(one, found[1]):
             why = f"{CAUSES[one.cause]}, its document is still found"
-            orphaned.append(Discrepancy(one.path, server.remote_id, why))
+            orphaned.append(Discrepancy(one.path, found[0].remote_id, why))
     kept = []
     for one in plan.keep or ():
         if (server := private.server(one.path)) is not None:

@@ -6,18 +6,25 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kbsync.contract.target import Base
 from kbsync.engine import worker
 from kbsync.errors import StateError
 from kbsync.source.scan import Scan
+from kbsync.state import db, read_only
+from kbsync.state import store as state_store
 from kbsync.state.store import StateStore
+from tests.engine.auditing import audited, begun, verified
+from tests.engine.read_only_commands import explained
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
+from tests.memory.target import MemoryTarget
 
 
 @pytest.fixture
@@ -81,15 +88,15 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
 
 async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
-    begun, go_on = threading.Event(), threading.Event()
+    entered, go_on = threading.Event(), threading.Event()
 
     def slowly(_tx: object) -> str:
-        begun.set()
+        entered.set()
         go_on.wait(10)
         return "done"
 
     first = asyncio.create_task(store.write(slowly))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(entered.wait, 10)
     closing = asyncio.create_task(store.aclose())
     late = [asyncio.create_task(store.write(lambda tx: "done")) for _ in range(20)]
     await asyncio.sleep(0.05)
@@ -142,3 +149,96 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
         await turn_until(ended.done)
         hang.set()
         await turn_until(lambda: taken and taken[0]._content is None)  # closed
+
+
+class FileMemory(MemoryTarget):
+    """Its base is in a file."""
+
+    async def base(self) -> Base:
+        found = await super().base()
+        return replace(found, address=f"file:///kb/{found.id}")
+
+
+@pytest.fixture
+def disk_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Calls to the disk that are made while the calling thread has a transaction of the state open."""
+    state = threading.local()
+    calls: list[str] = []
+
+    @contextmanager
+    def transaction(*args: Any) -> Iterator[None]:
+        state.depth = getattr(state, "depth", 0) + 1
+        try:
+            with db.transaction(*args):
+                yield
+        finally:
+            state.depth -= 1
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if getattr(state, "depth", 0):
+                calls.append(f"os.{name}{args}")
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, call)
+
+    for module in (read_only, state_store):
+        monkeypatch.setattr(module, "transaction", transaction)
+    for name in ("open", "stat", "lstat", "scandir", "listdir", "readlink"):
+        watch(name)
+    return calls
+
+
+def make_stray(world: World, path: str) -> None:
+    """A document of ours at the base that nothing needs."""
+    world.base.add(path, path.encode(), path=path, upload_id=7, foreign=False)
+
+
+async def test_no_transaction_of_the_state_waits_for_a_disk(tmp_path: Path, disk_calls: list[str]) -> None:
+    world = World(tmp_path, FileMemory)
+    world.write_many(12)
+    await world.once()
+    world.write("f0.md", "changed")
+    world.write("new.md")
+    world.move("f1.md", "moved.md")
+    world.delete("f2.md")
+    make_stray(world, "gone.md")
+    found = await verified(world)
+    assert [one.path for one in found.orphaned] == ["f2.md", "gone.md"]
+    assert [one.path for one in found.stale] == ["f0.md", "moved.md", "new.md"]
+    for path in ("f0.md", "f2.md", ""):
+        await explained(world, path)
+    await world.once()
+    assert (await audited(world)).orphaned == 1
+    world.base.recreate()  # the file that held the base before may be on a disk that is gone
+    await world.once()
+    assert disk_calls == []
+
+
+async def test_an_audit_that_waits_for_a_dead_mount_lets_others_read_the_state(
+    tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.in_threads = True
+    world.write_many(3)
+    await world.once()
+    make_stray(world, "gone.md")
+    real, is_hanging, entered = os.open, threading.Event(), threading.Event()
+
+    def open_slowly(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == world.root and is_hanging.is_set():
+            entered.set()
+            hang.wait(20)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", open_slowly)
+    async with begun(world) as auditing:
+        is_hanging.set()
+        audit = asyncio.create_task(auditing.audit())
+        await turn_until(entered.is_set)
+        async with asyncio.timeout(5):
+            await auditing.store.read(lambda tx: tx.mirrors.all())
+        hang.set()
+        assert (await audit).orphaned == 1
