@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.core.text import shell_command
-from kbsync.errors import UsageError
+from kbsync.errors import StateError, UsageError
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
@@ -60,11 +60,18 @@ class Installation:
         """The same, about the mirrors asked for: where there are several it would not be clear which."""
         return self.cure(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
-    def mirror_renamed(self, old: str, new: str) -> None:
-        """An embedded knowledge base without a path of its own lies under its mirror's name."""
+    def rename_base(self, old: str, new: str) -> None:
+        """Move an embedded knowledge base without a path of its own to its mirror's new name. Repeatable.
+
+        Raises `StateError`.
+        """
         source, target = (self.state_dir / BASES / name for name in (old, new))
-        if source.exists() and not target.exists():
-            source.rename(target)
+        try:
+            if source.exists() and not target.exists():
+                source.rename(target)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:
         """Where the embedded knowledge base of a mirror lies that names no place of its own."""

@@ -193,7 +193,7 @@ def mirror_run(
         installation.spool_dir,
         identities_of(installation.config),
         installation.cure,
-        installation.mirror_renamed,
+        installation.rename_base,
         at_work=hears,
     )
     run = MirrorRun(settings_of(mirror), store, open_target, SystemClock(), site)

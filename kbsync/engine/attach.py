@@ -297,10 +297,8 @@ JUDGED = "terms"
 """Key of the table `meta`, with the mirror's id: by what every file was judged last."""
 
 
-def enroll(
-    tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
-) -> tuple[MirrorRecord, str]:
-    """The mirror's rows and the name they had before; see `find_record`."""
+def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
+    """The mirror's rows, under the name that it has in the config; see `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
@@ -309,7 +307,7 @@ def enroll(
         # Another folder: a person may have mistyped it, so every deletion asks (promise 5).
         tx.mirrors.set_hold_all(record.id, True)
     tx.mirrors.attach(record.id, settings.name, folder, settings.target_type)
-    return tx.mirrors.get(record.id), record.name
+    return tx.mirrors.get(record.id)
 
 
 def find_record(
@@ -318,7 +316,8 @@ def find_record(
     """The mirror's row: by name, or that of a mirror whose name left the config, as it was called before.
 
     That is one of the same folder and knowledge base, else of the same knowledge base and prefix, else of the
-    same folder; no row is taken that fits another new mirror of the config better.
+    same folder; no row is taken that fits another new mirror of the config better. It is the same one before
+    and after another mirror took its own.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record

@@ -178,14 +178,14 @@ PATIENCE = 60.0
 class RunContext:
     """Where a mirror runs: its place for spooled bytes, the config's mirrors, and how cures are written.
 
-    `renamed(old, new)` is told before the target is opened that a mirror has another name now. `at_work`: it
-    stays, as a daemon does.
+    `rename_base(old, new)` moves what is kept on disk under the name of a mirror that has another name now.
+    It is called again where a beginning was cut off. `at_work`: it stays, as a daemon does.
     """
 
     spool_dir: Path
     configured: Sequence[MirrorIdentity]
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
-    renamed: Callable[[str, str], None] = lambda _old, _new: None
+    rename_base: Callable[[str, str], None] = lambda _old, _new: None
     at_work: bool = True
 
 
@@ -551,11 +551,13 @@ class MirrorRun:
         await target.aclose()
 
     async def _enroll(self) -> None:
-        record, before = await self.store.write(
-            lambda tx: attach.enroll(tx, self.settings, self.context.configured)
-        )
-        if before != record.name:
-            await asyncio.to_thread(self.context.renamed, before, record.name)
+        settings, configured = self.settings, self.context.configured
+        record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
+        if record is not None and record.name != settings.name:
+            self.mirror, self.halt = record.id, record.halt
+            # Before the name is on disk: once it is, nothing tells where the knowledge base was.
+            await asyncio.to_thread(self.context.rename_base, record.name, settings.name)
+        record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
         self.mirror, self.halt = record.id, record.halt
 
     async def end(self, grace: float = 0.5) -> None:

@@ -276,7 +276,7 @@ class PrivatePass:
         `may_be_emptied`: a base that lost many of its documents is no reason to stop.
         """
         copy, settings, context = self._copy, self._settings, self._context
-        record, _ = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
+        record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
         base = await self._look_at_base(record)
         if may_be_emptied:
             base, record = replace(base, documents=None), replace(record, halt=None)

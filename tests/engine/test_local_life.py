@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +36,58 @@ def sent(place: Place) -> int:
 
 
 def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: Place) -> None:
-    place.config.write_text(place.config.read_text().replace("name: handbook", "name: manual"))
+    rename_mirror(place, "manual")
+    assert sent(place) == 0
+    assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
+
+
+KILLED = """
+import os
+from kbsync.__main__ import main
+rename = os.rename
+def rename_and_die(source, target, **kwargs):
+    if os.path.basename(os.path.dirname(target)) == "kb":
+        if {is_renamed}:
+            rename(source, target, **kwargs)
+        os._exit(137)
+    rename(source, target, **kwargs)
+os.rename = rename_and_die
+main(["--once", "--config", {config!r}])
+"""
+
+
+def rename_mirror(place: Place, new: str) -> None:
+    place.config.write_text(place.config.read_text().replace("name: handbook", f"name: {new}"))
+
+
+@long
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_a_mirror_that_is_renamed_keeps_its_documents_wherever_kbsync_is_killed(
+    place: Place, is_renamed: bool
+) -> None:
+    rename_mirror(place, "manual")
+    program = KILLED.format(is_renamed=is_renamed, config=str(place.config))
+    killed = subprocess.run([sys.executable, "-c", program], env=place.environ({}), check=False)
+    assert killed.returncode == 137
+    assert sent(place) == 0
+    assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
+
+
+def test_a_mirror_whose_knowledge_base_cannot_be_renamed_says_so_and_keeps_its_documents(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename_mirror(place, "manual")
+
+    def refuse(source: Path, _target: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(source))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refuse)
+        ran = place.run("--once")
+    assert ran.code == 4
+    base = place.state / "kb" / "handbook"
+    assert f"cannot rename {base} to manual: device or resource busy" in ran.words
+    assert [p.name for p in (place.state / "kb").iterdir()] == ["handbook"]
     assert sent(place) == 0
     assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
 
