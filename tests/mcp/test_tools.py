@@ -27,7 +27,7 @@ from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
 from kbsync.config.model import folder_config
 from kbsync.core.model import Status
-from kbsync.engine import explain as engine_explain
+from kbsync.engine import attach
 from kbsync.installation import Installation
 from kbsync.state import lock, read_only
 from kbsync.state.read_only import ReadOnlyState
@@ -681,18 +681,18 @@ async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, mended, ends = threading.Event(), threading.Event(), list[bool]()
-    looks_at, closes = engine_explain.look, ReadOnlyState.close
+    find, closes = attach.find_record, ReadOnlyState.close
 
-    def look(*place: Any) -> Any:
+    def find_slowly(*mirror: Any) -> Any:
         begun.set()
         mended.wait(60)
-        return looks_at(*place)
+        return find(*mirror)
 
     def close(state: ReadOnlyState) -> None:
         ends.append(mended.is_set())
         closes(state)
 
-    monkeypatch.setattr(engine_explain, "look", look)
+    monkeypatch.setattr(attach, "find_record", find_slowly)
     monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.5)
     try:
         asked = asyncio.create_task(refused(client, "status", path="install.md"))
