@@ -44,7 +44,7 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import Halted, StateError, TargetError
-from kbsync.source.look import look
+from kbsync.source.look import look_exactly
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadsState, Tx
 from kbsync.state.store import StateStore
@@ -360,8 +360,8 @@ class Audit:
 
     def _without_file(self, strays: Sequence[Stray]) -> set[str]:
         """Paths of strays where surely no file is. Blocks."""
-        root = self._binding.settings.root
-        return {path for path in {stray.path for stray in strays} if look(root, path).lacks_file}
+        looked = look_exactly(self._binding.settings.root, {stray.path for stray in strays})
+        return {path for path, seen in looked if seen.lacks_file}
 
     def _compare(
         self, strays: Sequence[Stray], without_file: Collection[str], tx: Tx

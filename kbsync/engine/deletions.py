@@ -21,7 +21,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import look_in_lost_mounts
 from kbsync.engine.settings import DeletionLimits
-from kbsync.source.look import Look, look
+from kbsync.source.look import Look, look_exactly
 from kbsync.state.approvals import Candidate, HoldItem
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -123,7 +123,7 @@ class Deletions:
         if before is None:
             return None
         root = self._journal.binding.settings.root
-        found = await asyncio.to_thread(lambda: [(path, look(root, path, before)) for path in paths])
+        found = await asyncio.to_thread(look_exactly, root, list(paths), before)
         found = await look_in_lost_mounts(self._store, self._journal.binding, found)
         return found if await self._identity() == before else None
 
@@ -373,7 +373,7 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     if not paths:
         return {}
     root = journal.binding.settings.root
-    found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in set(paths.values())])
+    found = await asyncio.to_thread(look_exactly, root, set(paths.values()))
     seen = dict(await look_in_lost_mounts(store, journal.binding, found))
     return {
         number: seen[path].presence is Presence.PRESENT

@@ -23,7 +23,16 @@ from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.settings import Binding
 from kbsync.logs import is_debugging, tell
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
+from kbsync.source.look import (
+    Look,
+    RulesUnknown,
+    find_aliases,
+    fold,
+    look,
+    look_exactly,
+    look_in_mounts,
+    rules_at,
+)
 from kbsync.source.read import (
     ReadProblem,
     Sample,
@@ -61,9 +70,9 @@ async def look_in_lost_mounts(
 
 
 def former_files(
-    read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, ino: int, digest: str
+    read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, path: str, ino: int, digest: str
 ) -> list[FileRow]:
-    """Stored files with this inode and these bytes that are gone from their places. Blocks."""
+    """Stored files with this inode and these bytes that are gone from their places, now at `path`. Blocks."""
     found: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
     mounts = read(partial(_mounts, binding, [entry.path for entry in found])) if found else {}
 
@@ -71,7 +80,14 @@ def former_files(
         root = binding.settings.root
         return look_in_mounts(root, path, mounts[path]) if path in mounts else look(root, path)
 
-    return [entry for entry in found if look_at(entry.path).lacks_file]
+    respelled = [entry.path for entry in found if is_respelled(entry.path, path)]
+    aliases = find_aliases(binding.settings.root, respelled)
+    return [entry for entry in found if entry.path in aliases or look_at(entry.path).lacks_file]
+
+
+def is_respelled(old: str, new: str) -> bool:
+    """The two may be one path, on a file system that does not tell such names apart."""
+    return old != new and fold(old) == fold(new)
 
 
 def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
@@ -129,14 +145,14 @@ def judge(
     *,
     deep: bool,
     awaited: bool,
-    former: Callable[[int, str], list[FileRow]],
+    former: Callable[[str, int, str], list[FileRow]],
     keep: Callable[[str, Spooled], None],
 ) -> Judgement:
     """What the found file means: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
     `known`: what the state has of it. `deep`: read it in any case. `awaited`: its quiet is waited for
-    already. `former(ino, digest)` gives stored files that this one may be renamed. `keep` gets the bytes of a
-    file that never gets quiet: by the time they are sent the file holds others.
+    already. `former(path, ino, digest)` gives stored files that this one may be renamed. `keep` gets the
+    bytes of a file that never gets quiet: by the time they are sent the file holds others.
     """
     path, stamp, root = sight.path, sight.stamp, binding.settings.root
     if stamp == NO_STAMP:
@@ -175,7 +191,7 @@ def judge(
     renamed_from = None
     # Of a file with several links the inode does not say which of its names is the old one.
     if (known is None or known.digest is None) and sight.links == 1:
-        former_ones = former(taken.stamp.ino, taken.digest)
+        former_ones = former(path, taken.stamp.ino, taken.digest)
         renamed_from = former_ones[0].path if former_ones else None
     return FileSeen(
         path,
@@ -482,10 +498,13 @@ class Reconciler:
         A directory is only noted: `scan_trees` goes through it.
         """
         root = self._journal.binding.settings.root
-        trees = [hint.path for hint in hints if hint.kind is not HintKind.FILE]
+        trees = [hint.path for hint in hints if hint.kind is HintKind.TREE]
+        # Of a folder that got another spelling, the old one may still lead there.
+        vanished = [hint.path for hint in hints if hint.kind is HintKind.GONE_TREE]
         files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
-        if trees:
+        if trees or vanished:
             found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in trees])
+            found += await asyncio.to_thread(look_exactly, root, vanished)
             found = await look_in_lost_mounts(self._store, self._journal.binding, found)
             for path, seen in found:
                 if seen.kind is FileKind.FOLDER:
@@ -545,7 +564,32 @@ class Reconciler:
             if folder not in chains:
                 chains[folder] = self._rules(folder)
             looked.append((path, look(binding.settings.root, path), chains[folder]))
-        return looked
+        # An event may tell of the old spelling of a name, which some file systems still find.
+        doubtful = self._find_respelled(looked)
+        aliases = find_aliases(binding.settings.root, doubtful)
+        missing = Look(Presence.MISSING)
+        return [(path, missing if path in aliases else seen, rules) for path, seen, rules in looked]
+
+    def _find_respelled(self, looked: Sequence[Looked]) -> list[str]:
+        """Paths at which a file is that is known, or was looked at as well, under another spelling.
+
+        And paths of folders, at which a file was expected.
+        """
+        folders = [path for path, seen, _ in looked if seen.kind is FileKind.FOLDER]
+        files = [(path, seen.stamp.ino) for path, seen, _ in looked if seen.stamp and seen.links == 1]
+
+        def find_known(tx: Tx) -> dict[str, list[str]]:
+            return {path: tx.entries.paths_with_ino(self._mirror, ino) for path, ino in files}
+
+        spellings = self._store.read_now(find_known) if files else {}
+        by_inode: dict[int, list[str]] = {}
+        for path, ino in files:
+            by_inode.setdefault(ino, []).append(path)
+        return folders + [
+            path
+            for path, ino in files
+            if any(is_respelled(other, path) for other in (*spellings[path], *by_inode[ino]))
+        ]
 
     def _rules(self, folder: str) -> Rules | None:
         """The rules of a directory; None where selection does not enter it or they cannot be known."""

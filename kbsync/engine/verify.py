@@ -23,7 +23,7 @@ from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, Priv
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import CAUSES, UNSEEN, halt_json
 from kbsync.errors import Halted
-from kbsync.source.look import look
+from kbsync.source.look import look, look_exactly
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -214,7 +214,8 @@ def _check_folder(
         """The file's document should have gone, and not only just now."""
         if planned.cause != "gone":
             return True
-        if not look(binding.settings.root, planned.path, private.root).lacks_file:
+        [(_, seen)] = look_exactly(binding.settings.root, [planned.path], private.root)
+        if not seen.lacks_file:
             return False
         if is_watched:  # when a file went, only its directory can tell
             parent = look(binding.settings.root, split(planned.path)[0], private.root)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import stat
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, RootIdentity, Stamp, Verdict
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.errors import KbsyncError
+from kbsync.source.hints import ancestors
 from kbsync.source.roots import FolderStack, descend, error_words_at, mounts_below, opened_root
 
 _LONGEST_IGNORE_FILE = 1024 * 1024
@@ -61,6 +65,83 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
     return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
+
+
+def look_exactly(
+    root: Path, paths: Iterable[str], identity: RootIdentity | None = None
+) -> list[tuple[str, Look]]:
+    """`look` at paths that should be gone: one that is there only under another spelling is MISSING."""
+    looked = [(path, look(root, path, identity)) for path in paths]
+    aliases = find_aliases(root, [path for path, seen in looked if seen.presence is Presence.PRESENT])
+    return [(path, Look(Presence.MISSING) if path in aliases else seen) for path, seen in looked]
+
+
+def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
+    """Those of the paths that lead to an entry of another spelling, or through a folder of another one.
+
+    Some file systems do not tell `a.md` from `A.md`, or composed from decomposed letters: after a rename
+    from one to the other, the old path still leads to the file. Only a listing has the name as it is. Lists
+    each folder on the way once. Raises ShortageError, never OSError: where nothing can be listed, nothing is
+    an alias.
+    """
+    if not paths:
+        return set()
+    names: dict[str, set[str]] = {}
+    for path in paths:
+        for place in itertools.accumulate(path.split("/"), "{}/{}".format):
+            folder, _, name = place.rpartition("/")
+            names.setdefault(folder, set()).add(name)
+    aliases: set[str] = set()
+    try:
+        with opened_root(root) as root_fd:
+            for folder, wanted in names.items():
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    fd = descend(root_fd, folder)
+                    try:
+                        found = _aliases_in(fd, wanted)
+                    finally:
+                        os.close(fd)
+                    aliases |= {f"{folder}/{name}" if folder else name for name in found}
+    except OSError as error:
+        error_words_at(error)
+        return set()
+    return {path for path in paths if any(place in aliases for place in (path, *ancestors(path)))}
+
+
+def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
+    """Those of the names that a folder does not list, though it has their entry under another spelling."""
+    folded = {fold(name) for name in names}
+    spellings: dict[str, list[str]] = {}
+    unlisted = set(names)
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            unlisted.discard(entry.name)
+            if (spelling := fold(entry.name)) in folded:
+                spellings.setdefault(spelling, []).append(entry.name)
+
+    def is_alias(name: str) -> bool:
+        # A listing that is late, as on a network, is no proof: the entry itself must be listed.
+        others = spellings.get(fold(name))
+        if not others:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            inode = _inode(fd, name)
+            return any(_inode(fd, other) == inode for other in others)
+        return False
+
+    return {name for name in unlisted if is_alias(name)}
+
+
+def _inode(fd: int, name: str) -> tuple[int, int]:
+    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    return status.st_dev, status.st_ino
+
+
+def fold(name: str) -> str:
+    """Equal for names or paths that differ in case, or in the normal form of Unicode, alone."""
+    if name.isascii():
+        return name.casefold()
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look:

@@ -394,6 +394,15 @@ class Entries:
         where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
         return list(self._select(_JOINED, where, (ino, bytes.fromhex(digest), mirror)))
 
+    def paths_with_ino(self, mirror: int, ino: int) -> list[str]:
+        """Paths of read files last seen with this inode."""
+        sql = (
+            "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
+            " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
+        )
+        rows = self._db.execute(sql, (ino, mirror))
+        return [join(unbind(folder), unbind(name)) for folder, name in rows]
+
     def unread(self, mirror: int) -> list[FileRow]:
         """Files that could not be read at the last look."""
         return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]

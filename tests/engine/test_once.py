@@ -347,17 +347,17 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
     """The second look at a file meets another folder at the root, which is put back after."""
     await world.mirrored(20)
     world.delete("f0.md")
-    away, real = world.root.with_name("away"), deletions.look
+    away, real = world.root.with_name("away"), deletions.look_exactly
 
-    def look_into_another(root: Path, path: str, *of: Any, **how: Any) -> Look:
+    def look_into_another(root: Path, *of: Any, **how: Any) -> list[tuple[str, Look]]:
         root.rename(away)
         root.mkdir()
-        found = real(root, path, *of, **how)
+        found = real(root, *of, **how)
         root.rmdir()
         away.rename(root)
         return found
 
-    monkeypatch.setattr(deletions, "look", look_into_another)
+    monkeypatch.setattr(deletions, "look_exactly", look_into_another)
     await world.once()
     assert "f0.md" in world.served()
     monkeypatch.undo()

@@ -38,9 +38,16 @@ MISTAKES = {
     "looked-for-in-another-root": Mistake(
         "a file is gone when another folder lay at the root while it was looked for",
         "kbsync/engine/deletions.py",
-        "look(root, path, before)",
-        "look(root, path)",
+        "look_exactly, root, list(paths), before)",
+        "look_exactly, root, list(paths))",
         ("tests/engine/test_once.py",),
+    ),
+    "old-spelling-is-a-file": Mistake(
+        "where names are folded, a file renamed from a.md to A.md is sent again",
+        "kbsync/engine/reconcile.py",
+        "entry.path in aliases or look_at",
+        "look_at",
+        ("tests/engine/test_equal_names.py",),
     ),
     "lost-mount-is-another-folder": Mistake(
         "a file system that is not mounted any more does not halt the mirror",

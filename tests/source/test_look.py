@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp
 from kbsync.errors import ShortageError
 from kbsync.source import look as looker
-from kbsync.source.look import Look, RulesUnknown, look, look_in_mounts, rules_at
+from kbsync.source.look import Look, RulesUnknown, find_aliases, look, look_in_mounts, rules_at
 from kbsync.source.roots import SHORTAGES, identify
 from tests.source.folders import OBSTACLES, RULES, refuse, write
 
@@ -112,6 +114,39 @@ def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
     monkeypatch.setattr(looker, "mounts_below", lambda _root: there.pop(0))
     assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]).presence is Presence.UNKNOWN
     assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
+
+
+def test_a_name_that_a_late_listing_lacks_is_no_other_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "docs/a.md")
+    write(tmp_path, "docs/A.md")
+    scandir = os.scandir
+
+    def late(folder: int) -> object:
+        return contextlib.nullcontext([entry for entry in scandir(folder) if entry.name != "a.md"])
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert find_aliases(tmp_path, ["docs/a.md", "docs/A.md", "docs/none.md", "none/a.md"]) == set()
+    os.unlink(tmp_path / "docs/A.md")
+    os.link(tmp_path / "docs/a.md", tmp_path / "docs/A.md")  # as a file system shows it that folds names
+    assert find_aliases(tmp_path, ["docs/a.md", "docs/A.md"]) == {"docs/a.md"}
+
+
+def test_a_folder_that_cannot_be_listed_has_no_other_spellings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a.md")
+
+    def fail(_folder: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "scandir", fail)
+    code = errno.EIO
+    assert find_aliases(tmp_path, ["A.md"]) == set()
+    code = errno.ENFILE
+    with pytest.raises(ShortageError):
+        find_aliases(tmp_path, ["A.md"])
 
 
 def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path) -> None:

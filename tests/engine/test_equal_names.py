@@ -1,0 +1,169 @@
+"""File systems that do not tell `a.md` from `A.md`: vfat, exFAT, CIFS, ext4 with `casefold`."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.core.model import UploadState
+from kbsync.source.hints import Hint, HintKind
+from tests.engine.auditing import audited, verified
+from tests.engine.world import World
+from tests.memory.target import MemoryTarget
+from tests.memory.variants import RenamingMemory
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Ärger.md") for form in ("NFC", "NFD"))
+
+
+def fold(name: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+@pytest.fixture
+def folding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any spelling of a name leads to its entry. A folder is listed with the names as they were given."""
+    real_open, real_stat = os.open, os.stat
+
+    def entry(name: Any, folder: int | None) -> Any:
+        if folder is None or not isinstance(name, str):
+            return name
+        return next((other for other in os.listdir(folder) if fold(other) == fold(name)), name)
+
+    def open_folded(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        return real_open(entry(path, dir_fd), flags, mode, dir_fd=dir_fd)
+
+    def stat_folded(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Any:
+        return real_stat(entry(path, dir_fd), dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "open", open_folded)
+    monkeypatch.setattr(os, "stat", stat_folded)
+
+
+async def mirrored(tmp_path: Path, target: type[MemoryTarget], *paths: str) -> World:
+    world = World(tmp_path, target)
+    for path in paths:
+        world.write(path, f"text of {path}")
+    world.clock.now += 100
+    await world.once()
+    return world
+
+
+async def passed(world: World) -> World:
+    """Two passes, long after the last change."""
+    for _ in range(2):
+        world.clock.now += 100
+        await world.once()
+    return world
+
+
+RENAMES = [("report.md", "Report.md"), ("Docs", "docs"), (COMPOSED, DECOMPOSED), ("Docs/sub", "Docs/Sub")]
+PATHS = ("report.md", "Docs/a.md", "Docs/sub/b.md", COMPOSED, "notes.md", "plan.md")
+
+
+@pytest.mark.parametrize("target", [RenamingMemory, MemoryTarget])
+@pytest.mark.parametrize(("old", "new"), RENAMES)
+@pytest.mark.usefixtures("folding")
+async def test_a_name_in_another_case_or_form_is_one_rename(
+    tmp_path: Path, old: str, new: str, target: type[MemoryTarget]
+) -> None:
+    world = await mirrored(tmp_path, target, *PATHS)
+    sent = world.puts()
+    os.rename(world.root / old, world.root / new)
+    await passed(world)
+    assert world.served() == world.on_disk()
+    renamed = sum(path.startswith(old) for path in PATHS)
+    assert world.puts() - sent == (0 if target is RenamingMemory else renamed)
+    for path in world.on_disk():
+        if path.startswith(new):
+            os.unlink(world.root / path)
+    await passed(world)
+    assert world.served() == world.on_disk()
+    assert not set(world.states()) & {UploadState.UNSURE.name, UploadState.FAILED.name}
+
+
+@pytest.mark.usefixtures("folding")
+async def test_a_file_that_is_renamed_in_case_and_changed_leaves_no_old_version(tmp_path: Path) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    os.rename(world.root / "report.md", world.root / "Report.md")
+    world.write("Report.md", "another text")
+    await passed(world)
+    assert world.served() == world.on_disk()
+    assert (await verified(world)).ok
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        [Hint("report.md", HintKind.FILE), Hint("Report.md", HintKind.FILE)],
+        [Hint("Report.md", HintKind.FILE), Hint("report.md", HintKind.FILE)],
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.usefixtures("folding")
+async def test_events_of_a_file_renamed_in_case_are_one_rename(
+    tmp_path: Path, hints: Sequence[Hint], together: bool
+) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    sent = world.puts()
+    os.rename(world.root / "report.md", world.root / "Report.md")
+    world.clock.now += 100
+    async with world.begun() as bound:
+        for batch in [hints] if together else [[hint] for hint in hints]:
+            await bound.reconciler.take_hints(batch)
+    await passed(world)
+    assert (world.served(), world.puts() - sent) == (world.on_disk(), 0)
+
+
+@pytest.mark.usefixtures("folding")
+async def test_events_of_a_folder_renamed_in_case_are_renames(tmp_path: Path) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    sent = world.puts()
+    os.rename(world.root / "Docs", world.root / "docs")
+    world.clock.now += 100
+    hints = [Hint("docs", HintKind.TREE), Hint("Docs", HintKind.GONE_TREE)]
+    for batch in (hints, hints[::-1]):
+        async with world.begun() as bound:
+            await bound.reconciler.take_hints(batch)
+            await bound.reconciler.scan_trees()
+        await passed(world)
+        assert (world.served(), world.puts() - sent) == (world.on_disk(), 0)
+
+
+@pytest.mark.usefixtures("folding")
+async def test_a_leftover_under_the_old_spelling_is_orphaned(tmp_path: Path) -> None:
+    world = await mirrored(tmp_path, MemoryTarget, *PATHS)
+    world.base.add("REPORT.md", b"text", path="REPORT.md", upload_id=7, foreign=False)
+    assert [one.path for one in (await verified(world)).orphaned] == ["REPORT.md"]
+    assert (await audited(world)).orphaned == 1
+
+
+async def test_two_files_whose_names_differ_in_case_stay_two(tmp_path: Path) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    os.link(world.root / "report.md", world.root / "Report.md")
+    world.write("Notes.md", "text of notes.md")
+    await passed(world)
+    assert world.served() == world.on_disk()
+    assert len(world.on_disk()) == len(PATHS) + 2
+
+
+@pytest.mark.usefixtures("folding")
+async def test_looks_at_ordinary_events_list_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await mirrored(tmp_path, RenamingMemory, *PATHS)
+    world.write("report.md", "another text")
+    world.write("new.md", "a new text")
+    world.move("notes.md", "moved.md")
+    listed, scandir = list[Any](), os.scandir
+    hints = [Hint(f"{name}.md", HintKind.FILE) for name in ("report", "new", "notes", "moved", "plan")]
+    async with world.begun() as bound:
+        monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+        await bound.reconciler.take_hints(hints)
+        world.clock.now += 100
+        await bound.do_due_work()
+    assert listed == []
