@@ -306,6 +306,8 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
     elif record.folder != folder:
         # Another folder: a person may have mistyped it, so every deletion asks (promise 5).
         tx.mirrors.set_hold_all(record.id, True)
+    if record.name != settings.name:
+        tx.inbox.rename_mirror(record.name, settings.name)
     tx.mirrors.attach(record.id, settings.name, folder, settings.target_type)
     return tx.mirrors.get(record.id)
 
@@ -491,7 +493,7 @@ def _rebind(
         if former.address in removed or _is_replaced(former, settings, base, target):
             tx.uploads.lose(record.id, former.id)
     serving = tx.uploads.serving_count(record.id, binding)
-    is_repaired = any(message.verb == "repair" for message in tx.inbox.waiting(settings.name))
+    is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
         lost = serving - base.documents
         raise Halted(

@@ -104,20 +104,34 @@ class Stray:
         }
 
     @staticmethod
-    def from_json(tx: Tx, told: Mapping[str, Any]) -> Stray:
+    def problem_of_json(fields: Mapping[str, Any]) -> str:
+        """Why these are no fields that `to_json` writes; '' where they are."""
+        texts = ("remote_id", "name", "digest", "path")
+        wrong = [name for name in texts if not isinstance(fields.get(name), str)]
+        wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
+        wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
+        return f"a document to be deleted has no usable {' and no '.join(wrong)}" if wrong else ""
+
+    @staticmethod
+    def from_json(tx: Tx, fields: Mapping[str, Any]) -> Stray:
         """What a `repair` message says, with the row as it is now; `verify --repair` had a proof."""
-        number = told.get("upload")
+        number = fields.get("upload")
         listed = Listed(
-            told["remote_id"],
-            told["name"],
-            told["size"],
-            state=DocState.READY if told.get("is_ready") else DocState.UNKNOWN,
-            digest=told["digest"],
-            recipe=told.get("recipe"),
+            fields["remote_id"],
+            fields["name"],
+            fields.get("size"),
+            state=DocState.READY if fields.get("is_ready") else DocState.UNKNOWN,
+            digest=fields["digest"],
+            recipe=fields.get("recipe"),
         )
         row = None if number is None else tx.uploads.get(number)
-        proof = Proof.MARK if told.get("is_marked") else Proof.NONE
-        return Stray(listed, told["path"], proof, row)
+        proof = Proof.MARK if fields.get("is_marked") else Proof.NONE
+        return Stray(listed, fields["path"], proof, row)
+
+
+def _is_number(value: object) -> bool:
+    """A whole number that SQLite can store, or none at all."""
+    return value is None or (type(value) is int and abs(value) < 2**63)
 
 
 @dataclass(frozen=True, slots=True)

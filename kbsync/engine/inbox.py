@@ -7,24 +7,42 @@ some of it again, which changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from kbsync.contract.target import Listed
 from kbsync.core import lifecycle
 from kbsync.core.links import is_link
 from kbsync.core.model import Upload, UploadState
+from kbsync.core.text import printable
 from kbsync.engine import status
 from kbsync.engine.audit import Proof, Repairs, Stray
-from kbsync.engine.clock import Clock
+from kbsync.engine.clock import Clock, bug_in_words
 from kbsync.engine.journal import Journal
+from kbsync.errors import StateError
 from kbsync.state.inbox import Message
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
+T = TypeVar("T")
+
 PAGE = 500
+"""Documents of one transaction."""
+
+
+class MalformedMessage(ValueError):
+    """A message does not say what to do in the way that commands do; nothing of it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A message that could not be carried out, and why."""
+
+    message: Message
+    reason: str
 
 
 @dataclass(slots=True)
@@ -34,36 +52,60 @@ class InboxResult:
     look_at: set[str] = field(default_factory=set)
     resumed: bool = False
     audits: bool = False
+    dropped: list[Dropped] = field(default_factory=list)
 
 
 class Inbox:
-    """The messages of one mirror."""
+    """The messages of one mirror. `configured`: the names of all mirrors of the config."""
 
-    def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, store: StateStore, journal: Journal, clock: Clock, configured: Collection[str] = ()
+    ) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
+        self._configured = configured
         self._repairs = Repairs(journal)
 
     async def carry_out(self) -> InboxResult:
-        """Do what was asked, oldest first."""
+        """Do what was asked, oldest first.
+
+        A message that cannot be carried out is dropped: kept, it would end every pass from now on. Of one
+        that is malformed nothing is done. Its author can ask again.
+        """
         name = self._journal.binding.settings.name
-        messages = await self._store.read(lambda tx: tx.inbox.waiting(name))
+        messages, unknown = await self._store.read(
+            lambda tx: (tx.inbox.waiting(name), tx.inbox.find_unknown([name, *self._configured]))
+        )
         answer = InboxResult()
         for message in messages:
-            match message.verb:
-                case "retry":
-                    await self._retry(message.args.get("paths"), answer)
-                case "repair":
-                    await self._repair(message)
-            await self._store.write(partial(self._end, message, answer))
+            try:
+                await self._carry_out(message, answer)
+            except StateError:
+                raise  # nothing is wrong with the message
+            except MalformedMessage as error:
+                answer.dropped.append(Dropped(message, str(error)))
+            except Exception as error:
+                answer.dropped.append(Dropped(message, bug_in_words(error)))
+        answer.dropped += [Dropped(message, "no mirror has this name") for message in unknown]
+        if answer.dropped:
+            await self._store.write(partial(_remove, [each.message for each in answer.dropped]))
         return answer
+
+    async def _carry_out(self, message: Message, answer: InboxResult) -> None:
+        refuse_malformed(message)
+        match message.verb:
+            case "retry":
+                await self._retry(message.args.get("paths"), answer)
+            case "repair":
+                await self._repair(message)
+        await self._store.write(partial(self._end, message, answer))
 
     def _end(self, message: Message, answer: InboxResult, tx: Tx) -> None:
         match message.verb:
             case "approve":
-                for hold in message.args.get("holds", ()):
-                    tx.holds.approve(int(hold), self._clock.wall())
+                for hold in _numbers(message.args, "holds"):
+                    tx.holds.approve(hold, self._clock.wall())
             case "retry":
                 answer.resumed = True
                 answer.look_at.update(self._troubled(tx, message.args.get("paths")))
@@ -166,3 +208,67 @@ class Inbox:
 
 def _at(find: Callable[[Tx, int], list[Upload]], after: int, tx: Tx) -> list[Upload]:
     return find(tx, after)
+
+
+def _remove(messages: Sequence[Message], tx: Tx) -> None:
+    for message in messages:
+        tx.inbox.done(message.id)
+
+
+def _list(args: Mapping[str, Any], name: str, kind: type[T]) -> list[T]:
+    values = args.get(name, [])
+    # Python calls True a number.
+    if not isinstance(values, list) or any(not isinstance(v, kind) or isinstance(v, bool) for v in values):
+        raise MalformedMessage(f"`{name}` is not a list of {_KINDS[kind]}")
+    return values
+
+
+_KINDS: Mapping[type, str] = {int: "numbers", str: "texts", dict: "objects"}
+
+
+def _numbers(args: Mapping[str, Any], name: str) -> list[int]:
+    numbers = _list(args, name, int)
+    if not all(0 <= number < 2**63 for number in numbers):
+        raise MalformedMessage(f"`{name}` has a number that no row can have")
+    return numbers
+
+
+def _texts(args: Mapping[str, Any], name: str) -> list[str]:
+    return _list(args, name, str)
+
+
+def _paths(args: Mapping[str, Any], name: str) -> list[str]:
+    """Paths relative to the mirror's folder, and in it."""
+    paths = _texts(args, name)
+    for path in paths:
+        try:
+            encoded = os.fsencode(path)
+        except UnicodeEncodeError as error:
+            raise MalformedMessage(f"`{name}` has a path that no file can have") from error
+        if b"\0" in encoded or path.startswith("/") or ".." in path.split("/"):
+            raise MalformedMessage(f"`{name}` has a path that is not in the folder: {printable(path)}")
+    return paths
+
+
+def refuse_malformed(message: Message) -> None:
+    """Raises `MalformedMessage` for what no command of ours leaves."""
+    args = message.args
+    if message.problem:
+        raise MalformedMessage(message.problem)
+    match message.verb:
+        case "approve":
+            _numbers(args, "holds")
+        case "retry":
+            if args.get("paths") is not None:
+                _paths(args, "paths")
+        case "repair":
+            _texts(args, "missing")
+            _texts(args, "surplus")
+            _paths(args, "stale")
+            for fields in _list(args, "strays", dict):
+                if problem := Stray.problem_of_json(fields):
+                    raise MalformedMessage(problem)
+        case "audit":
+            pass
+        case _:
+            raise MalformedMessage(f"{printable(message.verb)!r} is not a request that kbsync knows")

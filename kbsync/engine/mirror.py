@@ -22,6 +22,7 @@ from kbsync.contract.meter import Meter
 from kbsync.contract.target import Target
 from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
+from kbsync.core.text import printable
 from kbsync.engine import attach
 from kbsync.engine.attach import EMPTIED, RecipeChanges
 from kbsync.engine.audit import BackgroundAudit
@@ -234,7 +235,8 @@ class BoundMirror:
         )
         self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
         self.recipe_changes = RecipeChanges(store, journal, clock)
-        self.inbox = Inbox(store, journal, clock)
+        configured = [each.name for each in run.context.configured]
+        self.inbox = Inbox(store, journal, clock, configured)
         self.auditing = BackgroundAudit(
             store,
             journal,
@@ -312,6 +314,14 @@ class BoundMirror:
         run = self.run
         snapshot = self.snapshot if run.is_pass else None
         answer = await self.inbox.carry_out()
+        for dropped in answer.dropped:
+            log.warning(
+                "message.dropped",
+                mirror=dropped.message.mirror or run.settings.name,
+                verb=printable(dropped.message.verb),
+                reason=dropped.reason,
+                cure="run the command again",
+            )
         self.rechecks.add(answer.look_at, run.clock.steady())
         if answer.resumed:
             await self._resume()

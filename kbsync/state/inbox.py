@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kbsync.state.db import Table
@@ -12,12 +12,33 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of a person: approve, retry, repair or audit."""
+    """One request of a person: approve, retry, repair or audit.
+
+    `problem`: why its arguments cannot be read; '' if they can.
+    """
 
     id: int
     verb: str
     mirror: str | None
     args: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+# As bytes: SQLite stores whatever it is given, and text that is not UTF-8 could not be read otherwise.
+_SELECT = "SELECT id, CAST(verb AS BLOB), CAST(mirror AS BLOB), CAST(args AS BLOB) FROM inbox "
+
+
+def _read(row: tuple[int, bytes, bytes | None, bytes]) -> Message:
+    number, verb, mirror, args = row
+    name = None if mirror is None else mirror.decode("utf-8", "replace")
+    message = Message(number, verb.decode("utf-8", "replace"), name)
+    try:
+        values = json.loads(args)
+    except (ValueError, RecursionError) as error:
+        return replace(message, problem=f"its arguments are not JSON ({error})")
+    if not isinstance(values, dict):
+        return replace(message, problem="its arguments are not a JSON object")
+    return replace(message, args=values)
 
 
 class Messages(Table):
@@ -32,15 +53,22 @@ class Messages(Table):
 
     def waiting(self, mirror: str) -> list[Message]:
         """Messages for this mirror, oldest first."""
-        sql = "SELECT id, verb, mirror, args FROM inbox WHERE mirror = ? ORDER BY id"
-        return [
-            Message(number, verb, name, json.loads(args))
-            for number, verb, name, args in self._db.execute(sql, (mirror,))
-        ]
+        rows = self._db.execute(_SELECT + "WHERE mirror = ? ORDER BY id", (mirror,))
+        return [_read(row) for row in rows]
+
+    def find_unknown(self, configured: Collection[str]) -> list[Message]:
+        """Messages for mirrors that neither the state nor the config has, oldest first."""
+        where = "WHERE mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror) ORDER BY id"
+        messages = (_read(row) for row in self._db.execute(_SELECT + where))
+        return [message for message in messages if message.mirror not in configured]
 
     def done(self, message: int) -> None:
-        """It was carried out."""
+        """It was carried out, or is dropped."""
         self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
+
+    def rename_mirror(self, old: str, new: str) -> None:
+        """Messages for a mirror go along with its new name."""
+        self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new, old))
 
 
 class Meta(Table):
