@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.core.backoff import look_pause, pause
+from kbsync.core.backoff import LONGEST, look_pause, pause
 from kbsync.core.fairness import rank_again
-from kbsync.core.model import Limits, Phase, Purpose, Upload, UploadState
+from kbsync.core.model import UNANSWERED, Limits, Phase, Purpose, Upload, UploadState
 
 STEPS = """\
 INTENDED --> SENDING: worker, on disk, then sent
 INTENDED --> DROPPED: planner, not wanted any more
+INTENDED --> FAILED: worker, its answers were lost too often
 SENDING --> INTENDED: worker, nothing was stored, try later
 SENDING --> INDEXING: worker, accepted
 SENDING --> SERVING: worker, accepted, searchable at once
@@ -92,6 +93,12 @@ LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 LONGEST_AFTER_LOSS = 900.0
 """Seconds before a document is sent again whose answers get lost each time."""
 
+MOST_LOSSES = 8
+"""Times in a row that a document is sent without an answer before it fails (promise 9)."""
+
+NOT_ANSWERED = "unanswered"
+"""Code of a document that failed because the answers to its uploads got lost."""
+
 PATIENT_TRIES = 3
 """A document that was put off so often goes behind those that were never tried."""
 
@@ -118,10 +125,15 @@ LONGEST_PAUSES = {
     UploadState.UNSURE: LONGEST_AFTER_LOSS,
     UploadState.PRESUMED_LOST: LATER_LOOKS[-1],
     UploadState.INDEXING: 2 * LONGEST_LAG,
+    UploadState.SERVING: LONGEST,
     UploadState.RETIRING: REJECTED_DELETE_PAUSE,
+    UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
     UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
 }
-"""Seconds: no pause of a state is longer, so what is due later was put off by a clock that ran ahead."""
+"""Seconds: no pause of a state is longer, so what is due later was put off by a clock that ran ahead.
+
+Every state in which a row can be due is here.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +172,12 @@ _COUNTED_FROM_NOW: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
 
 def send(upload: Upload, timing: Timing) -> Upload:
     """INTENDED → SENDING, the attempt counted before the first byte leaves."""
+    # So is the loss, which any answer takes back: a process that is killed counts nothing any more.
     return replace(
         upload,
         state=UploadState.SENDING,
         attempts=upload.attempts + 1,
+        losses=upload.losses + 1,
         sent_at=timing.now,
         next_look_at=None,
         **_UNREMARKED,
@@ -179,6 +193,7 @@ def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Uploa
         remote_id=remote_id,
         accepted_at=timing.now,
         looked_at=timing.now,
+        losses=0,
         **_COUNTED_FROM_NOW,
         **_UNREMARKED,
     )
@@ -205,6 +220,7 @@ def serve(upload: Upload, **news: Any) -> Upload:
         purpose=Purpose.SERVE,
         next_look_at=None,
         repairs=0,
+        losses=0,
         looks=0,
         **_UNREMARKED,
         wanted_recipe="",
@@ -232,6 +248,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
     """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)  # it is not wanted any more, and nothing is there
+    upload = answered(upload)
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
     due = timing.now + seconds
@@ -244,8 +261,16 @@ def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Up
     return put_off(spent, reason, wait, timing)
 
 
-def doubt(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """The answer was lost: look before anything is sent again."""
+def answered(upload: Upload) -> Upload:
+    """What was sent last was answered, or its answer was lost for no fault of the document."""
+    if upload.state is not UploadState.SENDING:
+        return upload
+    return replace(upload, losses=max(0, upload.losses - 1))
+
+
+def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
+    """The answer was lost: look before anything is sent again. `spent`: the document may be to blame."""
+    upload = upload if spent else answered(upload)
     wait = look_pause(0) if timing.limits.list_lag > 0 else 0.0
     return replace(
         upload,
@@ -302,12 +327,22 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """A new intent in place of an upload that was given up: the tries so far count, and pauses grow."""
+    """A new intent in place of an upload that was given up: the tries so far count, and pauses grow.
+
+    After `MOST_LOSSES` in a row it fails instead, until an edit or `retry`.
+    """
+    if lost.losses >= MOST_LOSSES:
+        reason = (
+            f"sent {lost.losses} times without an answer ({lost.reason}); check the service, the limits of "
+            "any proxy in front of it and kbsync's log, then run kbsync retry"
+        )
+        return reject(replace(fresh, attempts=lost.attempts, repairs=lost.repairs), reason, NOT_ANSWERED)
     wait = pause(lost.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
     return replace(
         fresh,
         attempts=lost.attempts,
         repairs=lost.repairs,
+        losses=lost.losses,
         reason=lost.reason,
         next_look_at=timing.now + wait,
         rank=rank_again(fresh.rank),
@@ -389,7 +424,7 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
 
 def forgive(upload: Upload) -> Upload:
     """A person says that what was wrong is mended: its failures so far count no more."""
-    return replace(upload, repairs=0)
+    return replace(upload, repairs=0, losses=1 if upload.state in UNANSWERED else 0)
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
@@ -416,7 +451,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
     """The name it was sent under is taken: intended again under another."""
     return replace(
-        upload,
+        answered(upload),
         state=UploadState.INTENDED,
         name=name,
         reason=reason,
@@ -439,6 +474,7 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         repairs=tries,
         attempts=0,
         names_tried=0,
+        losses=0,
         **_COUNTED_FROM_NOW,
         created_at=timing.now,
         sent_at=None,
@@ -496,9 +532,11 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
 def still_there(upload: Upload, timing: Timing) -> Upload:
     """A list past the horizon still has a document that was deleted: deleted again, a few times."""
     # Lists lag: one that was begun soon after the delete tells nothing.
-    age = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
-    if age < timing.horizon:
-        return upload
+    deleted_at = timing.now if upload.looked_at is None else min(upload.looked_at, timing.now)
+    if timing.now - deleted_at < timing.horizon:
+        due = deleted_at + timing.horizon
+        is_later = upload.next_look_at is not None and upload.next_look_at >= due
+        return upload if is_later else replace(upload, looked_at=deleted_at, next_look_at=due)
     if upload.reappeared >= RETIRE_TRIES:
         return replace(upload, next_look_at=timing.now + UNDELETABLE_PAUSE)
     return replace(retire(upload, timing), reappeared=upload.reappeared + 1)

@@ -220,12 +220,13 @@ class Upload:
     it replaces once ready. `attempts` counts what its state asks of the target: sends, deletes, reads;
     `repairs` the times its document failed, which go along to the upload that is sent instead;
     `names_tried` the names that were taken at the target; `postponed` how often its delete waited for
-    somebody to look at the file; `reappeared` how often a list had it after its delete; `looks` the lists
-    and polls since its last step, `absences` those without it. `code` is the target's word for a failure, or
-    ours (`NO_TEXT`). The digest of a document found at the target is what is known of it: nothing (''), the
-    tag in its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is '' where nobody
-    knows how the document is cut. `wanted_recipe`: what its file wants while it serves the same bytes under
-    another recipe and indexing costs money; '' else.
+    somebody to look at the file; `reappeared` how often a list had it after its delete; `losses` how often in
+    a row it was sent without an answer, which goes along as `repairs` does; `looks` the lists and polls since
+    its last step, `absences` those without it. `code` is the target's word for a failure, or ours
+    (`NO_TEXT`). The digest of a document found at the target is what is known of it: nothing (''), the tag in
+    its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is '' where nobody knows
+    how the document is cut. `wanted_recipe`: what its file wants while it serves the same bytes under another
+    recipe and indexing costs money; '' else.
     """
 
     id: int
@@ -246,6 +247,7 @@ class Upload:
     names_tried: int = 0
     postponed: int = 0
     reappeared: int = 0
+    losses: int = 0
     looks: int = 0
     absences: int = 0
     created_at: float = 0.0

@@ -466,8 +466,8 @@ class Journal:
                 tx.entries.doubt(self.binding.mirror, upload.path)
                 self.decide(tx, upload.path)
 
-    def put_ended(self, tx: Tx, number: int, outcome: PutOutcome) -> Happened | None:
-        """A put was answered, or its answer was lost."""
+    def put_ended(self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True) -> Happened | None:
+        """A put was answered, or its answer was lost. `spent`: the document may be to blame for a loss."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
@@ -498,7 +498,7 @@ class Journal:
             case Halted():
                 changed = lifecycle.refund(upload, outcome.reason, self.timing)
             case _:
-                changed = lifecycle.doubt(upload, outcome.reason, self.timing)
+                changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)
         self._take_step(tx, changed)
         return self._ended(changed) if changed.state is UploadState.FAILED else None
 
@@ -695,11 +695,19 @@ class Journal:
                 return None
         self._take_step(tx, changed)
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
-            # What is sent in place of a lost upload goes on counting: it must not go round for ever.
-            for row in self.uploads(tx, changed.path or ""):
-                is_same = (row.digest, row.recipe) == (changed.digest, changed.recipe)
-                if row.state is UploadState.INTENDED and is_same:
-                    tx.uploads.save(lifecycle.send_after_loss(row, changed, self.timing))
+            return self._send_after_loss(tx, changed)
+        return None
+
+    def _send_after_loss(self, tx: Tx, lost: Upload) -> Happened | None:
+        """What is sent in place of a lost upload goes on counting, and fails after too many (promise 9)."""
+        for row in self.uploads(tx, lost.path or ""):
+            is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
+            if row.state is UploadState.INTENDED and is_same:
+                fresh = lifecycle.send_after_loss(row, lost, self.timing)
+                if fresh.state is UploadState.FAILED:
+                    self._take_step(tx, fresh)
+                    return self._ended(fresh)
+                tx.uploads.save(fresh)
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
@@ -812,14 +820,20 @@ class Journal:
         if upload is not None and upload.state.serves:
             self._take_step(tx, lifecycle.rename_refused(upload))
 
-    def recover(self, tx: Tx, busy: Collection[int] = ()) -> int:
-        """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many."""
+    def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
+        """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many.
+
+        `spent`: a document may be to blame, as where kbsync was killed while it was sent.
+        """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
         )
         rows = [upload for upload in sending if upload.id not in busy]
         for upload in rows:
-            self._take_step(tx, lifecycle.doubt(upload, "interrupted while sending", self.timing))
+            doubted = lifecycle.doubt(upload, "interrupted while sending", self.timing, spent=spent)
+            if not spent:  # a restart is no reason to wait longer
+                doubted = replace(doubted, attempts=max(0, doubted.attempts - 1))
+            self._take_step(tx, doubted)
         return len(rows)
 
     def _take_step(self, tx: Tx, changed: Upload) -> None:

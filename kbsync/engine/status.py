@@ -427,11 +427,17 @@ def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:
     return [hold for hold in tx.holds.current(mirror, kind) if hold.approved_at is None]
 
 
+CLOCKS_DIFFER = 60.0
+"""Seconds that a clock is corrected by without anybody noticing."""
+
+
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
     """Whether the last whole comparison and every waiting file are at most `max_age` seconds old."""
     if status.last_pass is None:
         return False
-    return now - status.last_pass <= max_age and status.oldest_pending_s <= max_age
+    age = now - status.last_pass
+    # A time in the future was told by a clock that ran ahead, and proves nothing.
+    return -CLOCKS_DIFFER <= age <= max_age and status.oldest_pending_s <= max_age
 
 
 # -- what the last audit of a mirror left for people to see; durable -------------------------------------

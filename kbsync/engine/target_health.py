@@ -52,9 +52,10 @@ class InternalErrors:
 class TargetHealth:
     """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`.
 
-    `is_proven`: since the work was taken up again the target has accepted something or finished it. Where it
-    accepted what it did not finish only a document that becomes ready proves anything: `is_full`, the account
-    had no room to index; `is_stuck`, nothing ever got done.
+    `unanswered`: documents whose uploads got no answer since the target accepted one. `is_proven`: since the
+    work was taken up again the target has accepted something or finished it. Where it accepted what it did
+    not finish only a document that becomes ready proves anything: `is_full`, the account had no room to
+    index; `is_stuck`, nothing ever got done.
     """
 
     halted: Halted | None = None
@@ -67,6 +68,7 @@ class TargetHealth:
     is_stuck: bool = False
     failures: InternalErrors = field(default_factory=InternalErrors)
     blamed: list[str] = field(default_factory=list)
+    unanswered: set[str] = field(default_factory=set)
     _blamed_code: str = ""
 
     def taken_up(self) -> TargetHealth:
@@ -103,6 +105,18 @@ class TargetHealth:
         wished = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
         self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
+
+    def note_losses(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> bool:
+        """Whether the target is to blame for the answers that are lost just now, and no document.
+
+        It is once it answered no upload of `BLAME_LIMIT` different documents, and accepted none between.
+        """
+        if any(not isinstance(answer, TargetError) for _, answer in answers):
+            self.unanswered.clear()
+        if len(self.unanswered) < BLAME_LIMIT:
+            lost = (upload for upload, answer in answers if isinstance(answer, Unsure))
+            self.unanswered |= {upload.path or upload.label for upload in lost}
+        return len(self.unanswered) >= BLAME_LIMIT
 
     def answers(self) -> None:
         """The target is there."""

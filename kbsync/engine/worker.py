@@ -43,6 +43,8 @@ KEPT = 64
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
 LONGEST_LOOK_REST = 15.0
+SUSPECT_AFTER = 2
+"""Losses in a row."""
 CLOCK_STEP = 30.0
 """Seconds: a clock that was set back by more has left rows due too late."""
 
@@ -227,9 +229,14 @@ class Worker:
         self.wake()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        for task in list(self._tasks):
+        cut = list(self._tasks)
+        for task in cut:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*cut, return_exceptions=True)
+        if cut:
+            # What is found in a state without this was cut by a kill, for which its document may be to blame.
+            with contextlib.suppress(StateError):
+                await self._store.write(partial(self._journal.recover, spent=False))
 
     async def is_idle(self, patience: float = 0.0) -> bool:
         """Nothing is being done, and nothing is left to do within `patience` seconds."""
@@ -315,7 +322,7 @@ class Worker:
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
-            await self._store.write(lambda tx: self._journal.recover(tx, busy))
+            await self._store.write(lambda tx: self._journal.recover(tx, busy, spent=False))
             binding, now = self._journal.binding, self._clock.wall()
             await self._store.write(lambda tx: tx.uploads.bring_forward(binding.mirror, binding.id, now))
         self._made_good, self._ahead = lost, ahead
@@ -423,7 +430,12 @@ class Worker:
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
     def _fitting(self, rows: Sequence[Upload]) -> int:
-        """How many of these, from the first, go in one request by their bytes; at least one."""
+        """How many of these, from the first, go in one request by their bytes; at least one.
+
+        What was sent several times without an answer goes alone: it may take the others down with it.
+        """
+        suspect = next((place for place, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
+        rows = rows[: max(1, suspect)]
         most = self._journal.binding.limits.batch_bytes
         if most is None:
             return len(rows)
@@ -503,7 +515,7 @@ class Worker:
             blamed, code, reason = tuple(self.health.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
             await self._halt(blame)
-        halted = self.health.halted
+        halted, spent = self.health.halted, not self.health.note_losses(pairs)
 
         note = self._target.note
 
@@ -513,7 +525,7 @@ class Worker:
             # While the target is to blame, a rejection is no document's fault.
             return [
                 self._journal.put_ended(
-                    tx, upload.id, halted if halted and isinstance(answer, Rejected) else answer
+                    tx, upload.id, halted if halted and isinstance(answer, Rejected) else answer, spent=spent
                 )
                 for upload, answer in pairs
             ]

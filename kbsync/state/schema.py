@@ -210,6 +210,11 @@ ALTER TABLE candidate ADD COLUMN let_go INTEGER NOT NULL DEFAULT 0;
 """
 """Deletions that were weighed and are let through, of which the uploads do not say so yet."""
 
+LOSSES = """
+ALTER TABLE upload ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;
+"""
+"""How often in a row an upload was sent without an answer."""
+
 MIGRATIONS: tuple[str, ...] = (
     FIRST,
     NAMED,
@@ -222,6 +227,7 @@ MIGRATIONS: tuple[str, ...] = (
     PLACES,
     FORGOTTEN,
     LET_GO,
+    LOSSES,
 )
 """Script i turns schema i into schema i+1; never edited once released, only added to."""
 

@@ -220,6 +220,7 @@ class Uploads(Table):
         refused = LONGEST_PAUSES[UploadState.RETIRING]
         little = f"iif(reason <> '', {LONGEST}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
+        pauses[int(UploadState.SERVING)] = little
         cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
         sql = (
             "UPDATE upload SET next_look_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
@@ -243,9 +244,11 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Those on their way that failed before, with an id above `after`."""
+        """Those on their way that failed or were not answered before, with an id above `after`."""
+        # What is being sent just now, or was, counts as one loss until it is answered.
+        before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
-            f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND repairs > 0 AND id > ?"
+            f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND {before} AND id > ?"
             " ORDER BY id LIMIT ?"
         )
         return list(self._select(where, (mirror, binding, after, limit)))

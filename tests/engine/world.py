@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.core.lifecycle import TRANSITIONS
+from kbsync.core.lifecycle import LONGEST_PAUSES, TRANSITIONS
 from kbsync.core.model import Limits, Upload, UploadState
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
@@ -40,6 +40,8 @@ def _save_checked(uploads: Uploads, upload: Upload) -> None:
     before = uploads.get(upload.id)
     if before is not None and before.state is not upload.state:
         assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
+    # What is due at some time must not wait for years once a clock is set back (`Uploads.bring_forward`).
+    assert upload.next_look_at is None or upload.state in LONGEST_PAUSES, f"{upload.state.name} is due"
     save_unchecked(uploads, upload)
 
 

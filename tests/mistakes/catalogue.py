@@ -345,7 +345,7 @@ MISTAKES = {
     "lost-answer-is-no-answer": Mistake(
         "an upload whose answer was lost is sent again, at the program's outside",
         "kbsync/engine/journal.py",
-        "changed = lifecycle.doubt(upload, outcome.reason, self.timing)\n        self._take_step",
+        "changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)\n        self._take_step",
         "changed = lifecycle.put_off(upload, outcome.reason, None, self.timing)\n        self._take_step",
         ("tests/promises/test_at_a_service.py",),
     ),

@@ -1,0 +1,86 @@
+"""What was put off by a clock that ran ahead does not wait until that time comes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kbsync.core.lifecycle import LONGEST_PAUSES
+from kbsync.core.model import FINAL, LOOKED_FOR, TO_BE_DONE, UploadState
+from kbsync.state.read_only import Tx
+from tests.engine.world import World, save_unchecked
+from tests.memory.variants import RenamingMemory
+
+YEARS = 4 * 365 * 86400.0
+HOUR = 3600.0
+
+NEVER_DUE = {UploadState.SENDING, UploadState.HELD, UploadState.FAILED, *FINAL}
+"""They wait for an answer, for a person, or for nothing."""
+
+
+def test_every_state_either_has_a_longest_pause_or_is_never_due() -> None:
+    assert set(LONGEST_PAUSES) == set(UploadState) - NEVER_DUE
+    due = {*TO_BE_DONE, *LOOKED_FOR, UploadState.UNSURE, UploadState.INDEXING} - {UploadState.SENDING}
+    assert set(LONGEST_PAUSES) == due, "what the worker looks for"
+
+
+@pytest.mark.parametrize("state", sorted(set(UploadState) - NEVER_DUE), ids=lambda state: state.name)
+async def test_a_row_of_any_state_that_is_due_in_years_is_due_now(world: World, state: UploadState) -> None:
+    await world.mirrored(1)
+    row = world.row_of("f0.md")
+
+    def put_off(tx: Tx) -> None:
+        save_unchecked(tx.uploads, replace(row, state=state, next_look_at=world.clock.wall() + YEARS))
+
+    world.change(put_off)
+    now = world.clock.wall()
+    world.change(lambda tx: tx.uploads.bring_forward(row.mirror, row.binding, now))
+    assert world.row_of("f0.md").next_look_at == now
+
+
+async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None:
+    """Decided in the future, and not carried out before the clock was corrected."""
+    world.target_type = RenamingMemory
+    await world.mirrored(3)
+    row = world.row_of("f0.md")
+    world.move("f0.md", "g0.md")
+    put_off = replace(row, next_look_at=world.clock.wall() + YEARS)
+    world.change(lambda tx: tx.uploads.move(row.mirror, row.binding, "f0.md", "g0.md"))
+    world.change(lambda tx: save_unchecked(tx.uploads, put_off))
+    await world.once()
+    assert world.row_of("g0.md").label == "g0.md"
+    assert world.puts() == 3 and world.served() == world.on_disk()
+
+
+async def test_a_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> None:
+    """What was deleted in the future and is still listed is deleted again, as it is without that."""
+    world.limits = replace(world.limits, list_lag=5.0)
+    await world.mirrored(3)
+    row = world.row_of("f0.md")
+    world.delete("f0.md")
+    in_future = world.clock.wall() + YEARS
+    dead = replace(row, state=UploadState.TOMBSTONE, looked_at=in_future, next_look_at=in_future + 86400)
+    world.change(lambda tx: tx.entries.remove(row.mirror, "f0.md"))
+    world.change(lambda tx: save_unchecked(tx.uploads, dead))
+    for _ in range(3):
+        await world.once()
+        world.clock.now += HOUR
+    assert row.remote_id not in world.base.documents
+    assert world.served() == world.on_disk()
+
+
+async def test_a_deep_comparison_in_the_future_does_not_stop_the_next(world: World) -> None:
+    await world.mirrored(1)
+    world.clock.skew = YEARS
+    await world.once()
+    assert world.look_up(lambda tx: tx.mirrors.get(world.run.mirror)).last_deep > world.clock.wall() - YEARS
+    world.clock.skew = 0.0
+    async with world.running() as store:
+        run = world.make_run(store)
+        assert await run.begin() is not None
+        assert await run.deep_is_due() == (True, False)
+        await run.end()
+    await world.once()
+    record = world.look_up(lambda tx: tx.mirrors.get(world.run.mirror))
+    assert record.last_deep <= world.clock.wall() and record.last_pass <= world.clock.wall()

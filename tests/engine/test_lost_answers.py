@@ -1,0 +1,224 @@
+"""Uploads whose answers get lost each time: a bounded number of tries, then a person is told (promise 9)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kbsync.core.lifecycle import MOST_LOSSES
+from kbsync.core.model import UploadState
+from kbsync.errors import StateError, Unavailable, Unsure
+from kbsync.state.read_only import Tx
+from tests.crash.harness import Guillotine
+from tests.engine.world import World
+from tests.memory.behaviour import Fault
+from tests.share import long
+
+HOUR = 3600.0
+FOR_EVER = 1_000_000
+
+
+def lost(match: str | None = None) -> Fault:
+    return Fault("put", error=lambda: Unsure("connection reset"), match=match, times=FOR_EVER)
+
+
+def down(op: str) -> Fault:
+    return Fault(op, error=lambda: Unavailable("no route"), times=FOR_EVER)
+
+
+async def passes(world: World, n: int) -> None:
+    for _ in range(n):
+        world.clock.now += HOUR
+        await world.once()
+
+
+@pytest.fixture(params=[0.0, 5.0], ids=["the list is the truth", "the list lags"])
+def listed(request: pytest.FixtureRequest, world: World) -> World:
+    world.limits = replace(world.limits, list_lag=request.param)
+    return world
+
+
+@long
+async def test_a_document_whose_answers_get_lost_fails_after_a_bounded_number_of_tries(listed: World) -> None:
+    world = listed
+    await world.mirrored(2)
+    world.write("bad.md", "its answers get lost")
+    world.base.faults.append(lost("bad.md"))
+    sent = world.requests("put")
+    await passes(world, 6)
+    assert world.requests("put") - sent == MOST_LOSSES
+    assert world.statuses() == {"ready": 2, "failed": 1}
+    [failed] = world.rows(UploadState.FAILED)
+    assert "connection reset" in failed.reason and "kbsync retry" in failed.reason
+    assert world.served().keys() == {"f0.md", "f1.md"}
+
+
+@long
+@pytest.mark.parametrize("how", ["retry", "edit"])
+async def test_retry_and_an_edit_give_it_all_its_tries_again(listed: World, how: str) -> None:
+    world = listed
+    world.write("bad.md", "its answers get lost")
+    world.base.faults.append(lost("bad.md"))
+    await passes(world, 6)
+    sent = world.requests("put")
+    if how == "retry":
+        world.tell("retry", paths=["bad.md"])
+    else:
+        world.write("bad.md", "edited")
+    await passes(world, 6)
+    assert world.requests("put") - sent == MOST_LOSSES
+    assert world.statuses() == {"failed": 1}
+    world.base.faults.clear()
+    world.tell("retry", paths=None)
+    await passes(world, 1)
+    assert world.served() == world.on_disk()
+
+
+@long
+async def test_an_old_version_serves_on_while_the_answers_of_the_new_one_get_lost(listed: World) -> None:
+    world = listed
+    world.write("bad.md", "old")
+    await world.once()
+    world.write("bad.md", "new")
+    world.base.faults.append(lost("bad.md"))
+    await passes(world, 6)
+    assert world.served() == {"bad.md": "old"} and world.statuses() == {"failed": 1}
+
+
+@long
+async def test_an_upload_that_arrived_after_all_serves_in_place_of_the_one_that_failed(world: World) -> None:
+    world.limits = replace(world.limits, list_lag=5.0)
+    world.write("bad.md", "late")
+    for _ in range(MOST_LOSSES - 1):
+        world.base.faults.append(Fault("put", error=lambda: Unsure("connection reset"), match="bad.md"))
+    late = 20 * HOUR
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), match="bad.md", late=late))
+    await passes(world, 6)
+    assert world.statuses() == {"failed": 1}
+    await passes(world, 40)
+    assert world.served() == world.on_disk() and world.statuses() == {"ready": 1}
+
+
+@long
+async def test_a_document_that_kills_kbsync_at_each_upload_is_not_tried_at_each_start(listed: World) -> None:
+    world = listed
+    await world.mirrored(1)
+    world.write("bad.md", "kills whoever sends it")
+    for _ in range(12):
+        world.clock.now += HOUR
+        await world.crash(Guillotine(upon=["put start"]))
+    sent = world.requests("put")
+    await passes(world, 2)
+    assert world.requests("put") == sent <= MOST_LOSSES + 1
+    assert world.statuses() == {"ready": 1, "failed": 1}
+    [failed] = world.rows(UploadState.FAILED)
+    assert "interrupted" in failed.reason and "kbsync retry" in failed.reason
+
+
+@long
+async def test_others_that_were_sent_with_it_do_not_fail_with_it(world: World) -> None:
+    """The target takes many at once; from the third time on what was cut off goes alone."""
+    world.limits = replace(world.limits, batch=8, concurrency=1)
+    world.write_many(7)
+    world.write("bad.md", "kills whoever sends it")
+    for _ in range(20):
+        world.clock.now += HOUR
+        await kill_at(world, "bad.md")
+    await passes(world, 1)
+    assert world.statuses() == {"ready": 7, "failed": 1}
+
+
+async def kill_at(world: World, path: str) -> None:
+    """A pass that is killed as soon as this document is being sent."""
+    guillotine = Guillotine()
+    put = world.target_type.put
+
+    async def deadly(target: object, documents: list[object]) -> object:
+        if any(document.path == path for document in documents):  # type: ignore[attr-defined]
+            guillotine.fallen = True
+            guillotine.boundary("put")
+        return await put(target, documents)  # type: ignore[arg-type]
+
+    world.target_type = type("Deadly", (world.target_type,), {"put": deadly})
+    try:
+        await world.crash(guillotine)
+    finally:
+        world.target_type = world.target_type.__base__  # type: ignore[assignment]
+
+
+@long
+async def test_a_target_that_is_down_spends_no_tries(listed: World) -> None:
+    world = listed
+    world.write("a.md")
+    world.base.faults += [lost(), down("list")]
+    await passes(world, 5)
+    world.base.faults[:] = [down("put"), down("list")]
+    await passes(world, 6)
+    world.base.faults.clear()
+    await passes(world, 1)
+    assert world.served() == world.on_disk()
+
+
+@long
+async def test_a_target_that_answers_no_upload_of_many_documents_spends_none_of_their_tries(
+    listed: World,
+) -> None:
+    """Five different ones in a row, and none accepted between: the target is to blame."""
+    world = listed
+    world.write_many(6)
+    world.base.faults.append(lost())
+    await keep_at_it(world, 1300.0)
+    assert world.requests("put") > 6 * MOST_LOSSES
+    assert world.statuses() == {"pending": 6}
+    world.base.faults.clear()
+    await passes(world, 1)
+    assert world.served() == world.on_disk()
+
+
+async def keep_at_it(world: World, seconds: float) -> None:
+    """One process that works for so long."""
+    async with world.begun() as bound:
+        await bound.compare()
+        await bound.do_due_work()
+        await world.clock.sleep(seconds)
+
+
+@long
+async def test_a_restart_spends_no_tries(listed: World) -> None:
+    world = listed
+    world.write("a.md")
+    for _ in range(12):
+        world.base.faults[:] = [Fault("put", hang=asyncio.Event(), times=FOR_EVER)]
+        await keep_at_it(world, 40.0)
+    assert world.requests("put") > MOST_LOSSES
+    world.base.faults.clear()
+    await passes(world, 1)
+    assert world.served() == world.on_disk()
+
+
+@long
+async def test_a_state_that_could_not_be_written_spends_no_tries(world: World) -> None:
+    """What came of an upload could not be recorded: that is no document's fault."""
+    world.write("a.md")
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), times=20))
+    async with world.begun() as bound:
+        store, failed_at = bound.run.store, 0
+        write = store.write
+
+        async def failing(work: Callable[[Tx], Any]) -> Any:
+            nonlocal failed_at
+            if failed_at < world.requests("put") < 20:
+                failed_at = world.requests("put")
+                raise StateError("disk full")
+            return await write(work)
+
+        store.write = failing  # type: ignore[method-assign]
+        await bound.compare()
+        await bound.do_due_work()
+        await world.clock.sleep(12 * HOUR)
+    assert world.requests("put") > MOST_LOSSES
+    assert world.served() == world.on_disk()
