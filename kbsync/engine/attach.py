@@ -40,6 +40,7 @@ from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
+from kbsync.state.inbox import BindingFact, MirrorFact
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -290,12 +291,6 @@ def adopting(binding: Binding, listed: Listed, path: str, now: float, number: in
 EMPTIED = "knowledge-base-emptied"
 EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
-WRITER = "writer"
-"""Key of the table `meta`, with the binding's id: who wrote into the base last, by what this state knows."""
-
-JUDGED = "terms"
-"""Key of the table `meta`, with the mirror's id: by what every file was judged last."""
-
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
     """The mirror's rows, under the name that it has in the config; see `find_record`."""
@@ -519,10 +514,11 @@ def _take_over_rows(
         if other.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)
     if base.writer:
-        key, known = f"{WRITER}:{binding}", (base.last_writer, base.writer)
-        if base.last_writer not in str(tx.meta.get(key) or "").split("\n"):
+        known = (base.last_writer, base.writer)
+        if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
             tx.mirrors.set_adopted(binding, adopted=False)
-        tx.meta.set(key, "\n".join(known))  # either is told next, for what opens a base need not write there
+        # What opens a base need not write there: the next opening may tell of either.
+        tx.meta.set(BindingFact.WRITER, binding, "\n".join(known))
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
@@ -598,12 +594,12 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
     fingerprint = binding.settings.fingerprint
     judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
-    if await store.read(lambda tx: tx.meta.get(f"{JUDGED}:{mirror}")) == judged_by:
+    if await store.read(lambda tx: tx.meta.get(MirrorFact.JUDGED, mirror)) == judged_by:
         return
     # Changes when a person, and not an upgrade, says otherwise how documents are made. Where recipes differ
     # and settings do not, the program does: what is there stays as it is, where indexing it costs money.
-    by_person, settings = _hashed(binding.id, fingerprint), f"settings:{mirror}"
-    is_same = await store.read(lambda tx: tx.meta.get(settings)) == by_person
+    by_person = _hashed(binding.id, fingerprint)
+    is_same = await store.read(lambda tx: tx.meta.get(MirrorFact.SETTINGS, mirror)) == by_person
     is_upgraded = binding.abilities.weighs and is_same
     if is_upgraded:
         await _keep_recipes(store, journal)
@@ -614,7 +610,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
             # `deletions: never` is over: what it kept, maybe for years, goes only when a person says so.
             tx.mirrors.set_hold_all(mirror, True)
         if not is_upgraded:
-            tx.meta.set(settings, "")
+            tx.meta.set(MirrorFact.SETTINGS, mirror, "")
             tx.recipes.forget_allowed(mirror)
 
     def settle(paths: Sequence[str], tx: Tx) -> None:
@@ -622,8 +618,8 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
             journal.decide(tx, path)
 
     def end(tx: Tx) -> None:
-        tx.meta.set(f"{JUDGED}:{mirror}", judged_by)
-        tx.meta.set(settings, by_person)
+        tx.meta.set(MirrorFact.JUDGED, mirror, judged_by)
+        tx.meta.set(MirrorFact.SETTINGS, mirror, by_person)
 
     await store.write(begin)
     await store.read(journal.recall_recipes)
@@ -639,7 +635,7 @@ def _hashed(*parts: object) -> str:
 
 def unjudge(tx: Tx, mirror: int) -> None:
     """From the first change on: a run that is cut off and gets the old settings back judges by both."""
-    tx.meta.set(f"{JUDGED}:{mirror}", "")
+    tx.meta.set(MirrorFact.JUDGED, mirror, "")
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:

@@ -54,6 +54,7 @@ from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import tell
 from kbsync.state.files import FileRow
+from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
 
 log = structlog.get_logger("kbsync")
@@ -157,8 +158,8 @@ class Journal:
     def recall(self, tx: Tx) -> None:
         """What earlier runs found out: allowed recipes, how late the list is, whether times agree."""
         self.recall_recipes(tx)
-        self._lag = float(tx.meta.get(f"lag:{self.binding.id}") or 0.0)
-        self._times = str(tx.meta.get(f"times:{self.binding.id}") or "")
+        self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
+        self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     @property
     def trusts_times(self) -> bool:
@@ -177,7 +178,7 @@ class Journal:
         if known == self._times:
             return
         self._times = known
-        tx.meta.set(f"times:{self.binding.id}", known)
+        tx.meta.set(BindingFact.TIMES, self.binding.id, known)
         if known == DIFFER:
             detail = (
                 "what the service says about when documents were made differs from the clock by "
@@ -731,7 +732,7 @@ class Journal:
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
             self._lag = lag
-            tx.meta.set(f"lag:{self.binding.id}", f"{lag:.1f}")
+            tx.meta.set(BindingFact.LAG, self.binding.id, f"{lag:.1f}")
         ready = seen.state is DocState.READY
         replaced = self._has_text_of_server(tx, upload)
         if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):

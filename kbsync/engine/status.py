@@ -20,6 +20,7 @@ from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.inbox import MirrorFact
 from kbsync.state.lock import Holder
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
@@ -330,7 +331,7 @@ def mirror_status(
     numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.shut)
     counts = DocumentCounts(**numbers)
     since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
-    notes, audit = [record.note, tx.meta.get(_note_key(record.id))], last_audit(tx, record.id)
+    notes, audit = [record.note, tx.meta.get(MirrorFact.NOTE, record.id)], last_audit(tx, record.id)
     if audit is not None and audit.binding == record.binding and audit.sentence:
         notes.append(f"{audit.sentence}: {cure(f'verify --mirror {record.name}')}")
     return MirrorStatus(
@@ -468,13 +469,13 @@ class LastAudit:
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
     """None where there was no audit yet."""
-    known = tx.meta.get(_last_audit_key(mirror))
+    known = tx.meta.get(MirrorFact.AUDIT, mirror)
     return LastAudit(**json.loads(known)) if known else None
 
 
 def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
     """In place of those before."""
-    tx.meta.set(_last_audit_key(mirror), json.dumps(asdict(audit)))
+    tx.meta.set(MirrorFact.AUDIT, mirror, json.dumps(asdict(audit)))
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
@@ -486,12 +487,4 @@ def clear_last_audit(tx: Tx, mirror: int) -> None:
 
 def keep_note(tx: Tx, mirror: int, note: str) -> None:
     """What its target says while the work goes on."""
-    tx.meta.set(_note_key(mirror), note)
-
-
-def _note_key(mirror: int) -> str:
-    return f"note:{mirror}"
-
-
-def _last_audit_key(mirror: int) -> str:
-    return f"audit:{mirror}"
+    tx.meta.set(MirrorFact.NOTE, mirror, note)

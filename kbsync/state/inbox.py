@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from kbsync.state.db import Table
@@ -71,14 +72,37 @@ class Messages(Table):
         self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new, old))
 
 
-class Meta(Table):
-    """Small facts about the state itself, by name."""
+class MirrorFact(StrEnum):
+    """What is remembered of a mirror."""
 
-    def get(self, key: str) -> str:
+    AUDIT = "audit"  # what the last one found
+    JUDGED = "terms"  # what its files were judged by
+    NOTE = "note"  # what its target says while the work goes on
+    SETTINGS = "settings"  # the part of that which a person sets
+
+
+class BindingFact(StrEnum):
+    """What is remembered of a binding."""
+
+    LAG = "lag"  # how late its list is
+    TIMES = "times"  # whether the times it tells agree with the clock
+    WRITER = "writer"  # which states wrote there last
+
+
+class Meta(Table):
+    """Small facts about mirrors and bindings, by their numbers. They go with the mirror or binding."""
+
+    def get(self, fact: MirrorFact | BindingFact, owner: int) -> str:
         """The fact, or ''."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"{fact}:{owner}",)).fetchone()
         return "" if row is None else str(row[0])
 
-    def set(self, key: str, value: str) -> None:
+    def set(self, fact: MirrorFact | BindingFact, owner: int, value: str) -> None:
         """Remember it."""
+        key = f"{fact}:{owner}"
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
+
+    def forget(self, facts: type[MirrorFact] | type[BindingFact], owner: int) -> None:
+        """Forget all that is remembered of a mirror, or of a binding: its number may be given again."""
+        keys = ((f"{fact}:{owner}",) for fact in facts)
+        self._db.executemany("DELETE FROM meta WHERE key = ?", keys)

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from kbsync.core.model import RootIdentity, Status
 from kbsync.state.db import Table, bind, unbind
+from kbsync.state.inbox import BindingFact, Meta, MirrorFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,10 @@ class Mirrors(Table):
         self._db.execute(
             "INSERT INTO mirror(name, folder, target) VALUES(?, ?, ?)", (name, bind(folder), target)
         )
-        return self.get(self._db.last_insert_rowid())
+        record = self.get(self._db.last_insert_rowid())
+        # Earlier versions left them behind.
+        Meta(self._db).forget(MirrorFact, record.id)
+        return record
 
     def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
         """The config speaks of it under this name, folder and target."""
@@ -162,11 +166,13 @@ class Mirrors(Table):
     def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str, place: str = "") -> int:
         """The binding for this base, made when it is new; the mirror is bound to it, as `place` says."""
         key = (target, address, base, prefix)
-        self._db.execute(
-            "INSERT OR IGNORE INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)", key
-        )
         number = self.binding_for(*key)
-        assert number is not None
+        if number is None:
+            sql = "INSERT INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)"
+            self._db.execute(sql, key)
+            number = self._db.last_insert_rowid()
+            # Earlier versions left them behind.
+            Meta(self._db).forget(BindingFact, number)
         self._set(mirror, binding=number, place=place)
         return number
 
@@ -207,10 +213,13 @@ class Mirrors(Table):
         """Forget bindings that no mirror is bound to and no upload belongs to."""
         # One that stayed would say that its base was taken over already: a mirror that is made again would
         # send everything a second time.
-        self._db.execute(
-            "DELETE FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"
+        rows = self._db.execute(
+            "SELECT id FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"
             " AND id NOT IN (SELECT DISTINCT binding FROM upload)"
         )
+        for number in [int(row[0]) for row in rows]:
+            Meta(self._db).forget(BindingFact, number)
+            self._db.execute("DELETE FROM binding WHERE id = ?", (number,))
 
     def is_adopted(self, binding: int) -> bool:
         """What was already in the base has been taken over."""
@@ -237,5 +246,5 @@ class Mirrors(Table):
         tables = "folder upload candidate recipe_change hold deletion_log tally serving"
         for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
-        self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (f"audit:{mirror}", f"note:{mirror}"))
+        Meta(self._db).forget(MirrorFact, mirror)
         self._db.execute("DELETE FROM mirror WHERE id = ?", (mirror,))

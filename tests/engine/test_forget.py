@@ -9,6 +9,7 @@ import pytest
 
 from kbsync.engine.forget import Belongings, StillThere, belongings, forget
 from kbsync.errors import KbsyncError, Rejected, Unavailable, Unsure
+from kbsync.state.inbox import BindingFact, MirrorFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from tests.engine.auditing import held_by_another_mirror
@@ -40,7 +41,7 @@ def rows_left(world: World) -> dict[str, int]:
     """Rows by table, of tables that say anything about a mirror."""
     tables = (
         "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving inbox"
-        " recipe_change forgotten forgotten_document"
+        " recipe_change forgotten forgotten_document meta"
     )
 
     def work(tx: Tx) -> dict[str, int]:
@@ -130,3 +131,47 @@ async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
     with pytest.raises(KbsyncError, match="another knowledge base"):
         await forgotten(world)
     assert len(world.base.documents) == 3 and owned_by_docs(world).documents == 3
+
+
+FACTS = ("audit:1", "note:1", "terms:1", "settings:1", "lag:1", "times:1", "writer:1")
+
+
+def test_these_are_all_facts_that_are_kept_by_mirror_or_binding() -> None:
+    assert {key.partition(":")[0] for key in FACTS} == {*MirrorFact, *BindingFact}
+
+
+@pytest.mark.parametrize("is_left", [False, True], ids=["forgotten", "left by an earlier version"])
+async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(
+    world: World, is_left: bool
+) -> None:
+    def set_facts(tx: Tx) -> None:
+        sql = "INSERT OR REPLACE INTO meta(key, value) VALUES(?, '600')"
+        tx.uploads._db.executemany(sql, ((key,) for key in FACTS))
+
+    await world.mirrored(2)
+    await forgotten(world, set_facts)
+    assert rows_left(world) == {}
+    if is_left:
+        world.change(set_facts)
+    async with world.begun() as bound:
+        assert (bound.run.mirror, bound.journal.binding.id) == (1, 1)
+        assert bound.journal.timing.lag == 0.0 and bound.journal._times == ""
+        rows = await bound.run.store.read(
+            lambda tx: list(tx.uploads._db.execute("SELECT key FROM meta WHERE value = '600'"))
+        )
+        assert rows == []
+
+
+async def test_forgetting_one_mirror_keeps_what_is_known_of_another(world: World) -> None:
+    await world.mirrored(2)
+    other = world.base.add("other/x.md", b"x", foreign=False).remote_id
+
+    def claim(tx: Tx) -> None:
+        held_by_another_mirror(tx, other)
+        record = tx.mirrors.all()[-1] if tx.mirrors.all()[-1].name != "docs" else tx.mirrors.all()[0]
+        tx.meta.set(MirrorFact.SETTINGS, record.id, "theirs")
+        tx.meta.set(BindingFact.LAG, record.binding or 0, "7.0")
+
+    await forgotten(world, claim)
+    kept = world.look_up(lambda tx: list(tx.uploads._db.execute("SELECT value FROM meta ORDER BY key")))
+    assert kept == [("7.0",), ("theirs",)]

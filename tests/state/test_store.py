@@ -26,6 +26,7 @@ from kbsync.state import lock, schema
 from kbsync.state.approvals import RENEWALS, Extent
 from kbsync.state.db import open_reader, open_writer, transaction
 from kbsync.state.files import FileRow
+from kbsync.state.inbox import MirrorFact
 from kbsync.state.read_only import ReadOnlyState, Tx
 from kbsync.state.store import StateStore
 from tests.share import long
@@ -80,7 +81,7 @@ async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
 
     store = StateStore(tmp_path / "state.db", on_commit=note)
     first = store.submit(mirror)
-    rest = [store.submit(lambda tx, n=n: tx.meta.set(f"k{n}", "v")) for n in range(50)]  # type: ignore[misc]
+    rest = [store.submit(lambda tx, n=n: tx.meta.set(MirrorFact.NOTE, n, "v")) for n in range(50)]  # type: ignore[misc]
     gate.set()
     await asyncio.gather(*(asyncio.wrap_future(f) for f in (first, *rest)))
     assert len(moments) <= 4
@@ -107,14 +108,17 @@ async def test_what_the_disk_or_a_service_says_is_kept_whatever_bytes_it_holds(s
 
 async def test_one_failing_write_does_not_undo_its_neighbours(store: StateStore) -> None:
     def fails(tx: Tx) -> None:
-        tx.meta.set("half", "done")
+        tx.meta.set(MirrorFact.NOTE, 1, "done")
         raise ValueError("no")
 
-    good, bad = store.submit(lambda tx: tx.meta.set("good", "yes")), store.submit(fails)
+    good, bad = store.submit(lambda tx: tx.meta.set(MirrorFact.NOTE, 2, "yes")), store.submit(fails)
     good.result(5)
     with pytest.raises(ValueError, match="no"):
         bad.result(5)
-    assert store.read_now(lambda tx: (tx.meta.get("good"), tx.meta.get("half"))) == ("yes", "")
+    assert store.read_now(lambda tx: (tx.meta.get(MirrorFact.NOTE, 2), tx.meta.get(MirrorFact.NOTE, 1))) == (
+        "yes",
+        "",
+    )
 
 
 async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: StateStore) -> None:
@@ -123,8 +127,8 @@ async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: StateSto
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await store.write(lambda tx: tx.meta.set("after", "alive"))
-    assert await store.read(lambda tx: tx.meta.get("after")) == "alive"
+    await store.write(lambda tx: tx.meta.set(MirrorFact.NOTE, 3, "alive"))
+    assert await store.read(lambda tx: tx.meta.get(MirrorFact.NOTE, 3)) == "alive"
 
 
 @pytest.mark.parametrize(
