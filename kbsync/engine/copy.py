@@ -15,7 +15,7 @@ from functools import partial
 from kbsync.contract.target import Accepted, PutOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.fairness import rank
-from kbsync.core.model import IN_FLIGHT, SERVING, Upload, UploadState
+from kbsync.core.model import IN_FLIGHT, SEARCHABLE, SERVING, Upload, UploadState
 from kbsync.engine.attach import adopt, unjudge
 from kbsync.engine.journal import Journal
 from kbsync.engine.lost_uploads import look_for
@@ -100,12 +100,15 @@ def _announce(
             continue
         here = journal.uploads(tx, row.path)
         same = next((each for each in here if (each.digest, each.recipe) == (row.digest, row.recipe)), None)
-        if same is not None and same.state not in (UploadState.INTENDED, UploadState.UNSURE):
+        if same is not None and same.state in SEARCHABLE:
             there += 1
-        # Other vectors or passages than the config asks for now are made from the file. An old version would
-        # take the place of a newer one that serves or is on its way.
-        elif row.recipe != binding.recipe(row.path) or any(
-            each.state in (*SERVING, *IN_FLIGHT) and each is not same for each in here
+        # The next pass settles what is unsure and reports what failed. Other vectors or passages than
+        # the config asks for now are made from the file. An old version would take the place of a newer one
+        # that serves or is on its way.
+        elif (
+            (same is not None and same.state is not UploadState.INTENDED)
+            or row.recipe != binding.recipe(row.path)
+            or any(each.state in (*SERVING, *IN_FLIGHT) and each is not same for each in here)
         ):
             left += 1
         else:

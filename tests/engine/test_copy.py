@@ -1,0 +1,130 @@
+"""`kb copy`: an upload whose outcome is open is looked for before anything is sent again (promise 3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kbsync.contract.target import Accepted, PutOutcome
+from kbsync.core.model import SERVING, UploadState
+from kbsync.engine import attach
+from kbsync.engine.copy import Copied, copy
+from kbsync.engine.journal import Journal
+from kbsync.errors import TargetError, Unavailable, Unsure
+from kbsync.index.document import Entry
+from tests.engine.world import World, save_unchecked
+from tests.memory.behaviour import Fault
+
+
+class Copying:
+    """Documents of the base that the world used before, put into a new one.
+
+    `lost`: the paths whose uploads end without an answer; `arrives`: they are there all the same.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sent: list[str] = []
+        self.lost: set[str] = set()
+        self.arrives = True
+
+    async def put(self, entry: Entry) -> PutOutcome:
+        self.sent.append(entry.path)
+        is_lost = entry.path in self.lost
+        document = None
+        if self.arrives or not is_lost:
+            text = (self.world.root / entry.path).read_bytes()
+            document = self.world.base.add(
+                entry.name, text, path=entry.path, upload_id=entry.upload_id, foreign=False
+            )
+        if is_lost or document is None:
+            return Unsure("connection reset")
+        return Accepted(document.remote_id, ready=True)
+
+    async def run(self) -> Copied:
+        world, copied = self.world, Copied()
+        async with world.running() as store:
+            target = await world.open_target()
+            record = await store.read(lambda tx: tx.mirrors.named("docs"))
+            assert record is not None
+            rows = {row.remote_id: row for row in world.rows(*SERVING)}
+            base = await target.base()
+            binding = await attach.bind(store, world.settings, record, target, base, world.state)
+            journal = Journal(binding, world.clock)
+
+            def read(remote_id: str) -> Entry | None:
+                row = rows[remote_id]
+                return Entry(0, "", "", row.digest, row.size, row.recipe, 0.0)
+
+            await copy(store, journal, target, [1], read, self.put, copied)
+        return copied
+
+
+@pytest.fixture
+async def copying(world: World) -> Copying:
+    await world.mirrored(3)
+    world.base.recreate()
+    return Copying(world)
+
+
+async def test_an_upload_that_arrived_is_not_sent_again(copying: Copying) -> None:
+    copying.lost = {"f0.md"}
+    with pytest.raises(TargetError):
+        await copying.run()
+    copying.lost.clear()
+    copied = await copying.run()
+    assert copying.sent.count("f0.md") == 1
+    assert (copied.documents, copied.there, copied.left) == (2, 1, 0)
+    await copying.world.once()
+    assert copying.world.served() == copying.world.on_disk()
+
+
+async def test_an_upload_that_is_not_there_is_sent_again(copying: Copying) -> None:
+    copying.lost, copying.arrives = {"f0.md"}, False
+    with pytest.raises(TargetError):
+        await copying.run()
+    copying.lost.clear()
+    assert (await copying.run()).documents == 3
+    assert copying.sent.count("f0.md") == 2
+    await copying.world.once()
+    assert copying.world.served() == copying.world.on_disk()
+
+
+async def test_an_upload_that_nobody_can_tell_about_yet_is_left_to_the_pass(copying: Copying) -> None:
+    world = copying.world
+    world.limits = replace(world.limits, list_lag=5.0)
+    copying.lost = {"f0.md"}
+    with pytest.raises(TargetError):
+        await copying.run()
+    copying.lost.clear()
+    hidden = next(one for one in world.base.documents.values() if one.content.path == "f0.md")
+    hidden.hidden_until = world.clock.wall() + 10.0
+    copied = await copying.run()
+    assert copying.sent.count("f0.md") == 1
+    assert (copied.there, copied.left) == (0, 1)
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_list_that_cannot_be_had_ends_the_copy_before_anything_is_sent(copying: Copying) -> None:
+    copying.lost = {"f0.md"}
+    with pytest.raises(TargetError):
+        await copying.run()
+    copying.lost.clear()
+    copying.world.base.faults.append(Fault("list", error=lambda: Unavailable("no route")))
+    with pytest.raises(TargetError):
+        await copying.run()
+    assert copying.sent == ["f0.md"]
+
+
+async def test_a_document_that_failed_in_the_new_base_is_not_called_copied(copying: Copying) -> None:
+    """The next pass says what is wrong with it."""
+    world = copying.world
+    await copying.run()
+
+    rows = world.look_up(lambda tx: tx.uploads.in_states(world.run.mirror, 2, SERVING))
+    failed = replace(rows[0], state=UploadState.FAILED, remote_id=None)
+    world.change(lambda tx: save_unchecked(tx.uploads, failed))
+    copied = await copying.run()
+    assert (copied.documents, copied.there, copied.left) == (0, 2, 1)
