@@ -49,6 +49,9 @@ class DifyTargetConfig(RemoteTargetConfig):
         int,
         Whole("larger files are refused, in bytes; the installation's UPLOAD_FILE_SIZE_LIMIT", least=1),
     ] = LARGEST
+    metadata: Annotated[
+        Literal["sent", "none"], Choice("whether documents get their path and tags as metadata")
+    ] = "sent"
 
     shares_base: ClassVar[bool] = True
 

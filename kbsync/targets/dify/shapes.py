@@ -53,6 +53,8 @@ class DifyCall(enum.StrEnum):
     DELETE = "delete"
     FILE = "file"
     RETRIEVE = "retrieve"
+    CREATE_FIELD = "create-field"
+    DESCRIBE = "describe"
     BASES = "bases"
     CREATE_BASE = "create-base"
     EDIT_BASE = "edit-base"
@@ -67,7 +69,8 @@ class Dataset:
     """A knowledge base. `doc_form`: how its documents are cut, "" before the first.
 
     `runtime`: "" where Dify itself cuts uploaded files; else what takes documents in its own way, such as
-    `rag_pipeline`. `retrieval`: how it is searched, as a request has it.
+    `rag_pipeline`. `retrieval`: how it is searched, as a request has it. `fields`: those of the documents'
+    metadata by their names; None at a version that has no metadata.
     """
 
     card: BaseCard
@@ -75,6 +78,15 @@ class Dataset:
     doc_form: str
     runtime: str = ""
     retrieval: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, MetadataField] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataField:
+    """A field of documents' metadata; `kind` is `string`, `number` or `time`."""
+
+    id: str
+    kind: str
 
 
 def dataset_of(body: Any) -> Dataset | None:
@@ -94,7 +106,20 @@ def dataset_of(body: Any) -> Dataset | None:
     )
     doc_form, provider = text_of(told.get("doc_form")), text_of(told.get("provider"))
     retrieval = _retrieval(told.get("retrieval_model_dict"), technique)
-    return Dataset(card, provider, doc_form, _runtime(told), retrieval)
+    return Dataset(card, provider, doc_form, _runtime(told), retrieval, _fields(told.get("doc_metadata")))
+
+
+def field_of(value: object) -> MetadataField | None:
+    """A field of metadata (`DatasetDocMetadataResponse`)."""
+    told = object_of(value)
+    field_id = id_of(told.get("id"))
+    return MetadataField(field_id, text_of(told.get("type"))) if field_id else None
+
+
+def _fields(value: object) -> Mapping[str, MetadataField] | None:
+    if not isinstance(value, list):
+        return None
+    return {text_of(one.get("name")): made for one in objects_in(value) if (made := field_of(one))}
 
 
 def _runtime(told: Mapping[str, Any]) -> str:
@@ -207,6 +232,7 @@ _NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECAS
 _NO_DOCUMENT = re.compile(r"\ADocument")
 _API_ACCESS = re.compile(r"api access", re.IGNORECASE)
 _TAKES_DOCUMENTS = frozenset({DifyCall.UPLOAD, DifyCall.DELETE})
+_OF_METADATA = frozenset({DifyCall.CREATE_FIELD, DifyCall.DESCRIBE})
 _LONGEST = 200
 
 
@@ -256,10 +282,21 @@ def _reports(case: ErrorCase) -> bool:
     return case.is_error
 
 
+def _limits(case: ErrorCase) -> bool:
+    return case.status in (403, 429) or bool(_RATE.search(case.words) or BUSY.search(case.words))
+
+
 _PLAN_HINT = "see to the plan or the model provider's account"
 _ACCESS_HINT = "see that the key's workspace may use it and that its API access is on in Dify"
 
 RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        Rejected,
+        "uploads share the plan's requests (wraps.py): metadata that is refused must not slow them down",
+        call=_OF_METADATA,
+        when=_limits,
+        as_code=LIMITED,
+    ),
     ErrorRule(
         None,
         "the answer to a deletion has no body",

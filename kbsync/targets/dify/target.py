@@ -2,8 +2,8 @@
 
 A document can be updated in place there, but its old text leaves the index first, and stays out when the
 new one fails (api/tasks/document_indexing_update_task.py). So a changed file is a new document, and the
-old one is deleted once the new one is searchable. Metadata of ours would cost a second request for each
-document, and be missing after a crash between the two; the name proves what a document is.
+old one is deleted once the new one is searchable. Metadata comes with a request of its own, and would be
+missing after a crash between the two: so the name proves what a document is, and metadata is for filters.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Unpack
@@ -33,6 +34,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.manage import DifyBases
+from kbsync.targets.dify.metadata import MetadataSender
 from kbsync.targets.dify.shapes import GONE, Dataset, DifyCall, judge_for
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
@@ -67,6 +69,8 @@ class DifyTarget(RemoteTarget):
         self._dataset: Dataset | None = None
         judge = judge_for(config.base_url, config.dataset_id)
         super().__init__(config, surroundings, judge, **options)
+        steady = options.get("steady", time.monotonic)
+        self._metadata = MetadataSender(self._client, self._root, self._look, steady)
 
     @property
     def limits(self) -> Limits:
@@ -150,11 +154,16 @@ class DifyTarget(RemoteTarget):
         made = shapes.document_of(object_of(answer.body).get("document"))
         if made is None:
             return Unsure(f"{DifyCall.UPLOAD}: the answer names no document", code="no-id")
+        if self._config.metadata == "sent":
+            self._metadata.add(made.id, document, self._surroundings.prefix)
         name = made.name if made.name not in ("", document.name) else ""
         return Accepted(made.id, name=name, created=made.created)
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each: of what was sent last by the first pages of the list, of others one by one."""
+        """The state of each: of what was sent last by the first pages of the list, of others one by one.
+
+        New documents are asked about soon, and together: then they get their metadata.
+        """
         wanted = dict.fromkeys(ids)
         found: dict[str, DocStatus] = {}
         number, is_more = 1, True
@@ -165,6 +174,7 @@ class DifyTarget(RemoteTarget):
             number, is_more = number + 1, bool(page.rows)
         rest = [one for one in wanted if one not in found]
         looks = await asyncio.gather(*map(self._status, rest))
+        await self._metadata.send(self._dataset)
         return self._redacted(found | dict(zip(rest, looks, strict=True)))
 
     async def _status(self, remote_id: str) -> DocStatus:
@@ -180,6 +190,7 @@ class DifyTarget(RemoteTarget):
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id; what is not there counts as done."""
         ids = tuple(dict.fromkeys(ids))
+        self._metadata.forget(ids)
         return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
 
     async def _delete(self, remote_id: str) -> DeleteOutcome:

@@ -34,6 +34,8 @@ ROUTES: Mapping[tuple[str, str], str] = {
     ("GET", "/datasets/{id}/documents/{document}"): "detail",
     ("DELETE", "/datasets/{id}/documents/{document}"): "delete",
     ("GET", "/datasets/{id}/documents/{document}/upload-file"): "file",
+    ("POST", "/datasets/{id}/metadata"): "create-field",
+    ("POST", "/datasets/{id}/documents/metadata"): "describe",
     ("POST", "/datasets/{id}/retrieve"): "retrieve",
 }
 """The operation of each method and path."""
@@ -90,6 +92,7 @@ class Call:
 def _card(workspace: Workspace, base: KnowledgeBase) -> dict[str, Any]:
     """As api/fields/dataset_fields.py, `DatasetDetailResponse`, has it: what is not set is null."""
     documents = workspace.alive(base.id)
+    fields = [{"id": key, "name": name, "type": kind} for name, (key, kind) in base.fields.items()]
     model = "text-embedding-3-small" if base.technique == "high_quality" else None
     return {
         "id": base.id,
@@ -114,6 +117,7 @@ def _card(workspace: Workspace, base: KnowledgeBase) -> dict[str, Any]:
             "score_threshold_enabled": False,
             "score_threshold": None,
         },
+        **({"doc_metadata": fields, "built_in_field_enabled": False} if workspace.behaviour.metadata else {}),
     }
 
 
@@ -249,6 +253,14 @@ def _detail(call: Call) -> Any:
         raise Breach("metadata is none of all, only, without")
     row = one.row(call.workspace.clock.now())
     row |= {"data_source_info": row.pop("data_source_detail_dict"), "segment_count": row.pop("word_count")}
+    fields = call.base().fields
+    row["doc_metadata"] = [
+        {"id": fields[name][0], "name": name, "type": fields[name][1], "value": value}
+        for name, value in one.metadata.items()
+        if name in fields
+    ]
+    if call.request.query.get("metadata") == "without":
+        del row["doc_metadata"]
     return _shown(call, row)
 
 
@@ -263,6 +275,53 @@ def _delete(call: Call) -> Any:
     if call.fault.kind != "keeps-document":
         workspace.delete(one)
     return {"204": None, "number": 204, "object": {"result": "success"}}[workspace.behaviour.deleted]
+
+
+# -- metadata (metadata.py)
+
+
+def _create_field(call: Call) -> Any:
+    """`DatasetMetadataCreateServiceApi`; the length is that of the service."""
+    tests = {
+        "type": one_of("string", "number", "time"),
+        "name": lambda value: is_text(value) and len(value) <= 255,
+    }
+    told = call.body(tests, ("type", "name"))
+    return call.workspace.make_field(call.base(), told["name"], told["type"])
+
+
+def _describe(call: Call) -> Any:
+    """`DocumentMetadataEditServiceApi`: of the one that is refused and of those after it nothing is kept."""
+    base = call.base()
+    several = call.body({"operation_data": _are_objects}, ("operation_data",))["operation_data"]
+    tests = {"document_id": is_text, "metadata_list": _are_objects, "partial_update": is_flag}
+    changes = {}
+    for one in several:
+        told = Rules().known(one, tests, ("document_id", "metadata_list"))
+        if told["document_id"] in changes:
+            raise Breach(f"{told['document_id']} is described twice")
+        changes[told["document_id"]] = _values(base, told["metadata_list"]), told.get("partial_update", False)
+    for document_id, (values, is_partial) in changes.items():
+        document = call.workspace.documents.get(document_id)
+        if document is None or document.base != base.id or document.deleted_at is not None:
+            raise _invalid("Document not found.")
+        document.metadata = {**(document.metadata if is_partial else {}), **values}
+    return {"result": "success"}
+
+
+def _values(base: KnowledgeBase, several: list[dict[str, Any]]) -> dict[str, str]:
+    """By the names of their fields, of which Dify neither looks at id nor at type. Raises `Breach`."""
+    values = {}
+    for one in several:
+        told = Rules().known(one, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value"))
+        if base.fields.get(told["name"]) != (told["id"], "string"):
+            raise Breach(f"the base has no field {told['name']!r} of texts with the id {told['id']}")
+        values[told["name"]] = told["value"]
+    return values
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 SIGNED = "/files/{file}/file-preview"
@@ -321,6 +380,8 @@ ANSWERS: Mapping[str, Callable[[Call], Any]] = {
     "detail": _detail,
     "delete": _delete,
     "file": _file,
+    "create-field": _create_field,
+    "describe": _describe,
     "retrieve": _retrieve,
 }
 """What answers each operation; None is 204. Raises `Breach` and `Refused`."""
@@ -367,7 +428,7 @@ class DifyApplication(ServiceApplication):
             return self._bytes(request, pieces["file"])
         if not self._is_known(request):
             raise _PLAYED["unauthorized"]
-        if not op:
+        if not op or (op in ("create-field", "describe") and not self.behaviour.metadata):
             raise Refused(404, "not_found", "The requested URL was not found on the server.")
         if (refusal := _PLAYED.get(fault.kind)) is not None:
             raise refusal
@@ -382,7 +443,7 @@ class DifyApplication(ServiceApplication):
             return Response(204)
         if self.behaviour.extra_fields and isinstance(body, dict):
             body = {**body, "surprise": {"a": [1]}}
-        return Response.json(body)
+        return Response.json(body, 201 if op == "create-field" else 200)
 
     def _refused(self, refused: rules.Refused, fault: Fault) -> Response:
         return _refusal(refused.status, str(refused.code or "invalid_param"), str(refused))

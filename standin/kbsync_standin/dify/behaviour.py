@@ -23,6 +23,7 @@ class DifyBehaviour:
     files_url: addresses of files are whole; without `FILES_URL` the path alone; of a wrong one no address
         (broken); or they are not told.
     api_access: the base may be used by the API.
+    metadata: documents may have some; older versions neither tell fields nor have the calls.
     key_revoked: no request is let in. extra_fields: unknown fields in every object.
     base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
         with `present`); `recreated` by others under another id, empty; or `emptied` by others.
@@ -40,6 +41,7 @@ class DifyBehaviour:
     unstructured: bool = False
     files_url: Literal["set", "missing", "broken", "untold"] = "set"
     api_access: bool = True
+    metadata: bool = True
     key_revoked: bool = False
     extra_fields: bool = False
     base: Literal["present", "deleted", "recreated", "emptied"] = "present"

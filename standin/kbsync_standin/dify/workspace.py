@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kbsync_standin import rules
@@ -21,6 +21,9 @@ HOME_ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
 
 LONGEST_NAME = 200
 
+BUILT_IN = ("document_name", "uploader", "upload_date", "last_update_date", "source")
+"""Names of fields of metadata that are Dify's own (`BuiltInField`)."""
+
 
 class Refused(rules.Refused):
     """An error as `handle_http_exception` in api/libs/external_api.py writes it."""
@@ -31,7 +34,7 @@ class Refused(rules.Refused):
 
 @dataclass(slots=True)
 class KnowledgeBase:
-    """A dataset (api/models/dataset.py, `Dataset`)."""
+    """A dataset (api/models/dataset.py, `Dataset`). `fields`: of metadata, each with its id and its type."""
 
     id: str
     name: str
@@ -39,11 +42,15 @@ class KnowledgeBase:
     technique: str | None = "high_quality"
     has_rule: bool = True
     permission: str = "only_me"
+    fields: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Document:
-    """A document of the table `documents` (api/models/dataset.py). `ready_at` None: it is never done."""
+    """A document of the table `documents` (api/models/dataset.py). `ready_at` None: it is never done.
+
+    `metadata`: the values by the names of their fields.
+    """
 
     id: str
     base: str
@@ -58,6 +65,7 @@ class Document:
     hidden: str = ""
     is_foreign: bool = False
     deleted_at: float | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -149,6 +157,15 @@ class Workspace(Holdings[DifyBehaviour]):
     def drop(self, base_id: str) -> None:
         """As if none of its documents had ever been there."""
         self.documents = {key: one for key, one in self.documents.items() if one.base != base_id}
+
+    def make_field(self, base: KnowledgeBase, name: str, kind: str) -> dict[str, str]:
+        """`create_metadata` in api/services/metadata_service.py. Raises `Refused`."""
+        if name in BUILT_IN:
+            raise Refused(400, "invalid_param", "Metadata name already exists in Built-in fields.")
+        if name in base.fields:
+            raise Refused(400, "invalid_param", "Metadata name already exists.")
+        base.fields[name] = self.new_id(), kind
+        return {"id": base.fields[name][0], "type": kind, "name": name}
 
     def new_id(self) -> str:
         """A random UUID."""

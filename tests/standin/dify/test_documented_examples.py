@@ -243,3 +243,42 @@ def test_what_is_against_the_rules_is_refused_and_told(ask: Any, said: str) -> N
     assert error(ask(dify))[:2] == (400, "invalid_param")
     [violation] = dify.app.violations
     assert said in violation
+
+
+def test_documents_are_described_by_fields_that_the_base_tells() -> None:
+    dify = DirectDify()
+    response = dify.ask("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
+    made = json.loads(response.body)
+    assert (response.status, made["name"], made["type"]) == (201, "author", "string")
+    assert dify.json("GET", ROOT)["doc_metadata"] == [made]
+    again = dify.ask("POST", f"{ROOT}/metadata", {"type": "number", "name": "author"})
+    assert error(again) == (400, "invalid_param", "Metadata name already exists.")
+    one, other = dify.add("a.md"), dify.add("b.md")
+    values = [{"id": made["id"], "name": "author", "value": "Ann"}]
+    change = {"document_id": one["id"], "metadata_list": values, "partial_update": True}
+    asked = {"operation_data": [change, {**change, "document_id": other["id"]}]}
+    assert dify.json("POST", f"{ROOT}/documents/metadata", asked) == {"result": "success"}
+    shown = dify.json("GET", f"{ROOT}/documents/{other['id']}")["doc_metadata"]
+    assert shown == [{**made, "value": "Ann"}]
+    asked = {"operation_data": [{**change, "document_id": NOBODY}]}
+    gone = dify.ask("POST", f"{ROOT}/documents/metadata", asked)
+    assert error(gone) == (400, "invalid_param", "Document not found.")
+    assert dify.app.violations == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata_list": []},
+        {"metadata_list": [{"id": "no-such", "name": "author", "value": "Ann"}]},
+        {"metadata_list": [{"name": "author", "value": ["Ann"]}]},
+        {"more": 1},
+    ],
+)
+def test_metadata_of_another_form_is_a_violation(change: dict[str, Any]) -> None:
+    dify = DirectDify()
+    made = dify.json("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
+    values = [{"id": made["id"], "name": "author", "value": "Ann"}]
+    operation = {"document_id": dify.add("a.md")["id"], "metadata_list": values, **change}
+    dify.ask("POST", f"{ROOT}/documents/metadata", {"operation_data": [operation]})
+    assert len(dify.app.violations) == 1

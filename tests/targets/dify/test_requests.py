@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from kbsync_standin.dify import HOME_ID
 from tests.share import enumerated, long
 from tests.targets.dify.world import DifyWorld
 
-LEAST = 2
-"""Of the protocol, for a new document: its upload, and one look at its status, which no other call tells."""
+LEAST = 3
+"""For a new document: its upload, one look at its status, which no other call tells, and its metadata."""
 
 
 async def spent(world: DifyWorld) -> int:
@@ -37,6 +38,37 @@ async def test_a_new_small_document_costs_little_more_than_the_protocol_needs(
         assert new / many <= LEAST + 1.2
         if many > 1:  # one page of the list tells the status of a hundred
             assert new / many <= 1.5
+
+
+async def test_a_new_document_costs_the_three_that_the_page_tells(world: DifyWorld) -> None:
+    world.turn(vectorize=(0.0, 0.0))
+    world.write("kept.md", "kept")
+    await world.once()
+    ops = ("create-field", "upload", "list", "detail", "describe", "base")
+    before = {op: world.asked(op) for op in ops}
+    assert before["create-field"] == 1
+    world.write("new.md", "a new file")
+    await world.once()
+    asked = {op: world.asked(op) - before[op] for op in ops}
+    assert asked == {"create-field": 0, "upload": 1, "list": 0, "detail": 1, "describe": 1, "base": 1}
+
+
+async def test_many_documents_are_described_together(world: DifyWorld) -> None:
+    world.turn(vectorize=(0.0, 0.0))
+    for number in range(12):
+        world.write(f"{number}.md", f"text {number}")
+    await world.once()
+    assert all(one.metadata for one in world.app.workspace.alive(HOME_ID))
+    assert world.asked("describe") <= 4
+
+
+async def test_without_metadata_none_is_asked_for(tmp_path: Path) -> None:
+    async with DifyWorld(tmp_path, metadata="none").serving() as world:
+        world.write("a.md", "---\ntags: red\n---\ntext")
+        await world.once()
+        assert world.statuses() == {"ready": 1}
+        assert world.asked("create-field") == world.asked("describe") == 0
+        assert world.app.violations == []
 
 
 async def test_a_changed_file_costs_five_requests_at_most(world: DifyWorld) -> None:

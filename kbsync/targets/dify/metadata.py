@@ -1,0 +1,117 @@
+"""Tells Dify the paths and tags of documents as metadata, by which its apps can filter.
+
+They are worth having without: nothing here fails a document. What is known of a document waits until others
+are known, too, and goes with them in one request (api/controllers/service_api/dataset/metadata.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import islice
+
+from kbsync.contract.target import Outgoing
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
+from kbsync.targets.dify.shapes import LIMITED, Dataset, DifyCall, MetadataField, field_of
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.metadata import metadata_of
+from kbsync.targets.http.reading import well_formed
+
+BATCH = 100
+"""Documents of one request."""
+
+MOST_WAITING = 1000
+"""Documents whose metadata is kept while none is sent; the oldest go without."""
+
+PATIENCE = 15.0
+"""Seconds that a look at documents is held up at most."""
+
+PAUSE = 600.0
+"""Seconds without any after a request that failed: refused ones count in the plan's limit, too."""
+
+
+class MetadataSender:
+    """The metadata of the documents below `root` that were sent and not yet described.
+
+    `look`: what the base is now. `steady`: seconds that never go back.
+    """
+
+    def __init__(
+        self, client: Client, root: str, look: Callable[[], Awaitable[Dataset]], steady: Callable[[], float]
+    ) -> None:
+        self._client, self._root, self._look, self._steady = client, root, look, steady
+        self._waiting: dict[str, Mapping[str, str]] = {}
+        self._made: dict[str, MetadataField] = {}
+        self._paused_until = -math.inf
+        self._turn = asyncio.Lock()
+
+    def add(self, remote_id: str, document: Outgoing, prefix: str) -> None:
+        """Keep what will be told of a document."""
+        with contextlib.suppress(OSError):
+            told = metadata_of(document, prefix)
+            # A field has one value, and Dify no lists.
+            self._waiting[remote_id] = {
+                name: ", ".join(value) if isinstance(value, list) else value for name, value in told.items()
+            }
+        while len(self._waiting) > MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Documents that are to be deleted: one that is not there has others of its request refused."""
+        for one in ids:
+            self._waiting.pop(one, None)
+
+    async def send(self, dataset: Dataset | None) -> None:
+        """Describe what waits to be, unless a request failed lately. Raises no `TargetError`."""
+        if dataset is None or dataset.fields is None:
+            self._waiting.clear()
+            return
+        async with self._turn:
+            while self._waiting and self._steady() >= self._paused_until:
+                part = dict(islice(self._waiting.items(), BATCH))
+                try:
+                    async with self._client.soon(DifyCall.DESCRIBE, PATIENCE):
+                        await self._describe(part, dataset.fields)
+                except TargetError as error:
+                    if isinstance(error, Unavailable) and error.untried:
+                        return
+                    self._paused_until = self._steady() + PAUSE
+                    self._made.clear()
+                    if isinstance(error, Unavailable | Unsure) or error.code == LIMITED:
+                        return
+                self.forget(part)
+
+    async def _describe(
+        self, part: Mapping[str, Mapping[str, str]], known: Mapping[str, MetadataField]
+    ) -> None:
+        fields = {name: await self._field(name, known) for told in part.values() for name in told}
+        operations = []
+        for one, told in part.items():
+            values = [
+                {"id": fields[name].id, "name": name, "value": value}
+                for name, value in told.items()
+                if fields[name].kind == "string"  # somebody may have made it a number
+            ]
+            if values:  # added to what a person has set meanwhile
+                operations.append({"document_id": one, "metadata_list": values, "partial_update": True})
+        if operations:
+            path = f"{self._root}/documents/metadata"
+            await self._client.ask(DifyCall.DESCRIBE, "POST", path, json={"operation_data": operations})
+
+    async def _field(self, name: str, known: Mapping[str, MetadataField]) -> MetadataField:
+        """The field of this name, made where there is none."""
+        field = self._made.get(name) or known.get(name)
+        if field is None:
+            try:
+                asked = {"type": "string", "name": name}
+                answer = await self._client.post(DifyCall.CREATE_FIELD, f"{self._root}/metadata", json=asked)
+                field = well_formed(DifyCall.CREATE_FIELD, field_of(answer.body))
+            except Rejected as error:
+                # Another mirror may have made it in this moment.
+                field = None if error.code == LIMITED else ((await self._look()).fields or {}).get(name)
+                if field is None:
+                    raise
+            self._made[name] = field
+        return field
