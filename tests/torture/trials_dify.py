@@ -9,7 +9,7 @@ from dataclasses import replace
 from tests.remote.faults import Trial
 from tests.torture.trials import Args, Calls, blaming, forms, on_the_way, passing, redirections
 
-OPS = ("upload", "detail", "list", "delete", "base")
+OPS = ("upload", "detail", "list", "delete", "base", "describe")
 CALLS = Calls(OPS, OPS, changes=("upload", "delete"), uploads=("upload",))
 
 

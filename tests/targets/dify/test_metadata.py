@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from kbsync.targets.dify import metadata
 from kbsync.targets.dify.metadata import BATCH, MOST_WAITING, PAUSE
 from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
 from tests.conformance.test_dify import DifyConformance
+from tests.share import enumerated
 from tests.targets.dify.world import DifyWorld
 
 TAGGED = "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons."
@@ -55,6 +57,7 @@ async def test_a_renamed_or_changed_file_is_described_anew(world: DifyWorld) -> 
     assert world.asked("create-field") == 2
 
 
+@enumerated()
 @pytest.mark.parametrize("op", ["create-field", "describe"])
 @pytest.mark.parametrize(
     ("kind", "args"),
@@ -94,6 +97,17 @@ async def test_a_limit_pauses_metadata_alone_and_what_waited_is_sent_later(singl
     await single.make_ready(single.document("c.md", "gamma"))
     assert single.server.requests.by_op["describe"] == 2
     assert told(single) == [{"path": "a.md"}, {"path": "b.md", "tags": "red, green"}, {"path": "c.md"}]
+
+
+@pytest.mark.parametrize("op", ["create-field", "describe"])
+async def test_metadata_without_an_answer_is_given_up_soon(
+    single: Any, monkeypatch: pytest.MonkeyPatch, op: str
+) -> None:
+    monkeypatch.setattr(metadata, "PATIENCE", 0.1)
+    single.server.faults.add(Fault("hang", op, times=0))
+    for path in ("a.md", "b.md", "c.md"):
+        await single.make_ready(single.document(path, path))
+    assert single.server.requests.by_op[op] == 1
 
 
 async def test_a_document_that_is_deleted_meanwhile_spoils_no_request(single: Any) -> None:

@@ -59,7 +59,7 @@ async def test_many_documents_are_described_together(world: DifyWorld) -> None:
         world.write(f"{number}.md", f"text {number}")
     await world.once()
     assert all(one.metadata for one in world.app.workspace.alive(HOME_ID))
-    assert world.asked("describe") <= 4
+    assert world.asked("describe") <= 2
 
 
 async def test_without_metadata_none_is_asked_for(tmp_path: Path) -> None:
