@@ -254,6 +254,11 @@ LIGHTRAG_ROWS = [
 ]
 
 DIFY_ROWS = [
+    *(
+        Row("dify", op, status, dify(status, "forbidden", message), Rejected)
+        for op in ("create-field", "describe")
+        for status, message in ((403, "request rate limit of your subscription"), (429, "why"), (400, "busy"))
+    ),
     Row("dify", "delete", 204, "", None),
     Row("dify", "upload", 200, dify(500, "unknown"), Unsure),
     Row("dify", "upload", 429, dify(429, "odd", "insufficient balance"), Halted, QUOTA),
