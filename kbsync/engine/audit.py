@@ -59,7 +59,7 @@ class Proof(enum.Enum):
     """Why a document is ours; without one it is left alone (promise 6)."""
 
     ROW = "row"  # an upload of this state made it
-    MARK = "mark"  # it carries the mark of an upload: of this state, or of another that mirrored the folder
+    MARK = "mark"  # it carries the mark of an upload of this state that never got an answer
     BASE = "base"  # the whole base is ours
     FILE = "file"  # it has the bytes of a file of ours or, with `adopt: name`, its name
     NONE = "none"  # its marker names one of our paths, as another kbsync's might
@@ -100,7 +100,6 @@ class Stray:
             "upload": None if self.row is None else self.row.id,
             "recipe": self.listed.recipe,
             "is_ready": self.listed.state is DocState.READY,
-            "is_marked": self.proof is Proof.MARK,
         }
 
     @staticmethod
@@ -125,8 +124,7 @@ class Stray:
             recipe=fields.get("recipe"),
         )
         row = None if number is None else tx.uploads.get(number)
-        proof = Proof.MARK if fields.get("is_marked") else Proof.NONE
-        return Stray(listed, fields["path"], proof, row)
+        return Stray(listed, fields["path"], Proof.NONE, row)
 
 
 def _is_number(value: object) -> bool:
@@ -240,8 +238,6 @@ class Audit:
             fitting = (row for row in open_rows if listed.size in (None, row.size))
             if any(binding.naming.recognises(row.name, listed.name) for row in fitting):
                 return None
-            if binding.limits.marks and listed.upload_id is not None and path is not None:
-                proof = Proof.MARK
         may_be_copy = False
         if path is not None and listed.digest is not None and listed.digest.startswith(TAG):
             may_be_copy = True
@@ -492,8 +488,7 @@ class Repairs:
             return True
         # Somebody copied what carries the mark, and the file is gone.
         is_left = is_marked and self._is_gone(tx, stray.path)
-        is_proven = binding.limits.embedded or stray.proof is Proof.MARK
-        if not (is_proven or is_left or self._is_copy(tx, stray)):
+        if not (binding.limits.embedded or is_left or self._is_copy(tx, stray)):
             return False
         # It answers for no recipe: nothing takes it for what a file wants.
         found = adopting(binding, replace(stray.listed, recipe=""), stray.path, timing.now)

@@ -197,7 +197,7 @@ def make_stray(world: World, path: str) -> None:
 
 
 async def test_no_transaction_of_the_state_waits_for_a_disk(tmp_path: Path, disk_calls: list[str]) -> None:
-    world = World(tmp_path, FileMemory)
+    world = World(tmp_path, FileMemory, embedded=True)
     world.write_many(12)
     await world.once()
     world.write("f0.md", "changed")
@@ -220,7 +220,7 @@ async def test_no_transaction_of_the_state_waits_for_a_disk(tmp_path: Path, disk
 async def test_an_audit_that_waits_for_a_dead_mount_lets_others_read_the_state(
     tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(tmp_path)
+    world = World(tmp_path, embedded=True)
     world.in_threads = True
     world.write_many(3)
     await world.once()
