@@ -39,7 +39,8 @@ class ShortageError(StateError):
 class TargetError(KbsyncError):
     """A request to a target did not succeed; `code` is the vendor's own code.
 
-    `has_removed`: of a put: the document that it was to replace is not there any more.
+    `has_removed`: of a put: the document that it was to replace is not there any more. `is_answer`: the
+    target itself said so, and did not stumble over the document.
     """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
@@ -47,6 +48,7 @@ class TargetError(KbsyncError):
         self.reason = reason
         self.code = code
         self.has_removed = False
+        self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """It may be the answer of another machine. What it is made from differs from kind to kind."""

@@ -515,7 +515,7 @@ class Worker:
             blamed, code, reason = tuple(self.health.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
             await self._halt(blame)
-        halted, spent = self.health.halted, not self.health.note_losses(pairs)
+        halted, may_be_spent = self.health.halted, not self.health.note_losses(pairs)
 
         note = self._target.note
 
@@ -525,7 +525,10 @@ class Worker:
             # While the target is to blame, a rejection is no document's fault.
             return [
                 self._journal.put_ended(
-                    tx, upload.id, halted if halted and isinstance(answer, Rejected) else answer, spent=spent
+                    tx,
+                    upload.id,
+                    halted if halted and isinstance(answer, Rejected) else answer,
+                    spent=may_be_spent and not (isinstance(answer, Unsure) and answer.is_answer),
                 )
                 for upload, answer in pairs
             ]

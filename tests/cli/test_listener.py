@@ -119,6 +119,7 @@ def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_sam
     eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
     eventually(lambda: zhipu.status()["documents"]["ready"] == len(FORMS) + 2)
     eventually(lambda: len(sent) == len(FORMS) + 1)  # one is never sent, another twice
+    eventually(lambda: all(each.body for each in sent))
     assert {(each.status, json.loads(each.body)["code"]) for each in sent} == {(200, 200)}
 
     assert httpx.post(f"{url[:-1]}x", content=b"{}", timeout=60, trust_env=False).status_code == 404

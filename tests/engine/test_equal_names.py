@@ -44,8 +44,8 @@ def folding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "stat", stat_folded)
 
 
-async def mirrored(tmp_path: Path, target: type[MemoryTarget], *paths: str) -> World:
-    world = World(tmp_path, target)
+async def mirrored(tmp_path: Path, target: type[MemoryTarget], *paths: str, **limits: Any) -> World:
+    world = World(tmp_path, target, **limits)
     for path in paths:
         world.write(path, f"text of {path}")
     world.clock.now += 100
@@ -136,7 +136,7 @@ async def test_events_of_a_folder_renamed_in_case_are_renames(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("folding")
 async def test_a_leftover_under_the_old_spelling_is_orphaned(tmp_path: Path) -> None:
-    world = await mirrored(tmp_path, MemoryTarget, *PATHS)
+    world = await mirrored(tmp_path, MemoryTarget, *PATHS, embedded=True)
     world.base.add("REPORT.md", b"text", path="REPORT.md", upload_id=7, foreign=False)
     assert [one.path for one in (await verified(world)).orphaned] == ["REPORT.md"]
     assert (await audited(world)).orphaned == 1

@@ -233,8 +233,13 @@ class ErrorRule:
             # What blames nothing says nothing of the document (promise 9); our own words do.
             is_open = self.means is Rejected and case.gives_no_reason and not (self.says or self.hint)
             return self.means(reason, code=code, may_pass=self.may_pass or is_open)
-        return self.means(reason, code=code)
+        error = self.means(reason, code=code)
+        error.is_answer = case.status not in OF_GATEWAYS
+        return error
 
+
+OF_GATEWAYS = frozenset((408, 502, 504))
+"""What is said where the target itself did not answer in time, or not at all."""
 
 Describe = Callable[[ErrorCase, ErrorRule], str]
 """The beginning of a reason: what happened, in our words and the vendor's."""
