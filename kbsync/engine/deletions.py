@@ -434,6 +434,11 @@ def begin(
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
     """The row, waiting: for its file to be read, or for a successor. None: its document may go."""
+    # What was found at the base has no file that it could be known by: it may have been renamed since.
+    mirror, binding = journal.binding.mirror, journal.binding.id
+    was_found = upload.sent_at is None and not is_full
+    if was_found and tx.uploads.is_on_the_way(mirror, binding, upload.digest):
+        return lifecycle.await_successor(upload, journal.timing)
     wish = _wish(journal, tx, upload)
     others = [] if wish is None else journal.uploads(tx, wish.path)
     if wish is None or any(other.state.serves for other in others):

@@ -253,6 +253,11 @@ class Uploads(Table):
         )
         return list(self._select(where, (mirror, binding, after, limit)))
 
+    def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
+        """Some file with these bytes is still to become searchable."""
+        sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
+        return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
+
     def highest(self) -> int:
         """The highest id of all."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
