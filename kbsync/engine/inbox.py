@@ -173,8 +173,11 @@ class Inbox:
     async def _repair(self, message: Message) -> None:
         """`missing` ones are sent again, `strays` deleted.
 
-        Where a stray is a copy of a missing one, it takes its place and nothing is sent.
+        Where a stray is a copy of a missing one, it takes its place and nothing is sent. A base that took
+        the place of the one that was looked at may give the same ids to other documents.
         """
+        if message.args.get("base", self._journal.binding.base) != self._journal.binding.base:
+            return
         missing, strays = message.args.get("missing", ()), message.args.get("strays", ())
         # Schema 6 named some of those to be deleted by their id alone.
         surplus = message.args.get("surplus", ())
@@ -262,6 +265,8 @@ def refuse_malformed(message: Message) -> None:
             if args.get("paths") is not None:
                 _paths(args, "paths")
         case "repair":
+            if not isinstance(args.get("base", ""), str):
+                raise MalformedMessage("`base` is not a text")
             _texts(args, "missing")
             _texts(args, "surplus")
             _paths(args, "stale")

@@ -42,10 +42,12 @@ class Verification:
     nothing is pending. orphaned: ours, and the file is gone. duplicate: a second document for one file. With
     a `halt` the folder could not be compared and only what does not need it is reported. kept: documents that
     stay without their file, which is as the config wants it (`deletions: never`); None where it does not.
-    detached: how many documents are left of mirrors that the config no longer has, by mirror.
+    detached: how many documents are left of mirrors that the config no longer has, by mirror. base: the id of
+    the knowledge base, to which all ids of documents belong.
     """
 
     name: str
+    base: str = ""
     missing: tuple[Discrepancy, ...] = ()
     stale: tuple[Discrepancy, ...] = ()
     orphaned: tuple[Discrepancy, ...] = ()
@@ -81,9 +83,9 @@ class Verification:
 def repair_request(found: Verification) -> dict[str, Any]:
     """The arguments of the inbox message `repair`; empty where nothing can be mended.
 
-    missing: ids of documents to be sent again. strays: documents proven ours that nothing needs. stale: paths
-    to look at again, among them those of served documents whose file is gone, so that their deletion is
-    weighed with the others.
+    base: the knowledge base that was looked at. missing: ids of documents to be sent again. strays: documents
+    proven ours that nothing needs. stale: paths to look at again, among them those of served documents whose
+    file is gone, so that their deletion is weighed with the others.
     """
     strays = list[dict[str, Any]]()
     for one in (*found.orphaned, *found.duplicate):
@@ -97,7 +99,7 @@ def repair_request(found: Verification) -> dict[str, Any]:
         "stale": [one.path for one in found.stale]
         + [one.path for one in found.orphaned if one.stray is None],
     }
-    return wanted if any(wanted.values()) else {}
+    return {"base": found.base, **wanted} if any(wanted.values()) else {}
 
 
 async def verify_mirror(
@@ -150,6 +152,7 @@ async def verify_mirror(
             orphaned = [one for one in orphaned if one.is_deleted]
         return Verification(
             settings.name,
+            private.binding.base,
             missing=_by_path(missing),
             stale=_by_path(stale),
             orphaned=_by_path([*served, *orphaned]),

@@ -287,3 +287,21 @@ async def test_more_documents_than_a_page_are_audited(world: World, monkeypatch:
     for remote_id in list(world.base.documents)[::10]:
         world.base.lose(remote_id)
     assert len((await verified(world)).missing) == 5
+
+
+async def test_ids_of_a_base_that_is_gone_name_nothing_in_the_next_one(world: World) -> None:
+    world.write_many(2)
+    await world.once()
+    world.base.lose(world.base.served("f0.md")[0].remote_id)
+    twin(world, "f1.md", b"text of f1")
+    wanted = repair_request(await verified(world))
+    world.base.recreate()
+    await world.once()
+    ids = [world.base.served(path)[0].remote_id for path in ("f0.md", "f1.md")]
+    wanted["missing"] = ids[:1]  # bases that number their documents begin with 1 again
+    wanted["strays"] = [stray | {"remote_id": ids[1], "upload": None} for stray in wanted["strays"]]
+    puts, deletes = world.puts(), world.requests("delete")
+    world.tell("repair", **wanted)
+    await world.once()
+    assert (world.puts(), world.requests("delete")) == (puts, deletes)
+    assert world.served() == world.on_disk()
