@@ -597,4 +597,11 @@ MISTAKES = {
         "                if True:\n",
         ("tests/mcp/test_tools.py",),
     ),
+    "repair-of-another-base": Mistake(
+        "a repair asked of a damaged knowledge base sends the documents of its successor twice",
+        "kbsync/engine/inbox.py",
+        'if message.args.get("base", self._journal.binding.base) != self._journal.binding.base:',
+        "if False:",
+        ("tests/engine/test_verify.py", "tests/cli/test_verify.py"),
+    ),
 }
