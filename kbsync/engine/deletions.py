@@ -434,10 +434,7 @@ def begin(
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
     """The row, waiting: for its file to be read, or for a successor. None: its document may go."""
-    # What was found at the base has no file that it could be known by: it may have been renamed since.
-    mirror, binding = journal.binding.mirror, journal.binding.id
-    was_found = upload.sent_at is None and not is_full
-    if was_found and tx.uploads.is_on_the_way(mirror, binding, upload.digest):
+    if not is_full and _may_be_renamed(journal, tx, upload):
         return lifecycle.await_successor(upload, journal.timing)
     wish = _wish(journal, tx, upload)
     others = [] if wish is None else journal.uploads(tx, wish.path)
@@ -448,6 +445,15 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
     if not is_full and must_stay(upload, wish, others):
         return lifecycle.await_successor(upload, journal.timing)
     return None
+
+
+def _may_be_renamed(journal: Journal, tx: Tx, upload: Upload) -> bool:
+    """The state was lost, and its file may have another name since, under which it is not searchable yet."""
+    binding = journal.binding
+    # Where each text is stored once, the other is not taken before this one is deleted.
+    if upload.sent_at is not None or upload.purpose is not Purpose.SERVE or binding.abilities.texts_once:
+        return False
+    return tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest)
 
 
 def _state_of_spared(

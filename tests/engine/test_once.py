@@ -139,6 +139,24 @@ async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> 
     assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
 
 
+@pytest.mark.parametrize("limits", [{}, {"embedded": True}, {"list_lag": 1.0}], ids=str)
+async def test_a_rename_while_the_state_was_lost_leaves_no_gap(
+    tmp_path: Path, limits: dict[str, Any]
+) -> None:
+    world = World(tmp_path, **limits)
+    world.base.behaviour = Behaviour(indexing_seconds=3.0)
+    await world.mirrored(6)
+    world.lose_state()
+    world.move("f0.md", "renamed.md")
+    was_found: list[bool] = []
+    world.base.observers.append(
+        lambda base: was_found.append(bool({"f0.md", "renamed.md"} & base.shown().keys()))
+    )
+    await world.once()
+    assert all(was_found)
+    assert world.served() == world.on_disk()
+
+
 async def test_a_document_that_cannot_be_renamed_is_made_anew_without_a_gap(tmp_path: Path) -> None:
     """A rename that is refused once is not asked for again."""
     world = World(tmp_path, RenamingMemory)

@@ -221,6 +221,19 @@ async def test_a_copy_takes_nothing_from_a_file_that_is_there(world: World) -> N
     assert world.base.served("a.md") == [old]
 
 
+async def test_a_copy_takes_the_place_of_a_file_that_was_found_after_the_state_was_lost(world: World) -> None:
+    world.write("a.md", "about kestrels")
+    await world.mirrored(8)
+    world.lose_state()
+    world.write("b.md", "about kestrels")
+    await world.once()
+    world.tell("retry")
+    world.delete("a.md")
+    await world.once()
+    assert world.statuses() == {"ready": 9}
+    assert world.served() == world.on_disk()
+
+
 async def test_nothing_is_taken_from_a_file_that_cannot_be_looked_at(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
