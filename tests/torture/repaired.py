@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kbsync.core.names import Naming
 from kbsync.targets.gptbots.config import MARKER_BASE
+from kbsync.targets.lightrag.shapes import document_id
 from kbsync.targets.openai.shapes import Mark
 from kbsync.targets.openwebui.shapes import metadata_of
 from kbsync_standin.dify.workspace import Document
@@ -187,21 +188,28 @@ class NamedMirror(RepairedMirror):
         text = self.new_text()
         return text if self.naming.style == "plain" else f"{text}, and longer than any text of ours"
 
+    def plant_named(self, name: str) -> None:
+        """Others have another text under a name of ours."""
+        planted = self.bench.add_foreign(name, self.their_text())
+        if self.naming.style == "tagged":
+            self.tagged.add(planted)
+
     def plant_replacement(self, one: OwnDocument) -> None:
-        self.bench.add_foreign(one.name, self.their_text())
+        self.plant_named(one.name)
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Also under our very name, which proves nothing of other bytes."""
-        if self.chance.random() < 0.5:
+        if self.chance.random() >= 0.5:
+            self.plant_named(self.kept(path).name)
+        elif self.naming.style == "tagged":
             super().plant_lookalike(path, text)
         else:
-            self.bench.add_foreign(self.kept(path).name, self.their_text())
+            self.bench.add_foreign(self.naming.name(path, sha256(text.encode()).hexdigest()), text)
 
     async def take_name(self) -> None:
         """Others have the name that a file's next version would have; then it changes."""
         path, text = self.pick(), self.new_text()
-        name = self.naming.name(path, sha256(text.encode()).hexdigest())
-        self.bench.add_foreign(name, self.their_text())
+        self.plant_named(self.naming.name(path, sha256(text.encode()).hexdigest()))
         self.world.write(path, text)
         self.want("stale", path)
 
@@ -267,7 +275,10 @@ class LightragMirror(RepairedMirror):
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Of the same path, by a name that proves other bytes."""
-        self.world.plant(Naming().name(path, sha256(text.encode()).hexdigest()), text)
+        self.lookalikes.add(self.world.plant(Naming().name(path, sha256(text.encode()).hexdigest()), text))
+
+    def id_of(self, remote_id: str | None) -> str:
+        return document_id(remote_id or "")
 
     async def keep_busy(self) -> None:
         """Others have the server at work on a deletion, which refuses everybody else meanwhile."""

@@ -2,7 +2,8 @@
 
 What `verify` has to find is known of each mess. A document with the very mark of an upload of ours, or with
 its name and bytes where names are the proof, is a second one of its file, and a repair removes it; one with
-the mark of another kbsync's, or our name alone, is somebody else's.
+the mark of another kbsync's, or our name alone, is somebody else's. Where a name tells the bytes, a document
+of other bytes with such a name may be a version that a lost state sent: a person is told of it, and it stays.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class RepairedMirror(MessyMirror):
         world.settings = replace(world.settings, names=chance.choice(row.names))
         super().__init__(row.bench(world), chance)
         self._lists = [*row.behaviours, *self.lists]
+        # Documents of others whose names tell bytes as ours do, and those among them that have these bytes.
+        self.tagged, self.lookalikes = set[str](), set[str]()
         self._trouble = [*TROUBLE, *(one for one in row.oddities if one.op in LOOKS), *self.trouble]
 
     def messes(self) -> Sequence[Mess]:
@@ -113,7 +116,11 @@ class RepairedMirror(MessyMirror):
     def plant_lookalike(self, path: str, text: str) -> None:
         """Another kbsync uploads a file that has the same path."""
         name = Naming(self.world.settings.prefix).name(path, sha256(text.encode()).hexdigest())
-        self.bench.add_foreign(name, text)
+        self.lookalikes.add(self.bench.add_foreign(name, text))
+
+    def id_of(self, remote_id: str | None) -> str:
+        """The id of a document at the stand-in."""
+        return remote_id or ""
 
     def stored(self, remote_id: str) -> Any:
         """A document as the stand-in has it, also one that was deleted."""
@@ -207,8 +214,11 @@ class RepairedMirror(MessyMirror):
             await self.repair(told)
         found = await self.look(told, hides=False)
         theirs = self.world.foreign & {str(one["id"]) for one in self.world.documents()}
-        is_clean = found.ok and found.foreign == len(theirs)
-        self.judge(told, is_well=is_clean, said=found.to_json())
+        left = {self.id_of(one.remote_id) for one in (*found.duplicate, *found.orphaned)}
+        is_left_rightly = self.lookalikes & theirs <= left <= (self.lookalikes | self.tagged) & theirs
+        is_in_order = not (found.halt or found.missing or found.stale)
+        is_well = is_in_order and is_left_rightly and found.foreign == len(theirs - left)
+        self.judge(told, is_well=is_well, said=found.to_json())
 
     def changes(self) -> int:
         """How many requests there were that change something."""
@@ -247,8 +257,14 @@ class RepairedMirror(MessyMirror):
         """All that was done to files of ours is found and explained, and nothing of what is steady."""
         lists = {kind: getattr(found, kind) for kind in ("missing", "stale", "orphaned", "duplicate")}
         named = {kind: {one.path for one in findings} for kind, findings in lists.items()}
+        ours = {
+            one.path
+            for findings in lists.values()
+            for one in findings
+            if self.id_of(one.remote_id) not in self.lookalikes | self.tagged
+        }
         overlooked = {kind: paths - named[kind] for kind, paths in self.wanted.items()}
-        wrongly = set.union(*named.values()) & self.steady
+        wrongly = ours & self.steady
         mute = [one.path for findings in lists.values() for one in findings if not one.why]
         if any(overlooked.values()) or wrongly or mute or found.halt is not None:
             self.blame(f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained")
