@@ -80,7 +80,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "rows of two cells": times("a,b\n"),
     },
     "x.txt": {
-        "marks of Chinese sentences": times("。」"),
+        "marks of Chinese sentences": times("。」", SIZE // 3),
         "one word": times("x"),
         "one Chinese word": times("文", SIZE // 3),
         "nothing but blanks before the end": "a" + times(" ") + "b",

@@ -22,8 +22,8 @@ def interrupt_after(name: str) -> None:
     owner = MOMENTS[name]
     method = getattr(owner, name)
 
-    def interrupted(*arguments: Any) -> None:
-        method(*arguments)
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        method(*arguments, **named)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGHUP)
 
