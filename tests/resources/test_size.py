@@ -52,7 +52,7 @@ import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
 print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
 """
-"""Runs a command; says its exit code and the peak of its memory in MiB, that of the parsers it waited for too.
+"""Runs a command; says its exit code and the peak of its memory in MiB, with the parsers it waited for.
 
 Linux counts what a process inherits before it starts a program, so it must not come from a large one.
 """
