@@ -1,17 +1,24 @@
 """kbsync with less patience: what waits half a minute for a service waits a second or two.
 
+With `KBSYNC_CLOCK_OFF=SECONDS` the machine's clock is wrong by so many; timers run as ever.
+
 Usage: python -m tests.cli.impatient ARGUMENTS (kbsync's own)
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 
 from kbsync import once
 from kbsync.__main__ import main
 from kbsync.engine import loop
+from kbsync.engine.clock import SystemClock
 from kbsync.server import notify
 from kbsync.targets.http import target
+
+CLOCK_OFF = "KBSYNC_CLOCK_OFF"
 
 
 def hurry() -> None:
@@ -22,6 +29,12 @@ def hurry() -> None:
     notify.GATHER = notify.LOOK_EVERY = 0.2
 
 
+def set_clock() -> None:
+    off = float(os.environ.get(CLOCK_OFF, "0"))
+    SystemClock.wall = lambda _: time.time() + off  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     hurry()
+    set_clock()
     sys.exit(main())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import apsw
 
+from kbsync_standin import dify, gptbots, lightrag, openai, openwebui, ragflow
+from kbsync_standin import server as standin
 from kbsync_standin.zhipu import HOME_ID
+from kbsync_standin.zhipu import application as zhipu_application
 from tests.cli.vendor import KEY, ZhipuStandIn
 from tests.postgres.server import Server
 
@@ -39,6 +44,8 @@ def files_of(folder: Path, prefix: str = "") -> Documents:
 @contextmanager
 def local(folder: Path) -> Iterator[KnowledgeBase]:
     def documents(_: str) -> Documents:
+        if not (folder / "index.db").exists():
+            return []
         with apsw.Connection(str(folder / "index.db"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
             return sorted(connection.execute("SELECT path, digest FROM document"))
 
@@ -50,6 +57,8 @@ def postgres(server: Server) -> Iterator[KnowledgeBase]:
     database = server.database()
 
     def documents(prefix: str) -> Documents:
+        if not server.run(database, "SELECT to_regclass('kbsync.document')")[0][0]:
+            return []
         sql = "SELECT prefix || shown, digest FROM kbsync.document d JOIN kbsync.owner o ON o.id = d.owner"
         return sorted(row for row in server.run(database, sql) if row[0].startswith(prefix))
 
@@ -74,3 +83,56 @@ def zhipu() -> Iterator[KnowledgeBase]:
     finally:
         assert vendor.violations() == []
         vendor.leave()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that can be stood in for: its side, the path of its API, and the ids that a block names."""
+
+    application: Callable[..., Any]
+    path: str = ""
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
+SERVICES = {
+    "dify": Service(dify.application, "/v1", {"dataset_id": dify.HOME_ID}),
+    "gptbots": Service(gptbots.application, "", {"knowledge_base_id": gptbots.HOME_ID}),
+    "lightrag": Service(lightrag.application),
+    "openai": Service(openai.application, "/v1", {"vector_store_id": openai.HOME_ID}),
+    "openwebui": Service(openwebui.application, "", {"knowledge_id": openwebui.HOME_ID}),
+    "ragflow": Service(ragflow.application, "", {"dataset_id": ragflow.HOME_ID}),
+    "zhipu": Service(zhipu_application, "/api", {"knowledge_id": HOME_ID}),
+}
+NAMING = ("name", "sent_name", "path", "source_url", "attributes")
+"""What a stand-in shows of a document that may tell whose file it is."""
+
+
+@contextmanager
+def service(name: str) -> Iterator[KnowledgeBase]:
+    """One at a stand-in. A document's path is whatever the service knows of it, as one text."""
+    row = SERVICES[name]
+    app = row.application(KEY, 7, (0.02, 0.1))
+    server = standin.Server(app)
+
+    def label(one: Mapping[str, Any]) -> str:
+        return unquote(json.dumps([one.get(key) for key in NAMING], ensure_ascii=False))
+
+    def documents(_: str) -> Documents:
+        there = (one for one in app.snapshot()["documents"] if not one.get("deleted"))
+        return sorted((label(one), one["sha256"]) for one in there)
+
+    quickly = {"poll_first": "20ms", "poll_longest": "200ms", "absent_after": "1s"}
+    with server.in_thread():
+        block = {"base_url": server.url + row.path, "api_key": KEY, **row.ids, "vectorization": quickly}
+        yield KnowledgeBase({"type": name, **block}, documents)
+        assert app.violations == []
+
+
+@contextmanager
+def knowledge_base(kind: str, folder: Path) -> Iterator[KnowledgeBase]:
+    """One of any type; the embedded one is in the folder, PostgreSQL is a server of its own."""
+    with ExitStack() as stack:
+        if kind == "postgres":
+            yield stack.enter_context(postgres(stack.enter_context(Server())))
+        else:
+            yield stack.enter_context(local(folder) if kind == "local" else service(kind))

@@ -31,14 +31,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture")
     parser.add_argument("--time", type=seconds, default="10m", help="how long to begin rounds (10m)")
     parser.add_argument("--seed", type=int, default=1, help="everything follows from it (1)")
-    parser.add_argument("--only", default="", help="these exercises, separated by commas")
+    parser.add_argument(
+        "--only", default="", help="these exercises, or all that begin with a word, separated by commas"
+    )
     parser.add_argument("--rounds", type=int, default=None, help="so many of each instead of a time")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--list", action="store_true", help="name the exercises and end")
     args = parser.parse_args(words)
     known = exercises()
-    names = [name for name in args.only.replace(",", " ").split() if name] or list(known)
-    if unknown := [name for name in names if name not in known]:
+    words = args.only.replace(",", " ").split()
+    groups = {word: [name for name in known if name.startswith(f"{word}-")] for word in words}
+    names = [name for word in words for name in ([word] if word in known else groups[word])] or list(known)
+    if unknown := [word for word in words if word not in known and not groups[word]]:
         print(f"there is no exercise {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
     if args.list:

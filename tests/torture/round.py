@@ -17,7 +17,7 @@ from pathlib import Path
 from kbsync import logs
 from tests.torture.exercise import Exercise, PromiseBroken, Tally
 
-MODULES = ("crash", "databases", "machine", "soak", "faults", "audits", "fuzz", "resources")
+MODULES = ("crash", "databases", "machine", "life", "soak", "faults", "audits", "fuzz", "resources")
 OFTEN = {"machine": 12}
 """How many rounds of an exercise are played while all others play one: short steps, and many of them."""
 

@@ -75,3 +75,13 @@ def test_a_table_has_a_row_for_each_exercise_and_one_for_all(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows] == ["exercise", "crash-memory", "all"]
     assert dict(zip(rows[0], rows[1], strict=True))["crashes"] == "21"
+
+
+def test_a_word_names_every_exercise_that_begins_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "life", "--list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert len(names) > 1
+    assert all(name.startswith("life-") for name in names)
+    assert main(["--only", "soak", "--list"]) == 0
+    assert capsys.readouterr().out.split() == ["soak"]
+    assert main(["--only", "lif", "--list"]) == 2

@@ -1,0 +1,400 @@
+"""A person's life with kbsync at the command line, judged by the folder alone.
+
+In each turn a few things happen: files and the config are edited, states are lost, restored or doubled, a
+pass is killed, a disk is unmounted. Then the person runs `kbsync --once`, and does what it prints, until it
+ends with 0. From then on every base holds each file once, as it is now, and nothing else of ours (but see
+`LEFT_ALONE`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from kbsync.state import schema
+from tests.cli.impatient import CLOCK_OFF
+from tests.cli.knowledge_bases import SERVICES, Documents, KnowledgeBase, knowledge_base, local
+from tests.cli.place import LONGEST, Place, Ran, words_of
+from tests.cli.terminal import Terminal
+from tests.postgres.server import programs
+from tests.torture.exercise import Exercise, PromiseBroken, Tally
+
+TURNS, EVENTS, TRIES = 8, (2, 4), 8
+NAMES = ("handbook", "manual", "guide", "notes")
+REFUSALS = {"prefix-taken", "superseded", "folder-missing"}
+
+LEFT_ALONE = {
+    # Names alone tell there whose a document is: one with an old text may be a colleague's.
+    "state-lost": {"zhipu", "dify", "ragflow", "lightrag"},
+    # What a second state sends looks like what a colleague's kbsync sends.
+    "two-states": set(SERVICES),
+}
+"""Where documents that another state sent may be left over: nothing that may be another's is deleted (promise
+6), but `verify` names them."""
+
+TABLES = ("meta", "mirror", "binding", "folder", "entry", "upload", "deletion_log", "tally")
+UNSETTLED = """SELECT 1 FROM now.upload WHERE state NOT IN (5, 8, 11, 12)
+    UNION SELECT 1 FROM now.entry WHERE presence <> 0"""
+"""Rows that have another meaning in earlier schemas."""
+COMMON = """SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info(:table, 'main')
+    INTERSECT SELECT name FROM pragma_table_info(:table, 'now'))"""
+"""The columns of a table in both schemas."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    name: str
+    base: int
+    prefix: str = ""
+
+
+class Life:
+    """One folder, two knowledge bases, and one or two mirrors of the folder to them."""
+
+    def __init__(self, root: Path, kind: str, bases: list[KnowledgeBase], chance: random.Random) -> None:
+        self.place, self.kind, self.bases, self.chance = Place(root), kind, bases, chance
+        self.folder, self.mirrors, self.env = self.place.docs, [Mirror("handbook", 0)], dict[str, str]()
+        self.state, self.other_state = self.place.home / "one", self.place.home / "two"
+        self.copies, self.old_texts, self.deleted = list[Path](), list[str](), set[str]()
+        self.sent_by_others, self.happened = set[tuple[str, str]](), set[str]()
+        self.has_new_state, self.mirrored_prefix, self.has_approved = False, "", False
+        self.tally, self.story, self.number = Tally(), list[str](), 0
+        for _ in range(8):
+            self.add_file()
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*.md") if path.is_file())
+
+    def new_path(self) -> Path:
+        """No two paths have one stem, so that a name at any service tells which file is meant."""
+        self.number += 1
+        folder = self.folder / self.chance.choice(["", "", "guides", "guides/deep", "名"])
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"leaf{self.number:03}.md"
+
+    def text(self) -> str:
+        self.number += 1
+        line = f"the word of this page is falcon{self.number:03} and no other\n"
+        return line * self.chance.choice([1, 1, 40])
+
+    def pick(self, count: int = 1) -> list[Path]:
+        files = self.files()
+        return self.chance.sample(files, min(count, max(len(files) - 1, 1)))
+
+    def add_file(self) -> None:
+        self.new_path().write_text(self.text())
+
+    def edit_files(self) -> None:
+        for path in self.pick(self.chance.choice([1, 1, 3])):
+            self.old_texts.append(path.read_text())
+            path.write_text(self.text())
+
+    def delete_files(self) -> None:
+        for path in self.pick(self.chance.choice([1, 1, 2, 5])):
+            self.old_texts.append(path.read_text())
+            self.deleted.add(path.stem)
+            path.unlink()
+
+    def copy_file(self) -> None:
+        if self.kind != "lightrag":  # which stores equal texts once
+            self.new_path().write_text(self.pick()[0].read_text())
+
+    def rename_file(self) -> None:
+        self.pick()[0].rename(self.new_path())
+
+    def rename_folder(self) -> None:
+        self.number += 1
+        for folder in [path for path in self.folder.iterdir() if path.is_dir()][:1]:
+            folder.rename(self.folder / f"shelf{self.number:03}")
+
+    def edit_config(self) -> None:
+        """Once or several times before anything runs."""
+        edits = [self.rename_mirror, self.move_folder, self.change_prefix, self.toggle_second]
+        for edit in self.chance.sample(edits, self.chance.choice([1, 2, 2, 3])):
+            self.story.append(f"  {edit.__name__}")
+            edit()
+
+    def rename_mirror(self) -> None:
+        self.mirrors[0] = replace(self.mirrors[0], name=self.free_name())
+
+    def free_name(self) -> str:
+        return self.chance.choice([name for name in NAMES if name not in {one.name for one in self.mirrors}])
+
+    def move_folder(self) -> None:
+        """By a rename, or as a copy on another disk."""
+        self.number += 1
+        before, self.folder = self.folder, self.place.root / f"folder{self.number:03}"
+        if self.chance.random() < 0.6:
+            before.rename(self.folder)
+        else:
+            shutil.copytree(before, self.folder)
+            shutil.rmtree(before)
+
+    def change_prefix(self) -> None:
+        if not self.has_new_state:
+            self.mirrors[0] = replace(self.mirrors[0], prefix=self.chance.choice(["", "alpha/", "beta/"]))
+
+    def toggle_second(self) -> None:
+        """The folder gets a second mirror, or loses it; that base stays as it is."""
+        if len(self.mirrors) == 1:
+            self.mirrors.append(Mirror(self.free_name(), 1))
+        else:
+            self.mirrors.pop()
+
+    def block(self, mirror: Mirror, **more: Any) -> dict[str, Any]:
+        block = {"name": mirror.name, "folder": str(self.folder), "settle": "100ms", "prefix": mirror.prefix}
+        return {**block, "target": self.bases[mirror.base].target, **more}
+
+    def configure(self, *blocks: dict[str, Any]) -> None:
+        mirrors = list(blocks) or [self.block(mirror) for mirror in self.mirrors]
+        self.place.config.parent.mkdir(parents=True, exist_ok=True)
+        self.place.config.write_text(json.dumps({"state_dir": str(self.state), "mirrors": mirrors}))
+
+    def refuse(self) -> None:
+        """A config that nothing may be done for."""
+        first = self.block(self.mirrors[0])
+        wrong: list[list[dict[str, Any]]] = [
+            [{**first, "include": []}],
+            [{**first, "folder": str(self.place.config)}],
+            [first, {**first, "name": "twice"}],
+            [first, {**first, "name": "inside", "folder": str(self.folder / "guides")}],
+        ]
+        self.configure(*self.chance.choice(wrong))
+        before, ran = self.documents(), self.go("--once", "--json")
+        self.require(ran.code == 2, f"a wrong config ends with {ran.code}: {ran.out}{ran.err}")
+        self.require(self.documents() == before, "a refusal changed a base")
+
+    def leave_state(self, how: str) -> None:
+        """Another has to learn what is there, where documents of another prefix would be another mirror's."""
+        self.has_new_state = True
+        self.mirrors[0] = replace(self.mirrors[0], prefix=self.mirrored_prefix)
+        self.sent_by_others.update(self.documents()[0])
+        self.happened.add(how)
+
+    def lose_state(self) -> None:
+        self.leave_state("state-lost")
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def copy_state(self) -> None:
+        if self.state.exists():
+            self.copies.append(self.place.home / f"copy{len(self.copies)}")
+            shutil.copytree(self.state, self.copies[-1])
+
+    def restore_state(self) -> None:
+        if self.copies:
+            self.leave_state("two-states")
+            shutil.rmtree(self.state, ignore_errors=True)
+            shutil.copytree(self.chance.choice(self.copies), self.state)
+
+    def change_state(self) -> None:
+        """Two states in turn."""
+        self.leave_state("two-states")
+        self.state, self.other_state = self.other_state, self.state
+
+    def age_state(self) -> None:
+        """As a kbsync of an earlier schema would have left it: with the columns that it knew."""
+        path, version = self.state / "state.db", self.chance.randrange(1, schema.VERSION)
+        if not path.exists():
+            return
+        with closing(apsw.Connection(":memory:")) as db:
+            for script in schema.MIGRATIONS[:version]:
+                db.execute(script)
+            db.execute("ATTACH ? AS now", (str(path),))
+            if db.execute(UNSETTLED).get is not None:
+                return
+            for table in TABLES:
+                columns = db.execute(COMMON, {"table": table}).get
+                db.execute(f"INSERT OR REPLACE INTO {table}({columns}) SELECT {columns} FROM now.{table}")
+            db.execute("DETACH now")
+            db.pragma("user_version", version)
+            for file in self.state.glob("state.db*"):
+                file.unlink()
+            db.execute("VACUUM INTO ?", (str(path),))
+        if self.chance.random() < 0.5:  # else it looks as if it came from a backup
+            path.with_name("state.db-wal").touch()
+        self.story.append(f"  schema {version}")
+
+    def set_clock(self) -> None:
+        self.env = {CLOCK_OFF: self.chance.choice(["0", "-3600", "3600", "-40000000", "800000"])}
+
+    def kill_pass(self) -> None:
+        self.configure()
+        process = self.place.start("--once", env=self.env, hurried=True)
+        time.sleep(self.chance.uniform(0.0, 0.5))
+        process.send_signal(self.chance.choice([signal.SIGKILL, signal.SIGHUP, signal.SIGTERM]))
+        process.communicate(timeout=LONGEST)
+        self.tally.crashes += 1
+
+    def close_terminal(self) -> None:
+        """The daemon watches at a terminal while files change; then its window is closed."""
+        self.configure()
+        terminal = Terminal(self.place, columns=200)
+        terminal.until("Ctrl-C stops it")
+        self.edit_files()
+        self.rename_file()
+        time.sleep(self.chance.uniform(0.0, 1.0))
+        os.close(terminal.mine)
+        terminal.process.wait(LONGEST)
+        os.close(terminal.theirs)
+
+    def unmount(self) -> None:
+        """The folder is away, or there and empty. No document of a file in it may go."""
+        self.configure()
+        wanted, away = self.digests(), self.place.root / "away"
+        self.folder.rename(away)
+        if is_empty := self.chance.random() < 0.5:
+            self.folder.mkdir()
+        ran = self.go("--once", "--json", wanted=wanted)
+        if is_empty:
+            self.folder.rmdir()
+        away.rename(self.folder)
+        self.require(is_empty or ran.code == 3, f"without its folder a pass ends with {ran.code}: {ran.err}")
+
+    def mirror_all(self) -> None:
+        """`--once`, and whatever it prints, until it has nothing more to say."""
+        self.configure()
+        self.has_approved = False
+        for _ in range(TRIES):
+            before, ran = self.documents()[0], self.go("--once", "--json")
+            self.story.append(f"  once: {ran.code}")
+            if ran.code == 0:
+                return self.judge()
+            self.require(ran.code in (1, 3, 4), f"a pass ends with {ran.code}: {ran.out}{ran.err}")
+            halts = [mirror["halt"] for mirror in ran.json["mirrors"] if mirror["halt"]]
+            if any(halt["reason"] in REFUSALS for halt in halts):
+                self.require(self.documents()[0] == before, "a refusal changed a base")
+            cures = sorted({halt["cure"] for halt in halts if halt["cure"]})
+            for cure in cures or ["kbsync retry"][: ran.code == 1]:
+                self.follow(cure)
+            time.sleep(0.5 if ran.code == 4 else 0)
+        raise self.broken(f"after {TRIES} passes it still says {ran.out}{ran.err}")
+
+    def follow(self, cure: str) -> None:
+        """Paste it into a shell; a sentence is no command."""
+        self.story.append(f"  {cure}")
+        if cure.startswith("kbsync "):
+            self.has_approved |= "approve" in cure
+            self.go(*words_of(cure))
+        else:
+            path = f"{programs()}:{os.environ['PATH']}"
+            done = subprocess.run(["sh", "-c", cure], env={"PATH": path}, stderr=-1, check=False)
+            self.require(done.returncode == 0, f"{cure}: {done.stderr!r}")
+
+    def go(self, *words: str, wanted: set[str] | None = None) -> Ran:
+        """`wanted`: what files hold. No document of it may go, and not many of others unless approved."""
+        wanted, before = self.digests() if wanted is None else wanted, self.documents()
+        ran = self.place.go(*words, env=self.env, hurried=True)
+        for old, new in zip(before, self.documents(), strict=True):
+            lost = {digest for _, digest in old} & wanted - {digest for _, digest in new}
+            self.require(not lost, f"documents of files that are there were deleted: {lost}")
+            gone = [path for path, _ in set(old) - set(new) if any(stem in path for stem in self.deleted)]
+            is_asked = self.has_approved or len(gone) <= max(5, 0.2 * len(old))
+            self.require(is_asked, f"{len(gone)} of {len(old)} documents were deleted unasked")
+        return ran
+
+    def documents(self) -> list[Documents]:
+        return [base.documents("") for base in self.bases]
+
+    def digests(self) -> set[str]:
+        return {sha256(path.read_bytes()).hexdigest() for path in self.files()}
+
+    def judge(self) -> None:
+        self.deleted.clear()
+        self.has_new_state, self.mirrored_prefix = False, self.mirrors[0].prefix
+        first, second = self.documents()
+        self.compare(first, self.mirrors[0], self.kind)
+        if len(self.mirrors) == 2:
+            self.compare(second, self.mirrors[1], "local")
+        if self.kind not in SERVICES:
+            self.search()
+
+    def compare(self, documents: Documents, mirror: Mirror, kind: str) -> None:
+        """The base holds a document for each file, with its bytes, under its path; and no other."""
+        surplus, missing = list(documents), []
+        prefix = mirror.prefix if kind != "local" else ""
+        for path in self.files():
+            shown = prefix + str(path.relative_to(self.folder))
+            digest, parts = sha256(path.read_bytes()).hexdigest(), shown.removesuffix(".md").split("/")
+            fitting = [one for one in surplus if one[1] == digest and all(part in one[0] for part in parts)]
+            missing += [] if fitting else [shown]
+            for one in fitting[:1]:
+                surplus.remove(one)
+        if any(kind in LEFT_ALONE[how] for how in self.happened):
+            may_stay = [one for one in surplus if one in self.sent_by_others and self.is_in_verify(one[0])]
+            surplus = [one for one in surplus if one not in may_stay]
+        self.tally.lost += len(missing)
+        self.tally.duplicated += len(surplus)
+        if missing or surplus:
+            raise self.broken(f"{kind}: missing {missing}, surplus {surplus}")
+
+    def is_in_verify(self, name: str) -> bool:
+        found = self.place.run("verify", "--json").json["mirrors"]
+        paths = [path for mirror in found for key in ("duplicate", "orphaned") for path in mirror[key]]
+        return any(Path(path).stem in name for path in paths)
+
+    def search(self) -> None:
+        """A text of now is found once in each mirror, one of before is found no more."""
+        texts = [path.read_text() for path in self.files()]
+        for text in [self.chance.choice(texts), *self.old_texts[-2:]]:
+            word = text.split()[6]
+            hits = self.place.run("search", word, "--json", "-k", "50").json["hits"]
+            paths = [hit["path"] for hit in hits if word in hit["text"]]
+            self.require(len(paths) == texts.count(text) * len(self.mirrors), f"{word} is in {paths}")
+
+    def require(self, is_so: bool, sentence: str) -> None:
+        if not is_so:
+            self.tally.violations += 1
+            raise self.broken(sentence)
+
+    def broken(self, sentence: str) -> PromiseBroken:
+        return PromiseBroken("\n".join([*self.story, sentence]), self.tally)
+
+    def live(self, turns: int) -> Tally:
+        files = [self.add_file, self.edit_files, self.delete_files]
+        files += [self.copy_file, self.rename_file, self.rename_folder]
+        states = [self.lose_state, self.copy_state, self.restore_state, self.change_state, self.age_state]
+        troubles = [self.kill_pass, self.close_terminal, self.unmount, self.refuse, self.set_clock]
+        kinds: list[list[Callable[[], None]]] = [files, files, [self.edit_config], states, troubles]
+        self.mirror_all()
+        for turn in range(1, turns + 1):
+            for _ in range(self.chance.randint(*EVENTS)):
+                step = self.chance.choice(self.chance.choice(kinds))
+                self.story.append(f"{turn}: {step.__name__}")
+                step()
+                self.tally.steps += 1
+            while len(self.files()) < 6:
+                self.add_file()
+            self.mirror_all()
+        return self.tally
+
+
+def live(kind: str, seed: int, root: Path, turns: int = TURNS) -> Tally:
+    """The life that this seed has. Raises `PromiseBroken` with everything that happened."""
+    with knowledge_base(kind, root / "base") as base, local(root / "second") as second:
+        life = Life(root, kind, [base, second], random.Random(seed))
+        try:
+            return life.live(turns)
+        except PromiseBroken:
+            raise
+        except Exception as error:
+            raise life.broken(repr(error)) from error
+        finally:
+            life.place.close()
+
+
+TARGETS = ("local", "postgres", *SERVICES)
+EXERCISES: dict[str, Exercise] = {f"life-{kind}": partial(live, kind) for kind in TARGETS}

@@ -1,0 +1,41 @@
+"""Short lives at every target, new ones with each seed; and what is wrong in a base is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.knowledge_bases import Documents
+from tests.share import long, run_seed
+from tests.torture.exercise import PromiseBroken
+from tests.torture.life import TARGETS, Life, live
+
+
+@long
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_life_leaves_every_file_once_and_nothing_else(kind: str, number: int, tmp_path: Path) -> None:
+    tally = live(kind, run_seed() + number, tmp_path, turns=3)
+    assert tally.steps > 0
+    assert not tally.broken
+
+
+@long
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda documents: documents[1:], r"local: missing \['.*leaf.*'\], surplus \[\]"),
+        (lambda documents: [*documents, *documents[:1]], r"local: missing \[\], surplus .*leaf"),
+        (lambda documents: [(path, "0") for path, _ in documents], r"local: missing .*leaf.*surplus .*leaf"),
+    ],
+)
+def test_a_base_that_differs_from_the_folder_is_noticed(
+    change: Callable[[Documents], Documents], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = Life.documents
+    monkeypatch.setattr(Life, "documents", lambda life: [change(documents(life)[0]), []])
+    monkeypatch.setattr(Life, "go", lambda life, *words: life.place.go(*words))
+    with pytest.raises(PromiseBroken, match=problem):
+        live("local", 1, tmp_path, turns=0)
