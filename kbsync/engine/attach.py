@@ -35,7 +35,14 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.journal import Journal
-from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, abilities_of, changes_of
+from kbsync.engine.settings import (
+    Binding,
+    MirrorIdentity,
+    MirrorSettings,
+    abilities_of,
+    base_key,
+    changes_of,
+)
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootTrouble, compare, identify
@@ -312,9 +319,10 @@ def find_record(
 ) -> MirrorRecord | None:
     """The mirror's row: by name, or that of a mirror whose name left the config, as it was called before.
 
-    That is one of the same folder and knowledge base, else of the same knowledge base and prefix, else of the
-    same folder; no row is taken that fits another new mirror of the config better. It is the same one before
-    and after another mirror took its own.
+    That is one of the same folder, knowledge base and prefix, else of the same knowledge base and prefix,
+    else of the same folder: with the same knowledge base first, then with the same type of target. No row is
+    taken that fits another new mirror of the config better. It is the same one before and after another
+    mirror took its own.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
@@ -322,7 +330,7 @@ def find_record(
     rows = {record.name: record for record in tx.mirrors.all()}
     free = [record for record in rows.values() if record.name not in everyone]
     new = [each for each in everyone.values() if each.name not in rows]
-    for fits in (_is_same, _is_same_place, _is_same_folder):
+    for fits in (_is_same, _is_same_place, _is_same_base, _is_same_target, _is_same_folder):
         for each in list(new):
             found = next((record for record in free if fits(record, each)), None)
             if found is not None:
@@ -343,6 +351,18 @@ def _is_same_place(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
     return _is_same_folder(record, mirror) and _is_same_place(record, mirror)
+
+
+def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
+    """Only the prefix may differ, which renames documents."""
+    key = base_key(mirror.place)
+    return bool(key) and _is_same_folder(record, mirror) and base_key(record.place) == key
+
+
+def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
+    """The state of an earlier kbsync says no more of the base."""
+    is_like = not record.place and base_key(mirror.place)[:1] == [record.target]
+    return is_like and _is_same_folder(record, mirror)
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:

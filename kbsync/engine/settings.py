@@ -5,6 +5,7 @@ The config's own types stay outside of the engine: `kbsync.once.settings_of` mak
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,13 +35,18 @@ class DeletionLimits:
 class MirrorIdentity:
     """What tells whether a mirror of the config is one that the state knows.
 
-    `place`: the knowledge base and prefix, in the config's own terms; equal for two mirrors that would own
-    the same documents, '' where nothing tells.
+    `place`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
+    would own the same documents, '' where nothing tells.
     """
 
     name: str
     folder: str
     place: str = ""
+
+
+def base_key(place: str) -> list[str]:
+    """The knowledge base of a `place`, without the prefix, the type of the target first; [] for ''."""
+    return list(json.loads(place))[:-1] if place else []
 
 
 @dataclass(frozen=True, slots=True)

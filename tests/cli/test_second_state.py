@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, postgres, zhipu
@@ -108,6 +109,22 @@ def test_a_mirror_renamed_while_its_folder_gets_a_second_one_keeps_its_documents
         assert passed(place)["uploaded"] == 8
         check_mirrored(place, base, docs)
         check_mirrored(place, second, docs)
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_the_mirror_of_a_base_is_told_from_others_of_its_folder_by_the_base(
+    place: Place, docs: Path, base: KnowledgeBase, is_older: bool
+) -> None:
+    with local(place.root / "second") as second:
+        configure(place, mirror("b", docs, base, prefix="a/"), mirror("a", docs, second))
+        passed(place)
+        if is_older:  # the state of an earlier kbsync
+            with apsw.Connection(str(place.home / "state" / "state.db")) as connection:
+                connection.execute("UPDATE mirror SET place = ''")
+        configure(place, mirror("c", docs, base, prefix="b/"))
+        passed(place)
+        check_mirrored(place, base, docs, "" if base.target["type"] == "local" else "b/")
+        assert len(base.documents("")) == len(files_of(docs))
 
 
 def test_a_mirror_whose_name_another_takes_keeps_its_documents(
