@@ -41,15 +41,28 @@ def files_of(folder: Path, prefix: str = "") -> Documents:
     )
 
 
+def documents_in(folder: Path) -> Documents:
+    """What an embedded base in this folder holds."""
+    if not (folder / "index.db").exists():
+        return []
+    with apsw.Connection(str(folder / "index.db"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+        return sorted(connection.execute("SELECT path, digest FROM document"))
+
+
 @contextmanager
 def local(folder: Path) -> Iterator[KnowledgeBase]:
-    def documents(_: str) -> Documents:
-        if not (folder / "index.db").exists():
-            return []
-        with apsw.Connection(str(folder / "index.db"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
-            return sorted(connection.execute("SELECT path, digest FROM document"))
+    yield KnowledgeBase({"type": "local", "path": str(folder)}, lambda _: documents_in(folder))
 
-    yield KnowledgeBase({"type": "local", "path": str(folder)}, documents)
+
+@contextmanager
+def in_state(config: Path) -> Iterator[KnowledgeBase]:
+    """The base that the first mirror of a config has in the state directory."""
+
+    def documents(_: str) -> Documents:
+        whole = json.loads(config.read_text())
+        return documents_in(Path(whole["state_dir"]) / "kb" / whole["mirrors"][0]["name"])
+
+    yield KnowledgeBase({"type": "local"}, documents)
 
 
 @contextmanager
@@ -129,10 +142,15 @@ def service(name: str) -> Iterator[KnowledgeBase]:
 
 
 @contextmanager
-def knowledge_base(kind: str, folder: Path) -> Iterator[KnowledgeBase]:
-    """One of any type; the embedded one is in the folder, PostgreSQL is a server of its own."""
+def knowledge_base(kind: str, root: Path) -> Iterator[KnowledgeBase]:
+    """One of any type, for a `Place` in `root`; `in-state`: embedded, without a `path`."""
     with ExitStack() as stack:
-        if kind == "postgres":
-            yield stack.enter_context(postgres(stack.enter_context(Server())))
-        else:
-            yield stack.enter_context(local(folder) if kind == "local" else service(kind))
+        match kind:
+            case "postgres":
+                yield stack.enter_context(postgres(stack.enter_context(Server())))
+            case "local":
+                yield stack.enter_context(local(root / "base"))
+            case "in-state":
+                yield stack.enter_context(in_state(root / "home" / ".config" / "kbsync" / "config.yaml"))
+            case _:
+                yield stack.enter_context(service(kind))

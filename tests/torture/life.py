@@ -171,7 +171,7 @@ class Life:
             [first, {**first, "name": "twice"}],
             [first, {**first, "name": "inside", "folder": str(self.folder / "guides")}],
         ]
-        self.configure(*self.chance.choice(wrong))
+        self.configure(*self.chance.choice(wrong[: 2 if self.kind == "in-state" else None]))
         before, ran = self.documents(), self.go("--once", "--json")
         self.require(ran.code == 2, f"a wrong config ends with {ran.code}: {ran.out}{ran.err}")
         self.require(self.documents() == before, "a refusal changed a base")
@@ -315,15 +315,16 @@ class Life:
         self.has_new_state, self.mirrored_prefix = False, self.mirrors[0].prefix
         self.kept = self.chance.choice([self.rename_mirror, self.move_folder, self.change_prefix])
         first, second = self.documents()
-        self.compare(first, self.mirrors[0], self.kind)
+        self.compare(first, self.mirrors[0])
         if len(self.mirrors) == 2:
-            self.compare(second, self.mirrors[1], "local")
+            self.compare(second, self.mirrors[1])
         if self.kind not in SERVICES:
             self.search()
 
-    def compare(self, documents: Documents, mirror: Mirror, kind: str) -> None:
+    def compare(self, documents: Documents, mirror: Mirror) -> None:
         """The base holds a document for each file, with its bytes, under its path; and no other."""
-        surplus, missing = list(documents), []
+        surplus = sorted(documents, key=lambda one: one in self.sent_by_others)
+        missing, kind = [], self.bases[mirror.base].target["type"]
         prefix = mirror.prefix if kind != "local" else ""
         for path in self.files():
             shown = prefix + str(path.relative_to(self.folder))
@@ -383,7 +384,7 @@ class Life:
 
 def live(kind: str, seed: int, root: Path, turns: int = TURNS) -> Tally:
     """The life that this seed has. Raises `PromiseBroken` with everything that happened."""
-    with knowledge_base(kind, root / "base") as base, local(root / "second") as second:
+    with knowledge_base(kind, root) as base, local(root / "second") as second:
         life = Life(root, kind, [base, second], random.Random(seed))
         try:
             return life.live(turns)
@@ -395,5 +396,5 @@ def live(kind: str, seed: int, root: Path, turns: int = TURNS) -> Tally:
             life.place.close()
 
 
-TARGETS = ("local", "postgres", *SERVICES)
+TARGETS = ("local", "in-state", "postgres", *SERVICES)
 EXERCISES: dict[str, Exercise] = {f"life-{kind}": partial(live, kind) for kind in TARGETS}
