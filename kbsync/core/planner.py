@@ -26,7 +26,8 @@ Each rule is a sentence here and a row in `tests/core/test_planner.py`:
 - A renamed file that was refused has failed, though its bytes are still found by its old name.
 - A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
   is read before anything is sent. One that a mark or its base proves ours serves its path at once, whatever
-  its bytes are: an old one is replaced, one without a file is deleted, and a second one makes way.
+  its bytes are: an old one is replaced, one without a file is deleted, and a second one makes way. Of
+  several that have to be polled first, one is taken at a time.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Action:
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     """What to do now; empty when all is as wished or time must tell. `uploads` are not final ones."""
     if serving(uploads) is None and (found := _newest_marked(uploads, wish)):
-        return (Action(Step.SERVE, found.id),)
+        is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
+        return () if is_awaited else (Action(Step.SERVE, found.id),)
     if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):

@@ -12,8 +12,9 @@ from typing import Any
 import apsw
 import pytest
 
-from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, postgres, zhipu
+from tests.cli.knowledge_bases import KnowledgeBase, files_of, local, postgres, service, zhipu
 from tests.cli.place import Place
+from tests.share import long
 
 
 @pytest.fixture(params=["local", "postgres", "zhipu"])
@@ -180,6 +181,20 @@ def test_a_lost_state_leaves_no_old_text_and_forget_deletes_all(
     check_mirrored(place, proving, docs)
     assert place.run("forget", "handbook", "--delete-documents", "--yes").code == 0
     assert proving.documents("") == []
+
+
+@long
+@pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
+def test_a_lost_state_takes_over_what_two_states_left_twice(name: str, place: Place, docs: Path) -> None:
+    """Two documents of one file with the same bytes, both with a mark of ours."""
+    with service(name) as base:
+        for state in ["one", "two", "one", "three"]:
+            configure(place, mirror("handbook", docs, base), state=state)
+            if state == "two":
+                (docs / "new.md").write_text("only the second state knows of it")
+            passed(place)
+        digests = [digest for _, digest in files_of(docs)]
+        assert sorted(digest for _, digest in base.documents("")) == sorted(digests)
 
 
 def test_a_second_state_at_a_service_is_noticed_by_verify(place: Place, docs: Path) -> None:
