@@ -310,6 +310,7 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
         tx.mirrors.set_hold_all(record.id, True)
     if record.name != settings.name:
         tx.inbox.rename_mirror(record.name, settings.name)
+    tx.meta.set(MirrorFact.BASE_NAME, record.id, "")
     tx.mirrors.attach(record.id, settings.name, folder, settings.target_type)
     return tx.mirrors.get(record.id)
 

@@ -37,7 +37,8 @@ from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
-from kbsync.state.mirrors import Halt
+from kbsync.state.inbox import MirrorFact
+from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -563,12 +564,25 @@ class MirrorRun:
     async def _enroll(self) -> None:
         settings, configured = self.settings, self.context.configured
         record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
-        if record is not None and record.name != settings.name:
+        if record is not None:
             self.mirror, self.halt = record.id, record.halt
-            # Before the name is on disk: once it is, nothing tells where the knowledge base was.
-            await asyncio.to_thread(self.context.rename_base, record.name, settings.name)
+            await self._rename_base(record)
         record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
         self.mirror, self.halt = record.id, record.halt
+
+    async def _rename_base(self, record: MirrorRecord) -> None:
+        """Give the embedded base the mirror's name in the config, before the state has that name.
+
+        The name it gets is stored first: a run that is killed in between leaves the base under either name,
+        and by the next run the config may have a third one.
+        """
+        mirror, old, new = record.id, record.name, self.settings.name
+        interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))
+        if interrupted not in ("", new):
+            await asyncio.to_thread(self.context.rename_base, interrupted, old)
+        if old != new:
+            await self.store.write(lambda tx: tx.meta.set(MirrorFact.BASE_NAME, mirror, new))
+            await asyncio.to_thread(self.context.rename_base, old, new)
 
     async def end(self, grace: float = 0.5) -> None:
         """Stop the work and let go of the target. Repeatable."""

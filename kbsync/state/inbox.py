@@ -76,6 +76,7 @@ class MirrorFact(StrEnum):
     """What is remembered of a mirror."""
 
     AUDIT = "audit"  # what the last one found
+    BASE_NAME = "base"  # what its embedded base was to be renamed to when the mirror was
     JUDGED = "terms"  # what its files were judged by
     NOTE = "note"  # what its target says while the work goes on
     SETTINGS = "settings"  # the part of that which a person sets

@@ -61,16 +61,20 @@ def rename_mirror(place: Place, new: str) -> None:
 
 
 @long
+@pytest.mark.parametrize("last_name", ["manual", "handbook", "notes"])
 @pytest.mark.parametrize("is_renamed", [False, True])
 def test_a_mirror_that_is_renamed_keeps_its_documents_wherever_kbsync_is_killed(
-    place: Place, is_renamed: bool
+    place: Place, is_renamed: bool, last_name: str
 ) -> None:
+    before = place.config.read_text()
     rename_mirror(place, "manual")
     program = KILLED.format(is_renamed=is_renamed, config=str(place.config))
     killed = subprocess.run([sys.executable, "-c", program], env=place.environ({}), check=False)
     assert killed.returncode == 137
+    place.config.write_text(before)
+    rename_mirror(place, last_name)
     assert sent(place) == 0
-    assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
+    assert [p.name for p in (place.state / "kb").iterdir()] == [last_name]
 
 
 def test_a_mirror_whose_knowledge_base_cannot_be_renamed_says_so_and_keeps_its_documents(
