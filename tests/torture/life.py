@@ -33,7 +33,7 @@ from tests.cli.terminal import Terminal
 from tests.postgres.server import programs
 from tests.torture.exercise import Exercise, PromiseBroken, Tally
 
-TURNS, EVENTS, TRIES = 8, (2, 4), 8
+TURNS, EVENTS, TRIES = 8, (2, 4), 20
 NAMES = ("handbook", "manual", "guide", "notes")
 REFUSALS = {"prefix-taken", "superseded", "folder-missing"}
 
