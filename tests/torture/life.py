@@ -297,11 +297,12 @@ class Life:
         wanted, before = self.digests() if wanted is None else wanted, self.documents()
         ran = self.place.go(*words, env=self.env, hurried=True)
         for old, new in zip(before, self.documents(), strict=True):
-            lost = {digest for _, digest in old} & wanted - {digest for _, digest in new}
+            kept = {digest for _, digest in new}  # under whatever name
+            lost = {digest for _, digest in old} & wanted - kept
             self.require(not lost, f"documents of files that are there were deleted: {lost}")
-            gone = [path for path, _ in set(old) - set(new) if any(stem in path for stem in self.deleted)]
-            is_asked = self.has_approved or len(gone) <= max(5, 0.2 * len(old))
-            self.require(is_asked, f"{len(gone)} of {len(old)} documents were deleted unasked")
+            gone = [path for path, digest in old if digest not in kept]
+            count = sum(any(stem in path for stem in self.deleted) for path in gone)
+            self.require(self.has_approved or count <= max(5, 0.2 * len(old)), f"{count} deleted unasked")
         return ran
 
     def documents(self) -> list[Documents]:
@@ -347,7 +348,6 @@ class Life:
         return sum(len(one["duplicate"]) + len(one["orphaned"]) + one["foreign"] for one in found)
 
     def search(self) -> None:
-        """A text of now is found once in each mirror, one of before is found no more."""
         texts = [path.read_text() for path in self.files()]
         for text in [self.chance.choice(texts), *self.old_texts[-2:]]:
             word = text.split()[6]
