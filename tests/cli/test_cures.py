@@ -16,6 +16,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,25 @@ def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
         assert paste(place, again).code == 1  # the file is what it was, and was tried again
     place.write("a b.pdf", "")
     assert paste(place, again).code == 0
+
+
+@long
+@proves("run the command again")
+def test_a_message_that_was_dropped_is_given_again(place: Place) -> None:
+    place.write("a.pdf", "this is no pdf")
+    place.configure()
+    assert place.run("--once").code == 1
+    assert place.run("retry").code == 0
+    with closing(apsw.Connection(str(place.state / "state.db"))) as database:
+        database.execute("UPDATE inbox SET args = '{'")
+    dropped = place.run("--once").err
+    assert "document.failed" not in dropped
+    [line] = [json.loads(line) for line in dropped.splitlines() if '"message.dropped"' in line]
+    assert (line["verb"], line["cure"]) == ("retry", "run the command again")
+    assert place.run("retry").code == 0
+    again = place.run("--once").err
+    assert "document.failed" in again  # it was tried again
+    assert "message.dropped" not in again
 
 
 @proves("--once")
@@ -642,6 +662,7 @@ def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> 
 
 IN_OTHER_ROOMS = {
     "config/reader.py: pages are not fetched *",  # tests.config.test_loader
+    "core/lifecycle.py: sent {} times without an answer *",  # tests.engine.test_lost_answers
     "cli/commands/kb/copy.py: kb copy",  # tests.postgres.test_moving
     "cli/commands/mcp/command.py: install 'mcp'",  # tests.mcp.test_program
     "cli/commands/mcp/library.py: to follow it: {}",  # tests.mcp.test_program

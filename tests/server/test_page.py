@@ -309,9 +309,10 @@ async def test_what_failed_is_tried_again_by_a_button_and_how_long_it_took_is_dr
 @long
 async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None:
     base = one.world.base
-    # Of a state that was lost.
-    twin = base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False)
     await one.scene.mirrored(3)
+    row = one.world.row_of("f0.md")
+    # Somebody copied it with its mark.
+    twin = base.add(row.name, b"text of f0", path="f0.md", upload_id=row.id, foreign=False)
     run = one.scene.runs["docs"]
     bound = await run.begin()
     assert bound is not None
