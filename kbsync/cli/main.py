@@ -22,7 +22,6 @@ COMMANDS = {
     "plan": "Show what a pass would do.",
     "status": "Show the state of mirrors and documents.",
     "search": "Search the mirrored documents.",
-    "open": "Open a hit of the last search.",
     "ask": "Answer a question, and show from which documents.",
     "mcp": "Serve assistants by the Model Context Protocol.",
     "explain": "Explain why a file is or is not found.",
@@ -39,7 +38,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),
-    "Every day": ("status", "search", "open", "ask", "mcp"),
+    "Every day": ("status", "search", "ask", "mcp"),
     "When something is wrong": ("explain", "verify", "retry", "approve"),
     "Maintenance": ("forget", "kb", "state", "completion"),
 }

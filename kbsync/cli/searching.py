@@ -194,20 +194,15 @@ LINES = 2
 INDENT = "    "
 
 
-def print_hits(
-    output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool, numbered: bool = False
-) -> None:
-    """Each document with its best passage; best first, those on this machine `numbered` for `kbsync open`.
+def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool) -> None:
+    """Each document with its best passage; best first.
 
     `several`: more than one mirror was searched, so each hit tells its own, whichever were found in.
     """
-    number = 0
     for place, found in enumerate(hits):
         if place:
             output.line()
-        number += found.is_here
-        count = output.dim(f"{number if found.is_here else '':>2}  ") if numbered else ""
-        output.line(count + _heading(output, found, several))
+        output.line(_heading(output, found, several))
         if found.hit.passages:
             for line in excerpt(output, found, query):
                 output.line(INDENT + line)

@@ -18,13 +18,11 @@ import pytest
 
 from kbsync.__main__ import main
 from kbsync.cli import context
-from kbsync.cli.commands import open as opening
 from kbsync.config.model import Config, folder_config
 from kbsync.targets.http import target as http_target
 from tests.cli import impatient
 from tests.warm import KBSYNC, Warm
 
-MEMORY = opening.MEMORY
 PIPES: dict[str, Any] = {
     "stdin": subprocess.DEVNULL,
     "stdout": subprocess.PIPE,
@@ -38,7 +36,6 @@ UNSET = (
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
     "JOURNAL_STREAM",
-    "XDG_RUNTIME_DIR",
     "DISPLAY",
     "WAYLAND_DISPLAY",
     "VISUAL",
@@ -211,8 +208,6 @@ class Place:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(context, "folder_config", quickly)
             patch.setattr(http_target, "_accounts", {})  # what another process found out is not known
-            if opening.MEMORY == MEMORY:  # the machine's, in which somebody's last search may be
-                patch.setattr(opening, "MEMORY", self.root / "no memory")
             for name in UNSET:
                 patch.delenv(name, raising=False)
             patch.setenv("HOME", str(self.home))

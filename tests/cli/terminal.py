@@ -22,18 +22,10 @@ OF_DESKTOPS = (
     "WAYLAND_DISPLAY",
     "VISUAL",
     "EDITOR",
-    "XDG_RUNTIME_DIR",
 )
 
 
 PATIENCE = 60.0
-
-
-def _home(place: Place) -> dict[str, str]:
-    """With a runtime directory, as a session has it; the machine's memory is left alone."""
-    runtime = place.root.with_name(f"{place.root.name}-runtime")  # beside what tests compare
-    runtime.mkdir(mode=0o700, exist_ok=True)
-    return {"HOME": str(place.home), "XDG_RUNTIME_DIR": str(runtime)}
 
 
 class Terminal:
@@ -47,7 +39,7 @@ class Terminal:
         self.process = Warm(
             words,
             cwd=place.root,
-            env={**kept, **_home(place), "TERM": "xterm", **env},
+            env={**kept, "HOME": str(place.home), "TERM": "xterm", **env},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

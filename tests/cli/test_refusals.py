@@ -108,7 +108,6 @@ WRONG = (
         "x cannot be created (",
         "another file with --config",
     ),
-    wrong("open 2", "no search is remembered: ", "kbsync search QUERY --files"),
     wrong("search -i", "search -i needs a terminal; leave -i out"),
     wrong("search -i --json", "-i goes without --files, --json and --rerank"),
     wrong("status --watch --json", "--watch goes without ", "see: kbsync status --help"),

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 import pytest
 
-from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, pause_for
+from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, open_or_print, pause_for
 from kbsync.cli.output import Output
 from kbsync.config.model import folder_config
 from kbsync.config.secrets import Secret
@@ -472,9 +472,8 @@ async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
     working.cancel()
 
 
-def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place, tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    typing = terminal(mirrored, "search", "-i", "--folder", "docs", XDG_RUNTIME_DIR=str(tmp_path))
+def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place) -> None:
+    typing = terminal(mirrored, "search", "-i", "--folder", "docs")
     typing.until(SECOND_SCREEN)
     typing.type("passw")
     typing.until("install.md")
@@ -484,8 +483,6 @@ def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Pla
     typing.until(FIRST_SCREEN)
     assert typing.end() == 0
     assert str(mirrored.docs / "install.md") in typing.seen
-    first = mirrored.run("open", env={"XDG_RUNTIME_DIR": str(tmp_path)})
-    assert first.out == f"{mirrored.docs / 'install.md'}\n"
 
 
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -579,3 +576,26 @@ async def test_results_as_you_type_come_with_the_same_notes() -> None:
     await is_drawn.wait()
     assert any("not indexed yet" in line for line in session.lines(Output()))
     searching.cancel()
+
+
+class Tty:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("xdg-open", "my-editor"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >{tmp_path}/$$.new\n'
+            f"mv {tmp_path}/$$.new {tmp_path}/said\n"
+        )
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setattr("sys.stdin", Tty())
+    monkeypatch.setattr("sys.stdout", Tty())
+    open_or_print(Path("/srv/a b"), {"VISUAL": f"{tmp_path}/my-editor -f", "PATH": "/usr/bin:/bin"})
+    assert (tmp_path / "said").read_text() == "my-editor\n-f\n/srv/a b\n"
+    (tmp_path / "said").unlink()
+    open_or_print(Path("/srv/a b"), {"DISPLAY": ":0", "PATH": f"{tmp_path}:/usr/bin:/bin"})
+    while not (tmp_path / "said").exists():
+        os.sched_yield()
+    assert (tmp_path / "said").read_text() == "xdg-open\n/srv/a b\n"

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.commands.open import open_or_print, remember
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
-
-if TYPE_CHECKING:
-    from kbsync.installation import Installation
 
 
 @click.command(
@@ -63,8 +54,8 @@ def command(
     """Search the mirrored documents by words and by meaning; the best hits come first.
 
     In a knowledge base that several machines fill, those of all are searched; with --mirror, that mirror's.
-    On a terminal the hits are numbered: `kbsync open N` opens one. A note on stderr, and in `notes` of
-    --json, tells what is not searchable yet.
+    On a terminal a click on a path opens the file. A note on stderr, and in `notes` of --json, tells what is
+    not searchable yet.
     """
     if null and not files:
         raise UsageError("-0 goes with --files")
@@ -81,10 +72,7 @@ def command(
     if interactive:
         from kbsync.cli.commands.search_live import search_live
 
-        found, chosen = search_live(installation, query)
-        _keep_for_open(installation, found)
-        if chosen is not None:
-            open_or_print(chosen, os.environ)
+        search_live(installation, query)
         return
 
     from kbsync.cli.report import search_notes
@@ -93,18 +81,14 @@ def command(
     hits = find(installation, query, images=not files)
     notes = search_notes(installation)
     output = Output()
-    # Also where the hits go into a pipe: `open` is about the last search of a person.
-    here = [each.absolute for each in hits if each.is_here]
-    is_for_a_person = output.is_terminal or sys.stderr.isatty()
-    is_kept = is_for_a_person and _keep_for_open(installation, here)
     if as_json:
         output.json({"hits": [hit_json(each) for each in hits], **({"notes": notes} if notes else {})})
     elif files:
-        for path in here:
+        for path in (each.absolute for each in hits if each.is_here):
             output.path(str(path), b"\0" if null else b"\n")
     else:
         several = len(installation.mirrors) > 1
-        print_hits(output, hits, text, several=several, numbered=output.is_terminal and is_kept)
+        print_hits(output, hits, text, several=several)
         if not hits and not choices.quiet:
             tell(f"nothing found for: {text}")
     if not hits and query.selects and not choices.quiet:
@@ -113,8 +97,3 @@ def command(
     if not choices.quiet:
         for note in notes:
             tell(note)
-
-
-def _keep_for_open(installation: Installation, paths: Sequence[Path]) -> bool:
-    # In memory alone: a name that is deleted must not stay on a disk (promise 11, ADR 25).
-    return remember(paths, installation.cure("search QUERY"), os.environ)

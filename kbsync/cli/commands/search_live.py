@@ -6,8 +6,12 @@ prompt_toolkit draws the screen and handles the keys (see `full_screen`); no oth
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import shutil
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,22 +44,43 @@ Search = Callable[[Query], Awaitable[list[FoundDocument]]]
 HELP = "enter opens · ↑ ↓ choose · esc ends"
 
 
-def search_live(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
-    """What was found last, and what was chosen. Raises `UsageError` without a terminal."""
+def search_live(installation: Installation, query: Query) -> None:
+    """Open, or print, the hit that is chosen in the end. Raises `UsageError` without a terminal."""
     if not (sys.stdin.isatty() and Output().can_move_cursor):
         raise UsageError("search -i needs a terminal; leave -i out, or add --json for a program")
-    return asyncio.run(_run(installation, query))
+    chosen = asyncio.run(_run(installation, query))
+    if chosen is not None:
+        open_or_print(chosen)
 
 
-async def _run(installation: Installation, query: Query) -> tuple[list[Path], Path | None]:
+def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
+    """Open a file with what there is to open it with, else print its path."""
+    opener = shutil.which("xdg-open", path=environ.get("PATH"))
+    has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal and has_display and opener is not None:
+        # In a session of its own and not waited for: some openers run as long as their window is open.
+        nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+        os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
+    elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
+        try:
+            subprocess.run([*editor, str(path)], check=False)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{editor[0]} cannot be run ({why}); correct $VISUAL") from None
+    else:
+        Output().path(str(path))
+
+
+async def _run(installation: Installation, query: Query) -> Path | None:
     async with opened_for_search(installation) as mirrors:
         search, pause = partial(search_all, mirrors), pause_for(installation.mirrors)
         several, notes = len(installation.mirrors) > 1, partial(asyncio.to_thread, search_notes, installation)
         session = LiveSearch(search, query, pause, several=several, notes=notes)
         screen = _screen(session)
         session.redraw = screen.invalidate
-        chosen = await show(screen, session.keep_searching())
-        return [found.absolute for found in session.found if found.is_here], chosen
+        chosen: Path | None = await show(screen, session.keep_searching())
+        return chosen
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
