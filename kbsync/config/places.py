@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from kbsync.config.model import Config, folder_name
-from kbsync.core.file_systems import is_network
 from kbsync.errors import UsageError
+from kbsync.file_systems import holds, is_network, mounts
 from kbsync.permissions import make_private_folder, open_private
 
-MOUNTINFO = Path("/proc/self/mountinfo")
 
-
-def network_file_system(path: Path, mountinfo: Path = MOUNTINFO) -> str | None:
+def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
     """The type of the network file system that `path`, which need not exist, lies on; None for others.
 
     None as well where there is no mountinfo (proc(5)) to look it up in.
     """
     try:
-        content = mountinfo.read_bytes()
+        mounted = mounts(mountinfo)
     except OSError:
         return None
-    real = os.fsencode(os.path.realpath(path))
-    longest, kind = -1, ""
+    real = os.path.realpath(path)
     # The innermost mount that holds the path counts; at one place the last one covers the others.
-    for line in content.splitlines():
-        before, separator, after = line.partition(b" - ")
-        fields = before.split(b" ")
-        if not separator or len(fields) < 5:
-            continue
-        # Spaces, tabs, newlines and backslashes are written as octal.
-        point = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), fields[4])
-        holds = real == point or real.startswith(point.rstrip(b"/") + b"/")
-        if len(point) >= longest and holds:
-            longest, kind = len(point), after.split(b" ")[0].decode("ascii", "replace")
-    return kind if is_network(kind) else None
+    around = [mount for mount in mounted if holds(mount.point, real)]
+    innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
+    return innermost.fs_type if innermost is not None and is_network(innermost.fs_type) else None
 
 
 SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
@@ -145,7 +133,7 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 
 
 def check_state_dir(
-    path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path = MOUNTINFO
+    path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
     """Make sure that `path` can hold the state; it is created, 0700, if it is missing.
 

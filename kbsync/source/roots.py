@@ -11,34 +11,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from kbsync.core.file_systems import SHARED
 from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError, ShortageError
-
-_MOUNTINFO = "/proc/self/mountinfo"
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type.
-
-    `part` is the folder of its file system, or of its subvolume, that is seen at `point`; `device` tells
-    file systems apart.
-    """
-
-    id: int
-    point: str
-    fs_type: str
-    part: str = "/"
-    device: str = ""
-
-
-def mounts() -> tuple[Mount, ...]:
-    """All that is mounted now, as this process sees it, in the order of mounting."""
-    return tuple(map(_mount, Path(_MOUNTINFO).read_bytes().splitlines()))
+from kbsync.file_systems import Mount, holds, is_shared, mounts
 
 
 def mounts_below(root: Path) -> frozenset[str]:
@@ -54,34 +31,6 @@ def mount_of(fd: int) -> Mount | None:
     return next((mount for mount in mounts() if mount.id == number), None)
 
 
-def _mount(line: bytes) -> Mount:
-    fields, _, rest = line.partition(b" - ")
-    number, _, device, part, point = fields.split(b" ", 5)[:5]
-    fs_type, _, options = rest.partition(b" ")
-    # A subvolume (btrfs) is mounted as if it were a file system of its own: the part is as that has it.
-    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
-    if found and (part + b"/").startswith(found[1] + b"/"):
-        part = part[len(found[1]) :] or b"/"
-    return Mount(
-        int(number),
-        os.fsdecode(_unescaped(point)),
-        os.fsdecode(fs_type),
-        os.fsdecode(_unescaped(part)),
-        os.fsdecode(device),
-    )
-
-
-def _unescaped(field: bytes) -> bytes:
-    """Spaces, tabs, newlines and backslashes stand as three octal digits after a backslash."""
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
-
-
-def is_shared(fs_type: str) -> bool:
-    """True for file systems of the network, of virtual machines' hosts and in FUSE."""
-    # Not `fuseblk`, a disk of this machine behind FUSE: all its changes pass this kernel.
-    return fs_type in SHARED or fs_type.startswith("fuse.")
-
-
 def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
     """A shared mount below `folder` (a real path); None if there is none."""
     return next((mount for mount in _below(folder, mounts) if is_shared(mount.fs_type)), None)
@@ -93,7 +42,7 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     It shows a part of a file system at a place of its own, as volumes of containers do. One that shows it
     where it is anyway, as sandboxes of services have it, is none.
     """
-    around = [mount for mount in mounts if _holds(mount.point, folder)]
+    around = [mount for mount in mounts if holds(mount.point, folder)]
     # Reversed, since of two mounts at one point the later one is seen.
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     places = [innermost] if innermost else []
@@ -101,12 +50,7 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
 
 
 def _below(folder: str, mounts: Iterable[Mount]) -> Iterator[Mount]:
-    return (mount for mount in mounts if _holds(folder, mount.point) and not _holds(mount.point, folder))
-
-
-def _holds(folder: str, path: str) -> bool:
-    """True if `path` is `folder` or lies in it."""
-    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    return (mount for mount in mounts if holds(folder, mount.point) and not holds(mount.point, folder))
 
 
 def _is_bind(mount: Mount, mounts: Sequence[Mount]) -> bool:
@@ -117,7 +61,7 @@ def _is_bind(mount: Mount, mounts: Sequence[Mount]) -> bool:
 
 def _shows(other: Mount, mount: Mount) -> bool:
     """What `mount` shows can be seen at its place by a wider mount too."""
-    if other.device != mount.device or mount.part == other.part or not _holds(other.part, mount.part):
+    if other.device != mount.device or mount.part == other.part or not holds(other.part, mount.part):
         return False
     return other.point.rstrip("/") + mount.part[len(other.part.rstrip("/")) :] == mount.point
 

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from kbsync.core.model import RootIdentity
 from kbsync.errors import KbsyncError
+from kbsync.file_systems import Mount, is_shared, mounts
 from kbsync.source.hints import Hint, HintSet
 from kbsync.source.observer import (
     EVENTS,
@@ -43,12 +44,9 @@ from kbsync.source.observer import (
 )
 from kbsync.source.roots import (
     UNKNOWN,
-    Mount,
     bound,
     error_words,
     identify,
-    is_shared,
-    mounts,
     opened_root,
     shared_below,
 )

@@ -206,7 +206,6 @@ MOUNTS = """\
 37 27 0:47 / /mnt/win rw - 9p C: rw
 38 27 0:48 / /mnt/smb rw - smb3 //h/s rw
 39 27 0:49 / /mnt/ov rw - overlay overlay rw
-not a mount
 """
 
 

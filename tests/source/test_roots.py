@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kbsync import file_systems
 from kbsync.core.model import Presence, RootIdentity
-from kbsync.source import roots as mount_table
+from kbsync.file_systems import mounts
 from kbsync.source.look import look, look_in_mounts
-from kbsync.source.roots import RootTrouble, compare, identify, mounts, mounts_below
+from kbsync.source.roots import RootTrouble, compare, identify, mounts_below
 from kbsync.source.scan import Scan
 from tests.source.folders import RULES, Tree, known, refuse
 
@@ -28,7 +29,7 @@ INFO = (
 def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mountinfo"
     file.write_bytes(INFO)
-    monkeypatch.setattr(mount_table, "_MOUNTINFO", str(file))
+    monkeypatch.setattr(file_systems, "MOUNTINFO", file)
 
 
 def test_a_root_is_told_by_inode_file_system_and_mount(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_mounts_are_read_with_their_escapes_and_the_part_of_a_file_system_they_s
 )
 def test_a_subvolume_is_mounted_as_a_file_system_of_its_own(root: bytes, options: bytes, part: str) -> None:
     line = b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options)
-    assert mount_table._mount(line).part == part
+    assert file_systems._mount(line).part == part
 
 
 def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:

@@ -15,8 +15,9 @@ import pytest
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits
 from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
+from kbsync.file_systems import Mount
 from kbsync.source import scan as scanner
-from kbsync.source.roots import SHORTAGES, FolderStack, Mount
+from kbsync.source.roots import SHORTAGES, FolderStack
 from kbsync.source.scan import FolderListing, Scan
 from tests.share import long
 from tests.source.folders import OBSTACLES, RULES, Tree, descriptors, known, learnt, listed, refuse, write

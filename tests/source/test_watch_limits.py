@@ -9,9 +9,10 @@ import pytest
 
 from kbsync.config.places import check_state_dir
 from kbsync.errors import UsageError
+from kbsync.file_systems import Mount, is_shared
 from kbsync.source import observer
 from kbsync.source.observer import InotifyLimits, Obstacle, read_limits
-from kbsync.source.roots import Mount, bound, is_shared, shared_below
+from kbsync.source.roots import bound, shared_below
 
 LIMITS = InotifyLimits(watches=8192, instances=128)
 

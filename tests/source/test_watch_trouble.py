@@ -14,10 +14,11 @@ import pytest
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD, WatchDescriptor
 
 from kbsync.core.model import RootIdentity
+from kbsync.file_systems import Mount
 from kbsync.source import wake, watch
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.observer import KernelReader, TreeObserver, TroubleKind
-from kbsync.source.roots import UNKNOWN, Mount, identify
+from kbsync.source.roots import UNKNOWN, identify
 from kbsync.source.watch import FAILURE_COUNTS, FREE_FAILURES, ON_THE_WAY, TRY_AGAIN, Machine, Mode, Watcher
 from tests.clocks import Clock
 from tests.source.folders import descriptors

@@ -1,0 +1,91 @@
+"""What is mounted where, and which file systems others can change behind this kernel's back.
+
+Locks do not hold there and the kernel does not report every change, so they are no place for a state, and a
+folder there is polled. One list for both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+
+# fmt: off
+SHARED = frozenset((
+    # on the network
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs", "gfs2", "glusterfs", "gpfs",
+    "lustre", "moosefs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
+    # in the host of a virtual machine or of a container
+    "drvfs", "fakeowner", "grpcfuse", "osxfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs",
+    # in FUSE without a subtype: nobody knows what is behind it
+    "fuse",
+))
+"""On the network, in the host of a virtual machine, or in an unnamed program."""
+
+_NETWORK_FUSE = frozenset((
+    "ceph", "ceph-fuse", "cephfs", "curlftpfs", "davfs2", "gcsfuse", "glusterfs", "goofys", "gvfsd-fuse",
+    "juicefs", "mfs", "moosefs", "rclone", "s3fs", "seaweedfs", "sshfs", "vmhgfs-fuse",
+))
+# fmt: on
+
+
+def is_network(fs_type: str) -> bool:
+    """True where locks do not hold: not in every FUSE, since ntfs-3g is local and sshfs is not."""
+    name = fs_type.removeprefix("fuse.")
+    return name in SHARED or name in _NETWORK_FUSE
+
+
+def is_shared(fs_type: str) -> bool:
+    """True for file systems of the network, of virtual machines' hosts and in FUSE."""
+    # Not `fuseblk`, a disk of this machine behind FUSE: all its changes pass this kernel.
+    return fs_type in SHARED or fs_type.startswith("fuse.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type.
+
+    `part` is the folder of its file system, or of its subvolume, that is seen at `point`; `device` tells
+    file systems apart.
+    """
+
+    id: int
+    point: str
+    fs_type: str
+    part: str = "/"
+    device: str = ""
+
+
+def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
+    """All that is mounted now, as this process sees it, in the order of mounting. Raises `OSError`."""
+    return tuple(map(_mount, (mountinfo or MOUNTINFO).read_bytes().splitlines()))
+
+
+def _mount(line: bytes) -> Mount:
+    fields, _, rest = line.partition(b" - ")
+    number, _, device, part, point = fields.split(b" ", 5)[:5]
+    fs_type, _, options = rest.partition(b" ")
+    # A subvolume (btrfs) is mounted as if it were a file system of its own: the part is as that has it.
+    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
+    if found and (part + b"/").startswith(found[1] + b"/"):
+        part = part[len(found[1]) :] or b"/"
+    return Mount(
+        int(number),
+        os.fsdecode(_unescaped(point)),
+        os.fsdecode(fs_type),
+        os.fsdecode(_unescaped(part)),
+        os.fsdecode(device),
+    )
+
+
+def _unescaped(field: bytes) -> bytes:
+    """Spaces, tabs, newlines and backslashes stand as three octal digits after a backslash."""
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
+
+
+def holds(folder: str, path: str) -> bool:
+    """True if `path` is `folder` or lies in it."""
+    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
