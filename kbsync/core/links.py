@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import BinaryIO
 from urllib.parse import SplitResult, quote, urlsplit
 
+from kbsync.core.text import extension_of
+
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
 LARGEST = 64 * 1024
 """Bytes of a link file; what is larger is none."""
@@ -32,7 +34,7 @@ class NoLink(ValueError):
 
 def is_link(path: str) -> bool:
     """By its extension."""
-    return path.rpartition(".")[2].lower() in EXTENSIONS
+    return extension_of(path) in EXTENSIONS
 
 
 def is_address(text: str) -> bool:
@@ -49,7 +51,7 @@ def read_address(path: str, content: bytes) -> str:
     """The address in the link file `path`, in ASCII. Raises NoLink."""
     if len(content) > LARGEST:
         raise NoLink(f"is over {LARGEST:,} bytes, which no link file is")
-    match path.rpartition(".")[2].lower():
+    match extension_of(path):
         case "webloc":
             return checked(_from_plist(content))
         case "desktop":

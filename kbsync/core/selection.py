@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Limits, Verdict
+from kbsync.core.text import extension_of
 
 _ONE_NAME = "[^/]"
 _ANY_FOLDERS = "(?:[^/]+/)*"
@@ -464,12 +465,6 @@ class Rules:
         line = decide(self._defaults, name, is_folder)
         is_only_hidden = line is not None and line.text == HIDDEN
         return None if is_only_hidden and self._named_hidden.fullmatch(name) else line
-
-
-def extension_of(name: str) -> str:
-    """The part after the last dot in lower case, "" where there is none (`README`, `.profile`)."""
-    stem, _, extension = name.rpartition(".")
-    return extension.lower() if stem.strip(".") else ""
 
 
 def person_part(version: str) -> str:

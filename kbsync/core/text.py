@@ -21,6 +21,12 @@ _HARMFUL = re.compile(
 _HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
 
 
+def extension_of(path: str) -> str:
+    """In lower case, without the dot; "" for a name that has none (`README`, `.profile`)."""
+    stem, _, extension = path.rpartition("/")[2].rpartition(".")
+    return extension.lower() if stem.strip(".") else ""
+
+
 def printable(text: str) -> str:
     """`text` on one line: controls and unseen characters as escapes, bytes that are not UTF-8 as `\\xff`."""
     return text if text.isprintable() else _HARMFUL.sub(_escaped, text)

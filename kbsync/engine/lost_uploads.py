@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from kbsync.contract.target import Finds, Listed, Reads, Target
 from kbsync.core.links import is_address, same_address
 from kbsync.core.model import LOOKED_FOR, Upload, UploadState
-from kbsync.core.selection import extension_of
+from kbsync.core.text import extension_of
 from kbsync.engine.journal import Journal
 from kbsync.engine.settings import Binding
 from kbsync.errors import TargetError

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from kbsync.core.model import FileChoice, FileKind, Limits
-from kbsync.core.selection import Rules, extension_of, person_part
+from kbsync.core.selection import Rules, person_part
+from kbsync.core.text import extension_of
 
 LIMITS = Limits(
     extensions=frozenset({"md", "pdf", "txt", "csv", "py"}),
@@ -236,7 +237,19 @@ def test_versions_do_not_depend_on_where_a_set_was_built() -> None:
 
 @pytest.mark.parametrize(
     ("name", "extension"),
-    [("a.MD", "md"), ("a.tar.gz", "gz"), (".md", ""), ("..md", ""), ("a.", ""), ("README", ""), ("a.b.", "")],
+    [
+        ("a.MD", "md"),
+        ("a.tar.gz", "gz"),
+        (".md", ""),
+        ("..md", ""),
+        ("a.", ""),
+        ("README", ""),
+        ("a.b.", ""),
+        ("x.y/readme", ""),
+        ("a.b/.c", ""),
+        ("caf\udce9.Pdf", "pdf"),
+        ("", ""),
+    ],
 )
 def test_an_extension_is_what_follows_the_last_dot_of_a_name_with_more_than_that(
     name: str, extension: str

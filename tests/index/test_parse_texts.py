@@ -9,7 +9,7 @@ from kbsync.index.chunk import chunk
 from kbsync.index.document import Flavour
 from kbsync.index.fence import parser as parse
 from kbsync.index.fence.parser import Bounds, Parser
-from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of, needs_parser
+from kbsync.index.read.formats import EXTENSIONS, NAMES, needs_parser
 from kbsync.index.read.text import parse_text
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -301,12 +301,3 @@ PROMISED = (
 def test_every_promised_format_is_taken():
     assert set(PROMISED.split()) <= EXTENSIONS
     assert {"README", "LICENSE", "CHANGELOG", "NOTICE", "Makefile", "Dockerfile"} <= NAMES
-
-
-@pytest.mark.parametrize(
-    ("path", "extension"),
-    [("a/b.MD", "md"), ("archive.tar.gz", "gz"), ("README", ""), (".env", ""), ("folder.d/README", ""),
-     ("a.b/.c", ""), ("no.", ""), ("über.PDF", "pdf")],
-)  # fmt: skip
-def test_extension_is_of_the_last_part(path, extension):
-    assert extension_of(path) == extension

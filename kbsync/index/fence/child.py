@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from kbsync.core.text import extension_of
+
 if TYPE_CHECKING:
     from kbsync.errors import Rejected
     from kbsync.index.document import Parsed
@@ -141,7 +143,6 @@ def main(load: Callable[[], Readers] = readers) -> None:
 def outcome(known: Readers, name: str, document: bytes) -> tuple[dict[str, Any], str]:
     """What became of the document of that name, as the parent is told, and its text. Raises MemoryError."""
     from kbsync.errors import Rejected
-    from kbsync.index.read.formats import extension_of
     from kbsync.index.read.text import parse_text
 
     reason, code = "no text in it", "no-text"

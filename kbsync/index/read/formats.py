@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 
 from kbsync.contract.target import Body
+from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
@@ -80,12 +81,6 @@ EXTENSIONS: frozenset[str] = frozenset(_FLAVOURS)
 
 NAMES: frozenset[str] = _PROSE_NAMES | _CODE_NAMES
 """Exact file names taken although they have no extension."""
-
-
-def extension_of(path: str) -> str:
-    """The lower-case extension of the last part of `path`, without the dot; "" where there is none."""
-    stem, dot, extension = path.rpartition("/")[2].rpartition(".")
-    return extension.lower() if stem and dot else ""
 
 
 def flavour_of(path: str) -> Flavour:

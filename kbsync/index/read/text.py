@@ -15,11 +15,12 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.chunk import plain_title
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
-from kbsync.index.read.formats import extension_of, flavour_of
+from kbsync.index.read.formats import flavour_of
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")

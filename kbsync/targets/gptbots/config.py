@@ -13,6 +13,7 @@ from kbsync.config.kinds import About, Choice, Fraction, Text, ValueKind, Whole
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.text import extension_of
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
@@ -105,7 +106,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         """What does not hold between settings of a rule for the documents that `match`."""
         if "splitter" in settings and "chunk_token" in settings:
             yield "splitter", "excludes chunk_token; remove one of them"
-        extension = match.rpartition("/")[2].rpartition(".")[2].lower()
+        extension = extension_of(match)
         legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
         kind = settings.get("kind", legal[0] if legal else None)
         if kind == "spreadsheet" and "splitter" in settings:
@@ -216,8 +217,3 @@ def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
     """The kind of a document that was made by `recipe`; None where that says nothing."""
     letter = (recipe or "")[:1]
     return next((kind for kind, one in _LETTERS.items() if one == letter), None)
-
-
-def extension_of(path: str) -> str:
-    """In lower case, without the dot."""
-    return path.rpartition("/")[2].rpartition(".")[2].lower()

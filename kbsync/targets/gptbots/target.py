@@ -33,6 +33,7 @@ from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
+from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.gptbots.api import (
     MOST_BYTES,
@@ -56,7 +57,6 @@ from kbsync.targets.gptbots.config import (
     GptbotsTargetConfig,
     cutting_of,
     described,
-    extension_of,
     kind_of_recipe,
 )
 from kbsync.targets.gptbots.manage import GptbotsBases

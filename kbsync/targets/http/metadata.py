@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kbsync.contract.target import Outgoing
+from kbsync.core.text import extension_of
 
 _WITH_TAGS = frozenset({"md", "mdx", "markdown"})
 _TAG_KEYS = ("tags", "tag", "keywords")
@@ -17,7 +18,7 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
     # Bytes of a name that are no text are no JSON either.
     path = (prefix + document.path).encode("utf-8", "replace").decode()
     fields: dict[str, Any] = {"path": path}
-    if document.path.rpartition(".")[2].lower() in _WITH_TAGS:
+    if extension_of(document.path) in _WITH_TAGS:
         with document.body.open() as stream:
             tags = tags_in(stream.read(_LONGEST_MATTER).decode("utf-8", "replace"))
         fields |= {"tags": tags} if tags else {}

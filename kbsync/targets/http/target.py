@@ -22,6 +22,7 @@ from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import DeleteOutcome, DocStatus, Outgoing, Surroundings, Target
 from kbsync.core.model import Limits
+from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
@@ -129,7 +130,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
 
     `max_bytes`: as the config has it, if it does; any other limit is the service's own.
     """
-    extension = document.path.rpartition("/")[2].rpartition(".")[2].lower()
+    extension = extension_of(document.path)
     most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))

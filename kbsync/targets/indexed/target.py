@@ -33,6 +33,7 @@ from kbsync.contract.target import (
     Target,
 )
 from kbsync.core.model import Limits
+from kbsync.core.text import extension_of
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Entry, Parsed
@@ -168,7 +169,7 @@ class IndexedTarget(Target):
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
-        kind = formats.extension_of(path) or f"/{path.rpartition('/')[2]}"
+        kind = extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:

@@ -21,6 +21,7 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
+from kbsync.core.text import extension_of
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
@@ -165,7 +166,7 @@ class OpenaiTarget(AnswersByModel):
 
         Raises no `Unsure`: what is not attached is no document, and a lost one is swept up later.
         """
-        extension = document.path.rpartition(".")[2].lower()
+        extension = extension_of(document.path)
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
         part = FilePart("file", name, document.body)
         try:

@@ -31,7 +31,7 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
-from kbsync.core.text import lasting
+from kbsync.core.text import extension_of, lasting
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
@@ -155,7 +155,7 @@ class OpenWebuiTarget(AnswersByModel):
         return [await self._put(one) for one in documents]
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        extension = document.path.rpartition(".")[2].lower()
+        extension = extension_of(document.path)
         if refused := refusal_of(document, self.limits):
             return refused
         path, base = self._surroundings.prefix + document.path, self._config.knowledge_id

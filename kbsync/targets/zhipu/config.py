@@ -28,6 +28,7 @@ from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import CHAT_MODEL, BaseId, BaseUrl, RemoteTargetConfig, canonical
 from kbsync.core.links import EXTENSIONS as LINKS
+from kbsync.core.text import extension_of
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -280,13 +281,6 @@ class Slicing:
         custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
         limit = f"!w{self.word_limit}" if self.word_limit is not None else ""
         return f"k{self.knowledge_type}{custom}{':images' if self.parse_image else ''}{limit}"
-
-
-def extension_of(name: str) -> str:
-    """The lower-case extension of a path or name, without the dot; "" where there is none."""
-    last = name.rpartition("/")[2]
-    stem, dot, extension = last.rpartition(".")
-    return extension.lower() if dot and stem else ""
 
 
 def media_type(name: str) -> str:

@@ -13,7 +13,7 @@ import enum
 import re
 from functools import partial
 
-from kbsync.core.text import printable
+from kbsync.core.text import extension_of, printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import (
@@ -29,7 +29,7 @@ from kbsync.targets.http.rules import (
     file_names,
     first_rule,
 )
-from kbsync.targets.zhipu.config import EXTENSIONS, extension_of
+from kbsync.targets.zhipu.config import EXTENSIONS
 from kbsync.targets.zhipu.shapes import Envelope
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"

@@ -14,13 +14,13 @@ from typing import Any
 from kbsync.contract.managing import Capacity
 from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing, PutOutcome
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.text import sized
+from kbsync.core.text import extension_of, sized
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
 from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
-from kbsync.targets.zhipu.config import EXTENSIONS, Slicing, extension_of, slicing_of
+from kbsync.targets.zhipu.config import EXTENSIONS, Slicing, slicing_of
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 

@@ -10,7 +10,6 @@ from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     SLICES,
     described,
-    extension_of,
     recipe_of,
     reslice_body,
     slicing_of,
@@ -74,14 +73,6 @@ def test_own_separators_and_sizes_make_recipes_of_their_own() -> None:
     assert recipe().startswith("k5:")
     assert len({recipe(), recipe(sentence_size=501), recipe(custom_separator=["\n\n"])}) == 3
     assert recipe(parse_image=True) == f"{recipe()}:images"
-
-
-@pytest.mark.parametrize(
-    ("path", "extension"),
-    [("a.MD", "md"), ("x.y/readme", ""), (".md", ""), ("a.tar.gz", "gz"), ("caf\udce9.Pdf", "pdf"), ("", "")],
-)
-def test_the_extension_is_that_of_the_last_part(path: str, extension: str) -> None:
-    assert extension_of(path) == extension
 
 
 def test_form_fields_are_those_of_the_type() -> None:
