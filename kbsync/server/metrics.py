@@ -1,4 +1,4 @@
-"""Counts what happened since the daemon started, for Prometheus and for the page's chart and last changes.
+"""Counts what happened since the daemon started, for Prometheus and for the page's last changes.
 
 The counts live in the loop of the mirrors and nowhere on disk; a finished document costs a few additions.
 The text for Prometheus is made at each request. `LoopMonitor` tells other threads that the loop still turns.
@@ -7,13 +7,11 @@ The text for Prometheus is made at each request. `LoopMonitor` tells other threa
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import median
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -34,43 +32,19 @@ FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 
 """Seconds: an edit is searchable after one or two if nothing else waits, a backlog after hours."""
 
 LAST_CHANGES = 30
-MINUTES = 120
-SAMPLE = 60
-"""The median of a minute is that of its first documents; of the others only the slowest counts."""
-
-
-@dataclass(slots=True)
-class Minute:
-    """What became searchable in one minute. `at`: epoch seconds of its beginning."""
-
-    at: float
-    n: int = 0
-    worst: float = 0.0
-    sample: list[float] = field(default_factory=list)
-
-    def add(self, seconds: float) -> None:
-        """One more document."""
-        self.n, self.worst = self.n + 1, max(self.worst, seconds)
-        if len(self.sample) < SAMPLE:
-            self.sample.append(seconds)
-
-    def to_json(self) -> list[float]:
-        """When, how many, median and longest seconds."""
-        return [self.at, self.n, round(median(self.sample), 3), round(self.worst, 3)]
 
 
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
     """What was counted up to one moment. By target: requests; by mirror: all else.
 
-    `uploaded`: bytes of documents. `minutes`, `changes`: as the page shows them, oldest first.
+    `uploaded`: bytes of documents. `changes`: as the page shows them, oldest first.
     """
 
     requests: Mapping[str, Meter] = field(default_factory=dict)
     freshness: Mapping[str, Histogram] = field(default_factory=dict)
     pass_seconds: Mapping[str, float] = field(default_factory=dict)
     uploaded: int = 0
-    minutes: tuple[list[float], ...] = ()
     changes: tuple[dict[str, object], ...] = ()
 
 
@@ -165,7 +139,6 @@ class Counters:
         self._left: dict[str, Meter] = {}
         self._freshness: dict[str, Histogram] = {}
         self._embedded_bytes = 0
-        self._minutes: deque[Minute] = deque(maxlen=MINUTES)
         self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
 
     def attend(self, run: MirrorRun) -> None:
@@ -175,10 +148,10 @@ class Counters:
         run.on_event = partial(self._note, run, run.on_event)
 
     def _note(self, run: MirrorRun, then: Callable[[Happened], None], event: Happened) -> None:
-        now, word = run.clock.wall(), event.event.partition(".")[2]
+        word = event.event.partition(".")[2]
         self._changes.append(
             {
-                "at": now,
+                "at": run.clock.wall(),
                 "mirror": run.settings.name,
                 "path": event.path,
                 "event": "replaced" if event.replaced and word == "ready" else word,
@@ -188,10 +161,6 @@ class Counters:
         )
         if event.event == "document.ready":
             self._freshness[run.settings.name].observe(event.seconds)
-            at = math.floor(now / 60) * 60.0
-            if not self._minutes or self._minutes[-1].at < at:
-                self._minutes.append(Minute(at))
-            self._minutes[-1].add(event.seconds)
             if run.bound is None or run.bound.target.meter is None:
                 self._embedded_bytes += event.upload.size
         then(event)
@@ -215,7 +184,6 @@ class Counters:
             freshness=freshness,
             pass_seconds={r.settings.name: r.pass_seconds for r in self._runs if r.pass_seconds is not None},
             uploaded=self._embedded_bytes + sum(meter.sent_bytes for meter in requests.values()),
-            minutes=tuple(minute.to_json() for minute in self._minutes),
             changes=tuple(self._changes),
         )
 
@@ -230,7 +198,7 @@ class LoopMonitor:
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
-        self.began = self._last = steady()
+        self._last = steady()
 
     def beat(self) -> None:
         """The loop turned."""

@@ -265,13 +265,12 @@ class Views:
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """All that the page shows; `running`: seconds since kbsync started. Raises `StateError`."""
+        """All that the page shows. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         return {
             "version": __version__,
             "at": now,
-            "running": round(time.monotonic() - self._monitor.began, 1),
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
             "commands": {
@@ -280,7 +279,6 @@ class Views:
                 "plan": self._cure("plan"),
             },
             "changes": counted.changes,
-            "freshness": counted.minutes,
         }
 
     async def news(self) -> object:

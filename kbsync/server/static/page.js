@@ -25,13 +25,6 @@ function el(tag, given = {}, ...children) {
   return one;
 }
 
-function svg(tag, given, text) {
-  const one = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(given)) one.setAttribute(name, value);
-  if (text != null) one.textContent = text;
-  return one;
-}
-
 // Characters that move the cursor or turn the direction of writing are shown as what they are.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const plain = (text) => String(text).replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
@@ -236,7 +229,6 @@ function show(told) {
   showSummary(told.mirrors);
   showMirrors(told.mirrors);
   tellAudits(told.mirrors);
-  showChart(told);
   showChanges(told.changes);
   tick();
 }
@@ -527,56 +519,6 @@ async function review(name, kind) {
 }
 $("held-keep").addEventListener("click", () => $("held").close());
 
-// -- freshness ----------------------------------------------------------------------------------------
-
-const WINDOW = 7200;
-const STEPS = [[0.1, "0.1 s"], [1, "1 s"], [10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"], [36000, "10 h"]];
-let charted = "";
-
-function showChart({ freshness, running }, again = false) {
-  const start = Math.floor(now() / 60) * 60 - WINDOW, recent = freshness.filter(([at]) => at >= start);
-  const since = running < WINDOW ? "since kbsync started" : "in the last two hours";
-  const told = JSON.stringify([recent, start, since, $("chart").clientWidth]);
-  if (told === charted && !again) return;
-  charted = told;
-  const last = recent.slice(-5);
-  const middle = last.map((one) => one[2]).sort((a, b) => a - b)[Math.floor(last.length / 2)];
-  $("fresh-now").replaceChildren(...(middle == null ? [] : [span(middle), el("small", {}, " lately")]));
-  if (!recent.length) {
-    $("chart").replaceChildren(el("p", { class: "empty" }, `No document became searchable ${since}.`));
-    return;
-  }
-  $("chart").replaceChildren(drawn(recent, start),
-    el("p", { class: "caption" }, "Each dot is one minute: half of its documents were faster. The line reaches to the slowest."));
-}
-
-function drawn(recent, start) {
-  const width = Math.max(260, $("chart").clientWidth), height = 210, left = 48, bottom = 24, top = 8;
-  const worst = Math.max(...recent.map((one) => one[3]));
-  const steps = STEPS.slice(0, Math.max(3, STEPS.findIndex(([at]) => at >= worst) + 1 || STEPS.length));
-  const low = Math.log10(0.08), high = Math.log10(Math.max(worst, steps.at(-1)[0]) * 1.15);
-  const x = (at) => left + 6 + ((at - start) / (WINDOW + 60)) * (width - left - 12);
-  const y = (seconds) => top + (1 - (Math.log10(Math.max(0.08, seconds)) - low) / (high - low)) * (height - bottom - top);
-  const what = `Half of the documents of the last minute with changes were searchable within ${span(recent.at(-1)[2])};`
-    + ` the slowest of two hours took ${span(worst)}.`;
-  const made = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": what });
-  for (const [at, text] of steps) {
-    made.append(svg("line", { class: "grid", x1: left, x2: width, y1: y(at), y2: y(at) }));
-    made.append(svg("text", { x: left - 8, y: y(at) + 4, "text-anchor": "end" }, text));
-  }
-  for (const [back, text, anchor] of [[7200, "2 h ago", "start"], [3600, "1 h ago", "middle"], [0, "now", "end"]]) {
-    made.append(svg("text", { x: x(start + WINDOW - back), y: height - 4, "text-anchor": anchor }, text));
-  }
-  for (const [at, n, median, longest] of recent) {
-    made.append(svg("line", { class: "reach", x1: x(at), x2: x(at), y1: y(median), y2: y(longest) }));
-    const dot = svg("circle", { cx: x(at), cy: y(median), r: Math.min(5, 2.4 + Math.log10(n)) });
-    dot.append(svg("title", {}, `${counted(n, "document")}: half within ${span(median)}, all within ${span(longest)}`));
-    made.append(dot);
-  }
-  return made;
-}
-new ResizeObserver(() => frame && showChart(frame)).observe($("chart"));
-
 // -- the last changes ---------------------------------------------------------------------------------
 
 let changed = "";
@@ -591,7 +533,7 @@ function showChanges(changes) {
       el("span", { class: "hidden" }, `${VERB_WORDS[one.event] || one.event}: `),
       path(one.path),
       several && el("span", { class: "dim" }, `  ${one.mirror}`)),
-    el("span", { class: "aside" }, time(one.at)),
+    el("span", { class: "aside", title: one.event === "failed" ? "" : `after ${span(one.seconds)}` }, time(one.at)),
     one.reason && one.event === "failed" && el("span", { class: "why" }, plain(one.reason))));
   $("changes").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing has changed since kbsync started.")]));
 }
@@ -613,7 +555,6 @@ function leave() {
   $("query").value = "";
   $("results").hidden = true;
   $("overview").hidden = !$("login").hidden;
-  if (frame) showChart(frame, true);
 }
 
 // While a query is being typed, its last word may be incomplete.
@@ -713,5 +654,4 @@ function highlighted(text, pattern) {
 }
 
 setInterval(tick, 1000);
-setInterval(() => frame && !document.hidden && showChart(frame), 30_000);
 stream();
