@@ -146,9 +146,6 @@ class Target(ABC):
     updates_in_place: bool = False
     """`put` with `replaces` changes the document where it lies."""
 
-    keeps_old_on_failure: bool = True
-    """The old content goes on serving when such an update fails."""
-
     takes_texts_once: bool = False
     """It has each text once: `put` gets `replaces`, and removes it first where the bytes are the same.
 

@@ -65,11 +65,6 @@ def rank_again(before: float) -> float:
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 
-def lane_of(rank: float) -> Lane:
-    """The lane of a rank."""
-    return Lane(min(max(int(rank // _WIDTH), Lane.FRESH), Lane.AGAIN))
-
-
 def reach_of(lane: Lane) -> tuple[float, float]:
     """The ranks of a lane: from, and below."""
     return lane * _WIDTH, (lane + 1) * _WIDTH

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from kbsync.contract.target import Listed
 from kbsync.core import lifecycle
 from kbsync.core.links import is_link
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.text import printable
 from kbsync.engine import status
-from kbsync.engine.audit import Proof, Repairs, Stray
+from kbsync.engine.audit import Repairs, Stray
 from kbsync.engine.clock import Clock, bug_in_words
 from kbsync.engine.journal import Journal
 from kbsync.errors import StateError
@@ -179,8 +178,6 @@ class Inbox:
         if message.args.get("base", self._journal.binding.base) != self._journal.binding.base:
             return
         missing, strays = message.args.get("missing", ()), message.args.get("strays", ())
-        # Schema 6 named some of those to be deleted by their id alone.
-        surplus = message.args.get("surplus", ())
 
         def adopt(page: Sequence[dict[str, Any]], tx: Tx) -> None:
             for told in page:
@@ -194,16 +191,10 @@ class Inbox:
             for told in page:
                 self._repairs.retire_stray(tx, Stray.from_json(tx, told))
 
-        def retire_known(page: Sequence[str], tx: Tx) -> None:
-            for remote_id in page:
-                if tx.uploads.by_remote(self._journal.binding.id, remote_id):
-                    self._repairs.retire_stray(tx, Stray(Listed(remote_id, ""), "", Proof.NONE))
-
         for change, whole in (
             (adopt, strays),
             (send_again, missing),
             (retire, strays),
-            (retire_known, surplus),
         ):
             for start in range(0, len(whole), PAGE):
                 await self._store.write(partial(change, whole[start : start + PAGE]))
@@ -268,7 +259,6 @@ def refuse_malformed(message: Message) -> None:
             if not isinstance(args.get("base", ""), str):
                 raise MalformedMessage("`base` is not a text")
             _texts(args, "missing")
-            _texts(args, "surplus")
             _paths(args, "stale")
             for fields in _list(args, "strays", dict):
                 if problem := Stray.problem_of_json(fields):

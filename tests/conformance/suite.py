@@ -280,9 +280,6 @@ class TargetSuite(ExtraSuite):
         pytest.fail("the new version never became ready")
 
     async def test_failed_new_version_leaves_the_old_one_searchable(self, world: SuiteWorld) -> None:
-        target = world.target
-        if not target.keeps_old_on_failure:
-            pytest.skip("this target says that it does not keep the old version")
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await _fail(world, world.document("a.md", world.spoiled("a.md"), replaces=first))
         assert await world.found("kestrel") == {first}

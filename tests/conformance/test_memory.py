@@ -98,16 +98,6 @@ class TestAble(SlowSuite):
 
 
 @enumerated()
-class TestUpdatingWithLoss(SlowSuite):
-    """An update that fails takes the old content with it."""
-
-    kind = UpdatingMemory
-
-    def behaviour(self) -> Behaviour:
-        return Behaviour(keeps_old_on_failure=False, indexing_polls=1)
-
-
-@enumerated()
 class TestUpdatingWithNewIds(SlowSuite):
     """An update gets an id of its own and drops the old document by itself."""
 

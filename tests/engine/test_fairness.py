@@ -24,9 +24,9 @@ from kbsync.core.fairness import (
     WEIGHTS,
     FairTurns,
     Lane,
-    lane_of,
     rank,
     rank_again,
+    reach_of,
 )
 from kbsync.engine import reconcile
 from kbsync.engine.clock import Threads, in_own_threads
@@ -44,6 +44,10 @@ from tests.memory.variants import ReadingMemory, RenamingMemory
 from tests.share import enumerated, long
 
 # -- lanes and turns ----------------------------------------------------------------------------------
+
+
+def lane_of(rank: float) -> Lane:
+    return next(lane for lane in Lane if reach_of(lane)[0] <= rank < reach_of(lane)[1])
 
 
 def test_a_rank_tells_its_lane_and_orders_within_it() -> None:

@@ -472,8 +472,6 @@ class MemoryBase:
             document.state, document.stale = DocState.FAILED, None
             document.reason, document.code, document.halt = failure.reason, failure.code, failure.halt
             document.twin = failure.twin
-            if not self.behaviour.keeps_old_on_failure:
-                document.shown = None
             self.record("fail", document)
             return
         document.state, document.shown = DocState.READY, document.content

@@ -82,7 +82,6 @@ class Behaviour:
         `effect` or by a crash in the phase EFFECT (which then comes before the work); 0: at once.
     equal_names: what a second document of one name meets; `replace` drops the first without a word.
     decomposes_names: they are stored, listed and given back in Unicode's form D.
-    keeps_old_on_failure: a failed update in place leaves the old text searchable.
     updates_make_new_ids: an update makes a new document that drops the old one when it is searchable.
     tells_created: the list says it.
     not_offered: the calls (`reembed`, `reslice`) that it answers with `NotOffered`.
@@ -100,7 +99,6 @@ class Behaviour:
     late_puts: float = 0.0
     equal_names: EqualNames = "allow"
     decomposes_names: bool = False
-    keeps_old_on_failure: bool = True
     updates_make_new_ids: bool = False
     tells_created: bool = True
     not_offered: Collection[str] = ()

@@ -42,11 +42,6 @@ class UpdatingMemory(MemoryTarget):
 
     updates_in_place = True
 
-    @property
-    def keeps_old_on_failure(self) -> bool:
-        """The old content goes on serving when an update fails."""
-        return self._base.behaviour.keeps_old_on_failure
-
     async def _put_one(self, document: Outgoing) -> PutOutcome:
         """Two updates of one document may not be in flight at once: which one would win?"""
         key, updating = document.replaces, self._base.updating

@@ -423,8 +423,6 @@ class GptbotsTarget(RemoteTarget):
     """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use."""
 
     updates_in_place = True
-    keeps_old_on_failure = True
-    """Its page says that new content is swapped in at the end."""
 
     retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
 
