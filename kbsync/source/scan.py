@@ -24,11 +24,6 @@ EntryRow = tuple[str, int, int, int, int]
 
 _NO_RULES = Rules(None, (), Limits())
 _UNMOUNTED = "was a mount point and is not mounted; mount it again"
-_PAGE_LIST = "urls.yaml"
-_RETIRED_PAGE_LIST = (
-    "lists of pages are not read any more, and their pages are kept;"
-    " write a .url file for each page you want, then delete this file"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +239,6 @@ class Scan(Iterator[FolderListing]):
         except (FileNotFoundError, NotADirectoryError):
             if folder.was_mounted:
                 raise _Blocked(_UNMOUNTED) from None
-            if folder.name == _PAGE_LIST and folder.known:
-                raise _Blocked(_RETIRED_PAGE_LIST) from None
             raise _RacedAway from None
         except OSError as error:
             raise _Blocked(f"cannot be listed: {error_words_at(error)}") from error
@@ -261,15 +254,10 @@ class Scan(Iterator[FolderListing]):
 
         # A mount point is visited even if its name is gone, to report it as unknown (promise 1).
         kept = {name for name, one in stored.items() if one.is_mount}
-        is_page_list = _PAGE_LIST in stored and any(row[0] == _PAGE_LIST for row in folder.rows)
-        if is_page_list:
-            # An older kbsync took this file for a folder of link files. Its pages must not count as deleted
-            # because a newer one reads the list no more (promise 5).
-            kept.add(_PAGE_LIST)
         excluded = []
         for name in sorted(folder.folders | kept, reverse=True):  # the first one is taken first
             verdict = folder.rules.enters(folder.path_of(name))
-            if verdict.choice is FileChoice.SELECTED or (is_page_list and name == _PAGE_LIST):
+            if verdict.choice is FileChoice.SELECTED:
                 pending.append(_Folder(folder.depth + 1, name, folder.rules, stored.get(name), everything))
             elif name in stored:
                 excluded.append((name, verdict))

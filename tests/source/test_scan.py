@@ -39,22 +39,6 @@ def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], I
     monkeypatch.setattr(os, "scandir", listing)
 
 
-def test_a_list_of_pages_of_an_older_version_keeps_its_pages_until_it_is_deleted(
-    root: Path, tree: Tree
-) -> None:
-    known(root, tree, "urls.yaml/faq.url")
-    (root / "urls.yaml/faq.url").unlink()
-    (root / "urls.yaml").rmdir()
-    write(root, "urls.yaml", "- https://example.org/faq\n")
-    found = learnt(root, tree)
-    assert "write a .url file for each page" in found["urls.yaml"].problem
-    assert found["urls.yaml"].missing == ()
-    assert found[""].gone_folders == ()
-    assert list(Scan(root, tree, RULES)) == []
-    (root / "urls.yaml").unlink()
-    assert learnt(root, tree)[""].gone_folders == ("urls.yaml",)
-
-
 def test_what_is_not_as_it_is_known_is_counted_and_nothing_else_is_given(root: Path, tree: Tree) -> None:
     known(root, tree, "a.md", "docs/b.md", "docs/c.md", "old/d.md")
     again = Scan(root, tree, RULES)
