@@ -17,6 +17,9 @@ from tests.cli.place import LONGEST, Place
 from tests.share import long
 
 KEY, MODEL = "sk-0123456789abcdef", "some-model"
+# Each service of the fixture is a server of its own.
+pytestmark = long
+
 HOURS, PRICES = "The office opens at nine.", "Coffee costs four."
 QUESTION = "when does the office open"
 
@@ -125,7 +128,6 @@ def tidied(asked: Asked) -> Iterator[Asked]:
     assert asked.app.violations == []
 
 
-@long
 @pytest.mark.parametrize("how", [[], ["--whole"]])
 def test_the_answer_comes_with_the_files_it_is_from(asked: Asked, how: list[str]) -> None:
     ran = asked.place.run("ask", QUESTION, *how)

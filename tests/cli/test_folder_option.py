@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import Place
+from tests.share import enumerated
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def paths(place: Place, word: str, folder: str) -> list[str]:
     return [hit["path"] for hit in ran.json["hits"]]
 
 
+@enumerated()
 @pytest.mark.parametrize("folder", ["docs", "docs/guides", "docs/guides/deep", "way", "way/guides"])
 def test_a_folder_of_a_config_or_one_below_it_needs_no_copy_of_its_own(nested: Place, folder: str) -> None:
     (nested.root / "way").symlink_to("docs")
@@ -69,6 +71,7 @@ def test_only_the_mirrors_of_that_folder_are_meant(nested: Place) -> None:
     assert "b.md" not in paths(nested, "bustard", "docs")
 
 
+@enumerated()
 @pytest.mark.parametrize("where", ["exclude", "ignore file"])
 def test_what_a_mirror_leaves_out_may_have_one_of_its_own(nested: Place, where: str) -> None:
     nested.configure('exclude: ["guides/"]' if where == "exclude" else "")

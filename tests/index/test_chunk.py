@@ -192,6 +192,7 @@ DEMANDING = {
 }
 
 
+@enumerated()
 @pytest.mark.parametrize("kind", DEMANDING)
 def test_besides_its_chunks_a_text_takes_no_memory_to_speak_of(kind: str) -> None:
     flavour, text = DEMANDING[kind]
