@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -259,7 +260,7 @@ def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) 
         assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
         assert "-U postgres" in caught.value.cure and "upgrade-2.sql" in caught.value.cure
         assert "\n" not in caught.value.cure
-        upgrade = Path(caught.value.cure.rpartition(" ")[2])
+        upgrade = Path(shlex.split(caught.value.cure)[-1])
         postgres.run(older, upgrade.read_text())
         postgres.run(older, f"GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role}")
         assert store.look()[0]
