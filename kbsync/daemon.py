@@ -315,10 +315,5 @@ class Daemon:
         ended = [name for name, each in self._mirrors.items() if wanted.get(name) != each.config]
         await self._end(ended)
         self._installation = new
-        names = [mirror.name for mirror in new.config.mirrors]
-        try:
-            await store.write(lambda tx: tx.mirrors.detach_all_but(names))
-        except StateError as error:  # the next start writes it
-            log.error("state.failed", reason=str(error))
         self._start_missing(store, wanted.values())
         return ended

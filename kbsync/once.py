@@ -299,8 +299,6 @@ def open_state(
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, tell)
         try:
-            names = [mirror.name for mirror in installation.config.mirrors]
-            store.submit(lambda tx: tx.mirrors.detach_all_but(names)).result()
             yield store
         finally:
             store.close()

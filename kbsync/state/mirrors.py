@@ -34,7 +34,6 @@ class MirrorRecord:
     folder: str
     target: str
     binding: int | None
-    attached: bool
     root: RootIdentity | None
     halt: Halt | None
     hold_all: bool
@@ -68,13 +67,13 @@ class BindingRecord:
 
 
 _SELECT = (
-    "SELECT id, name, folder, target, binding, attached, root_dev, root_ino, root_fs, root_is_mount,"
+    "SELECT id, name, folder, target, binding, root_dev, root_ino, root_fs, root_is_mount,"
     " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep, place FROM mirror "
 )
 
 
 def _read(row: tuple[Any, ...]) -> MirrorRecord:
-    number, name, folder, target, binding, attached, *rest = row
+    number, name, folder, target, binding, *rest = row
     dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, place = rest
     return MirrorRecord(
         id=number,
@@ -82,7 +81,6 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
         folder=unbind(folder),
         target=target,
         binding=binding,
-        attached=bool(attached),
         root=None if ino is None else RootIdentity(dev, ino, fs, bool(is_mount)),
         halt=None if reason is None else Halt(reason, unbind(detail), unbind(cure)),
         hold_all=bool(hold_all),
@@ -97,7 +95,7 @@ class Mirrors(Table):
     """Mirror and binding rows of one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Every mirror ever attached, by name."""
+        """Every mirror that was ever in the config, by name."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:
@@ -123,13 +121,7 @@ class Mirrors(Table):
 
     def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
         """The config speaks of it under this name, folder and target."""
-        self._set(mirror, name=name, folder=bind(folder), target=target, attached=1)
-
-    def detach_all_but(self, names: list[str]) -> None:
-        """Mirrors that the config no longer names rest; nothing of theirs is deleted."""
-        for record in self.all():
-            if record.name not in names:
-                self._set(record.id, attached=0)
+        self._set(mirror, name=name, folder=bind(folder), target=target)
 
     def _set(self, mirror: int, **values: str | bytes | float | None) -> None:
         columns = ", ".join(f"{column} = ?" for column in values)

@@ -1,8 +1,7 @@
 """The tables of `state.db`, how an older file becomes a newer one, and which files are not built on.
 
 Paths and names are TEXT where they are valid Unicode and BLOB where they are not (see `db.bind`).
-Enumerations are stored as the integers of `core.model`, phases as words. Which value of an earlier schema
-went to which column stands at `ONE_MEANING_EACH`.
+Enumerations are stored as the integers of `core.model`, phases as words.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import apsw
 from kbsync.errors import UsageError
 from kbsync.state.db import DamagedError, transaction
 
-FIRST = """
+TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 CREATE TABLE binding(
@@ -27,9 +26,9 @@ CREATE TABLE binding(
 CREATE TABLE mirror(
   id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, folder NOT NULL, target TEXT NOT NULL DEFAULT '',
   root_dev INTEGER, root_ino INTEGER, root_fs TEXT, root_is_mount INTEGER,
-  binding INTEGER REFERENCES binding(id), attached INTEGER NOT NULL DEFAULT 1,
+  binding INTEGER REFERENCES binding(id),
   halt_reason TEXT, halt_detail TEXT, halt_cure TEXT, hold_all INTEGER NOT NULL DEFAULT 0,
-  note TEXT, last_pass REAL, last_deep REAL);
+  note TEXT, last_pass REAL, last_deep REAL, place TEXT NOT NULL DEFAULT '');
 
 CREATE TABLE folder(
   id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
@@ -45,7 +44,7 @@ CREATE TABLE entry(
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, ino INTEGER NOT NULL,
   digest BLOB, choice INTEGER NOT NULL, reason TEXT, rule TEXT, by_person INTEGER NOT NULL DEFAULT 1,
   presence INTEGER NOT NULL DEFAULT 0, status INTEGER NOT NULL, since REAL NOT NULL,
-  racy INTEGER NOT NULL DEFAULT 0, missed_at REAL,
+  racy INTEGER NOT NULL DEFAULT 0, missed_at REAL, missed_by_scan INTEGER,
   PRIMARY KEY(folder, name)) WITHOUT ROWID;
 CREATE INDEX entry_racy ON entry(folder) WHERE racy = 1;
 CREATE INDEX entry_missing ON entry(missed_at) WHERE presence = 1;
@@ -77,11 +76,17 @@ CREATE TABLE upload(
   attempts INTEGER NOT NULL DEFAULT 0, repairs INTEGER NOT NULL DEFAULT 0, looks INTEGER NOT NULL DEFAULT 0,
   absences INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL, sent_at REAL, accepted_at REAL,
   elapsed REAL NOT NULL DEFAULT 0, looked_at REAL, next_look_at REAL, rank REAL NOT NULL DEFAULT 0,
-  reason TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '');
+  reason TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '', wanted_recipe TEXT NOT NULL DEFAULT '',
+  phase TEXT NOT NULL DEFAULT '', names_tried INTEGER NOT NULL DEFAULT 0,
+  postponed INTEGER NOT NULL DEFAULT 0, reappeared INTEGER NOT NULL DEFAULT 0,
+  losses INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX upload_place ON upload(mirror, path);
 CREATE INDEX upload_due ON upload(mirror, state, rank) WHERE next_look_at IS NOT NULL;
 CREATE INDEX upload_state ON upload(mirror, binding, state, id);
 CREATE INDEX upload_remote ON upload(binding, remote_id) WHERE remote_id IS NOT NULL;
+CREATE INDEX upload_wanted ON upload(mirror, wanted_recipe) WHERE wanted_recipe <> '';
+CREATE INDEX upload_named ON upload(binding, name)
+  WHERE (name <> label OR path <> label) AND state NOT IN (11, 12);
 CREATE INDEX upload_final ON upload(created_at) WHERE state IN (11, 12);
 CREATE UNIQUE INDEX upload_one_server ON upload(mirror, binding, path) WHERE state IN (5, 6);
 CREATE UNIQUE INDEX upload_one_flight ON upload(mirror, binding, path, digest, recipe)
@@ -98,9 +103,9 @@ WHEN (OLD.state IN (5, 6)) <> (NEW.state IN (5, 6)) BEGIN
 END;
 
 CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
-  at REAL NOT NULL, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+  at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
 CREATE TABLE hold(id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, made_at REAL NOT NULL,
-  approved_at REAL, ended_at REAL);
+  approved_at REAL, ended_at REAL, kind TEXT NOT NULL DEFAULT 'deletions', detail TEXT NOT NULL DEFAULT '');
 CREATE TABLE hold_item(hold INTEGER NOT NULL REFERENCES hold(id), path NOT NULL, upload INTEGER NOT NULL,
   digest TEXT NOT NULL, cause TEXT NOT NULL, PRIMARY KEY(hold, upload)) WITHOUT ROWID;
 CREATE INDEX hold_item_upload ON hold_item(upload);
@@ -108,130 +113,28 @@ CREATE TABLE deletion_log(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at RE
   n INTEGER NOT NULL);
 CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, verb TEXT NOT NULL,
   mirror TEXT, args TEXT NOT NULL DEFAULT '{}');
-CREATE TABLE audit(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, mirror INTEGER,
-  event TEXT NOT NULL, path, detail TEXT NOT NULL DEFAULT '');
-"""
-
-NAMED = """
-CREATE INDEX upload_named ON upload(binding, name)
-  WHERE (name <> label OR path <> label) AND state NOT IN (11, 12);
-"""
-"""Names that are not paths must not be given twice; where they are, the index stays empty."""
-
-RENEWALS = """
-ALTER TABLE upload ADD COLUMN asked TEXT NOT NULL DEFAULT '';
-ALTER TABLE upload ADD COLUMN allowed TEXT NOT NULL DEFAULT '';
-ALTER TABLE hold ADD COLUMN kind TEXT NOT NULL DEFAULT 'deletions';
-ALTER TABLE hold ADD COLUMN detail TEXT NOT NULL DEFAULT '';
-CREATE TABLE renewal(upload INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, recipe TEXT NOT NULL,
-  hold INTEGER, told INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX renewal_hold ON renewal(mirror, hold, told);
-"""
-"""Documents to be made again because settings changed: yet to be weighed (no hold), let go (hold 0), held.
-
-`told`: the document's row says so as well.
-"""
-
-NO_REFRESHES = """
-UPDATE upload SET next_look_at = NULL, code = '', reason = '', looks = 0, elapsed = 0
-  WHERE state = 5 AND next_look_at IS NOT NULL
-  AND binding IN (SELECT id FROM binding WHERE target IN ('zhipu', 'gptbots'));
-"""
-"""No page is fetched again by time: what serves at a service waits for nothing."""
-
-RECIPES = """
-ALTER TABLE upload ADD COLUMN wanted_recipe TEXT NOT NULL DEFAULT '';
-UPDATE upload SET wanted_recipe = coalesce((SELECT recipe FROM renewal r WHERE r.upload = upload.id),
-  iif(asked <> '', asked, allowed)) WHERE state = 5;
 CREATE TABLE recipe_change(mirror INTEGER NOT NULL, recipe TEXT NOT NULL, hold INTEGER,
   documents INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(mirror, recipe)) WITHOUT ROWID;
-INSERT OR IGNORE INTO recipe_change SELECT mirror, allowed, NULL, 0 FROM upload WHERE allowed <> '';
-INSERT OR IGNORE INTO recipe_change SELECT mirror, recipe, hold, count(*) FROM renewal WHERE hold > 0
-  GROUP BY mirror, recipe, hold;
-CREATE INDEX upload_wanted ON upload(mirror, wanted_recipe) WHERE wanted_recipe <> '';
-DROP INDEX renewal_hold;
-DROP TABLE renewal;
-ALTER TABLE upload DROP COLUMN asked;
-ALTER TABLE upload DROP COLUMN allowed;
-"""
-"""Recipes under which documents may be made again: allowed (no hold), or asked about, for so many of them."""
-
-ONE_MEANING_EACH = """
-ALTER TABLE upload ADD COLUMN phase TEXT NOT NULL DEFAULT '';
-ALTER TABLE upload ADD COLUMN names_tried INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE upload ADD COLUMN postponed INTEGER NOT NULL DEFAULT 0;
-UPDATE upload SET phase = code, code = ''
-  WHERE (state = 4 AND code IN ('reembedding', 'quota', 'reslice')) OR (state = 10 AND code = 'ready');
-UPDATE upload SET names_tried = looks, looks = 0
-  WHERE looks > 0 AND (state IN (0, 1) OR (state = 9 AND remote_id IS NULL));
-UPDATE upload SET postponed = looks, looks = 0 WHERE looks > 0 AND state = 7;
-ALTER TABLE entry ADD COLUMN missed_by_scan INTEGER;
-UPDATE entry SET missed_by_scan = CAST(missed_at - 1e12 AS INTEGER), missed_at = NULL
-  WHERE presence = 1 AND missed_at >= 1e12;
-"""
-"""Columns that meant several things got one meaning each.
-
-- `upload.code` had the failure code of a target, and our own word for what a row that is indexing (4) or was
-  found (10) waits for. That word is `phase` now (`core.model.Phase`).
-- `upload.looks` counted looks and polls; of rows to be sent (0, 1, and 9 where nothing was stored) the names
-  that were taken, now `names_tried`; of rows to be deleted (7) how often that was put off, now `postponed`.
-- `entry.missed_at` was 1e12 and the number of the scan under way that had not found the file. The number is
-  `missed_by_scan` now, and the time is NULL until the scan has ended.
-"""
-
-REAPPEARED = """
-DROP TABLE audit;
-ALTER TABLE upload ADD COLUMN reappeared INTEGER NOT NULL DEFAULT 0;
-UPDATE upload SET reappeared = repairs, repairs = 0 WHERE state IN (7, 8);
-"""
-"""Nobody read the table of what was done: the log says it. And `upload.repairs` counted two things."""
-
-KEPT = """
-SELECT 1;
-"""
-"""No table changes: files may have the status 7 (`core.model.Status.KEPT`), unknown to earlier programs."""
-
-PLACES = """
-ALTER TABLE mirror ADD COLUMN place TEXT NOT NULL DEFAULT '';
-"""
-"""Which knowledge base a mirror's config names, in the config's own terms ('': not known)."""
-
-FORGOTTEN = """
 CREATE TABLE forgotten(id INTEGER PRIMARY KEY, name TEXT NOT NULL, target TEXT NOT NULL,
   address TEXT NOT NULL, base TEXT NOT NULL, prefix TEXT NOT NULL,
   UNIQUE(name, target, address, base, prefix));
 CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(id),
   remote_id TEXT NOT NULL, PRIMARY KEY(forgotten, remote_id)) WITHOUT ROWID;
 """
-"""What forgotten mirrors left in their bases: ids that prove documents ours, and no names of files."""
 
-LET_GO = """
-ALTER TABLE candidate ADD COLUMN let_go INTEGER NOT NULL DEFAULT 0;
+NO_ATTACHED = """
+ALTER TABLE mirror DROP COLUMN attached;
 """
-"""Deletions that were weighed and are let through, of which the uploads do not say so yet."""
+"""Whether the config names a mirror is asked of the config."""
 
-LOSSES = """
-ALTER TABLE upload ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;
-"""
-"""How often in a row an upload was sent without an answer."""
+OLDEST = 12
+"""The first schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (
-    FIRST,
-    NAMED,
-    RENEWALS,
-    NO_REFRESHES,
-    RECIPES,
-    ONE_MEANING_EACH,
-    REAPPEARED,
-    KEPT,
-    PLACES,
-    FORGOTTEN,
-    LET_GO,
-    LOSSES,
-)
-"""Script i turns schema i into schema i+1; never edited once released, only added to."""
+MIGRATIONS: tuple[str, ...] = (NO_ATTACHED,)
+"""Script i turns schema `OLDEST` + i into the next; never edited once released, only added to."""
 
-VERSION = len(MIGRATIONS)
+VERSION = OLDEST + len(MIGRATIONS)
+"""The schema of `TABLES`."""
 
 
 def version_of(connection: apsw.Connection) -> int:
@@ -246,11 +149,14 @@ def is_older(connection: apsw.Connection) -> bool:
 
 def migrate(connection: apsw.Connection) -> None:
     """Bring the file to `VERSION`, each step in its own transaction: a crash leaves a whole older schema."""
+    if not version_of(connection):
+        with transaction(connection):
+            connection.execute(TABLES)
+            choose_next_upload(connection)
+            connection.pragma("user_version", VERSION)
     for number in range(version_of(connection), VERSION):
         with transaction(connection):
-            connection.execute(MIGRATIONS[number])
-            if number == 0:
-                choose_next_upload(connection)
+            connection.execute(MIGRATIONS[number - OLDEST])
             connection.pragma("user_version", number + 1)
 
 
@@ -269,7 +175,6 @@ CHECK_UP_TO = 256 * 1024 * 1024
 """Bytes of a file that is checked for damage at the start: a larger one takes too long."""
 
 _MADE = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
-_DROPPED = re.compile(r"DROP (?:TABLE|INDEX) (\w+)")
 
 
 def refuse_no_file(path: Path) -> None:
@@ -290,6 +195,8 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
         version = version_of(connection)
         made = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     wanted = _made_by(version)
+    if 0 < version < OLDEST:
+        raise DamagedError(f"{path} was written by a kbsync from before the first release")
     if (made and not version) or not wanted <= made:
         raise DamagedError(f"{path} is not a state of kbsync, or tables of it are missing")
     if version > VERSION:
@@ -297,14 +204,11 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
 
 
 def _made_by(version: int) -> set[str]:
-    """Names of the tables, indexes and triggers of a schema."""
-    if version > VERSION:
-        return {"meta", "mirror", "upload"}  # a newer one surely still has these
-    names = set[str]()
-    for script in MIGRATIONS[:version]:
-        names |= set(_MADE.findall(script))
-        names -= set(_DROPPED.findall(script))
-    return names
+    """Names of tables, indexes and triggers that a file of this schema must have."""
+    if not version:
+        return set()
+    # Of another schema only these are sure.
+    return set(_MADE.findall(TABLES)) if version == VERSION else {"meta", "mirror", "upload"}
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:

@@ -44,13 +44,6 @@ LEFT_ALONE = {
 """Where documents that another state sent may be left over, since nothing that may be a colleague's is
 deleted (promise 6): as many as `verify` lists, or counts as foreign. No other leftovers are let pass."""
 
-TABLES = ("meta", "mirror", "binding", "folder", "entry", "upload", "deletion_log", "tally")
-UNSETTLED = """SELECT 1 FROM now.upload WHERE state NOT IN (5, 8, 11, 12)
-    UNION SELECT 1 FROM now.entry WHERE presence <> 0"""
-"""Rows that have another meaning in earlier schemas."""
-COMMON = """SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info(:table, 'main')
-    INTERSECT SELECT name FROM pragma_table_info(:table, 'now'))"""
-
 
 @dataclass(frozen=True)
 class Mirror:
@@ -206,27 +199,16 @@ class Life:
         self.state, self.other_state = self.other_state, self.state
 
     def age_state(self) -> None:
-        """As a kbsync of an earlier schema would have left it: with the columns that it knew."""
-        path, version = self.state / "state.db", self.chance.randrange(1, schema.VERSION)
+        """As a kbsync of an earlier schema would have left it."""
+        path = self.state / "state.db"
         if not path.exists():
             return
-        with closing(apsw.Connection(":memory:")) as db:
-            for script in schema.MIGRATIONS[:version]:
-                db.execute(script)
-            db.execute("ATTACH ? AS now", (str(path),))
-            if db.execute(UNSETTLED).get is not None:
-                return
-            for table in TABLES:
-                columns = db.execute(COMMON, {"table": table}).get
-                db.execute(f"INSERT OR REPLACE INTO {table}({columns}) SELECT {columns} FROM now.{table}")
-            db.execute("DETACH now")
-            db.pragma("user_version", version)
-            for file in self.state.glob("state.db*"):
-                file.unlink()
-            db.execute("VACUUM INTO ?", (str(path),))
+        with closing(apsw.Connection(str(path))) as db:
+            db.execute("ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1")
+            db.pragma("user_version", schema.OLDEST)
         if self.chance.random() < 0.5:  # else it looks as if it came from a backup
             path.with_name("state.db-wal").touch()
-        self.story.append(f"  schema {version}")
+        self.story.append(f"  schema {schema.OLDEST}")
 
     def set_clock(self) -> None:
         self.env = {CLOCK_OFF: self.chance.choice(["0", "-3600", "3600", "-40000000", "800000"])}

@@ -1,0 +1,133 @@
+-- A state as schema 12 had it, with the documents of one mirror. Frozen: tests/state/test_migrations.py.
+BEGIN TRANSACTION;
+DROP TABLE IF EXISTS binding;
+CREATE TABLE binding(
+  id INTEGER PRIMARY KEY, target TEXT NOT NULL, address TEXT NOT NULL, base TEXT NOT NULL,
+  prefix TEXT NOT NULL, adopted INTEGER NOT NULL DEFAULT 0,
+  UNIQUE(target, address, base, prefix));
+INSERT INTO binding VALUES(1,'memory','','2108600000000000001','',1);
+DROP TABLE IF EXISTS candidate;
+CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
+  at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+DROP TABLE IF EXISTS deletion_log;
+CREATE TABLE deletion_log(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL,
+  n INTEGER NOT NULL);
+INSERT INTO deletion_log VALUES(1,1,1795197564.0488992,1);
+DROP TABLE IF EXISTS entry;
+CREATE TABLE entry(
+  folder INTEGER NOT NULL, name NOT NULL,
+  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, ino INTEGER NOT NULL,
+  digest BLOB, choice INTEGER NOT NULL, reason TEXT, rule TEXT, by_person INTEGER NOT NULL DEFAULT 1,
+  presence INTEGER NOT NULL DEFAULT 0, status INTEGER NOT NULL, since REAL NOT NULL,
+  racy INTEGER NOT NULL DEFAULT 0, missed_at REAL, missed_by_scan INTEGER,
+  PRIMARY KEY(folder, name)) WITHOUT ROWID;
+INSERT INTO entry VALUES(1,'badges.md',31,1795196562374547404,1795196562374547404,2189377,X'63E79CCEB907B494B16890D4DE980C56D0CE1761AFC64055D5B2285D2FEB8D39',0,NULL,NULL,1,0,0,1795197561.9229672,0,NULL,NULL);
+INSERT INTO entry VALUES(1,'café.md',8,1795196561923326462,1795196561923326462,2189426,X'EF5BAC77998702C832B2A12D06AD22D44E058462853CF246EB65D436FC7F0009',0,NULL,NULL,1,0,0,1795197561.9229672,0,NULL,NULL);
+INSERT INTO entry VALUES(2,'coffee.md',14,1795196561923261335,1795196561923261335,2189409,X'C81F5E833EA546FFB84302EFAFCF8AB31ABDE3626B41CFFAE8C068DB0D2DE441',0,NULL,NULL,1,0,0,1795197561.9229672,0,NULL,NULL);
+CREATE TRIGGER entry_added AFTER INSERT ON entry BEGIN
+  INSERT INTO tally SELECT mirror, NEW.status, 1 FROM folder WHERE id = NEW.folder
+    ON CONFLICT(mirror, status) DO UPDATE SET n = n + 1;
+END;
+CREATE INDEX entry_ino ON entry(ino) WHERE digest IS NOT NULL;
+CREATE INDEX entry_missing ON entry(missed_at) WHERE presence = 1;
+CREATE INDEX entry_noted ON entry(status) WHERE status IN (1, 2, 3, 4);
+CREATE INDEX entry_open ON entry(since) WHERE status IN (1, 2);
+CREATE INDEX entry_racy ON entry(folder) WHERE racy = 1;
+CREATE TRIGGER entry_removed AFTER DELETE ON entry BEGIN
+  UPDATE tally SET n = n - 1
+    WHERE mirror = (SELECT mirror FROM folder WHERE id = OLD.folder) AND status = OLD.status;
+END;
+CREATE TRIGGER entry_turned AFTER UPDATE OF status ON entry WHEN OLD.status <> NEW.status BEGIN
+  UPDATE tally SET n = n - 1
+    WHERE mirror = (SELECT mirror FROM folder WHERE id = OLD.folder) AND status = OLD.status;
+  INSERT INTO tally SELECT mirror, NEW.status, 1 FROM folder WHERE id = NEW.folder
+    ON CONFLICT(mirror, status) DO UPDATE SET n = n + 1;
+END;
+DROP TABLE IF EXISTS folder;
+CREATE TABLE folder(
+  id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
+  path NOT NULL, name NOT NULL, version TEXT NOT NULL DEFAULT '', is_mount INTEGER NOT NULL DEFAULT 0,
+  problem TEXT NOT NULL DEFAULT '', shut INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,
+  UNIQUE(mirror, path));
+INSERT INTO folder VALUES(1,1,NULL,'','','62047bd974bf.7e83f6b8d876',0,'',0,0);
+INSERT INTO folder VALUES(2,1,1,'kitchen','kitchen','62047bd974bf.7e83f6b8d876',0,'',0,0);
+CREATE INDEX folder_gone ON folder(mirror) WHERE gone = 1;
+CREATE INDEX folder_parent ON folder(parent);
+CREATE INDEX folder_problem ON folder(mirror) WHERE problem <> '';
+DROP TABLE IF EXISTS forgotten;
+CREATE TABLE forgotten(id INTEGER PRIMARY KEY, name TEXT NOT NULL, target TEXT NOT NULL,
+  address TEXT NOT NULL, base TEXT NOT NULL, prefix TEXT NOT NULL,
+  UNIQUE(name, target, address, base, prefix));
+DROP TABLE IF EXISTS forgotten_document;
+CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(id),
+  remote_id TEXT NOT NULL, PRIMARY KEY(forgotten, remote_id)) WITHOUT ROWID;
+DROP TABLE IF EXISTS hold;
+CREATE TABLE hold(id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, made_at REAL NOT NULL,
+  approved_at REAL, ended_at REAL, kind TEXT NOT NULL DEFAULT 'deletions', detail TEXT NOT NULL DEFAULT '');
+DROP TABLE IF EXISTS hold_item;
+CREATE TABLE hold_item(hold INTEGER NOT NULL REFERENCES hold(id), path NOT NULL, upload INTEGER NOT NULL,
+  digest TEXT NOT NULL, cause TEXT NOT NULL, PRIMARY KEY(hold, upload)) WITHOUT ROWID;
+CREATE INDEX hold_item_upload ON hold_item(upload);
+DROP TABLE IF EXISTS inbox;
+CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, verb TEXT NOT NULL,
+  mirror TEXT, args TEXT NOT NULL DEFAULT '{}');
+DROP TABLE IF EXISTS meta;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO meta VALUES('terms:1','06de275590ab9388c3d99606d4a58cd0de29583a07ffc9d9a7693f1e08362387');
+DROP TABLE IF EXISTS mirror;
+CREATE TABLE mirror(
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, folder NOT NULL, target TEXT NOT NULL DEFAULT '',
+  root_dev INTEGER, root_ino INTEGER, root_fs TEXT, root_is_mount INTEGER,
+  binding INTEGER REFERENCES binding(id), attached INTEGER NOT NULL DEFAULT 1,
+  halt_reason TEXT, halt_detail TEXT, halt_cure TEXT, hold_all INTEGER NOT NULL DEFAULT 0,
+  note TEXT, last_pass REAL, last_deep REAL, place TEXT NOT NULL DEFAULT '');
+INSERT INTO mirror VALUES(1,'docs','/srv/handbook','memory',65024,2189345,'ext4',0,1,1,NULL,NULL,NULL,0,'',1795197564.0488992,1795197561.9229672,'');
+DROP TABLE IF EXISTS recipe_change;
+CREATE TABLE recipe_change(mirror INTEGER NOT NULL, recipe TEXT NOT NULL, hold INTEGER,
+  documents INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(mirror, recipe)) WITHOUT ROWID;
+DROP TABLE IF EXISTS serving;
+CREATE TABLE serving(mirror INTEGER NOT NULL, binding INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY(mirror, binding)) WITHOUT ROWID;
+INSERT INTO serving VALUES(1,1,3);
+DROP TABLE IF EXISTS tally;
+CREATE TABLE tally(mirror INTEGER NOT NULL, status INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY(mirror, status)) WITHOUT ROWID;
+INSERT INTO tally VALUES(1,0,3);
+INSERT INTO tally VALUES(1,2,0);
+DROP TABLE IF EXISTS upload;
+CREATE TABLE upload(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, binding INTEGER NOT NULL,
+  path, label NOT NULL, name NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, recipe TEXT NOT NULL,
+  state INTEGER NOT NULL, purpose INTEGER NOT NULL DEFAULT 0, remote_id TEXT, predecessor INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0, repairs INTEGER NOT NULL DEFAULT 0, looks INTEGER NOT NULL DEFAULT 0,
+  absences INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL, sent_at REAL, accepted_at REAL,
+  elapsed REAL NOT NULL DEFAULT 0, looked_at REAL, next_look_at REAL, rank REAL NOT NULL DEFAULT 0,
+  reason TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '', wanted_recipe TEXT NOT NULL DEFAULT '', phase TEXT NOT NULL DEFAULT '', names_tried INTEGER NOT NULL DEFAULT 0, postponed INTEGER NOT NULL DEFAULT 0, reappeared INTEGER NOT NULL DEFAULT 0, losses INTEGER NOT NULL DEFAULT 0);
+INSERT INTO upload VALUES(523623516717218,1,1,'badges.md','badges.md','badges.md','444f1c8fc09c7c7a405b373ad86496f53a806a88a98fd3ca3fa93d4d62bb0383',21,'bf27499641d4',12,0,'2108600000000000004',NULL,1,0,0,0,1795197561.9229672,1795197561.9229672,1795197561.9229672,0.0,NULL,NULL,11795197561.922989,'','','','',0,0,0,0);
+INSERT INTO upload VALUES(523623516717219,1,1,'café.md','café.md','café.md','ef5bac77998702c832b2a12d06ad22d44e058462853cf246eb65d436fc7f0009',8,'bf27499641d4',5,0,'2108600000000000002',NULL,1,0,0,0,1795197561.9229672,1795197561.9229672,1795197561.9229672,0.0,NULL,NULL,11795197561.922976,'','','','',0,0,0,0);
+INSERT INTO upload VALUES(523623516717220,1,1,'gone.md','gone.md','gone.md','5c0ec488b34759d09b48672b0cc8e0322d898c0a6c2d467c4fea1af97778e3f4',13,'bf27499641d4',12,0,'2108600000000000003',NULL,1,0,0,0,1795197561.9229672,1795197561.9229672,1795197561.9229672,0.0,NULL,NULL,11795197561.922981,'','','','',0,0,0,0);
+INSERT INTO upload VALUES(523623516717221,1,1,'kitchen/coffee.md','kitchen/coffee.md','kitchen/coffee.md','c81f5e833ea546ffb84302efafcf8ab31abde3626b41cffae8c068db0d2de441',14,'bf27499641d4',5,0,'2108600000000000005',NULL,1,0,0,0,1795197561.9229672,1795197561.9229672,1795197561.9229672,0.0,NULL,NULL,11795197561.922981,'','','','',0,0,0,0);
+INSERT INTO upload VALUES(523623516717222,1,1,'badges.md','badges.md','badges.md','63e79cceb907b494b16890d4de980c56d0ce1761afc64055d5b2285d2feb8d39',31,'bf27499641d4',5,0,'2108600000000000006',523623516717218,1,0,0,0,1795197561.9229672,1795197561.9229672,1795197561.9229672,0.0,NULL,NULL,11795197561.922998,'','','','',0,0,0,0);
+CREATE TRIGGER upload_added AFTER INSERT ON upload WHEN NEW.state IN (5, 6) BEGIN
+  INSERT INTO serving VALUES(NEW.mirror, NEW.binding, 1) ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE INDEX upload_due ON upload(mirror, state, rank) WHERE next_look_at IS NOT NULL;
+CREATE INDEX upload_final ON upload(created_at) WHERE state IN (11, 12);
+CREATE INDEX upload_named ON upload(binding, name)
+  WHERE (name <> label OR path <> label) AND state NOT IN (11, 12);
+CREATE UNIQUE INDEX upload_one_flight ON upload(mirror, binding, path, digest, recipe)
+  WHERE state IN (1, 2, 4) AND purpose = 0;
+CREATE UNIQUE INDEX upload_one_server ON upload(mirror, binding, path) WHERE state IN (5, 6);
+CREATE INDEX upload_place ON upload(mirror, path);
+CREATE INDEX upload_remote ON upload(binding, remote_id) WHERE remote_id IS NOT NULL;
+CREATE INDEX upload_state ON upload(mirror, binding, state, id);
+CREATE TRIGGER upload_turned AFTER UPDATE OF state ON upload
+WHEN (OLD.state IN (5, 6)) <> (NEW.state IN (5, 6)) BEGIN
+  INSERT INTO serving VALUES(NEW.mirror, NEW.binding, CASE WHEN NEW.state IN (5, 6) THEN 1 ELSE -1 END)
+    ON CONFLICT DO UPDATE SET n = n + excluded.n;
+END;
+CREATE INDEX upload_wanted ON upload(mirror, wanted_recipe) WHERE wanted_recipe <> '';
+DELETE FROM main.sqlite_sequence WHERE name='upload';
+INSERT INTO main.sqlite_sequence VALUES ('upload', 523623516717222);
+pragma user_version=12;
+COMMIT TRANSACTION;
