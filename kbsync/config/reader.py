@@ -156,28 +156,8 @@ def read_secret(value: Value, where: Whereabouts) -> str:
     return text
 
 
-_FETCH_AGAIN = (
-    "pages are not fetched by time any more; remove the key, and run kbsync retry PATH to fetch one again"
-)
-
-_SENT_AGAIN = "a document whose settings changed is sent again and never cut where it serves; remove the key"
-
-RETIRED: Mapping[str, str] = {
-    "mirrors[].target.reslice": _SENT_AGAIN,
-    "mirrors[].documents[].zhipu.refresh": _FETCH_AGAIN,
-    "mirrors[].documents[].gptbots.refresh": _FETCH_AGAIN,
-}
-"""Keys of earlier versions and what to write instead; `[]` stands for any item of a list.
-
-A key that is removed gets a row here, so that an old config is refused with file, line and cure.
-"""
-
-
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
     """The sentence for the key at `loc`, which is not known: what is, and where it may have been meant."""
-    place = "".join("[]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
-    if place in RETIRED:
-        return f"is gone: {RETIRED[place]}"
     words, key = tuple(known), str(loc[-1])
     sentence = f"unknown key; allowed: {', '.join(words) or 'none in this version'}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))

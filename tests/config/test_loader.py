@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.config.model import DeletionRules, DocumentRule, HttpConfig, MirrorConfig, NotifyConfig
 from kbsync.config.problems import ConfigError
-from kbsync.config.reader import RETIRED, load
+from kbsync.config.reader import load
 from kbsync.errors import UsageError
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig
@@ -129,18 +129,6 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
         "allowed: a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"
     )
     assert isinstance(caught.value, UsageError)
-
-
-@pytest.mark.parametrize("place", RETIRED)
-def test_a_key_that_is_gone_is_told_what_to_write_instead(tmp_path: Path, place: str) -> None:
-    *blocks, key = place.removeprefix("mirrors[].").split(".")
-    text = f"{{{key}: 1}}"
-    for block in reversed(blocks):
-        is_list = block.endswith("[]")
-        text = f"{{{block.removesuffix('[]')}: {'[' if is_list else ''}{text}{']' if is_list else ''}}}"
-    found = told(tmp_path, with_settings(text[1:-1]))
-    assert f"{key}: is gone: {RETIRED[place]}" in "".join(found)
-    assert "unknown key" not in "".join(found)
 
 
 def test_what_depends_on_an_unknown_type_is_not_told_as_well(tmp_path: Path) -> None:
