@@ -238,7 +238,7 @@ class Audit:
             fitting = (row for row in open_rows if listed.size in (None, row.size))
             if any(binding.naming.recognises(row.name, listed.name) for row in fitting):
                 return None
-        may_be_copy = False
+        may_be_copy = _has_mark(binding, listed)
         if path is not None and listed.digest is not None and listed.digest.startswith(TAG):
             may_be_copy = True
             self._tags[listed.remote_id] = listed.digest
@@ -336,10 +336,12 @@ class Audit:
                 continue
             if stray.row is None and stray.proof is Proof.NONE:
                 # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12). A
-                # person is told of it where it has a tag of ours, and its bytes are those of the tag.
+                # person is told of it where another state marked it, or where it has a tag of ours and the
+                # bytes of that tag.
                 entry = tx.entries.get(self._binding.mirror, stray.path)
                 is_copy = entry is not None and _has_bytes(entry, stray.listed)
-                if not is_copy and not self._fits_its_tag(stray):
+                is_told = _has_mark(self._binding, stray.listed) or self._fits_its_tag(stray)
+                if not is_copy and not is_told:
                     self.foreign.add(stray.remote_id)
                     continue
             left.append(stray)
@@ -415,6 +417,11 @@ class Audit:
         if stray.proof is Proof.NONE:
             why += "; nothing proves that it is ours, so it is left alone"
         return Discrepancy(stray.path, stray.remote_id, why, stray)
+
+
+def _has_mark(binding: Binding, listed: Listed) -> bool:
+    """It has the mark of an upload of a kbsync, and is for a path of ours."""
+    return binding.limits.marks and listed.upload_id is not None and listed.path is not None
 
 
 def _has_bytes(entry: FileRow, listed: Listed) -> bool:

@@ -71,7 +71,8 @@ class GptbotsMirror(RepairedMirror):
         text = self.chance.choice((text, self.text(path)))
         digest = sha256(text.encode()).hexdigest()
         url = f"{MARKER_BASE}/{path}#sha256={digest}&u={ANOTHER}&r=t600"
-        self.bench.add_foreign(self.kept(path).name, text, source_url=url)
+        planted = self.bench.add_foreign(self.kept(path).name, text, source_url=url)
+        self.expect_marked(planted, path, text)
 
     def undelete(self, one: OwnDocument) -> None:
         self.stored(one.id).deleted_at = None
@@ -104,7 +105,8 @@ class OpenaiMirror(RepairedMirror):
         """Sometimes with our very bytes."""
         text = self.chance.choice((text, self.text(path)))
         mark = Mark(path, sha256(text.encode()).hexdigest(), ANOTHER, "auto")
-        self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
+        planted = self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
+        self.expect_marked(planted, path, text)
 
     def give_name(self, one: OwnDocument, name: str) -> None:
         self.stored(one.id).attributes["path"] = name
@@ -155,6 +157,7 @@ class OpenWebuiMirror(RepairedMirror):
         planted = self.stored(self.bench.add_foreign(path, text))
         digest = sha256(text.encode()).hexdigest()
         planted.sent |= metadata_of(ANOTHER, "1", path, digest, str(planted.sent["knowledge_id"]))
+        self.expect_marked(planted.id, path, text)
 
     async def move_ours(self) -> None:
         """Others put a document of ours into a folder of theirs."""

@@ -65,7 +65,7 @@ class RepairedMirror(MessyMirror):
         world.settings = replace(world.settings, names=chance.choice(row.names))
         super().__init__(row.bench(world), chance)
         self._lists = [*row.behaviours, *self.lists]
-        # Documents of others whose names tell bytes as ours do, and those among them that have these bytes.
+        # Documents of others whose names tell bytes as ours do; those with these bytes, or with a mark.
         self.tagged, self.lookalikes = set[str](), set[str]()
         self._trouble = [*TROUBLE, *(one for one in row.oddities if one.op in LOOKS), *self.trouble]
 
@@ -117,6 +117,14 @@ class RepairedMirror(MessyMirror):
         """Another kbsync uploads a file that has the same path."""
         name = Naming(self.world.settings.prefix).name(path, sha256(text.encode()).hexdigest())
         self.lookalikes.add(self.bench.add_foreign(name, text))
+
+    def expect_marked(self, planted: str, path: str, text: str) -> None:
+        """Another kbsync's mark, or another state's: a twin of our file may go, any other text stays."""
+        if text == self.text(path):
+            self.pass_as_ours(planted)
+            self.want("duplicate", path)
+        else:
+            self.lookalikes.add(planted)
 
     def id_of(self, remote_id: str | None) -> str:
         """The id of a document at the stand-in."""
