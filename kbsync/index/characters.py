@@ -18,15 +18,22 @@ _UNSEEN_IN_TEXT = re.compile(_UNSEEN)
 # Joiners and variants of a sign or ideograph, which a text needs to look right and a word does not.
 _UNSEEN_IN_WORDS = re.compile(f"{_UNSEEN}|[\u200d\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
+_RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: of this block NFKC changes but two
+    "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
+    "厂小小巳幺旡日月歺民牛王目示羊聿肉虎覀西见角贝车邑長镸长门雨青韦页风飞食马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀",
+)
+"""Radicals that are whole characters: PDF programs write them for these."""
+_RADICAL = re.compile("[\u2e81-\u2ef3]")
+
 # Not all that NFKC would change: it takes 。 ， and … from a text, by which it is cut and read.
 _COMPATIBLE = re.compile(
-    "[\ufb00-\ufb06\ufb13-\ufb17\u2e9f\u2ef3\u2f00-\u2fd5０-９Ａ-Ｚａ-ｚ]"  # ligatures, radicals, full width
+    "[\ufb00-\ufb06\ufb13-\ufb17\u2e81-\u2ef3\u2f00-\u2fd5０-９Ａ-Ｚａ-ｚ]"  # ligatures, radicals, full width
     "|[\uff66-\uff9f]+|[\uffa1-\uffdc]+"  # half-width kana and Hangul, with the marks that follow
     "|(?<=[ぁ-ヿ])[\u309b\u309c]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ANY = re.compile(  # of these three and of what is unseen: one set is looked for in a tenth of the time
-    "[\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufb00-\ufb06\ufb13-\ufb17\u2e9f\u2ef3\u2f00-\u2fd5"
+    "[\u00ad\u200b\u2060\ufeff\ud800-\udfff\ufb00-\ufb06\ufb13-\ufb17\u2e81-\u2ef3\u2f00-\u2fd5"
     "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
 )
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
@@ -51,13 +58,15 @@ def legible(text: str) -> str:
 
 
 def _compose(found: re.Match[str]) -> str:
-    return unicodedata.normalize("NFKC", _replaced(found[0], _VOICED))
+    return unicodedata.normalize("NFKC", _replaced(found[0].translate(_RADICALS), _VOICED))
 
 
 def folded(text: str) -> str:
     """`text` as words of it are compared, whatever width, form or composition its characters have."""
     if text.isascii():
         return text
+    if _RADICAL.search(text):
+        text = text.translate(_RADICALS)
     text = _replaced(_UNSEEN_IN_WORDS.sub("", text), (*_VOICED, *_APART, *_HALF_WIDTH))
     return _normalized("NFKC", text)
 

@@ -26,6 +26,8 @@ VARIANT = "\U000e0100"  # selects a form of the ideograph before it
 SAME = [
     ("the o\ufb03ce is open", "office"),
     ("\u2f47\u672c\u8a9e", "日本語"),
+    ("\u2ed3期\u2ec5证\u2ea0宿", "长期见证民宿"),
+    ("\u2ed1期", "長期"),
     ("か\u3099っこう", "がっこう"),
     ("か\u309bっこう", "がっこう"),
     ("ﾊﾞｯｸｱｯﾌﾟ", "バックアップ"),
@@ -49,6 +51,11 @@ def test_either_way_of_writing_finds_the_other(tmp_path: Path, written: str, ask
         assert shown.spans or VARIANT in shown.text, "a variant is shown, and interrupts the word"
 
 
+def test_a_name_with_radicals_for_characters_is_found(tmp_path: Path) -> None:
+    with searching(tmp_path, [("\u2ed3\u2ed4.txt", "lamp"), ("b.txt", "lamp")]) as (searcher, _):
+        assert len(searcher.search(Query("长门"))) == 1
+
+
 @pytest.mark.parametrize("name", ["한국어.txt", "バックアップ.txt", "Überraschung.txt"])
 def test_a_name_as_macos_writes_it_is_found_as_people_type_it(tmp_path: Path, name: str) -> None:
     texts = [(unicodedata.normalize("NFD", name), "lamp"), ("b.txt", "lamp")]
@@ -57,9 +64,9 @@ def test_a_name_as_macos_writes_it_is_found_as_people_type_it(tmp_path: Path, na
 
 
 def test_a_text_is_shown_and_embedded_as_people_read_it() -> None:
-    raw = "# O\ufb03ce\n\nback\u00adup か\u3099 \u2f47 Ａ１，“x” … ½ ™ 👨\u200d👩\n"
+    raw = "# O\ufb03ce\n\nback\u00adup か\u3099 \u2f47\u2ed4 Ａ１，“x” … ½ ™ 👨\u200d👩\n"
     parsed = make_legible(parse_text("a.md", raw.encode()))
-    text = "# Office\n\nbackup が 日 A1，“x” … ½ ™ 👨\u200d👩\n"  # signs and joined pictures stay
+    text = "# Office\n\nbackup が 日门 A1，“x” … ½ ™ 👨\u200d👩\n"  # signs and joined pictures stay
     assert (parsed.text, parsed.title) == (text, "Office")
     [same] = chunk(Parsed(text, title="Office"))
     [made] = chunk(Parsed(raw, title="O\ufb03ce", tags=("か\u3099",)))

@@ -130,6 +130,7 @@ _SEARCHED = {
     "index.characters._ANY": [times("\ud800"), times("é"), _LETTERS],
     "index.characters._COMPATIBLE": [times("ｱ"), times("ﾡ"), times("か゛"), _LETTERS],
     "index.characters._MARKS": [times("é\u0301"), times("\u0301"), times("\u0301" * 63 + "a")],
+    "index.characters._RADICAL": [times("\u2ed3"), times("é"), _LETTERS],
     "index.characters._SURROGATE": [times("\ud800"), _LETTERS],
     "index.characters._UNSEEN_IN_TEXT": [times("\u200b"), times("\u00ad"), _LETTERS],
     "index.characters._UNSEEN_IN_WORDS": [times("\u200b"), times("\u200d"), _LETTERS],
