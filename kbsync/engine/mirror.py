@@ -30,7 +30,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
-from kbsync.engine.reconcile import Reconciler
+from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, CREDENTIALS, PASSING, TARGET_DOWN, as_halt, going_on
 from kbsync.engine.worker import Bodies, Worker
@@ -233,6 +233,7 @@ class BoundMirror:
             on_work=self._rows_written,
             keep=self.bodies.keep,
             on_tree=run.on_news,
+            page_seconds=math.inf if run.is_pass else PAGE_SECONDS,  # in a pass nobody waits for a turn
         )
         self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
         self.recipe_changes = RecipeChanges(store, journal, clock)

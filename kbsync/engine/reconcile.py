@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -288,7 +289,9 @@ def _known(row: FolderRow) -> StoredFolder:
 
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
-"""A page of files is read under the lock: a fresh hint waits for no more than this."""
+PAGE_SECONDS = 0.5
+"""A page of files is read under the lock. After so long a daemon leaves the rest of it for later: hints and
+commands wait for no more than this, however slow the disk is."""
 BURST = 64
 """More files at one look than this were not saved one by one by a person who waits: they are backlog."""
 
@@ -305,7 +308,8 @@ class Reconciler:
     """The disk side of one mirror.
 
     `on_work`: rows were written that the worker may care about. `keep`: bytes of a file that never gets
-    quiet, to be sent as they were read. `on_tree`: `scan_trees` has something to do.
+    quiet, to be sent as they were read. `on_tree`: `scan_trees` has something to do. `page_seconds`: the time
+    after which the rest of a page is left for the next.
     """
 
     def __init__(
@@ -317,6 +321,7 @@ class Reconciler:
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
         on_tree: Callable[[], None] = lambda: None,
+        page_seconds: float = math.inf,
     ) -> None:
         settings = journal.binding.settings
         self._store = store
@@ -325,6 +330,7 @@ class Reconciler:
         self._on_work = on_work
         self._keep = keep
         self._on_tree = on_tree
+        self._page_seconds = page_seconds
         self._trees: dict[str, int] = {}  # to be scanned, each with the number of its scan
         self._samples: dict[str, Sample] = {}
         self._stopping = False
@@ -516,9 +522,11 @@ class Reconciler:
 
     async def look_at(self, paths: Iterable[str]) -> None:
         """Look at all of these, and go through the directories among them."""
-        hints = [Hint(path, HintKind.FILE) for path in sorted(paths)]
-        while hints and not self._stopping:
-            hints = await self.take_hints(hints)
+        remaining = iter(sorted(paths))
+        while page := list(itertools.islice(remaining, PAGE)):
+            hints = [Hint(path, HintKind.FILE) for path in page]
+            while hints and not self._stopping:
+                hints = await self.take_hints(hints)
         await self.scan_trees()
 
     async def _note_lost_trees(self, looked: Sequence[tuple[str, Look]]) -> None:
@@ -546,14 +554,13 @@ class Reconciler:
             elif found.stamp is not None and found.kind is not None and rules is not None:
                 sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
         page = _page(iter(sights))
-        if page:
-            await self._take_page(page, deep=False, known_new=False)
+        left = [*await self._take_page(page), *sights[len(page) :]]
         await self._note_absent(looked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
                 self._request_scan(folder)
-        return [sight.path for sight in sights[len(page) :]]
+        return [sight.path for sight in left]
 
     def _looks(self, paths: Sequence[str]) -> list[Looked]:
         binding = self._journal.binding
@@ -664,11 +671,10 @@ class Reconciler:
                 forced.add(path)
                 sight = replace(sight, forced=True, sample=self._samples.get(path))
             sights.append(sight)
-        # What does not fit into a page of bytes stays tracked, and due.
+        # What does not fit into a page stays tracked, and due.
         page = _page(iter(sights))
-        if page:
-            await self._take_page(page, deep=False, known_new=False)
-        forced &= {sight.path for sight in page}
+        left = await self._take_page(page)
+        forced &= {sight.path for sight in page[: len(page) - len(left)]}
         await self._note_absent(looked)
         for path in forced:
             if path in self.settling:  # it vanished while it was read, say
@@ -679,20 +685,27 @@ class Reconciler:
         self, sights: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> bool:
         """Judge files and record what follows, a page at a time; False when stopped before the end."""
-        left = iter(sights)
-        while page := _page(left):
-            if self._stopping:
-                return False
-            await self._take_page(page, deep, known_new)
+        remaining = iter(sights)
+        while page := _page(remaining):
+            left: Sequence[FoundFile] = page
+            while left:
+                if self._stopping:
+                    return False
+                left = await self._take_page(left, deep=deep, known_new=known_new)
         return True
 
-    async def _take_page(self, page: Sequence[FoundFile], deep: bool, known_new: bool) -> None:
+    async def _take_page(
+        self, page: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
+    ) -> Sequence[FoundFile]:
+        """Judge files and record what follows, as many as there is time for; returns those that are left."""
+        if not page:
+            return page
         async with self._taking:  # a judgement is recorded before the next one about the same file begins
             awaited = {sight.path for sight in page if sight.path in self.settling}
-            judged = await asyncio.to_thread(self._judge_all, page, deep, known_new, awaited)
+            judged, left = await asyncio.to_thread(self._judge_page, page, deep, known_new, awaited)
             seen = [j for j in judged if isinstance(j, FileSeen)]
             waits = [j for j in judged if isinstance(j, Wait)]
-            if len(seen) > BURST:
+            if len(seen) + len(left) > BURST:
                 seen = [replace(one, fresh=False) for one in seen]
 
             def record(tx: Tx) -> None:
@@ -705,15 +718,20 @@ class Reconciler:
                 await self._store.write(record)
                 self._note(seen, waits)
                 self._on_work()
+        return left
 
-    def _judge_all(
+    def _judge_page(
         self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
-    ) -> list[Judgement]:
+    ) -> tuple[list[Judgement], Sequence[FoundFile]]:
+        """Judge the first of these, until the time of a page is over; returns those that are left as well."""
+        until = self._clock.steady() + self._page_seconds
         binding = self._journal.binding
         paths = [] if known_new else [sight.path for sight in sights]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
-        judged = []
-        for sight in sights:
+        judged = list[Judgement]()
+        for number, sight in enumerate(sights):
+            if number and self._clock.steady() >= until:
+                return judged, sights[number:]
             known = entries.get(sight.path)
             is_stored = (
                 known is not None
@@ -735,7 +753,7 @@ class Reconciler:
             )
             tell_judged(binding.settings.name, sight, known, judgement)
             judged.append(judgement)
-        return judged
+        return judged, []
 
     def _note(self, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
         now = self._clock.steady()

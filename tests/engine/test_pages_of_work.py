@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kbsync.engine import deletions, inbox
+from kbsync.engine import deletions, inbox, reconcile
 from kbsync.engine.journal import Journal
+from kbsync.engine.reconcile import PAGE_SECONDS
 from kbsync.errors import Rejected
+from kbsync.source.hints import Hint, HintKind
+from kbsync.source.read import ReadProblem, StableDigest
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 
@@ -77,3 +82,71 @@ async def test_many_failures_are_retried_by_pages(world: World, largest: list[in
     await world.once()
     assert world.statuses() == {"ready": 3 * MANY}
     assert max(largest) <= 2 * SMALL
+
+
+class Slow(World):
+    """How many files were read and how many bytes, since each commit; reading one takes its time."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        super().__init__(tmp_path)
+        self.reads, self.bytes = [0], [0]
+        self.on_commit = lambda _moment: self.restart()
+        self.seconds = 0.0
+
+    def restart(self) -> None:
+        self.reads.append(0)
+        self.bytes.append(0)
+
+    def read(self, root: Path, path: str, *more: Any) -> StableDigest | ReadProblem:
+        self.reads[-1] += 1
+        self.bytes[-1] += (root / path).stat().st_size
+        self.clock.now += self.seconds
+        return _digest(root, path, *more)
+
+
+_digest = reconcile.digest
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slow:
+    world = Slow(tmp_path)
+    monkeypatch.setattr(reconcile, "digest", world.read)
+    return world
+
+
+@pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
+async def test_a_daemon_reads_slow_files_for_a_moment_only_before_others_have_their_turn(
+    slow: Slow, how: str
+) -> None:
+    slow.seconds = 0.1
+    await take(slow, how, 40)
+    assert max(slow.reads) <= PAGE_SECONDS / slow.seconds + 1
+    assert slow.served() == slow.on_disk()
+
+
+@pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
+async def test_files_are_read_a_page_of_bytes_at_a_time(
+    slow: Slow, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "PAGE_BYTES", 100)
+    await take(slow, how, 40)
+    assert max(slow.bytes) <= 100 + len("text of f10")
+    assert slow.served() == slow.on_disk()
+
+
+async def take(world: Slow, how: str, files: int) -> None:
+    """The files are new in the folder of a daemon: found by a scan, by events, or when they are quiet."""
+    async with world.begun() as bound:
+        await bound.compare()
+        world.write_many(files)
+        hints = [Hint(f"f{number}.md", HintKind.FILE) for number in range(files)]
+        if how == "quiet":
+            for path in world.root.iterdir():
+                os.utime(path, (world.clock.wall(), world.clock.wall()))
+        if how == "scan":
+            await bound.compare()
+        while hints and how != "scan":
+            hints = await bound.reconciler.take_hints(hints)
+        for _ in range(60):
+            await bound.do_due_work()
+            await world.clock.sleep(1.0)
