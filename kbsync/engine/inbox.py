@@ -95,7 +95,9 @@ class Inbox:
         refuse_malformed(message)
         match message.verb:
             case "retry":
-                await self._retry(message.args.get("paths"), answer)
+                paths = message.args.get("paths")
+                await self._retry(paths)
+                answer.look_at |= await self._find_unread(paths)
             case "repair":
                 await self._repair(message)
         await self._store.write(partial(self._end, message, answer))
@@ -107,7 +109,6 @@ class Inbox:
                     tx.holds.approve(hold, self._clock.wall())
             case "retry":
                 answer.resumed = True
-                answer.look_at.update(self._troubled(tx, message.args.get("paths")))
             case "repair":
                 answer.look_at.update(message.args.get("stale", ()))
                 status.clear_last_audit(tx, self._journal.binding.mirror)
@@ -115,17 +116,22 @@ class Inbox:
                 answer.audits = True
         tx.inbox.done(message.id)
 
-    def _troubled(self, tx: Tx, paths: Collection[str] | None) -> list[str]:
+    async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
         """What could not be read, all of it or of these paths."""
-        mirror = self._journal.binding.mirror
-        troubled = [entry.path for entry in tx.entries.unread(mirror)]
-        troubled += [folder.path for folder in tx.folders.problems(mirror) if not folder.shut]
-        return [path for path in troubled if paths is None or path in paths]
+        mirror, wanted = self._journal.binding.mirror, None if paths is None else set(paths)
+        folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
+        unread = {folder.path for folder in folders if not folder.shut}
+        after = (0, "")
+        while rows := await self._store.read(lambda tx: tx.entries.unread(mirror, after, PAGE)):  # noqa: B023
+            after = rows[-1][0]
+            unread.update(path for _, path in rows)
+        return unread if wanted is None else unread & wanted
 
-    async def _retry(self, paths: Collection[str] | None, answer: InboxResult) -> None:
+    async def _retry(self, paths: Collection[str] | None) -> None:
         """Release failed documents: all, or those of these paths."""
         binding = self._journal.binding
         links = [path for path in paths or () if is_link(path)]
+        named = None if paths is None else frozenset(paths)
 
         def fetch_again(tx: Tx) -> None:
             for path in links:
@@ -158,7 +164,7 @@ class Inbox:
             after, last = 0, await self._store.read(lambda tx: tx.uploads.highest())
             while after < last and (rows := await self._store.read(partial(_at, find, after))):
                 after = rows[-1].id
-                wanted = [row for row in rows if row.id <= last and (paths is None or row.path in paths)]
+                wanted = [row for row in rows if row.id <= last and (named is None or row.path in named)]
                 await self._store.write(partial(change, wanted))
 
     def _fetch_again(self, tx: Tx, path: str) -> None:

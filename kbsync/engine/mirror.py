@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -30,7 +31,7 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
-from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
+from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.engine.status import BAD_CONFIG, CREDENTIALS, PASSING, TARGET_DOWN, as_halt, going_on
 from kbsync.engine.worker import Bodies, Worker
@@ -130,6 +131,7 @@ class Rechecks:
     def __init__(self, settings: MirrorSettings) -> None:
         self._first, self._longest = settings.settle, settings.settle_longest
         self._due: dict[str, float] = {}
+        self._queue: list[tuple[float, str]] = []  # a heap of the same, and of what was put off since
         self._times = Counter[str]()
 
     def __bool__(self) -> bool:
@@ -137,7 +139,12 @@ class Rechecks:
 
     def add(self, paths: Iterable[str], now: float) -> None:
         """Look at these at `now`, steady seconds."""
-        self._due.update(dict.fromkeys(paths, now))
+        for path in paths:
+            self._put(path, now)
+
+    def _put(self, path: str, at: float) -> None:
+        self._due[path] = at
+        heapq.heappush(self._queue, (at, path))
 
     def add_changed(self, path: str, now: float) -> int:
         """The file changed between its read and its upload; returns how often in a row."""
@@ -145,23 +152,32 @@ class Rechecks:
         times = self._times[path]
         pause = 0.0 if times == 1 else min(self._longest, self._first * 2.0 ** min(times - 2, 30))
         if times <= MOST_RECHECKS:
-            self._due[path] = now + pause
+            self._put(path, now + pause)
         return times
 
     def forget(self, path: str) -> None:
         """It was sent: the next change is the first."""
         self._times.pop(path, None)
 
-    def take(self, now: float = math.inf) -> set[str]:
-        """The paths that are due; they are no more."""
-        due = {path for path, at in self._due.items() if at <= now}
-        for path in due:
+    def take_page(self, now: float) -> list[str]:
+        """The paths that are due first, as many as are looked at in one go; they are no more."""
+        page = list[str]()
+        while len(page) < PAGE and (at := self.next_due()) is not None and at <= now:
+            _, path = heapq.heappop(self._queue)
             del self._due[path]
-        return due
+            page.append(path)
+        return page
+
+    def take_all(self) -> Collection[str]:
+        """All paths, also those that are due later; they are no more."""
+        taken, self._due, self._queue = self._due.keys(), {}, []
+        return taken
 
     def next_due(self) -> float | None:
         """When the next path is due, steady seconds; None while there is none."""
-        return min(self._due.values(), default=None)
+        while self._queue and self._due.get(self._queue[0][1]) != self._queue[0][0]:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
 
 
 log = structlog.get_logger("kbsync")
@@ -329,12 +345,12 @@ class BoundMirror:
             await self._resume()
         if answer.audits:
             self.auditing.asked.set()
-        # In a pass no path is looked at more than a few times, so it waits for none of their pauses.
-        paths = self.rechecks.take() if snapshot is not None else self.rechecks.take(run.clock.steady())
         if snapshot is None:
-            left = await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in sorted(paths)])
+            paths = self.rechecks.take_page(run.clock.steady())
+            left = await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in paths])
             self.rechecks.add((hint.path for hint in left), run.clock.steady())
-        elif admitted := snapshot.admit(paths):
+        # In a pass no path is looked at more than a few times, so it waits for none of their pauses.
+        elif admitted := snapshot.admit(self.rechecks.take_all()):
             await self.reconciler.look_at(admitted)
             snapshot.looked_at(run.clock.steady())
         overdue = await self.reconciler.settle_due()

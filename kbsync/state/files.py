@@ -403,9 +403,22 @@ class Entries:
         rows = self._db.execute(sql, (ino, mirror))
         return [join(unbind(folder), unbind(name)) for folder, name in rows]
 
-    def unread(self, mirror: int) -> list[FileRow]:
-        """Files that could not be read at the last look."""
-        return [e for e in self.of_status(mirror, Status.FAILED) if e.stamp.size < 0]
+    def unread(
+        self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
+    ) -> list[tuple[tuple[int, str], str]]:
+        """Files that could not be read at the last look, each with its place in the order of this list.
+
+        `after`: the place of the last one of the page before.
+        """
+        sql = (
+            "SELECT e.folder, e.name, f.path FROM entry e INDEXED BY entry_noted"
+            " CROSS JOIN folder f ON e.folder = f.id WHERE e.status IN (1, 2, 3, 4) AND e.status = ?1"
+            " AND e.size < 0 AND f.mirror = ?2 AND (e.folder, e.name) > (?3, ?4)"
+            " ORDER BY e.folder, e.name LIMIT ?5"
+        )
+        folder, name = after
+        rows = self._db.execute(sql, (int(Status.FAILED), mirror, folder, bind(name), limit))
+        return [((number, unbind(name)), join(unbind(path), unbind(name))) for number, name, path in rows]
 
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True

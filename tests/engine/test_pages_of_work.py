@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kbsync.engine import deletions, inbox, reconcile
+from kbsync.engine import deletions, inbox, mirror, reconcile
 from kbsync.engine.journal import Journal
-from kbsync.engine.reconcile import PAGE_SECONDS
+from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
 from kbsync.errors import Rejected
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.read import ReadProblem, StableDigest
+from kbsync.source.read import ReadProblem, StableDigest, UnreadableFile
+from kbsync.state.files import Entries
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 
@@ -82,6 +83,52 @@ async def test_many_failures_are_retried_by_pages(world: World, largest: list[in
     await world.once()
     assert world.statuses() == {"ready": 3 * MANY}
     assert max(largest) <= 2 * SMALL
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Paths whose files cannot be read."""
+    paths, read = set[str](), reconcile.digest
+
+    def digest(root: Path, path: str, *more: Any) -> StableDigest | ReadProblem:
+        return UnreadableFile("permission denied") if path in paths else read(root, path, *more)
+
+    monkeypatch.setattr(reconcile, "digest", digest)
+    return paths
+
+
+async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
+    world: World, unreadable: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`retry` after their permissions were corrected: no call is given more than a page of them."""
+    for room in (inbox, mirror, reconcile):
+        monkeypatch.setattr(room, "PAGE", SMALL)
+    world.write_many(MANY)
+    unreadable.update(f"f{number}.md" for number in range(MANY))
+    await world.once()
+    assert world.statuses() == {"failed": MANY}
+    sizes, take_hints, unread = list[int](), Reconciler.take_hints, Entries.unread
+
+    async def take_counted(self: Reconciler, hints: Sequence[Hint]) -> list[Hint]:
+        sizes.append(len(hints))
+        return await take_hints(self, hints)
+
+    def unread_counted(self: Entries, *args: Any) -> Any:
+        rows = unread(self, *args)
+        sizes.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(Reconciler, "take_hints", take_counted)
+    monkeypatch.setattr(Entries, "unread", unread_counted)
+    async with world.begun() as bound:
+        await bound.compare()
+        unreadable.clear()
+        await bound.run.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
+        for _ in range(2 * MANY):
+            await bound.do_due_work()
+            await world.clock.sleep(1.0)
+    assert world.statuses() == {"ready": MANY}
+    assert 0 < max(sizes) <= SMALL
 
 
 class Slow(World):
