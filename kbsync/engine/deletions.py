@@ -201,13 +201,13 @@ class Deletions:
     async def weigh(self, *, now: bool = False) -> int:
         """Weigh the collected deletions once none came for a while (`now`: the collection is complete).
 
-        They are decided about as one, in a transaction that takes no time for each, and the rest follows a
-        page at a time: also after a crash. Returns how many of them wait for a person from now on.
+        One short transaction decides about all of them, and the rest follows by pages, also after a crash.
+        Returns how many of them wait for a person from now on.
         """
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         held = 0
         if n:
-            await self._release_let_go()  # of a run that was cut off
+            await self._carry_out_weighed()  # of a run that was cut off
             if not (now or self._clock.wall() >= self._weigh_at(first, last)):
                 return 0
             longest = first + self._journal.binding.settings.settle_longest
@@ -217,9 +217,7 @@ class Deletions:
                 return 0
             began = await self._withdraw_others()
             held = await self._store.write(partial(self._weigh, began))
-            if held:
-                await self._withdraw_others()
-            await self._release_let_go()
+            await self._carry_out_weighed()
         # Nothing is to be weighed any more; only what may have moved is still waited for.
         self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
         return held
@@ -260,19 +258,31 @@ class Deletions:
             tx.holds.log(self._mirror, now, batch)
         return 0
 
-    async def _release_let_go(self) -> None:
-        """Set to be deleted what was weighed and let through."""
+    async def _carry_out_weighed(self) -> None:
+        """Set to be deleted what was let through, and to be approved what was held."""
 
-        def release(tx: Tx) -> int:
-            page = tx.holds.candidates(self._mirror, let_go=True, limit=PAGE)
-            for candidate in page:
-                if self._is_still_to_go(tx, candidate):
+        def carry_out(tx: Tx) -> int:
+            page = tx.holds.weighed(self._mirror, PAGE)
+            for candidate, hold in page:
+                if not self._is_still_to_go(tx, candidate):
+                    continue
+                if hold is None:
                     self._release(tx, candidate.upload)
-                tx.holds.withdraw(self._mirror, candidate.path)
+                else:
+                    self._hold(tx, candidate, hold)
+            tx.holds.end_empty(self._mirror, self._clock.wall())
             return len(page)
 
-        while await self._store.write(release):
+        while await self._store.write(carry_out):
             pass
+
+    def _hold(self, tx: Tx, candidate: Candidate, hold: int) -> None:
+        tx.holds.withdraw(self._mirror, candidate.path)
+        upload = tx.uploads.get(candidate.upload)
+        assert upload is not None
+        tx.holds.add_item(hold, HoldItem(candidate.path, upload.id, upload.digest, candidate.cause))
+        tx.uploads.save(lifecycle.hold(upload))
+        self._journal.decide(tx, candidate.path)
 
     def _is_still_to_go(self, tx: Tx, candidate: Candidate) -> bool:
         """The path still has to part with exactly this upload; else the candidate is withdrawn."""

@@ -51,9 +51,12 @@ class Hold:
 
 _BATCH = (
     "FROM candidate c JOIN upload u ON u.id = c.upload AND u.state = 5 AND u.path = c.path"
-    " WHERE c.mirror = ?1 AND NOT c.let_go"
+    " WHERE c.mirror = ?1 AND NOT c.let_go AND c.hold IS NULL"
 )
 """What is weighed as one."""
+
+_IS_WHOLE = "NOT EXISTS(SELECT 1 FROM candidate c WHERE c.hold = hold.id)"
+"""All that a hold is about has joined it."""
 
 
 class Holds(Table):
@@ -64,7 +67,7 @@ class Holds(Table):
         self._db.execute(
             "INSERT INTO candidate(mirror, path, upload, cause, at) VALUES(?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause,"
-            " let_go = let_go AND upload = excluded.upload",
+            " let_go = let_go AND upload = excluded.upload, hold = iif(upload = excluded.upload, hold, NULL)",
             (mirror, bind(path), upload, cause, now),
         )
 
@@ -72,17 +75,23 @@ class Holds(Table):
         """The path is wanted again."""
         self._db.execute("DELETE FROM candidate WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
-    def candidates(
-        self, mirror: int, *, let_go: bool = False, after: str | None = None, limit: int = -1
-    ) -> list[Candidate]:
-        """What waits to be weighed, or was and is let go, by path; from the one after `after`."""
+    def candidates(self, mirror: int, *, after: str | None = None, limit: int = -1) -> list[Candidate]:
+        """What waits to be weighed, by path; from the one after `after`."""
         sql = (
-            "SELECT path, upload, cause, at FROM candidate WHERE mirror = ?1 AND let_go = ?2"
-            " AND (?3 IS NULL OR path > ?3) ORDER BY path LIMIT ?4"
+            "SELECT path, upload, cause, at FROM candidate WHERE mirror = ?1 AND NOT let_go AND hold IS NULL"
+            " AND (?2 IS NULL OR path > ?2) ORDER BY path LIMIT ?3"
         )
-        bound = None if after is None else bind(after)
-        rows = self._db.execute(sql, (mirror, let_go, bound, limit))
+        rows = self._db.execute(sql, (mirror, None if after is None else bind(after), limit))
         return [Candidate(unbind(path), upload, cause, at) for path, upload, cause, at in rows]
+
+    def weighed(self, mirror: int, limit: int) -> list[tuple[Candidate, int | None]]:
+        """What was weighed and still is a candidate, with the hold that it joins (None: it is let go)."""
+        sql = (
+            "SELECT path, upload, cause, at, hold FROM candidate WHERE mirror = ?"
+            " AND (let_go OR hold IS NOT NULL) ORDER BY path LIMIT ?"
+        )
+        rows = self._db.execute(sql, (mirror, limit))
+        return [(Candidate(unbind(path), upload, cause, at), hold) for path, upload, cause, at, hold in rows]
 
     def is_candidate(self, mirror: int, path: str) -> bool:
         """The deletion of this path's document waits to be weighed."""
@@ -95,20 +104,13 @@ class Holds(Table):
 
     def let_batch_go(self, mirror: int) -> None:
         """All that is to be weighed is let through."""
-        self._db.execute("UPDATE candidate SET let_go = 1 WHERE mirror = ?", (mirror,))
+        self._db.execute("UPDATE candidate SET let_go = 1 WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def hold_batch(self, mirror: int, now: float) -> None:
-        """All that is to be weighed waits for a person, in one hold; the uploads are HELD."""
+        """All that is to be weighed waits for a person, in one hold that it is still to join."""
         hold = self.open(mirror, now)
-        self._db.execute(
-            f"INSERT OR REPLACE INTO hold_item SELECT ?2, c.path, u.id, u.digest, c.cause {_BATCH}",
-            (mirror, hold),
-        )
-        sql = (
-            "UPDATE upload SET state = 6, next_look_at = NULL"
-            " WHERE state = 5 AND id IN (SELECT upload FROM hold_item WHERE hold = ?)"
-        )
-        self._db.execute(sql, (hold,))
+        sql = "UPDATE candidate SET hold = ? WHERE mirror = ? AND NOT let_go AND hold IS NULL"
+        self._db.execute(sql, (hold, mirror))
 
     def candidate_times(self, mirror: int) -> tuple[int, float, float]:
         """Number of candidates, and when the first and the last were found (0.0 for none)."""
@@ -135,10 +137,10 @@ class Holds(Table):
         )
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Holds of this kind that have not ended, oldest first."""
+        """Whole holds of this kind that have not ended, oldest first."""
         sql = (
-            "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"
-            " WHERE mirror = ? AND kind = ? AND ended_at IS NULL ORDER BY id"
+            "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"  # noqa: S608 - a constant of ours
+            f" WHERE mirror = ? AND kind = ? AND ended_at IS NULL AND {_IS_WHOLE} ORDER BY id"
         )
         return [Hold(*row) for row in self._db.execute(sql, (mirror, kind))]
 
@@ -172,8 +174,9 @@ class Holds(Table):
     def end_empty(self, mirror: int, now: float) -> None:
         """Holds of deletions that are about nothing have ended."""
         self._db.execute(
-            "UPDATE hold SET ended_at = ? WHERE mirror = ? AND kind = ? AND ended_at IS NULL"
-            " AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id)",
+            "UPDATE hold SET ended_at = ?"  # noqa: S608 - a constant of ours
+            " WHERE mirror = ? AND kind = ? AND ended_at IS NULL"
+            f" AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id) AND {_IS_WHOLE}",
             (now, mirror, DELETIONS),
         )
 

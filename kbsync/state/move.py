@@ -20,7 +20,7 @@ _MOVED: dict[str, dict[str, str]] = {
     "folder": {"id": "id + :folder", "mirror": "mirror + :mirror", "parent": "parent + :folder"},
     "entry": {"folder": "folder + :folder"},
     "upload": {"mirror": "mirror + :mirror", "binding": "binding + :binding"},
-    "candidate": {"mirror": "mirror + :mirror"},
+    "candidate": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "hold": {"id": "id + :hold", "mirror": "mirror + :mirror"},
     "hold_item": {"hold": "hold + :hold"},
     "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},

@@ -103,7 +103,8 @@ WHEN (OLD.state IN (5, 6)) <> (NEW.state IN (5, 6)) BEGIN
 END;
 
 CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
-  at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+  at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0, hold INTEGER, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 CREATE TABLE hold(id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, made_at REAL NOT NULL,
   approved_at REAL, ended_at REAL, kind TEXT NOT NULL DEFAULT 'deletions', detail TEXT NOT NULL DEFAULT '');
 CREATE TABLE hold_item(hold INTEGER NOT NULL REFERENCES hold(id), path NOT NULL, upload INTEGER NOT NULL,
@@ -127,10 +128,16 @@ ALTER TABLE mirror DROP COLUMN attached;
 """
 """Whether the config names a mirror is asked of the config."""
 
+HELD_BY_PAGES = """
+ALTER TABLE candidate ADD COLUMN hold INTEGER;
+CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
+"""
+"""Deletions that were weighed and wait for a person, each with the hold that it is still to join."""
+
 OLDEST = 12
 """The first schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (NO_ATTACHED,)
+MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES)
 """Script i turns schema `OLDEST` + i into the next; never edited once released, only added to."""
 
 VERSION = OLDEST + len(MIGRATIONS)

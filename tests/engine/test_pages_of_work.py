@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.core import lifecycle
 from kbsync.engine import deletions, inbox, mirror, reconcile
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
@@ -17,8 +18,10 @@ from kbsync.errors import Rejected
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.read import ReadProblem, StableDigest, UnreadableFile
 from kbsync.state.files import Entries
+from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
+from tests.share import long
 
 MANY, SMALL = 60, 7
 
@@ -53,6 +56,54 @@ async def test_many_deletions_are_weighed_held_and_approved_by_pages(
     await world.once()
     assert world.statuses() == {"ready": 5}
     assert max(largest) <= 2 * SMALL  # a path that parts with its document is decided about once more
+
+
+async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
+    world: World, largest: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No transaction takes long, and nobody is asked about a part of them."""
+    await world.mirrored(MANY)
+    world.delete_many(MANY - 5)
+    held, asked, hold = [0], set[int](), lifecycle.hold
+
+    def counting(row: Any) -> Any:
+        held[-1] += 1
+        return hold(row)
+
+    def committed(moment: str) -> None:
+        held.append(0)
+        if moment == "after" and world.store is not None:
+            asked.add(world.store.read_now(lambda tx: sum(map(tx.holds.item_count, whole(tx)))))
+
+    def whole(tx: Any) -> list[int]:
+        return [each.id for each in tx.holds.current(world.run.mirror)]
+
+    monkeypatch.setattr(lifecycle, "hold", counting)
+    world.on_commit = committed
+    await world.once()
+    assert sum(held) == MANY - 5 and max(held) <= SMALL
+    assert asked == {0, MANY - 5}
+
+
+@long
+async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_question(
+    tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletions, "PAGE", 2)
+    for at in itertools.count(1, 2):
+        (place := tmp_path / str(at)).mkdir()
+        world = World(place)
+        await world.mirrored(10)
+        world.delete_many(8)
+        guillotine = Guillotine(at)
+        await world.crash(guillotine)
+        end = await world.once()
+        assert end.complete and len(world.base.documents) == 10
+        [hold] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))  # noqa: B023
+        assert world.look_up(lambda tx: tx.holds.item_count(hold.id)) == 8  # noqa: B023
+        if not guillotine.fallen:
+            break
+    assert at > 10
 
 
 async def test_deletions_that_go_unasked_go_by_pages(world: World, largest: list[int]) -> None:

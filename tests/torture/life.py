@@ -204,7 +204,10 @@ class Life:
         if not path.exists():
             return
         with closing(apsw.Connection(str(path))) as db:
-            db.execute("ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1")
+            db.execute(
+                "ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1;"
+                "DROP INDEX candidate_hold; ALTER TABLE candidate DROP COLUMN hold"
+            )
             db.pragma("user_version", schema.OLDEST)
         if self.chance.random() < 0.5:  # else it looks as if it came from a backup
             path.with_name("state.db-wal").touch()
