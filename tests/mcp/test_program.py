@@ -260,6 +260,37 @@ async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_b
         daemon.close()
 
 
+async def test_a_daemon_that_ran_between_two_looks_is_waited_for_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
+    place.configure()
+    opened = OpenInstallation(chosen(place, config=place.config))
+    state_dir = opened.installation.state_dir
+    state_dir.mkdir(parents=True)
+    looks, daemon = 0, contextlib.ExitStack()
+    daemon.enter_context(lock.held(state_dir))
+
+    def look(_state_dir: Path) -> bool:
+        nonlocal looks
+        looks += 1
+        daemon.close()
+        with lock.held(state_dir):  # a daemon that ran since the last look, and has just stopped
+            return False
+
+    monkeypatch.setattr(serving.lock, "is_held", look)
+    mirroring = serving.Mirroring(opened)
+    keeping = asyncio.create_task(mirroring.keep())
+    try:
+        async with asyncio.timeout(SETTLED):
+            while looks < 3 * serving.FREE_FOR:
+                assert looks == 0 or not opened.will_mirror
+                await asyncio.sleep(0.01)
+    finally:
+        await mirroring.end(keeping)
+        daemon.close()
+
+
 @long
 def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(place: Place) -> None:
     place.configure()

@@ -565,7 +565,7 @@ MISTAKES = {
     "assistant-takes-over-at-once": Mistake(
         "a service that is restarted finds its place taken by an assistant",
         "kbsync/cli/commands/mcp/serving.py",
-        "free = 0 if lock.is_held(opened.installation.state_dir) else free + 1",
+        "free = 0 if has_run else free + 1",
         "free = FREE_FOR",
         ("tests/mcp/test_program.py",),
     ),

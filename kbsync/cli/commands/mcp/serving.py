@@ -111,8 +111,12 @@ class Mirroring:
                 opened.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
+            state_dir = opened.installation.state_dir
+            taken_at = lock.taken_at(state_dir)
             await asyncio.sleep(LOOK_EVERY)
-            free = 0 if lock.is_held(opened.installation.state_dir) else free + 1
+            # A daemon that is restarted again and again may hold the lock only between looks.
+            has_run = lock.is_held(state_dir) or lock.taken_at(state_dir) != taken_at
+            free = 0 if has_run else free + 1
 
     async def follow_config(self) -> None:
         """Work and answer by the config as it is now, until cancelled. One that is no good is not taken."""
