@@ -157,6 +157,9 @@ def check_state_dir(
         )
     if not create:
         return
+    if read_only_mount(path):
+        reason = f"the state directory {path} is on a file system that is mounted read-only"
+        raise UsageError(f"{reason}; {elsewhere}")
     try:
         make_private_folder(path)
     except OSError as error:
@@ -168,6 +171,18 @@ def check_state_dir(
         )
     if path.stat().st_mode & stat.S_IWOTH:  # anybody could put another state in its place
         raise UsageError(f"everybody may write into the state directory {path}; chmod o-w it, or {elsewhere}")
+
+
+def read_only_mount(path: Path) -> Path | None:
+    """Where the file system of `path`, which need not exist, is mounted, if it is mounted read-only."""
+    places = (path, *path.parents)
+    try:
+        there = next(each for each in places if each.exists())
+        if os.statvfs(there).f_flag & os.ST_RDONLY:
+            return next(each for each in places if os.path.ismount(each))
+    except OSError:
+        return None  # whoever uses the path says what is wrong with it
+    return None
 
 
 def is_inside(inner: Path, outer: Path) -> bool:

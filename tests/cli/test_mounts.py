@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -58,6 +59,23 @@ def write(folder: Path, count: int) -> None:
     folder.mkdir(exist_ok=True)
     for i in range(count):
         (folder / f"f{i}.md").write_text(f"# Title {i}\n\n" + f"words about number{i} and more. " * 100)
+
+
+@pytest.mark.parametrize("name", ["state", "none/yet"])
+def test_a_state_on_a_disk_that_is_mounted_read_only_is_said_to_be(tmp_path: Path, name: str) -> None:
+    folder, small = tmp_path / "docs", tmp_path / "small"
+    write(folder, 1)
+    with mounted(small, "2500k"):
+        (small / "state").mkdir(mode=0o700)
+        remount(small, "ro")
+        options = ("--folder", folder, "--state-dir", small / name)
+        checks = json.loads(kbsync("doctor", "--json", *options).stdout)["checks"]
+        once = kbsync("--once", *options)
+    [check] = [check for check in checks if check["name"] == "state"]
+    assert check["cure"] == f"sudo mount -o remount,rw {small}"
+    assert once.returncode == 2
+    reason = f"the state directory {small / name} is on a file system that is mounted read-only"
+    assert f"{reason}; name another place" in once.stderr
 
 
 @long

@@ -84,6 +84,10 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
     place = installation.state_dir
     places.check_state_dir(place, [mirror.folder for mirror in installation.config.mirrors], create=False)
+    if mount := places.read_only_mount(place):
+        cure = f"sudo mount -o remount,rw {shell_word(str(mount))}"
+        yield wrong("state", f"{place} is on a file system that is mounted read-only", cure, Code.USAGE)
+        return
     if not place.exists():
         above = next(each for each in place.parents if each.exists())
         if os.access(above, os.W_OK | os.X_OK):
@@ -91,11 +95,6 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         else:
             cure = f"sudo install -d -m 700 -o {user()} {shell_word(str(place))}"
             yield wrong("state", f"{place} cannot be created by {user()}", cure, Code.USAGE)
-        return
-    if os.statvfs(place).f_flag & os.ST_RDONLY:
-        mount = next(each for each in (place, *place.parents) if os.path.ismount(each))
-        cure = f"sudo mount -o remount,rw {shell_word(str(mount))}"
-        yield wrong("state", f"{place} is on a file system that is mounted read-only", cure, Code.USAGE)
         return
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         cure = f"sudo chown -R {user()} {shell_word(str(place))}"
