@@ -276,8 +276,10 @@ def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorRepor
         if (number := sum(getattr(count, word) for count in counts))
     ]
     stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
-    # Of a halted mirror nobody knows whether it has changed.
-    parts += [*done, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))] or ["nothing changed"]
+    parts += [*done, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
+    # Of a halted mirror nobody knows whether it has changed, and what is held would change it.
+    if len(parts) == 1 and not documents("held"):
+        parts.append("nothing changed")
     for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
         if number := documents(state):
             parts.append(f"{number:,} {state}")
@@ -328,15 +330,12 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
             detail=halt.detail,
             cure=halt.cure,
         )
-    every, more = installation.cure("status --documents"), number - len(report.held)
-    for count, (path, why) in enumerate(report.held, 1):
-        # A person needs no line for each: that would bury what there is to do.
-        line = f"{path}: {why}" if count <= FEW else ""
-        yield problem(line, "document.held", path=path, reason=why)
-    if number > FEW:
-        yield problem(f"… and {number - min(FEW, len(report.held)):,} more: {every}")
-    if more > 0:
-        yield problem("", "list.shortened", of="held", count=more, cure=every)
+    # A line for each would bury what there is to do.
+    for path, why in report.held[:FEW]:
+        yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
+    if (more := number - len(report.held[:FEW])) > 0:
+        every = installation.cure("status --documents")
+        yield problem(f"… and {more:,} more: {every}", "list.shortened", of="held", count=more, cure=every)
     # A halt over what is held says how to approve it; any other halt is about something else.
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.cure(f"approve {name}")
