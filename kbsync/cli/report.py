@@ -5,12 +5,14 @@ A problem is a line for a person, or an event where stderr has the form of a log
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.context import read_state
@@ -31,7 +33,9 @@ from kbsync.engine.status import (
     mirror_status,
     never_ran,
 )
+from kbsync.errors import KbsyncError
 from kbsync.installation import Installation
+from kbsync.source.roots import RootTrouble, identify
 from kbsync.state import lock
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
@@ -50,6 +54,9 @@ LOOKED_AT = 1000
 
 FEW = 3
 """Up to so many documents with one reason get a line each; of more, only so many are named."""
+
+LOOK_SECONDS = 0.5
+"""For a folder to be looked at by a search: a dead network mount never answers."""
 
 LONGEST_PAUSE = 7200.0
 """Seconds between passes that need no word: the systemd timer that comes with kbsync fires every hour."""
@@ -493,6 +500,8 @@ def _missing(installation: Installation, report: MirrorReport) -> Iterator[str]:
     # What is held is found until a person decides.
     if status.halt is not None and not report.is_held:
         yield in_words(status.halt)
+    elif report.is_unattended and (trouble := _root_trouble(Path(status.folder))):
+        yield f"{trouble}; then run: {installation.cure('--once')}"
     lagging = [line.removeprefix(f"{status.name}: ") for line in late(installation, report)]
     yield from lagging
     if report.is_in_first_pass:
@@ -505,3 +514,21 @@ def _missing(installation: Installation, report: MirrorReport) -> Iterator[str]:
         yield f"{counted(documents.failed, 'file')} failed; {installation.cure('status')} says why"
     if status.note:
         yield status.note
+
+
+def _root_trouble(folder: Path) -> str:
+    """Why the folder cannot be mirrored now; "" where it can, and where its disk does not answer."""
+    trouble = list[str]()
+
+    def look() -> None:
+        try:
+            identify(folder)
+        except RootTrouble as error:
+            trouble.append(str(error))
+        except KbsyncError:
+            pass  # says nothing of the folder
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(LOOK_SECONDS)
+    return "".join(trouble)

@@ -18,9 +18,11 @@ from typing import Any
 import apsw
 import pytest
 
+from kbsync.cli import report
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, open_or_print, pause_for
 from kbsync.cli.output import Output
 from kbsync.config.model import folder_config
+from kbsync.config.places import folder_state_dir
 from kbsync.config.secrets import Secret
 from kbsync.contract.searching import Hit, Origin, Passage, Query
 from kbsync.core.model import Status
@@ -560,6 +562,25 @@ def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
     assert "docs" in missing
     assert "make it, mount it, or correct `folder`" in missing
     assert missing.endswith("; then run: kbsync --once --mirror handbook")
+
+
+def test_a_folder_that_went_after_the_last_pass_is_said(
+    mirrored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored.docs.rename(mirrored.root / "away")
+    options = ("--folder", str(mirrored.docs))
+    [missing] = notes(mirrored, "password", *options)
+    assert missing.startswith(f"docs: {mirrored.docs}: the folder is missing; make it, mount it, ")
+    assert missing.endswith(f"; then run: kbsync --once --folder {mirrored.docs}")
+    # A disk that does not answer holds up no search.
+    monkeypatch.setattr(report, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(report, "identify", lambda _folder: time.sleep(2.0))
+    began = time.monotonic()
+    assert notes(mirrored, "password", *options) == []
+    assert time.monotonic() - began < 2.0
+    monkeypatch.undo()
+    with lock.held(folder_state_dir(mirrored.docs, mirrored.state)):
+        assert notes(mirrored, "password", *options) == []  # a kbsync that runs halts by itself
 
 
 async def test_results_as_you_type_come_with_the_same_notes() -> None:
