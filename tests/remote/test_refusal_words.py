@@ -56,9 +56,10 @@ async def test_an_account_without_money_or_room_halts_and_blames_no_document(
     assert await after_refusals(tmp_path, at, op, 0, status, body) == ("quota", {"pending": 2}, False)
 
 
-async def test_words_about_rights_are_no_lack_of_money(tmp_path: Path) -> None:
-    body = {"code": 40301, "message": "Insufficient permission for this knowledge base"}
-    assert await after_refusals(tmp_path, "gptbots", "add", 0, 200, body) == (
+@pytest.mark.parametrize(("at", "op", "code"), [("gptbots", "add", 40301), ("zhipu", "upload", 400)])
+async def test_words_about_rights_are_no_lack_of_money(tmp_path: Path, at: str, op: str, code: int) -> None:
+    body = {"code": code, "message": "Insufficient permission for this knowledge base"}
+    assert await after_refusals(tmp_path, at, op, 0, 200, body) == (
         "credentials",
         {"pending": 2},
         False,

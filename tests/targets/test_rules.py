@@ -152,6 +152,13 @@ ZHIPU_ROWS = [
     ),
     Row("zhipu", "upload", 200, flat(400, "知识库空间不足"), zhipu.NoRoom, QUOTA),
     Row("zhipu", "upload", 200, flat(400, "知识库文档数已达上限"), zhipu.NoRoom, QUOTA),
+    *(
+        Row("zhipu", op, 200, flat(code, words), Halted, KEY)
+        for op in ("upload", "list")
+        for code in (400, 1306)
+        for words in ("Insufficient permission for this knowledge base", "权限不足，无权访问该知识库")
+    ),
+    Row("zhipu", "delete", 200, flat(400, "无权操作该文档"), Rejected),
     Row("zhipu", "list", 200, flat(400, "size 超出上限"), Rejected),
     Row("zhipu", "upload", 200, flat(400, "文档名称已存在"), NameTaken),
     Row("zhipu", "upload", 200, flat(400), Rejected),
@@ -166,6 +173,8 @@ ZHIPU_ROWS = [
     Row("zhipu", "list", 200, {"error": {"type": "api_error"}}, Unsure),
     Row("zhipu", "upload", 200, flat(99999, "文档名称已存在"), NameTaken),
     Row("zhipu", "upload", 200, flat(99999), Rejected),
+    Row("zhipu", "upload", 200, flat(99999, ""), Rejected, may_pass=True),
+    Row("zhipu", "upload", 200, flat(1301, ""), Rejected),
 ]
 
 GPTBOTS_ROWS = [
@@ -192,6 +201,17 @@ GPTBOTS_ROWS = [
     Row("gptbots", "add", 200, flat(40399, "busy, try again later"), Unavailable),
     Row("gptbots", "add", 200, flat(40399, "the knowledge base is full"), Halted, QUOTA),
     Row("gptbots", "add", 200, flat(40378, "balance.pdf cannot be read"), Rejected),
+    Row("gptbots", "add", 200, flat(40378, ""), Rejected, may_pass=True),
+    Row("gptbots", "add", 200, flat(40000, ""), Rejected),
+    *(
+        Row("gptbots", op, 403, flat(40399, words), *means)
+        for op in ("add", "list")
+        for words, *means in (
+            ("Too many requests, the limit is exceeded", Unavailable),
+            ("the knowledge base is full", Halted, QUOTA),
+            ("the quota of the month is used up", Halted, QUOTA),
+        )
+    ),
 ]
 
 OPENAI_ROWS = [
@@ -240,6 +260,15 @@ OPENWEBUI_ROWS = [
     Row("openwebui", "update", 500, detail("Failed to process indexed text."), Unavailable),
     Row("openwebui", "upload", 400, detail("[ERROR: Error uploading file]"), Unsure),
     Row("openwebui", "upload", 400, detail("[ERROR: File type exe is not allowed]"), Rejected),
+    *(
+        Row("openwebui", op, status, detail(words), *means)
+        for op, status in (("list", 400), ("list", 403), ("upload", 403))
+        for words, *means in (
+            ("[ERROR: Your account balance is insufficient]", Halted, QUOTA),
+            ("Too many requests, the limit is exceeded", Unavailable),
+            ("there is not enough storage space", Halted, QUOTA),
+        )
+    ),
 ]
 
 LIGHTRAG_ROWS = [
@@ -291,6 +320,17 @@ DIFY_ROWS = [
     Row("dify", "create-base", 409, dify(409, "dataset_name_duplicate"), NameTaken),
     Row("dify", "upload", 400, dify(400, "odd", "busy, try again later"), Unavailable),
     Row("dify", "upload", 400, dify(400, "something_new"), Rejected),
+    Row("dify", "upload", 400, dify(400, "something_new", ""), Rejected, may_pass=True),
+    Row("dify", "upload", 413, dify(413, "file_too_large", ""), Rejected),
+    *(
+        Row("dify", op, status, dify(status, code, words), *means)
+        for op in ("upload", "list")
+        for status, code in ((403, "forbidden"), (400, "invalid_param"))
+        for words, *means in (
+            ("请求过于频繁，超出限制，请稍后再试", Unavailable),
+            ("not enough storage space", Halted, QUOTA),
+        )
+    ),
 ]
 
 RAGFLOW_ROWS = [
@@ -317,6 +357,9 @@ RAGFLOW_ROWS = [
     ),
     Row("ragflow", "upload", 200, flat(102, "Too many requests, limit exceeded"), Unavailable),
     Row("ragflow", "upload", 200, flat(102, "you don't own the document"), Rejected),
+    Row("ragflow", "upload", 200, flat(102, ""), Rejected, may_pass=True),
+    Row("ragflow", "upload", 200, flat(102, "a.md: not enough storage space"), Halted, QUOTA),
+    Row("ragflow", "upload", 200, flat(102, "the space of one document is full"), Rejected),
     Row("ragflow", "upload", 200, flat(100, "KeyError('x')"), Unsure),
 ]
 
@@ -363,6 +406,7 @@ RECEIPTS = [
     ("知识库文档数已达上限", zhipu.NoRoom, QUOTA),
     ("不支持的文档类型", Rejected, ""),
     ("文档名称已存在", NameTaken, ""),
+    ("insufficient permission", Rejected, ""),
     ("", Rejected, ""),
 ]
 

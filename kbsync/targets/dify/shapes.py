@@ -33,7 +33,10 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import (
     BUSY,
+    FULL,
+    FULL_HINT,
     MONEY,
+    ONE_DOCUMENT,
     SERVER_ERROR,
     ErrorCase,
     ErrorRule,
@@ -331,6 +334,16 @@ RULES: tuple[ErrorRule, ...] = (
         is_rate_limit=True,
         pause=_A_MINUTE,
     ),
+    ErrorRule(Unavailable, "busy, in whatever words", words=BUSY, when=_reports, is_rate_limit=True),
+    ErrorRule(
+        Halted,
+        "full: forbidden is said of it as well",
+        words=FULL,
+        unless=ONE_DOCUMENT,
+        when=_reports,
+        halt="quota",
+        hint=FULL_HINT,
+    ),
     ErrorRule(
         Halted,
         "every refusal of a plan is forbidden or invalid_param: the words tell",
@@ -404,7 +417,11 @@ RULES: tuple[ErrorRule, ...] = (
         code=frozenset({"document_indexing", "dataset_not_initialized", "completion_request_error"}),
     ),
     ErrorRule(NameTaken, "kb create", code=frozenset({"dataset_name_duplicate"})),
-    ErrorRule(Unavailable, "busy, in whatever words", words=BUSY, when=_reports, is_rate_limit=True),
+    ErrorRule(
+        Rejected,
+        "the document: api/controllers/service_api/app/error.py",
+        code=frozenset({"file_too_large", "unsupported_file_type", "archived_document_immutable"}),
+    ),
     ErrorRule(Rejected, "any other code is a refusal, whatever HTTP says", when=_reports),
 )
 """One code stands for many things at Dify, so the words go before most of them."""

@@ -293,6 +293,15 @@ def _reports(case: ErrorCase) -> bool:
     return case.is_error
 
 
+def _leaves_open(case: ErrorCase) -> bool:
+    return case.is_error and (case.status in SERVER_ERROR or _is_open(case))
+
+
+def _refuses(case: ErrorCase) -> bool:
+    """Nothing was done."""
+    return case.is_error and (case.status in (401, 403) or not _leaves_open(case))
+
+
 def rules_for(address: str) -> tuple[ErrorRule, ...]:
     """The table for answers from `address`. Five codes are documented; words and status tell the others."""
     return (
@@ -340,6 +349,25 @@ def rules_for(address: str) -> tuple[ErrorRule, ...]:
             for status in (404, 405, 501)
         ),
         ErrorRule(
+            Unavailable,
+            "busy, in whatever words and under whatever status",
+            words=BUSY,
+            when=_refuses,
+            is_rate_limit=True,
+        ),
+        ErrorRule(
+            Halted,
+            "a quota, unless it is one of requests",
+            words=_QUOTA,
+            unless=BUSY,
+            when=_reports,
+            halt="quota",
+            hint="see to the account's credits in the vendor's console",
+        ),
+        ErrorRule(
+            Halted, "full", words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT
+        ),
+        ErrorRule(
             Halted,
             "rights of the key, in the vendor's own body; insufficient is said of credits as well",
             words=PERMISSION,
@@ -363,22 +391,9 @@ def rules_for(address: str) -> tuple[ErrorRule, ...]:
             hint="check api_key and its rights",
         ),
         ErrorRule(
-            Halted,
-            "a quota, unless it is one of requests",
-            words=_QUOTA,
-            unless=BUSY,
-            when=_reports,
-            halt="quota",
-            hint="see to the account's credits in the vendor's console",
-        ),
-        ErrorRule(
             Unsure,
             "50000 and what has no known meaning: it is open what was done",
-            when=lambda case: case.is_error and (case.status in SERVER_ERROR or _is_open(case)),
-        ),
-        ErrorRule(Unavailable, "busy, in whatever words", words=BUSY, when=_reports, is_rate_limit=True),
-        ErrorRule(
-            Halted, "full", words=FULL, unless=ONE_DOCUMENT, when=_reports, halt="quota", hint=FULL_HINT
+            when=_leaves_open,
         ),
         ErrorRule(Rejected, "any other code is a failure, whatever the status", when=_reports),
     )

@@ -129,10 +129,13 @@ class ErrorCase:
         """HTTP says so."""
         return self.status in SUCCESS
 
-    @property
-    def gives_no_reason(self) -> bool:
-        """Neither words nor a code, or the page of a gateway: the next request may be taken."""
-        return not self.message and (self.is_page or (not self.codes and self.excerpt in _EMPTY_BODIES))
+    def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
+        """No words, and no code of `known_codes`: the next request may be taken. Pages give none either."""
+        if self.message:
+            return False
+        if self.codes:
+            return self.is_page or self.codes.isdisjoint(known_codes or ())
+        return self.is_page or self.excerpt in _EMPTY_BODIES
 
 
 def case_of(
@@ -231,7 +234,9 @@ class ErrorRule:
             return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)
         if issubclass(self.means, Rejected):
             # What blames nothing says nothing of the document (promise 9); our own words do.
-            is_open = self.means is Rejected and case.gives_no_reason and not (self.says or self.hint)
+            is_open = (
+                self.means is Rejected and not (self.says or self.hint) and case.gives_no_reason(self.code)
+            )
             return self.means(reason, code=code, may_pass=self.may_pass or is_open)
         error = self.means(reason, code=code)
         error.is_answer = case.status not in OF_GATEWAYS

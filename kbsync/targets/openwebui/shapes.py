@@ -20,7 +20,19 @@ from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, T, count_of, id_of, number, object_of, page_in, text_of
-from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify
+from kbsync.targets.http.rules import (
+    BUSY,
+    FULL,
+    FULL_HINT,
+    MONEY,
+    MONEY_HINT,
+    ONE_DOCUMENT,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+)
 
 MARK = "kbsync_mark"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
@@ -200,6 +212,9 @@ OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delet
 _RIGHTS = "check what the user of api_key may do"
 
 
+_REFUSAL = frozenset({400, 403})
+
+
 def _has_words(case: ErrorCase) -> bool:
     return case.is_error
 
@@ -226,6 +241,40 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     ErrorRule(
         Rejected, "seen with 0.12.4: 400 or 404 by route", status={400, 404}, words=_NOT_FOUND, as_code=GONE
+    ),
+    ErrorRule(
+        Unsure,
+        "it caught an error of its own, before or after it stored the file",
+        status={400},
+        call={"upload"},
+        words=_UPLOAD_ENDED,
+    ),
+    ErrorRule(
+        Halted,
+        "words of a model's vendor that pass through: an empty account",
+        status=_REFUSAL,
+        words=MONEY,
+        when=_has_words,
+        halt="quota",
+        hint=MONEY_HINT,
+    ),
+    ErrorRule(
+        Unavailable,
+        "busy, in whatever words",
+        status=_REFUSAL,
+        words=BUSY,
+        when=_has_words,
+        is_rate_limit=True,
+    ),
+    ErrorRule(
+        Halted,
+        "full, which no right of the key's changes",
+        status=_REFUSAL,
+        words=FULL,
+        unless=ONE_DOCUMENT,
+        when=_has_words,
+        halt="quota",
+        hint=FULL_HINT,
     ),
     ErrorRule(
         Halted,
@@ -261,13 +310,6 @@ RULES: tuple[ErrorRule, ...] = (
         status={500},
         call={"update"},
         when=_has_words,
-    ),
-    ErrorRule(
-        Unsure,
-        "it caught an error of its own, before or after it stored the file",
-        status={400},
-        call={"upload"},
-        words=_UPLOAD_ENDED,
     ),
 )
 """`{"detail": "…"}` under an HTTP status; 200 with a page is no success. Then come the common rules."""

@@ -34,7 +34,10 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import (
     BUSY,
+    FULL,
+    FULL_HINT,
     MONEY,
+    ONE_DOCUMENT,
     SUCCESS,
     ErrorCase,
     ErrorRule,
@@ -114,6 +117,15 @@ RULES: tuple[ErrorRule, ...] = (
         unless=_BROKE,
         when=lambda case: case.is_error and _is_refusal(case),
         is_rate_limit=True,
+    ),
+    ErrorRule(
+        Halted,
+        "no room for any document",
+        words=FULL,
+        unless=ONE_DOCUMENT,
+        when=lambda case: case.is_error and _is_refusal(case),
+        halt="quota",
+        hint=FULL_HINT,
     ),
     ErrorRule(
         Rejected,

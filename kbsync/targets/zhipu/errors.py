@@ -19,6 +19,7 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import (
     BUSY,
     MONEY,
+    PERMISSION,
     SERVER_ERROR,
     SUCCESS,
     ErrorCase,
@@ -174,12 +175,6 @@ SURELY_FULL = re.compile(
     re.IGNORECASE,
 )
 _FULL = re.compile(
-    r"空间(?:已)?(?:不足|满|用尽)|剩余空间|余额|欠费|充值|资源包|"
-    r"no (?:space|storage) left|arrears|recharge|"
-    r"(?:insufficient|not enough|out of) (?:space|storage|balance|quota)",
-    re.IGNORECASE,
-)
-_FULL = re.compile(
     r"空间|容量|超出|已满|上限|配额|额度|quota|capacity|\bfull\b|storage|balance|insufficient",
     re.IGNORECASE,
 )
@@ -187,7 +182,9 @@ WRONG_TYPE = re.compile(
     r"不支持|文件类型|文档类型|unsupported|not supported|file type|document type", re.IGNORECASE
 )
 
-_VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, MONEY, SURELY_FULL, _FULL, BUSY, WRONG_TYPE)
+_NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{PERMISSION.pattern}", re.IGNORECASE)
+
+_VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, MONEY, SURELY_FULL, _FULL, BUSY, WRONG_TYPE, PERMISSION)
 _FILE = file_names(EXTENSIONS)
 """What looks like a file that can be sent. Other endings are none: `余额0.00元`, `余额不足.Please pay`."""
 
@@ -249,6 +246,11 @@ _OF_THE_REQUEST = frozenset(
 _NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 """HTTP statuses under which "does not exist" is said of a key or an account."""
+
+
+def _concerns_the_key(case: ErrorCase) -> bool:
+    """Rights were missing for a call that is needed, and for no document that is there."""
+    return case.call in UPLOADS or case.call not in (*_OF_ONE_DOCUMENT, *OPTIONAL, RECEIPT, INDEXED)
 
 
 def _agrees(case: ErrorCase) -> bool:
@@ -366,6 +368,15 @@ RULES: tuple[ErrorRule, ...] = (
         is_rate_limit=True,
     ),
     ErrorRule(
+        Halted,
+        "rights of the key: insufficient is said of space as well",
+        words=PERMISSION,
+        when=_concerns_the_key,
+        halt="credentials",
+        says="the vendor forbids it",
+        hint=ACCOUNT_ADVICE,
+    ),
+    ErrorRule(
         NoRoom,
         "no room, in words that mean nothing else",
         words=SURELY_FULL,
@@ -378,7 +389,7 @@ RULES: tuple[ErrorRule, ...] = (
         "a limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for",
         call={ZhipuCall.UPLOAD, RECEIPT, INDEXED},
         words=_FULL,
-        unless=_ONE_THING,
+        unless=_NOT_FULL,
         halt="quota",
         says=_AT_ITS_LIMIT,
         hint=SPACE_ADVICE,
