@@ -18,6 +18,7 @@ from typing import TypeVar
 from kbsync.contract.searching import Hit, Query, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
+from kbsync.errors import Unavailable
 from kbsync.state.read_only import ReadsState, Tx
 
 T = TypeVar("T")
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 MOST_FOUND = 1000
 """Hits asked of a service: those in documents of others are among them and are dropped afterwards."""
+
+PATIENCE = 15.0
+"""Seconds in which a mirror is searched where several are and somebody waits; it is named as silent then."""
 
 MOST_NAMED = 200
 """Documents that a search can be limited to by their ids."""
@@ -109,6 +113,15 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> lis
         ids = await selected_ids(mirror, query)
         hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MOST_FOUND))
     return await locate(mirrors, hits, query)
+
+
+async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
+    """As `search_mirrors`. Raises `Unavailable` as well, where there is no answer within `PATIENCE`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await search_mirrors(mirrors, query)
+    except TimeoutError as error:
+        raise Unavailable(f"no answer within {PATIENCE:g} s", code="late") from error
 
 
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:

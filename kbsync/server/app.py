@@ -35,7 +35,7 @@ from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Target
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
+from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_soon, searches
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import StateError
 from kbsync.index.snippet import without_markup
@@ -299,7 +299,7 @@ async def search(
             if not isinstance(target, BaseException)
         ]
         asked = searches(mirrors, query)
-        answers = await asyncio.gather(*starmap(search_mirrors, asked), return_exceptions=True)
+        answers = await asyncio.gather(*starmap(search_soon, asked), return_exceptions=True)
     silent, found = dict[str, str](), list[tuple[SearchedMirror, list[FoundDocument]]]()
     for run, target in zip(runs, targets, strict=True):
         if isinstance(target, BaseException):

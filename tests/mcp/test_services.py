@@ -11,9 +11,12 @@ from kbsync.cli.context import again
 from kbsync.config.model import Config
 from kbsync.daemon import Daemon
 from kbsync.engine import loop
+from kbsync.engine import search as engine_search
+from kbsync.targets.http import client
 from tests.cli.vendor import ZhipuPlace
 from tests.index.samples import pdf
 from tests.mcp.assistant import SETTLED, chosen, paths, refused, told, within
+from tests.share import long
 
 
 async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(zhipu: ZhipuPlace) -> None:
@@ -80,6 +83,31 @@ async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) 
         assert (await told(client, "list"))["files"][0]["path"] == "ice.md"
         zhipu.vendor.arrive()
         assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+
+
+@long
+async def test_a_service_that_hangs_keeps_nobody_from_the_other_mirrors_and_is_soon_left_alone(
+    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_search, "PATIENCE", 1.0)
+    monkeypatch.setattr(client, "UNANSWERED", 0.3)
+    zhipu.write("ice.md", "The walrus lies on the ice.\n")
+    other = zhipu.root / "other"
+    other.mkdir()
+    (other / "ice.md").write_text("The walrus of the other folder.\n")
+    config = zhipu.aim()
+    config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
+    zhipu.once()
+    zhipu.vendor.play("hang", op="retrieve", times=0)
+    async with within(chosen(zhipu, config=zhipu.config)) as assistant:
+        reasons = []
+        for _ in range(6):
+            answer = await told(assistant, "search", query="walrus")
+            assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
+            reasons += [each for each in answer["notes"] if each.startswith("handbook: not searched: ")]
+    assert [each.endswith("no answer within 1 s") for each in reasons] == [True] * 5 + [False]
+    assert "left alone" in reasons[-1]
+    assert zhipu.vendor.server.requests.by_op["retrieve"] == 5
 
 
 async def test_a_key_that_was_replaced_is_taken_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Hit, Origin, Query
+from kbsync.engine import search as engine_search
 from kbsync.errors import StateError
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
@@ -320,6 +321,21 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
         for end in ("&unfinished=1", "", "&unfinished=0"):
             await one.json(f"/api/search?q=har{end}")
     assert asked == [("har", True), ("har", False), ("har", False)]
+
+
+async def test_a_silent_target_is_named_and_not_waited_for(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_query: Query) -> list[Hit]:
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(engine_search, "PATIENCE", 0.05)
+    await one.mirrored(1)
+    async with one.target() as target:
+        monkeypatch.setattr(target, "search", never)
+        told = await one.json("/api/search?q=a")
+    assert told == {"hits": [], "silent": {"docs": "no answer within 0.05 s"}}
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

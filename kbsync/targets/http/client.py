@@ -82,6 +82,9 @@ _SHORTEST_SECRET = 8
 HANGING = 0.5
 """Of the time in which an answer was wanted: a request that waited for longer than that was not answered."""
 
+UNANSWERED = 10.0
+"""Seconds: a question that somebody gave up after so long was not answered."""
+
 T = TypeVar("T")
 
 
@@ -322,7 +325,7 @@ class Client:
             try:
                 outcome, sent_bytes = await self._exchange(call)
             except BaseException as error:
-                self._cut_off(call.op, number, error, asked_at)
+                self._cut_off(call, number, error, asked_at)
                 raise
             # only what may be stored counts as uploaded; questions have bodies, too
             uploaded = 0 if call.is_repeatable else sent_bytes
@@ -338,18 +341,20 @@ class Client:
         reason = f"{self.breaker.cause}; until the next try it is left alone for {math.ceil(rest)} s"
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
-    def _cut_off(self, op: str, number: int, error: BaseException, asked_at: float) -> None:
-        """Cancelled, or an error of ours. It says of the target only that it let somebody wait (`soon`)."""
-        patience, now = _PATIENCE.get(), asyncio.get_running_loop().time()
-        if (
-            patience is not None
-            and isinstance(error, asyncio.CancelledError)
-            and patience.deadline.expired()
-            and now - asked_at >= HANGING * patience.seconds
-        ):
-            self.breaker.failed(number, f"{op}: {self.host} did not answer within {patience.seconds:g} s")
-        else:
-            self.breaker.withdraw(number)
+    def _cut_off(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
+        """Cancelled, or an error of ours. It says of the target only that it let somebody wait."""
+        patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        if patience is not None and is_cancelled and patience.deadline.expired():
+            if waited >= HANGING * patience.seconds:
+                reason = f"{call.op}: {self.host} did not answer within {patience.seconds:g} s"
+                self.breaker.failed(number, reason)
+                return
+        elif is_cancelled and call.is_repeatable and waited >= UNANSWERED:
+            reason = f"{call.op}: {self.host} was given up after {waited:.0f} s without an answer"
+            self.breaker.failed(number, reason)
+            return
+        self.breaker.withdraw(number)
 
     def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int, number: int) -> None:
         """What a request's end says of the target changes how the next ones go."""

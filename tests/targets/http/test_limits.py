@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from kbsync.errors import Halted, NotOffered, TargetError, Unavailable, Unsure
+from kbsync.targets.http import client as clients
 from kbsync.targets.http.client import A_SECOND, Client, ClockSkew
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpAnswer
@@ -497,6 +498,25 @@ async def test_who_waits_for_a_target_that_hangs_waits_only_a_few_times() -> Non
     assert asked == 5
     assert reasons[:5] == ["search: kb did not answer within 0.01 s"] * 5
     assert all("left alone" in reason for reason in reasons[5:])
+
+
+@pytest.mark.parametrize(("call", "is_down"), [("search", True), ("upload", False)])
+async def test_a_question_that_somebody_gave_up_waiting_for_counts_as_not_answered(
+    monkeypatch: pytest.MonkeyPatch, call: str, is_down: bool
+) -> None:
+    """Assistants and the page give one up after a while; an upload is cut off by the end of a program."""
+    monkeypatch.setattr(clients, "UNANSWERED", 0.01)
+    async with client("http://kb", transport=httpx.MockTransport(hanging), steady=Clock(1000.0)) as http:
+        for seconds in (0.001, *(0.02,) * 5):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    if call == "search":
+                        await http.ask("search", "POST", "/search", json={})
+                    else:
+                        await outcome(http)
+        assert (http.breaker.rest is not None) == is_down
+        if is_down:
+            assert http.breaker.cause == "search: kb was given up after 0 s without an answer"
 
 
 async def test_a_request_that_had_no_time_left_says_nothing_of_the_target() -> None:

@@ -40,7 +40,7 @@ from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
 from kbsync.cli.searching import hit_json, iso_time, searched
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.core.model import Status
-from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_mirrors, searches
+from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_soon, searches
 from kbsync.engine.status import CREDENTIALS, forgotten_bases
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
 from kbsync.index.read.formats import needs_parser
@@ -150,7 +150,7 @@ class Library:
         # A pattern that is absolute is compared with the real places of the folders.
         asked = await apart("", asyncio.to_thread(searches, mirrors, query))
         answered = list[tuple[SearchedMirror, list[FoundDocument]]]()
-        searching = (apart(each[0][0].name, search_mirrors(*each)) for each in asked)
+        searching = (apart(each[0][0].name, search_soon(*each)) for each in asked)
         answers = await asyncio.gather(*searching, return_exceptions=True)
         for (group, _), answer in zip(asked, answers, strict=True):
             if isinstance(answer, BaseException):
