@@ -121,12 +121,13 @@ class Completions:
             check_end(last.finish)
             return
         stream = self.client.stream(CHAT, self.path, json=asked)
-        async with aclosing(event_pieces(stream, self._piece, chat_piece)) as pieces:
-            async for piece in pieces:
-                yield piece
-                if piece.finish:
-                    check_end(piece.finish)
-                    return
+        with self.client.redacting():
+            async with aclosing(event_pieces(stream, self._piece, chat_piece)) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    if piece.finish:
+                        check_end(piece.finish)
+                        return
         check_end("")
 
     def _piece(self, event: Event) -> Piece:

@@ -12,8 +12,8 @@ import math
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
@@ -506,10 +506,18 @@ class Client:
         """Words of the target as they may be shown and kept: without the key, which it may repeat in them."""
         return _redacted(text, self._headers())
 
+    @contextmanager
+    def redacting(self) -> Iterator[None]:
+        """Errors that are made within of the target's words do not repeat the key."""
+        try:
+            yield
+        except TargetError as error:
+            _without_key(error, self._headers())
+            raise
+
     def judge_error(self, op: str, body: Any) -> TargetError | None:
         """An error that is reported within a stream."""
-        answer = HttpAnswer(op, 200, {}, body, "", 0.0, self.host)
-        return _without_key(self.judge(answer), self._headers())
+        return self.judge(HttpAnswer(op, 200, {}, body, "", 0.0, self.host))
 
     def _judged(
         self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]

@@ -289,16 +289,17 @@ class LightragTarget(RemoteTarget):
         }
         hits: Sequence[Hit] = ()
         is_answered = has_end = is_over = False
-        async with aclosing(self._answer_lines(asked, streamed)) as lines:
-            async for line in lines:
-                hits = shapes.references(line) or hits
-                # A server that tells of its progress, as it is asked to, also has a last line.
-                has_end = has_end or shapes.is_progress(line)
-                is_over = is_over or shapes.is_last(line)
-                if (text := shapes.answered(line)) is not None:
-                    is_answered = True
-                    if text:
-                        yield text
+        with self._client.redacting():
+            async with aclosing(self._answer_lines(asked, streamed)) as lines:
+                async for line in lines:
+                    hits = shapes.references(line) or hits
+                    # A server that tells of its progress, as it is asked to, also has a last line.
+                    has_end = has_end or shapes.is_progress(line)
+                    is_over = is_over or shapes.is_last(line)
+                    if (text := shapes.answered(line)) is not None:
+                        is_answered = True
+                        if text:
+                            yield text
         if not is_answered or (has_end and not is_over):
             raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
         yield Sources(tuple(hits), numbered=True)

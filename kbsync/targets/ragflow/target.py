@@ -292,10 +292,11 @@ class RagflowTarget(RemoteTarget):
         for call in CHAT_CALLS:
             way = Completions(self._client, f"{call}/{chat}/chat/completions")
             try:
-                async with aclosing(way.pieces(body, streamed)) as pieces:
-                    async for piece in pieces:
-                        for text in shapes.texts_of(piece):
-                            yield text
+                with self._client.redacting():
+                    async with aclosing(way.pieces(body, streamed)) as pieces:
+                        async for piece in pieces:
+                            for text in shapes.texts_of(piece):
+                                yield text
                 yield shapes.sources_of(piece)
                 return
             except NotOffered as error:

@@ -68,16 +68,17 @@ class Answering:
                     # Each event holds the new text alone, and not all of it so far.
                     pieces_only = body | {"incremental": True}
                     stream = self._client.stream(ZhipuCall.SSE_INVOKE, f"{path}/sse-invoke", json=pieces_only)
-                    async with aclosing(event_pieces(stream, _application_piece, _whole)) as pieces:
-                        previous = ""
-                        async for piece in pieces:
-                            # In the manual's example (3.7.2) `finish` has the text of the last `add` again.
-                            if piece.text and not (piece.finish and piece.text == previous):
-                                yield piece.text
-                            previous = piece.text or previous
-                            if piece.finish:
-                                last = piece
-                                break
+                    with self._client.redacting():
+                        async with aclosing(event_pieces(stream, _application_piece, _whole)) as pieces:
+                            previous = ""
+                            async for piece in pieces:
+                                # In the manual's example (3.7.2) `finish` repeats the text of the last `add`.
+                                if piece.text and not (piece.finish and piece.text == previous):
+                                    yield piece.text
+                                previous = piece.text or previous
+                                if piece.finish:
+                                    last = piece
+                                    break
                 except NotOffered:
                     pass  # asked for whole below
                 else:
