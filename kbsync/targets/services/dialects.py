@@ -221,7 +221,8 @@ def _vector(row: object) -> NDArray[np.float32] | None:
         raise NonsenseError("a row has several vectors; models of that kind are not supported")
     # null among the numbers, as JSON has no NaN: the text is asked about again rather than refused.
     try:
-        return np.array([math.nan if number is None else number for number in value], np.float32)
+        with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, and no direction
+            return np.array([math.nan if number is None else number for number in value], np.float32)
     except (ValueError, TypeError, OverflowError):
         raise NonsenseError("a row has something that is no number") from None
 

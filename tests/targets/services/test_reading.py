@@ -30,6 +30,10 @@ JSON = st.recursive(
 )
 
 
+def test_a_vector_with_a_number_that_is_too_large_is_none_and_warns_of_nothing() -> None:
+    assert vectors_of([[1e300, 1.0]], 1) == [None]
+
+
 @long
 @settings(max_examples=400, deadline=None)
 @given(body=JSON, count=st.integers(0, 3))
