@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import logging
+import os
 import signal
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -25,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # a handler is not handed on, and this run stays
         signal.signal(signal.SIGHUP, lambda *_: None)
+    os.umask(0o022)  # what tests make is for other users to read, unless they say otherwise
     share.choose_seed()
     embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
