@@ -188,6 +188,13 @@ MISTAKES = {
         "    if known == digest or not known.startswith(TAG):\n        return True",
         ("tests/core", "tests/engine/test_verify.py"),
     ),
+    "second-state-unseen": Mistake(
+        "documents that another state of the same mirror left at a service are nowhere named",
+        "kbsync/engine/audit.py",
+        "        may_be_copy = _has_mark(binding, listed)\n",
+        "        may_be_copy = False\n",
+        ("tests/engine/test_verify.py",),
+    ),
     "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
