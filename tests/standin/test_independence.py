@@ -6,6 +6,7 @@ And no vendor's stand-in uses another's: what a vendor changes changes nothing e
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,19 @@ def test_the_program_uses_nothing_of_the_stand_in() -> None:
 
 
 STAND_IN = Path(kbsync_standin.__path__[0])
+
+
+def test_the_stand_in_knows_no_word_of_the_program() -> None:
+    """A service takes what it takes from anybody, whatever its client is called."""
+    words = [
+        node.value
+        for file in STAND_IN.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [word for word in words if re.search(r"kbsync(?!_standin)", word)] == []
+
+
 VENDORS = sorted(file.parent.name for file in STAND_IN.glob("*/__init__.py"))
 
 

@@ -52,6 +52,14 @@ class DirectOpenWebui:
         return [fact["file_id"] for fact in answer["metadatas"][0]]
 
 
+def test_metadata_of_any_name_comes_back_as_it_was_sent() -> None:
+    there = DirectOpenWebui()
+    row = there.upload("readme.md", b"# Hello", source_id="A-17", tags=["a", "b"])
+    sent = {"knowledge_id": HOME_ID, "source_id": "A-17", "tags": ["a", "b"]}
+    assert row["meta"]["data"] == sent
+    assert there.ask("GET", f"/api/v1/files/{row['id']}")[1]["meta"]["data"] == sent
+
+
 def test_an_upload_is_pending_then_processing_then_listed_with_what_was_sent() -> None:
     there = DirectOpenWebui()
     row = there.upload("readme.md", b"# Hello\n\nkbsync mirrors a folder.")
