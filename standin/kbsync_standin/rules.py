@@ -13,12 +13,12 @@ Test = Callable[[Any], bool]
 class Refused(Exception):
     """A vendor refuses, and the client made no mistake.
 
-    `status`, `code`: what it is answered with, where one answer differs from the others.
+    `status`, `code`, `kind`: what it is answered with, where one answer differs from the others.
     """
 
-    def __init__(self, sentence: str, status: int = 400, code: str | int = "") -> None:
+    def __init__(self, sentence: str, status: int = 400, code: str | int = "", kind: str = "") -> None:
         super().__init__(sentence)
-        self.status, self.code = status, code
+        self.status, self.code, self.kind = status, code, kind
 
 
 class Breach(Refused):
@@ -85,6 +85,14 @@ def json_object(text: bytes, sentence: str = "the body is no JSON object") -> di
     return value
 
 
+def number_in(texts: Mapping[str, str], name: str, usual: int, least: int = 1, most: int = 10**18 - 1) -> int:
+    """A whole number among texts, such as those of a query, in ASCII digits. Raises `Breach`."""
+    text = texts.get(name, str(usual))
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
+        raise Breach(f"{name} is {text!r:.80}, not a number from {least} to {most}")
+    return int(text)
+
+
 def is_flag(value: Any) -> bool:
     """True or false."""
     return isinstance(value, bool)
@@ -149,3 +157,8 @@ def is_address(value: Any) -> bool:
 def is_object(value: Any) -> bool:
     """A JSON object."""
     return isinstance(value, dict)
+
+
+def are_objects(value: Any) -> bool:
+    """A list of JSON objects, which is not empty."""
+    return isinstance(value, list) and bool(value) and all(map(is_object, value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from kbsync_standin.dify.workspace import Document
+from kbsync_standin.dify.workspace import DifyDocument
 from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, edit_little, lose_state
 from tests.targets.dify.world import DifyWorld
@@ -31,7 +31,7 @@ class DifyBench(ZhipuBench):
         new = self.world.app.journal()[self._told :]
         self._told += len(new)
         for entry in new:
-            one = self.world.app.workspace.documents[entry["id"]]
+            one = self.world.app.documents[entry["id"]]
             if one.is_foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             text = one.content.decode() if entry["effect"] == "stored" else None
@@ -42,16 +42,16 @@ class DifyBench(ZhipuBench):
         self._told = len(self.world.app.journal())
         return []
 
-    def _path_in(self, one: Document) -> str:
+    def _path_in(self, one: DifyDocument) -> str:
         """Of the file whose document it is; the name itself where it says nothing."""
         readings = (naming.read(one.sent_name) for naming in self._namings())
         return next((each.path for each in readings if each is not None and each.path), one.sent_name)
 
     def ours(self) -> list[OwnDocument]:
-        there = self.world.app.workspace.documents.values()
+        there = self.world.app.documents.values()
         return [self._kept_here(one) for one in there if one.deleted_at is None and not one.is_foreign]
 
-    def _kept_here(self, one: Document) -> OwnDocument:
+    def _kept_here(self, one: DifyDocument) -> OwnDocument:
         path = self._path_in(one)
         is_found = one.is_searchable(self.world.app.clock.now())
         shown = (path, one.content.decode()) if is_found else None

@@ -12,7 +12,7 @@ from kbsync.targets.gptbots.config import MARKER_BASE
 from kbsync.targets.lightrag.shapes import document_id
 from kbsync.targets.openai.shapes import Mark
 from kbsync.targets.openwebui.shapes import metadata_of
-from kbsync_standin.dify.workspace import Document
+from kbsync_standin.dify.workspace import DifyDocument
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots.bot import Document as BotDocument
 from kbsync_standin.lightrag.storage import Document as LightragDocument
@@ -223,8 +223,8 @@ class DifyMirror(NamedMirror):
     at = "dify"
     world: DifyWorld
 
-    def stored(self, remote_id: str) -> Document:
-        return self.world.app.workspace.documents[remote_id]
+    def stored(self, remote_id: str) -> DifyDocument:
+        return self.world.app.documents[remote_id]
 
     def undelete(self, one: OwnDocument) -> None:
         self.stored(one.id).deleted_at = None

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kbsync_standin.application import Behaviour
+
 
 @dataclass(frozen=True, slots=True)
-class DifyBehaviour:
-    """How the service always is. Durations are seconds of the stand-in's clock.
+class DifyBehaviour(Behaviour):
+    """And of Dify alone.
 
-    vectorize: least and most seconds until a document's status is final.
     fresh: the base has no indexing technique and no rule yet, as one made by the API without any.
     technique_needed: each upload has to tell the technique, as at older versions.
     external: the base is kept by another service, and takes no documents.
@@ -24,12 +25,8 @@ class DifyBehaviour:
         (broken); or they are not told.
     api_access: the base may be used by the API.
     metadata: documents may have some; older versions neither tell fields nor have the calls.
-    key_revoked: no request is let in. extra_fields: unknown fields in every object.
-    base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
-        with `present`); `recreated` by others under another id, empty; or `emptied` by others.
     """
 
-    vectorize: tuple[float, float] = (0.0, 0.0)
     fresh: bool = False
     technique_needed: bool = False
     external: bool = False
@@ -42,9 +39,6 @@ class DifyBehaviour:
     files_url: Literal["set", "missing", "broken", "untold"] = "set"
     api_access: bool = True
     metadata: bool = True
-    key_revoked: bool = False
-    extra_fields: bool = False
-    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
 KINDS: Mapping[str, str] = {

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kbsync_standin.application import ServiceApplication, compiled, misshapen
 from kbsync_standin.faults import Fault, hits
 from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.bot import HOME_ID, Bot, Document, ids_in
@@ -24,6 +23,7 @@ from kbsync_standin.gptbots.rules import (
 )
 from kbsync_standin.listing import in_order, page_of
 from kbsync_standin.messages import Request, Response
+from kbsync_standin.older import ServiceApplication, compiled, misshapen
 from kbsync_standin.rules import Breach, Refused
 
 QA_UPDATE = "/v1/bot/doc/qa/update"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from kbsync_standin.application import Holdings, shared_words
 from kbsync_standin.faults import Fault, hits
 from kbsync_standin.gptbots.behaviour import GptbotsBehaviour
 from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.messages import Request, StandInClock
+from kbsync_standin.older import Holdings, shared_words
 from kbsync_standin.rules import Refused
 
 HOME_ID = "67457fea6f658672d6482542"

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kbsync_standin.application import ServiceApplication, compiled, misshapen
 from kbsync_standin.completions import are_messages
 from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour
 from kbsync_standin.lightrag.storage import Storage, id_of
 from kbsync_standin.messages import Request, Response
+from kbsync_standin.older import ServiceApplication, compiled, misshapen
 from kbsync_standin.rules import Breach, Refused, Rules, are_texts, is_flag, is_text, one_of, whole
 
 ROUTES: Mapping[tuple[str, str], str] = {

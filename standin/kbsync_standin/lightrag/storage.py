@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kbsync_standin.application import Holdings
 from kbsync_standin.faults import Fault
 from kbsync_standin.lightrag.behaviour import LightragBehaviour
+from kbsync_standin.older import Holdings
 
 FAILED = "NanoVectorDBStorage[chunks] index flush failed: RetryError[raised InternalServerError]"
 NO_TEXT = "File contains no content or only whitespace"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from kbsync_standin import rules
-from kbsync_standin.application import ServiceApplication, compiled, misshapen
 from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.messages import Request, Response
+from kbsync_standin.older import ServiceApplication, compiled, misshapen
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 from kbsync_standin.openai.project import (
     HOME_ID,

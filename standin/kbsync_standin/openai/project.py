@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import Holdings, shared_words
 from kbsync_standin.faults import Fault
+from kbsync_standin.older import Holdings, shared_words
 from kbsync_standin.openai.behaviour import OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from kbsync_standin.application import ServiceApplication, compiled, misshapen
 from kbsync_standin.completions import TESTS, completion
 from kbsync_standin.faults import Fault
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.messages import Request, Response
+from kbsync_standin.older import ServiceApplication, compiled, misshapen
 from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
 from kbsync_standin.openwebui.store import HOME_ID, USER_ID, File, KnowledgeBase, Store
 from kbsync_standin.rules import Breach, Refused

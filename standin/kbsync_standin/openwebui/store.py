@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import Holdings, shared_words
+from kbsync_standin.older import Holdings, shared_words
 from kbsync_standin.openwebui.behaviour import OpenWebuiBehaviour
 from kbsync_standin.rules import Refused
 

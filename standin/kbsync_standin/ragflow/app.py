@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kbsync_standin import rules
-from kbsync_standin.application import ServiceApplication, compiled
 from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in, form_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Request, Response
+from kbsync_standin.older import ServiceApplication, compiled
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
 from kbsync_standin.ragflow.chats import ASSISTANTS, answer, card
 from kbsync_standin.ragflow.datasets import DIGITS, HOME_ID, Dataset, Document, Refused, User

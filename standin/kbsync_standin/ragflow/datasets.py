@@ -11,8 +11,8 @@ from pathlib import PurePath
 from typing import Any
 
 from kbsync_standin import rules
-from kbsync_standin.application import Holdings, shared_words
 from kbsync_standin.faults import Fault, hits
+from kbsync_standin.older import Holdings, shared_words
 from kbsync_standin.ragflow.behaviour import RagflowBehaviour
 
 HOME_ID = "7898da028a0511efbf750242ac120005"

@@ -48,11 +48,11 @@ async def test_a_changed_file_is_found_all_along(world: DifyWorld) -> None:
 async def test_a_base_that_was_never_used_is_told_what_it_lacks(world: DifyWorld, technique: str) -> None:
     world.turn(fresh=True)
     if technique == "process_rule":
-        world.app.workspace.all_bases[HOME_ID].technique = "economy"
+        world.app.bases[HOME_ID].technique = "economy"
     world.write("a.md", "alpha")
     await world.once()
     assert world.statuses() == {"ready": 1}
-    base = world.app.workspace.bases()[HOME_ID]
+    base = world.app.bases[HOME_ID]
     assert base.technique == ("economy" if technique == "process_rule" else "high_quality")
     assert world.asked("upload") == (2 if technique == "process_rule" else 3)
 
@@ -72,7 +72,7 @@ async def test_a_version_in_which_dify_finds_no_text_does_not_replace_the_old_on
 async def test_the_automatic_rule_is_not_sent_where_it_would_make_no_passage(world: DifyWorld) -> None:
     world.turn(doc_form="hierarchical_model")
     world.plant("theirs.md", "cut into parents and children")
-    world.app.workspace.all_bases[HOME_ID].has_rule = False
+    world.app.bases[HOME_ID].has_rule = False
     world.write("a.md", "alpha")
     await world.once()
     assert "in Dify's console first" in items(world)["a.md"].reason

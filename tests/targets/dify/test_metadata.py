@@ -31,7 +31,7 @@ async def single() -> AsyncIterator[Any]:
 
 
 def told(world: Any) -> list[dict[str, str]]:
-    return sorted((one.metadata for one in world.app.workspace.alive(HOME_ID)), key=str)
+    return sorted((one.metadata for one in world.app.in_base(HOME_ID)), key=str)
 
 
 async def test_path_and_tags_come_as_metadata(world: DifyWorld) -> None:
@@ -121,23 +121,22 @@ async def test_a_document_that_is_deleted_meanwhile_spoils_no_request(single: An
 
 async def test_a_field_that_another_mirror_makes_meanwhile_is_used(single: Any) -> None:
     await single.target.base()
-    workspace = single.app.workspace
-    made = workspace.make_field(workspace.all_bases[HOME_ID], "path", "string")
+    base = single.app.bases[HOME_ID]
+    made = single.app.make_field(base, "path", "string")
     await single.make_ready(single.document("a.md", TAGGED))
-    assert workspace.all_bases[HOME_ID].fields["path"] == (made["id"], "string")
+    assert base.fields["path"] == (made["id"], "string")
     assert told(single) == [{"path": "a.md", "tags": "red, green"}]
 
 
 async def test_a_field_of_another_type_is_left_alone(single: Any) -> None:
-    workspace = single.app.workspace
-    workspace.make_field(workspace.all_bases[HOME_ID], "tags", "number")
+    single.app.make_field(single.app.bases[HOME_ID], "tags", "number")
     await single.make_ready(single.document("a.md", TAGGED))
     assert told(single) == [{"path": "a.md"}]
 
 
 async def test_what_a_person_added_stays(single: Any) -> None:
     [one] = [done.remote_id for done in await single.target.put([single.document("a.md", "alpha")])]
-    single.app.workspace.documents[one].metadata = {"owner": "Ann"}
+    single.app.documents[one].metadata = {"owner": "Ann"}
     await single.target.status([one])
     assert told(single) == [{"owner": "Ann", "path": "a.md"}]
 
