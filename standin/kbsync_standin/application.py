@@ -411,11 +411,11 @@ class Application(ABC, Generic[B, S]):
             raise self.no_route(call)
         if (refusal := self.refusals.get(call.fault.kind)) is not None:
             raise refusal
-        if call.fault.kind in ("error", "code"):
+        if self.failing(call.fault) == "before":
             return self.failure(call.fault)
         value = known.handler(self, call)
         self.get_on()
-        if call.fault.kind in ("error-after", "code-after"):
+        if self.failing(call.fault) == "after":
             return self.failure(call.fault)
         return value if isinstance(value, Response) else self.written(value, call)
 
@@ -436,6 +436,11 @@ class Application(ABC, Generic[B, S]):
     @abstractmethod
     def refusal(self, refused: Refused, call: Call) -> Response:
         """How the service says it."""
+
+    def failing(self, fault: Fault) -> str:
+        """`before` or `after` the work the fault answers with an error; "" for another fault."""
+        kind, _, after = fault.kind.partition("-")
+        return {"": "before", "after": "after"}.get(after, "") if kind in ("error", "code") else ""
 
     def failure(self, fault: Fault) -> Response:
         """The error that a fault answers with."""

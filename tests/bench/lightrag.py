@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from kbsync_standin.lightrag.storage import Document
+from kbsync_standin.lightrag.storage import LightragDocument
 from tests.bench.bench import STRANGE, Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, edit_little
 from tests.targets.lightrag.world import LightragWorld
@@ -35,7 +35,7 @@ class LightragBench(ZhipuBench):
         for entry in new:
             if entry["id"] in self.world.foreign and entry["effect"] == "deleted":
                 self._touched.append(f"a document of somebody else's: deleted {entry['name']}")
-            one = self.world.app.storage.documents.get(entry["id"])
+            one = self.world.app.documents.get(entry["id"])
             is_stored = entry["effect"] == "stored" and one is not None
             text = one.text if is_stored and one is not None else None
             fails = one is not None and (bool(one.error) or one.ready_at is None)
@@ -50,10 +50,10 @@ class LightragBench(ZhipuBench):
         return next((one.path for one in readings if one is not None and one.path), name)
 
     def ours(self) -> list[OwnDocument]:
-        there = self.world.app.storage.documents.values()
+        there = self.world.app.documents.values()
         return [self._kept_here(one) for one in there if not one.is_foreign]
 
-    def _kept_here(self, one: Document) -> OwnDocument:
+    def _kept_here(self, one: LightragDocument) -> OwnDocument:
         status, path = one.status(self.world.app.clock.now()), self._path_in(one.name)
         shown = (path, one.text) if status == "processed" else None
         return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")

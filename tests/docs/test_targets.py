@@ -42,8 +42,7 @@ from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.dify.app import DifyApplication
 from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
-from kbsync_standin.lightrag.app import ROUTES as LIGHTRAG_ROUTES
-from kbsync_standin.lightrag.app import SUPPORTED
+from kbsync_standin.lightrag.app import SUPPORTED, LightragApplication
 from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
 from kbsync_standin.ragflow.app import ROUTES as RAGFLOW_ROUTES
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
@@ -261,7 +260,7 @@ def named(pattern: str) -> str:
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
         ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
         ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
-        ("## LightRAG", "lightrag", list(LIGHTRAG_ROUTES)),
+        ("## LightRAG", "lightrag", documented(LightragApplication)),
         ("## Dify", "dify", documented(DifyApplication)),
         ("## RAGFlow", "ragflow", list(RAGFLOW_ROUTES)),
     ],

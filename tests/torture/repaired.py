@@ -15,7 +15,7 @@ from kbsync.targets.openwebui.shapes import metadata_of
 from kbsync_standin.dify.workspace import DifyDocument
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots.bot import Document as BotDocument
-from kbsync_standin.lightrag.storage import Document as LightragDocument
+from kbsync_standin.lightrag.storage import LightragDocument
 from kbsync_standin.openai.project import HOME_ID, Attached
 from kbsync_standin.openwebui.store import File
 from kbsync_standin.ragflow.datasets import Document as RagflowDocument
@@ -270,7 +270,7 @@ class LightragMirror(RepairedMirror):
         )
 
     def stored(self, remote_id: str) -> LightragDocument:
-        return self.world.app.storage.documents[remote_id]
+        return self.world.app.documents[remote_id]
 
     def plant_copy(self, one: OwnDocument) -> str:
         """The bench would give it a name of its own."""
@@ -285,7 +285,7 @@ class LightragMirror(RepairedMirror):
 
     async def keep_busy(self) -> None:
         """Others have the server at work on a deletion, which refuses everybody else meanwhile."""
-        self.world.app.storage.begin(["doc-theirs"], 20.0, "")
+        self.world.app.start_deletion(["doc-theirs"], 20.0, "")
 
 
 REPAIRED: Mapping[str, type[RepairedMirror]] = {

@@ -6,29 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kbsync_standin.application import Behaviour
+
 
 @dataclass(frozen=True, slots=True)
-class LightragBehaviour:
-    """How the server always is. Durations are seconds of the stand-in's clock.
+class LightragBehaviour(Behaviour):
+    """And of LightRAG alone.
 
-    vectorize: least and most seconds until a document is processed.
     deleting: how long a deletion in the background takes.
-    list_lag: so long after the answer to an upload the list lacks its document.
     most_at_once: more documents that are not processed yet are refused with 429; 0: no limit.
     tells_progress: where asked to, the lines of an answer tell of the work before it, and have a last one.
-    extra_fields: unknown fields in every object.
-    key_revoked: the key is wrong from now on.
     base: the API is `present`; `gone` (404 for everything); or what is in it was `emptied` by others.
     """
 
-    vectorize: tuple[float, float] = (0.0, 0.0)
     deleting: float = 0.05
-    list_lag: float = 0.0
     most_at_once: int = 0
     tells_progress: bool = True
-    extra_fields: bool = False
-    key_revoked: bool = False
-    base: Literal["present", "gone", "emptied"] = "present"
+    base: Literal["present", "gone", "emptied"] = "present"  # type: ignore[assignment]
 
 
 KINDS: Mapping[str, str] = {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.lightrag.behaviour import LightragBehaviour
-from kbsync_standin.older import Holdings
+from kbsync_standin.application import Application, Json, Stored
+from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour
 
 FAILED = "NanoVectorDBStorage[chunks] index flush failed: RetryError[raised InternalServerError]"
 NO_TEXT = "File contains no content or only whitespace"
+TWIN = "Identical content already exists under another filename. Original doc_id: "
 
 
 def id_of(name: str) -> str:
@@ -22,40 +22,23 @@ def id_of(name: str) -> str:
     return f"doc-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()}"
 
 
-@dataclass(slots=True)
-class Document:
-    """`ready_at` None: never. `error`: it fails then. `original`: the id of one with its text."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class LightragDocument(Stored):
+    """`original`: the id of one with its text."""
 
-    id: str
-    name: str
-    content: bytes
     track_id: str
-    created: float
-    ready_at: float | None
-    error: str = ""
     original: str = ""
-    is_foreign: bool = False
-
-    @property
-    def sha256(self) -> str:
-        """Of the content, in hex."""
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def text(self) -> str:
-        """What is searched."""
-        return self.content.decode("utf-8", "replace")
 
     def status(self, now: float) -> str:
         """The word of the list."""
-        if self.ready_at is None or now < self.ready_at:
+        if not self.is_over(now):
             return "processing" if self.ready_at is None or now > self.created else "pending"
         return "failed" if self.error else "processed"
 
-    def row(self, now: float) -> dict[str, Any]:
+    def row(self, now: float) -> Json:
         """As the list has it."""
         status = self.status(now)
-        metadata: dict[str, Any] = {"source_file": self.name, "process_options": "F"}
+        metadata: Json = {"source_file": self.name, "process_options": "F"}
         if self.original:
             metadata |= {"is_duplicate": True, "duplicate_kind": "content_hash"}
             metadata |= {"original_doc_id": self.original, "original_track_id": ""}
@@ -88,81 +71,88 @@ class Deletion:
     fault: str
 
 
-class Storage(Holdings[LightragBehaviour]):
-    """All of it. `work` does what is due by now; everything else is as of the last call of it."""
+class Storage(Application[LightragBehaviour, LightragDocument]):
+    """All of one server, whose only base has no id."""
 
-    def _begin(self) -> None:
-        self._count = 0
-        self.documents: dict[str, Document] = {}
+    name, kinds, switches = "lightrag", KINDS, LightragBehaviour
+    id_form = "doc-[0-9a-f]{32}"
+
+    def begin(self) -> None:
+        """No job is there."""
         self.deletion: Deletion | None = None
         self.last_word = ""
 
-    def _turned(self, before: LightragBehaviour) -> None:
-        if self.behaviour.base == "emptied":
+    def turn_base(self, state: str) -> None:
+        """One that is gone comes back with its documents."""
+        if state == "emptied":
             self.documents.clear()
 
-    def present(self) -> Iterable[Document]:
-        """All."""
-        return self.documents.values()
+    def delete(self, one: LightragDocument, effect: str = "deleted") -> None:
+        """Nothing tells of it any more."""
+        super().delete(one, effect)
+        del self.documents[one.id]
 
-    def delete(self, one: Document, effect: str = "deleted") -> None:
-        """At once, without a job."""
-        self.note(effect, self.documents.pop(one.id))
-
-    def store(self, name: str, content: bytes, behaviour: LightragBehaviour, fault: Fault) -> Document:
-        """A new document."""
-        now, digest = self.clock.now(), hashlib.sha256(content).hexdigest()
-        ready: float | None = now + self._chance.uniform(*behaviour.vectorize)
-        error = FAILED if fault.kind == "fails" else "" if content.strip() else NO_TEXT
+    def store(self, name: str, content: bytes, fault: str = "") -> LightragDocument:
+        """A new document. `fault`: `fails` or `stuck`."""
+        ready, digest = self.ready_at(), hashlib.sha256(content).hexdigest()
+        error = FAILED if fault == "fails" else "" if content.strip() else NO_TEXT
         twin = next((one.id for one in self.documents.values() if one.sha256 == digest), "")
         if twin and not error:
-            error, ready = (
-                f"Identical content already exists under another filename. Original doc_id: {twin}",
-                now,
-            )
-        elif fault.kind == "stuck":
+            error, ready = TWIN + twin, self.now
+        elif fault == "stuck":
             ready = None
-        self._count += 1
-        one = Document(id_of(name), name, content, f"upload_{self._count:08d}", now, ready, error, twin)
-        self.documents[one.id] = one
-        self.note("stored", one)
+        return self.keep(
+            LightragDocument(
+                id=id_of(name),
+                name=name,
+                content=content,
+                created=self.now,
+                track_id=f"upload_{self.count():08d}",
+                ready_at=ready,
+                error=error,
+                original=twin,
+            )
+        )
+
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> LightragDocument:
+        """It is processed at once."""
+        one = self.store(name, content)
+        one.ready_at = self.now
         return one
 
-    def note(self, effect: str, one: Document) -> None:
-        """For tests."""
-        self.journal.append({"effect": effect, "id": one.id, "name": one.name, "sha256": one.sha256})
-
-    def begin(self, ids: Sequence[str], seconds: float, fault: str) -> None:
-        """A deletion, which is carried out when its time is over."""
-        self.deletion = Deletion(tuple(ids), self.clock.now() + seconds, fault)
+    def start_deletion(self, ids: Sequence[str], seconds: float, fault: str = "") -> None:
+        """It is carried out when its time is over."""
+        self.deletion = Deletion(tuple(ids), self.now + seconds, fault)
         self.last_word = "Starting document deletion process"
 
-    def work(self) -> None:
-        """What is done in the background by now."""
-        job, now = self.deletion, self.clock.now()
-        if job is None or now < job.until:
+    def get_on(self) -> None:
+        """A deletion that is due."""
+        job = self.deletion
+        if job is None or self.now < job.until:
             return
         self.deletion = None
-        there = [one for one in job.ids if one in self.documents]
+        there = [self.documents[one] for one in job.ids if one in self.documents]
         done = len(job.ids) if job.fault == "keeps-document" else len(there)
-        if job.fault != "keeps-document":
-            for one in there:
-                self.delete(self.documents[one])
+        for one in there if job.fault != "keeps-document" else ():
+            self.delete(one)
         self.last_word = f"Deletion completed: {done} successful, {len(job.ids) - done} failed"
 
     @property
     def unfinished(self) -> int:
         """Documents that are being worked on."""
-        now = self.clock.now()
-        return sum(one.ready_at is not None and now < one.ready_at for one in self.documents.values())
+        rows = self.documents.values()
+        return sum(one.ready_at is not None and not one.is_over(self.now) for one in rows)
 
-    def found(self, query: str) -> Iterator[Document]:
+    def find(self, query: str) -> Iterator[LightragDocument]:
         """Processed documents with words of the query, the best first."""
-        words, now = set(re.findall(r"\w+", query.lower())), self.clock.now()
-        ranked = []
+        words, rows = set(re.findall(r"\w+", query.lower())), []
         for one in self.documents.values():
             text = one.text.lower()
-            hits = sum(word in text for word in words)
-            if hits and one.status(now) == "processed":
-                ranked.append((hits / (1 + len(text)) ** 0.01, one))
-        yield from (one for _, one in sorted(ranked, key=lambda item: -item[0]))
+            count = sum(word in text for word in words)
+            if count and one.status(self.now) == "processed":
+                rows.append((count / (1 + len(text)) ** 0.01, one))
+        yield from (one for _, one in sorted(rows, key=lambda row: -row[0]))
+
+    def shown(self, one: LightragDocument) -> Json:
+        """`stat` 1: it can be searched, 2: it failed."""
+        return {**super().shown(one), "stat": {"processed": 1, "failed": 2}.get(one.status(self.now), 0)}

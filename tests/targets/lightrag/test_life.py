@@ -297,7 +297,7 @@ async def test_an_upload_under_a_name_that_is_there_is_that_document(served: Lig
 async def test_what_others_put_there_has_its_id_where_that_is_not_made_of_its_name(
     served: LightragConformance,
 ) -> None:
-    one = served.app.storage.documents
+    one = served.app.documents
     made = served.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
     other = f"doc-{'0' * 32}"
     one[other] = one.pop(made)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from kbsync.contract.target import DocState
-from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
 from tests.share import enumerated, long
@@ -82,7 +81,7 @@ def stored(served: LightragConformance, word: str, number: int, *, fault: str = 
     """The server has so many new documents; their ids."""
     names = [f"{word}{each}~aaaaaaaa.md" for each in range(number)]
     for name in names:
-        served.app.storage.store(name, name.encode(), served.app.behaviour, Fault(fault))
+        served.app.store(name, name.encode(), fault)
     return names
 
 
