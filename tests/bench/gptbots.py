@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.config import MARKER_BASE
-from kbsync_standin.gptbots.bot import Document
+from kbsync_standin.gptbots.bot import BotDocument
 from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, lose_state
 from tests.targets.gptbots.world import GptbotsWorld
@@ -36,7 +36,7 @@ class GptbotsBench(ZhipuBench):
         new = self.world.app.journal()[self._told :]
         self._told += len(new)
         for entry in new:
-            one = self.world.app.bot.storage.documents[entry["id"]]
+            one = self.world.app.documents[entry["id"]]
             if one.id in self.world.foreign and entry["effect"] in ("updated", "deleted"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             version = one.coming or one.serving
@@ -57,10 +57,10 @@ class GptbotsBench(ZhipuBench):
         return path.removeprefix(next(one.prefix for one in self._namings() if path.startswith(one.prefix)))
 
     def ours(self) -> list[OwnDocument]:
-        alive = self.world.app.bot.storage.alive()
+        alive = self.world.app.present()
         return [self._kept_here(one) for one in alive if one.id not in self.world.foreign]
 
-    def _kept_here(self, one: Document) -> OwnDocument:
+    def _kept_here(self, one: BotDocument) -> OwnDocument:
         one.get_on(self.world.app.clock.now())
         latest, serving = one.coming or one.serving, one.serving
         shown = serving and (self._path_in(serving.source_url), serving.content.decode())

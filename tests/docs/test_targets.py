@@ -40,7 +40,7 @@ from kbsync_standin.__main__ import read_options
 from kbsync_standin.application import Application
 from kbsync_standin.control import PREFIX, ROUTES
 from kbsync_standin.dify.app import DifyApplication
-from kbsync_standin.gptbots.app import ROUTES as GPTBOTS_ROUTES
+from kbsync_standin.gptbots.app import GptbotsApplication
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.lightrag.app import SUPPORTED, LightragApplication
 from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
@@ -258,7 +258,7 @@ def named(pattern: str) -> str:
     ("heading", "vendor", "routes"),
     [
         ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
-        ("## GPTBots", "gptbots", list(GPTBOTS_ROUTES)),
+        ("## GPTBots", "gptbots", documented(GptbotsApplication)),
         ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
         ("## LightRAG", "lightrag", documented(LightragApplication)),
         ("## Dify", "dify", documented(DifyApplication)),

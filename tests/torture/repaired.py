@@ -14,7 +14,7 @@ from kbsync.targets.openai.shapes import Mark
 from kbsync.targets.openwebui.shapes import metadata_of
 from kbsync_standin.dify.workspace import DifyDocument
 from kbsync_standin.faults import Fault
-from kbsync_standin.gptbots.bot import Document as BotDocument
+from kbsync_standin.gptbots.bot import BotDocument
 from kbsync_standin.lightrag.storage import LightragDocument
 from kbsync_standin.openai.project import HOME_ID, Attached
 from kbsync_standin.openwebui.store import File
@@ -57,7 +57,7 @@ class GptbotsMirror(RepairedMirror):
         return (*super().messes(), self.lose_mark)
 
     def stored(self, remote_id: str) -> BotDocument:
-        return self.world.app.bot.storage.documents[remote_id]
+        return self.world.app.documents[remote_id]
 
     def plant_copy(self, one: OwnDocument) -> str:
         url = self.stored(one.id).source_url

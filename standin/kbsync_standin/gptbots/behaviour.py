@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kbsync_standin.application import Behaviour
+
 
 @dataclass(frozen=True, slots=True)
-class GptbotsBehaviour:
-    """How the vendor always is. Durations are seconds of the stand-in's clock.
+class GptbotsBehaviour(Behaviour):
+    """And of GPTBots alone.
 
-    vectorize: least and most seconds until a document's status is final.
     stale_status: so long after an update the status is still the one of the old version.
     marked_at: when an update's `source_url` is shown: as soon as it is accepted, or when it is swapped in.
-    list_lag: so long the list lacks a new document and still has a deleted one (set before the change).
-    page_cap: a larger `page_size` is silently cut to it; 0: no cap.
-    page_beyond: what a page after the last shows: nothing, or the last page again.
     order: of the list. total: its form in the list.
     names: of documents in the list: as sent, or without the extension.
     times: the unit of times in the list. working: the status of a document that is being worked on.
@@ -25,19 +23,11 @@ class GptbotsBehaviour:
     most_files: more files in one request are refused; most_changed: in one that changes texts.
     bases: the form of the list of knowledge bases.
     unknown_ids: what deleting ids that are not there meets: ok, or a refusal.
-    extra_fields: unknown fields in every object.
     qa_updates: there is a call that changes questions and answers; else it is a 404.
-    key_revoked: every request is answered 40127.
-    base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
-        with `present`); `recreated` by others under another id, empty; or `emptied` by others.
     """
 
-    vectorize: tuple[float, float] = (0.0, 0.0)
     stale_status: float = 0.0
     marked_at: Literal["accept", "swap"] = "accept"
-    list_lag: float = 0.0
-    page_cap: int = 0
-    page_beyond: Literal["empty", "repeats"] = "empty"
     order: Literal["newest", "oldest", "shuffled"] = "newest"
     total: Literal["right", "zero", "string", "missing"] = "right"
     names: Literal["as_sent", "bare"] = "as_sent"
@@ -48,10 +38,7 @@ class GptbotsBehaviour:
     most_changed: int = 200
     bases: Literal["knowledge_base", "data", "data_list"] = "knowledge_base"
     unknown_ids: Literal["ok", "refused"] = "ok"
-    extra_fields: bool = False
     qa_updates: bool = True
-    key_revoked: bool = False
-    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
 KINDS: Mapping[str, str] = {

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from kbsync_standin.messages import Request
 from kbsync_standin.rules import (
     Breach,
     Rules,
@@ -20,7 +18,6 @@ from kbsync_standin.rules import (
     is_flag,
     is_string,
     is_text,
-    json_object,
     one_of,
     or_none,
     share,
@@ -45,10 +42,6 @@ class SentFile:
     doc_id: str = ""
     file_url: str = ""
 
-    def is_called(self, glob: str) -> bool:
-        """Its name fits."""
-        return fnmatch.fnmatchcase(self.name, glob)
-
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -57,11 +50,6 @@ class Delivery:
     base: str
     files: tuple[SentFile, ...]
     rules: Mapping[str, Any]
-
-
-def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object. Raises `Breach`."""
-    return json_object(request.body)
 
 
 _BASE_TESTS: Mapping[str, Test] = {
@@ -73,13 +61,12 @@ _BASE_TESTS: Mapping[str, Test] = {
 }
 
 
-def base_wish_of(body: dict[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
+def check_base(body: dict[str, Any]) -> dict[str, Any]:
     """Name, description and settings of a base to be made. Raises `Breach`."""
     Rules().known(body, _BASE_TESTS, ("name", "desc"))
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Breach("kg_ner_extraction_user_prompt without graph_enable")
-    settings = {key: value for key, value in body.items() if key not in ("name", "desc")}
-    return body["name"], body["desc"], settings
+    return body
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool) -> Delivery:
@@ -190,16 +177,6 @@ def text_of(body: Mapping[str, Any], key: str) -> str:
     """A text that is not empty. Raises `Breach`."""
     Rules().fields(body, {key: is_text}, needed=(key,))
     return str(body[key])
-
-
-def asked_page(query: Mapping[str, str]) -> tuple[int, int]:
-    """Number and size of a page. Raises `Breach`."""
-    number, size = query.get("page", ""), query.get("page_size", "")
-    if not number.isdecimal() or int(number) < 1:
-        raise Breach(f"page is {number!r}")
-    if not size.isdecimal() or not 10 <= int(size) <= 100:
-        raise Breach(f"page_size is {size!r}")
-    return int(number), int(size)
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
