@@ -243,12 +243,11 @@ class Application(ABC, Generic[B, S]):
         self.documents: dict[str, S] = {}
         self.bases: dict[str, Any] = {}
         self.begin()
-        self._journal.clear()
 
     def begin(self) -> None:
         """Hold what is there at first."""
         if self.home_id:
-            self.make_base(self.home_name, base_id=self.home_id)
+            self.add_home(self.home_id)
 
     @property
     def now(self) -> float:
@@ -277,8 +276,8 @@ class Application(ABC, Generic[B, S]):
         if state != "present":  # as if none of its documents had ever been there
             self.documents = {key: one for key, one in self.documents.items() if one.base != self.home_id}
         if state == "recreated":
-            del self.bases[self.home_id]
-            self.make_base(self.home_name)
+            self.bases.pop(self.home_id, None)
+            self.add_home(self.new_id())
 
     # -- what it holds
 
@@ -290,9 +289,13 @@ class Application(ABC, Generic[B, S]):
         """A base that is not there yet."""
         return Base(base_id, name, description, self.now, dict(settings))
 
-    def make_base(self, name: str, description: str = "", *, base_id: str = "", **settings: Any) -> Any:
-        """One more."""
-        made = self.new_base(base_id or self.new_id(), name, description, settings)
+    def add_home(self, base_id: str) -> None:
+        """The base that mirrors go into."""
+        self.bases[base_id] = self.new_base(base_id, self.home_name, "", {})
+
+    def make_base(self, name: str, description: str = "", **settings: Any) -> Any:
+        """One more, which a client makes."""
+        made = self.new_base(self.new_id(), name, description, settings)
         self.bases[made.id] = made
         self._note("base-made", made.id, name)
         return made

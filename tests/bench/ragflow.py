@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from kbsync_standin.ragflow.datasets import DONE, Document
+from kbsync_standin.ragflow.datasets import DONE, RagflowDocument
 from tests.bench.bench import Change, OwnDocument
 from tests.bench.zhipu import ZhipuBench, lose_state
 from tests.targets.ragflow.world import RagflowWorld
@@ -34,27 +34,28 @@ class RagflowBench(ZhipuBench):
         new = self.world.app.journal()[self._told :]
         self._told += len(new)
         for entry in new:
-            one = self.world.app.user.documents[entry["id"]]
+            one = self.world.app.documents[entry["id"]]
             if one.id in self.world.foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             effect, path = entry["effect"], self._path_in(one)
             text = one.content.decode() if effect in ("stored", "parsed") else None
-            fails = effect == "parsed" and (one.outcome != DONE or one.over_at is None)
+            fails = effect == "parsed" and (one.outcome != DONE or one.ready_at is None)
             self.on_change(Change(effect, path, text, fails, is_sent=effect == "stored"))
 
     def _new_entries(self) -> list[Any]:
         self._told = len(self.world.app.journal())
         return []
 
-    def _path_in(self, one: Document) -> str:
+    def _path_in(self, one: RagflowDocument) -> str:
         readings = (naming.read(one.sent_name) for naming in self._namings())
         return next((told.path for told in readings if told is not None and told.path), one.sent_name)
 
     def ours(self) -> list[OwnDocument]:
-        there = self.world.app.user.alive(self.world.config().dataset_id)
+        self.world.app.get_on()
+        there = self.world.app.in_base(self.world.config().dataset_id)
         return [self._kept_here(one) for one in there if one.id not in self.world.foreign]
 
-    def _kept_here(self, one: Document) -> OwnDocument:
+    def _kept_here(self, one: RagflowDocument) -> OwnDocument:
         path = self._path_in(one)
         shown = (path, one.content.decode()) if one.is_searchable else None
         return OwnDocument(one.id, one.sent_name, path, one.sha256, shown)

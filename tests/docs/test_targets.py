@@ -44,7 +44,7 @@ from kbsync_standin.gptbots.app import GptbotsApplication
 from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.lightrag.app import SUPPORTED, LightragApplication
 from kbsync_standin.openwebui.app import ROUTES as OPENWEBUI_ROUTES
-from kbsync_standin.ragflow.app import ROUTES as RAGFLOW_ROUTES
+from kbsync_standin.ragflow.app import RagflowApplication
 from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
@@ -262,7 +262,7 @@ def named(pattern: str) -> str:
         ("## Open WebUI", "openwebui", [(how, named(path)) for how, path, _ in OPENWEBUI_ROUTES]),
         ("## LightRAG", "lightrag", documented(LightragApplication)),
         ("## Dify", "dify", documented(DifyApplication)),
-        ("## RAGFlow", "ragflow", list(RAGFLOW_ROUTES)),
+        ("## RAGFlow", "ragflow", documented(RagflowApplication)),
     ],
     ids=["zhipu", "gptbots", "openwebui", "lightrag", "dify", "ragflow"],
 )

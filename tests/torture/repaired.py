@@ -18,7 +18,7 @@ from kbsync_standin.gptbots.bot import BotDocument
 from kbsync_standin.lightrag.storage import LightragDocument
 from kbsync_standin.openai.project import HOME_ID, Attached
 from kbsync_standin.openwebui.store import File
-from kbsync_standin.ragflow.datasets import Document as RagflowDocument
+from kbsync_standin.ragflow.datasets import RagflowDocument
 from tests.bench.bench import OwnDocument
 from tests.targets.dify.world import DifyWorld
 from tests.targets.gptbots.world import GptbotsWorld
@@ -241,14 +241,14 @@ class RagflowMirror(NamedMirror):
         return (*super().messes(), self.parse_again)
 
     def stored(self, remote_id: str) -> RagflowDocument:
-        return self.world.app.user.documents[remote_id]
+        return self.world.app.documents[remote_id]
 
     def undelete(self, one: OwnDocument) -> None:
-        self.stored(one.id).is_deleted = False
+        self.stored(one.id).deleted_at = None
 
     async def parse_again(self) -> None:
         """Others have a document of ours parsed once more, and it is not found meanwhile."""
-        self.world.app.user.parse(self.stored(self.kept(self.pick()).id), Fault(""))
+        self.world.app.parse(self.stored(self.kept(self.pick()).id))
 
 
 class LightragMirror(RepairedMirror):

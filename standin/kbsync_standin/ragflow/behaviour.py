@@ -6,48 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kbsync_standin.application import Behaviour
+
 
 @dataclass(frozen=True, slots=True)
-class RagflowBehaviour:
-    """How the server always is. Durations are seconds of the stand-in's clock.
+class RagflowBehaviour(Behaviour):
+    """And of RAGFlow alone; `vectorize` counts from when the parsing was asked for.
 
-    vectorize: least and most seconds until a document is parsed, counted from when that was asked for.
     ids_filter: the list can be asked for certain `ids` (from 0.25.1); else it does not know the word.
     unknown_ids: what a deletion with an id that is not there meets: all of it is refused, or the others go
         and it is told in `errors` (up to 0.24).
     no_ids: what a deletion without ids does: nothing (refused), or all documents (up to 0.24).
     runs: `run` in the list, in words or as digits.
     total: the count in the list: `total`, `total_datasets` as the reference has it, or none.
-    page_cap: a larger `page_size` is silently cut to it; 0: no cap.
-    page_beyond: what a page after the last shows: nothing, or the last page again.
     no_index: what a search meets in a dataset that never had a chunk: an error, or nothing is found.
     statuses: refusals come with HTTP 200, or with the status that the newest version gives some of them.
     pipeline: the dataset has an ingestion pipeline, which is begun by another call.
     assistants: chat assistants that are there: `one` that answers from the dataset that is there from the
         start, `none`, `two`, or one that answers from another dataset (`elsewhere`).
     chats: they are listed and asked as from 0.25.1 on, or as before.
-    extra_fields: unknown fields in every answer.
-    key_revoked: every request is answered 401.
-    base: the dataset that is there from the start is `present`; `deleted` with all in it (and back with
-        `present`); `recreated` by others under another id, empty; or `emptied` by others.
     """
 
-    vectorize: tuple[float, float] = (0.0, 0.0)
     ids_filter: bool = True
     unknown_ids: Literal["refused", "told"] = "refused"
     no_ids: Literal["refused", "all"] = "refused"
     runs: Literal["words", "digits"] = "words"
     total: Literal["total", "total_datasets", "missing"] = "total"
-    page_cap: int = 0
-    page_beyond: Literal["empty", "repeats"] = "empty"
     no_index: Literal["error", "empty"] = "error"
     statuses: Literal["200", "mapped"] = "200"
     pipeline: bool = False
     assistants: Literal["one", "none", "two", "elsewhere"] = "one"
     chats: Literal["new", "old"] = "new"
-    extra_fields: bool = False
-    key_revoked: bool = False
-    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
 KINDS: Mapping[str, str] = {

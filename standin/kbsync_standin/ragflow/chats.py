@@ -13,8 +13,8 @@ from typing import Any
 
 from kbsync_standin.completions import MOST_PASSAGES, PIECES, event_stream, usage_of
 from kbsync_standin.messages import Response
-from kbsync_standin.ragflow.datasets import HOME_ID, Refused, User
-from kbsync_standin.rules import Breach, Rules, Test, are_texts, is_flag, is_object, is_text
+from kbsync_standin.ragflow.datasets import HOME_ID, User
+from kbsync_standin.rules import Breach, Refused, Rules, Test, are_texts, is_flag, is_object, is_text
 
 HOME_CHAT, OTHER_CHAT, STRANGE_CHAT = (f"{number}c2ed1e0c1bb11f08bd20242ac120006" for number in (1, 2, 3))
 NOTHING = "Sorry! No relevant content was found in the knowledge base!"
@@ -86,11 +86,10 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
     if chat not in known:
         raise Refused(f"You don't own the chat {chat}")
     if body["model"] != MODEL:
-        raise Refused(f"`llm_id` {body['model']} doesn't exist", 101)
-    alive = {one.id for one in user.alive_datasets()}
-    datasets = [one for one in known[chat].datasets if one in alive]
+        raise Refused(f"`llm_id` {body['model']} doesn't exist", code=101)
+    datasets = [one for one in known[chat].datasets if one in user.seen_bases()]
     try:
-        found = user.found(last["content"], datasets, ids)[:MOST_PASSAGES]
+        found = user.find(last["content"], datasets, ids)[:MOST_PASSAGES]
     except Refused:
         found = []
     text = "\n\n".join(f"{row['content']} [ID:{place}]" for place, row in enumerate(found)) or NOTHING

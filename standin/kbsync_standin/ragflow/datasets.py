@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from kbsync_standin import rules
-from kbsync_standin.faults import Fault, hits
-from kbsync_standin.older import Holdings, shared_words
-from kbsync_standin.ragflow.behaviour import RagflowBehaviour
+from kbsync_standin.application import Application, Base, Call, Json, Stored
+from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
+from kbsync_standin.rules import Refused
 
 HOME_ID = "7898da028a0511efbf750242ac120005"
 """The dataset that is there from the start."""
@@ -24,55 +23,28 @@ DIGITS = {UNSTART: "0", RUNNING: "1", CANCEL: "2", DONE: "3", FAIL: "4"}
 _COUNTER = re.compile(r"(.*?)\((\d+)\)", re.DOTALL)
 
 
-class Refused(rules.Refused):
-    """The server refuses, and the client made no mistake."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class RagflowDocument(Stored):
+    """`ready_at`: when the parsing is over, with `outcome`; None: never. `progress`: its words.
 
-    def __init__(self, words: str, code: int = 102) -> None:
-        super().__init__(words, code=code)
+    `fields`: its metadata.
+    """
 
-
-@dataclass(slots=True)
-class Dataset:
-    """`fields`: as they were given."""
-
-    id: str
-    name: str
-    created: float
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Document:
-    """`over_at`: when what goes on is over, with `outcome`; None: never. `said`: its progress."""
-
-    id: str
-    dataset: str
-    name: str
-    sent_name: str
-    content: bytes
-    created: float
     run: str = UNSTART
-    over_at: float | None = None
     outcome: str = DONE
     chunks: int = 0
-    said: str = ""
+    progress: str = ""
     is_enabled: bool = True
-    is_deleted: bool = False
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def sha256(self) -> str:
-        """Of the content, in hex."""
-        return hashlib.sha256(self.content).hexdigest()
+    fields: Json = field(default_factory=dict)
 
     def get_on(self, now: float) -> None:
         """What is over by `now` has happened."""
-        if self.run == RUNNING and self.over_at is not None and self.over_at <= now:
+        if self.run == RUNNING and self.is_over(now):
             empty = self.outcome == "empty"
             self.run = DONE if empty else self.outcome
             self.chunks = int(self.outcome == DONE)
             if empty:
-                self.said = f"12:00:01 No chunk built from {self.name}"
+                self.progress = f"12:00:01 No chunk built from {self.name}"
 
     @property
     def is_searchable(self) -> bool:
@@ -86,143 +58,105 @@ def folded(name: str) -> str:
     return "".join(one for one in bare if not unicodedata.combining(one)).casefold()
 
 
-class User(Holdings[RagflowBehaviour]):
+class User(Application[RagflowBehaviour, RagflowDocument]):
     """One user."""
 
-    def _begin(self) -> None:
-        self.documents: dict[str, Document] = {}
-        self.datasets = {HOME_ID: Dataset(HOME_ID, "home", self.clock.now())}
+    name, kinds, switches = "ragflow", KINDS, RagflowBehaviour
+    home_id, home_name, home_key = HOME_ID, "home", "dataset_id"
+    id_form = "[0-9a-f]{32}"
+
+    def begin(self) -> None:
+        """No dataset has an index yet."""
         self._indexed: set[str] = set()
+        super().begin()
 
-    def _turned(self, before: RagflowBehaviour) -> None:
-        base = self.behaviour.base
-        if base not in (before.base, "present"):
-            self.documents = {key: one for key, one in self.documents.items() if one.dataset != HOME_ID}
-            if base == "recreated":
-                del self.datasets[HOME_ID]
-                self.make("home", {})
+    def new_id(self) -> str:
+        """As `uuid1().hex`."""
+        return f"{self.chance.getrandbits(48):012x}11f0{self.chance.getrandbits(64):016x}"
 
-    # -- datasets
-
-    def alive_datasets(self) -> Sequence[Dataset]:
-        """Those that are there, the newest first."""
-        is_home_gone = self.behaviour.base == "deleted"
-        rows = [one for key, one in self.datasets.items() if not (is_home_gone and key == HOME_ID)]
-        return rows[::-1]
-
-    def own(self, dataset: str) -> Dataset:
-        """Raises `Refused`."""
-        for one in self.alive_datasets():
-            if one.id == dataset:
-                return one
-        raise Refused(f"You don't own the dataset {dataset}. ")
-
-    def make(self, name: str, fields: Mapping[str, Any]) -> Dataset:
+    def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Base:
         """A second one of a name gets a number."""
-        taken = {folded(one.name) for one in self.alive_datasets()}
-        one = Dataset(self._new_id(), _free(name, taken), self.clock.now(), dict(fields))
-        self.datasets[one.id] = one
+        free = _free(name, {folded(one.name) for one in self.seen_bases().values()})
+        return Base(base_id, free, description, self.now, dict(settings))
+
+    def own(self, dataset: str) -> Base:
+        """Raises `Refused`."""
+        if (one := self.seen_bases().get(dataset)) is None:
+            raise Refused(f"You don't own the dataset {dataset}. ")
+        assert isinstance(one, Base)
         return one
 
-    def drop(self, dataset: str) -> None:
-        """With all in it."""
-        for one in list(self.alive(dataset)):
-            self.delete(one)
-        del self.datasets[dataset]
-
-    # -- documents
-
-    def alive(self, dataset: str) -> Iterator[Document]:
-        """Those that are there, the oldest first."""
-        now = self.clock.now()
+    def get_on(self) -> None:
+        """What is parsed by now."""
         for one in self.documents.values():
-            if one.dataset == dataset and not one.is_deleted:
-                one.get_on(now)
-                yield one
+            one.get_on(self.now)
 
-    def store(self, dataset: str, name: str, content: bytes, fault: Fault) -> Document:
+    def store(self, dataset: str, name: str, content: bytes, call: Call | None) -> RagflowDocument:
         """A name that is taken gets a number (`duplicate_name`, api/db/services/__init__.py)."""
-        taken = {folded(one.name) for one in self.alive(dataset)}
-        if fault.kind == "other-name":
+        taken = {folded(one.name) for one in self.in_base(dataset)}
+        if call is not None and call.plays("other-name"):
             taken.add(folded(name))
-        one = Document(self._new_id(), dataset, _free(name, taken), name, content, self.clock.now())
-        self.documents[one.id] = one
-        self._note("stored", one)
-        return one
+        about: Json = {"id": self.new_id(), "base": dataset, "created": self.now}
+        return self.keep(RagflowDocument(**about, name=_free(name, taken), sent_name=name, content=content))
 
-    def parse(self, one: Document, fault: Fault) -> None:
+    def parse(self, one: RagflowDocument, call: Call | None = None) -> None:
         """What it had in the index goes at once. Raises `Refused` for what is being parsed."""
-        one.get_on(self.clock.now())
-        kind = fault.kind if hits(fault, fault.kind, one.name) else ""
+        one.get_on(self.now)
+        kind = call.fault.kind if call is not None and call.plays(call.fault.kind, one.name) else ""
         if one.run == RUNNING or kind == "begun-already":
             raise Refused("Can't parse document that is currently being processed")
-        one.run, one.chunks, one.said = RUNNING, 0, "12:00:00 Task has been received."
+        one.run, one.chunks, one.progress = RUNNING, 0, "12:00:00 Task has been received."
         one.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(kind, DONE)
-        if kind == "fails":
-            one.said += f"\n12:00:01 [ERROR]{fault.args.get('said', 'cannot be read')}"
-        span = self._chance.uniform(*self.behaviour.vectorize)
-        one.over_at = None if kind == "stuck" else self.clock.now() + span
+        if call is not None and kind == "fails":
+            one.progress += f"\n12:00:01 [ERROR]{call.fault.args.get('said', 'cannot be read')}"
+        one.ready_at = self.ready_at(call, one.name)
         if one.outcome == DONE:
-            self._indexed.add(one.dataset)
-        self._note("parsed", one)
-        one.get_on(self.clock.now())
+            self._indexed.add(one.base)
+        self.note("parsed", one)
+        one.get_on(self.now)
 
-    def remove(self, ids: Sequence[str], dataset: str) -> None:
+    def remove(self, ids: Collection[str], dataset: str) -> None:
         """Documents of this dataset."""
-        for one in list(self.alive(dataset)):
+        for one in self.in_base(dataset):
             if one.id in ids:
                 self.delete(one)
 
-    def present(self) -> Iterator[Document]:
-        """In every dataset."""
-        return (one for one in self.documents.values() if not one.is_deleted)
-
-    def delete(self, one: Document, effect: str = "deleted") -> None:
-        """A document that is there."""
-        one.is_deleted = True
-        self._note(effect, one)
-
-    def found(self, question: str, datasets: Sequence[str], ids: Sequence[str]) -> list[dict[str, Any]]:
+    def find(self, question: str, datasets: Sequence[str], ids: Sequence[str]) -> list[Json]:
         """Chunks that share words with the question, best first. Raises `Refused` where there is no index."""
         if self.behaviour.no_index == "error" and self._indexed.isdisjoint(datasets):
-            raise Refused("No chunk found, please upload file and parse it.", 100)
-        rows = []
-        for one in (each for dataset in datasets for each in self.alive(dataset)):
-            text = one.content.decode("utf-8", "replace")
-            share = shared_words(question, text)
-            if share >= 0.2 and one.is_searchable and (not ids or one.id in ids):
-                rows.append(
-                    {
-                        "id": hashlib.sha256(one.id.encode()).hexdigest()[:32],
-                        "content": text[:2000],
-                        "document_id": one.id,
-                        "document_keyword": one.name,
-                        "dataset_id": one.dataset,
-                        "positions": [[1, 1, 1, 1, 1]],
-                        "similarity": share,
-                    }
-                )
-        return sorted(rows, key=lambda row: -row["similarity"])
+            raise Refused("No chunk found, please upload file and parse it.", code=100)
+        known: Iterable[RagflowDocument] = (one for dataset in datasets for one in self.in_base(dataset))
+        known = [one for one in known if one.is_searchable and (not ids or one.id in ids)]
+        return [
+            {
+                "id": hashlib.sha256(one.id.encode()).hexdigest()[:32],
+                "content": one.text[:2000],
+                "document_id": one.id,
+                "document_keyword": one.name,
+                "dataset_id": one.base,
+                "positions": [[1, 1, 1, 1, 1]],
+                "similarity": share,
+            }
+            for share, one in self.ranked(question, known)
+            if share >= 0.2
+        ]
 
-    def snapshot(self) -> dict[str, Any]:
-        """Every document, deleted ones too, and the datasets."""
-        documents = []
-        for one in self.documents.values():
-            one.get_on(self.clock.now())
-            told = {key: getattr(one, key) for key in ("id", "name", "sent_name", "sha256", "run")}
-            more = {"deleted": one.is_deleted, "searchable": one.is_searchable, "dataset": one.dataset}
-            documents.append({**told, **more})
-        return {
-            "documents": documents,
-            "bases": [{"id": one.id, "settings": dict(one.fields)} for one in self.alive_datasets()],
-        }
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> RagflowDocument:
+        """It is parsed as well."""
+        one = self.store(HOME_ID, name, content, None)
+        self.parse(one)
+        return one
 
-    def _new_id(self) -> str:
-        """As `uuid1().hex`."""
-        return f"{self._chance.getrandbits(48):012x}11f0{self._chance.getrandbits(64):016x}"
+    def put_foreign(self, args: Json) -> Json:
+        """Also `{"disable": id}`, which switches a document off."""
+        if "disable" not in args:
+            return super().put_foreign(args)
+        self.documents[args["disable"]].is_enabled = False
+        return self.shown(self.documents[args["disable"]])
 
-    def _note(self, effect: str, one: Document) -> None:
-        self.journal.append({"effect": effect, "id": one.id, "name": one.sent_name, "sha256": one.sha256})
+    def shown(self, one: RagflowDocument) -> Json:
+        """And how its parsing stands."""
+        return {**super().shown(one), "run": one.run, "searchable": one.is_searchable}
 
 
 def _free(name: str, taken: set[str]) -> str:
