@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in
@@ -133,6 +133,13 @@ class Call:
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
 
+class HasTimes(Protocol):
+    """What can be in a list."""
+
+    created: float
+    deleted_at: float | None
+
+
 class Route(NamedTuple):
     """`path` as documented, `{word}` being a piece that varies; `pattern`: of the whole path."""
 
@@ -167,6 +174,7 @@ def shared_words(question: str, text: str) -> float:
 
 B = TypeVar("B", bound=Behaviour)
 S = TypeVar("S", bound=Stored)
+L = TypeVar("L", bound=HasTimes)
 T = TypeVar("T")
 
 
@@ -342,7 +350,7 @@ class Application(ABC, Generic[B, S]):
 
     # -- lists and searches
 
-    def listed(self, documents: Iterable[S]) -> list[S]:
+    def listed(self, documents: Iterable[L]) -> list[L]:
         """Of all that ever were, those that a list shows which lags behind."""
         now, lag = self.now, self.behaviour.list_lag
         return [

@@ -42,7 +42,7 @@ class OpenaiBench(ZhipuBench):
             if entry["id"] in self.world.foreign and effect in ("detached", "file-deleted", "renamed"):
                 self._touched.append(f"a file of somebody else's: {effect} {entry['name']}")
             if effect == "attached":
-                one = self._seen[entry["id"]] = self.world.app.project.stores[HOME_ID].files[entry["id"]]
+                one = self._seen[entry["id"]] = self.world.app.bases[HOME_ID].files[entry["id"]]
                 text = one.file.content.decode()
                 fails = bool(one.error) or one.ready_at is None
                 self.on_change(Change("stored", self._path_in(one), text, fails))
@@ -67,7 +67,7 @@ class OpenaiBench(ZhipuBench):
         )
 
     def ours(self) -> list[OwnDocument]:
-        store = self.world.app.project.stores[HOME_ID]
+        store = self.world.app.bases[HOME_ID]
         return [self._own(one) for one in store.files.values() if one.id not in self.world.foreign]
 
     def _own(self, one: Attached) -> OwnDocument:

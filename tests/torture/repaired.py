@@ -95,7 +95,7 @@ class OpenaiMirror(RepairedMirror):
         return (*super().messes(), self.lose_mark, self.detach)
 
     def stored(self, remote_id: str) -> Attached:
-        store = self.world.app.project.stores[HOME_ID]
+        store = self.world.app.bases[HOME_ID]
         return store.files.get(remote_id) or next(one for one in store.past if one.id == remote_id)
 
     def plant_copy(self, one: OwnDocument) -> str:
@@ -121,7 +121,7 @@ class OpenaiMirror(RepairedMirror):
     async def detach(self) -> None:
         """Others take a file of ours out of the store, and leave it in the project."""
         path = self.pick()
-        self.world.app.project.detach(self.world.app.project.stores[HOME_ID], self.kept(path).id)
+        self.world.app.detach(self.world.app.bases[HOME_ID], self.kept(path).id)
         self.want("missing", path)
 
 

@@ -6,34 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from kbsync_standin.application import Behaviour
 from kbsync_standin.completions import KIND as STREAM
 
 
 @dataclass(frozen=True, slots=True)
-class OpenaiBehaviour:
-    """How the service always is. Durations are seconds of the stand-in's clock.
+class OpenaiBehaviour(Behaviour):
+    """And of OpenAI alone. Its lists have no page after the last.
 
-    vectorize: least and most seconds until an attached file's status is final.
     dialect: `openai`; or `ogx`, as OGX 1.5.0 was seen to be: what is unknown is 400, attaching answers at its
         end, names are rewritten, files of equal text share their passages, a file that is deleted stays in
         its stores, a cursor that is gone begins the list anew.
     reader: of OGX: `pypdf` reads PDF and what it knows for text by its name; `auto` reads all.
-    list_lag: so long the list of a store lacks a new file and still has a detached one.
-    extra_fields: unknown fields in every object.
-    key_revoked: every request is answered 401.
     no_quota: what costs money is answered 429, `insufficient_quota`.
-    base: the store that is there from the start is `present`; `deleted` with all in it (and back with
-        `present`); `expired`; `recreated` by others under another id, empty; or `emptied` by others.
+    base: a store may be `expired`, too.
     """
 
-    vectorize: tuple[float, float] = (0.0, 0.0)
     dialect: Literal["openai", "ogx"] = "openai"
     reader: Literal["pypdf", "auto"] = "pypdf"
-    list_lag: float = 0.0
-    extra_fields: bool = False
-    key_revoked: bool = False
     no_quota: bool = False
-    base: Literal["present", "deleted", "expired", "recreated", "emptied"] = "present"
+    base: Literal["present", "deleted", "expired", "recreated", "emptied"] = "present"  # type: ignore[assignment]
 
 
 KINDS: Mapping[str, str] = {

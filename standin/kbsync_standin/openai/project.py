@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.older import Holdings, shared_words
-from kbsync_standin.openai.behaviour import OpenaiBehaviour
+from kbsync_standin.application import Application, Base, Call, Json, Stored, shared_words
+from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
 """The vector store that is there from the start."""
@@ -21,31 +20,26 @@ _READ_BY_OGX = ("c", "cpp", "css", "csv", "html", "java", "js", "md", "pdf", "py
 """Endings of names that its reader `inline::pypdf` was seen to take."""
 
 UNSUPPORTED = "unsupported_file"
+AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
 
 
-@dataclass(slots=True)
-class Stored:
-    """An uploaded file."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class UploadedFile(Stored):
+    """A file of the project, attached or not."""
 
-    id: str
-    name: str
     purpose: str
-    content: bytes
-    created: float
-    sent_name: str
-    ordinal: int = 0
 
     @property
-    def sha256(self) -> str:
-        """Of the content, in hex."""
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def text(self) -> bytes:
-        """What is indexed: of a PDF, without the comments in it."""
+    def indexed(self) -> bytes:
+        """What is indexed of it: of a PDF, nothing of the comments in it."""
         lines = self.content.splitlines(keepends=True)
         is_pdf = self.sent_name.endswith(".pdf")
         return b"".join(line for line in lines if not (is_pdf and line.startswith(b"%")))
+
+    @property
+    def text(self) -> str:
+        """What a search looks into."""
+        return self.indexed.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +55,15 @@ class StoredPassage:
 class Attached:
     """A file in a store. `ready_at` None: never. `error`: the code of its failure, "" for none."""
 
-    file: Stored
+    file: UploadedFile
     store: str
-    attributes: dict[str, Any]
-    strategy: dict[str, Any]
+    attributes: Json
+    strategy: Json
     created: float
     ready_at: float | None
     error: str
     ordinal: int
-    detached_at: float | None = None
+    deleted_at: float | None = None
 
     @property
     def id(self) -> str:
@@ -79,9 +73,9 @@ class Attached:
     @property
     def passage(self) -> StoredPassage:
         """The only one."""
-        digest = hashlib.sha256(self.file.text)
+        digest = hashlib.sha256(self.file.indexed)
         vector = [byte / 256 for byte in digest.digest()[:4]]
-        return StoredPassage(self.file.text.decode("utf-8", "replace"), digest.hexdigest()[:32], vector)
+        return StoredPassage(self.file.text, digest.hexdigest()[:32], vector)
 
     def status(self, now: float) -> str:
         """As the vendor calls it."""
@@ -90,147 +84,130 @@ class Attached:
         return "failed" if self.error else "completed"
 
 
-@dataclass(slots=True)
-class Store:
-    """A vector store. `holders`: where passages are shared, the file under which each id is found."""
+@dataclass(slots=True, eq=False)
+class VectorStore(Base):
+    """`settings`: its metadata. `holders`: where passages are shared, the file under which each is found."""
 
-    id: str
-    name: str
-    metadata: dict[str, Any]
-    created: float
     status: str = "completed"
     files: dict[str, Attached] = field(default_factory=dict)
     past: list[Attached] = field(default_factory=list)
     holders: dict[str, str] = field(default_factory=dict)
 
 
-def _is_read(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in _READ_BY_OGX
+class Project(Application[OpenaiBehaviour, UploadedFile]):
+    """One project. Its documents are the files."""
 
-
-class Project(Holdings[OpenaiBehaviour]):
-    """One project."""
-
-    def _begin(self) -> None:
-        self._count = 0
-        self.files: dict[str, Stored] = {}
-        self.stores = {HOME_ID: self._new_store(HOME_ID, "Default", {})}
+    name, kinds, switches = "openai", KINDS, OpenaiBehaviour
+    home_id, home_name, home_key = HOME_ID, "Default", "vector_store_id"
 
     @property
     def is_ogx(self) -> bool:
         """The dialect is that of OGX."""
         return self.behaviour.dialect == "ogx"
 
-    def _turned(self, before: OpenaiBehaviour) -> None:
-        base = self.behaviour.base
-        if base == before.base:
-            return
-        home = self.stores.get(HOME_ID)
-        if base in ("deleted", "recreated"):
-            self.stores.pop(HOME_ID, None)
-        elif base == "emptied" and home is not None:
-            self.stores[HOME_ID] = self._new_store(HOME_ID, home.name, home.metadata)
+    def turn_base(self, state: str) -> None:
+        """Its files stay."""
+        home = self.bases.get(HOME_ID)
+        if state in ("deleted", "recreated", "emptied"):
+            self.bases.pop(HOME_ID, None)
         elif home is not None:
-            home.status = "expired" if base == "expired" else "completed"
-        elif base == "present":
-            self.stores[HOME_ID] = self._new_store(HOME_ID, "Default", {})
-        if base == "recreated":
-            self.make_store("Default", {})
+            home.status = "expired" if state == "expired" else "completed"
+        if state == "recreated":
+            self.add_home(self.new_id())
+        elif state in ("present", "emptied") and HOME_ID not in self.bases:
+            self.add_home(HOME_ID)
 
-    def _new_store(self, store_id: str, name: str, metadata: Mapping[str, Any]) -> Store:
-        return Store(store_id, name, dict(metadata), self.clock.now())
+    def new_id(self) -> str:
+        """Of a store."""
+        return f"vs_{self._hex()}"
 
-    def make_store(self, name: str, metadata: Mapping[str, Any]) -> Store:
-        """One more, also of a name that is there."""
-        made = self._new_store(f"vs_{self._hex()}", name, metadata)
-        self.stores[made.id] = made
-        self._note("store-made", made.id, name)
-        return made
+    def _hex(self) -> str:
+        return f"{self.chance.getrandbits(96):024x}{self.count():08x}"
 
-    def upload(self, name: str, content: bytes, purpose: str) -> Stored:
+    def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> VectorStore:
+        """Also of a name that is there."""
+        return VectorStore(base_id, name, description, self.now, dict(settings))
+
+    def upload(self, name: str, content: bytes, purpose: str) -> UploadedFile:
         """A new file."""
         kept = _REWRITTEN.sub("_", name) if self.is_ogx else name
-        made = Stored(f"file-{self._hex()}", kept, purpose, content, self.clock.now(), name, self._count)
-        self.files[made.id] = made
-        self._note("uploaded", made.id, name, made.sha256)
-        return made
+        about: Json = {"id": f"file-{self._hex()}", "created": self.now, "purpose": purpose}
+        return self.keep(UploadedFile(**about, name=kept, sent_name=name, content=content), "uploaded")
 
     def attach(
         self,
-        store: Store,
-        file: Stored,
+        store: VectorStore,
+        file: UploadedFile,
         attributes: Mapping[str, Any],
-        strategy: dict[str, Any],
-        fault: Fault,
+        strategy: Json = AUTO,
+        call: Call | None = None,
     ) -> Attached:
         """A file in a store; one that is there already stays as it is."""
         if (there := store.files.get(file.id)) is not None:
             return there
-        now = self.clock.now()
-        self._count += 1
-        ready: float | None = now + (0.0 if self.is_ogx else self._chance.uniform(*self.behaviour.vectorize))
-        error = str(fault.args.get("code", "server_error")) if fault.kind == "fails" else ""
-        if fault.kind == "stuck":
+        ready = self.now if self.is_ogx else self.ready_at()
+        error = ""
+        if call is not None and call.plays("fails"):
+            error = str(call.fault.args.get("code", "server_error"))
+        if call is not None and call.plays("stuck"):
             ready = None
         if not file.content.strip():
             error = "invalid_file"
-        if self.is_ogx and self.behaviour.reader == "pypdf" and not _is_read(file.name):
+        kind = file.name.rpartition(".")[2].lower()
+        if self.is_ogx and self.behaviour.reader == "pypdf" and kind not in _READ_BY_OGX:
             error = UNSUPPORTED
-        made = Attached(file, store.id, dict(attributes), strategy, now, ready, error, self._count)
+        made = Attached(file, store.id, dict(attributes), strategy, self.now, ready, error, self.count())
         store.files[file.id] = made
         if not error:
             store.holders[made.passage.id] = file.id
-        self._note("attached", file.id, file.sent_name, file.sha256)
+        self.note("attached", file)
         return made
 
-    def detach(self, store: Store, file_id: str) -> None:
+    def detach(self, store: VectorStore, file_id: str) -> None:
         """Out of the store; its passages go, whoever else has the same ones where they are shared."""
         gone = store.files.pop(file_id)
-        gone.detached_at = self.clock.now()
+        gone.deleted_at = self.now
         store.past.append(gone)
         if not gone.error:
             store.holders.pop(gone.passage.id, None)
-        self._note("detached", file_id, gone.file.sent_name)
+        self.note("detached", gone.file)
 
     def delete_file(self, file_id: str) -> None:
         """OpenAI removes it from its stores as well."""
-        gone = self.files.pop(file_id)
-        self._note("file-deleted", file_id, gone.sent_name)
-        for store in self.stores.values() if not self.is_ogx else ():
+        self.note("file-deleted", self.documents.pop(file_id))
+        for store in self.bases.values() if not self.is_ogx else ():
             if file_id in store.files:
                 self.detach(store, file_id)
 
-    def present(self) -> Iterable[Stored]:
-        """Also those that are attached nowhere."""
-        return self.files.values()
-
-    def delete(self, one: Stored, effect: str = "deleted") -> None:
+    def delete(self, one: UploadedFile, effect: str = "deleted") -> None:
         """The file, and wherever it is attached."""
-        for store in self.stores.values():
+        for store in self.bases.values():
             store.files.pop(one.id, None)
-        del self.files[one.id]
-        self._note(effect, one.id, one.sent_name)
+        del self.documents[one.id]
+        self.note(effect, one)
 
-    def listed(self, store: Store) -> list[Attached]:
-        """As the list has them, the oldest first: changes of the last `list_lag` seconds are not in it."""
-        lag, now = self.behaviour.list_lag, self.clock.now()
-        rows = [one for one in store.files.values() if now >= one.created + lag]
-        rows += [one for one in store.past if lag and now < (one.detached_at or 0.0) + lag <= now + lag]
-        return sorted(rows, key=lambda one: one.ordinal)
-
-    def found(self, store: Store, question: str) -> Iterator[tuple[Attached, float]]:
+    def find(self, store: VectorStore, question: str) -> Iterator[tuple[Attached, float]]:
         """Files that share words with `question`, and which part of its words."""
         for one in store.files.values():
-            text = one.file.text.decode("utf-8", "replace")
-            share = shared_words(question, text)
+            share = shared_words(question, one.file.text)
             # OGX finds what several files have once for each of them, always under the same one.
-            shown = store.files.get(store.holders.get(one.passage.id, "")) if self.is_ogx else one
-            if share and shown is not None and one.status(self.clock.now()) == "completed":
-                yield shown, share
+            found = store.files.get(store.holders.get(one.passage.id, "")) if self.is_ogx else one
+            if share and found is not None and one.status(self.now) == "completed":
+                yield found, share
 
-    def _hex(self) -> str:
-        self._count += 1
-        return f"{self._chance.getrandbits(96):024x}{self._count:08x}"
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> UploadedFile:
+        """It is attached as well, with `attributes`."""
+        file = self.upload(name, content, "assistants")
+        self.attach(self.bases[HOME_ID], file, args.get("attributes") or {})
+        return file
 
-    def _note(self, effect: str, key: str, name: str, sha256: str = "") -> None:
-        self.journal.append({"effect": effect, "id": key, "name": name, "sha256": sha256})
+    def snapshot(self) -> Json:
+        """Every attached file, every file, the stores."""
+        attached = [one for store in self.bases.values() for one in store.files.values()]
+        documents = [
+            {**self.shown(one.file), "name": one.file.sent_name, "base": one.store}
+            | {"attributes": dict(one.attributes), "status": one.status(self.now)}
+            for one in attached
+        ]
+        files = [{"id": one.id, "name": one.sent_name} for one in self.documents.values()]
+        return {**super().snapshot(), "documents": documents, "files": files}

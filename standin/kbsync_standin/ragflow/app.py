@@ -147,7 +147,9 @@ class RagflowApplication(User):
     def _card(self, one: Base) -> Json:
         documents = self.in_base(one.id)
         return {
-            "description": None, "embedding_model": "BAAI/bge-m3@Builtin", "chunk_method": "naive",
+            "description": None,
+            "embedding_model": "BAAI/bge-m3@Builtin",
+            "chunk_method": "naive",
             **one.settings,
             "id": one.id,
             "name": one.name,

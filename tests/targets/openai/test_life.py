@@ -73,13 +73,13 @@ async def test_files_of_others_and_of_other_stores_are_never_swept_up(world: Ope
     world.write("a.md", "some text")
     await world.once()
     theirs = [
-        world.app.project.upload(name, b"theirs", "assistants").id
+        world.app.upload(name, b"theirs", "assistants").id
         for name in ("notes.md", "a~mfrggzdfmfrggzdf.md", "report.pdf")
     ]
     world.clock.now += HOURS
     async with world.running():
         assert [row async for row in world.make_target().list()]
-    assert set(theirs) <= world.app.project.files.keys()
+    assert set(theirs) <= world.app.documents.keys()
 
 
 async def test_one_that_only_looks_sweeps_nothing_up(world: OpenaiWorld) -> None:
@@ -175,7 +175,7 @@ async def test_a_store_that_goes_in_the_middle_makes_nothing_missing(world: Open
 async def test_a_rename_sends_no_file_and_keeps_what_others_noted(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
-    [one] = world.app.project.stores[HOME_ID].files.values()
+    [one] = world.app.bases[HOME_ID].files.values()
     one.attributes["team"] = "support"
     world.move("a.md", "deep/b.md")
     await world.once()
@@ -268,7 +268,7 @@ async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
     async with OpenaiWorld(tmp_path, dialect="ogx", reembed_tries=1).serving() as world:
         yield Ogx(world)
         assert world.app.violations == []
-        [store] = world.app.project.stores.values()
+        [store] = world.app.bases.values()
         assert set(store.holders.values()) <= store.files.keys(), "passages of a file that is gone"
 
 
@@ -313,9 +313,9 @@ async def test_a_document_of_others_whose_file_they_deleted_is_found_after_ours_
     world.write("a.md", "one and the same text")
     world.write("other.md", "another")
     await world.once()
-    del world.app.project.files[theirs]  # OGX keeps the document
+    del world.app.documents[theirs]  # OGX keeps the document
     await ogx.delete("a.md")
-    [store] = world.app.project.stores.values()
+    [store] = world.app.bases.values()
     assert theirs in store.files and theirs in store.holders.values()
     assert world.bytes_by_path() == sha_of_folder(world)
 
@@ -511,7 +511,7 @@ async def test_a_store_is_deleted_with_its_files_also_after_an_interruption(
         world.write_many(3)
         await world.once()
         theirs = world.plant("theirs.md", "theirs")
-        files = world.app.project.files
+        files = world.app.documents
         async with world.running():
             bases = world.make_target().bases
             # The command is killed before it can delete the next file, or the store.
