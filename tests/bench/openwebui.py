@@ -75,7 +75,7 @@ class OpenWebuiBench(ZhipuBench):
         new = self.world.app.journal()[self._told :]
         self._told += len(new)
         for entry in new:
-            one = self.world.app.store.files[entry["id"]]
+            one = self.world.app.documents[entry["id"]]
             if one.is_foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             text = one.content.decode() if entry["effect"] == "stored" else None
@@ -87,7 +87,7 @@ class OpenWebuiBench(ZhipuBench):
                 self._moving.pop(one.id, None)
                 self._paths[one.id] = path
             self.on_change(Change(entry["effect"], path, text, fails))
-        for one in self.world.app.store.files.values():
+        for one in self.world.app.documents.values():
             if one.status == "failed" and not one.is_foreign and one.id not in self._failed:
                 self._failed.add(one.id)
                 text = one.content.decode()
@@ -99,9 +99,9 @@ class OpenWebuiBench(ZhipuBench):
 
     def _path_of(self, one: File) -> str:
         """Of the file, whatever prefix was before it."""
-        base = next((self.world.app.store.bases[key] for key in one.folder), None)
+        base = next((self.world.app.bases[key] for key in one.folder), None)
         if base is None:
-            base = self.world.app.store.bases.get(one.sent["knowledge_id"])
+            base = self.world.app.bases.get(one.sent["knowledge_id"])
         folder = one.folder[base.id] if base and one.folder else one.sent.get("directory_id")
         place = base.path(folder) if base else ""
         path = f"{place}/{one.name}" if place else one.name
@@ -112,16 +112,16 @@ class OpenWebuiBench(ZhipuBench):
         return path.removeprefix(prefix)
 
     def ours(self) -> list[OwnDocument]:
-        self.world.app.store.get_on()
+        self.world.app.get_on()
         there = [
             one
-            for one in self.world.app.store.present()
+            for one in self.world.app.present()
             if not one.is_foreign and (one.folder or one.status in ("pending", "processing"))
         ]
         return [self._kept_here(one) for one in there]
 
     def _kept_here(self, one: File) -> OwnDocument:
-        bases = [self.world.app.store.bases[key] for key in one.folder]
+        bases = [self.world.app.bases[key] for key in one.folder]
         is_found = any(chunk.file == one.id for base in bases for chunk in base.chunks)
         path = self._path_of(one)
         shown = (self._moving.get(one.id, path), one.content.decode()) if is_found else None
@@ -132,7 +132,7 @@ class OpenWebuiBench(ZhipuBench):
 
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
-        files = self.world.app.store.files
+        files = self.world.app.documents
         return [
             (self._path_of(files[one["id"]]), one["sha256"])
             for one in journal

@@ -44,7 +44,7 @@ class OpenWebuiConformance(ServedWorld):
         return b"About spoiled things"
 
     def cure(self) -> None:
-        for one in self.app.store.files.values():
+        for one in self.app.documents.values():
             one.fails = 0
 
 

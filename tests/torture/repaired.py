@@ -144,13 +144,13 @@ class OpenWebuiMirror(RepairedMirror):
         return (*super().messes(), self.move_ours, self.unlink)
 
     def stored(self, remote_id: str) -> File:
-        return self.world.app.store.files[remote_id]
+        return self.world.app.documents[remote_id]
 
     def plant_copy(self, one: OwnDocument) -> str:
         """Its text was told from ours before it came into the base."""
         there = self.stored(one.id)
-        planted = self.world.app.store.store(there.name, there.content, "text/plain", dict(there.sent))
-        planted.text = f"{there.content.decode()}\n\n(file {planted.id})"
+        planted = self.world.app.store(there.name, there.content, "text/plain", dict(there.sent))
+        planted.extracted = f"{there.content.decode()}\n\n(file {planted.id})"
         return planted.id
 
     def plant_lookalike(self, path: str, text: str) -> None:
@@ -164,15 +164,15 @@ class OpenWebuiMirror(RepairedMirror):
         path = self.chance.choice(sorted(self.steady))
         one = self.stored(self.kept(path).id)
         self.untold[one.id] = path
-        [base] = self.world.app.store.bases.values()
+        [base] = self.world.app.bases.values()
         base.folders["theirs"] = ("their guides", None)
         one.folder[base.id] = "theirs"
 
     async def unlink(self) -> None:
         """Others take a document of ours out of the base, and leave the file."""
         path = self.pick()
-        [base] = self.world.app.store.bases.values()
-        self.world.app.store.remove(self.stored(self.kept(path).id), base)
+        [base] = self.world.app.bases.values()
+        self.world.app.remove(self.stored(self.kept(path).id), base)
         self.want("missing", path)
 
 

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from kbsync_standin.application import Behaviour
 from kbsync_standin.completions import KIND as STREAM
 
 
 @dataclass(frozen=True, slots=True)
-class OpenWebuiBehaviour:
-    """How the server always is. Durations are seconds of the stand-in's clock.
+class OpenWebuiBehaviour(Behaviour):
+    """And of Open WebUI alone. `vectorize`: until a file is linked or has failed. No list has a deleted one.
 
-    index: least and most seconds from an upload until a file is linked or has failed.
     page_size: rows of a page whatever is asked for, as for users who are no admins; 0: what is asked for.
     looks_late: equal texts are looked for at the beginning of the indexing, or only at its end. In between
         two can slip in side by side.
-    extra_fields: unknown fields in every object.
-    key_revoked: every request is answered 401.
-    base: the knowledge base that is there from the start is `present`; `deleted` with its links (and back,
-        empty, with `present`); `recreated` by others under another id, empty; or `emptied` by others.
     """
 
-    index: tuple[float, float] = (0.0, 0.0)
     page_size: int = 0
     looks_late: bool = True
-    extra_fields: bool = False
-    key_revoked: bool = False
-    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
 KINDS: Mapping[str, str] = {

@@ -10,13 +10,14 @@ becomes of the work, and the work goes on when nobody waits for its answer any m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.older import Holdings, shared_words
-from kbsync_standin.openwebui.behaviour import OpenWebuiBehaviour
+from kbsync_standin.application import Application, Base, Json, Stored, shared_words
+from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
 from kbsync_standin.rules import Refused
 
 HOME_ID = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
@@ -29,33 +30,24 @@ EMPTY = "The content provided is empty. Please ensure that there is text or data
 BROKEN = "500, message='Internal Server Error', url='http://127.0.0.1:18001/v1/embeddings'"
 
 
-@dataclass(slots=True)
-class File:
-    """`ready_at` None: it is never through. `fails`: so often its indexing fails, -1: each time."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class File(Stored):
+    """`fails`: so often its indexing fails, -1: each time. `extracted`: its text, once it was read.
 
-    id: str
-    name: str
-    content: bytes
-    meta: dict[str, Any]
-    sent: dict[str, Any]
-    created: float
+    `error` is what it failed with last. `collection`: where it was indexed last: its own comes first, then
+    that of a base. `folder`: base → folder: the links.
+    """
+
+    meta: Json
+    sent: Json
     updated: float
-    ready_at: float | None
     fails: int = 0
     never_linked: bool = False
-    is_foreign: bool = False
     status: str = "pending"
-    error: str | None = None
-    text: str | None = None
+    extracted: str | None = None
     text_hash: str | None = None
-    is_deleted: bool = False
-    collection: str = ""  # where its text was indexed last: its own comes first, then that of a base
-    folder: dict[str, str | None] = field(default_factory=dict)  # base → folder: the links
-
-    @property
-    def sha256(self) -> str:
-        """Of the original, in hex."""
-        return hashlib.sha256(self.content).hexdigest()
+    collection: str = ""
+    folder: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +60,10 @@ class Chunk:
     added: float
 
 
-@dataclass(slots=True)
-class KnowledgeBase:
-    """A base and its collection. `folders`: id → (name, parent)."""
+@dataclass(slots=True, eq=False)
+class Collection(Base):
+    """A base and its passages. `folders`: id → (name, parent)."""
 
-    id: str
-    name: str
-    description: str
-    created: float
     chunks: list[Chunk] = field(default_factory=list)
     folders: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
@@ -88,89 +76,103 @@ class KnowledgeBase:
         return "/".join(names)
 
 
-class Store(Holdings[OpenWebuiBehaviour]):
-    """All of it. A violation is also what a client must not do, though the server takes it."""
+class Files(Application[OpenWebuiBehaviour, File]):
+    """All of one user. A violation is also what a client must not do, though the server takes it."""
 
-    def _begin(self) -> None:
-        self.files: dict[str, File] = {}
-        self.bases: dict[str, KnowledgeBase] = {}
+    name, kinds, switches = "openwebui", KINDS, OpenWebuiBehaviour
+    home_id, home_name, home_key = HOME_ID, "Home", "knowledge_id"
+    id_form = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+    def begin(self) -> None:
+        """No work goes on."""
         self._going_on: list[tuple[float, float, Iterator[None]]] = []
-        self.make_base("Home", "", HOME_ID)
+        super().begin()
 
-    def _turned(self, before: OpenWebuiBehaviour) -> None:
-        base = self.behaviour.base
-        if base == before.base:
-            return
-        if base != "present":
+    def turn_base(self, state: str) -> None:
+        """Its files stay, without their links."""
+        if state != "present":
             self.drop_base(HOME_ID)
-        if base in ("present", "emptied") and HOME_ID not in self.bases:
-            self.make_base("Home", "", HOME_ID)
-        elif base == "recreated":
-            self.make_base("Home", "")
+        if state == "recreated":
+            self.add_home(self.new_id())
+        elif state != "deleted" and HOME_ID not in self.bases:
+            self.add_home(HOME_ID)
 
     def new_id(self) -> str:
         """A UUID."""
-        digits = f"{self._chance.getrandbits(128):032x}"
-        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        return str(uuid.UUID(int=self.chance.getrandbits(128)))
 
-    def make_base(self, name: str, description: str, base_id: str = "") -> KnowledgeBase:
-        """One more, also of a name that is there."""
-        made = KnowledgeBase(base_id or self.new_id(), name, description, self.clock.now())
-        self.bases[made.id] = made
-        return made
+    def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Collection:
+        """Also of a name that is there."""
+        return Collection(base_id, name, description, self.now)
 
     def drop_base(self, base_id: str) -> None:
         """With its links; the files stay."""
         self.bases.pop(base_id, None)
-        for one in self.files.values():
+        for one in self.documents.values():
             one.folder.pop(base_id, None)
-
-    def present(self) -> Iterator[File]:
-        """Files that were not deleted, the oldest first."""
-        return (one for one in self.files.values() if not one.is_deleted)
 
     def file(self, file_id: object, status: int = 404) -> File:
         """Raises `Refused`."""
-        found = self.files.get(str(file_id))
+        found = self.documents.get(str(file_id))
         if found is None or found.is_deleted:
             raise Refused("We could not find what you're looking for :/", status)
         return found
 
-    def base(self, base_id: object, status: int = 404) -> KnowledgeBase:
+    def base(self, base_id: object, status: int = 404) -> Collection:
         """Raises `Refused`."""
-        if base_id not in self.bases:
+        found: Collection | None = self.bases.get(str(base_id))
+        if found is None:
             raise Refused("We could not find what you're looking for :/", status)
-        return self.bases[str(base_id)]
+        return found
 
-    def note(self, effect: str, one: File) -> None:
-        """It is done."""
-        text = one.text or ""
-        self.journal.append(
-            {"effect": effect, "id": one.id, "name": one.name, "sha256": one.sha256, "text": text}
-        )
+    def note(self, effect: str, one: File, **more: Any) -> None:
+        """Under the name that it has now, with its text."""
+        self._note(effect, one.id, one.name, one.sha256, text=one.extracted or "")
 
-    def store(self, name: str, content: bytes, media_type: str, sent: dict[str, Any]) -> File:
+    def store(self, name: str, content: bytes, media_type: str, sent: Json) -> File:
         """A new file, which waits for its turn."""
-        now = self.clock.now()
         digest = sent.get("file_hash") or hashlib.sha256(content).hexdigest()
         meta = {"name": name, "content_type": media_type, "size": len(content), "file_hash": digest}
-        ready = now + self._chance.uniform(*self.behaviour.index)
-        one = File(self.new_id(), name, content, meta, sent, now, now, ready)
-        self.files[one.id] = one
-        self.note("stored", one)
+        times: Json = {"created": self.now, "updated": self.now, "ready_at": self.ready_at()}
+        return self.keep(File(id=self.new_id(), name=name, content=content, meta=meta, sent=sent, **times))
+
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> File:
+        """In the `folder` of the base, as another mirror does."""
+        base = next(iter(self.bases.values()))
+        folder = None
+        for part in filter(None, str(args.get("folder", "")).split("/")):
+            folder = self.make_folder(base, part, folder)
+        sent = {"knowledge_id": base.id} | ({"directory_id": folder} if folder else {})
+        one = self.store(name, content, "text/plain", sent)
+        one.ready_at, one.is_foreign = one.created, True
+        self.get_on()
         return one
 
-    # -- indexing --------------------------------------------------------------------------------------------
+    def make_folder(self, base: Collection, name: str, parent: str | None) -> str:
+        """Its id."""
+        made = self.new_id()
+        base.folders[made] = (name, parent)
+        return made
+
+    def shown(self, one: File) -> Json:
+        """And where it is, and whether a search finds it."""
+        base = next((self.bases[key] for key in one.folder), None)
+        folder = base.path(one.folder[base.id]) if base else ""
+        is_found = base is not None and any(chunk.file == one.id for chunk in base.chunks)
+        path = f"{folder}/{one.name}" if folder else one.name
+        told = {"path": path, "status": one.status, "linked": base is not None, "serving": is_found}
+        return {**super().shown(one), **told}
+
+    # -- indexing
 
     def get_on(self) -> None:
         """What is due by now is done, in its order; also for a file that was deleted meanwhile."""
-        now = self.clock.now()
-        due = [one for one in self.files.values() if one.status in ("pending", "processing")]
+        due = [one for one in self.documents.values() if one.status in ("pending", "processing")]
         for one in sorted(due, key=lambda one: one.ready_at or 0.0):
             one.status = "processing"
-            if one.ready_at is not None and one.ready_at <= now:
+            if one.is_over(self.now):
                 self._index_first(one)
-        while steps := next((one for one in self._going_on if one[0] <= now), None):
+        while steps := next((one for one in self._going_on if one[0] <= self.now), None):
             self._going_on.remove(steps)
             at, seconds, work = steps
             with suppress(Refused, StopIteration):  # nobody waits for the answer
@@ -181,14 +183,14 @@ class Store(Holdings[OpenWebuiBehaviour]):
         """Begin this work and do each further step so much later; 0: never, as after a restart."""
         next(work)
         if seconds:
-            self._going_on.append((self.clock.now() + seconds, seconds, work))
+            self._going_on.append((self.now + seconds, seconds, work))
 
     def _index_first(self, one: File) -> None:
-        one.text = one.text if one.text is not None else one.content.decode("utf-8", "replace")
+        one.extracted = one.text if one.extracted is None else one.extracted
         base = self.bases.get(str(one.sent.get("knowledge_id")))
         if one.never_linked:
             base = None
-        begun = one.created if self.behaviour.looks_late else self.clock.now()
+        begun = one.created if self.behaviour.looks_late else self.now
         try:
             self.index(one, base, begun)
         except Refused as error:
@@ -197,14 +199,14 @@ class Store(Holdings[OpenWebuiBehaviour]):
         if base is not None and not one.is_deleted:
             folder = one.sent.get("directory_id")
             one.folder[base.id] = folder if folder in base.folders else None
-        one.status, one.error = "completed", None
+        one.status, one.error = "completed", ""
 
-    def index(self, one: File, base: KnowledgeBase | None, begun: float) -> None:
+    def index(self, one: File, base: Collection | None, begun: float) -> None:
         """Its text into the collection of a base. Raises `Refused`.
 
         `begun`: equal texts that came there later are not seen.
         """
-        text = one.text or ""
+        text = one.extracted or ""
         if not text.strip():
             raise Refused(EMPTY)
         if one.fails:
@@ -217,33 +219,33 @@ class Store(Holdings[OpenWebuiBehaviour]):
             if same and same[0].file != one.id:
                 raise Refused(DUPLICATE)
             lines = "\n".join(line.strip() for line in text.splitlines() if line.strip())
-            base.chunks.append(Chunk(one.id, text_hash, lines, self.clock.now()))
+            base.chunks.append(Chunk(one.id, text_hash, lines, self.now))
             one.collection = base.id
         one.text_hash = text_hash
-        one.updated = self.clock.now()
+        one.updated = self.now
 
-    def link(self, one: File, base: KnowledgeBase, folder: str | None) -> Iterator[None]:
+    def link(self, one: File, base: Collection, folder: str | None) -> Iterator[None]:
         """Put it into a base: its passages are added to what is there. Raises `Refused`."""
-        one.updated = self.clock.now()
+        one.updated = self.now
         yield
         with self._noted(one):
-            self.index(one, base, self.clock.now())
+            self.index(one, base, self.now)
         if not one.is_deleted:
             one.folder[base.id] = folder
         self._look_at_passages(one, (base,))
 
     def update(self, one: File, text: str) -> Iterator[None]:
         """Index it by another text, and then in each base that has it. Raises `Refused`."""
-        one.text, one.updated = text, self.clock.now()
+        one.extracted, one.updated = text, self.now
         yield
         with self._noted(one):
-            self.index(one, None, self.clock.now())
+            self.index(one, None, self.now)
         bases = [self.bases[key] for key in one.folder]
         for base in bases:
             old = {id(chunk) for chunk in base.chunks if chunk.file == one.id}
             yield
             with self._noted(one):
-                self.index(one, base, self.clock.now())
+                self.index(one, base, self.now)
             base.chunks = [chunk for chunk in base.chunks if id(chunk) not in old]
         self._look_at_passages(one, bases)
 
@@ -255,9 +257,9 @@ class Store(Holdings[OpenWebuiBehaviour]):
         except Refused as error:
             self.fail(one, str(error))
             raise
-        one.status, one.error = "completed", None
+        one.status, one.error = "completed", ""
 
-    def _look_at_passages(self, one: File, bases: Iterable[KnowledgeBase]) -> None:
+    def _look_at_passages(self, one: File, bases: Iterable[Collection]) -> None:
         """Work that is done twice at a time leaves them twice; after a removal it leaves them for good."""
         for base in bases:
             count = sum(chunk.file == one.id for chunk in base.chunks)
@@ -268,9 +270,9 @@ class Store(Holdings[OpenWebuiBehaviour]):
         """It could not be indexed; its hash is forgotten, its text is not."""
         one.status, one.error, one.text_hash = "failed", error, None
 
-    # -- removal ---------------------------------------------------------------------------------------------
+    # -- removal
 
-    def remove(self, one: File, base: KnowledgeBase) -> None:
+    def remove(self, one: File, base: Collection) -> None:
         """Out of a base, with every passage of its id or its text."""
         one.folder.pop(base.id, None)
         base.chunks = [
@@ -285,12 +287,11 @@ class Store(Holdings[OpenWebuiBehaviour]):
             self.violations.append(f"delete: {one.name} is being indexed, its passages will stay")
         for base_id in tuple(one.folder):
             self.remove(one, self.bases[base_id])
-        one.is_deleted = True
-        self.note(effect, one)
+        super().delete(one, effect)
 
-    # -- search ----------------------------------------------------------------------------------------------
+    # -- search
 
-    def found(self, base_ids: list[str], query: str, most: int) -> list[tuple[float, Chunk]]:
+    def find(self, base_ids: list[str], query: str, most: int) -> list[tuple[float, Chunk]]:
         """Passages that share words with `query`, best first; of equal ones the first alone."""
         rows = []
         for base in (self.bases[one] for one in base_ids if one in self.bases):

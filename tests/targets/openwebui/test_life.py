@@ -185,7 +185,7 @@ async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorl
     await world.once()
     async with world.running(), aclosing(world.make_target()) as target:
         await target.put([outgoing(world, "sub/b.md", "more")])
-        base = next(iter(world.app.store.bases.values()))
+        base = next(iter(world.app.bases.values()))
         base.folders.clear()
         with pytest.raises(Rejected):
             await target.rename(world.documents()[0]["id"], "sub/c.md", "sub/c.md", 0.0)
@@ -271,12 +271,12 @@ async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(wor
 
 async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiWorld) -> None:
     """Its passages would come into the base afterwards, and nothing could remove them."""
-    world.turn(index=(5.0, 5.0))
+    world.turn(vectorize=(5.0, 5.0))
     async with world.running(), aclosing(world.make_target()) as target:
         [accepted] = await target.put([outgoing(world, "a.md", "kestrels")])
         assert await target.delete([accepted.remote_id]) == {accepted.remote_id: None}
     assert await found(world, "kestrels") == set()
-    world.turn(index=(50.0, 50.0))
+    world.turn(vectorize=(50.0, 50.0))
     async with world.running(), aclosing(world.make_target()) as target:
         [accepted] = await target.put([outgoing(world, "b.md", "herons")])
         outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
@@ -312,7 +312,7 @@ async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> No
 @long
 async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
     """What is asked of many carries no texts; the text of one alone is read where nothing else helps."""
-    world.turn(index=(5.0, 5.0))
+    world.turn(vectorize=(5.0, 5.0))
     async with world.running(), aclosing(world.make_target()) as target:
         large = "all about kestrels " * 1_900_000
         outcomes = await target.put(
@@ -335,11 +335,11 @@ async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(wor
 
 
 async def test_what_waits_is_listed_for_its_own_base_and_not_for_ever(world: OpenWebuiWorld) -> None:
-    world.turn(index=(5.0, 5.0))
+    world.turn(vectorize=(5.0, 5.0))
     async with world.running(), aclosing(world.make_target()) as target:
         [ours] = await target.put([outgoing(world, "a.md", "text")])
-        other = world.app.store.make_base("Other", "")
-        world.app.store.store("b.md", b"text", "text/plain", {"knowledge_id": other.id})
+        other = world.app.make_base("Other", "")
+        world.app.store("b.md", b"text", "text/plain", {"knowledge_id": other.id})
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
 
 
@@ -347,11 +347,11 @@ async def test_a_document_whose_indexing_anew_failed_is_not_called_searchable(wo
     """The server forgets its hash, and keeps its link and its old passages."""
     world.write("a.md", "all about kestrels")
     await world.once()
-    [file] = world.app.store.files.values()
+    [file] = world.app.documents.values()
     file.fails = 1
     async with world.running(), aclosing(world.make_target()) as target:
         with suppress(Refused):
-            for _ in world.app.store.update(file, "all about herons"):
+            for _ in world.app.update(file, "all about herons"):
                 pass
         status = (await target.status([file.id]))[file.id]
         assert (status.state, status.code) == (DocState.FAILED, "failed")
@@ -450,7 +450,7 @@ async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: O
             await target.put([outgoing(world, name, "all about kestrels")])
     world.clock.now += 10
     world.play("goes-on", op="update")
-    first, twin = world.app.store.files
+    first, twin = world.app.documents
     states = list[DocState]()
     for _ in range(6):
         states.append(await state_at_a_new_process(world, twin))
@@ -465,7 +465,7 @@ async def test_a_twin_that_a_look_comes_too_early_for_is_told_apart(
     world: OpenWebuiWorld, asked: list[str]
 ) -> None:
     """The first list is without it; whichever of the two is looked at first."""
-    world.turn(index=(2.0, 2.0))
+    world.turn(vectorize=(2.0, 2.0))
     ids = dict[str, str]()
     for name in ("a.md", "b.md"):
         async with world.running(), aclosing(world.make_target()) as target:
@@ -487,7 +487,7 @@ async def test_of_two_equal_texts_that_slipped_in_one_can_be_deleted(
         async with world.running(), aclosing(world.make_target()) as target:
             await target.put([outgoing(world, name, "all about kestrels")])
     world.clock.now += 10
-    [*ids] = world.app.store.files
+    [*ids] = world.app.documents
     async with world.running(), aclosing(world.make_target()) as target:
         assert await target.delete([ids[goes]]) == {ids[goes]: None}
         assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
@@ -505,7 +505,7 @@ async def test_a_file_is_not_deleted_while_work_on_it_goes_on(world: OpenWebuiWo
         world.clock.now += seconds
     async with world.running(), aclosing(world.make_target()) as target:
         assert await target.delete([copy]) == {copy: None}
-    assert [one.is_deleted for one in world.app.store.files.values()] == [False, True]
+    assert [one.is_deleted for one in world.app.documents.values()] == [False, True]
     assert await found(world, "kestrels") == {"a.md"}
 
 
@@ -519,11 +519,10 @@ async def test_a_folder_that_is_not_made_is_tried_again_and_halts_nothing(world:
 
 @pytest.mark.parametrize("deleted", [7, "two", None])
 async def test_a_second_word_of_another_shape_confirms_no_empty_list(
-    world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch, deleted: object
+    world: OpenWebuiWorld, deleted: object
 ) -> None:
-    from kbsync_standin.openwebui import app
-
-    monkeypatch.setitem(app.ANSWERS, "folders", lambda *_: {"deleted": deleted, "directory_map": {}})  # type: ignore[arg-type]
+    body = {"deleted": deleted, "directory_map": {}}
+    world.play("status", op="folders", times=0, args={"status": 200, "body": body})
     async with world.running(), aclosing(world.make_target()) as target:
         with pytest.raises(Unavailable):
             [row async for row in target.list()]

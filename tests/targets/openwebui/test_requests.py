@@ -25,7 +25,7 @@ async def mirrored(world: OpenWebuiWorld, n: int) -> None:
 
 async def test_a_small_new_document_costs_its_upload_and_one_look(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
-    world.turn(index=(0.2, 0.6))
+    world.turn(vectorize=(0.2, 0.6))
     world.write("new.md", "a new file")
     await world.once()
     assert world.statuses() == {"ready": 4}
@@ -35,7 +35,7 @@ async def test_a_small_new_document_costs_its_upload_and_one_look(world: OpenWeb
 @long
 async def test_looks_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> None:
     await mirrored(world, 1)
-    world.turn(index=(0.2, 0.6))
+    world.turn(vectorize=(0.2, 0.6))
     for number in range(100):
         world.write(f"new{number}.md", f"text {number}")
     await world.once()
@@ -48,7 +48,7 @@ async def test_a_changed_file_costs_six_requests_with_the_removal_of_the_old_one
     world: OpenWebuiWorld,
 ) -> None:
     await mirrored(world, 3)
-    world.turn(index=(0.2, 0.6))
+    world.turn(vectorize=(0.2, 0.6))
     world.write("f0.md", "changed")
     await world.once()
     assert world.statuses() == {"ready": 3}
@@ -57,7 +57,7 @@ async def test_a_changed_file_costs_six_requests_with_the_removal_of_the_old_one
 
 async def test_a_copy_costs_two_requests_more_than_its_looks(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
-    world.turn(index=(0.2, 0.6))
+    world.turn(vectorize=(0.2, 0.6))
     world.write("copy.md", (world.root / "f0.md").read_text())
     await world.once()
     assert world.statuses() == {"ready": 4}
@@ -100,10 +100,9 @@ async def test_a_moved_file_is_sent_nothing_of(world: OpenWebuiWorld) -> None:
 
 
 async def test_a_look_at_a_thousand_that_wait_is_a_few_requests(world: OpenWebuiWorld) -> None:
-    store = world.app.store
-    world.turn(index=(50.0, 60.0))
+    world.turn(vectorize=(50.0, 60.0))
     ids = [
-        store.store(f"{one}.md", b"text %d" % one, "text/plain", {"knowledge_id": HOME_ID}).id
+        world.app.store(f"{one}.md", b"text %d" % one, "text/plain", {"knowledge_id": HOME_ID}).id
         for one in range(1000)
     ]
     async with world.running(), aclosing(world.make_target()) as target:
